@@ -1,0 +1,13 @@
+// CRC32C (Castagnoli, reflected polynomial 0x82F63B78) of KV pages: the SSE4.2 instruction where the CPU has it, 3-way
+// interleaved, else a table. Measured in docs/benchmarks.md; reference/reliability.md section 0 has the reason for it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace runahead {
+
+uint32_t crc32c(std::span<const std::byte> bytes, uint32_t seed = 0);
+
+}  // namespace runahead

@@ -1,0 +1,60 @@
+// Every bound of the system in one table, each with its reason. A queue that is full rejects; nothing grows without end.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace runahead::limits {
+
+using namespace std::chrono_literals;
+
+// HTTP (services/gateway)
+inline constexpr size_t kHeaderBytesMax = 16 << 10;        // llm clients send under 2 KiB; CVE-2025-48956 sent megabytes
+inline constexpr size_t kJsonBodyBytesMax = 16 << 20;      // 128k tokens of text are under 1 MiB; ids as JSON under 1 MiB
+inline constexpr int kJsonDepthMax = 32;                   // chat messages nest 4 deep
+inline constexpr size_t kHttpConnectionsMax = 1024;        // 1,024 x 64 KiB of buffers = 64 MiB
+inline constexpr auto kHttpIdleTimeout = 60s;
+inline constexpr auto kSsePingInterval = 1s;               // silence that proxies and people tolerate
+inline constexpr size_t kSseBufferBytesMax = 64 << 10;     // one slow reader costs this much, then its decode is cancelled
+inline constexpr auto kSseStallTimeout = 30s;
+inline constexpr int kStopStringsMax = 4;                  // OpenAI's own bound
+inline constexpr int kChoicesMax = 8;                      // n
+inline constexpr int kTopLogprobsMax = 20;                 // OpenAI's own bound
+
+// Control plane (transport/frame, actors)
+inline constexpr uint32_t kControlFrameBytesMax = 4 << 20; // a 512k-token prompt as varints, 3 bytes a token, and room
+inline constexpr size_t kLinkQueueFramesMax = 4096;        // frames waiting on one connection before it is dropped as stuck
+inline constexpr size_t kMailboxMessagesMax = 4096;        // messages waiting in one actor
+inline constexpr auto kHeartbeatInterval = 250ms;          // four lost ones make a suspect
+inline constexpr auto kSuspectAfter = 1s;
+inline constexpr auto kLeaseDuration = 2s;                 // a worker silent for this long is lost; its pages are swept
+inline constexpr auto kConnectTimeout = 5s;
+inline constexpr int kAttemptsMax = 4;                     // tries of one request before worker_lost
+inline constexpr int kWorkersMax = 64;                     // `rank` label cardinality
+
+// Requests (coordinator)
+inline constexpr size_t kQueuedRequestsMax = 256;          // then 429
+inline constexpr int64_t kQueuedTokensMax = 4 << 20;       // then 429
+inline constexpr auto kRequestDeadline = 600s;             // a request that names no deadline
+inline constexpr auto kDrainTimeout = 45s;                 // SIGTERM: finish what runs, then go
+
+// Data plane (transport)
+inline constexpr size_t kPageBytesMax = 16 << 20;          // 64 tokens x 128 heads x 256 dims x 2 x 4 B = 16 MiB
+inline constexpr auto kPageTransferTimeout = 5s;           // without any progress on a stream
+
+// Model files (model/gguf)
+inline constexpr uint64_t kGgufKeysMax = 1'000'000;
+inline constexpr uint64_t kGgufTensorsMax = 1'000'000;
+inline constexpr uint64_t kGgufStringBytesMax = 64 << 20;
+inline constexpr uint64_t kGgufArrayMax = 16 << 20;        // 16 M entries: eight times the largest vocabulary seen
+inline constexpr uint64_t kGgufAlignmentMax = 1 << 20;
+inline constexpr int kGgufSplitsMax = 1024;
+
+// Chat templates (model/chat_template)
+inline constexpr size_t kTemplateBytesMax = 1 << 20;
+inline constexpr size_t kTemplateOutputBytesMax = 64 << 20;
+inline constexpr uint64_t kTemplateStepsMax = 10'000'000;  // evaluated nodes: ends hostile loops
+inline constexpr int kTemplateDepthMax = 128;              // nesting of blocks, expressions and macro calls
+
+}  // namespace runahead::limits

@@ -1,0 +1,77 @@
+#include "base/memory.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "base/check.h"
+
+namespace runahead {
+namespace {
+
+constexpr size_t kHugePage = 2 << 20;  // x86-64
+
+size_t rounded(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
+
+}  // namespace
+
+AlignedBuffer::AlignedBuffer(size_t bytes) : size_(bytes) {
+  if (bytes == 0) return;
+  const size_t alignment = bytes >= kHugePage ? kHugePage : 64;
+  const size_t capacity = rounded(bytes, alignment);
+  data_ = static_cast<std::byte*>(std::aligned_alloc(alignment, capacity));
+  RUNAHEAD_CHECK(data_ != nullptr, "out of memory");
+  if (alignment == kHugePage) madvise(data_, capacity, MADV_HUGEPAGE);
+  std::memset(data_, 0, capacity);
+}
+
+AlignedBuffer::~AlignedBuffer() { std::free(data_); }
+
+AlignedBuffer::AlignedBuffer(AlignedBuffer&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+AlignedBuffer& AlignedBuffer::operator=(AlignedBuffer&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return fail(ErrorCode::kNotFound, "cannot open " + path.string() + ": " + std::strerror(errno));
+  struct stat info {};
+  const bool usable = fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > 0;
+  void* data = usable ? mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
+  const int map_errno = errno;
+  close(fd);
+  if (!usable) return fail(ErrorCode::kInvalidArgument, path.string() + " is not a regular file with content");
+  if (data == MAP_FAILED)
+    return fail(ErrorCode::kInternal, "cannot map " + path.string() + ": " + std::strerror(map_errno));
+  MappedFile file;
+  file.data_ = static_cast<const std::byte*>(data);
+  file.size_ = static_cast<size_t>(info.st_size);
+  return file;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+void MappedFile::drop_pages() const { madvise(const_cast<std::byte*>(data_), size_, MADV_DONTNEED); }
+
+}  // namespace runahead

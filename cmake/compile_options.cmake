@@ -1,0 +1,24 @@
+# Flags of every target. Hot loops get their own instruction-set flags in cmake/isa.cmake.
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g1")
+set(CMAKE_CXX_FLAGS_DEBUG "-O0 -g")
+# -ffp-contract=off: a fused multiply-add only where the source asks for one, so that every ISA and every optimiser
+# setting gives the same bits for the same code (docs/adr/0002-bit-exactness.md).
+add_compile_options(-Wall -Wextra -Wno-missing-field-initializers -ffp-contract=off -fno-strict-aliasing)
+add_compile_options($<$<CONFIG:Release>:-fstack-protector-strong>)
+add_compile_definitions($<$<CONFIG:Release>:_GLIBCXX_ASSERTIONS>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # GCC 12 reports these inside libstdc++ and Boost when coroutines are inlined; both are known false positives.
+  add_compile_options(-Wno-maybe-uninitialized -Wno-array-bounds -Wno-stringop-overflow -Wno-mismatched-new-delete)
+endif()
+if(RUNAHEAD_SANITIZE)
+  add_compile_options(-fsanitize=${RUNAHEAD_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${RUNAHEAD_SANITIZE})
+endif()
+find_program(CCACHE ccache)
+if(CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+endif()

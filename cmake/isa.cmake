@@ -1,0 +1,1 @@
+# One kernel source, several instruction sets: see kernels/CMakeLists.txt.

@@ -1,0 +1,20 @@
+# runahead_library(NAME [LINKS ...]): the static library of the current folder, from its *.cc files.
+# runahead_tests(NAME [LINKS ...]): the test binary of the current folder, from its *_test.cc files and helpers.
+# Files are globbed on purpose: one folder is one library, and the tidy test finds dead files.
+function(runahead_library name)
+  cmake_parse_arguments(ARG "" "" "LINKS" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  add_library(runahead_${name} STATIC ${sources})
+  target_include_directories(runahead_${name} PUBLIC ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+  target_link_libraries(runahead_${name} PUBLIC ${ARG_LINKS})
+endfunction()
+
+function(runahead_tests name)
+  cmake_parse_arguments(ARG "" "" "LINKS;LABELS" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  add_executable(${name}_tests ${sources})
+  target_link_libraries(${name}_tests PRIVATE ${ARG_LINKS} GTest::gtest GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${name}_tests PRIVATE RUNAHEAD_SOURCE_DIR="${CMAKE_SOURCE_DIR}" RUNAHEAD_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  add_test(NAME ${name} COMMAND ${name}_tests)
+  set_tests_properties(${name} PROPERTIES LABELS "unit;${ARG_LABELS}" TIMEOUT 600)
+endfunction()

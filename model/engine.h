@@ -1,0 +1,80 @@
+// Engine: the model as the actors see it. The production engine is model/transformer; the simulation has a stand-in
+// (tests/sim) whose K/V is a hash chain. An Engine runs on the compute lane only (actors/compute_lane.h): one call at a
+// time, no I/O inside; it may use several threads of its own.
+//
+// A chunk of a prompt goes through it like this (paper 4.1; the awaits in between are the actor's):
+//   x = embed(tokens)                                   [chunk_len, model_dim]
+//   for each layer
+//     project_qkv(layer, x, kv, chunk)                  K,V of the chunk into its own pages: these may be sent now
+//     attend(layer, x, kv, chunk, {0, p1}), {p1, p2}... pages in ascending position, one online-softmax step a page;
+//                                                       how they are grouped into calls does not change a bit
+//     finish_layer(layer, x)                            output projection, residual, MLP
+//   logits(x, out)                                      of the last row
+// Results are bit-identical for every partition, thread count and batch mate within one compute mode (DESIGN 1.4).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "base/ids.h"
+#include "base/token_range.h"
+#include "model/kv_pages.h"
+
+namespace runahead {
+
+struct ModelShape {
+  std::string architecture;    // "llama"
+  int32_t num_layers = 0;
+  int32_t model_dim = 0;
+  int32_t num_heads = 0;
+  int32_t num_kv_heads = 0;
+  int32_t head_dim = 0;
+  int32_t ffn_dim = 0;
+  int32_t vocab_size = 0;
+  int32_t context_len = 0;     // tokens the model was made for
+};
+
+// Activations of one chunk between two layers, and the online-softmax state of the layer in work. Owned by the request.
+class Hidden {
+ public:
+  virtual ~Hidden() = default;
+};
+
+// Pages [begin, end) of one layer, in units of kPageTokens.
+struct PageRange {
+  int32_t begin = 0;
+  int32_t end = 0;
+};
+
+struct DecodeRow {
+  KvLease* kv = nullptr;   // has room for `position`
+  TokenId token = 0;       // the token at `position`: its K/V is written
+  int32_t position = 0;
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+
+  virtual const ModelShape& shape() const = 0;
+  virtual size_t page_bytes() const = 0;                  // of one K/V page of one layer
+  // What two workers must have in common to share pages: model file, compute mode, page layout. Compared as a string.
+  virtual const std::string& fingerprint() const = 0;
+  virtual const std::string& compute_name() const = 0;    // "fp32", ...
+
+  virtual std::unique_ptr<Hidden> embed(std::span<const TokenId> tokens) = 0;
+  virtual void project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange chunk) = 0;
+  // Only the last row is needed from here on (the last rank in the last layer). After project_qkv, before attend.
+  virtual void keep_last_row(Hidden& x) = 0;
+  // Consumes `pages`; the first call of a layer begins at page 0, the last one ends at chunk.end_page().
+  virtual void attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages) = 0;
+  virtual void finish_layer(int32_t layer, Hidden& x) = 0;
+  virtual void logits(Hidden& x, std::span<float> out) = 0;  // [vocab_size], of the last row
+  // One decode step for a batch: out [batch, vocab_size]. Each row's result does not depend on the others.
+  virtual void decode(std::span<const DecodeRow> batch, std::span<float> out) = 0;
+};
+
+}  // namespace runahead

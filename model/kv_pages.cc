@@ -1,0 +1,57 @@
+#include "model/kv_pages.h"
+
+#include <cstring>
+
+#include "base/check.h"
+
+namespace runahead {
+
+KvLease::KvLease(KvPool& pool, int32_t num_layers, int32_t num_pages, std::vector<uint32_t> slots)
+    : pool_(pool), num_layers_(num_layers), num_pages_(num_pages), slots_(std::move(slots)) {}
+
+KvLease::~KvLease() {
+  const auto count = static_cast<int64_t>(slots_.size());
+  (quarantined_ ? pool_.usage_.quarantined : pool_.usage_.leased) -= count;
+  pool_.usage_.free += count;
+  pool_.free_slots_.insert(pool_.free_slots_.end(), slots_.begin(), slots_.end());
+}
+
+std::span<std::byte> KvLease::page(int32_t layer, int32_t page) const {
+  RUNAHEAD_CHECK(layer >= 0 && layer < num_layers_ && page >= 0 && page < num_pages_, "page outside its lease");
+  const size_t slot = slots_[static_cast<size_t>(layer) * static_cast<size_t>(num_pages_) + static_cast<size_t>(page)];
+  return {pool_.buffer_.data() + slot * pool_.page_bytes_, pool_.page_bytes_};
+}
+
+void KvLease::mark_quarantined() {
+  if (quarantined_) return;
+  quarantined_ = true;
+  pool_.usage_.leased -= static_cast<int64_t>(slots_.size());
+  pool_.usage_.quarantined += static_cast<int64_t>(slots_.size());
+}
+
+KvPool::KvPool(size_t page_bytes, int64_t num_pages)
+    : page_bytes_((page_bytes + 63) / 64 * 64), buffer_(page_bytes_ * static_cast<size_t>(num_pages)) {
+  RUNAHEAD_CHECK(num_pages > 0 && num_pages < INT32_MAX, "a pool has pages");
+  usage_ = {.total = num_pages, .free = num_pages};
+  free_slots_.reserve(static_cast<size_t>(num_pages));
+  for (int64_t slot = num_pages; slot-- > 0;) free_slots_.push_back(static_cast<uint32_t>(slot));
+}
+
+KvPool::~KvPool() { RUNAHEAD_CHECK(usage_.free == usage_.total, "a lease outlives its pool"); }
+
+Result<std::shared_ptr<KvLease>> KvPool::lease(int32_t num_layers, int32_t tokens) {
+  RUNAHEAD_CHECK(num_layers > 0 && tokens > 0, "a lease has pages");
+  const int32_t pages = pages_for(tokens);
+  const int64_t count = static_cast<int64_t>(num_layers) * pages;
+  if (count > usage_.free)
+    return fail(ErrorCode::kOverloaded, "the KV cache is full: " + std::to_string(count) + " pages asked for, " +
+                                            std::to_string(usage_.free) + " of " + std::to_string(usage_.total) + " free");
+  std::vector<uint32_t> slots(free_slots_.end() - count, free_slots_.end());
+  free_slots_.resize(free_slots_.size() - static_cast<size_t>(count));
+  usage_.free -= count;
+  usage_.leased += count;
+  for (uint32_t slot : slots) std::memset(buffer_.data() + slot * page_bytes_, 0, page_bytes_);
+  return std::shared_ptr<KvLease>(new KvLease(*this, num_layers, pages, std::move(slots)));
+}
+
+}  // namespace runahead

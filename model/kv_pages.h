@@ -1,0 +1,77 @@
+// KvPool, KvLease: K and V of every token a worker can see. The receive buffer of the chain *is* this memory.
+//   layout  one page = K and V of one layer, 64 consecutive tokens (kPageTokens), all KV heads; its inside is the compute
+//           mode's (kernels/ops.h), its size is the same for all. A page never straddles two ranks. Unused token slots
+//           of a partly filled page are zero, so that equal contexts have equal bytes.
+//   owner   the pool: one allocation at start, registered with the transport once. A lease returns its pages when it
+//           is destroyed; a pending transfer shares the lease (shared_ptr), so memory that a peer may still write is
+//           never given to somebody else.
+//   threads the pool is used on the actor thread only; the bytes of disjoint pages may be written concurrently, and one
+//           page has one writer.
+//   ledger  free + leased + quarantined = total at all times (`usage`).
+// Source: paper 4.1, DESIGN 1.2; quarantine: DESIGN section 2, last paragraph.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/memory.h"
+#include "base/result.h"
+#include "base/token_range.h"
+
+namespace runahead {
+
+class KvPool;
+
+// Pages of one sequence: num_layers x num_pages. Page p of every layer holds tokens [64 p, 64 p + 64).
+class KvLease {
+ public:
+  ~KvLease();
+  KvLease(const KvLease&) = delete;
+  KvLease& operator=(const KvLease&) = delete;
+
+  int32_t num_layers() const { return num_layers_; }
+  int32_t num_pages() const { return num_pages_; }  // a layer
+  std::span<std::byte> page(int32_t layer, int32_t page) const;
+  // From now on the pages count as quarantined: nobody needs them any more, but a transport may still write them.
+  void mark_quarantined();
+
+ private:
+  friend class KvPool;
+  KvLease(KvPool& pool, int32_t num_layers, int32_t num_pages, std::vector<uint32_t> slots);
+
+  KvPool& pool_;
+  int32_t num_layers_;
+  int32_t num_pages_;
+  std::vector<uint32_t> slots_;  // [num_layers, num_pages] index into the pool
+  bool quarantined_ = false;
+};
+
+class KvPool {
+ public:
+  struct Usage {
+    int64_t total = 0, free = 0, leased = 0, quarantined = 0;  // pages
+  };
+
+  // page_bytes is rounded up to 64. Allocates num_pages * page_bytes once.
+  KvPool(size_t page_bytes, int64_t num_pages);
+  ~KvPool();  // every lease must be gone
+
+  size_t page_bytes() const { return page_bytes_; }
+  // kOverloaded if fewer than num_layers * pages_for(tokens) pages are free. The pages are zeroed.
+  Result<std::shared_ptr<KvLease>> lease(int32_t num_layers, int32_t tokens);
+  Usage usage() const { return usage_; }
+  // The whole allocation, for registration with a transport.
+  std::span<std::byte> memory() { return {buffer_.data(), buffer_.size()}; }
+
+ private:
+  friend class KvLease;
+  size_t page_bytes_;
+  AlignedBuffer buffer_;
+  std::vector<uint32_t> free_slots_;
+  Usage usage_;
+};
+
+}  // namespace runahead

@@ -1,0 +1,36 @@
+// SamplingParams: how a token is chosen from logits. Validated at the border (services/gateway), used by model/sampler.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "base/ids.h"
+
+namespace runahead {
+
+struct SamplingParams {
+  float temperature = 1.0f;         // 0: exact greedy, the lowest id wins a tie
+  int32_t top_k = 0;                // 0: off
+  float top_p = 1.0f;               // 1: off
+  float min_p = 0.0f;               // 0: off
+  float presence_penalty = 0.0f;    // [-2, 2], over generated tokens
+  float frequency_penalty = 0.0f;   // [-2, 2], over generated tokens
+  float repetition_penalty = 1.0f;  // (0, 2], over prompt and generated tokens
+  std::vector<std::pair<TokenId, float>> logit_bias;
+  uint64_t seed = 0;                // key of the counter-based generator; the counter is the token's position
+  int32_t top_logprobs = -1;        // -1: none; n: the chosen token's log-probability and the n most likely ones
+};
+
+struct TokenLogprob {
+  TokenId token = 0;
+  float logprob = 0;  // natural logarithm, of the distribution before temperature and filters
+};
+
+struct SampledToken {
+  TokenId token = 0;
+  float logprob = 0;
+  std::vector<TokenLogprob> top;  // most likely first; empty unless asked for
+};
+
+}  // namespace runahead
