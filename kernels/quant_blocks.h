@@ -1,0 +1,53 @@
+// GGUF's tensor formats: blocks of quantised weights and their exact meaning. Dequantisation is bit-exact against the
+// reference implementation of the PyPI package `gguf` (tests/kernels). Layouts: ggml-common.h; reference/engine.md 3.5.
+//   threads  pure functions on views.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace runahead {
+
+// The values are GGUF's own type numbers.
+enum class QuantType : uint32_t {
+  kF32 = 0, kF16 = 1, kQ4_0 = 2, kQ4_1 = 3, kQ5_0 = 6, kQ5_1 = 7, kQ8_0 = 8,
+  kQ2_K = 10, kQ3_K = 11, kQ4_K = 12, kQ5_K = 13, kQ6_K = 14, kIQ4_NL = 20, kBF16 = 30,
+};
+
+struct QuantFormat {
+  std::string_view name;    // "Q4_1"
+  int32_t block_len = 0;    // weights a block: 1, 32 or 256
+  int32_t block_bytes = 0;
+};
+
+// kUnsupported, naming the number, for a type that we do not read.
+Result<QuantFormat> quant_format(uint32_t gguf_type);
+const QuantFormat& quant_format(QuantType type);
+
+// A weight matrix as it lies in the file. out = W x: rows are output features.
+struct QuantMatrixView {
+  QuantType type = QuantType::kF32;
+  int64_t rows = 0;                   // N
+  int64_t cols = 0;                   // K, a multiple of block_len
+  const std::byte* data = nullptr;    // [rows, cols / block_len] blocks
+
+  size_t row_bytes() const {
+    const QuantFormat& f = quant_format(type);
+    return static_cast<size_t>(cols / f.block_len) * static_cast<size_t>(f.block_bytes);
+  }
+  std::span<const std::byte> row(int64_t r) const { return {data + static_cast<size_t>(r) * row_bytes(), row_bytes()}; }
+};
+
+// blocks: a whole number of blocks; out.size() == number of weights in them.
+void dequantize(QuantType type, std::span<const std::byte> blocks, std::span<float> out);
+
+float half_to_float(uint16_t bits);
+uint16_t float_to_half(float value);       // round to nearest even
+float bf16_to_float(uint16_t bits);
+uint16_t float_to_bf16(float value);       // round to nearest even
+
+}  // namespace runahead
