@@ -46,10 +46,11 @@ inline constexpr auto kPageTransferTimeout = 5s;           // without any progre
 // Model files (model/gguf)
 inline constexpr uint64_t kGgufKeysMax = 1'000'000;
 inline constexpr uint64_t kGgufTensorsMax = 1'000'000;
+inline constexpr uint64_t kGgufNameBytesMax = 65535;       // keys and tensor names: the format's own bound
 inline constexpr uint64_t kGgufStringBytesMax = 64 << 20;
 inline constexpr uint64_t kGgufArrayMax = 16 << 20;        // 16 M entries: eight times the largest vocabulary seen
 inline constexpr uint64_t kGgufAlignmentMax = 1 << 20;
-inline constexpr int kGgufSplitsMax = 1024;
+inline constexpr uint64_t kGgufSplitsMax = 1024;
 
 // Chat templates (model/chat_template)
 inline constexpr size_t kTemplateBytesMax = 1 << 20;
