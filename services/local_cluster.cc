@@ -33,6 +33,12 @@ Error child_error(const std::string& role, const std::string& line) {
   return error;
 }
 
+// Looks without taking the exit status away from stop().
+bool has_ended(pid_t pid) {
+  siginfo_t info{};
+  return waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
+}
+
 [[noreturn]] void become(const std::vector<std::string>& arguments) {
   sigset_t none;
   sigemptyset(&none);
@@ -168,8 +174,7 @@ Result<void> LocalCluster::await_ready(std::chrono::seconds timeout) {
       return fail(ErrorCode::kDeadlineExceeded, "the workers did not join the coordinator in time");
     if (await_stop_signal(20ms)) return fail(ErrorCode::kCancelled, "interrupted");
     for (const Child& child : children_)
-      if (waitpid(child.pid, nullptr, WNOHANG | WNOWAIT) == child.pid)
-        return fail(ErrorCode::kWorkerLost, "the " + child.role + " process ended during start");
+      if (has_ended(child.pid)) return fail(ErrorCode::kWorkerLost, "the " + child.role + " process ended during start");
   }
 }
 
