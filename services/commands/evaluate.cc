@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "model/perplexity.h"
+#include "model/prefill.h"
 #include "model/tokenizer.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
@@ -28,22 +29,13 @@ double log_sum_exp(std::span<const float> logits) {
   return largest + std::log(sum);
 }
 
-Result<void> check_ids(std::span<const TokenId> ids, const ModelShape& shape) {
-  if (ids.size() > static_cast<size_t>(shape.context_len))
-    return fail(ErrorCode::kContextOverflow, std::to_string(ids.size()) + " tokens are more than the model's context of " +
-                                                 std::to_string(shape.context_len));
-  for (TokenId id : ids)
-    if (id >= shape.vocab_size)
-      return fail(ErrorCode::kInvalidArgument, "token id " + std::to_string(id) + " is outside the vocabulary of " +
-                                                   std::to_string(shape.vocab_size), "token-ids-file");
-  return {};
-}
-
 Result<void> logits(const EvaluateOptions& options, const CommonOptions& common) {
   const auto ids = TRY(read_token_ids(options.token_ids_file));
   const auto engine = TRY(open_engine(options.model, options.compute, options.threads, !common.quiet && !common.json()));
-  TRY(check_ids(ids, engine->shape()));
-  const std::vector<float> values = TRY(prefill_logits(*engine, ids));
+  TRY(check_tokens(*engine, ids));
+  LocalCache cache(*engine, static_cast<int32_t>(ids.size()));
+  const auto kv = TRY(cache.lease(static_cast<int32_t>(ids.size())));
+  const std::vector<float> values = prefill(*engine, *kv, ids);
   const double norm = log_sum_exp(values);
   std::vector<TokenId> order(values.size());
   std::iota(order.begin(), order.end(), 0);
