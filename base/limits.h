@@ -58,6 +58,10 @@ inline constexpr uint64_t kModelHeadDimMax = 1024;         // Gemma: 256
 inline constexpr uint64_t kModelContextMax = 16 << 20;     // tokens; Llama 4 Scout: 10 M
 inline constexpr int64_t kVocabMax = 4 << 20;              // Gemma 3: 262,144
 
+// Tokenizer (model/tokenizer)
+inline constexpr size_t kTextBytesMax = 64 << 20;          // 16 M tokens of text, beyond every context
+inline constexpr uint32_t kRegexStepsMax = 1 << 30;        // PCRE2's match limit: 16 steps a byte of the largest text
+
 // Chat templates (model/chat_template)
 inline constexpr size_t kTemplateBytesMax = 1 << 20;
 inline constexpr size_t kTemplateOutputBytesMax = 64 << 20;
