@@ -18,20 +18,6 @@ void pause_briefly() {
 #endif
 }
 
-// Flush denormal results and treat denormal operands as zero (MXCSR bits 15 and 6), and back at the end.
-class FlushDenormals {
- public:
-#if defined(__SSE__)
-  FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040u); }
-  ~FlushDenormals() { _mm_setcsr(saved_); }
-
- private:
-  unsigned saved_;
-#else
-  FlushDenormals() {}
-#endif
-};
-
 template <class T>
 void wait_while(std::atomic<T>& value, T old) {
   for (int i = 0; i < kSpins; ++i) {
@@ -42,6 +28,15 @@ void wait_while(std::atomic<T>& value, T old) {
 }
 
 }  // namespace
+
+#if defined(__SSE__)
+// MXCSR: bit 15 flushes results, bit 6 takes operands as zero.
+FlushDenormals::FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040u); }
+FlushDenormals::~FlushDenormals() { _mm_setcsr(saved_); }
+#else
+FlushDenormals::FlushDenormals() {}
+FlushDenormals::~FlushDenormals() {}
+#endif
 
 ThreadTeam::ThreadTeam(int32_t threads) {
   RUNAHEAD_CHECK(threads >= 1 && threads <= 1024, "an engine has between 1 and 1,024 threads");

@@ -14,6 +14,18 @@
 
 namespace runahead {
 
+// While it lives, the calling thread flushes denormal results and takes denormal operands as zero.
+class FlushDenormals {
+ public:
+  FlushDenormals();
+  ~FlushDenormals();
+  FlushDenormals(const FlushDenormals&) = delete;
+  FlushDenormals& operator=(const FlushDenormals&) = delete;
+
+ private:
+  uint32_t saved_ = 0;
+};
+
 class ThreadTeam {
  public:
   explicit ThreadTeam(int32_t threads);
