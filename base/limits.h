@@ -43,6 +43,9 @@ inline constexpr auto kDrainTimeout = 45s;                 // SIGTERM: finish wh
 inline constexpr size_t kPageBytesMax = 16 << 20;          // 64 tokens x 128 heads x 256 dims x 2 x 4 B = 16 MiB
 inline constexpr auto kPageTransferTimeout = 5s;           // without any progress on a stream
 
+// Engine (model/transformer)
+inline constexpr int kEngineThreadsMax = 256;               // hardware threads of the largest server we know of
+
 // Model files (model/gguf)
 inline constexpr uint64_t kGgufKeysMax = 1'000'000;
 inline constexpr uint64_t kGgufTensorsMax = 1'000'000;
