@@ -27,7 +27,7 @@ inline constexpr uint32_t kControlFrameBytesMax = 4 << 20; // a 512k-token promp
 inline constexpr size_t kLinkQueueFramesMax = 4096;        // frames waiting on one connection before it is dropped as stuck
 inline constexpr size_t kLinkQueueBytesMax = 64 << 20;     // the same bound in bytes: 16 frames of the largest size
 inline constexpr size_t kControlInboxBytesMax = 64 << 20;  // received, not yet taken by the actor; then the socket waits
-inline constexpr int kControlPeersMax = 256;               // kWorkersMax, each reconnecting, and tools
+inline constexpr size_t kControlPeersMax = 256;               // kWorkersMax, each reconnecting, and tools
 inline constexpr auto kTcpUserTimeout = 10s;               // unacknowledged bytes or a closed window this long: peer is gone
 inline constexpr auto kFlushTimeout = 1s;                  // what disconnect() grants the frames that still wait
 inline constexpr size_t kMailboxMessagesMax = 4096;        // messages waiting in one actor
@@ -50,7 +50,7 @@ inline constexpr auto kPageTransferTimeout = 5s;           // without any progre
 inline constexpr int32_t kKvLayersMax = 1024;              // the deepest published models have under 130 layers
 inline constexpr int32_t kKvPagesMax = 65536;              // pages a layer: 4 Mi tokens of 64 a page
 inline constexpr size_t kKvStreamsMax = 1024;              // open streams of one transport, each way: 4 x the queue
-inline constexpr int kKvGreetingsMax = 256;                // accepted connections that have not found their stream yet
+inline constexpr size_t kKvGreetingsMax = 256;                // accepted connections that have not found their stream yet
 
 // Model files (model/gguf)
 inline constexpr uint64_t kGgufKeysMax = 1'000'000;

@@ -76,8 +76,9 @@ class KvOutboundLedger {
   const std::optional<Error>& error() const { return error_; }
   void release();
 
-  // Returns at post(), fail() or close, and may return early.
-  asio::awaitable<void> wait_for_change() { return changed_.wait(kNoDeadline); }
+  // Returns at any change of this object and at wake(), and may return early.
+  asio::awaitable<void> wait_for_change(Deadline deadline = kNoDeadline) { return changed_.wait(deadline); }
+  void wake() { changed_.notify(); }
   Task<void> drain(Deadline deadline);
   KvStreamStats stats() const { return stats_; }
 

@@ -76,23 +76,29 @@ std::array<std::byte, kStreamReplyBytes> encode(StreamReply reply) {
   return bytes;
 }
 
-Result<void> parse_stream_reply(std::span<const std::byte, kStreamReplyBytes> bytes) {
-  switch (static_cast<StreamReply>(load_le<uint32_t>(bytes.data()))) {
-    case StreamReply::kOk: return {};
+Error error_of(StreamReply reply) {
+  switch (reply) {
+    case StreamReply::kOk: break;
     case StreamReply::kUnknownStream:
-      return fail(ErrorCode::kDeadlineExceeded, "the sender did not open its end of the KV stream in time");
+      return {ErrorCode::kDeadlineExceeded, "the sender did not open its end of the KV stream in time", {}};
     case StreamReply::kWrongToken:
-      return fail(ErrorCode::kUnauthorized, "the peer refused the KV stream: its token is another one");
+      return {ErrorCode::kUnauthorized, "the peer refused the KV stream: its token is another one", {}};
     case StreamReply::kOtherGeometry:
-      return fail(ErrorCode::kIncompatible, "the two ends of the KV stream disagree on layers, pages or page size");
+      return {ErrorCode::kIncompatible, "the two ends of the KV stream disagree on layers, pages or page size", {}};
     case StreamReply::kOtherIncarnation:
-      return fail(ErrorCode::kWorkerLost, "the worker at this address is not the one that was meant: it was restarted");
+      return {ErrorCode::kWorkerLost, "the worker at this address is not the one that was meant: it was restarted", {}};
     case StreamReply::kAlreadyOpen:
-      return fail(ErrorCode::kStale, "the KV stream has been opened already by another connection");
-    case StreamReply::kBusy: return fail(ErrorCode::kOverloaded, "the peer has too many KV streams open");
-    case StreamReply::kCorruptPage: return fail(ErrorCode::kCorrupt, "the receiver found a corrupt page");
+      return {ErrorCode::kStale, "the KV stream has been opened already by another receiver", {}};
+    case StreamReply::kBusy: return {ErrorCode::kOverloaded, "the peer has too many KV streams open", {}};
+    case StreamReply::kCorruptPage: return {ErrorCode::kCorrupt, "the receiver found a corrupt page", {}};
   }
-  return fail(ErrorCode::kCorrupt, "the peer answered with an unknown reply");
+  return {ErrorCode::kCorrupt, "the peer answered with an unknown reply", {}};
+}
+
+Result<void> parse_stream_reply(std::span<const std::byte, kStreamReplyBytes> bytes) {
+  const auto reply = static_cast<StreamReply>(load_le<uint32_t>(bytes.data()));
+  if (reply == StreamReply::kOk) return {};
+  return std::unexpected(error_of(reply));
 }
 
 }  // namespace runahead

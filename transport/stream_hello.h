@@ -61,7 +61,9 @@ enum class StreamReply : uint32_t {
 };
 
 std::array<std::byte, kStreamReplyBytes> encode(StreamReply reply);
-// kOk gives a value, every other reply (and unknown numbers) the Error that it means to the one who reads it.
+// What a reply other than kOk means to the one who reads it.
+Error error_of(StreamReply reply);
+// kOk gives a value, every other reply and unknown numbers an Error.
 Result<void> parse_stream_reply(std::span<const std::byte, kStreamReplyBytes> bytes);
 
 }  // namespace runahead
