@@ -46,10 +46,17 @@ inline constexpr auto kPageTransferTimeout = 5s;           // without any progre
 // Model files (model/gguf)
 inline constexpr uint64_t kGgufKeysMax = 1'000'000;
 inline constexpr uint64_t kGgufTensorsMax = 1'000'000;
+inline constexpr uint64_t kGgufNameBytesMax = 65535;       // keys and tensor names: the format's own bound
 inline constexpr uint64_t kGgufStringBytesMax = 64 << 20;
 inline constexpr uint64_t kGgufArrayMax = 16 << 20;        // 16 M entries: eight times the largest vocabulary seen
 inline constexpr uint64_t kGgufAlignmentMax = 1 << 20;
-inline constexpr int kGgufSplitsMax = 1024;
+inline constexpr uint64_t kGgufSplitsMax = 1024;
+inline constexpr uint64_t kModelLayersMax = 1024;          // eight times the deepest model known (Llama 3.1 405B: 126)
+inline constexpr uint64_t kModelDimMax = 1 << 20;          // model_dim and ffn_dim; Llama 3.1 405B: 53,248
+inline constexpr uint64_t kModelHeadsMax = 1024;           // Llama 3.1 405B: 128
+inline constexpr uint64_t kModelHeadDimMax = 1024;         // Gemma: 256
+inline constexpr uint64_t kModelContextMax = 16 << 20;     // tokens; Llama 4 Scout: 10 M
+inline constexpr int64_t kVocabMax = 4 << 20;              // Gemma 3: 262,144
 
 // Chat templates (model/chat_template)
 inline constexpr size_t kTemplateBytesMax = 1 << 20;
