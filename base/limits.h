@@ -36,11 +36,15 @@ inline constexpr auto kSuspectAfter = 1s;
 inline constexpr auto kLeaseDuration = 2s;                 // a worker silent for this long is lost; its pages are swept
 inline constexpr auto kConnectTimeout = 5s;
 inline constexpr int kAttemptsMax = 4;                     // tries of one request before worker_lost
+inline constexpr auto kProgressInterval = 250ms;           // of one rank: a progress bar moves smoothly at four a second
 inline constexpr int kWorkersMax = 64;                     // `rank` label cardinality
 
 // Requests (coordinator)
 inline constexpr size_t kQueuedRequestsMax = 256;          // then 429
 inline constexpr int64_t kQueuedTokensMax = 4 << 20;       // then 429
+inline constexpr size_t kUnreadTokensMax = 4096;           // of one stream: then its reader is too slow and is cancelled
+inline constexpr int kJobsRunningMax = 8;                  // the rest wait their turn: they are durable, not urgent
+inline constexpr size_t kJobsWaitingMax = 4096;            // then 429
 inline constexpr auto kRequestDeadline = 600s;             // a request that names no deadline
 inline constexpr auto kDrainTimeout = 45s;                 // SIGTERM: finish what runs, then go
 
