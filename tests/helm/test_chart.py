@@ -1,7 +1,7 @@
 """The chart, by the real helm binaries (3 and 4): lint, render, schema, the Kubernetes schemas, the restricted profile.
 
-No cluster runs here: what the API server and the scheduler add is not tested. The values below are the ways in which the
-chart is meant to be used; each must render to valid manifests, and all but hostPath must meet the restricted profile.
+No cluster runs here: what the API server and the scheduler add is not tested. The values below are the ways in which
+the chart is meant to be used; each must render to valid manifests, and all but hostPath meet the restricted profile.
 """
 import json
 import subprocess
@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import helm_binary  # noqa: E402
 
 CHART = Path(__file__).resolve().parents[2] / "helm" / "runahead"
-KUBERNETES_VERSIONS = ["1.27", "1.31", "1.37"]  # the oldest that the chart takes, one between, the newest schema there is
+KUBERNETES_VERSIONS = ["1.27", "1.31", "1.37"]  # the oldest that the chart takes, one between, the newest schemas
 DRAIN_SECONDS = 45                              # limits::kDrainTimeout (base/limits.h)
 
 VALUES = {
@@ -58,8 +58,12 @@ def rendered(helm):
     return render
 
 
+def set_options(settings):
+    return [part for setting in settings for part in ("--set", setting)]
+
+
 def template(helm, settings, *options):
-    return run(helm, "template", "demo", CHART, "--namespace", "llm", *options, *[part for s in settings for part in ("--set", s)])
+    return run(helm, "template", "demo", CHART, "--namespace", "llm", *options, *set_options(settings))
 
 
 def of_kind(documents, *kinds):
@@ -68,6 +72,10 @@ def of_kind(documents, *kinds):
 
 def workloads(documents):
     return of_kind(documents, "Deployment", "StatefulSet")
+
+
+def pod_spec(workload):
+    return workload["spec"]["template"]["spec"]
 
 
 def component(workload):
@@ -82,8 +90,7 @@ def test_lint_is_strict_and_clean(helm):
 
 @pytest.mark.parametrize("name", VALUES)
 def test_every_way_of_use_renders_and_lints(helm, name):
-    settings = [part for s in VALUES[name] for part in ("--set", s)]
-    done = run(helm, "lint", "--strict", CHART, *settings)
+    done = run(helm, "lint", "--strict", CHART, *set_options(VALUES[name]))
     assert done.returncode == 0, done.stdout + done.stderr
     assert template(helm, VALUES[name]).returncode == 0
 
@@ -92,7 +99,8 @@ def test_every_way_of_use_renders_and_lints(helm, name):
     "prefill.workers=0", "prefill.workers=65", "prefill.workers=two", "prefill.worker=2", "modle.name=x", "model.name=",
     "model.source=web", "model.source=pvc", "model.source=image", "model.source=hostPath", "image.pullPolicy=Sometimes",
     "coordinator.service.port=0", "coordinator.service.type=Ingress", "terminationGracePeriodSeconds=45",
-    "prefill.resources.limits.memory=2GB", "networkPolicy.enabled=maybe", "decode.config.nested.key=1", "startupSeconds=1",
+    "prefill.resources.limits.memory=2GB", "networkPolicy.enabled=maybe", "decode.config.nested.key=1",
+    "startupSeconds=1",
 ])
 def test_a_wrong_value_is_refused_by_the_schema(helm, setting):
     done = template(helm, [setting])
@@ -139,7 +147,8 @@ def test_enumerations_that_the_schemas_do_not_check(rendered, name):
 
 
 # -------------------------------------------------------------------------------- the "restricted" pod security profile
-RESTRICTED_VOLUMES = {"configMap", "secret", "projected", "emptyDir", "persistentVolumeClaim", "csi", "downwardAPI", "ephemeral"}
+RESTRICTED_VOLUMES = {"configMap", "secret", "projected", "emptyDir", "persistentVolumeClaim", "csi", "downwardAPI",
+                      "ephemeral"}
 
 
 def breaches(pod):
@@ -176,7 +185,7 @@ def breaches(pod):
 
 @pytest.mark.parametrize("name", VALUES)
 def test_every_pod_meets_the_restricted_profile(rendered, name):
-    found = [breach for workload in workloads(rendered(name)) for breach in breaches(workload["spec"]["template"]["spec"])]
+    found = [breach for workload in workloads(rendered(name)) for breach in breaches(pod_spec(workload))]
     expected = ["volume model is hostPath"] * 3 if name == "hostPath" else []  # the documented exception
     assert found == expected
 
@@ -198,9 +207,9 @@ def test_the_profile_check_finds_a_breach(rendered, change):
     assert len(breaches(pod)) == 1
 
 
-# ------------------------------------------------------------------------------------------------------ how it fits together
+# ------------------------------------------------------------------------------------------------- how it fits together
 def test_the_workloads_are_what_the_design_says(rendered):
-    kinds = {component(workload): (workload["kind"], workload["spec"]["replicas"]) for workload in workloads(rendered("default"))}
+    kinds = {component(w): (w["kind"], w["spec"]["replicas"]) for w in workloads(rendered("default"))}
     assert kinds == {"coordinator": ("Deployment", 1), "prefill": ("StatefulSet", 2), "decode": ("StatefulSet", 1)}
 
 
@@ -256,8 +265,8 @@ def test_the_grace_period_covers_the_drain(rendered):
 
 def test_a_changed_config_restarts_the_pods(helm):
     def sums(*settings):
-        documents = yaml.safe_load_all(template(helm, settings).stdout)
-        return {w["spec"]["template"]["metadata"]["annotations"]["checksum/config"] for w in workloads([d for d in documents if d])}
+        documents = [document for document in yaml.safe_load_all(template(helm, settings).stdout) if document]
+        return {w["spec"]["template"]["metadata"]["annotations"]["checksum/config"] for w in workloads(documents)}
     assert len(sums()) == 1 and sums() == sums() and sums() != sums("prefill.config.compute=bf16")
 
 
