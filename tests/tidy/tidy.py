@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the machine can check of how the code reads: directions of includes, lengths, banned calls, dead files.
 
-    python3 tests/tidy/tidy.py     prints FILE:LINE: what is wrong and what to do; the exit code is 1 if it found anything
+    python3 tests/tidy/tidy.py     prints FILE:LINE: what is wrong and what to do; exit code 1 if it found anything
 
 tests/tidy/test_tidy.py runs each rule on the tree, and on a planted fault that it must find. Every exception is in a
 table below, with its reason. Standard library only.
@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 from collections import namedtuple
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import cpp_source
 
@@ -39,7 +39,7 @@ LIBRARIES = [
     ("NCCL", r"nccl\.h$", r"transport/nccl_\w+\.cc$"),
     ("CUDA", r"(cuda|cublas)\w*(\.h|/)", r"kernels/cuda/|transport/nccl_\w+\.cc$"),
     ("Beast", r"boost/beast", r"services/gateway/|base/boost_impl\.cc$"),
-    ("instruction-set intrinsics", r"\w*intrin\.h$|arm_neon\.h$", r"kernels/cpu/|base/crc32c\.cc$"),  # CRC32C is one instruction
+    ("intrinsics", r"\w*intrin\.h$|arm_neon\.h$", r"kernels/cpu/|base/crc32c\.cc$"),  # CRC32C is one instruction
     ("SQLite", r"sqlite3\.h$", r"services/sqlite_\w+\.(cc|h)$"),
     ("PCRE2", r"pcre2\.h$", r"model/\w+\.cc$"),
     ("spdlog", r"spdlog/", r"base/log\.(cc|h)$"),
@@ -47,7 +47,7 @@ LIBRARIES = [
 ]
 
 # (pattern, what to do, folders it is banned in; empty means everywhere)
-DECIDES = ("actors", "planner", "model")  # these replay from a seed: time, chance and the environment come in through seams
+DECIDES = ("actors", "planner", "model")  # these replay from a seed: time, chance and environment come through seams
 BANNED = [
     (r"\bstd::w?regex\b", "use PCRE2 (model) or write the loop: std::regex is slow and overflows the stack", ()),
     (r"\b(strcpy|strcat|v?sprintf|gets)\s*\(", "use std::string or std::format: no bound is checked here", ()),
@@ -73,7 +73,8 @@ ALLOWED = {
 
 NOTES = re.compile(r"\b(" + "FIX" + r"ME|TO" + r"DO|X" + r"XX)\b")
 MACHINE_PATHS = re.compile(r"(?<![\w.~$}/-])/(work|root|home|Users)/(?!runner\b)[\w.]")
-REGISTRY_HOSTS = re.compile(r"\b(pypi|pythonhosted|npmjs|crates|rubygems|debian|ubuntu|proxy\.golang|ghcr|quay)\.(org|net|com|io)\b")
+REGISTRY_HOSTS = re.compile(r"\b(pypi|pythonhosted|npmjs|crates|rubygems|debian|ubuntu|golang|ghcr|quay)\."
+                            r"(org|net|com|io)\b")
 # file: why it may name such a path
 MAY_NAME_PATHS = {}
 
@@ -144,7 +145,8 @@ def include_directions(tree):
             target = included.split("/")[0]
             if target in (*PRODUCT, "tests", "bench") and target not in MAY_INCLUDE[folder]:
                 allowed = ", ".join(sorted(MAY_INCLUDE[folder]))
-                yield Finding(path, line, f"{folder}/ may not include {included}: only {allowed}; move the code, or pass it in as an interface")
+                yield Finding(path, line, f"{folder}/ may not include {included}, only {allowed}: "
+                                          "move the code, or pass it in as an interface")
 
 
 def library_homes(tree):
@@ -154,7 +156,7 @@ def library_homes(tree):
             for what, pattern, homes in LIBRARIES:
                 if re.match(pattern, included) or (pattern.startswith("google") and included.endswith(".pb.h")):
                     if not re.match(homes, path):
-                        yield Finding(path, line, f"{what} ({included}) belongs to files matching {homes}: use their interface")
+                        yield Finding(path, line, f"{what} ({included}) belongs in {homes}: use the interface there")
 
 
 def banned_calls(tree):
@@ -182,34 +184,35 @@ def file_lengths(tree):
         if path.endswith(CPP + (".py", ".sh")):
             count = len(tree.lines(path))
             if count > FILE_LINES_MAX:
-                yield Finding(path, count, f"{count} lines, {FILE_LINES_MAX} at most: one concept a file; split it by concept")
+                yield Finding(path, count, f"{count} lines, {FILE_LINES_MAX} at most: split it, one concept a file")
 
 
 def function_lengths(tree):
     for path in tree.cpp():
         for first, last in cpp_source.functions(tree.text(path) or ""):
-            if last - first + 1 > FUNCTION_LINES_MAX:
-                yield Finding(path, first, f"a function of {last - first + 1} lines, {FUNCTION_LINES_MAX} at most: name its parts")
+            count = last - first + 1
+            if count > FUNCTION_LINES_MAX:
+                yield Finding(path, first, f"a function of {count} lines, {FUNCTION_LINES_MAX} at most: name its parts")
 
 
 def dead_sources(tree):
-    """Every .cc is compiled by its folder's CMakeLists.txt: by runahead_library or runahead_tests, or by name."""
+    """Every .cc is compiled: its own folder's CMakeLists.txt globs, or that one or one above names the file."""
     for path in tree.cpp():
         if not path.endswith((".cc", ".cu")):
             continue
         folder, name = os.path.split(path)
-        texts = []
-        while True:
-            texts.append(tree.text(os.path.join(folder, "CMakeLists.txt")) if os.path.join(folder, "CMakeLists.txt") in tree.paths else "")
-            if len(texts) == 1 and re.search(r"\brunahead_(library|tests)\s*\(|GLOB", texts[0]):
-                break
-            if any(re.search(rf"\b{re.escape(name)}\b|\b{re.escape(name.rsplit('.', 1)[0])}\b", text) for text in texts) or \
-                    any(re.search(rf"GLOB[^)]*{re.escape(os.path.basename(folder) or '.')}/\*", text) for text in texts):
-                break
-            if not folder:
-                yield Finding(path, 1, "no CMakeLists.txt compiles this file: add it to its folder's, or delete it")
-                break
-            folder = os.path.dirname(folder)
+        own = _cmake_lists(tree, folder)
+        named = re.compile(rf"\b{re.escape(name)}\b|\b{re.escape(os.path.splitext(name)[0])}\b"
+                           rf"|GLOB[^)]*\b{re.escape(os.path.basename(folder) or '.')}/\*")
+        above = [own] + [_cmake_lists(tree, parent.as_posix()) for parent in PurePosixPath(folder).parents]
+        globs = re.search(r"\brunahead_(library|tests)\s*\(|GLOB", own)
+        if not globs and not any(named.search(text) for text in above):
+            yield Finding(path, 1, "no CMakeLists.txt compiles this file: add it to its folder's, or delete it")
+
+
+def _cmake_lists(tree, folder):
+    path = f"{folder}/CMakeLists.txt" if folder not in ("", ".") else "CMakeLists.txt"
+    return tree.text(path) if path in tree.paths else ""
 
 
 def dead_headers(tree):
@@ -247,7 +250,8 @@ def machine_traces(tree):
                 yield Finding(path, line, f"`{match[0]}` is a path of one machine: make it relative, or an option")
             match = REGISTRY_HOSTS.search(text)
             if match:
-                yield Finding(path, line, f"`{match[0]}` is a registry's host: name the package, the machine's own settings say where it comes from")
+                yield Finding(path, line, f"`{match[0]}` is a registry's host: name the package only, "
+                                          "the machine's settings say where it comes from")
 
 
 def crlf_and_tail(tree):
