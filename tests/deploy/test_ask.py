@@ -1,4 +1,4 @@
-"""The quickstart's client against a server that speaks as the gateway does: what it asks, what it shows, how it fails."""
+"""The quickstart's client against a server that speaks as the gateway does: what it asks, shows, and how it fails."""
 import json
 import subprocess
 import sys
@@ -14,10 +14,11 @@ ASK = Path(__file__).resolve().parents[2] / "deploy" / "examples" / "ask.py"
 def usage(strategy):
     seconds = 2.0 if strategy == "single" else 1.0
     ranks = 1 if strategy == "single" else 2
-    workers = [{"rank": rank, "begin": 64 * rank, "end": 64 * rank + 64, "compute_seconds": 0.75, "kv_wait_seconds": 0.125,
-                "kv_sent_bytes": 3 << 20, "device": "cpu"} for rank in range(ranks)]
+    workers = [{"rank": rank, "begin": 64 * rank, "end": 64 * rank + 64, "compute_seconds": 0.75,
+                "kv_wait_seconds": 0.125, "kv_sent_bytes": 3 << 20, "device": "cpu"} for rank in range(ranks)]
     return {"prompt_tokens": 64 * ranks, "completion_tokens": 2, "runahead": {
-        "ttft_seconds": seconds, "stages": {"prefill_compute": 0.75 * seconds, "kv_wait": 0.25 * seconds}, "workers": workers,
+        "ttft_seconds": seconds, "workers": workers,
+        "stages": {"prefill_compute": 0.75 * seconds, "kv_wait": 0.25 * seconds},
         "plan": {"strategy": strategy, "cuts": [64] * (ranks - 1), "predicted_ttft_seconds": 0.9}}}
 
 
@@ -50,7 +51,8 @@ class Gateway(BaseHTTPRequestHandler):
             self.send(status, "application/json", json.dumps({"error": {"message": message}}))
             return
         chunks = [": ping", 'data: {"choices":[{"delta":{"role":"assistant"}}]}']
-        chunks += ["data: " + json.dumps({"choices": [{"delta": {"content": text}}]}) for text in ("In the ", "barometer.")]
+        for text in ("In the ", "barometer."):
+            chunks.append("data: " + json.dumps({"choices": [{"delta": {"content": text}}]}))
         if self.server.breaks:
             chunks.append('event: error\ndata: {"error":{"message":"worker lost"}}')
         else:
@@ -71,7 +73,8 @@ def gateway():
 
 
 def ask(url, *options):
-    return subprocess.run([sys.executable, ASK, "--url", url, *options], capture_output=True, text=True, timeout=30, check=False)
+    command = [sys.executable, ASK, "--url", url, *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
 
 def test_it_shows_the_answer_the_stages_and_the_workers(gateway):

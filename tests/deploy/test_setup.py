@@ -1,4 +1,4 @@
-"""deploy/setup.sh with stand-ins for apt, pip and dpkg on PATH: what is there is not fetched again, what is wrong is refused."""
+"""deploy/setup.sh with stand-ins for apt, pip and dpkg: what is there is not fetched, what is wrong is refused."""
 import hashlib
 import os
 import subprocess
@@ -28,7 +28,8 @@ def machine(tmp_path):
                                RUNAHEAD_CACHE_DIR=str(self.cache))
             environment.pop("RUNAHEAD_MODEL_DIR", None)
             script = f"set -euo pipefail; source '{ROOT}/deploy/setup.sh'; LOGS='{tmp_path}/logs'; {script}"
-            return subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, env=environment, check=False)
+            return subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False,
+                                  env=environment)
 
         def calls(self):
             file = tmp_path / "calls"
@@ -69,7 +70,8 @@ def test_only_the_missing_packages_are_installed(machine):
     done = machine.run("setup_packages build")
     assert done.returncode == 0, done.stderr
     calls = [call for call in machine.calls() if call.startswith("apt-get")]
-    assert calls[0].endswith("update") and calls[1].endswith("install --no-install-recommends cmake g++") and len(calls) == 2
+    assert len(calls) == 2 and calls[0].endswith("update")
+    assert calls[1].endswith("install --no-install-recommends cmake g++")
 
 
 def test_apt_is_tried_twice_and_its_reason_is_shown(machine):

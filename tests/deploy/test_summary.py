@@ -11,7 +11,8 @@ def summarize(root, files):
     for path, text in files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
-    done = subprocess.run([sys.executable, SUMMARY, root, *stages], capture_output=True, text=True, timeout=30, check=False)
+    command = [sys.executable, SUMMARY, root, *stages]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     return done.returncode, done.stdout.splitlines()
 
 
@@ -53,7 +54,8 @@ def test_a_program_that_crashed_is_a_failure(tmp_path):
 
 
 def test_a_stage_that_ran_out_of_time_is_a_failure(tmp_path):
-    code, lines = summarize(tmp_path, {"e2e/exit_code": "124", "sim/results.txt": "passed sim/seeds\n", "sim/exit_code": "0"})
+    code, lines = summarize(tmp_path, {"e2e/exit_code": "124", "sim/results.txt": "passed sim/seeds\n",
+                                       "sim/exit_code": "0"})
     assert code == 1
     assert lines == ["FAILED: [e2e] stage e2e: it ran past its time limit", "1 passed, 1 failed, 0 skipped"]
 
