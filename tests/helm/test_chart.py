@@ -21,10 +21,12 @@ DRAIN_SECONDS = 45                              # limits::kDrainTimeout (base/li
 
 VALUES = {
     "default": [],
-    "pvc": ["model.source=pvc", "model.claim=models", "model.name=llama.gguf", "coordinator.jobsClaim=jobs"],
+    "pvc": ["model.source=pvc", "model.claim=models", "model.name=llama.gguf", "coordinator.jobsClaim=jobs",
+            "coordinator.apiKeysSecret=keys"],
     "image": ["model.source=image", "model.image=models:1", "imagePullSecrets[0].name=registry"],
     "hostPath": ["model.source=hostPath", "model.hostPath=/srv/models"],
     "large": ["prefill.workers=64", "decode.workers=8", "prefill.nodeSelector.disk=fast", "prefill.config.compute=bf16",
+              "decode.config.compute=bf16",
               "prefill.tolerations[0].key=llm", "prefill.tolerations[0].operator=Exists",
               "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring"],
     "open": ["networkPolicy.enabled=false", "podDisruptionBudget.enabled=false"],
@@ -100,6 +102,7 @@ def test_every_way_of_use_renders_and_lints(helm, name):
     "model.source=web", "model.source=pvc", "model.source=image", "model.source=hostPath", "image.pullPolicy=Sometimes",
     "coordinator.service.port=0", "coordinator.service.type=Ingress", "terminationGracePeriodSeconds=45",
     "prefill.resources.limits.memory=2GB", "networkPolicy.enabled=maybe", "decode.config.nested.key=1",
+    "decode.kvMemoryMib=0",
     "startupSeconds=1",
 ])
 def test_a_wrong_value_is_refused_by_the_schema(helm, setting):
@@ -271,9 +274,10 @@ def test_a_changed_config_restarts_the_pods(helm):
 
 
 def test_config_files_hold_what_the_values_say(rendered):
-    config = of_kind(rendered("large"), "ConfigMap")[0]["data"]
-    assert yaml.safe_load(config["prefill.yaml"]) == {"model": "smollm2", "threads": 4, "compute": "bf16"}
-    assert yaml.safe_load(config["decode.yaml"]) == {"model": "smollm2", "threads": 2}
+    config = yaml.safe_load(of_kind(rendered("large"), "ConfigMap")[0]["data"]["runahead.yaml"])
+    assert config == {"model": "smollm2", "log-format": "json", "transport": "tcp",
+                      "prefill": {"threads": 4, "kv-memory-mib": 1024, "compute": "bf16"},
+                      "decode": {"threads": 2, "kv-memory-mib": 1024, "compute": "bf16"}}
 
 
 def test_two_releases_can_share_a_namespace(helm):
