@@ -20,14 +20,16 @@ class Signal {
   // Wakes everybody who waits now.
   void notify() { timer_.cancel(); }
   asio::awaitable<void> wait() { return wait_until(asio::steady_timer::time_point::max()); }
-  // Returns at `at` at the latest. All who wait at once must name the same time or none.
+  // Returns at `at` at the latest. Those who wait at once must all name the same time or none.
   asio::awaitable<void> wait_until(asio::steady_timer::time_point at) {
-    timer_.expires_at(at);
+    if (waiting_++ == 0) timer_.expires_at(at);  // setting it again would wake the others
     co_await timer_.async_wait(asio::as_tuple(asio::use_awaitable));
+    --waiting_;
   }
 
  private:
   asio::steady_timer timer_;
+  int waiting_ = 0;
 };
 
 // Counts child coroutines; join() returns when all have ended. The parent must join before it lets go of what they use.

@@ -18,6 +18,7 @@ struct HttpRequest {
   std::map<std::string, std::string> headers;       // names in lower case
   std::string body;
   std::string request_id;                           // X-Request-Id of the client, or ours
+  bool authorized = true;                           // no key is needed, or a valid one was sent; set by the router
   Time received_at{0};                              // when its first byte had come
   std::map<std::string, std::string> path_params;   // {"id": "job-..."}, filled in by the router
 

@@ -52,8 +52,9 @@ asio::awaitable<void> HttpRouter::handle(Exchange& exchange) const {
     allowed += (allowed.empty() ? "" : ", ") + route.method;
     if (route.method == request.method) found = &route;
   }
+  request.authorized = !keys_ || keys_->accepts(request.header("authorization"));
   const bool is_public = found != nullptr && found->access == Access::kPublic;
-  if (keys_ && !is_public && !keys_->accepts(request.header("authorization"))) {
+  if (!request.authorized && !is_public) {
     HttpResponse response = error_response(
         {ErrorCode::kUnauthorized, "a valid API key is needed; send it as 'Authorization: Bearer KEY'", ""});
     response.headers.emplace_back("WWW-Authenticate", "Bearer");

@@ -73,6 +73,10 @@ void JsonReader::error(std::string_view field, std::string message, ErrorCode co
   if (!first_error_) first_error_ = Error{code, "'" + path_of(field) + "' " + std::move(message), path_of(field)};
 }
 
+void JsonReader::adopt(Error error) {
+  if (!first_error_) first_error_ = std::move(error);
+}
+
 const json* JsonReader::take(std::string_view name) {
   taken_.emplace(name);
   const auto it = object_.find(std::string(name));

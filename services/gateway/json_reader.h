@@ -41,6 +41,8 @@ class JsonReader {
   void finish();
 
   void error(std::string_view field, std::string message, ErrorCode code = ErrorCode::kInvalidArgument);
+  // Keeps an error that another reader has found, if it is the first.
+  void adopt(Error error);
   std::string path_of(std::string_view field) const;
 
  private:
