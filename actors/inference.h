@@ -26,7 +26,7 @@ struct InferenceRequest {
   int32_t max_new_tokens = 16;           // prompt + max_new_tokens <= context_len, checked by submit()
   SamplingParams sampling;               // validated
   std::vector<TokenId> stop_tokens;      // end of generation; empty: none (ignore_eos)
-  Strategy strategy = Strategy::kAuto;
+  Strategy strategy = Strategy::kBalanced;  // "auto": weighs every number of ranks, one included
   std::vector<int32_t> cuts;             // kByHand: inner cut positions, multiples of kPageTokens
   int32_t workers_max = 0;               // ranks at most; 0: as many as help
   Duration deadline{0};                  // from submit(); 0: limits::kRequestDeadline

@@ -7,17 +7,14 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "actors/gate.h"
 #include "actors/inference.h"
 #include "actors/job_store.h"
 #include "actors/test_faults.h"
-#include "actors/wake.h"
 #include "base/clock.h"
 #include "base/rng.h"
 

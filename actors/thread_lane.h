@@ -5,6 +5,7 @@
 
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <thread>
 
@@ -20,15 +21,12 @@ class ThreadLane final : public ComputeLane {
   asio::awaitable<Timing> run(std::function<void()> work) override;
 
  private:
-  struct Job {
-    std::move_only_function<void()> body;
-  };
   void serve();
 
   Clock& clock_;  // now() is read on both threads
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Job> jobs_;
+  std::deque<std::move_only_function<void()>> jobs_;  // bounded by the attempts in work: each has one job at a time
   bool stopping_ = false;
   std::thread thread_;
 };

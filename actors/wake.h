@@ -2,10 +2,9 @@
 // none is lost; several count once. The waiter checks its condition itself.
 //   threads  the actor's executor only.
 //   owner    the state that both coroutines share; one waiter at a time.
-//   limits   a wait with a deadline holds at most one sleeping timer; it goes within kSleepSlice of the Wake's end.
+//   limits   at most one timer sleeps for it in earnest; what sleeps when the Wake dies goes within kSleepSlice.
 #pragma once
 
-#include <functional>
 #include <memory>
 
 #include "base/clock.h"
@@ -28,7 +27,7 @@ class Wake {
 
  private:
   struct State;
-  std::shared_ptr<State> state_;  // the sleeping timer shares it, so that it may outlive the Wake
+  std::shared_ptr<State> state_;  // shared with the sleeping timer and with waits, which may outlive the Wake
 };
 
 }  // namespace runahead

@@ -40,31 +40,58 @@ inline constexpr int kJobsListMax = 1000;                  // rows of one answer
 // Control plane (transport/frame, actors)
 inline constexpr uint32_t kControlFrameBytesMax = 4 << 20; // a 512k-token prompt as varints, 3 bytes a token, and room
 inline constexpr size_t kLinkQueueFramesMax = 4096;        // frames waiting on one connection before it is dropped as stuck
+inline constexpr size_t kLinkQueueBytesMax = 64 << 20;     // the same bound in bytes: 16 frames of the largest size
+inline constexpr size_t kControlInboxBytesMax = 64 << 20;  // received, not yet taken by the actor; then the socket waits
+inline constexpr size_t kControlPeersMax = 256;               // kWorkersMax, each reconnecting, and tools
+inline constexpr auto kTcpUserTimeout = 10s;               // unacknowledged bytes or a closed window this long: peer is gone
+inline constexpr auto kFlushTimeout = 1s;                  // what disconnect() grants the frames that still wait
 inline constexpr size_t kMailboxMessagesMax = 4096;        // messages waiting in one actor
 inline constexpr auto kHeartbeatInterval = 250ms;          // four lost ones make a suspect
 inline constexpr auto kSuspectAfter = 1s;
 inline constexpr auto kLeaseDuration = 2s;                 // a worker silent for this long is lost; its pages are swept
 inline constexpr auto kConnectTimeout = 5s;
 inline constexpr int kAttemptsMax = 4;                     // tries of one request before worker_lost
+inline constexpr auto kProgressInterval = 250ms;           // of one rank: a progress bar moves smoothly at four a second
 inline constexpr int kWorkersMax = 64;                     // `rank` label cardinality
 
 // Requests (coordinator)
 inline constexpr size_t kQueuedRequestsMax = 256;          // then 429
 inline constexpr int64_t kQueuedTokensMax = 4 << 20;       // then 429
+inline constexpr size_t kUnreadTokensMax = 4096;           // of one stream: then its reader is too slow and is cancelled
+inline constexpr int kJobsRunningMax = 8;                  // the rest wait their turn: they are durable, not urgent
+inline constexpr size_t kJobsWaitingMax = 4096;            // then 429
 inline constexpr auto kRequestDeadline = 600s;             // a request that names no deadline
 inline constexpr auto kDrainTimeout = 45s;                 // SIGTERM: finish what runs, then go
 
 // Data plane (transport)
 inline constexpr size_t kPageBytesMax = 16 << 20;          // 64 tokens x 128 heads x 256 dims x 2 x 4 B = 16 MiB
-inline constexpr auto kPageTransferTimeout = 5s;           // without any progress on a stream
+inline constexpr auto kPageTransferTimeout = 5s;           // without any progress on a page under way
+inline constexpr int32_t kKvLayersMax = 1024;              // the deepest published models have under 130 layers
+inline constexpr int32_t kKvPagesMax = 65536;              // pages a layer: 4 Mi tokens of 64 a page
+inline constexpr size_t kKvStreamsMax = 1024;              // open streams of one transport, each way: 4 x the queue
+inline constexpr size_t kKvGreetingsMax = 256;                // accepted connections that have not found their stream yet
+
+// Engine (model/transformer)
+inline constexpr int kEngineThreadsMax = 256;               // hardware threads of the largest server we know of
 
 // Model files (model/gguf)
 inline constexpr uint64_t kGgufKeysMax = 1'000'000;
 inline constexpr uint64_t kGgufTensorsMax = 1'000'000;
+inline constexpr uint64_t kGgufNameBytesMax = 65535;       // keys and tensor names: the format's own bound
 inline constexpr uint64_t kGgufStringBytesMax = 64 << 20;
 inline constexpr uint64_t kGgufArrayMax = 16 << 20;        // 16 M entries: eight times the largest vocabulary seen
 inline constexpr uint64_t kGgufAlignmentMax = 1 << 20;
-inline constexpr int kGgufSplitsMax = 1024;
+inline constexpr uint64_t kGgufSplitsMax = 1024;
+inline constexpr uint64_t kModelLayersMax = 1024;          // eight times the deepest model known (Llama 3.1 405B: 126)
+inline constexpr uint64_t kModelDimMax = 1 << 20;          // model_dim and ffn_dim; Llama 3.1 405B: 53,248
+inline constexpr uint64_t kModelHeadsMax = 1024;           // Llama 3.1 405B: 128
+inline constexpr uint64_t kModelHeadDimMax = 1024;         // Gemma: 256
+inline constexpr uint64_t kModelContextMax = 16 << 20;     // tokens; Llama 4 Scout: 10 M
+inline constexpr int64_t kVocabMax = 4 << 20;              // Gemma 3: 262,144
+
+// Tokenizer (model/tokenizer)
+inline constexpr size_t kTextBytesMax = 64 << 20;          // 16 M tokens of text, beyond every context
+inline constexpr uint32_t kRegexStepsMax = 1 << 30;        // PCRE2's match limit: 16 steps a byte of the largest text
 
 // Chat templates (model/chat_template)
 inline constexpr size_t kTemplateBytesMax = 1 << 20;
