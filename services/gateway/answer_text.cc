@@ -2,38 +2,16 @@
 
 #include <algorithm>
 
+#include "model/tokenizer_utf8.h"
+
 namespace runahead {
 namespace {
-
-constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
-
-struct Sequence {
-  size_t length;  // bytes that belong together
-  enum { kWhole, kBroken, kUnfinished } state;
-};
-
-// The UTF-8 sequence at the front of `bytes` (Unicode 15, table 3-7: no overlong forms, no surrogates, up to U+10FFFF).
-Sequence first_sequence(std::string_view bytes) {
-  const auto at = [&](size_t i) { return static_cast<unsigned char>(bytes[i]); };
-  const unsigned char lead = at(0);
-  if (lead < 0x80) return {1, Sequence::kWhole};
-  const size_t need = lead >= 0xC2 && lead <= 0xDF ? 2 : lead >= 0xE0 && lead <= 0xEF ? 3 : lead >= 0xF0 && lead <= 0xF4 ? 4 : 0;
-  if (need == 0) return {1, Sequence::kBroken};
-  const unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-  const unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-  for (size_t i = 1; i < need; ++i) {
-    if (i == bytes.size()) return {i, Sequence::kUnfinished};
-    const bool continues = i == 1 ? at(i) >= low && at(i) <= high : at(i) >= 0x80 && at(i) <= 0xBF;
-    if (!continues) return {i, Sequence::kBroken};
-  }
-  return {need, Sequence::kWhole};
-}
 
 // Bytes at the end of `bytes` that may become a character when more come.
 size_t unfinished_tail(std::string_view bytes) {
   for (size_t back = 1; back <= std::min<size_t>(3, bytes.size()); ++back) {
     const auto c = static_cast<unsigned char>(bytes[bytes.size() - back]);
-    if (c >= 0xC0) return first_sequence(bytes.substr(bytes.size() - back)).state == Sequence::kUnfinished ? back : 0;
+    if (c >= 0xC0) return utf8_sequence(bytes.substr(bytes.size() - back)).kind == Utf8Sequence::Kind::kIncomplete ? back : 0;
     if (c < 0x80) return 0;
   }
   return 0;
@@ -53,9 +31,9 @@ std::string valid_utf8(std::string_view bytes) {
   std::string text;
   text.reserve(bytes.size());
   while (!bytes.empty()) {
-    const Sequence sequence = first_sequence(bytes);
-    text += sequence.state == Sequence::kWhole ? bytes.substr(0, sequence.length) : kReplacement;
-    bytes.remove_prefix(sequence.length);
+    const Utf8Sequence sequence = utf8_sequence(bytes);
+    text += sequence.kind == Utf8Sequence::Kind::kCharacter ? bytes.substr(0, sequence.bytes) : kReplacementCharacter;
+    bytes.remove_prefix(sequence.bytes);
   }
   return text;
 }

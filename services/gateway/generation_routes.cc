@@ -29,15 +29,15 @@ int64_t prompt_tokens(const GenerationRequest& request) {
   return tokens;
 }
 
-// The prompt's text in front of a choice's, where the client asked for it (echo).
+}  // namespace
+
 std::string echoed(const GenerationRequest& request, int32_t choice, const TextCodec& codec) {
   if (!request.echo) return {};
   const Prompt& prompt = request.prompts[static_cast<size_t>(choice / request.choices_per_prompt)];
-  if (!prompt.text.empty()) return prompt.text;
-  std::string bytes;
-  for (const TokenId token : prompt.tokens) bytes += codec.token_bytes(token);
-  return valid_utf8(bytes);
+  return prompt.text.empty() ? valid_utf8(codec.decode(prompt.tokens)) : prompt.text;
 }
+
+namespace {
 
 // Collects whole choices.
 class WholeAnswer final : public ChoiceSink {

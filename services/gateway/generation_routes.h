@@ -39,6 +39,9 @@ struct PreparedGeneration {
 // Parses, checks, renders and tokenizes a body; large ones on the text lane. The request has a seed afterwards.
 Task<PreparedGeneration> prepare_generation(const GatewayContext& context, Endpoint endpoint, std::string body);
 
+// The prompt's text, where the client wants it in front of a choice's (echo); else empty.
+std::string echoed(const GenerationRequest& request, int32_t choice, const TextCodec& codec);
+
 void add_generation_routes(HttpRouter& router, const GatewayContext& context);
 
 }  // namespace runahead

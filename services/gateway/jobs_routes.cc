@@ -112,8 +112,7 @@ Result<JobSubmission> submission(const GatewayContext& context, const PreparedGe
   if (request.stream) return fail(ErrorCode::kUnsupported, "a job does not stream; read /v1/jobs/{id}/events", "stream");
   if (key.size() > kIdempotencyKeyBytesMax)
     return fail(ErrorCode::kInvalidArgument, "the header Idempotency-Key is longer than 256 bytes", "Idempotency-Key");
-  JobText text{.endpoint = request.endpoint, .model = context.model_name, .stop = request.stop, .logprobs = request.logprobs};
-  if (request.echo) text.echo = request.prompts.front().text;
+  const JobText text{request.endpoint, context.model_name, echoed(request, 0, context.codec), request.stop, request.logprobs};
   JobSubmission result;
   result.request = inference_request(request, 0, context.served_model(), context.codec);
   result.request.tokenize_time = prepared.tokenize_time;

@@ -11,6 +11,7 @@ namespace runahead {
 namespace {
 
 using nlohmann::json;
+using nlohmann::ordered_json;
 using namespace std::string_view_literals;
 
 constexpr int32_t kCompletionMaxTokensDefault = 16;  // OpenAI's
@@ -228,13 +229,13 @@ std::optional<std::string> content_text(JsonReader& message, std::string& proble
 
 }  // namespace
 
-json take_messages(JsonReader& reader) {
-  json messages = json::array();
+ordered_json take_messages(JsonReader& reader) {
+  ordered_json messages = ordered_json::array();
   const json* list = reader.array("messages", limits::kMessagesMax);
   if (list == nullptr) return messages;
   for (const json& entry : *list) {
     const std::string field = "messages[" + std::to_string(messages.size()) + "]";
-    if (!entry.is_object()) return reader.error(field, "must be an object with role and content"), json::array();
+    if (!entry.is_object()) return reader.error(field, "must be an object with role and content"), ordered_json::array();
     std::optional<Error> error;
     JsonReader message(entry, reader.path_of(field), error);
     std::string role = message.string("role", kNameBytesMax).value_or("");
@@ -249,7 +250,7 @@ json take_messages(JsonReader& reader) {
     constexpr std::array kUnsupported = {"tool_calls"sv, "function_call"sv, "audio"sv};
     message.unsupported(kUnsupported);
     message.finish();
-    if (error) return reader.adopt(std::move(*error)), json::array();
+    if (error) return reader.adopt(std::move(*error)), ordered_json::array();
     messages.push_back({{"role", role}, {"content", *text}});
   }
   return messages;

@@ -33,7 +33,7 @@ struct Prompt {
 struct GenerationRequest {
   Endpoint endpoint = Endpoint::kCompletions;
   std::vector<Prompt> prompts;        // one for chat
-  nlohmann::json messages;            // chat only: [{"role", "content"}], contents are strings
+  nlohmann::ordered_json messages;    // chat only: [{"role", "content"}], contents are strings
   bool add_generation_prompt = true;
   bool parse_special = false;         // completions: "<|im_end|>" in the prompt is that token
   int32_t choices_per_prompt = 1;     // n
@@ -57,7 +57,7 @@ struct GenerationRequest {
 
 Result<GenerationRequest> parse_generation(Endpoint endpoint, const nlohmann::json& body, const ServedModel& model);
 // Messages of chat, /tokenize and /apply-template: checked, text parts joined, "developer" made "system".
-nlohmann::json take_messages(JsonReader& reader);
+nlohmann::ordered_json take_messages(JsonReader& reader);
 
 // Renders and tokenizes. kInvalidArgument for an empty prompt, kContextOverflow with both numbers.
 Result<void> tokenize_prompts(GenerationRequest& request, const TextCodec& codec, int32_t context_len);

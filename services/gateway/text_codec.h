@@ -5,7 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,8 +23,10 @@ class TextCodec {
   virtual Result<std::vector<TokenId>> encode(std::string_view text, bool add_special, bool parse_special) const = 0;
   // The bytes that the token stands for: often no whole UTF-8 character; empty for control tokens.
   virtual std::string token_bytes(TokenId token) const = 0;
-  // messages: OpenAI's, checked (role and content are strings). The prompt's text, special tokens spelled out.
-  virtual Result<std::string> render_chat(const nlohmann::json& messages, bool add_generation_prompt) const = 0;
+  // The bytes of all tokens; control tokens as they are spelled.
+  virtual std::string decode(std::span<const TokenId> tokens) const = 0;
+  // messages: OpenAI's, checked (role and content are strings). The prompt's text, control tokens spelled out.
+  virtual Result<std::string> render_chat(const nlohmann::ordered_json& messages, bool add_generation_prompt) const = 0;
   virtual int32_t vocab_size() const = 0;
   virtual std::vector<TokenId> end_tokens() const = 0;  // any of them ends a generation
 };

@@ -43,7 +43,7 @@ Result<TokenizeRequest> parse_tokenize(const std::string& body, const TextCodec&
     reader.error("model", "names a model that is not served; this server has '" + model_name + "'", ErrorCode::kNotFound);
   const auto prompt = reader.string("prompt", limits::kJsonBodyBytesMax);
   const auto content = reader.string("content", limits::kJsonBodyBytesMax);
-  const json messages = take_messages(reader);
+  const nlohmann::ordered_json messages = take_messages(reader);
   TokenizeRequest request;
   const auto add_special = reader.boolean("add_special_tokens");
   const auto parse_special = reader.boolean("parse_special");
@@ -91,9 +91,9 @@ Task<HttpResponse> detokenize(const GatewayContext& context, std::string body) {
   if (!tokens) reader.error("tokens", "is missing; send a list of token ids");
   reader.finish();
   if (error) co_return std::unexpected(std::move(*error));
-  std::string bytes;
-  for (const int64_t token : *tokens) bytes += context.codec.token_bytes(static_cast<TokenId>(token));
-  co_return json_response({{"prompt", valid_utf8(bytes)}, {"content", valid_utf8(bytes)}});
+  const std::vector<TokenId> ids(tokens->begin(), tokens->end());
+  const std::string text = valid_utf8(context.codec.decode(ids));
+  co_return json_response({{"prompt", text}, {"content", text}});  // vLLM's name and llama.cpp's
 }
 
 Task<HttpResponse> apply_template(const GatewayContext& context, std::string body) {
@@ -101,7 +101,7 @@ Task<HttpResponse> apply_template(const GatewayContext& context, std::string bod
   std::optional<Error> error;
   JsonReader reader(parsed, "", error);
   reader.take("model");
-  const json messages = take_messages(reader);
+  const nlohmann::ordered_json messages = take_messages(reader);
   if (messages.empty()) reader.error("messages", "is missing or empty");
   const bool generation_prompt = reader.boolean("add_generation_prompt").value_or(true);
   reader.finish();
