@@ -1,4 +1,4 @@
-"""deploy/quickstart.sh with a stand-in for the binary: it starts the right processes, shows the answer, and leaves none."""
+"""deploy/quickstart.sh with a stand-in for the binary: it starts the right processes, shows the answer, leaves none."""
 import os
 import shutil
 import signal

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What the machine can check of how the code reads: directions of includes, lengths, banned calls, dead files.
 
-    python3 tests/tidy/tidy.py     prints FILE:LINE: what is wrong and what to do; exit code 1 if it found anything
+    tests/tidy/tidy.py           prints FILE:LINE: what is wrong and what to do; exit code 1 if it found anything
+    tests/tidy/tidy.py --fix     first lets clang-format break the C++ lines that are too long, and touches no other line
 
 tests/tidy/test_tidy.py runs each rule on the tree, and on a planted fault that it must find. Every exception is in a
 table below, with its reason. Standard library only.
@@ -271,8 +272,19 @@ RULES = [include_directions, library_homes, banned_calls, unused_exceptions, lin
          function_lengths, dead_sources, dead_headers, pragma_once, notes_to_self, machine_traces, crlf_and_tail]
 
 
+def break_long_lines(tree):
+    for path in tree.cpp():
+        long = [line for line, text in tree.lines(path) if len(text) > LINE_COLUMNS_MAX]
+        if long:
+            subprocess.run(["clang-format", "-i", *[f"--lines={line}:{line}" for line in long], path], cwd=tree.root,
+                           check=True)
+
+
 def main():
-    tree = Tree(Path(__file__).resolve().parents[2])
+    root = Path(__file__).resolve().parents[2]
+    if sys.argv[1:] == ["--fix"]:
+        break_long_lines(Tree(root))
+    tree = Tree(root)
     findings = [finding for rule in RULES for finding in rule(tree)]
     for finding in findings:
         print(f"{finding.path}:{finding.line}: {finding.text}")
