@@ -9,19 +9,20 @@ namespace {
 
 // Seconds a layer, and where the rank stands in the layer in work.
 struct Rank {
-  double qkv = 0, attention = 0, rest = 0;  // of a whole layer
+  double qkv = 0, attention = 0, rest = 0;   // of a whole layer
   double last_attention = 0, last_rest = 0;  // of the last layer
-  double after_prefix = 0;                   // attention left when the last prefix page comes: that page and the own chunk
-  double link_layer = 0, link_own = 0, link_page = 0, latency = 0;  // link into this rank: a layer's prefix, the part that
-                                                                    // the rank before owns, one page
-  double link_tokens_per_second = 0;         // of one layer
-  double ready = 0;    // K,V of this layer are written
-  double arrived = 0;  // the last prefix page of this layer is here
-  double sent = 0;     // the link into this rank has sent the last page of the layer before
-  double end = 0;      // this layer is done
+  double after_prefix = 0;  // attention left when the last prefix page comes: that page and the own chunk
+  double link_layer = 0, link_own = 0, link_page = 0, latency = 0;  // link into this rank: a layer's prefix, the part
+                                                                    // that the rank before owns, one page
+  double link_tokens_per_second = 0;  // of one layer
+  double ready = 0;                   // K,V of this layer are written
+  double arrived = 0;                 // the last prefix page of this layer is here
+  double sent = 0;                    // the link into this rank has sent the last page of the layer before
+  double end = 0;                     // this layer is done
 };
 
-std::vector<Rank> prepare(const ModelCost& model, std::span<const WorkerProfile> chain, std::span<const TokenRange> partition) {
+std::vector<Rank> prepare(const ModelCost& model, std::span<const WorkerProfile> chain,
+                          std::span<const TokenRange> partition) {
   const double layers = model.num_layers, kv_layer_bytes = model.kv_bytes_per_token / layers;
   std::vector<Rank> ranks(partition.size());
   for (size_t i = 0; i < ranks.size(); ++i) {
@@ -51,12 +52,14 @@ std::vector<Rank> prepare(const ModelCost& model, std::span<const WorkerProfile>
 }
 
 // When the last prefix page of this layer reaches `to`. A link that always works when it has work is done at the latest
-// "t + work that comes at or after t": t = the layer before is sent; the rank before writes its own pages; its last prefix page comes.
+// "t + work that comes at or after t": t = the layer before is sent; the rank before writes its own pages; its last
+// prefix page comes.
 double arrival(const Rank& from, bool from_is_first, Rank& to) {
   double done = std::max(to.sent + to.link_layer, from.ready + to.link_own);
   if (!from_is_first) {
     const double upstream_late_tokens = std::max(0.0, from.arrived - from.ready) * from.link_tokens_per_second;
-    const double upstream_late = std::min(upstream_late_tokens / to.link_tokens_per_second, to.link_layer - to.link_own);
+    const double upstream_late =
+        std::min(upstream_late_tokens / to.link_tokens_per_second, to.link_layer - to.link_own);
     done = std::max({done, from.ready + to.link_own + upstream_late, from.arrived + to.link_page});
   }
   to.sent = done;
@@ -65,7 +68,8 @@ double arrival(const Rank& from, bool from_is_first, Rank& to) {
 
 }  // namespace
 
-ChainTimeline chain_timeline(const ModelCost& model, std::span<const WorkerProfile> chain, std::span<const TokenRange> partition) {
+ChainTimeline chain_timeline(const ModelCost& model, std::span<const WorkerProfile> chain,
+                             std::span<const TokenRange> partition) {
   RUNAHEAD_CHECK(!partition.empty() && chain.size() == partition.size(), "one worker a rank");
   std::vector<Rank> ranks = prepare(model, chain, partition);
   ChainTimeline timeline{.ranks = std::vector<RankTimeline>(ranks.size())};
@@ -92,7 +96,8 @@ ChainTimeline chain_timeline(const ModelCost& model, std::span<const WorkerProfi
     }
   }
   for (size_t i = 0; i < ranks.size(); ++i)
-    timeline.ranks[i].compute_seconds = compute_seconds(chain[i].speed, chunk_work(model, partition[i], i + 1 == ranks.size()));
+    timeline.ranks[i].compute_seconds =
+        compute_seconds(chain[i].speed, chunk_work(model, partition[i], i + 1 == ranks.size()));
   timeline.ttft_seconds = ranks.back().end + chain.back().speed.a * model.head_tokens;
   return timeline;
 }

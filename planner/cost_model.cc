@@ -12,8 +12,8 @@ constexpr LinkSpeed kDefaultLink = {.latency_seconds = 100e-6, .bytes_per_second
 }  // namespace
 
 ModelCost model_cost(const ModelDims& dims, size_t page_bytes) {
-  RUNAHEAD_CHECK(dims.num_layers > 0 && dims.model_dim > 0 && dims.num_heads > 0 && dims.num_kv_heads > 0 && dims.head_dim > 0 &&
-                     dims.ffn_dim > 0 && dims.vocab_size > 0,
+  RUNAHEAD_CHECK(dims.num_layers > 0 && dims.model_dim > 0 && dims.num_heads > 0 && dims.num_kv_heads > 0 &&
+                     dims.head_dim > 0 && dims.ffn_dim > 0 && dims.vocab_size > 0,
                  "a model has dimensions");
   const double layers = dims.num_layers, model_dim = dims.model_dim;
   const double heads_dim = static_cast<double>(dims.num_heads) * dims.head_dim;
@@ -47,9 +47,12 @@ Work chunk_work(const ModelCost& model, TokenRange chunk, bool is_last_rank) {
 }
 
 WorkerSpeed default_speed(const ModelCost& model) {
-  return {.a = model.linear_flops_per_token / kDefaultFlops, .b = model.attention_flops_per_pair / kDefaultAttentionFlops};
+  return {.a = model.linear_flops_per_token / kDefaultFlops,
+          .b = model.attention_flops_per_pair / kDefaultAttentionFlops};
 }
 
-LinkSpeed default_link() { return kDefaultLink; }
+LinkSpeed default_link() {
+  return kDefaultLink;
+}
 
 }  // namespace runahead

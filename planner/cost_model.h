@@ -4,10 +4,10 @@
 //   T(prefix, n) = a * n + b * (n * prefix + g * n^2)      seconds of one worker for n tokens behind `prefix` tokens
 //   link(bytes)  = latency + bytes / bandwidth
 //
-// a covers everything that is linear in the tokens (projections, MLP), b the attention of one (query, key) pair. g is the
-// share of the diagonal block that the kernel computes: 1/2 for a causal kernel (ours), 1 for the paper's dense one.
-// Exact work, not only its leading terms: ranks before the last one stop after K,V of the last layer, and the last rank
-// computes the last layer for its last token only (DESIGN 1.5).
+// a covers everything that is linear in the tokens (projections, MLP), b the attention of one (query, key) pair. g is
+// the share of the diagonal block that the kernel computes: 1/2 for a causal kernel (ours), 1 for the paper's dense
+// one. Exact work, not only its leading terms: ranks before the last one stop after K,V of the last layer, and the last
+// rank computes the last layer for its last token only (DESIGN 1.5).
 #pragma once
 
 #include <cstdint>
@@ -41,8 +41,8 @@ struct ModelCost {
   double head_tokens = 0;             // the output head for one row, in units of one token's linear work
   double linear_flops_per_token = 0;  // for speeds before the first measurement
   double attention_flops_per_pair = 0;
-  double diagonal_share = 0.5;        // g
-  bool skip_last_layer = true;        // DESIGN 1.5; false is the paper's chain
+  double diagonal_share = 0.5;  // g
+  bool skip_last_layer = true;  // DESIGN 1.5; false is the paper's chain
 };
 
 struct ModelDims {
@@ -66,7 +66,9 @@ struct Work {
 
 Work chunk_work(const ModelCost& model, TokenRange chunk, bool is_last_rank);
 
-inline double compute_seconds(const WorkerSpeed& speed, const Work& work) { return speed.a * work.tokens + speed.b * work.pairs; }
+inline double compute_seconds(const WorkerSpeed& speed, const Work& work) {
+  return speed.a * work.tokens + speed.b * work.pairs;
+}
 
 // Before the first measurement. A rate of one server core pair; wrong by a factor at most until the first request ends,
 // and the same factor for all workers, so the cuts are right at once.

@@ -42,7 +42,8 @@ void TwoTermFit::solve() {
   }
 }
 
-WorkerEstimate::WorkerEstimate(const ModelCost& model) : model_(model), fit_(default_speed(model).a, default_speed(model).b) {}
+WorkerEstimate::WorkerEstimate(const ModelCost& model)
+    : model_(model), fit_(default_speed(model).a, default_speed(model).b) {}
 
 void WorkerEstimate::add_chunk(TokenRange chunk, bool is_last_rank, double seconds) {
   if (!(seconds > 0) || chunk.empty()) return;

@@ -9,8 +9,8 @@
 
 namespace runahead {
 
-// Fits y = p * u + q * v. The prior fixes the ratio p : q, weakly: samples that all look alike tell the scale but not the
-// ratio. Never negative.
+// Fits y = p * u + q * v. The prior fixes the ratio p : q, weakly: samples that all look alike tell the scale but not
+// the ratio. Never negative.
 class TwoTermFit {
  public:
   TwoTermFit(double prior_p, double prior_q) : prior_p_(prior_p), prior_q_(prior_q) {}

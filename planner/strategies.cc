@@ -30,7 +30,8 @@ double tokens_in(const WorkerSpeed& speed, double g, double prefix, double secon
 }
 
 // Chunks of the first ranks as large as `seconds` allows, the rest to the last rank. True if that one makes it too.
-bool fits(const ModelCost& model, std::span<const WorkerProfile> chain, double context_len, double seconds, std::vector<double>& chunks) {
+bool fits(const ModelCost& model, std::span<const WorkerProfile> chain, double context_len, double seconds,
+          std::vector<double>& chunks) {
   double prefix = 0;
   for (size_t i = 0; i + 1 < chain.size(); ++i) {
     const double link_tokens = seconds * chain[i + 1].ingress.bytes_per_second / model.kv_bytes_per_token;
@@ -78,16 +79,29 @@ std::vector<int32_t> by_speed(const PlanRequest& request) {
   std::vector<int32_t> order(request.workers.size());
   std::iota(order.begin(), order.end(), 0);
   const Work whole = chunk_work(request.model, {0, request.context_len}, true);
-  std::ranges::stable_sort(order, {}, [&](int32_t w) { return compute_seconds(request.workers[static_cast<size_t>(w)].speed, whole); });
+  std::ranges::stable_sort(
+      order, {}, [&](int32_t w) { return compute_seconds(request.workers[static_cast<size_t>(w)].speed, whole); });
   return order;
 }
 
-Choice balanced_over(const PlanRequest& request, std::vector<int32_t> workers) {
-  // The first rank receives nothing and the last one most, so the best link comes last.
-  std::ranges::stable_sort(workers, {}, [&](int32_t w) { return request.workers[static_cast<size_t>(w)].ingress.bytes_per_second; });
+Choice balanced_in_order(const PlanRequest& request, std::vector<int32_t> workers) {
   std::vector<WorkerProfile> chain;
   for (int32_t worker : workers) chain.push_back(request.workers[static_cast<size_t>(worker)]);
-  return choose(request, std::move(workers), to_pages(balanced_chunks(request.model, chain, request.context_len), request.context_len));
+  return choose(request, std::move(workers),
+                to_pages(balanced_chunks(request.model, chain, request.context_len), request.context_len));
+}
+
+// The first rank receives nothing and the last one most, so the best link comes last; but with few pages the last chunk
+// is the one that is not full, and then the slowest worker had better take it.
+Choice balanced_over(const PlanRequest& request, std::vector<int32_t> fastest_first) {
+  std::vector<int32_t> best_link_last = fastest_first;
+  std::ranges::stable_sort(best_link_last, {},
+                           [&](int32_t w) { return request.workers[static_cast<size_t>(w)].ingress.bytes_per_second; });
+  const bool same = best_link_last == fastest_first;
+  Choice choice = balanced_in_order(request, std::move(best_link_last));
+  if (same) return choice;
+  Choice other = balanced_in_order(request, std::move(fastest_first));
+  return other.timeline.ttft_seconds < choice.timeline.ttft_seconds ? other : choice;
 }
 
 // Rounding to pages and the skew of the chain leave a little: move cuts by a page while the prediction gets better.
@@ -113,6 +127,14 @@ void refine(const PlanRequest& request, Choice& choice) {
   }
 }
 
+Choice even(const PlanRequest& request) {
+  const auto all = static_cast<int32_t>(request.workers.size());
+  Partition partition = even_partition(request.context_len, request.ranks > 0 ? std::min(request.ranks, all) : all);
+  std::vector<int32_t> workers(partition.size());
+  std::iota(workers.begin(), workers.end(), 0);
+  return choose(request, std::move(workers), std::move(partition));
+}
+
 Choice balanced(const PlanRequest& request) {
   const std::vector<int32_t> order = by_speed(request);
   const int32_t most = std::min<int32_t>(static_cast<int32_t>(order.size()), ranks_max(request.context_len));
@@ -125,17 +147,25 @@ Choice balanced(const PlanRequest& request) {
       if (next.timeline.ttft_seconds < best.timeline.ttft_seconds) best = std::move(next);
     }
   }
+  // With a handful of pages and very unlike links, who is where counts more than balance: the given order is a
+  // candidate.
+  Choice equal = even(request);
+  if (equal.timeline.ttft_seconds < best.timeline.ttft_seconds) best = std::move(equal);
   refine(request, best);
   return best;
 }
 
 Result<void> check_request(const PlanRequest& request) {
-  if (request.context_len <= 0) return fail(ErrorCode::kInvalidArgument, "the prompt is empty; send at least one token", "prompt");
-  if (request.workers.empty()) return fail(ErrorCode::kUnavailable, "no prefill worker is ready; start one or wait for it");
-  RUNAHEAD_CHECK(request.workers.size() <= static_cast<size_t>(limits::kWorkersMax), "the registry admits kWorkersMax workers");
+  if (request.context_len <= 0)
+    return fail(ErrorCode::kInvalidArgument, "the prompt is empty; send at least one token", "prompt");
+  if (request.workers.empty())
+    return fail(ErrorCode::kUnavailable, "no prefill worker is ready; start one or wait for it");
+  RUNAHEAD_CHECK(request.workers.size() <= static_cast<size_t>(limits::kWorkersMax),
+                 "the registry admits kWorkersMax workers");
   RUNAHEAD_CHECK(request.model.num_layers > 0 && request.model.kv_bytes_per_token > 0, "the model is known");
   for (const WorkerProfile& worker : request.workers)
-    RUNAHEAD_CHECK(worker.speed.a > 0 && worker.speed.b >= 0 && worker.ingress.bytes_per_second > 0 && worker.ingress.latency_seconds >= 0,
+    RUNAHEAD_CHECK(worker.speed.a > 0 && worker.speed.b >= 0 && worker.ingress.bytes_per_second > 0 &&
+                       worker.ingress.latency_seconds >= 0,
                    "profiles are positive");
   if (request.strategy != Strategy::kByHand && !request.cuts.empty())
     return fail(ErrorCode::kInvalidArgument, "cuts and a strategy exclude each other; give one of them", "cuts");
@@ -146,10 +176,14 @@ Result<void> check_request(const PlanRequest& request) {
 
 std::string_view name(Strategy strategy) {
   switch (strategy) {
-    case Strategy::kSingle: return "single";
-    case Strategy::kEven: return "even";
-    case Strategy::kBalanced: return "balanced";
-    case Strategy::kByHand: return "cuts";
+    case Strategy::kSingle:
+      return "single";
+    case Strategy::kEven:
+      return "even";
+    case Strategy::kBalanced:
+      return "balanced";
+    case Strategy::kByHand:
+      return "cuts";
   }
   check_failed("strategy", __FILE__, __LINE__, "unknown strategy");
 }
@@ -159,16 +193,19 @@ Result<Strategy> parse_strategy(std::string_view text) {
   if (text == "single") return Strategy::kSingle;
   if (text == "even") return Strategy::kEven;
   if (text == "searched" || text == "predicted")
-    return fail(ErrorCode::kUnsupported, "strategy '" + std::string(text) + "' is not built; use auto, balanced, even or single", "strategy");
-  return fail(ErrorCode::kInvalidArgument, "unknown strategy '" + std::string(text) + "'; use auto, balanced, even or single", "strategy");
+    return fail(ErrorCode::kUnsupported,
+                "strategy '" + std::string(text) + "' is not built; use auto, balanced, even or single", "strategy");
+  return fail(ErrorCode::kInvalidArgument,
+              "unknown strategy '" + std::string(text) + "'; use auto, balanced, even or single", "strategy");
 }
 
 std::vector<double> balanced_chunks(const ModelCost& model, std::span<const WorkerProfile> chain, int32_t context_len) {
   RUNAHEAD_CHECK(!chain.empty() && context_len > 0, "a chain has workers and tokens");
   std::vector<double> chunks(chain.size());
   double low = 0;
-  double high = compute_seconds(effective(model, chain.back().speed),  // the last worker alone always makes it
-                                {.tokens = static_cast<double>(context_len), .pairs = model.diagonal_share * context_len * context_len});
+  double high = compute_seconds(
+      effective(model, chain.back().speed),  // the last worker alone always makes it
+      {.tokens = static_cast<double>(context_len), .pairs = model.diagonal_share * context_len * context_len});
   for (int i = 0; i < kBisections; ++i) {
     const double middle = (low + high) / 2;
     (fits(model, chain, context_len, middle, chunks) ? high : low) = middle;
@@ -179,20 +216,14 @@ std::vector<double> balanced_chunks(const ModelCost& model, std::span<const Work
 
 Result<Plan> make_plan(const PlanRequest& request) {
   TRY(check_request(request));
-  const auto all = static_cast<int32_t>(request.workers.size());
-  std::vector<int32_t> in_order(request.workers.size());
-  std::iota(in_order.begin(), in_order.end(), 0);
   Choice choice;
   switch (request.strategy) {
     case Strategy::kSingle:
       choice = choose(request, {by_speed(request).front()}, {{0, request.context_len}});
       break;
-    case Strategy::kEven: {
-      Partition partition = even_partition(request.context_len, request.ranks > 0 ? std::min(request.ranks, all) : all);
-      in_order.resize(partition.size());
-      choice = choose(request, std::move(in_order), std::move(partition));
+    case Strategy::kEven:
+      choice = even(request);
       break;
-    }
     case Strategy::kBalanced:
       choice = balanced(request);
       break;
@@ -200,11 +231,13 @@ Result<Plan> make_plan(const PlanRequest& request) {
       Partition partition = TRY(partition_by_hand(request.context_len, request.cuts));
       if (partition.size() > request.workers.size())
         return fail(ErrorCode::kInvalidArgument,
-                    std::to_string(request.cuts.size()) + " cuts need " + std::to_string(partition.size()) + " workers, " +
-                        std::to_string(all) + " are ready; give fewer cuts or start more workers",
+                    std::to_string(request.cuts.size()) + " cuts need " + std::to_string(partition.size()) +
+                        " workers, " + std::to_string(request.workers.size()) +
+                        " are ready; give fewer cuts or start more workers",
                     "cuts");
-      in_order.resize(partition.size());
-      choice = choose(request, std::move(in_order), std::move(partition));
+      std::vector<int32_t> workers(partition.size());
+      std::iota(workers.begin(), workers.end(), 0);
+      choice = choose(request, std::move(workers), std::move(partition));
       break;
     }
   }
