@@ -1,4 +1,5 @@
-// A GGUF file of any bytes: it is refused with an error, or every tensor lies inside it and every reader of it ends well.
+// A GGUF file of any bytes: it is refused with an error, or every tensor lies inside it and every reader of it ends
+// well.
 #include <cstddef>
 #include <cstdint>
 #include <vector>

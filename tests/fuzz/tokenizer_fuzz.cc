@@ -1,5 +1,5 @@
-// Any text comes back from its tokens, byte for byte, with every pre-tokenizer; and streamed decoding gives the same text
-// as decoding at once.
+// Any text comes back from its tokens, byte for byte, with every pre-tokenizer; and streamed decoding gives the same
+// text as decoding at once.
 #include <cstddef>
 #include <cstdint>
 #include <string>

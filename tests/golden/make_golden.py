@@ -22,10 +22,12 @@ SAMPLE_STEP = 389  # a prime: every 389th logit, so that the whole vocabulary is
 def prompts(oracle):
     long_text = (HERE / "long_text.txt").read_text()
     long_ids = oracle.encode(long_text, False)
-    code = "def fibonacci(n):\n    \"\"\"Return the n-th Fibonacci number.\"\"\"\n    a, b = 0, 1\n    for _ in range(n):\n"
+    code = ("def fibonacci(n):\n    \"\"\"Return the n-th Fibonacci number.\"\"\"\n"
+            "    a, b = 0, 1\n    for _ in range(n):\n")
     chat = ("<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
             "<|im_start|>user\nWhy is the sky blue? Answer in one sentence.<|im_end|>\n<|im_start|>assistant\n")
-    multilingual = "Guten Morgen! \u00bfC\u00f3mo est\u00e1s? \u4f60\u597d\uff0c\u4e16\u754c\u3002 \u041f\u0440\u0438\u0432\u0435\u0442, \u043c\u0438\u0440 \U0001f30d. In French, \"good night\" is"
+    multilingual = ("Guten Morgen! \u00bfC\u00f3mo est\u00e1s? \u4f60\u597d\uff0c\u4e16\u754c\u3002 "
+                    "\u041f\u0440\u0438\u0432\u0435\u0442, \u043c\u0438\u0440 \U0001f30d. In French, \"good night\" is")
     return [
         ("one_token", "The", oracle.encode("The", False)),
         ("short", "The capital of France is", oracle.encode("The capital of France is", False)),

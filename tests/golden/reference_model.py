@@ -15,7 +15,8 @@ class ReferenceModel:
         arch = self.value("general.architecture")
         assert arch == "llama", arch
         get = lambda name: self.value("llama." + name)
-        self.layers, self.heads, self.kv_heads = get("block_count"), get("attention.head_count"), get("attention.head_count_kv")
+        self.layers = get("block_count")
+        self.heads, self.kv_heads = get("attention.head_count"), get("attention.head_count_kv")
         self.dim = get("embedding_length")
         self.head_dim = self.dim // self.heads
         self.epsilon = np.float64(get("attention.layer_norm_rms_epsilon"))
@@ -35,7 +36,8 @@ class ReferenceModel:
 
     def layer_weights(self, layer):
         if layer not in self.cache:
-            names = ["attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"]
+            names = ["attn_norm", "attn_q", "attn_k", "attn_v", "attn_output",
+                     "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"]
             self.cache[layer] = {n: self.weight(f"blk.{layer}.{n}.weight").astype(np.float64) for n in names}
         return self.cache[layer]
 
