@@ -79,12 +79,12 @@ Task<void> PrefillWorker::Impl::run(RankAttempt& a) {
     });
     a.downstream.post(layer, {step.chunk.first_page(), step.chunk.end_page()});  // overlaps everything below
     if (layer == last_layer && !step.is_last_rank()) break;                    // K,V is all that the next rank needs
-    const Result<void> attended = co_await attend_and_mlp(a, layer, *x);
+    Result<void> attended = co_await attend_and_mlp(a, layer, *x);
     CO_TRY(attended);
     report_progress(a, layer + 1);
   }
   if (step.is_last_rank()) {
-    const Result<void> reported = co_await report_first_token(a, *x);
+    Result<void> reported = co_await report_first_token(a, *x);
     CO_TRY(reported);
   }
   co_return co_await a.downstream.drain(a.deadline());
@@ -97,7 +97,7 @@ Task<void> PrefillWorker::Impl::attend_and_mlp(RankAttempt& a, int32_t layer, Hi
   int32_t done = 0;
   while (done < prefix_pages) {
     const Time asked = env_.clock.now();
-    const Result<int32_t> ready = co_await a.prefix.wait_for_pages(layer, done);  // the chain's only wait
+    Result<int32_t> ready = co_await a.prefix.wait_for_pages(layer, done);  // the chain's only wait
     a.clock.waited_for_pages(env_.clock.now() - asked);
     CO_TRY(ready);
     if (*ready == prefix_pages) break;

@@ -53,7 +53,7 @@ Task<void> WorkerLink::serve() {
     const Time wake_at = std::min({heartbeat_at_, lease_until_, env_.clock.now() + limits::kHeartbeatInterval});
     Result<ControlEvent> event = co_await plane_->receive({wake_at});
     if (event) {
-      const Result<void> handled = on_event(*event);
+      Result<void> handled = on_event(*event);
       CO_TRY(handled);
     } else if (event.error().code != ErrorCode::kDeadlineExceeded) {
       co_return std::unexpected(event.error());
