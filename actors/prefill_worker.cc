@@ -185,8 +185,8 @@ void PrefillWorker::Impl::start(const proto::Envelope& message) {
 Result<void> PrefillWorker::Impl::open(RankAttempt& a) {
   const ChainStep& step = a.step;
   TRY(a.lease(env_, step.visible().size()));  // [0, end): the receive buffer is the cache
-  const HopShape in{a.id(), num_layers_, step.prefix_pages(), env_.engine.page_bytes()};
-  const HopShape out{a.id(), num_layers_, step.chunk.end_page(), env_.engine.page_bytes()};
+  const HopShape in{a.id(), num_layers_, step.prefix_pages(), env_.pool.page_bytes()};
+  const HopShape out{a.id(), num_layers_, step.chunk.end_page(), env_.pool.page_bytes()};
   TRY(a.prefix.open(env_.kv, in, step.upstream, a.kv));
   return a.downstream.open(env_.kv, out, step.downstream, a.kv);
 }

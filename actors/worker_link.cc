@@ -133,7 +133,7 @@ proto::Envelope WorkerLink::hello() const {
   hello.set_kv_transport(env_.kv.name());
   hello.set_kv_address(env_.kv.address());
   hello.set_pages_total(env_.pool.usage().total);
-  hello.set_page_bytes(env_.engine.page_bytes());
+  hello.set_page_bytes(env_.pool.page_bytes());
   hello.set_num_layers(env_.engine.shape().num_layers);
   hello.set_context_len(env_.engine.shape().context_len);
   hello.set_device(options_.device);
