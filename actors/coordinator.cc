@@ -56,6 +56,7 @@ class StreamEnd final : public TokenStream {
   ~StreamEnd() override { cancel(); }
 
   Task<StreamEvent> next(Deadline deadline) override { return TokenQueue::next(queue_, deadline); }
+  bool ended() const override { return queue_->ended(); }
   void cancel() override {
     if (!queue_->ended()) cancel_();
   }
