@@ -17,14 +17,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     RUNAHEAD_CHECK(!file.error().message.empty(), "an error says what is wrong");
     return 0;
   }
-  uint64_t sum = 0;
   for (const TensorInfo& info : file->tensors()) {
-    for (const std::byte b : info.bytes) sum += static_cast<uint8_t>(b);  // the sanitizer sees a read outside
+    RUNAHEAD_CHECK(info.bytes.data() >= bytes.data() && info.bytes.data() + info.bytes.size() <= bytes.data() + size,
+                   "a tensor lies inside the file");
     const QuantFormat& format = quant_format(info.type);
     std::vector<float> block(static_cast<size_t>(format.block_len));
     dequantize(info.type, info.bytes.first(static_cast<size_t>(format.block_bytes)), block);
   }
-  RUNAHEAD_CHECK(sum <= size * 4 * 255, "no tensor is larger than the file");
   static_cast<void>(read_model_config(*file));
   if (const auto tokenizer = Tokenizer::load(*file)) {
     for (const char* text : {"the one and\n  only <|im_end|> 12 caf\xC3\xA9", "\xFF\x80", ""}) {

@@ -20,8 +20,10 @@ class ReferenceModel:
         self.head_dim = self.dim // self.heads
         self.epsilon = np.float64(get("attention.layer_norm_rms_epsilon"))
         self.base = np.float64(get("rope.freq_base"))
-        self.embedding = self.weight("token_embd.weight")  # [vocab, dim]
-        self.head = self.weight("output.weight") if "output.weight" in self.tensors else self.embedding
+        self.embedding = self.weight("token_embd.weight").astype(np.float64)  # [vocab, dim]
+        tied = "output.weight" not in self.tensors
+        self.head = self.embedding if tied else self.weight("output.weight").astype(np.float64)
+        self.output_norm = self.weight("output_norm.weight").astype(np.float64)
         self.cache = {}
 
     def value(self, key):
@@ -34,8 +36,8 @@ class ReferenceModel:
     def layer_weights(self, layer):
         if layer not in self.cache:
             names = ["attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"]
-            self.cache[layer] = {n: self.weight(f"blk.{layer}.{n}.weight") for n in names}
-        return {n: w.astype(np.float64) for n, w in self.cache[layer].items()}
+            self.cache[layer] = {n: self.weight(f"blk.{layer}.{n}.weight").astype(np.float64) for n in names}
+        return self.cache[layer]
 
     def norm(self, x, weight):
         return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + self.epsilon) * weight
@@ -63,7 +65,7 @@ class ReferenceModel:
     def forward(self, tokens, kv):
         """Hidden states [n, dim] before the head. kv: a list that a caller keeps from call to call; empty at first."""
         first = kv[0][0].shape[0] if kv else 0
-        x = self.embedding[tokens].astype(np.float64)
+        x = self.embedding[tokens]
         positions = np.arange(first, first + len(tokens))
         for layer in range(self.layers):
             w = self.layer_weights(layer)
@@ -83,6 +85,4 @@ class ReferenceModel:
         return x
 
     def logits(self, hidden):  # [n, dim] -> [n, vocab]
-        h = self.norm(hidden, self.weight("output_norm.weight").astype(np.float64))
-        step = 8192  # rows of the head in float64 at a time
-        return np.concatenate([h @ self.head[i:i + step].astype(np.float64).T for i in range(0, self.head.shape[0], step)], axis=1)
+        return self.norm(hidden, self.output_norm) @ self.head.T
