@@ -15,19 +15,14 @@ struct Gate::State {
   Wake left;
 };
 
-// Held by the frame of a spawned coroutine: it leaves however the frame ends.
-class Gate::Pass {
- public:
-  explicit Pass(std::shared_ptr<State> state) : state_(std::move(state)) { ++state_->running; }
-  Pass(Pass&& other) = default;
-  ~Pass() {
-    if (state_ && --state_->running == 0) state_->left.notify();
-  }
-  static asio::awaitable<void> run(Pass, asio::awaitable<void> coroutine) { co_await std::move(coroutine); }
+Gate::Pass::Pass(std::shared_ptr<State> state) : state_(std::move(state)) { ++state_->running; }
 
- private:
-  std::shared_ptr<State> state_;
-};
+Gate::Pass::~Pass() {
+  if (state_ && --state_->running == 0) state_->left.notify();
+}
+
+// The frame holds the pass: it leaves however the frame ends.
+asio::awaitable<void> Gate::Pass::run(Pass, asio::awaitable<void> coroutine) { co_await std::move(coroutine); }
 
 Gate::Gate(asio::any_io_executor executor, Clock& clock)
     : state_(std::make_shared<State>(std::move(executor), clock)) {}

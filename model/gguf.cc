@@ -25,19 +25,30 @@ std::optional<uint64_t> load_non_negative(uint32_t type, const std::byte* data) 
     return value >= 0 ? std::optional<uint64_t>(static_cast<uint64_t>(value)) : std::nullopt;
   };
   switch (static_cast<GgufValueType>(type)) {
-    case GgufValueType::kU8: return load<uint8_t>(data);
-    case GgufValueType::kU16: return load<uint16_t>(data);
-    case GgufValueType::kU32: return load<uint32_t>(data);
-    case GgufValueType::kU64: return load<uint64_t>(data);
-    case GgufValueType::kI8: return non_negative(load<int8_t>(data));
-    case GgufValueType::kI16: return non_negative(load<int16_t>(data));
-    case GgufValueType::kI32: return non_negative(load<int32_t>(data));
-    case GgufValueType::kI64: return non_negative(load<int64_t>(data));
-    default: return std::nullopt;
+    case GgufValueType::kU8:
+      return load<uint8_t>(data);
+    case GgufValueType::kU16:
+      return load<uint16_t>(data);
+    case GgufValueType::kU32:
+      return load<uint32_t>(data);
+    case GgufValueType::kU64:
+      return load<uint64_t>(data);
+    case GgufValueType::kI8:
+      return non_negative(load<int8_t>(data));
+    case GgufValueType::kI16:
+      return non_negative(load<int16_t>(data));
+    case GgufValueType::kI32:
+      return non_negative(load<int32_t>(data));
+    case GgufValueType::kI64:
+      return non_negative(load<int64_t>(data));
+    default:
+      return std::nullopt;
   }
 }
 
-bool is_type(uint32_t type, GgufValueType wanted) { return type == static_cast<uint32_t>(wanted); }
+bool is_type(uint32_t type, GgufValueType wanted) {
+  return type == static_cast<uint32_t>(wanted);
+}
 
 // "-00002-of-00003.gguf" for part 1 of 3.
 std::string part_tail(uint64_t part, uint64_t count) {
@@ -188,15 +199,15 @@ Result<TensorInfo> Gguf::tensor(std::string_view name) const {
 
 Result<QuantMatrixView> Gguf::matrix(std::string_view name) const {
   const TensorInfo info = TRY(tensor(name));
-  if (info.num_dims != 2)
-    return bad("the tensor '" + std::string(name) + "' is not a matrix; convert the model again");
+  if (info.num_dims != 2) return bad("the tensor '" + std::string(name) + "' is not a matrix; convert the model again");
   return QuantMatrixView{.type = info.type, .rows = info.dims[1], .cols = info.dims[0], .data = info.bytes.data()};
 }
 
 Result<std::vector<float>> Gguf::vector(std::string_view name, int64_t size) const {
   const TensorInfo info = TRY(tensor(name));
   if (info.num_dims != 1 || info.dims[0] != size)
-    return bad("the tensor '" + std::string(name) + "' is not a vector of " + std::to_string(size) + " weights; convert the model again");
+    return bad("the tensor '" + std::string(name) + "' is not a vector of " + std::to_string(size) +
+               " weights; convert the model again");
   std::vector<float> out(static_cast<size_t>(size));
   dequantize(info.type, info.bytes, out);
   return out;

@@ -71,7 +71,7 @@ class Gguf {
  private:
   friend class GgufParser;
   struct Value {
-    uint32_t type = 0;                // GGUF's number of the value's type, or of an array's elements
+    uint32_t type = 0;  // GGUF's number of the value's type, or of an array's elements
     bool is_array = false;
     uint64_t count = 1;
     const std::byte* data = nullptr;  // little-endian; walked and checked by the parser

@@ -7,8 +7,8 @@
 namespace runahead {
 namespace {
 
-constexpr uint32_t kMagic = 0x46554747;          // "GGUF"
-constexpr uint64_t kValueBytesMin = 8 + 4 + 1;   // key length, type, the smallest value
+constexpr uint32_t kMagic = 0x46554747;                  // "GGUF"
+constexpr uint64_t kValueBytesMin = 8 + 4 + 1;           // key length, type, the smallest value
 constexpr uint64_t kTensorBytesMin = 8 + 4 + 8 + 4 + 8;  // name length, dims, one dimension, type, offset
 
 // Bytes of one value; 0 for strings, arrays and unknown numbers.
@@ -40,7 +40,9 @@ Result<T> GgufParser::take_number(std::string_view what) {
 
 Result<std::string_view> GgufParser::take_string(uint64_t max, std::string_view what) {
   const auto size = TRY(take_number<uint64_t>(what));
-  if (size > max) return bad(std::string(what) + " has " + std::to_string(size) + " bytes, at most " + std::to_string(max) + " are read");
+  if (size > max)
+    return bad(std::string(what) + " has " + std::to_string(size) + " bytes, at most " + std::to_string(max) +
+               " are read");
   const auto bytes = TRY(take_bytes(size, what));
   return std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size());
 }
@@ -58,7 +60,8 @@ Result<void> GgufParser::read_header() {
   if (TRY(take_number<uint32_t>("its magic")) != kMagic) return bad("this is not a GGUF file");
   const auto version = TRY(take_number<uint32_t>("its version"));
   if ((version & 0xffff) == 0 && version != 0)
-    return fail(ErrorCode::kUnsupported, name_ + ": big-endian GGUF files are not supported; convert the model as little-endian");
+    return fail(ErrorCode::kUnsupported,
+                name_ + ": big-endian GGUF files are not supported; convert the model as little-endian");
   if (version != 2 && version != 3)
     return fail(ErrorCode::kUnsupported, name_ + ": GGUF version " + std::to_string(version) +
                                              " is not supported, only 2 and 3; convert the model again");
@@ -97,7 +100,8 @@ Result<GgufParser::Value> GgufParser::read_array() {
   const auto type = TRY(take_number<uint32_t>("the type of an array"));
   const auto count = TRY(take_number<uint64_t>("the length of an array"));
   const bool is_string = type == static_cast<uint32_t>(GgufValueType::kString);
-  if (!is_string && scalar_bytes(type) == 0) return bad("an array has elements of the unsupported type " + std::to_string(type));
+  if (!is_string && scalar_bytes(type) == 0)
+    return bad("an array has elements of the unsupported type " + std::to_string(type));
   const uint64_t bytes_min = is_string ? sizeof(uint64_t) : scalar_bytes(type);
   if (count > limits::kGgufArrayMax || count > remaining() / bytes_min)
     return bad("an array claims " + std::to_string(count) + " elements, more than the file or a limit allows");
@@ -117,7 +121,8 @@ Result<void> GgufParser::read_own_keys(uint64_t part) {
                std::to_string(limits::kGgufAlignmentMax));
   split_count_ = TRY(own_.u64_or("split.count", 1));
   if (split_count_ == 0) split_count_ = 1;  // gguf-split writes 0 into a merged file
-  if (split_count_ > limits::kGgufSplitsMax) return bad("split.count is " + std::to_string(split_count_) + ", over the limit");
+  if (split_count_ > limits::kGgufSplitsMax)
+    return bad("split.count is " + std::to_string(split_count_) + ", over the limit");
   if (split_count_ == 1) return {};
   const auto number = TRY(own_.u64("split.no"));
   if (number != part)
@@ -146,7 +151,8 @@ Result<TensorInfo> GgufParser::read_tensor_info() {
   info.name = TRY(take_string(limits::kGgufNameBytesMax, "the name of a tensor"));
   const auto num_dims = TRY(take_number<uint32_t>("the dimensions of a tensor"));
   if (num_dims < 1 || num_dims > info.dims.size())
-    return bad("the tensor '" + std::string(info.name) + "' has " + std::to_string(num_dims) + " dimensions, not 1 to 4");
+    return bad("the tensor '" + std::string(info.name) + "' has " + std::to_string(num_dims) +
+               " dimensions, not 1 to 4");
   info.num_dims = static_cast<int32_t>(num_dims);
   uint64_t elements = 1;
   for (uint32_t i = 0; i < num_dims; ++i) {
@@ -157,7 +163,8 @@ Result<TensorInfo> GgufParser::read_tensor_info() {
   }
   const auto type = TRY(take_number<uint32_t>("the type of a tensor"));
   const auto format = quant_format(type);
-  if (!format) return fail(format.error().code, name_ + ": '" + std::string(info.name) + "': " + format.error().message);
+  if (!format)
+    return fail(format.error().code, name_ + ": '" + std::string(info.name) + "': " + format.error().message);
   info.type = static_cast<QuantType>(type);
   offsets_.push_back(TRY(take_number<uint64_t>("the offset of a tensor")));
   return info;
@@ -167,11 +174,13 @@ Result<void> GgufParser::place_tensor(TensorInfo& info, uint64_t offset, uint64_
   const QuantFormat& format = quant_format(info.type);
   const std::string name = "the tensor '" + std::string(info.name) + "'";
   if (info.dims[0] % format.block_len != 0)
-    return bad(name + " has rows of " + std::to_string(info.dims[0]) + " weights, no whole number of " + std::string(format.name) + " blocks");
+    return bad(name + " has rows of " + std::to_string(info.dims[0]) + " weights, no whole number of " +
+               std::string(format.name) + " blocks");
   const auto blocks = static_cast<uint64_t>(info.elements() / format.block_len);
   uint64_t bytes = 0, end = 0;
   if (__builtin_mul_overflow(blocks, static_cast<uint64_t>(format.block_bytes), &bytes) || offset % alignment_ != 0 ||
-      __builtin_add_overflow(data_begin, offset, &offset) || __builtin_add_overflow(offset, bytes, &end) || end > file_.size())
+      __builtin_add_overflow(data_begin, offset, &offset) || __builtin_add_overflow(offset, bytes, &end) ||
+      end > file_.size())
     return bad(name + " does not lie inside the file at an aligned place");
   info.bytes = file_.subspan(offset, bytes);
   return {};

@@ -9,8 +9,19 @@ namespace runahead {
 
 // GGUF's numbers of value types.
 enum class GgufValueType : uint32_t {
-  kU8 = 0, kI8 = 1, kU16 = 2, kI16 = 3, kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7, kString = 8, kArray = 9,
-  kU64 = 10, kI64 = 11, kF64 = 12,
+  kU8 = 0,
+  kI8 = 1,
+  kU16 = 2,
+  kI16 = 3,
+  kU32 = 4,
+  kI32 = 5,
+  kF32 = 6,
+  kBool = 7,
+  kString = 8,
+  kArray = 9,
+  kU64 = 10,
+  kI64 = 11,
+  kF64 = 12,
 };
 
 class GgufParser {
@@ -53,7 +64,7 @@ class GgufParser {
   uint64_t alignment_ = 32;  // bytes; GGUF's default
   uint64_t split_count_ = 1;
   std::optional<uint64_t> split_tensors_;
-  Gguf own_;  // this part's keys behind the typed getters
+  Gguf own_;                       // this part's keys behind the typed getters
   std::vector<uint64_t> offsets_;  // of this part's tensors, from the start of its data
 };
 

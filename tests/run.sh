@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# Every test, from a bare Debian 12. The last line is "N passed, N failed, N skipped"; the exit code is 0 if none failed.
+# Every test, from a bare Debian 12. Closes with "N passed, N failed, N skipped"; the exit code is 0 if none failed.
 #
 #   tests/run.sh               all stages
 #   tests/run.sh unit tidy     only these (and what they need built)
 #   tests/run.sh --list        the stages
 #
-# Each stage runs on its own, within its time limit, and leaves results in build/test-results/STAGE/: JUnit XML of ctest,
-# GoogleTest and pytest, and results.txt with lines "passed|failed|skipped NAME: REASON" for the rest.
+# Each stage runs on its own, within its time limit, and leaves results in build/test-results/STAGE/: JUnit XML of
+# ctest, GoogleTest and pytest, and results.txt with lines "passed|failed|skipped NAME: REASON" for the rest.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../deploy/setup.sh"
 cd "$ROOT"
 
 RESULTS=$ROOT/build/test-results
 FUZZ_SECONDS=${RUNAHEAD_FUZZ_SECONDS:-10}  # a smoke run for each target; a night finds more
-SIM_SEEDS=${RUNAHEAD_SIM_SEEDS:-200}
+SIM_SEEDS=${RUNAHEAD_SIM_SEEDS:-1000}  # about a minute
 
-# Stage and time limit in seconds. What fails soonest comes first; the sum of what they take on 2 cores is under 45 minutes.
-STAGES=(setup:1200 tidy:60 helm:300 build:1500 unit:900 e2e:900 sim:300 fuzz:900 asan:1500 tsan:1200)
+# Stage and time limit in seconds. What fails soonest comes first; together they take under 45 minutes on 2 cores.
+STAGES=(setup:1200 tidy:60 build:1500 deploy:300 unit:900 e2e:900 sim:600 fuzz:900 asan:1500 tsan:1200)
 
 # Which test programs run under a sanitizer: those where memory or threads are in play, and that are fast enough.
 ASAN_TESTS=(base planner kernels model transport actors services sim)
@@ -58,18 +58,22 @@ run_pytest() {
   local folder found=()
   setup_venv
   for folder in "$@"; do
-    if compgen -G "$folder/test_*.py" >/dev/null; then found+=("$folder"); else record skipped "$folder: has no test_*.py"; fi
+    if compgen -G "$folder/test_*.py" >/dev/null; then
+      found+=("$folder")
+    else
+      record skipped "$folder: has no test_*.py"
+    fi
   done
   [[ ${#found[@]} -eq 0 ]] && return 0
   "$PYTHON" -m pytest -q -p no:cacheprovider -rs --junitxml="$RESULTS/$STAGE/pytest.xml" "${found[@]}"
 }
 
 stage_tidy() { run_pytest tests/tidy; }
-stage_helm() { run_pytest tests/helm; }
+stage_deploy() { run_pytest tests/deploy tests/helm; }
 stage_e2e() { run_pytest tests/e2e tests/golden; }
 
-# run_sanitized PRESET TEST...: builds and runs the named test programs, as far as they exist. The tests on the real model
-# skip here (its folder is empty): under a sanitizer they take minutes, and the tiny model walks the same code.
+# run_sanitized PRESET TEST...: builds and runs the named test programs, as far as they exist. The tests on the real
+# model skip here (its folder is empty): under a sanitizer they take minutes, and the tiny model walks the same code.
 run_sanitized() {
   local preset=$1 test targets=() names=() known
   shift
@@ -148,7 +152,7 @@ main() {
   for stage in "$@"; do
     [[ " ${STAGES[*]%%:*} " == *" $stage "* ]] || die "there is no stage $stage; the stages are: ${STAGES[*]%%:*}"
   done
-  case $wanted in *" unit "* | *" e2e "* | *" sim "*) wanted+="build " ;; esac
+  case $wanted in *" deploy "* | *" unit "* | *" e2e "* | *" sim "*) wanted+="build " ;; esac
   [[ $# -gt 0 ]] && wanted+="setup "
   for stage in "${STAGES[@]}"; do
     [[ $# -eq 0 || $wanted == *" ${stage%%:*} "* ]] || continue

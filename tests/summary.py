@@ -47,8 +47,8 @@ def ctest_results(folder):
         return
     for entry in cases(folder / "ctest.xml"):
         name = entry.get("name")
-        counted = [case for program, found in programs.items() if re.fullmatch(rf"{re.escape(name)}_tests(_\d+)?", program)
-                   for case in found]
+        own = [program for program in programs if re.fullmatch(rf"{re.escape(name)}_tests(_\d+)?", program)]
+        counted = [case for program in own for case in programs[program]]
         outcome, reason = verdict(entry)
         told = any(verdict(case)[0] == "failed" for case in counted)
         if not counted or (outcome == "failed" and not told):

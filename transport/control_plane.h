@@ -2,6 +2,8 @@
 // this plane). Production: framed TCP over Asio (transport/tcp_control); simulation: a faulty virtual network (tests/sim).
 // Payloads are serialised Envelopes (proto/control.proto); the plane does not look inside.
 //   threads  the process's io_context thread.
+//   events   a peer's kConnected comes first, then its messages in the order sent, then exactly one kDisconnected: also
+//            after our own disconnect(), which delivers no more of its messages.
 //   limits   kControlFrameBytesMax a message, kLinkQueueFramesMax waiting a peer: a peer that does not read is dropped.
 #pragma once
 

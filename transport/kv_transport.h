@@ -51,7 +51,8 @@ struct KvStreamStats {
 class KvInbound {
  public:
   virtual ~KvInbound() = default;  // close() first
-  // The next page that has arrived and passed its check, in order of arrival. Each page arrives once.
+  // The next page that has arrived and passed its check, in order of arrival. Each page arrives once. A stream that has
+  // failed gives its error at once; asking for more pages than the stream has is kInvalidArgument. One caller at a time.
   virtual Task<KvArrival> next(Deadline deadline) = 0;
   // Gives up the pages that have not come. Returns when the transport will touch no buffer any more.
   virtual asio::awaitable<void> close() = 0;
@@ -65,7 +66,8 @@ class KvOutbound {
   // Queues a page; its bytes must not change until close() or drain() has returned. crc32c: known from the arrival, or
   // computed here. Errors surface in drain().
   virtual void post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c) = 0;
-  // Returns when every posted page has been handed over, or with the stream's error.
+  // Returns when every posted page has been handed over, or with the stream's error. When all num_layers * prefix_pages
+  // pages are posted, handed over means that the receiver has verified every one of them.
   virtual Task<void> drain(Deadline deadline) = 0;
   // Abandons what is queued. Returns when the transport will read no posted page any more.
   virtual asio::awaitable<void> close() = 0;
@@ -97,6 +99,8 @@ class KvTransport {
  public:
   virtual ~KvTransport() = default;
   virtual std::string name() const = 0;     // "memory", "tcp", "ucx": metric label
+  // One line for logs and `runahead doctor`: which lanes really carry the pages.
+  virtual std::string describe() const { return name(); }
   // How peers reach this transport: opaque bytes that travel in ChainStep. Contains an incarnation, so a restarted
   // peer on the same port is never taken for its predecessor.
   virtual std::string address() const = 0;

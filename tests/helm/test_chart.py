@@ -1,7 +1,7 @@
 """The chart, by the real helm binaries (3 and 4): lint, render, schema, the Kubernetes schemas, the restricted profile.
 
-No cluster runs here: what the API server and the scheduler add is not tested. The values below are the ways in which the
-chart is meant to be used; each must render to valid manifests, and all but hostPath must meet the restricted profile.
+No cluster runs here: what the API server and the scheduler add is not tested. The values below are the ways in which
+the chart is meant to be used; each must render to valid manifests, and all but hostPath meet the restricted profile.
 """
 import json
 import subprocess
@@ -16,15 +16,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 import helm_binary  # noqa: E402
 
 CHART = Path(__file__).resolve().parents[2] / "helm" / "runahead"
-KUBERNETES_VERSIONS = ["1.27", "1.31", "1.37"]  # the oldest that the chart takes, one between, the newest schema there is
+KUBERNETES_VERSIONS = ["1.27", "1.31", "1.37"]  # the oldest that the chart takes, one between, the newest schemas
 DRAIN_SECONDS = 45                              # limits::kDrainTimeout (base/limits.h)
 
 VALUES = {
     "default": [],
-    "pvc": ["model.source=pvc", "model.claim=models", "model.name=llama.gguf", "coordinator.jobsClaim=jobs"],
+    "pvc": ["model.source=pvc", "model.claim=models", "model.name=llama.gguf", "coordinator.jobsClaim=jobs",
+            "coordinator.apiKeysSecret=keys"],
     "image": ["model.source=image", "model.image=models:1", "imagePullSecrets[0].name=registry"],
     "hostPath": ["model.source=hostPath", "model.hostPath=/srv/models"],
     "large": ["prefill.workers=64", "decode.workers=8", "prefill.nodeSelector.disk=fast", "prefill.config.compute=bf16",
+              "decode.config.compute=bf16",
               "prefill.tolerations[0].key=llm", "prefill.tolerations[0].operator=Exists",
               "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring"],
     "open": ["networkPolicy.enabled=false", "podDisruptionBudget.enabled=false"],
@@ -58,8 +60,12 @@ def rendered(helm):
     return render
 
 
+def set_options(settings):
+    return [part for setting in settings for part in ("--set", setting)]
+
+
 def template(helm, settings, *options):
-    return run(helm, "template", "demo", CHART, "--namespace", "llm", *options, *[part for s in settings for part in ("--set", s)])
+    return run(helm, "template", "demo", CHART, "--namespace", "llm", *options, *set_options(settings))
 
 
 def of_kind(documents, *kinds):
@@ -68,6 +74,10 @@ def of_kind(documents, *kinds):
 
 def workloads(documents):
     return of_kind(documents, "Deployment", "StatefulSet")
+
+
+def pod_spec(workload):
+    return workload["spec"]["template"]["spec"]
 
 
 def component(workload):
@@ -82,8 +92,7 @@ def test_lint_is_strict_and_clean(helm):
 
 @pytest.mark.parametrize("name", VALUES)
 def test_every_way_of_use_renders_and_lints(helm, name):
-    settings = [part for s in VALUES[name] for part in ("--set", s)]
-    done = run(helm, "lint", "--strict", CHART, *settings)
+    done = run(helm, "lint", "--strict", CHART, *set_options(VALUES[name]))
     assert done.returncode == 0, done.stdout + done.stderr
     assert template(helm, VALUES[name]).returncode == 0
 
@@ -92,7 +101,9 @@ def test_every_way_of_use_renders_and_lints(helm, name):
     "prefill.workers=0", "prefill.workers=65", "prefill.workers=two", "prefill.worker=2", "modle.name=x", "model.name=",
     "model.source=web", "model.source=pvc", "model.source=image", "model.source=hostPath", "image.pullPolicy=Sometimes",
     "coordinator.service.port=0", "coordinator.service.type=Ingress", "terminationGracePeriodSeconds=45",
-    "prefill.resources.limits.memory=2GB", "networkPolicy.enabled=maybe", "decode.config.nested.key=1", "startupSeconds=1",
+    "prefill.resources.limits.memory=2GB", "networkPolicy.enabled=maybe", "decode.config.nested.key=1",
+    "decode.kvMemoryMib=0",
+    "startupSeconds=1",
 ])
 def test_a_wrong_value_is_refused_by_the_schema(helm, setting):
     done = template(helm, [setting])
@@ -139,7 +150,8 @@ def test_enumerations_that_the_schemas_do_not_check(rendered, name):
 
 
 # -------------------------------------------------------------------------------- the "restricted" pod security profile
-RESTRICTED_VOLUMES = {"configMap", "secret", "projected", "emptyDir", "persistentVolumeClaim", "csi", "downwardAPI", "ephemeral"}
+RESTRICTED_VOLUMES = {"configMap", "secret", "projected", "emptyDir", "persistentVolumeClaim", "csi", "downwardAPI",
+                      "ephemeral"}
 
 
 def breaches(pod):
@@ -176,7 +188,7 @@ def breaches(pod):
 
 @pytest.mark.parametrize("name", VALUES)
 def test_every_pod_meets_the_restricted_profile(rendered, name):
-    found = [breach for workload in workloads(rendered(name)) for breach in breaches(workload["spec"]["template"]["spec"])]
+    found = [breach for workload in workloads(rendered(name)) for breach in breaches(pod_spec(workload))]
     expected = ["volume model is hostPath"] * 3 if name == "hostPath" else []  # the documented exception
     assert found == expected
 
@@ -198,9 +210,9 @@ def test_the_profile_check_finds_a_breach(rendered, change):
     assert len(breaches(pod)) == 1
 
 
-# ------------------------------------------------------------------------------------------------------ how it fits together
+# ------------------------------------------------------------------------------------------------- how it fits together
 def test_the_workloads_are_what_the_design_says(rendered):
-    kinds = {component(workload): (workload["kind"], workload["spec"]["replicas"]) for workload in workloads(rendered("default"))}
+    kinds = {component(w): (w["kind"], w["spec"]["replicas"]) for w in workloads(rendered("default"))}
     assert kinds == {"coordinator": ("Deployment", 1), "prefill": ("StatefulSet", 2), "decode": ("StatefulSet", 1)}
 
 
@@ -256,15 +268,16 @@ def test_the_grace_period_covers_the_drain(rendered):
 
 def test_a_changed_config_restarts_the_pods(helm):
     def sums(*settings):
-        documents = yaml.safe_load_all(template(helm, settings).stdout)
-        return {w["spec"]["template"]["metadata"]["annotations"]["checksum/config"] for w in workloads([d for d in documents if d])}
+        documents = [document for document in yaml.safe_load_all(template(helm, settings).stdout) if document]
+        return {w["spec"]["template"]["metadata"]["annotations"]["checksum/config"] for w in workloads(documents)}
     assert len(sums()) == 1 and sums() == sums() and sums() != sums("prefill.config.compute=bf16")
 
 
 def test_config_files_hold_what_the_values_say(rendered):
-    config = of_kind(rendered("large"), "ConfigMap")[0]["data"]
-    assert yaml.safe_load(config["prefill.yaml"]) == {"model": "smollm2", "threads": 4, "compute": "bf16"}
-    assert yaml.safe_load(config["decode.yaml"]) == {"model": "smollm2", "threads": 2}
+    config = yaml.safe_load(of_kind(rendered("large"), "ConfigMap")[0]["data"]["runahead.yaml"])
+    assert config == {"model": "smollm2", "log-format": "json", "transport": "tcp",
+                      "prefill": {"threads": 4, "kv-memory-mib": 1024, "compute": "bf16"},
+                      "decode": {"threads": 2, "kv-memory-mib": 1024, "compute": "bf16"}}
 
 
 def test_two_releases_can_share_a_namespace(helm):
@@ -272,3 +285,63 @@ def test_two_releases_can_share_a_namespace(helm):
         done = run(helm, "template", release, CHART)
         return {(d["kind"], d["metadata"]["name"]) for d in yaml.safe_load_all(done.stdout) if d}
     assert not names("one") & names("two")
+
+
+# ------------------------------------------------------------------------------------------------- who reaches whom
+def matches(selector, labels):
+    """A label selector with matchLabels and In expressions, which are all that the chart uses."""
+    expressions = selector.get("matchExpressions", [])
+    assert all(expression["operator"] == "In" for expression in expressions)
+    return selector.get("matchLabels", {}).items() <= labels.items() and \
+        all(labels.get(expression["key"]) in expression["values"] for expression in expressions)
+
+
+def rules(documents, direction, labels):
+    """The rules of that direction that hold for a pod with these labels; None if no policy chooses it."""
+    policies = [policy["spec"] for policy in of_kind(documents, "NetworkPolicy")
+                if matches(policy["spec"]["podSelector"], labels) and direction in policy["spec"]["policyTypes"]]
+    return [rule for policy in policies for rule in policy.get(direction.lower(), [])] if policies else None
+
+
+def peer_allowed(rule, key, labels):
+    peers = rule.get(key)
+    return not peers or any("namespaceSelector" not in peer and matches(peer["podSelector"], labels) for peer in peers)
+
+
+def allowed(documents, source, target, port):
+    """May a pod with labels `source` reach `port` (name, number) of one with labels `target` in the same namespace?"""
+    leaving, entering = rules(documents, "Egress", source), rules(documents, "Ingress", target)
+    leaves = leaving is None or any(
+        peer_allowed(rule, "to", target) and any(p["port"] in port for p in rule["ports"]) for rule in leaving)
+    enters = entering is None or any(
+        peer_allowed(rule, "from", source) and any(p["port"] in port for p in rule["ports"]) for rule in entering)
+    return leaves and enters
+
+
+REACHES = {("stranger", "coordinator", "http"), ("prefill", "coordinator", "control"),
+           ("decode", "coordinator", "control"), ("prefill", "prefill", "data"), ("prefill", "decode", "data"),
+           ("decode", "prefill", "data"), ("decode", "decode", "data")}
+
+
+@pytest.mark.parametrize("name", ["default", "pvc", "image"])
+def test_the_network_policy_allows_the_edges_of_the_design_and_no_other(rendered, name):
+    documents = rendered(name)
+    pods = {component(w): w["spec"]["template"]["metadata"]["labels"] for w in workloads(documents)}
+    ports = {component(w): [(port["name"], port["containerPort"]) for port in pod_spec(w)["containers"][0]["ports"]]
+             for w in workloads(documents)}
+    pods["stranger"] = {"app": "another"}
+    found = {(source, target, port[0]) for source in pods for target in ports for port in ports[target]
+             if allowed(documents, pods[source], pods[target], port)}
+    assert found == REACHES
+
+
+def test_metrics_are_scraped_only_by_those_who_are_named(rendered):
+    documents = rendered("large")
+    prefill = next(w for w in workloads(documents) if component(w) == "prefill")
+    labels = prefill["spec"]["template"]["metadata"]["labels"]
+    peers = [rule["from"] for rule in rules(documents, "Ingress", labels) if {"port": "admin"} in rule["ports"]]
+    assert peers == [[{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]]
+
+
+def test_without_policy_everyone_reaches_everything(rendered):
+    assert not of_kind(rendered("open"), "NetworkPolicy", "PodDisruptionBudget")

@@ -2,8 +2,9 @@
 import re
 
 # One alternative each: line comment, block comment, raw string, string, character (not the ' of 1'000'000).
-_TOKEN = re.compile(r"""//[^\n]*|/\*.*?\*/|R"(?P<mark>[^\s()\\]{0,16})\(.*?\)(?P=mark)"|"(?:\\.|[^"\\\n])*"|(?<![0-9a-fA-F])'(?:\\.|[^'\\\n])+'""",
-                    re.DOTALL)
+_TOKEN = re.compile(r"//[^\n]*|/\*.*?\*/"
+                    r'|R"(?P<mark>[^\s()\\]{0,16})\(.*?\)(?P=mark)"|"(?:\\.|[^"\\\n])*"'
+                    r"|(?<![0-9a-fA-F])'(?:\\.|[^'\\\n])+'", re.DOTALL)
 _CONDITIONAL = re.compile(r"\s*#\s*(ifdef|ifndef|if|elif|else|endif)\b")
 _TEMPLATE = re.compile(r"\btemplate\s*<")
 _TYPE = re.compile(r"^(?:\[\[.*?\]\]\s*|typedef\s+|static\s+|constexpr\s+)*(class|struct|union|enum)\b")
@@ -52,7 +53,7 @@ def _without_template(head):
 
 
 def _kind(head):
-    """What a brace after `head` opens: a scope that holds functions, a function, an initializer inside one, or other."""
+    """What a brace after `head` opens: a scope that holds functions, a function, a member's initializer, or other."""
     head = _without_template(re.sub(r"\b(public|private|protected)\s*:", " ", head).strip())
     if re.match(r"(inline\s+)?namespace\b|extern\b[^()]*$", head) or head.startswith("export"):
         return "scope"

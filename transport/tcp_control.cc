@@ -1,0 +1,156 @@
+#include "transport/tcp_control.h"
+
+#include <boost/asio/co_spawn.hpp>
+
+#include "base/limits.h"
+#include "base/log.h"
+
+namespace runahead {
+
+struct TcpControlServer::State {
+  State(asio::any_io_executor e, const Clock& c, Tcp::acceptor a)
+      : executor(std::move(e)),
+        clock(c),
+        acceptor(std::move(a)),
+        inbox(std::make_shared<ControlInbox>(executor, clock)),
+        changed(executor, clock) {}
+
+  static asio::awaitable<void> accept_peers(std::shared_ptr<State> self);
+  static asio::awaitable<void> serve_peer(std::shared_ptr<State> self, std::shared_ptr<Link> link);
+
+  asio::any_io_executor executor;
+  const Clock& clock;
+  Tcp::acceptor acceptor;
+  std::shared_ptr<ControlInbox> inbox;
+  std::map<PeerId, std::shared_ptr<Link>> links;
+  PeerId last_peer = 0;
+  int coroutines = 0;
+  bool stopping = false;
+  Signal changed;
+};
+
+namespace {
+
+constexpr auto kAcceptPause = std::chrono::milliseconds(100);  // after a failed accept, most likely for want of descriptors
+
+auto on_end(const auto& self) {
+  return [self](std::exception_ptr) {
+    --self->coroutines;
+    self->changed.notify();
+  };
+}
+
+}  // namespace
+
+Result<std::unique_ptr<TcpControlServer>> TcpControlServer::create(asio::any_io_executor executor, const Clock& clock,
+                                                                   Options options) {
+  auto acceptor = TRY(listen_tcp(executor, options.listen, options.allow_remote));
+  auto state = std::make_shared<State>(executor, clock, std::move(acceptor));
+  ++state->coroutines;
+  asio::co_spawn(executor, State::accept_peers(state), on_end(state));
+  return std::unique_ptr<TcpControlServer>(new TcpControlServer(std::move(state)));
+}
+
+TcpControlServer::~TcpControlServer() {
+  boost::system::error_code ignored;
+  state_->stopping = true;
+  state_->acceptor.close(ignored);
+  for (auto& [peer, link] : state_->links) link->disconnect();
+}
+
+uint16_t TcpControlServer::port() const {
+  boost::system::error_code ignored;
+  return state_->acceptor.local_endpoint(ignored).port();
+}
+
+asio::awaitable<void> TcpControlServer::State::accept_peers(std::shared_ptr<State> self) {
+  while (!self->stopping) {
+    auto [error, socket] = co_await self->acceptor.async_accept(kAsTuple);
+    if (self->stopping) co_return;
+    if (error) {
+      log::warn("control: cannot accept a connection: {}", error.message());
+      co_await self->changed.wait(self->clock.after(kAcceptPause));
+      continue;
+    }
+    if (self->links.size() >= limits::kControlPeersMax) {
+      log::warn("control: refused a connection: {} are open", self->links.size());
+      continue;  // the socket closes here
+    }
+    set_socket_options(socket);
+    auto link = Link::create(++self->last_peer, std::move(socket), self->clock, self->inbox);
+    self->links.emplace(link->peer(), link);
+    ++self->coroutines;
+    asio::co_spawn(self->executor, serve_peer(self, std::move(link)), on_end(self));
+  }
+}
+
+asio::awaitable<void> TcpControlServer::State::serve_peer(std::shared_ptr<State> self, std::shared_ptr<Link> link) {
+  auto opened = co_await Link::open(link, self->clock.after(limits::kConnectTimeout));
+  if (!opened) log::warn("control: refused a connection: {}", opened.error().message);
+  if (self->stopping) link->disconnect();
+  co_await link->join();
+  self->links.erase(link->peer());
+}
+
+Task<ControlEvent> TcpControlServer::receive(Deadline deadline) { return state_->inbox->receive(deadline); }
+
+void TcpControlServer::send(PeerId peer, std::string payload) {
+  const auto found = state_->links.find(peer);
+  if (found != state_->links.end()) found->second->send(std::move(payload));
+}
+
+void TcpControlServer::disconnect(PeerId peer) {
+  const auto found = state_->links.find(peer);
+  if (found != state_->links.end()) found->second->disconnect();
+}
+
+asio::awaitable<void> TcpControlServer::shutdown() {
+  const auto state = state_;
+  boost::system::error_code ignored;
+  state->stopping = true;
+  state->acceptor.close(ignored);
+  for (auto& [peer, link] : state->links) link->disconnect();
+  state->changed.notify();
+  while (state->coroutines > 0) co_await state->changed.wait(kNoDeadline);
+}
+
+TcpControlClient::TcpControlClient(asio::any_io_executor executor, const Clock& clock, HostPort server)
+    : executor_(executor),
+      clock_(clock),
+      server_(std::move(server)),
+      inbox_(std::make_shared<ControlInbox>(executor, clock)) {}
+
+TcpControlClient::~TcpControlClient() {
+  if (link_) link_->disconnect();
+}
+
+Task<PeerId> TcpControlClient::connect(Deadline deadline) {
+  if (link_) link_->disconnect();
+  link_.reset();
+  auto connected = co_await connect_tcp(server_, clock_, deadline);
+  Tcp::socket socket = CO_TRY(connected);
+  auto link = Link::create(++last_peer_, std::move(socket), clock_, inbox_);
+  auto opened = co_await Link::open(link, deadline);
+  CO_TRY(opened);
+  link_ = link;
+  co_return link->peer();
+}
+
+Task<ControlEvent> TcpControlClient::receive(Deadline deadline) { return inbox_->receive(deadline); }
+
+void TcpControlClient::send(PeerId peer, std::string payload) {
+  if (link_ && link_->peer() == peer) link_->send(std::move(payload));
+}
+
+void TcpControlClient::disconnect(PeerId peer) {
+  if (link_ && link_->peer() == peer) link_->disconnect();
+}
+
+asio::awaitable<void> TcpControlClient::shutdown() {
+  if (!link_) co_return;
+  const auto link = link_;
+  link->disconnect();
+  co_await link->join();
+}
+
+}  // namespace runahead

@@ -1,0 +1,230 @@
+#include "transport/tcp_kv_transport.h"
+
+#include <array>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/read.hpp>
+#include <boost/asio/write.hpp>
+#include <map>
+#include <set>
+
+#include "base/log.h"
+#include "transport/frame.h"
+#include "transport/tcp_kv_streams.h"
+
+namespace runahead {
+
+struct TcpKvTransport::State {
+  // A connection that has not found its stream yet. Shared with its timer.
+  struct Greeting {
+    Greeting(Tcp::socket s, const Clock& clock)
+        : socket(std::move(s)), timeout(socket.get_executor(), clock, [this] { close_socket(socket); }) {}
+    Tcp::socket socket;
+    StallTimer timeout;
+  };
+
+  State(asio::any_io_executor e, const Clock& c, KvTransportOptions o, Tcp::acceptor a)
+      : executor(e), clock(c), options(std::move(o)), acceptor(std::move(a)), changed(e, c) {}
+
+  static asio::awaitable<void> accept_receivers(std::shared_ptr<State> self);
+  static asio::awaitable<void> greet(std::shared_ptr<State> self, std::shared_ptr<Greeting> greeting);
+  asio::awaitable<StreamReply> find_stream(StreamHello hello, std::shared_ptr<Greeting> greeting);
+  void spawn(std::shared_ptr<State> self, asio::awaitable<void> work);
+  void stop();
+
+  asio::any_io_executor executor;
+  const Clock& clock;
+  KvTransportOptions options;
+  Tcp::acceptor acceptor;
+  std::string address;
+  std::map<AttemptId, std::shared_ptr<TcpOutStream>> outbounds;  // shared with the handles
+  size_t num_inbounds = 0;
+  std::set<std::shared_ptr<Greeting>> greetings;
+  int coroutines = 0;
+  bool stopping = false;
+  Signal changed;  // a new outbound, stopping, or a coroutine has ended
+};
+
+namespace {
+
+using State = TcpKvTransport::State;
+constexpr auto kAcceptPause = std::chrono::milliseconds(100);  // after a failed accept, most likely for want of descriptors
+
+class Inbound final : public KvInbound {
+ public:
+  Inbound(std::shared_ptr<TcpInStream> stream, std::shared_ptr<State> transport)
+      : stream_(std::move(stream)), transport_(std::move(transport)) {
+    ++transport_->num_inbounds;
+  }
+  ~Inbound() override {
+    stream_->abandon();
+    --transport_->num_inbounds;
+  }
+  Task<KvArrival> next(Deadline deadline) override { return stream_->ledger().next(deadline); }
+  asio::awaitable<void> close() override { return stream_->close(); }
+  KvStreamStats stats() const override { return stream_->ledger().stats(); }
+
+ private:
+  std::shared_ptr<TcpInStream> stream_;  // shared with its coroutine
+  std::shared_ptr<State> transport_;
+};
+
+class Outbound final : public KvOutbound {
+ public:
+  Outbound(std::shared_ptr<TcpOutStream> stream, std::shared_ptr<State> transport)
+      : stream_(std::move(stream)), transport_(std::move(transport)), attempt_(stream_->ledger().params().attempt) {
+    transport_->outbounds.emplace(attempt_, stream_);
+    transport_->changed.notify();
+  }
+  ~Outbound() override {
+    stream_->abandon();
+    forget();
+  }
+  void post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c) override {
+    stream_->ledger().post(key, page, crc32c);
+  }
+  Task<void> drain(Deadline deadline) override { return stream_->ledger().drain(deadline); }
+  asio::awaitable<void> close() override {
+    forget();
+    return stream_->close();
+  }
+  KvStreamStats stats() const override { return stream_->ledger().stats(); }
+
+ private:
+  void forget() {
+    const auto found = transport_->outbounds.find(attempt_);
+    if (found != transport_->outbounds.end() && found->second == stream_) transport_->outbounds.erase(found);
+  }
+  std::shared_ptr<TcpOutStream> stream_;  // shared with its coroutines
+  std::shared_ptr<State> transport_;
+  AttemptId attempt_;
+};
+
+}  // namespace
+
+void State::spawn(std::shared_ptr<State> self, asio::awaitable<void> work) {
+  ++coroutines;
+  asio::co_spawn(executor, std::move(work), [self](std::exception_ptr) {
+    --self->coroutines;
+    self->changed.notify();
+  });
+}
+
+void State::stop() {
+  stopping = true;
+  boost::system::error_code ignored;
+  acceptor.close(ignored);
+  for (const auto& greeting : greetings) close_socket(greeting->socket);
+  changed.notify();
+}
+
+asio::awaitable<void> State::accept_receivers(std::shared_ptr<State> self) {
+  while (!self->stopping) {
+    auto [error, socket] = co_await self->acceptor.async_accept(kAsTuple);
+    if (self->stopping) co_return;
+    if (error) {
+      log::warn("kv tcp: cannot accept a connection: {}", error.message());
+      co_await self->changed.wait(self->clock.after(kAcceptPause));
+      continue;
+    }
+    if (self->greetings.size() >= limits::kKvGreetingsMax) {
+      log::warn("kv tcp: refused a connection: {} others have not named their stream yet", self->greetings.size());
+      continue;  // the socket closes here
+    }
+    set_socket_options(socket);
+    self->spawn(self, greet(self, std::make_shared<Greeting>(std::move(socket), self->clock)));
+  }
+}
+
+asio::awaitable<void> State::greet(std::shared_ptr<State> self, std::shared_ptr<Greeting> greeting) {
+  self->greetings.insert(greeting);
+  std::array<std::byte, kPreambleBytes> preamble;
+  std::array<std::byte, kStreamHelloBytes> wire;
+  const std::array<asio::mutable_buffer, 2> buffers = {asio::buffer(preamble), asio::buffer(wire)};
+  greeting->timeout.start(self->options.connect_timeout, greeting);
+  auto [error, size] = co_await asio::async_read(greeting->socket, buffers, kAsTuple);
+  greeting->timeout.cancel();
+  auto checked = error ? Result<void>(std::unexpected(connection_lost("a receiver", error)))
+                       : check_preamble(preamble, Plane::kData);
+  auto hello = checked ? parse_stream_hello(wire) : Result<StreamHello>(std::unexpected(checked.error()));
+  if (hello) {
+    const StreamReply reply = co_await self->find_stream(*hello, greeting);
+    if (reply != StreamReply::kOk) {
+      log::warn("kv tcp: refused a stream: {}", error_of(reply).message);
+      const auto ours = encode_preamble(Plane::kData);
+      const auto answer = encode(reply);
+      const std::array<asio::const_buffer, 2> refusal = {asio::buffer(ours), asio::buffer(answer)};
+      co_await asio::async_write(greeting->socket, refusal, kAsTuple);
+    }
+  } else {
+    log::warn("kv tcp: refused a connection: {}", hello.error().message);
+  }
+  self->greetings.erase(greeting);
+}
+
+asio::awaitable<StreamReply> State::find_stream(StreamHello hello, std::shared_ptr<Greeting> greeting) {
+  if (hello.incarnation != options.incarnation) co_return StreamReply::kOtherIncarnation;
+  const Deadline deadline = clock.after(options.connect_timeout);
+  while (!stopping) {
+    const auto found = outbounds.find(hello.attempt);
+    if (found != outbounds.end()) co_return found->second->attach(hello, greeting->socket);
+    if (clock.now() >= deadline.at) break;
+    co_await changed.wait(deadline);
+  }
+  co_return StreamReply::kUnknownStream;
+}
+
+Result<std::unique_ptr<KvTransport>> TcpKvTransport::create(KvTransportOptions options, asio::any_io_executor executor,
+                                                            const Clock& clock) {
+  if (options.advertise_host.empty()) options.advertise_host = options.listen_host;
+  if (options.advertise_host == "0.0.0.0" || options.advertise_host == "::")
+    return fail(ErrorCode::kInvalidArgument,
+                "peers cannot connect to " + options.advertise_host + ": set advertise_host to this worker's own name");
+  auto acceptor = TRY(listen_tcp(executor, {options.listen_host, options.listen_port}, options.allow_remote));
+  auto state = std::make_shared<State>(executor, clock, std::move(options), std::move(acceptor));
+  boost::system::error_code ignored;
+  state->address = to_string(TcpKvAddress{
+      {state->options.advertise_host, state->acceptor.local_endpoint(ignored).port()}, state->options.incarnation});
+  state->spawn(state, State::accept_receivers(state));
+  return std::unique_ptr<KvTransport>(new TcpKvTransport(std::move(state)));
+}
+
+TcpKvTransport::~TcpKvTransport() { state_->stop(); }
+
+std::string TcpKvTransport::describe() const { return "tcp at " + state_->address; }
+
+std::string TcpKvTransport::address() const { return state_->address; }
+
+Result<void> TcpKvTransport::register_memory(std::span<std::byte>) { return {}; }
+
+Result<std::unique_ptr<KvInbound>> TcpKvTransport::open_inbound(KvInboundParams params) {
+  TRY(check_geometry(geometry_of(params)));
+  TcpKvAddress sender = TRY(parse_tcp_kv_address(params.sender_address));
+  if (state_->stopping) return fail(ErrorCode::kUnavailable, "the tcp transport has been shut down");
+  if (state_->num_inbounds >= limits::kKvStreamsMax)
+    return fail(ErrorCode::kOverloaded, "too many KV streams are open");
+  auto stream = TcpInStream::start(state_->executor, state_->clock,
+                                   {state_->options.connect_timeout, state_->options.transfer_timeout},
+                                   std::move(sender), std::move(params));
+  return std::make_unique<Inbound>(std::move(stream), state_);
+}
+
+Result<std::unique_ptr<KvOutbound>> TcpKvTransport::open_outbound(KvOutboundParams params) {
+  TRY(check_geometry(geometry_of(params)));
+  if (state_->stopping) return fail(ErrorCode::kUnavailable, "the tcp transport has been shut down");
+  if (state_->outbounds.size() >= limits::kKvStreamsMax)
+    return fail(ErrorCode::kOverloaded, "too many KV streams are open");
+  if (state_->outbounds.contains(params.attempt))
+    return fail(ErrorCode::kInvalidArgument, "this attempt has a KV stream from here already");
+  auto stream = TcpOutStream::start(state_->executor, state_->clock,
+                                    {state_->options.connect_timeout, state_->options.transfer_timeout},
+                                    std::move(params));
+  return std::make_unique<Outbound>(std::move(stream), state_);
+}
+
+asio::awaitable<void> TcpKvTransport::shutdown() {
+  const auto state = state_;
+  state->stop();
+  while (state->coroutines > 0) co_await state->changed.wait(kNoDeadline);
+}
+
+}  // namespace runahead
