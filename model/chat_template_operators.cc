@@ -178,8 +178,8 @@ std::string no_attribute(const Value& object, std::string_view name) {
 Result<Value> loop_changed(Loop& loop, const Args& args, Budget& budget) {
   if (args.positional.size() != 1) return type_error("loop.changed takes one value");
   const Value& now = args.positional[0];
-  if (!now.is_string() && !now.is_number() && !now.is_none()) {
-    return type_error("loop.changed compares strings, numbers and none only");
+  if (!now.is_string() && !now.is_number() && !now.is_none() && !now.is_undefined()) {
+    return type_error("loop.changed compares strings, numbers and none only");  // so that a loop never holds itself
   }
   const bool changed = !loop.last_changed || !equals(*loop.last_changed, now, budget);
   if (changed) loop.last_changed = now;

@@ -13,10 +13,10 @@ cd "$ROOT"
 
 RESULTS=$ROOT/build/test-results
 FUZZ_SECONDS=${RUNAHEAD_FUZZ_SECONDS:-10}  # a smoke run for each target; a night finds more
-SIM_SEEDS=${RUNAHEAD_SIM_SEEDS:-200}
+SIM_SEEDS=${RUNAHEAD_SIM_SEEDS:-1000}  # about a minute
 
 # Stage and time limit in seconds. What fails soonest comes first; together they take under 45 minutes on 2 cores.
-STAGES=(setup:1200 tidy:60 helm:300 build:1500 unit:900 e2e:900 sim:300 fuzz:900 asan:1500 tsan:1200)
+STAGES=(setup:1200 tidy:60 build:1500 deploy:300 unit:900 e2e:900 sim:600 fuzz:900 asan:1500 tsan:1200)
 
 # Which test programs run under a sanitizer: those where memory or threads are in play, and that are fast enough.
 ASAN_TESTS=(base planner kernels model transport actors services sim)
@@ -69,7 +69,7 @@ run_pytest() {
 }
 
 stage_tidy() { run_pytest tests/tidy; }
-stage_helm() { run_pytest tests/helm; }
+stage_deploy() { run_pytest tests/deploy tests/helm; }
 stage_e2e() { run_pytest tests/e2e tests/golden; }
 
 # run_sanitized PRESET TEST...: builds and runs the named test programs, as far as they exist. The tests on the real
@@ -152,7 +152,7 @@ main() {
   for stage in "$@"; do
     [[ " ${STAGES[*]%%:*} " == *" $stage "* ]] || die "there is no stage $stage; the stages are: ${STAGES[*]%%:*}"
   done
-  case $wanted in *" unit "* | *" e2e "* | *" sim "*) wanted+="build " ;; esac
+  case $wanted in *" deploy "* | *" unit "* | *" e2e "* | *" sim "*) wanted+="build " ;; esac
   [[ $# -gt 0 ]] && wanted+="setup "
   for stage in "${STAGES[@]}"; do
     [[ $# -eq 0 || $wanted == *" ${stage%%:*} "* ]] || continue
