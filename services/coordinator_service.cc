@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "services/announcer.h"
 #include "services/api_front.h"
-#include "services/commands/input.h"
+#include "services/model_path.h"
 #include "services/gateway/model_text_codec.h"
 #include "services/process.h"
 #include "services/sqlite_job_store.h"

@@ -11,6 +11,7 @@
 #include "services/coordinator_service.h"
 #include "services/engine_loading.h"
 #include "services/gateway/model_text_codec.h"
+#include "services/model_path.h"
 #include "services/process.h"
 #include "services/sqlite_job_store.h"
 #include "services/version.h"
