@@ -107,14 +107,14 @@ Task<void> answer_whole(const GatewayContext& context, Exchange& exchange, Gener
   WholeAnswer answer(request, context.codec);
   const Result<void> ended = co_await generation.run(answer);
   if (!ended) {
-    co_await exchange.respond(error_response(ended.error()));
+    co_await exchange.respond(error_reply(ended.error()));
     co_return ended;
   }
   const auto& results = generation.results();
   json usage = usage_json(prompt_tokens(request), results);
-  HttpResponse response = json_response(answer_body(head, answer.choices, request.logprobs, context.codec, std::move(usage)));
-  if (results.front().report) response.headers.emplace_back("Server-Timing", server_timing(*results.front().report));
-  co_await exchange.respond(std::move(response));
+  HttpReply reply = json_reply(answer_body(head, answer.choices, request.logprobs, context.codec, std::move(usage)));
+  if (results.front().report) reply.headers.emplace_back("Server-Timing", server_timing(*results.front().report));
+  co_await exchange.respond(std::move(reply));
   co_return Result<void>{};
 }
 
@@ -148,7 +148,7 @@ Task<void> generate(const GatewayContext& context, Endpoint endpoint, Exchange& 
   HttpRequest& http = exchange.request();
   Result<PreparedGeneration> prepared = co_await prepare_generation(context, endpoint, std::move(http.body));
   if (!prepared) {
-    co_await exchange.respond(error_response(prepared.error()));
+    co_await exchange.respond(error_reply(prepared.error()));
     co_return std::unexpected(prepared.error());
   }
   const GenerationRequest& request = prepared->request;
@@ -164,7 +164,7 @@ Task<void> generate(const GatewayContext& context, Endpoint endpoint, Exchange& 
   Generation generation(context.executor, context.clock, context.codec, request.stop);
   const Result<void> submitted = generation.submit(context.inference, std::move(requests));
   if (!submitted) {
-    co_await exchange.respond(error_response(submitted.error()));
+    co_await exchange.respond(error_reply(submitted.error()));
     co_return submitted;
   }
   exchange.on_disconnect([&generation] { generation.cancel(); });

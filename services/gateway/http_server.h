@@ -24,7 +24,7 @@ class Exchange {
  public:
   virtual ~Exchange() = default;
   virtual HttpRequest& request() = 0;
-  virtual asio::awaitable<void> respond(HttpResponse response) = 0;
+  virtual asio::awaitable<void> respond(HttpReply reply) = 0;
   // Status 200 and chunked coding. The bool says whether the client is still there.
   virtual asio::awaitable<bool> begin_stream(std::string content_type) = 0;
   virtual asio::awaitable<bool> write(std::string bytes) = 0;

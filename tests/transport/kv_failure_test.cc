@@ -176,7 +176,7 @@ TEST_P(KvFailureTest, HandlesMayDieWithoutCloseAndTheLoopMayDieFirst) {
   sender.reset();
 }
 
-INSTANTIATE_TEST_SUITE_P(Kv, KvFailureTest, testing::Values("memory", "tcp"), param_name);
+INSTANTIATE_TEST_SUITE_P(Kv, KvFailureTest, testing::Values("memory", "tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,self"), param_name);
 
 // Only the memory transport has hooks between its ends.
 class MemoryKvTest : public KvFailureTest {};
