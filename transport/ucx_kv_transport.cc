@@ -25,11 +25,12 @@ constexpr int kProgressBudget = 32;  // rounds of UCX before other handlers of t
 
 // What we need of UCX, unless the user's environment says otherwise.
 constexpr std::pair<const char*, const char*> kSettings[] = {
-    {"KEEPALIVE_INTERVAL", "1s"},     // default 20 s: a killed peer over shared memory was noticed after 19.5 s
-    {"POSIX_ERROR_HANDLING", "y"},    // without these two no endpoint with error handling over shared memory
-    {"SYSV_ERROR_HANDLING", "y"},
-    {"RNDV_SCHEME", "get_zcopy"},     // never put: only the receiver's own worker writes its pages
+    {"KEEPALIVE_INTERVAL", "1s"},  // default 20 s: a killed peer over shared memory was noticed after 19.5 s
+    {"RNDV_SCHEME", "get_zcopy"},  // never put: only the receiver's own worker writes its pages
 };
+
+// Without these no endpoint with error handling over shared memory. UCX 1.13 takes them from the environment alone.
+constexpr const char* kSharedMemorySettings[] = {"UCX_POSIX_ERROR_HANDLING", "UCX_SYSV_ERROR_HANDLING"};
 
 Error ucx_error(ErrorCode code, const std::string& what, ucs_status_t status) {
   return {code, what + ": " + ucs_status_string(status), {}};
@@ -335,6 +336,7 @@ State::~State() {
 }
 
 Result<void> State::start() {
+  for (const char* variable : kSharedMemorySettings) ::setenv(variable, "y", /*overwrite=*/0);
   ucp_config_t* config = nullptr;
   ucs_status_t status = ucp_config_read(nullptr, nullptr, &config);
   if (status != UCS_OK) return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX cannot read its settings", status));
