@@ -5,27 +5,21 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "base/clock.h"
+#include "services/metrics.h"
+#include "transport/tcp_socket.h"
 
 namespace runahead {
 
-struct AdminOptions {
-  std::string address = "127.0.0.1";
-  uint16_t port = 0;                                          // 0: any
-  std::string version, revision;
-  std::function<std::vector<std::string>()> not_ready_reasons;  // empty: ready
-  std::function<std::string()> metrics_text;
-};
-
 class AdminEndpoints {
  public:
-  AdminEndpoints(asio::any_io_executor executor, Clock& clock, AdminOptions options);
+  // ready: the worker is registered. What is passed in outlives this.
+  AdminEndpoints(asio::any_io_executor executor, Clock& clock, WorkerMetrics& metrics, std::function<bool()> ready);
   ~AdminEndpoints();  // after shutdown(), or after the io_context has stopped for good
 
-  Result<void> listen();  // kAddressInUse
-  uint16_t port() const;
+  Result<void> listen(HostPort address, bool allow_remote);  // kAddressInUse, kInvalidArgument
+  std::string address() const;                               // with the port that was taken
   asio::awaitable<void> shutdown();
 
  private:

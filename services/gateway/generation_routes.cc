@@ -25,7 +25,7 @@ int64_t unix_seconds() {
 
 int64_t prompt_tokens(const GenerationRequest& request) {
   int64_t tokens = 0;
-  for (const Prompt& prompt : request.prompts) tokens += static_cast<int64_t>(prompt.tokens.size());
+  for (const TokenizedPrompt& prompt : request.prompts) tokens += static_cast<int64_t>(prompt.tokens.size());
   return tokens;
 }
 
@@ -33,7 +33,7 @@ int64_t prompt_tokens(const GenerationRequest& request) {
 
 std::string echoed(const GenerationRequest& request, int32_t choice, const TextCodec& codec) {
   if (!request.echo) return {};
-  const Prompt& prompt = request.prompts[static_cast<size_t>(choice / request.choices_per_prompt)];
+  const TokenizedPrompt& prompt = request.prompts[static_cast<size_t>(choice / request.choices_per_prompt)];
   return prompt.text.empty() ? valid_utf8(codec.decode(prompt.tokens)) : prompt.text;
 }
 
@@ -135,7 +135,7 @@ Task<void> end_stream(SseWriter& writer, Result<void> ended, const AnswerHead& h
 
 Task<void> answer_streamed(const GatewayContext& context, Exchange& exchange, Generation& generation, const GenerationRequest& request,
                            const AnswerHead& head) {
-  SseWriter writer(exchange, context.executor, context.ping_interval);
+  SseWriter writer(exchange, context.executor, context.clock, context.ping_interval);
   co_await writer.begin();
   StreamedAnswer answer(writer, head, request, context, exchange.request().received_at);
   const Result<void> ended = co_await generation.run(answer);

@@ -36,7 +36,7 @@ bool is_request_id(std::string_view id) {
 }  // namespace
 
 HttpConnection::HttpConnection(HttpServer& server, asio::ip::tcp::socket socket)
-    : server_(server), stream_(std::move(socket)), watcher_(server.executor_) {}
+    : server_(server), stream_(std::move(socket)), watcher_(server.executor_, server.clock_) {}
 
 asio::awaitable<void> HttpConnection::run() {
   bool ended = false;
@@ -69,7 +69,7 @@ asio::awaitable<void> HttpConnection::handle() {
   if (!answered_ && !disconnected_) co_await respond(error_reply({ErrorCode::kInternal, "the request was not answered"}));
   watch_ends_ = true;
   stream_.cancel();
-  co_await watcher_.join();
+  co_await watcher_.close();
 }
 
 // Bytes of a next request may come meanwhile; they wait in input_. When it is full the client has pipelined 64 KiB, and
@@ -95,7 +95,7 @@ asio::awaitable<size_t> HttpConnection::read_more() {
   const size_t before = input_.size();
   input_.resize(limits::kHttpReadBufferBytes);
   const auto [error, received] = co_await stream_.async_read_some(
-      asio::buffer(input_.data() + before, input_.size() - before), asio::as_tuple(asio::use_awaitable));
+      asio::buffer(input_.data() + before, input_.size() - before), kAsTuple);
   input_.resize(before + received);
   co_return error ? 0 : received;
 }
@@ -246,7 +246,7 @@ asio::awaitable<bool> HttpConnection::send(std::string bytes) {
   if (disconnected_) co_return false;
   stream_.expires_after(server_.options_.stall_timeout);
   const auto [error, sent] =
-      co_await asio::async_write(stream_, asio::buffer(bytes), asio::as_tuple(asio::use_awaitable));
+      co_await asio::async_write(stream_, asio::buffer(bytes), kAsTuple);
   if (error) set_disconnected();
   co_return !error;
 }

@@ -53,7 +53,7 @@ class HttpConnection final : public Exchange {
   std::string input_;            // received, not yet parsed; at most kHttpReadBufferBytes
   HttpRequest request_;
   std::function<void()> on_disconnect_;
-  Group watcher_;
+  Gate watcher_;
   size_t body_bytes_reserved_ = 0;
   bool http_1_1_ = true;
   bool keep_alive_ = true;

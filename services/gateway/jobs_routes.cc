@@ -272,7 +272,7 @@ asio::awaitable<void> events(const GatewayContext& context, JobsApi& jobs, Excha
     co_await exchange.respond(error_reply(subscribed.error()));
     co_return;
   }
-  SseWriter writer(exchange, context.executor, context.ping_interval);
+  SseWriter writer(exchange, context.executor, context.clock, context.ping_interval);
   co_await writer.begin();
   JobEventStream stream(context, jobs, writer, std::move(*job), static_cast<int32_t>(*seen));
   co_await stream.run(std::move(*subscribed), exchange);
