@@ -142,4 +142,4 @@ main() {
   python3 "$ROOT/tests/summary.py" "$RESULTS" "${ran[@]}"
 }
 
-main "$@"
+main "$@"; exit $?  # on one line: bash reads a script as it goes, and this one may change while it runs
