@@ -13,12 +13,14 @@
 //             kTooLarge         over a limit
 #pragma once
 
+#include <cstdint>
 #include <ctime>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
+#include "base/limits.h"
 #include "base/result.h"
 
 namespace runahead {
@@ -33,6 +35,7 @@ struct ChatInput {
   std::string eos_token;
   nlohmann::ordered_json variables;  // null or an object: what else the template may read, such as enable_thinking
   std::optional<std::tm> now;        // what strftime_now sees; without it, strftime_now is undefined
+  uint64_t steps_max = limits::kTemplateStepsMax;  // lower where a second is too long for a hostile template
 };
 
 class ChatTemplate {

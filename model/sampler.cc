@@ -117,13 +117,10 @@ void keep_top_p(std::vector<Candidate>& candidates, float top_p) {
   for (size_t sorted = 0; kept < candidates.size() && sum < static_cast<double>(top_p) * total; ++kept) {
     if (kept == sorted) {
       const auto unsorted = candidates.begin() + sorted;
-      sorted = std::max<size_t>(64, sorted * 4);
-      if (sorted < candidates.size() / 4) {
-        std::partial_sort(unsorted, candidates.begin() + sorted, candidates.end(), before);
-      } else {  // a flat distribution: one full sort is cheaper than large partial ones
-        std::sort(unsorted, candidates.end(), before);
-        sorted = candidates.size();
-      }
+      sorted = std::min(candidates.size(), std::max<size_t>(64, sorted * 4));
+      const auto end = candidates.begin() + sorted;
+      if (end != candidates.end()) std::nth_element(unsorted, end, candidates.end(), before);
+      std::sort(unsorted, end, before);
     }
     sum += candidates[kept].weight;
   }
