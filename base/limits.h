@@ -14,13 +14,29 @@ inline constexpr size_t kHeaderBytesMax = 16 << 10;        // llm clients send u
 inline constexpr size_t kJsonBodyBytesMax = 16 << 20;      // 128k tokens of text are under 1 MiB; ids as JSON under 1 MiB
 inline constexpr int kJsonDepthMax = 32;                   // chat messages nest 4 deep
 inline constexpr size_t kHttpConnectionsMax = 1024;        // 1,024 x 64 KiB of buffers = 64 MiB
+inline constexpr size_t kHttpHeadersMax = 64;              // clients send about 15
+inline constexpr size_t kHttpReadBufferBytes = 64 << 10;   // one connection's input: a whole header, or a slice of a body
+inline constexpr size_t kHttpBodiesBytesMax = 256 << 20;   // bodies in memory of all connections together, then 429
 inline constexpr auto kHttpIdleTimeout = 60s;
+inline constexpr auto kHttpHeaderTimeout = 10s;            // from the first byte of a header to its last (slow loris)
+inline constexpr auto kHttpBodyTimeout = 60s;              // 16 MiB at 280 KB/s
+inline constexpr size_t kRequestIdBytesMax = 128;          // X-Request-Id of a client
 inline constexpr auto kSsePingInterval = 1s;               // silence that proxies and people tolerate
 inline constexpr size_t kSseBufferBytesMax = 64 << 10;     // one slow reader costs this much, then its decode is cancelled
 inline constexpr auto kSseStallTimeout = 30s;
 inline constexpr int kStopStringsMax = 4;                  // OpenAI's own bound
 inline constexpr int kChoicesMax = 8;                      // n
 inline constexpr int kTopLogprobsMax = 20;                 // OpenAI's own bound
+inline constexpr size_t kStopStringBytesMax = 1024;        // held back text stays small
+inline constexpr int kStopTokensMax = 64;
+inline constexpr int kPromptChoicesMax = 64;               // prompts of one request times n
+inline constexpr int kLogitBiasMax = 1024;                 // entries
+inline constexpr int kMessagesMax = 4096;                  // of one chat
+inline constexpr size_t kInlineTextBytesMax = 16 << 10;    // tokenized on the I/O thread (about 1 ms); more goes to the text lane
+inline constexpr size_t kApiKeysMax = 10'000;
+inline constexpr size_t kApiKeyBytesMax = 512;
+inline constexpr int kJobsListMax = 1000;                  // rows of one answer
+inline constexpr int64_t kJobsKeptMax = 100'000;           // ended jobs in the store: the oldest go
 
 // Control plane (transport/frame, actors)
 inline constexpr uint32_t kControlFrameBytesMax = 4 << 20; // a 512k-token prompt as varints, 3 bytes a token, and room
@@ -36,11 +52,15 @@ inline constexpr auto kSuspectAfter = 1s;
 inline constexpr auto kLeaseDuration = 2s;                 // a worker silent for this long is lost; its pages are swept
 inline constexpr auto kConnectTimeout = 5s;
 inline constexpr int kAttemptsMax = 4;                     // tries of one request before worker_lost
+inline constexpr auto kProgressInterval = 250ms;           // of one rank: a progress bar moves smoothly at four a second
 inline constexpr int kWorkersMax = 64;                     // `rank` label cardinality
 
 // Requests (coordinator)
 inline constexpr size_t kQueuedRequestsMax = 256;          // then 429
 inline constexpr int64_t kQueuedTokensMax = 4 << 20;       // then 429
+inline constexpr size_t kUnreadTokensMax = 4096;           // of one stream: then its reader is too slow and is cancelled
+inline constexpr int kJobsRunningMax = 8;                  // the rest wait their turn: they are durable, not urgent
+inline constexpr size_t kJobsWaitingMax = 4096;            // then 429
 inline constexpr auto kRequestDeadline = 600s;             // a request that names no deadline
 inline constexpr auto kDrainTimeout = 45s;                 // SIGTERM: finish what runs, then go
 
@@ -52,13 +72,27 @@ inline constexpr int32_t kKvPagesMax = 65536;              // pages a layer: 4 M
 inline constexpr size_t kKvStreamsMax = 1024;              // open streams of one transport, each way: 4 x the queue
 inline constexpr size_t kKvGreetingsMax = 256;                // accepted connections that have not found their stream yet
 
+// Engine (model/transformer)
+inline constexpr int kEngineThreadsMax = 256;               // hardware threads of the largest server we know of
+
 // Model files (model/gguf)
 inline constexpr uint64_t kGgufKeysMax = 1'000'000;
 inline constexpr uint64_t kGgufTensorsMax = 1'000'000;
+inline constexpr uint64_t kGgufNameBytesMax = 65535;       // keys and tensor names: the format's own bound
 inline constexpr uint64_t kGgufStringBytesMax = 64 << 20;
 inline constexpr uint64_t kGgufArrayMax = 16 << 20;        // 16 M entries: eight times the largest vocabulary seen
 inline constexpr uint64_t kGgufAlignmentMax = 1 << 20;
-inline constexpr int kGgufSplitsMax = 1024;
+inline constexpr uint64_t kGgufSplitsMax = 1024;
+inline constexpr uint64_t kModelLayersMax = 1024;          // eight times the deepest model known (Llama 3.1 405B: 126)
+inline constexpr uint64_t kModelDimMax = 1 << 20;          // model_dim and ffn_dim; Llama 3.1 405B: 53,248
+inline constexpr uint64_t kModelHeadsMax = 1024;           // Llama 3.1 405B: 128
+inline constexpr uint64_t kModelHeadDimMax = 1024;         // Gemma: 256
+inline constexpr uint64_t kModelContextMax = 16 << 20;     // tokens; Llama 4 Scout: 10 M
+inline constexpr int64_t kVocabMax = 4 << 20;              // Gemma 3: 262,144
+
+// Tokenizer (model/tokenizer)
+inline constexpr size_t kTextBytesMax = 64 << 20;          // 16 M tokens of text, beyond every context
+inline constexpr uint32_t kRegexStepsMax = 1 << 30;        // PCRE2's match limit: 16 steps a byte of the largest text
 
 // Chat templates (model/chat_template)
 inline constexpr size_t kTemplateBytesMax = 1 << 20;

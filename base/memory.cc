@@ -17,21 +17,35 @@ namespace {
 
 constexpr size_t kHugePage = 2 << 20;  // x86-64
 
+constexpr size_t kCacheLine = 64;
+
 size_t rounded(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
+
+size_t mapped_bytes(size_t bytes) { return rounded(bytes, kHugePage); }
 
 }  // namespace
 
 AlignedBuffer::AlignedBuffer(size_t bytes) : size_(bytes) {
   if (bytes == 0) return;
-  const size_t alignment = bytes >= kHugePage ? kHugePage : 64;
-  const size_t capacity = rounded(bytes, alignment);
-  data_ = static_cast<std::byte*>(std::aligned_alloc(alignment, capacity));
-  RUNAHEAD_CHECK(data_ != nullptr, "out of memory");
-  if (alignment == kHugePage) madvise(data_, capacity, MADV_HUGEPAGE);
-  std::memset(data_, 0, capacity);
+  if (bytes < kHugePage) {
+    data_ = static_cast<std::byte*>(std::aligned_alloc(kCacheLine, rounded(bytes, kCacheLine)));
+    RUNAHEAD_CHECK(data_ != nullptr, "out of memory");
+    std::memset(data_, 0, rounded(bytes, kCacheLine));
+    return;
+  }
+  void* mapped = mmap(nullptr, mapped_bytes(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  RUNAHEAD_CHECK(mapped != MAP_FAILED, "out of memory");
+  data_ = static_cast<std::byte*>(mapped);
+  madvise(data_, mapped_bytes(bytes), MADV_HUGEPAGE);
 }
 
-AlignedBuffer::~AlignedBuffer() { std::free(data_); }
+AlignedBuffer::~AlignedBuffer() {
+  if (size_ < kHugePage) {
+    std::free(data_);
+  } else {
+    munmap(data_, mapped_bytes(size_));
+  }
+}
 
 AlignedBuffer::AlignedBuffer(AlignedBuffer&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}

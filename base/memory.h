@@ -13,7 +13,8 @@ namespace runahead {
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
-  // Zeroed. Buffers of 2 MiB and more are their own mapping with MADV_HUGEPAGE. Dies when the system has no memory.
+  // Zeroed. Buffers of 2 MiB and more are their own mapping with MADV_HUGEPAGE, and take memory only where they are
+  // touched. Dies when the system has no memory.
   explicit AlignedBuffer(size_t bytes);
   ~AlignedBuffer();
   AlignedBuffer(AlignedBuffer&& other) noexcept;

@@ -1,0 +1,119 @@
+// What the gateway sees of the actors: InferenceService takes requests of token ids and gives token streams back. Text
+// (chat template, tokenizer, stop strings) is the gateway's; nothing here knows it.
+//   threads  the process's io_context thread.
+//   owner    the caller shares a TokenStream with the coordinator; dropping it or cancel() ends the request everywhere.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "base/task.h"
+#include "base/token_range.h"
+#include "model/sampling_params.h"
+#include "planner/strategies.h"
+
+namespace runahead {
+
+struct InferenceRequest {
+  std::string external_id;               // "chatcmpl-...", "job-...": for logs and people
+  std::vector<TokenId> prompt;           // not empty, ids checked against the vocabulary
+  int32_t max_new_tokens = 16;           // prompt + max_new_tokens <= context_len, checked by submit()
+  SamplingParams sampling;               // validated
+  std::vector<TokenId> stop_tokens;      // end of generation; empty: none (ignore_eos)
+  Strategy strategy = Strategy::kBalanced;  // "auto": weighs every number of ranks, one included
+  std::vector<int32_t> cuts;             // kByHand: inner cut positions, multiples of kPageTokens
+  int32_t workers_max = 0;               // ranks at most; 0: as many as help
+  Duration deadline{0};                  // from submit(); 0: limits::kRequestDeadline
+  Time received_at{0};                   // first byte of the request parsed: TTFT starts here
+  Duration tokenize_time{0};             // template and tokenizer, part of the time since received_at
+};
+
+enum class FinishReason { kStop, kLength, kAbort };
+
+struct RankReport {
+  int32_t rank = 0;
+  std::string worker;                    // its name, for people
+  std::string device;
+  TokenRange chunk;
+  double compute_seconds = 0;
+  double kv_wait_seconds = 0;
+  uint64_t kv_sent_bytes = 0;
+};
+
+// Where the time to first token went: the stages partition the critical path, their sum is ttft within 1 % (DESIGN 2).
+struct TtftReport {
+  double queue = 0, tokenize = 0, plan = 0, dispatch = 0, prefill_compute = 0, kv_wait = 0, sample = 0, respond = 0, other = 0;
+  double ttft_seconds = 0;
+  double predicted_ttft_seconds = 0;
+  Strategy strategy = Strategy::kSingle;
+  std::vector<int32_t> cuts;             // inner cuts
+  std::vector<RankReport> ranks;
+  std::string first_logits_sha256;       // hex, of the float32 logits of the first token
+  std::string transport;                 // of the chain
+  std::string compute;                   // Engine::compute_name()
+  uint32_t attempts = 1;
+};
+
+struct PrefillProgress {                 // at most a few a second
+  double fraction = 0;                   // 0 to 1 over all ranks
+  std::vector<double> ranks;
+};
+struct TokensEvent {
+  int32_t first_index = 0;               // of tokens[0] among the generated ones; no index comes twice or is left out
+  std::vector<SampledToken> tokens;
+};
+struct FinishedEvent {
+  FinishReason reason = FinishReason::kStop;
+  TtftReport report;
+  int32_t generated = 0;
+  double total_seconds = 0;
+};
+using StreamEvent = std::variant<PrefillProgress, TokensEvent, FinishedEvent>;
+
+// The answer to one request, in order. After FinishedEvent or an error nothing follows.
+class TokenStream {
+ public:
+  virtual ~TokenStream() = default;
+  // kDeadlineExceeded only says that nothing came by `deadline`, unless ended(): then it is the request's own deadline.
+  // Any other error ended the request.
+  virtual Task<StreamEvent> next(Deadline deadline) = 0;
+  // FinishedEvent or an error has come: next() does not wait any more.
+  virtual bool ended() const { return false; }
+  virtual void cancel() = 0;
+  // The first chunk with a token has been written to the client: closes the stage `respond` and TTFT itself.
+  virtual void first_chunk_written() = 0;
+};
+
+struct WorkerView {
+  WorkerId id = 0;
+  std::string name, role, device, transport, state;  // state: "ready", "suspect", "draining"
+  int64_t pages_total = 0, pages_free = 0;
+  int32_t running = 0;
+  double tokens_per_second = 0;          // from the cost model, of an empty context
+};
+struct ClusterView {
+  uint64_t epoch = 0;
+  std::string fingerprint, compute;
+  int32_t context_len = 0;
+  std::vector<WorkerView> workers;
+  int32_t running = 0, waiting = 0;
+  int64_t queued_prompt_tokens = 0;
+  bool draining = false;
+  bool ready() const;                    // at least one prefill and one decode worker
+};
+
+class InferenceService {
+ public:
+  virtual ~InferenceService() = default;
+  // kContextOverflow, kInvalidArgument (cuts), kOverloaded (Error.param holds Retry-After seconds), kUnavailable.
+  virtual Result<std::shared_ptr<TokenStream>> submit(InferenceRequest request) = 0;
+  virtual ClusterView cluster() const = 0;
+};
+
+}  // namespace runahead

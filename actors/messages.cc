@@ -1,0 +1,179 @@
+#include "actors/messages.h"
+
+#include <algorithm>
+
+#include "base/limits.h"
+
+namespace runahead {
+namespace {
+
+std::unexpected<Error> invalid(std::string what) {
+  return fail(ErrorCode::kInvalidArgument, "a work order is not valid: " + what);
+}
+
+Result<KvHop> parse_hop(const proto::KvPeer& peer) {
+  if (peer.kv_address().empty()) return invalid("a K/V hop has no address");
+  return KvHop{peer.kv_address(), peer.stream_token(), peer.worker()};
+}
+
+template <class Repeated>
+Result<std::vector<TokenId>> parse_tokens(const Repeated& from, const ModelShape& shape) {
+  std::vector<TokenId> tokens(from.begin(), from.end());
+  const auto outside = [&](TokenId token) { return token < 0 || token >= shape.vocab_size; };
+  if (std::ranges::any_of(tokens, outside)) return invalid("a token is outside the vocabulary");
+  return tokens;
+}
+
+Result<Time> parse_deadline(uint32_t deadline_ms, Time now) {
+  const auto left = std::chrono::milliseconds(deadline_ms);
+  if (left <= Duration::zero()) return invalid("it has no deadline");
+  return now + std::min<Duration>(left, limits::kRequestDeadline);
+}
+
+Result<void> check_shape(const ChainStep& step, const ModelShape& shape) {
+  if (step.num_ranks < 1 || step.num_ranks > limits::kWorkersMax) return invalid("the number of ranks");
+  if (step.rank < 0 || step.rank >= step.num_ranks) return invalid("the rank");
+  if (step.chunk.begin < 0 || step.chunk.empty() || step.chunk.end > shape.context_len) return invalid("the chunk");
+  if ((step.rank == 0) != (step.chunk.begin == 0)) return invalid("rank 0 begins the context, and no other rank does");
+  if (step.chunk.begin % kPageTokens != 0) return invalid("the chunk does not begin with a page");
+  if (!step.is_last_rank() && step.chunk.end % kPageTokens != 0) return invalid("the chunk does not end with a page");
+  if (std::ssize(step.tokens) != step.chunk.size()) return invalid("the chunk and its tokens differ in length");
+  if (step.prompt_len_original < 1) return invalid("the length of the prompt");
+  if (step.is_last_rank() && uses_penalties(step.sampling) && std::ssize(step.prompt) != step.chunk.end)
+    return invalid("penalties need the whole prompt");
+  return {};
+}
+
+}  // namespace
+
+proto::Envelope envelope(AttemptId attempt) {
+  proto::Envelope message;
+  message.set_epoch(attempt.epoch);
+  message.set_request(attempt.request);
+  message.set_attempt(attempt.attempt);
+  return message;
+}
+
+AttemptId attempt_of(const proto::Envelope& message) {
+  return {message.epoch(), message.request(), message.attempt()};
+}
+
+std::string serialize(const proto::Envelope& message) { return message.SerializeAsString(); }
+
+Result<proto::Envelope> parse_envelope(const std::string& bytes) {
+  proto::Envelope message;
+  if (bytes.size() > limits::kControlFrameBytesMax || !message.ParseFromString(bytes) ||
+      message.body_case() == proto::Envelope::BODY_NOT_SET)
+    return fail(ErrorCode::kInvalidArgument, "a control message cannot be read; are both sides of the same version?");
+  return message;
+}
+
+Result<ChainStep> parse_chain_step(const proto::Envelope& message, const ModelShape& shape, Time now) {
+  const proto::RunChainStep& from = message.run_chain_step();
+  if (from.num_ranks() > limits::kWorkersMax || from.rank() >= from.num_ranks()) return invalid("the rank");
+  ChainStep step{.attempt = attempt_of(message),
+                 .rank = static_cast<int32_t>(from.rank()),
+                 .num_ranks = static_cast<int32_t>(from.num_ranks()),
+                 .chunk = {from.begin(), from.end()},
+                 .tokens = TRY(parse_tokens(from.tokens(), shape)),
+                 .sampling = decode(from.sampling()),
+                 .prompt = TRY(parse_tokens(from.prompt(), shape)),
+                 .prompt_len_original = static_cast<int32_t>(std::min<uint32_t>(from.prompt_len_original(), INT32_MAX)),
+                 .deadline = TRY(parse_deadline(from.deadline_ms(), now))};
+  if (step.rank > 0) step.upstream = TRY(parse_hop(from.upstream()));
+  step.downstream = TRY(parse_hop(from.downstream()));
+  TRY(check_shape(step, shape));
+  return step;
+}
+
+Result<DecodeOrder> parse_decode_order(const proto::Envelope& message, const ModelShape& shape, Time now) {
+  const proto::RunDecode& from = message.run_decode();
+  if (from.max_new_tokens() < 1 || from.max_new_tokens() > static_cast<uint32_t>(shape.context_len))
+    return invalid("the number of new tokens");
+  DecodeOrder order{.attempt = attempt_of(message),
+                    .prompt_len = from.prompt_len(),
+                    .upstream = TRY(parse_hop(from.upstream())),
+                    .sampling = decode(from.sampling()),
+                    .max_new_tokens = static_cast<int32_t>(from.max_new_tokens()),
+                    .stop_tokens = TRY(parse_tokens(from.stop_tokens(), shape)),
+                    .prompt = TRY(parse_tokens(from.prompt(), shape)),
+                    .prompt_len_original = static_cast<int32_t>(std::min<uint32_t>(from.prompt_len_original(), INT32_MAX)),
+                    .deadline = TRY(parse_deadline(from.deadline_ms(), now))};
+  if (order.prompt_len < 1 || order.prompt_len > shape.context_len - order.max_new_tokens)
+    return invalid("prompt and new tokens are longer than the context");
+  if (std::ssize(order.prompt) != order.prompt_len) return invalid("the prompt and its length differ");
+  if (order.prompt_len_original < 1 || order.prompt_len_original > order.prompt_len)
+    return invalid("the length of the original prompt");
+  return order;
+}
+
+bool uses_penalties(const SamplingParams& sampling) {
+  return sampling.repetition_penalty != 1.0f || sampling.presence_penalty != 0.0f || sampling.frequency_penalty != 0.0f;
+}
+
+void encode(const SamplingParams& from, proto::Sampling& to) {
+  to.set_temperature(from.temperature);
+  to.set_top_k(from.top_k);
+  to.set_top_p(from.top_p);
+  to.set_min_p(from.min_p);
+  to.set_presence_penalty(from.presence_penalty);
+  to.set_frequency_penalty(from.frequency_penalty);
+  to.set_repetition_penalty(from.repetition_penalty);
+  for (const auto& [token, bias] : from.logit_bias) {
+    proto::Sampling::Bias* entry = to.add_logit_bias();
+    entry->set_token(token);
+    entry->set_bias(bias);
+  }
+  to.set_seed(from.seed);
+  to.set_top_logprobs(from.top_logprobs);
+}
+
+SamplingParams decode(const proto::Sampling& from) {
+  SamplingParams to{.temperature = from.temperature(),
+                    .top_k = from.top_k(),
+                    .top_p = from.top_p(),
+                    .min_p = from.min_p(),
+                    .presence_penalty = from.presence_penalty(),
+                    .frequency_penalty = from.frequency_penalty(),
+                    .repetition_penalty = from.repetition_penalty(),
+                    .seed = from.seed(),
+                    .top_logprobs = from.top_logprobs()};
+  for (const auto& entry : from.logit_bias()) to.logit_bias.emplace_back(entry.token(), entry.bias());
+  return to;
+}
+
+void encode(const SampledToken& from, proto::Token& to) {
+  to.set_id(from.token);
+  to.set_logprob(from.logprob);
+  for (const TokenLogprob& entry : from.top) {
+    proto::Logprob* logprob = to.add_top();
+    logprob->set_token(entry.token);
+    logprob->set_logprob(entry.logprob);
+  }
+}
+
+SampledToken decode(const proto::Token& from) {
+  SampledToken to{.token = from.id(), .logprob = from.logprob()};
+  for (const auto& entry : from.top()) to.top.push_back({.token = entry.token(), .logprob = entry.logprob()});
+  return to;
+}
+
+void encode(const Failure& from, proto::Failure& to) {
+  to.set_code(static_cast<uint32_t>(from.error.code));
+  to.set_message(from.error.message);
+  to.set_blamed_worker(from.blamed);
+}
+
+Failure decode(const proto::Failure& from) {
+  const bool known = from.code() <= static_cast<uint32_t>(ErrorCode::kInternal);
+  return {{known ? static_cast<ErrorCode>(from.code()) : ErrorCode::kInternal, from.message()}, from.blamed_worker()};
+}
+
+std::string hex(const std::string& bytes) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (const unsigned char byte : bytes) text += {kDigits[byte >> 4], kDigits[byte & 15]};
+  return text;
+}
+
+}  // namespace runahead

@@ -1,0 +1,85 @@
+// The border between bytes and the actors: envelopes are parsed, checked against the model and turned into C++ structs
+// here, so that nothing behind it meets a value out of bounds. And the way back. Pure; any thread.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "base/result.h"
+#include "base/token_range.h"
+#include "model/engine.h"
+#include "model/sampling_params.h"
+#include "proto/control.pb.h"
+
+namespace runahead {
+
+inline constexpr uint32_t kProtocolVersion = 1;  // Hello::protocol_version; unlike versions refuse each other
+
+// One end of a K/V hop: who is at the other side.
+struct KvHop {
+  std::string address;  // KvTransport::address() of the peer
+  uint64_t stream_token = 0;
+  WorkerId worker = 0;
+};
+
+// RunChainStep, checked: what one rank does in one attempt.
+struct ChainStep {
+  AttemptId attempt;
+  int32_t rank = 0, num_ranks = 0;
+  TokenRange chunk;               // this rank's own tokens
+  std::vector<TokenId> tokens;    // [chunk.size()]
+  KvHop upstream;                 // rank > 0
+  KvHop downstream;               // the next rank, or the decode worker
+  SamplingParams sampling;        // last rank
+  std::vector<TokenId> prompt;    // last rank, if a penalty is in use: the whole prompt of this attempt
+  int32_t prompt_len_original = 0;
+  Time deadline{0};
+
+  bool is_last_rank() const { return rank == num_ranks - 1; }
+  TokenRange visible() const { return {0, chunk.end}; }
+  int32_t prefix_pages() const { return chunk.first_page(); }  // a layer, received
+};
+
+// RunDecode, checked.
+struct DecodeOrder {
+  AttemptId attempt;
+  int32_t prompt_len = 0;
+  KvHop upstream;
+  SamplingParams sampling;
+  int32_t max_new_tokens = 0;     // of this attempt, the first one included
+  std::vector<TokenId> stop_tokens;
+  std::vector<TokenId> prompt;    // [prompt_len]
+  int32_t prompt_len_original = 0;
+  Time deadline{0};
+};
+
+// Why an attempt ended badly, and which peer is to blame (0: nobody).
+struct Failure {
+  Error error;
+  WorkerId blamed = 0;
+};
+
+proto::Envelope envelope(AttemptId attempt);
+AttemptId attempt_of(const proto::Envelope& message);
+std::string serialize(const proto::Envelope& message);
+Result<proto::Envelope> parse_envelope(const std::string& bytes);
+
+// kInvalidArgument with what is wrong. `now` is this machine's: deadlines travel as durations.
+Result<ChainStep> parse_chain_step(const proto::Envelope& message, const ModelShape& shape, Time now);
+Result<DecodeOrder> parse_decode_order(const proto::Envelope& message, const ModelShape& shape, Time now);
+
+// Does the choice of a token depend on the tokens before it?
+bool uses_penalties(const SamplingParams& sampling);
+
+void encode(const SamplingParams& from, proto::Sampling& to);
+SamplingParams decode(const proto::Sampling& from);
+void encode(const SampledToken& from, proto::Token& to);
+SampledToken decode(const proto::Token& from);
+void encode(const Failure& from, proto::Failure& to);
+Failure decode(const proto::Failure& from);
+
+std::string hex(const std::string& bytes);
+
+}  // namespace runahead

@@ -1,0 +1,256 @@
+#include "actors/prefill_worker.h"
+
+#include <openssl/sha.h>
+
+#include <vector>
+
+#include "actors/messages.h"
+#include "actors/rank_clock.h"
+#include "actors/worker_attempt.h"
+#include "actors/worker_link.h"
+#include "base/check.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "model/sampler.h"
+
+namespace runahead {
+namespace {
+
+// One rank in one attempt.
+struct RankAttempt : WorkerAttempt {
+  RankAttempt(const WorkerEnv& env, ChainStep step_in)
+      : WorkerAttempt(env, step_in.attempt, step_in.deadline), step(std::move(step_in)), clock(env.clock.now()) {}
+
+  const ChainStep step;
+  RankClock clock;
+  Time progress_at{0};  // when the next RankProgress is due
+};
+
+}  // namespace
+
+class PrefillWorker::Impl final : public WorkerRole {
+ public:
+  Impl(WorkerEnv env, WorkerOptions options)
+      : env_(std::move(env)), options_(std::move(options)), num_layers_(env_.engine.shape().num_layers),
+        attempts_gate_(env_.executor, env_.clock), link_(env_, options_, proto::Hello::PREFILL, *this) {}
+
+  WorkerLink& link() { return link_; }
+
+  void on_message(const proto::Envelope& message) override;
+  void end_all() override;
+  asio::awaitable<void> all_ended() override { return attempts_gate_.close(); }
+  int running() const override { return static_cast<int>(attempts_gate_.running()); }
+
+ private:
+  void start(const proto::Envelope& message);
+  Result<void> open(RankAttempt& a);
+  asio::awaitable<void> supervise(RankAttempt& a);
+  asio::awaitable<void> relay(RankAttempt& a);
+  asio::awaitable<void> compute(RankAttempt& a);
+  Task<void> run(RankAttempt& a);
+  Task<void> attend_and_mlp(RankAttempt& a, int32_t layer, Hidden& x);
+  Task<void> report_first_token(RankAttempt& a, Hidden& x);
+  template <class Work>
+  asio::awaitable<void> on_lane(RankAttempt& a, Work work);
+  void report_progress(RankAttempt& a, int32_t layers_done);
+  void report_failure(AttemptId id, const Failure& failure);
+
+  WorkerEnv env_;
+  WorkerOptions options_;
+  int32_t num_layers_;
+  AttemptTable<RankAttempt> attempts_;
+  Gate attempts_gate_;  // one coroutine an attempt
+  WorkerLink link_;
+};
+
+// ---- the way of one attempt ------------------------------------------------------------------------------------------
+
+// Paper 4.1, with the cache populated in parallel: each layer's K/V flows from rank to rank while all of them compute.
+Task<void> PrefillWorker::Impl::run(RankAttempt& a) {
+  const ChainStep& step = a.step;
+  const int32_t last_layer = num_layers_ - 1;
+  std::unique_ptr<Hidden> x;                                                   // [chunk_len, model_dim]
+  co_await on_lane(a, [&] { x = env_.engine.embed(step.tokens); });
+  for (int32_t layer = 0; layer < num_layers_; ++layer) {
+    if (a.over()) co_return fail(ErrorCode::kCancelled, "the attempt has ended");
+    co_await on_lane(a, [&] {
+      env_.engine.project_qkv(layer, *x, *a.kv, step.chunk);                   // own K,V, written into own pages
+      if (layer == last_layer && step.is_last_rank()) env_.engine.keep_last_row(*x);
+    });
+    a.downstream.post(layer, {step.chunk.first_page(), step.chunk.end_page()});  // overlaps everything below
+    if (layer == last_layer && !step.is_last_rank()) break;                    // K,V is all that the next rank needs
+    Result<void> attended = co_await attend_and_mlp(a, layer, *x);
+    CO_TRY(attended);
+    report_progress(a, layer + 1);
+  }
+  if (step.is_last_rank()) {
+    Result<void> reported = co_await report_first_token(a, *x);
+    CO_TRY(reported);
+  }
+  co_return co_await a.downstream.drain(a.deadline());
+}
+
+// Attention takes the pages of the prefix in position order as they come, then the chunk's own.
+Task<void> PrefillWorker::Impl::attend_and_mlp(RankAttempt& a, int32_t layer, Hidden& x) {
+  const TokenRange chunk = a.step.chunk;
+  const int32_t prefix_pages = a.step.prefix_pages();
+  int32_t done = 0;
+  while (done < prefix_pages) {
+    const Time asked = env_.clock.now();
+    Result<int32_t> ready = co_await a.prefix.wait_for_pages(layer, done);  // the chain's only wait
+    a.clock.waited_for_pages(env_.clock.now() - asked);
+    CO_TRY(ready);
+    if (*ready == prefix_pages) break;
+    co_await on_lane(a, [&] { env_.engine.attend(layer, x, *a.kv, chunk, {done, *ready}); });
+    done = *ready;
+    if (a.over()) co_return fail(ErrorCode::kCancelled, "the attempt has ended");
+  }
+  co_await on_lane(a, [&] {
+    env_.engine.attend(layer, x, *a.kv, chunk, {done, chunk.end_page()});
+    env_.engine.finish_layer(layer, x);
+  });
+  co_return Result<void>{};
+}
+
+Task<void> PrefillWorker::Impl::report_first_token(RankAttempt& a, Hidden& x) {
+  const ChainStep& step = a.step;
+  const auto original = static_cast<size_t>(std::min<int64_t>(step.prompt_len_original, std::ssize(step.prompt)));
+  const std::span<const TokenId> prompt(step.prompt);
+  proto::Envelope message = envelope(a.id());
+  proto::FirstToken& first = *message.mutable_first_token();
+  const auto timing = co_await env_.lane.run([&] {
+    std::vector<float> logits(static_cast<size_t>(env_.engine.shape().vocab_size));  // [vocab_size]
+    env_.engine.logits(x, logits);
+    std::string& digest = *first.mutable_logits_sha256();
+    digest.resize(SHA256_DIGEST_LENGTH);
+    SHA256(reinterpret_cast<const unsigned char*>(logits.data()), logits.size() * sizeof(float),
+           reinterpret_cast<unsigned char*>(digest.data()));
+    encode(sample(logits, step.sampling, prompt.first(original), prompt.subspan(original), step.chunk.end),
+           *first.mutable_token());
+  });
+  a.clock.sampled(timing);
+  a.clock.report(env_.clock.now(), *first.mutable_timing());
+  link_.send(message);
+  co_return Result<void>{};
+}
+
+// Pages of the prefix go on downstream the moment they arrive, whatever the lane does.
+asio::awaitable<void> PrefillWorker::Impl::relay(RankAttempt& a) {
+  const Result<void> relayed = co_await a.prefix.relay(&a.downstream, a.deadline());
+  if (!relayed) a.end(WorkerAttempt::End::kFailed, {relayed.error(), a.step.upstream.worker});
+}
+
+asio::awaitable<void> PrefillWorker::Impl::compute(RankAttempt& a) {
+  const Result<void> done = co_await run(a);
+  if (done) a.end(WorkerAttempt::End::kDone);
+  else a.end(WorkerAttempt::End::kFailed, {done.error(), a.step.downstream.worker});
+}
+
+// ---- its beginning and its end ---------------------------------------------------------------------------------------
+
+void PrefillWorker::Impl::on_message(const proto::Envelope& message) {
+  const AttemptId id = attempt_of(message);
+  if (message.has_run_chain_step() && !attempts_.find(id)) start(message);
+  if (!message.has_end_attempt()) return;
+  if (RankAttempt* attempt = attempts_.find(id)) return attempt->end(WorkerAttempt::End::kTold);
+  proto::Envelope ended = envelope(id);  // it has ended before, or was never begun: nothing of it is held
+  ended.mutable_attempt_ended();
+  link_.send(ended);
+}
+
+void PrefillWorker::Impl::start(const proto::Envelope& message) {
+  const AttemptId id = attempt_of(message);
+  Result<ChainStep> step = parse_chain_step(message, env_.engine.shape(), env_.clock.now());
+  Result<void> opened = step ? Result<void>{} : std::unexpected(step.error());
+  if (opened && attempts_.size() >= options_.attempts_max)
+    opened = fail(ErrorCode::kOverloaded, "this worker has its number of attempts in work");
+  RankAttempt* attempt = opened ? &attempts_.insert(std::make_unique<RankAttempt>(env_, std::move(*step))) : nullptr;
+  if (attempt != nullptr) {
+    opened = open(*attempt);
+    if (opened) {
+      attempt->gate.spawn(relay(*attempt));
+      attempt->gate.spawn(compute(*attempt));
+    } else {
+      attempt->end(WorkerAttempt::End::kFailed, {opened.error(), 0});
+    }
+    return attempts_gate_.spawn(supervise(*attempt));
+  }
+  report_failure(id, {opened.error(), 0});
+  proto::Envelope ended = envelope(id);
+  ended.mutable_attempt_ended();
+  link_.send(ended);
+}
+
+// Pages, then receives for every layer, then the way on: all of it before anything is computed.
+Result<void> PrefillWorker::Impl::open(RankAttempt& a) {
+  const ChainStep& step = a.step;
+  TRY(a.lease(env_, step.visible().size()));  // [0, end): the receive buffer is the cache
+  const HopShape in{a.id(), num_layers_, step.prefix_pages(), env_.pool.page_bytes()};
+  const HopShape out{a.id(), num_layers_, step.chunk.end_page(), env_.pool.page_bytes()};
+  TRY(a.prefix.open(env_.kv, in, step.upstream, a.kv));
+  return a.downstream.open(env_.kv, out, step.downstream, a.kv);
+}
+
+asio::awaitable<void> PrefillWorker::Impl::supervise(RankAttempt& a) {
+  const AttemptId id = a.id();
+  const WorkerAttempt::End how = co_await a.until_over();
+  if (how == WorkerAttempt::End::kFailed) report_failure(id, a.failure());
+  co_await a.release(env_.metrics);
+  proto::Envelope message = envelope(id);
+  if (how == WorkerAttempt::End::kDone) {
+    proto::RankDone& done = *message.mutable_rank_done();
+    done.set_rank(static_cast<uint32_t>(a.step.rank));
+    a.clock.report(env_.clock.now(), *done.mutable_timing());
+    done.mutable_timing()->set_kv_sent_bytes(a.downstream.stats().bytes);
+    done.mutable_timing()->set_kv_send_seconds(a.downstream.stats().busy_seconds);
+    done.mutable_timing()->set_kv_received_bytes(a.prefix.stats().bytes);
+    env_.metrics.lane_busy("compute", seconds(a.clock.compute()));
+  } else {
+    message.mutable_attempt_ended();
+  }
+  attempts_.erase(id);  // the pages are back before the coordinator counts on them
+  env_.metrics.pages(env_.pool.usage());
+  link_.send(message);
+}
+
+void PrefillWorker::Impl::end_all() {
+  for (auto& [id, attempt] : attempts_) attempt->end(WorkerAttempt::End::kTold);
+}
+
+template <class Work>
+asio::awaitable<void> PrefillWorker::Impl::on_lane(RankAttempt& a, Work work) {
+  const ComputeLane::Timing timing = co_await env_.lane.run(std::move(work));
+  a.clock.computed(timing);
+}
+
+void PrefillWorker::Impl::report_progress(RankAttempt& a, int32_t layers_done) {
+  const Time now = env_.clock.now();
+  if (now < a.progress_at) return;
+  a.progress_at = now + limits::kProgressInterval;
+  proto::Envelope message = envelope(a.id());
+  proto::RankProgress& progress = *message.mutable_rank_progress();
+  progress.set_rank(static_cast<uint32_t>(a.step.rank));
+  progress.set_layers_done(static_cast<uint32_t>(layers_done));
+  progress.set_layers_total(static_cast<uint32_t>(num_layers_));
+  link_.send(message);
+}
+
+void PrefillWorker::Impl::report_failure(AttemptId id, const Failure& failure) {
+  log::warn("{}: attempt {}.{} failed: {}", options_.name, id.request, id.attempt, failure.error.message);
+  env_.metrics.kv_stream_failed(failure.error.code);
+  proto::Envelope message = envelope(id);
+  encode(failure, *message.mutable_attempt_failed()->mutable_failure());
+  link_.send(message);
+}
+
+// ----------------------------------------------------------------------------------------------------------------------
+
+PrefillWorker::PrefillWorker(WorkerEnv env, WorkerOptions options)
+    : impl_(std::make_unique<Impl>(std::move(env), std::move(options))) {}
+PrefillWorker::~PrefillWorker() = default;
+Task<void> PrefillWorker::run() { return impl_->link().run(); }
+bool PrefillWorker::registered() const { return impl_->link().registered(); }
+void PrefillWorker::drain() { impl_->link().drain(); }
+void PrefillWorker::stop() { impl_->link().stop(); }
+
+}  // namespace runahead

@@ -1,0 +1,197 @@
+{{- define "runahead.fullname" -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "runahead.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{- define "runahead.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "runahead.labels" -}}
+{{ include "runahead.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{/* The ports, in one place. */}}
+{{- define "runahead.port.http" -}}8000{{- end }}
+{{- define "runahead.port.control" -}}7070{{- end }}
+{{- define "runahead.port.data" -}}7071{{- end }}
+{{- define "runahead.port.admin" -}}9100{{- end }}
+
+{{/* The command line of a role: what differs from pod to pod. All else is in the config file. */}}
+{{- define "runahead.args" -}}
+- {{ .role }}
+- --config
+- /etc/runahead/runahead.yaml
+- --insecure-network
+{{- if eq .role "coordinator" }}
+- --listen
+- 0.0.0.0:{{ include "runahead.port.control" .root }}
+- --http
+- 0.0.0.0:{{ include "runahead.port.http" .root }}
+- --job-store
+- /data/jobs.sqlite
+{{- if .values.apiKeysSecret }}
+- --api-keys
+- /etc/runahead-keys/api-keys
+{{- end }}
+{{- else }}
+- --coordinator
+- {{ include "runahead.fullname" .root }}-control:{{ include "runahead.port.control" .root }}
+- --data-listen
+- 0.0.0.0:{{ include "runahead.port.data" .root }}
+- --advertise
+- $(POD_IP)
+- --name
+- $(POD_NAME)
+- --admin
+- 0.0.0.0:{{ include "runahead.port.admin" .root }}
+{{- end }}
+{{- end }}
+
+{{- define "runahead.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* The pod of a role. Arguments: root, role, values (the role's own). */}}
+{{- define "runahead.pod" -}}
+{{- $root := .root -}}
+{{- $probes := ternary "http" "admin" (eq .role "coordinator") -}}
+metadata:
+  labels:
+    {{- include "runahead.labels" $root | nindent 4 }}
+    app.kubernetes.io/component: {{ .role }}
+  annotations:
+    checksum/config: {{ include (print $root.Template.BasePath "/configmap.yaml") $root | sha256sum }}
+spec:
+  serviceAccountName: {{ include "runahead.fullname" $root }}
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  terminationGracePeriodSeconds: {{ $root.Values.terminationGracePeriodSeconds }}
+  securityContext:
+    runAsNonRoot: true
+    runAsUser: 65532
+    runAsGroup: 65532
+    fsGroup: 65532
+    seccompProfile: {type: RuntimeDefault}
+  {{- with $root.Values.imagePullSecrets }}
+  imagePullSecrets: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .values.nodeSelector }}
+  nodeSelector: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .values.tolerations }}
+  tolerations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  topologySpreadConstraints:
+    - maxSkew: 1
+      topologyKey: kubernetes.io/hostname
+      whenUnsatisfiable: ScheduleAnyway
+      labelSelector:
+        matchLabels:
+          {{- include "runahead.selector" $root | nindent 10 }}
+          app.kubernetes.io/component: {{ .role }}
+  {{- if eq $root.Values.model.source "image" }}
+  initContainers:
+    - name: model
+      image: {{ $root.Values.model.image }}
+      imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+      command: ["cp", "-R", "/models/.", "/copy/"]
+      securityContext: {{- include "runahead.containerSecurity" $root | nindent 8 }}
+      resources:
+        requests: {cpu: 100m, memory: 64Mi}
+        limits: {memory: 256Mi}
+      volumeMounts:
+        - {name: model, mountPath: /copy}
+  {{- end }}
+  containers:
+    - name: {{ .role }}
+      image: {{ include "runahead.image" $root }}
+      imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+      command: ["runahead"]
+      args: {{- include "runahead.args" . | nindent 8 }}
+      env:
+        - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+        - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+        - {name: RUNAHEAD_MODEL_DIR, value: /models}
+        - {name: TMPDIR, value: /scratch}
+      ports:
+        {{- if eq .role "coordinator" }}
+        - {name: http, containerPort: {{ include "runahead.port.http" $root }}}
+        - {name: control, containerPort: {{ include "runahead.port.control" $root }}}
+        {{- else }}
+        - {name: data, containerPort: {{ include "runahead.port.data" $root }}}
+        - {name: admin, containerPort: {{ include "runahead.port.admin" $root }}}
+        {{- end }}
+      # Start-up and liveness ask only whether the process itself turns: a dead peer must never restart a living pod.
+      startupProbe:
+        httpGet: {path: /livez, port: {{ $probes }}}
+        periodSeconds: 5
+        failureThreshold: {{ div (add $root.Values.startupSeconds 4) 5 }}
+      livenessProbe:
+        httpGet: {path: /livez, port: {{ $probes }}}
+        periodSeconds: 10
+        timeoutSeconds: 3
+        failureThreshold: 3
+      readinessProbe:
+        httpGet: {path: /readyz, port: {{ $probes }}}
+        periodSeconds: 2
+        failureThreshold: 2
+      lifecycle:  # the endpoints forget this pod before it stops to accept
+        preStop: {exec: {command: ["sleep", "5"]}}
+      resources: {{- toYaml .values.resources | nindent 8 }}
+      securityContext: {{- include "runahead.containerSecurity" $root | nindent 8 }}
+      volumeMounts:
+        - {name: config, mountPath: /etc/runahead, readOnly: true}
+        - {name: scratch, mountPath: /scratch}
+        - {name: shm, mountPath: /dev/shm}
+        {{- if ne $root.Values.model.source "builtin" }}
+        - {name: model, mountPath: /models, readOnly: true}
+        {{- end }}
+        {{- if eq .role "coordinator" }}
+        - {name: jobs, mountPath: /data}
+        {{- if .values.apiKeysSecret }}
+        - {name: api-keys, mountPath: /etc/runahead-keys, readOnly: true}
+        {{- end }}
+        {{- end }}
+  volumes:
+    - name: config
+      configMap: {name: {{ include "runahead.fullname" $root }}}
+    - name: scratch
+      emptyDir: {sizeLimit: {{ $root.Values.scratchSizeLimit }}}
+    - name: shm
+      emptyDir: {medium: Memory, sizeLimit: {{ $root.Values.shmSizeLimit }}}
+    {{- if eq $root.Values.model.source "pvc" }}
+    - name: model
+      persistentVolumeClaim: {claimName: {{ $root.Values.model.claim }}, readOnly: true}
+    {{- else if eq $root.Values.model.source "image" }}
+    - name: model
+      emptyDir: {sizeLimit: {{ $root.Values.model.sizeLimit }}}
+    {{- else if eq $root.Values.model.source "hostPath" }}
+    - name: model
+      hostPath: {path: {{ $root.Values.model.hostPath }}, type: Directory}
+    {{- end }}
+    {{- if eq .role "coordinator" }}
+    - name: jobs
+      {{- if .values.jobsClaim }}
+      persistentVolumeClaim: {claimName: {{ .values.jobsClaim }}}
+      {{- else }}
+      emptyDir: {sizeLimit: {{ $root.Values.scratchSizeLimit }}}
+      {{- end }}
+    {{- if .values.apiKeysSecret }}
+    - name: api-keys
+      secret:
+        secretName: {{ .values.apiKeysSecret }}
+        items: [{key: api-keys, path: api-keys}]
+    {{- end }}
+    {{- end }}
+{{- end }}

@@ -1,0 +1,72 @@
+// The number formats of the products, as traits: what an element is, how many neighbours along k one instruction sums,
+// and that instruction. Kernels are templates over them.
+#pragma once
+
+#include "kernels/compute_mode.h"
+#include "kernels/cpu/vec.h"
+
+namespace runahead::RUNAHEAD_ISA {
+
+struct Fp32 {
+  using Element = float;
+  static constexpr int kPack = 1;  // values of k an instruction sums
+  using Vec = VecF;                // 16 outputs x kPack
+  static Vec load(const Element* p) { return RUNAHEAD_ISA::load(p); }
+  static Vec broadcast(const Element* p) { return set1(*p); }
+  static VecF dot(VecF acc, Vec a, Vec b) { return fma(a, b, acc); }
+  static void store_row(Element* p, VecF x) { store(p, x); }
+  static VecF load_row(const Element* p) { return RUNAHEAD_ISA::load(p); }
+  // Two consecutive k of 16 outputs, into [2 / kPack, row] with `row` elements from one k to the next.
+  static void store_two_k(Element* p, int row, VecF first, VecF second) {
+    store(p, first);
+    store(p + row, second);
+  }
+};
+
+struct Bf16 {
+  using Element = uint16_t;
+  static constexpr int kPack = 2;
+  using Vec = VecH;
+  static Vec load(const Element* p) { return load_pairs(p); }
+  static Vec broadcast(const Element* p) { return broadcast_pair(p); }
+  static VecF dot(VecF acc, Vec a, Vec b) { return dot_pairs(acc, a, b); }
+  static void store_row(Element* p, VecF x) { store_bf16(p, x); }
+  static VecF load_row(const Element* p) { return load_bf16(p); }
+  static void store_two_k(Element* p, int, VecF first, VecF second) { store_pairs(p, interleave_bf16(first, second)); }
+};
+
+// The inner loop of everything: acc[r][v] += sum over k of a[r, k] * b[k, 16 v ..], k ascending, one chain an output.
+//   a  [kRows, k] elements, a_stride apart
+//   b  [k / kPack, width, kPack] elements, b_stride from one step of k to the next; 16 * kVecs columns are used
+template <class Num, int kRows, int kVecs>
+inline void multiply_tile(const typename Num::Element* a, size_t a_stride, const typename Num::Element* b, size_t b_stride,
+                          int k_steps, VecF (&acc)[kRows][kVecs]) {
+  for (int step = 0; step < k_steps; ++step) {
+    typename Num::Vec w[kVecs];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) w[v] = Num::load(b + v * 16 * Num::kPack);
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+      const typename Num::Vec x = Num::broadcast(a + static_cast<size_t>(r) * a_stride);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVecs; ++v) acc[r][v] = Num::dot(acc[r][v], x, w[v]);
+    }
+    a += Num::kPack;
+    b += b_stride;
+  }
+}
+
+// Calls f.template operator()<n>() with n = min(rows, kMax), for tiles whose height is a compile-time constant.
+template <int kMax, class F>
+inline void with_tile_rows(int rows, const F& f) {
+  if constexpr (kMax == 1) {
+    f.template operator()<1>();
+  } else {
+    if (rows >= kMax)
+      f.template operator()<kMax>();
+    else
+      with_tile_rows<kMax - 1>(rows, f);
+  }
+}
+
+}  // namespace runahead::RUNAHEAD_ISA

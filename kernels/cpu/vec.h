@@ -1,0 +1,48 @@
+// The vector abstraction of the CPU kernels: 16 floats, whatever the machine has. Every kernel is written once over it
+// and compiled once per instruction set (cmake/isa.cmake); RUNAHEAD_ISA is the namespace of this compilation.
+//
+// Each operation gives the same bits on every instruction set: a multiply-add is fused, sums over lanes have one fixed
+// tree, and a bf16 pair product is fma(even, fma(odd, acc)) everywhere, which is what VDPBF16PS does (measured on Zen 4,
+// 3.2 million cases; tests/kernels/vec_test.cc checks it on the machine at hand). Denormals are flushed (ThreadTeam).
+//
+//   VecF   16 floats
+//   VecI   16 int32, or the same 64 bytes seen as 64 bytes
+//   VecH   16 pairs of bf16: word 2j and 2j+1 are the pair of lane j
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512F__)
+#include "kernels/cpu/vec_avx512.h"
+#elif defined(__AVX2__)
+#include "kernels/cpu/vec_avx2.h"
+#else
+#include "kernels/cpu/vec_generic.h"
+#endif
+
+namespace runahead::RUNAHEAD_ISA {
+
+// 2^x for x in [-125, 127]; smaller x gives 2^-125. Relative error 8e-8 (a degree 5 minimax polynomial on
+// [-0.5, 0.5]) and the rounding of its evaluation.
+inline VecF exp2(VecF x) {
+  x = max(x, set1(-125.0f));
+  const VecF n = round_nearest(x);
+  const VecF f = sub(x, n);
+  VecF p = set1(0.0013276472f);
+  p = fma(p, f, set1(0.00967554133f));
+  p = fma(p, f, set1(0.0555071327f));
+  p = fma(p, f, set1(0.240221197f));
+  p = fma(p, f, set1(0.693146967f));
+  p = fma(p, f, set1(1.00000007f));
+  return scale_by_exp2(p, n);
+}
+
+// x * sigmoid(x), the activation of SwiGLU.
+inline VecF silu(VecF x) {
+  constexpr float kLog2e = 1.44269504f;
+  const VecF z = min(mul(x, set1(-kLog2e)), set1(126.0f));  // past this, x * sigmoid(x) is zero in fp32
+  return div(x, add(set1(1.0f), exp2(z)));
+}
+
+}  // namespace runahead::RUNAHEAD_ISA

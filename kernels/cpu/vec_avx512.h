@@ -1,0 +1,120 @@
+// AVX-512 (F, BW, DQ, VL, VNNI; BF16 where compiled for it). See kernels/cpu/vec.h for the contract.
+#pragma once
+
+#include <immintrin.h>
+
+namespace runahead::RUNAHEAD_ISA {
+
+using VecF = __m512;
+using VecI = __m512i;
+using VecH = __m512i;
+
+// Register tile of the products: kTileRows x kTileVecs accumulators, and what they need, fill 32 registers.
+inline constexpr int kTileRows = 12, kTileVecs = 2;
+// The attention's tile is 64 keys wide: 6 x 4 accumulators, 4 vectors of K or V, one broadcast.
+inline constexpr int kWideTileRows = 6, kWideTileVecs = 4;
+
+inline VecF zero() { return _mm512_setzero_ps(); }
+inline VecF set1(float x) { return _mm512_set1_ps(x); }
+inline VecF load(const float* p) { return _mm512_loadu_ps(p); }
+inline void store(float* p, VecF x) { _mm512_storeu_ps(p, x); }
+inline VecF add(VecF a, VecF b) { return _mm512_add_ps(a, b); }
+inline VecF sub(VecF a, VecF b) { return _mm512_sub_ps(a, b); }
+inline VecF mul(VecF a, VecF b) { return _mm512_mul_ps(a, b); }
+inline VecF div(VecF a, VecF b) { return _mm512_div_ps(a, b); }
+inline VecF max(VecF a, VecF b) { return _mm512_max_ps(a, b); }
+inline VecF min(VecF a, VecF b) { return _mm512_min_ps(a, b); }
+inline VecF abs(VecF a) { return _mm512_abs_ps(a); }
+inline VecF fma(VecF a, VecF b, VecF c) { return _mm512_fmadd_ps(a, b, c); }
+inline VecF round_nearest(VecF x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline VecF scale_by_exp2(VecF x, VecF n) { return _mm512_scalef_ps(x, n); }
+// Lanes at and after `count` become `other`.
+inline VecF keep_first(VecF x, int count, float other) {
+  const auto mask = static_cast<__mmask16>(count >= 16 ? 0xFFFFu : count <= 0 ? 0u : (1u << count) - 1u);
+  return _mm512_mask_blend_ps(mask, _mm512_set1_ps(other), x);
+}
+inline __m128 fold_max(VecF x) {
+  const __m256 y = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+  return _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+}
+inline float reduce_max(VecF x) {
+  __m128 y = fold_max(x);
+  y = _mm_max_ps(y, _mm_movehl_ps(y, y));
+  return _mm_cvtss_f32(_mm_max_ss(y, _mm_shuffle_ps(y, y, 1)));
+}
+// Lanes i and i + 8, then i + 4, i + 2, i + 1: the tree of every instruction set.
+inline float reduce_add(VecF x) {
+  const __m256 y = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+  __m128 z = _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+  z = _mm_add_ps(z, _mm_movehl_ps(z, z));
+  return _mm_cvtss_f32(_mm_add_ss(z, _mm_shuffle_ps(z, z, 1)));
+}
+
+inline VecI load_bytes(const void* p) { return _mm512_loadu_si512(p); }
+inline void store_bytes(void* p, VecI x) { _mm512_storeu_si512(p, x); }
+inline VecI zero_int() { return _mm512_setzero_si512(); }
+inline VecI set1_int(int32_t x) { return _mm512_set1_epi32(x); }
+inline VecI bit_and(VecI a, VecI b) { return _mm512_and_si512(a, b); }
+inline VecI shift_right(VecI a, int bits) { return _mm512_srli_epi32(a, static_cast<unsigned>(bits)); }
+inline VecF to_float(VecI a) { return _mm512_cvtepi32_ps(a); }
+inline VecF load_half(const uint16_t* p) {  // 16 fp16
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+// Round to nearest even, |x| < 2^31, saturated to int8; 16 bytes are written.
+inline void store_int8(int8_t* p, VecF x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x)));
+}
+// acc[j] += sum over i < 4 of unsigned a[4j + i] * signed b[4j + i].
+inline VecI dot_u8s8(VecI acc, VecI a, VecI b) { return _mm512_dpbusd_epi32(acc, a, b); }
+
+inline VecH load_pairs(const uint16_t* p) { return _mm512_loadu_si512(p); }
+inline void store_pairs(uint16_t* p, VecH x) { _mm512_storeu_si512(p, x); }
+inline VecH broadcast_pair(const uint16_t* p) {
+  int32_t pair;
+  std::memcpy(&pair, p, sizeof(pair));
+  return _mm512_set1_epi32(pair);
+}
+
+#if defined(__AVX512BF16__)
+inline constexpr bool kNativeBf16 = true;
+
+inline VecF dot_pairs(VecF acc, VecH a, VecH b) { return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b); }
+// Lane j of the result is the pair (even[j], odd[j]), rounded to nearest even.
+inline VecH interleave_bf16(VecF even, VecF odd) {
+  const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(odd, even);  // words 0..15 even, 16..31 odd
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
+                                         5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return _mm512_permutexvar_epi16(order, both);
+}
+// 16 floats, in order, as bf16.
+inline void store_bf16(uint16_t* p, VecF x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(x));
+}
+#else
+inline constexpr bool kNativeBf16 = false;
+
+inline __m512i high_bf16(VecF x) {  // the rounded value in the upper half of each lane
+  const __m512i bits = _mm512_castps_si512(x);
+  const __m512i lsb = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  return _mm512_add_epi32(bits, _mm512_add_epi32(lsb, _mm512_set1_epi32(0x7FFF)));
+}
+inline VecF dot_pairs(VecF acc, VecH a, VecH b) {
+  const __m512i odd = _mm512_set1_epi32(static_cast<int32_t>(0xFFFF0000u));
+  acc = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_and_si512(a, odd)), _mm512_castsi512_ps(_mm512_and_si512(b, odd)), acc);
+  return _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_slli_epi32(a, 16)), _mm512_castsi512_ps(_mm512_slli_epi32(b, 16)), acc);
+}
+inline VecH interleave_bf16(VecF even, VecF odd) {
+  const __m512i upper = _mm512_and_si512(high_bf16(odd), _mm512_set1_epi32(static_cast<int32_t>(0xFFFF0000u)));
+  return _mm512_or_si512(upper, _mm512_srli_epi32(high_bf16(even), 16));
+}
+inline void store_bf16(uint16_t* p, VecF x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_srli_epi32(high_bf16(x), 16)));
+}
+#endif
+// 16 bf16 as floats.
+inline VecF load_bf16(const uint16_t* p) {
+  const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16));
+}
+
+}  // namespace runahead::RUNAHEAD_ISA

@@ -1,0 +1,145 @@
+// Plain C++ for machines without AVX2. The same bits as the others, by loops over lanes; slow where the processor has no
+// fused multiply-add of its own. See kernels/cpu/vec.h for the contract.
+#pragma once
+
+#include <cmath>
+
+namespace runahead::RUNAHEAD_ISA {
+
+struct VecF {
+  float v[16];
+};
+struct VecI {
+  int32_t v[16];
+};
+using VecH = VecI;
+
+inline constexpr int kTileRows = 4, kTileVecs = 2;
+inline constexpr int kWideTileRows = 4, kWideTileVecs = 2;
+inline constexpr bool kNativeBf16 = false;
+
+template <class F>
+inline VecF each(F f) {
+  VecF r;
+  for (int i = 0; i < 16; ++i) r.v[i] = f(i);
+  return r;
+}
+template <class F>
+inline VecI each_int(F f) {
+  VecI r;
+  for (int i = 0; i < 16; ++i) r.v[i] = f(i);
+  return r;
+}
+
+inline VecF zero() { return VecF{}; }
+inline VecF set1(float x) { return each([&](int) { return x; }); }
+inline VecF load(const float* p) { return each([&](int i) { return p[i]; }); }
+inline void store(float* p, VecF x) { std::memcpy(p, x.v, sizeof(x.v)); }
+inline VecF add(VecF a, VecF b) { return each([&](int i) { return a.v[i] + b.v[i]; }); }
+inline VecF sub(VecF a, VecF b) { return each([&](int i) { return a.v[i] - b.v[i]; }); }
+inline VecF mul(VecF a, VecF b) { return each([&](int i) { return a.v[i] * b.v[i]; }); }
+inline VecF div(VecF a, VecF b) { return each([&](int i) { return a.v[i] / b.v[i]; }); }
+inline VecF max(VecF a, VecF b) { return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
+inline VecF min(VecF a, VecF b) { return each([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; }); }
+inline VecF abs(VecF a) { return each([&](int i) { return __builtin_fabsf(a.v[i]); }); }
+inline VecF fma(VecF a, VecF b, VecF c) { return each([&](int i) { return __builtin_fmaf(a.v[i], b.v[i], c.v[i]); }); }
+inline VecF round_nearest(VecF x) { return each([&](int i) { return __builtin_nearbyintf(x.v[i]); }); }
+inline VecF scale_by_exp2(VecF x, VecF n) {
+  return each([&](int i) {
+    const int32_t bits = (static_cast<int32_t>(n.v[i]) + 127) << 23;
+    float power;
+    std::memcpy(&power, &bits, sizeof(power));
+    return x.v[i] * power;
+  });
+}
+inline VecF keep_first(VecF x, int count, float other) {
+  return each([&](int i) { return i < count ? x.v[i] : other; });
+}
+inline float reduce_max(VecF x) {
+  float m = x.v[0];
+  for (int i = 1; i < 16; ++i) m = x.v[i] > m ? x.v[i] : m;
+  return m;
+}
+inline float reduce_add(VecF x) {
+  for (int width = 8; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) x.v[i] += x.v[i + width];
+  return x.v[0];
+}
+
+inline VecI load_bytes(const void* p) {
+  VecI r;
+  std::memcpy(r.v, p, sizeof(r.v));
+  return r;
+}
+inline void store_bytes(void* p, VecI x) { std::memcpy(p, x.v, sizeof(x.v)); }
+inline VecI zero_int() { return VecI{}; }
+inline VecI set1_int(int32_t x) { return each_int([&](int) { return x; }); }
+inline VecI bit_and(VecI a, VecI b) { return each_int([&](int i) { return a.v[i] & b.v[i]; }); }
+inline VecI shift_right(VecI a, int bits) {
+  return each_int([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) >> bits); });
+}
+inline VecF to_float(VecI a) { return each([&](int i) { return static_cast<float>(a.v[i]); }); }
+inline float half_bits_to_float(uint16_t h) {
+  const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16, exponent = (h >> 10) & 31u, mantissa = h & 0x3FFu;
+  if (exponent == 0) {
+    const float tiny = static_cast<float>(mantissa) * 0x1p-24f;
+    return sign != 0 ? -tiny : tiny;
+  }
+  const uint32_t bits = sign | (exponent == 31 ? 0x7F800000u : (exponent + 112) << 23) | (mantissa << 13);
+  float r;
+  std::memcpy(&r, &bits, sizeof(r));
+  return r;
+}
+inline VecF load_half(const uint16_t* p) { return each([&](int i) { return half_bits_to_float(p[i]); }); }
+inline void store_int8(int8_t* p, VecF x) {
+  for (int i = 0; i < 16; ++i) {
+    const float r = __builtin_nearbyintf(x.v[i]);
+    p[i] = static_cast<int8_t>(r > 127.0f ? 127.0f : r < -128.0f ? -128.0f : r);
+  }
+}
+inline VecI dot_u8s8(VecI acc, VecI a, VecI b) {
+  return each_int([&](int lane) {
+    int32_t sum = acc.v[lane];
+    for (int i = 0; i < 4; ++i)
+      sum += ((a.v[lane] >> (8 * i)) & 0xFF) * static_cast<int8_t>((b.v[lane] >> (8 * i)) & 0xFF);
+    return sum;
+  });
+}
+
+inline float float_of(uint32_t bits) {
+  float r;
+  std::memcpy(&r, &bits, sizeof(r));
+  return r;
+}
+inline uint32_t high_bf16(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  return bits + 0x7FFFu + ((bits >> 16) & 1u);
+}
+inline VecH load_pairs(const uint16_t* p) { return load_bytes(p); }
+inline void store_pairs(uint16_t* p, VecH x) { store_bytes(p, x); }
+inline VecH broadcast_pair(const uint16_t* p) {
+  int32_t pair;
+  std::memcpy(&pair, p, sizeof(pair));
+  return set1_int(pair);
+}
+inline VecF dot_pairs(VecF acc, VecH a, VecH b) {
+  return each([&](int i) {
+    const auto x = static_cast<uint32_t>(a.v[i]), y = static_cast<uint32_t>(b.v[i]);
+    const float odd = __builtin_fmaf(float_of(x & 0xFFFF0000u), float_of(y & 0xFFFF0000u), acc.v[i]);
+    return __builtin_fmaf(float_of(x << 16), float_of(y << 16), odd);
+  });
+}
+inline VecH interleave_bf16(VecF even, VecF odd) {
+  return each_int([&](int i) {
+    return static_cast<int32_t>((high_bf16(odd.v[i]) & 0xFFFF0000u) | (high_bf16(even.v[i]) >> 16));
+  });
+}
+inline void store_bf16(uint16_t* p, VecF x) {
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<uint16_t>(high_bf16(x.v[i]) >> 16);
+}
+inline VecF load_bf16(const uint16_t* p) {
+  return each([&](int i) { return float_of(static_cast<uint32_t>(p[i]) << 16); });
+}
+
+}  // namespace runahead::RUNAHEAD_ISA

@@ -1,0 +1,124 @@
+// The op table: every computation of the model, behind one interface for all instruction sets, compute modes and the
+// naive reference. model/transformer composes these ops; nothing above it knows which table runs.
+//
+//   threads  pure functions on views: no state, any thread, disjoint outputs. Denormals must be flushed (ThreadTeam).
+//   exact    a row's result does not depend on the other rows of the call, nor on how a call is split into calls over
+//            panels or rows; and every instruction set gives the same bits (kernels/cpu/vec.h). The reference does not.
+//   formats  an "operand row" is a row of activations in the mode's number format, made by pack_row. Queries and K/V
+//            pages have the mode's element type. Everything else is fp32.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/token_range.h"
+#include "kernels/compute_mode.h"
+#include "kernels/packed_matrix.h"
+
+namespace runahead {
+
+// How K and V of kPageTokens tokens lie in one page: all heads' K, then all heads' V. Two (bf16) or one (fp32) elements
+// along the summed dimension are neighbours, so that a page is a ready right-hand operand and is never repacked.
+struct KvLayout {
+  int32_t num_kv_heads = 0;
+  int32_t head_dim = 0;
+  int32_t element_bytes = 4;
+
+  int32_t pack() const { return 4 / element_bytes; }
+  size_t head_bytes() const { return static_cast<size_t>(kPageTokens) * head_dim * element_bytes; }
+  size_t page_bytes() const { return 2 * head_bytes() * num_kv_heads; }
+  size_t key_offset(int32_t head) const { return head_bytes() * head; }    // [head_dim / pack, kPageTokens, pack]
+  size_t value_offset(int32_t head) const { return head_bytes() * (num_kv_heads + head); }  // [kPageTokens / pack, head_dim, pack]
+};
+
+enum class Epilogue {
+  kStore,    // out[r, n] = y[r, n]
+  kAdd,      // out[r, n] += y[r, n]: the residual
+  kSiluMul,  // out[r, n / 2] = silu(gate) * up; each panel holds 16 gate rows, then the 16 up rows of the same columns
+};
+
+// y = a W^T over the panels [panel_begin, panel_end) of W.
+struct GemmArgs {
+  const std::byte* a = nullptr;   // [rows] operand rows of k values
+  int32_t rows = 0;
+  int32_t k = 0;
+  const Panel* panels = nullptr;  // of W
+  int32_t panel_begin = 0;
+  int32_t panel_end = 0;
+  Epilogue epilogue = Epilogue::kStore;
+  float* out = nullptr;           // [rows, out_stride]; column 0 belongs to panel 0
+  size_t out_stride = 0;
+  std::byte* scratch = nullptr;   // panel_scratch_bytes(k), 64-byte aligned, of this thread
+};
+
+// One K/V page of one KV head, for the rows of its query group. Row r is the query of head r % group of the token at
+// `position + r / group`; it sees the keys of tokens up to its own. One online-softmax step.
+struct AttendArgs {
+  const std::byte* query = nullptr;  // [rows, head_dim] elements, scaled by log2(e) / sqrt(head_dim)
+  float* out = nullptr;              // [rows, head_dim] sums of 2^(s - row_max) * v
+  float* row_max = nullptr;          // [rows] largest score so far; kNoScore before the first page
+  float* row_sum = nullptr;          // [rows, 16] lane sums of 2^(s - row_max)
+  int32_t rows = 0;
+  int32_t group = 1;
+  int32_t position = 0;
+  int32_t page_position = 0;         // of the page's first token; <= position
+  int32_t head_dim = 0;
+  const std::byte* keys = nullptr;   // the page at key_offset(head)
+  const std::byte* values = nullptr; // the page at value_offset(head)
+};
+inline constexpr float kNoScore = -1e30f;  // below every score, and finite: no NaN from inf - inf
+
+struct OpTable {
+  std::string_view isa;  // "avx512bf16", "avx512", "avx2", "generic", "reference"
+  ComputeMode mode = ComputeMode::kFp32;
+  int32_t kv_element_bytes = 4;
+
+  size_t (*row_bytes)(int32_t k) = nullptr;            // of one operand row
+  size_t (*panel_scratch_bytes)(int32_t k) = nullptr;  // of GemmArgs::scratch
+
+  // out[i] = x[i] * gain[i] / sqrt(mean(x^2) + epsilon); k a multiple of 16. out may be x.
+  void (*rms_norm)(const float* x, const float* gain, float epsilon, int32_t k, float* out) = nullptr;
+  void (*pack_row)(const float* x, int32_t k, std::byte* out) = nullptr;  // k a multiple of 32
+  void (*gemm)(const GemmArgs& args) = nullptr;
+
+  // Rotates the pairs (i, i + head_dim / 2) of one head by the position's angles. cos_sin: [2, head_dim / 2].
+  void (*rotate)(float* head, const float* cos_sin, int32_t head_dim) = nullptr;
+  void (*store_query)(const float* head, float scale, int32_t head_dim, std::byte* out) = nullptr;
+  // One token's head into slot `slot` of a page, at key_offset or value_offset.
+  void (*store_key)(const float* head, int32_t head_dim, int32_t slot, std::byte* keys) = nullptr;
+  void (*store_value)(const float* head, int32_t head_dim, int32_t slot, std::byte* values) = nullptr;
+  void (*attend_page)(const AttendArgs& args) = nullptr;
+  // out[r] /= sum over lanes of row_sum[r].
+  void (*finish_attention)(float* out, const float* row_sum, int32_t rows, int32_t head_dim) = nullptr;
+
+  // Issues the mode's dot instruction, register to register, `rounds` times; returns the operations done (a multiply
+  // and an add are two).
+  double (*issue_dots)(int64_t rounds) = nullptr;
+
+  KvLayout kv_layout(int32_t num_kv_heads, int32_t head_dim) const { return {num_kv_heads, head_dim, kv_element_bytes}; }
+};
+
+// The tables that this build has and this processor can run, best instruction set first; the reference is not among them.
+std::span<const OpTable* const> runnable_ops();
+const OpTable& reference_ops(ComputeMode mode);
+
+// The table of `mode` whose dot instruction is fastest here, timed once at the first call (about 10 ms in all).
+// kUnsupported with the list of modes if this build has none.
+Result<const OpTable*> select_ops(ComputeMode mode);
+// "auto": the fastest mode here that passes the quality gate. tests/model/quality_gate_test.cc holds the gate.
+ComputeMode fastest_mode();
+
+struct KernelTiming {
+  std::string isa;
+  ComputeMode mode = ComputeMode::kFp32;
+  double giga_ops_per_second = 0;  // of one core, best of several short runs
+  bool chosen = false;             // by select_ops for its mode
+};
+std::vector<KernelTiming> kernel_report();
+
+}  // namespace runahead

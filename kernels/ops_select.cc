@@ -1,0 +1,113 @@
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <vector>
+
+#include "kernels/ops.h"
+
+namespace runahead {
+
+#if defined(RUNAHEAD_X86_KERNELS)
+namespace avx512bf16 {
+extern const OpTable kOps[2];
+}
+namespace avx512 {
+extern const OpTable kOps[2];
+}
+namespace avx2 {
+extern const OpTable kOps[2];
+}
+#endif
+namespace generic {
+extern const OpTable kOps[2];
+}
+
+namespace {
+
+std::vector<const OpTable*> find_runnable() {
+  std::vector<const OpTable*> tables;
+  const auto add = [&](const OpTable (&ops)[2]) {
+    for (const OpTable& table : ops) tables.push_back(&table);
+  };
+#if defined(RUNAHEAD_X86_KERNELS)
+  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                          __builtin_cpu_supports("avx512vnni");
+  if (has_avx512 && __builtin_cpu_supports("avx512bf16")) add(avx512bf16::kOps);
+  if (has_avx512) add(avx512::kOps);
+  if (has_avx2) add(avx2::kOps);
+#endif
+  add(generic::kOps);
+  return tables;
+}
+
+// Operations a second of one core: the best of several runs of about 0.2 ms each, because a run that the scheduler
+// interrupts is only ever slower.
+double time_dots(const OpTable& ops) {
+  using Clock = std::chrono::steady_clock;
+  int64_t rounds = 64;
+  double best = 0;
+  for (int run = 0; run < 12; ++run) {
+    const auto start = Clock::now();
+    const double done = ops.issue_dots(rounds);
+    const double elapsed = std::chrono::duration<double>(Clock::now() - start).count();
+    best = std::max(best, done / elapsed);
+    if (elapsed < 2e-4) rounds *= 4;
+  }
+  return best;
+}
+
+// One table a mode: the first, that is the widest, of those within 15 % of the best. Narrower ones at the same dot rate
+// lose in the tiles, and timings on shared machines differ by that much.
+void choose(std::vector<KernelTiming>& all) {
+  for (ComputeMode mode : {ComputeMode::kFp32, ComputeMode::kBf16, ComputeMode::kInt16, ComputeMode::kInt8}) {
+    double best = 0;
+    for (const KernelTiming& timing : all)
+      if (timing.mode == mode) best = std::max(best, timing.giga_ops_per_second);
+    const auto first = std::find_if(all.begin(), all.end(), [&](const KernelTiming& timing) {
+      return timing.mode == mode && timing.giga_ops_per_second >= 0.85 * best;
+    });
+    if (first != all.end()) first->chosen = true;
+  }
+}
+
+const std::vector<KernelTiming>& timings() {
+  static const std::vector<KernelTiming> measured = [] {
+    std::vector<KernelTiming> all;
+    for (const OpTable* ops : runnable_ops()) {
+      const bool hopeless = ops->isa == "generic" && runnable_ops().size() > 2;
+      all.push_back({std::string(ops->isa), ops->mode, hopeless ? 0 : time_dots(*ops) / 1e9, false});
+    }
+    choose(all);
+    return all;
+  }();
+  return measured;
+}
+
+}  // namespace
+
+std::span<const OpTable* const> runnable_ops() {
+  static const std::vector<const OpTable*> tables = find_runnable();
+  return tables;
+}
+
+std::vector<KernelTiming> kernel_report() { return timings(); }
+
+Result<const OpTable*> select_ops(ComputeMode mode) {
+  for (size_t i = 0; i < timings().size(); ++i)
+    if (timings()[i].mode == mode && timings()[i].chosen) return runnable_ops()[i];
+  return fail(ErrorCode::kUnsupported,
+              "compute mode '" + std::string(name(mode)) + "' is not built; use auto, fp32 or bf16", "compute");
+}
+
+ComputeMode fastest_mode() {
+  double best_fp32 = 0, best_bf16 = 0;
+  for (const KernelTiming& timing : timings()) {
+    double& best = timing.mode == ComputeMode::kFp32 ? best_fp32 : best_bf16;
+    best = std::max(best, timing.giga_ops_per_second);
+  }
+  return best_bf16 > best_fp32 ? ComputeMode::kBf16 : ComputeMode::kFp32;
+}
+
+}  // namespace runahead

@@ -1,0 +1,59 @@
+// PackedMatrix: the weights of one product, laid out once at load in panels of 32 outputs, as small as in the file. The
+// kernels read a panel front to back and widen it once for all rows of a call (kernels/cpu/unpack.h).
+//   layout  the same for every compute mode and instruction set. A panel is k / 32 blocks; a block holds, for
+//           32 outputs x 32 values of k:
+//             kCodes4   d [32] fp16, m [32] fp16, codes [8, 16, 4]: byte (g, j, i) holds the code of output j, k = 4g + i
+//                       in its low half, and of output 16 + j in its high half: 640 B
+//             kCodes8   d [32] fp16, m [32] fp16, codes [8, 32, 4]: 1,152 B
+//             kFloat32  [32 values of k, 32 outputs]: 4,096 B
+//           weight = d * code + m, codes unsigned, exactly as the file format defines it (signed formats: m = -bias * d).
+//   owner   the matrix owns its panels. threads: constant after construction.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/memory.h"
+#include "base/result.h"
+#include "kernels/quant_blocks.h"
+
+namespace runahead {
+
+inline constexpr int32_t kPanelOutputs = 32;  // two vectors of 16: the width of the register tile
+inline constexpr int32_t kPanelBlock = 32;    // values of k that share a scale: the block length of GGUF's simple formats
+
+enum class PanelFormat : uint8_t { kCodes4, kCodes8, kFloat32 };
+
+size_t panel_block_bytes(PanelFormat format);
+
+struct Panel {
+  PanelFormat format = PanelFormat::kFloat32;
+  const std::byte* data = nullptr;  // [k / 32] blocks, 64-byte aligned
+};
+
+// One output row as it lies in the file.
+struct RowSource {
+  QuantType type = QuantType::kF32;
+  std::span<const std::byte> blocks;  // k weights; empty: a row of zeros (padding)
+};
+
+class PackedMatrix {
+ public:
+  PackedMatrix() = default;
+  // Rows in output order; k is a multiple of kPanelBlock. The number of outputs is rounded up to a whole panel with zeros.
+  PackedMatrix(std::span<const RowSource> rows, int32_t k);
+
+  int32_t k() const { return k_; }
+  int32_t num_panels() const { return static_cast<int32_t>(panels_.size()); }
+  const Panel* panels() const { return panels_.data(); }
+  size_t bytes() const { return buffer_.size(); }
+
+ private:
+  int32_t k_ = 0;
+  AlignedBuffer buffer_;
+  std::vector<Panel> panels_;
+};
+
+}  // namespace runahead

@@ -1,0 +1,264 @@
+#include "kernels/quant_blocks.h"
+
+#include <array>
+#include <bit>
+#include <cstring>
+#include <string>
+
+#include "base/check.h"
+
+namespace runahead {
+namespace {
+
+constexpr int kSuperblock = 256;  // weights a K-quant block
+
+float load_half(const uint8_t* p) {
+  return half_to_float(static_cast<uint16_t>(p[0] | p[1] << 8));
+}
+
+uint32_t load_u32(const uint8_t* p) {
+  return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
+}
+
+// One block of a format -> its weights. The order of the floating-point operations is the reference's: it decides bits.
+using DequantizeBlock = void (*)(const uint8_t* block, float* out);
+
+void dequantize_f32(const uint8_t* block, float* out) {
+  std::memcpy(out, block, sizeof(float));
+}
+void dequantize_f16(const uint8_t* block, float* out) {
+  *out = load_half(block);
+}
+void dequantize_bf16(const uint8_t* block, float* out) {
+  *out = bf16_to_float(static_cast<uint16_t>(block[0] | block[1] << 8));
+}
+
+// Bytes of 4-bit formats hold weight i in the low and weight i + 16 in the high half.
+void dequantize_q4_0(const uint8_t* block, float* out) {
+  const float d = load_half(block);
+  for (int i = 0; i < 16; ++i) {
+    out[i] = d * static_cast<float>((block[2 + i] & 15) - 8);
+    out[i + 16] = d * static_cast<float>((block[2 + i] >> 4) - 8);
+  }
+}
+
+void dequantize_q4_1(const uint8_t* block, float* out) {
+  const float d = load_half(block), m = load_half(block + 2);
+  for (int i = 0; i < 16; ++i) {
+    out[i] = d * static_cast<float>(block[4 + i] & 15) + m;
+    out[i + 16] = d * static_cast<float>(block[4 + i] >> 4) + m;
+  }
+}
+
+// The fifth bits of the 32 weights lie in one little-endian word, weight 0 in the lowest bit.
+void dequantize_q5_0(const uint8_t* block, float* out) {
+  const float d = load_half(block);
+  const uint32_t high = load_u32(block + 2);
+  for (int i = 0; i < 32; ++i) {
+    const int low = i < 16 ? block[6 + i] & 15 : block[6 + i - 16] >> 4;
+    out[i] = d * static_cast<float>((low | static_cast<int>(high >> i & 1) << 4) - 16);
+  }
+}
+
+void dequantize_q5_1(const uint8_t* block, float* out) {
+  const float d = load_half(block), m = load_half(block + 2);
+  const uint32_t high = load_u32(block + 4);
+  for (int i = 0; i < 32; ++i) {
+    const int low = i < 16 ? block[8 + i] & 15 : block[8 + i - 16] >> 4;
+    out[i] = d * static_cast<float>(low | static_cast<int>(high >> i & 1) << 4) + m;
+  }
+}
+
+void dequantize_q8_0(const uint8_t* block, float* out) {
+  const float d = load_half(block);
+  for (int i = 0; i < 32; ++i) out[i] = d * static_cast<float>(static_cast<int8_t>(block[2 + i]));
+}
+
+void dequantize_iq4_nl(const uint8_t* block, float* out) {
+  static constexpr std::array<float, 16> kLevels = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                                    1,    13,   25,  38,  53,  69,  89,  113};
+  const float d = load_half(block);
+  for (int i = 0; i < 16; ++i) {
+    out[i] = d * kLevels[block[2 + i] & 15];
+    out[i + 16] = d * kLevels[block[2 + i] >> 4];
+  }
+}
+
+// Q2_K and Q3_K: weight w = 128 h + 32 s + j lies in byte 32 h + j at bit 2 s, and belongs to group w / 16.
+int two_bits(const uint8_t* quants, int w) {
+  return quants[w / 128 * 32 + w % 32] >> (w % 128 / 32 * 2) & 3;
+}
+
+void dequantize_q2_k(const uint8_t* block, float* out) {
+  const uint8_t *scales = block, *quants = block + 16;
+  const float d = load_half(block + 80), dmin = load_half(block + 82);
+  for (int w = 0; w < kSuperblock; ++w) {
+    const float scale = d * static_cast<float>(scales[w / 16] & 15);
+    const float minimum = dmin * static_cast<float>(scales[w / 16] >> 4);
+    out[w] = scale * static_cast<float>(two_bits(quants, w)) - minimum;
+  }
+}
+
+// 16 scales of 6 bits: low halves in 8 bytes, the upper two bits of scale g in byte 8 + g % 4 at bit 2 (g / 4).
+int q3_k_scale(const uint8_t* scales, int g) {
+  const int low = g < 8 ? scales[g] & 15 : scales[g - 8] >> 4;
+  return (low | (scales[8 + g % 4] >> (2 * (g / 4)) & 3) << 4) - 32;
+}
+
+void dequantize_q3_k(const uint8_t* block, float* out) {
+  const uint8_t *high = block, *quants = block + 32, *scales = block + 96;
+  const float d = load_half(block + 108);
+  for (int w = 0; w < kSuperblock; ++w) {
+    const float scale = d * static_cast<float>(q3_k_scale(scales, w / 16));
+    const int lowered = (high[w % 32] >> (w / 32) & 1) != 0 ? 0 : 4;  // a clear bit takes four off
+    out[w] = scale * static_cast<float>(two_bits(quants, w) - lowered);
+  }
+}
+
+struct ScaleMin {
+  float scale;
+  float minimum;
+};
+
+// Q4_K and Q5_K: 8 scales and 8 minima of 6 bits in 12 bytes; the last four of each are split over two bytes.
+ScaleMin q4_k_scale_min(const uint8_t* packed, int g) {
+  if (g < 4) return {static_cast<float>(packed[g] & 63), static_cast<float>(packed[g + 4] & 63)};
+  return {static_cast<float>((packed[g + 4] & 15) | (packed[g - 4] >> 6) << 4),
+          static_cast<float>(packed[g + 4] >> 4 | (packed[g] >> 6) << 4)};
+}
+
+void dequantize_q4_k(const uint8_t* block, float* out) {
+  const float d = load_half(block), dmin = load_half(block + 2);
+  const uint8_t* quants = block + 16;
+  for (int g = 0; g < 8; ++g) {
+    const ScaleMin sm = q4_k_scale_min(block + 4, g);
+    const float scale = d * sm.scale, minimum = dmin * sm.minimum;
+    for (int j = 0; j < 32; ++j) {
+      const int q = quants[g / 2 * 32 + j] >> (g % 2 * 4) & 15;
+      out[32 * g + j] = scale * static_cast<float>(q) - minimum;
+    }
+  }
+}
+
+void dequantize_q5_k(const uint8_t* block, float* out) {
+  const float d = load_half(block), dmin = load_half(block + 2);
+  const uint8_t *high = block + 16, *quants = block + 48;
+  for (int g = 0; g < 8; ++g) {
+    const ScaleMin sm = q4_k_scale_min(block + 4, g);
+    const float scale = d * sm.scale, minimum = dmin * sm.minimum;
+    for (int j = 0; j < 32; ++j) {
+      const int q = (quants[g / 2 * 32 + j] >> (g % 2 * 4) & 15) | (high[j] >> g & 1) << 4;
+      out[32 * g + j] = scale * static_cast<float>(q) - minimum;
+    }
+  }
+}
+
+// Weight w = 128 h + r: low four bits in byte 64 h + r % 64 (upper half from r = 64), high two in byte 32 h + r % 32.
+void dequantize_q6_k(const uint8_t* block, float* out) {
+  const uint8_t *low = block, *high = block + 128, *scales = block + 192;
+  const float d = load_half(block + 208);
+  for (int w = 0; w < kSuperblock; ++w) {
+    const int h = w / 128, r = w % 128;
+    const int q = (low[64 * h + r % 64] >> (r / 64 * 4) & 15) | (high[32 * h + r % 32] >> (r / 32 * 2) & 3) << 4;
+    const float scale = d * static_cast<float>(static_cast<int8_t>(scales[w / 16]));
+    out[w] = scale * static_cast<float>(q - 32);
+  }
+}
+
+struct Row {
+  QuantType type;
+  QuantFormat format;
+  DequantizeBlock dequantize;
+};
+
+constexpr Row kRows[] = {
+    {QuantType::kF32, {"F32", 1, 4}, dequantize_f32},
+    {QuantType::kF16, {"F16", 1, 2}, dequantize_f16},
+    {QuantType::kBF16, {"BF16", 1, 2}, dequantize_bf16},
+    {QuantType::kQ4_0, {"Q4_0", 32, 18}, dequantize_q4_0},
+    {QuantType::kQ4_1, {"Q4_1", 32, 20}, dequantize_q4_1},
+    {QuantType::kQ5_0, {"Q5_0", 32, 22}, dequantize_q5_0},
+    {QuantType::kQ5_1, {"Q5_1", 32, 24}, dequantize_q5_1},
+    {QuantType::kQ8_0, {"Q8_0", 32, 34}, dequantize_q8_0},
+    {QuantType::kIQ4_NL, {"IQ4_NL", 32, 18}, dequantize_iq4_nl},
+    {QuantType::kQ2_K, {"Q2_K", kSuperblock, 84}, dequantize_q2_k},
+    {QuantType::kQ3_K, {"Q3_K", kSuperblock, 110}, dequantize_q3_k},
+    {QuantType::kQ4_K, {"Q4_K", kSuperblock, 144}, dequantize_q4_k},
+    {QuantType::kQ5_K, {"Q5_K", kSuperblock, 176}, dequantize_q5_k},
+    {QuantType::kQ6_K, {"Q6_K", kSuperblock, 210}, dequantize_q6_k},
+};
+
+const Row* find_row(uint32_t gguf_type) {
+  for (const Row& row : kRows) {
+    if (static_cast<uint32_t>(row.type) == gguf_type) return &row;
+  }
+  return nullptr;
+}
+
+const Row& row_of(QuantType type) {
+  const Row* row = find_row(static_cast<uint32_t>(type));
+  RUNAHEAD_CHECK(row != nullptr, "a QuantType that is not in the table");
+  return *row;
+}
+
+}  // namespace
+
+Result<QuantFormat> quant_format(uint32_t gguf_type) {
+  if (const Row* row = find_row(gguf_type)) return row->format;
+  std::string supported;
+  for (const Row& row : kRows) supported += (supported.empty() ? "" : ", ") + std::string(row.format.name);
+  return fail(ErrorCode::kUnsupported, "tensor type " + std::to_string(gguf_type) +
+                                           " is not supported; requantise the model to one of " + supported);
+}
+
+const QuantFormat& quant_format(QuantType type) {
+  return row_of(type).format;
+}
+
+void dequantize(QuantType type, std::span<const std::byte> blocks, std::span<float> out) {
+  const Row& row = row_of(type);
+  const auto block_len = static_cast<size_t>(row.format.block_len);
+  const auto block_bytes = static_cast<size_t>(row.format.block_bytes);
+  const size_t num_blocks = blocks.size() / block_bytes;
+  RUNAHEAD_CHECK(blocks.size() == num_blocks * block_bytes && out.size() == num_blocks * block_len,
+                 "whole blocks and as many floats as they hold weights");
+  const auto* in = reinterpret_cast<const uint8_t*>(blocks.data());
+  for (size_t b = 0; b < num_blocks; ++b) row.dequantize(in + b * block_bytes, out.data() + b * block_len);
+}
+
+float half_to_float(uint16_t bits) {
+  const uint32_t sign = static_cast<uint32_t>(bits & 0x8000) << 16;
+  const uint32_t exponent = bits >> 10 & 31, fraction = bits & 1023;
+  if (exponent == 0) {  // zero and subnormals: fraction * 2^-24, exact
+    const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
+    return std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | sign);
+  }
+  const uint32_t wide_exponent = exponent == 31 ? 255 : exponent + (127 - 15);
+  return std::bit_cast<float>(sign | wide_exponent << 23 | fraction << 13);
+}
+
+uint16_t float_to_half(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const auto sign = static_cast<uint16_t>(bits >> 16 & 0x8000);
+  const uint32_t magnitude = bits & 0x7fffffff;
+  if (magnitude > 0x7f800000) return static_cast<uint16_t>(sign | 0x7e00 | (magnitude >> 13 & 1023));  // quiet NaN
+  if (magnitude >= 0x477ff000) return sign | 0x7c00;  // 65520 and above round to infinity
+  if (magnitude < 0x38800000) {                       // below 2^-14: 0.5 + x has a unit in the last place of 2^-24
+    const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
+    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000));
+  }
+  const uint32_t rounded = magnitude + 0xfff + (magnitude >> 13 & 1);
+  return static_cast<uint16_t>(sign | (rounded - 0x38000000) >> 13);
+}
+
+float bf16_to_float(uint16_t bits) {
+  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+}
+
+uint16_t float_to_bf16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  if ((bits & 0x7fffffff) > 0x7f800000) return static_cast<uint16_t>(bits >> 16 | 0x40);  // quiet NaN
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+}  // namespace runahead

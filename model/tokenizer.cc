@@ -1,0 +1,166 @@
+#include "model/tokenizer.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+
+#include "base/limits.h"
+
+namespace runahead {
+namespace {
+
+// Types of tokens in tokenizer.ggml.token_type. Normal, unused and byte tokens are spelled in stand-ins.
+constexpr int32_t kUnknownType = 2, kControlType = 3, kUserDefinedType = 4;
+
+// Files name one end of text; chat models stop at others too.
+constexpr std::array<std::string_view, 6> kEndTexts = {"<|im_end|>",    "<|eot_id|>",      "<|eom_id|>",
+                                                       "<|endoftext|>", "<|end_of_text|>", "<end_of_turn>"};
+
+std::unexpected<Error> bad(const std::string& what) {
+  return fail(ErrorCode::kInvalidModel, what + "; download or convert the model again");
+}
+
+}  // namespace
+
+struct Tokenizer::EncodeState {
+  std::string_view text;  // all of it
+  BytePairs::Work work;
+  std::vector<std::string_view> pieces;
+  std::string word;
+  std::vector<TokenId> ids;
+  std::vector<size_t> missing_in_piece, missing;  // offsets
+};
+
+Result<Tokenizer> Tokenizer::load(const Gguf& file) {
+  const std::string_view kind = TRY(file.str("tokenizer.ggml.model"));
+  if (kind != "gpt2")
+    return fail(ErrorCode::kUnsupported, "a tokenizer of kind '" + std::string(kind) +
+                                             "' is not supported; choose a model with byte-level BPE (kind gpt2)");
+  Tokenizer tokenizer(TRY(PreTokenizer::load(TRY(file.str("tokenizer.ggml.pre")))));
+  TRY(tokenizer.load_vocabulary(file));
+  tokenizer.pairs_ =
+      TRY(BytePairs::load(tokenizer.by_bytes_, tokenizer.vocab_size(), TRY(file.strings("tokenizer.ggml.merges"))));
+  tokenizer.special_ = TRY(read_special_tokens(file, tokenizer.vocab_size()));
+  if (!file.has("tokenizer.ggml.add_bos_token"))
+    tokenizer.special_.add_bos = tokenizer.pre_.adds_bos() && tokenizer.special_.bos != kNoToken;
+  tokenizer.find_end_tokens();
+  return tokenizer;
+}
+
+Result<void> Tokenizer::load_vocabulary(const Gguf& file) {
+  const auto texts = TRY(file.strings("tokenizer.ggml.tokens"));
+  if (texts.empty() || texts.size() > static_cast<size_t>(limits::kVocabMax))
+    return bad("the vocabulary has " + std::to_string(texts.size()) + " tokens");
+  std::vector<int32_t> types(texts.size(), 1);
+  if (file.has("tokenizer.ggml.token_type")) types = TRY(file.i32s("tokenizer.ggml.token_type"));
+  if (types.size() != texts.size()) return bad("tokenizer.ggml.token_type does not have one entry a token");
+  tokens_.resize(texts.size());
+  for (size_t i = 0; i < texts.size(); ++i) {
+    const auto id = static_cast<TokenId>(i);
+    Token& token = tokens_[i];
+    token.is_control = types[i] == kControlType || types[i] == kUnknownType;
+    if (token.is_control || types[i] == kUserDefinedType) {
+      token.bytes = texts[i];
+      matcher_.add(token.bytes, id, token.is_control);
+    } else if (bytes_from_stand_ins(texts[i], token.bytes)) {
+      by_bytes_.try_emplace(token.bytes, id);
+    } else {
+      token.bytes = texts[i];  // no text becomes it, but the model may still say it
+    }
+  }
+  return {};
+}
+
+void Tokenizer::find_end_tokens() {
+  for (const TokenId id : {special_.eos, special_.eot, special_.eom}) {
+    if (id != kNoToken) end_tokens_.push_back(id);
+  }
+  for (size_t i = 0; i < tokens_.size(); ++i) {
+    if (std::ranges::find(kEndTexts, tokens_[i].bytes) != kEndTexts.end())
+      end_tokens_.push_back(static_cast<TokenId>(i));
+  }
+  std::ranges::sort(end_tokens_);
+  end_tokens_.erase(std::ranges::unique(end_tokens_).begin(), end_tokens_.end());
+}
+
+Result<std::vector<TokenId>> Tokenizer::encode(std::string_view text, bool parse_special) const {
+  if (text.size() > limits::kTextBytesMax)
+    return fail(ErrorCode::kTooLarge, "the text has " + std::to_string(text.size()) + " bytes; at most " +
+                                          std::to_string(limits::kTextBytesMax) + " are taken");
+  EncodeState state{.text = text};
+  size_t plain = 0;  // where the text that no special token has taken begins
+  for (size_t at = 0; at < text.size();) {
+    const SpecialTokenMatcher::Match match = matcher_.match(text.substr(at), parse_special);
+    if (match.bytes == 0) {
+      ++at;
+      continue;
+    }
+    TRY(encode_plain(text.substr(plain, at - plain), state));
+    state.ids.push_back(match.id);
+    at += match.bytes;
+    plain = at;
+  }
+  TRY(encode_plain(text.substr(plain), state));
+  if (!state.missing.empty()) return missing_bytes(text, state.missing);
+  return std::move(state.ids);
+}
+
+Result<void> Tokenizer::encode_plain(std::string_view text, EncodeState& state) const {
+  state.pieces.clear();
+  TRY(pre_.split(text, state.pieces));
+  for (const std::string_view piece : state.pieces) {
+    if (pre_.ignore_merges()) {
+      state.word = piece;
+      if (const auto whole = by_bytes_.find(state.word); whole != by_bytes_.end()) {
+        state.ids.push_back(whole->second);
+        continue;
+      }
+    }
+    state.missing_in_piece.clear();
+    pairs_.encode(piece, state.work, state.ids, state.missing_in_piece);
+    const auto offset = static_cast<size_t>(piece.data() - state.text.data());
+    for (const size_t in_piece : state.missing_in_piece) state.missing.push_back(offset + in_piece);
+  }
+  return {};
+}
+
+std::unexpected<Error> Tokenizer::missing_bytes(std::string_view text, const std::vector<size_t>& offsets) const {
+  constexpr size_t kNamed = 8;
+  std::string list;
+  for (size_t i = 0; i < std::min(offsets.size(), kNamed); ++i) {
+    char entry[48];
+    std::snprintf(entry, sizeof(entry), "%s0x%02X at %zu", i == 0 ? "" : ", ", static_cast<uint8_t>(text[offsets[i]]),
+                  offsets[i]);
+    list += entry;
+  }
+  if (offsets.size() > kNamed) list += ", ...";
+  return fail(ErrorCode::kInvalidArgument, "the model's vocabulary has no token for " + std::to_string(offsets.size()) +
+                                               " of the text's bytes (" + list + "); remove them");
+}
+
+void Tokenizer::add_bos_eos(std::vector<TokenId>& ids) const {
+  if (special_.add_bos && (ids.empty() || ids.front() != special_.bos)) ids.insert(ids.begin(), special_.bos);
+  if (special_.add_eos && (ids.empty() || ids.back() != special_.eos)) ids.push_back(special_.eos);
+}
+
+std::string_view Tokenizer::token_bytes(TokenId id) const {
+  return id >= 0 && id < vocab_size() ? std::string_view(tokens_[static_cast<size_t>(id)].bytes) : std::string_view();
+}
+
+bool Tokenizer::is_control(TokenId id) const {
+  return id >= 0 && id < vocab_size() && tokens_[static_cast<size_t>(id)].is_control;
+}
+
+std::string Tokenizer::decode(std::span<const TokenId> ids, bool with_control) const {
+  std::string out;
+  for (const TokenId id : ids) {
+    if (with_control || !is_control(id)) out += token_bytes(id);
+  }
+  return out;
+}
+
+bool Tokenizer::is_end(TokenId id) const {
+  return std::ranges::binary_search(end_tokens_, id);
+}
+
+}  // namespace runahead

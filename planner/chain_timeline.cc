@@ -1,0 +1,111 @@
+#include "planner/chain_timeline.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace runahead {
+namespace {
+
+// Seconds a layer, and where the rank stands in the layer in work.
+struct Rank {
+  double qkv = 0, attention = 0, rest = 0;   // of a whole layer
+  double last_attention = 0, last_rest = 0;  // of the last layer
+  double after_prefix = 0;  // attention left when the last prefix page comes: that page and the own chunk
+  double link_layer = 0, link_own = 0, link_page = 0, latency = 0;  // link into this rank: a layer's prefix, the part
+                                                                    // that the rank before owns, one page
+  double link_tokens_per_second = 0;  // of one layer
+  double ready = 0;                   // K,V of this layer are written
+  double arrived = 0;                 // the last prefix page of this layer is here
+  double sent = 0;                    // the link into this rank has sent the last page of the layer before
+  double end = 0;                     // this layer is done
+};
+
+std::vector<Rank> prepare(const ModelCost& model, std::span<const WorkerProfile> chain,
+                          std::span<const TokenRange> partition) {
+  const double layers = model.num_layers, kv_layer_bytes = model.kv_bytes_per_token / layers;
+  std::vector<Rank> ranks(partition.size());
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    Rank& rank = ranks[i];
+    const auto [a, b] = chain[i].speed;
+    const double n = partition[i].size(), prefix = partition[i].begin;
+    const bool last = i + 1 == ranks.size();
+    rank.qkv = model.qkv_share * a * n / layers;
+    rank.rest = (1 - model.qkv_share) * a * n / layers;
+    const double own = model.diagonal_share * b * n * n / layers;
+    rank.attention = b * n * prefix / layers + own;
+    rank.after_prefix = own + b * n * std::min<double>(prefix, kPageTokens) / layers;
+    rank.last_attention = rank.attention;
+    rank.last_rest = rank.rest;
+    if (model.skip_last_layer) {
+      rank.last_attention = last ? b * partition[i].end / layers : 0;
+      rank.last_rest = last ? (1 - model.qkv_share) * a / layers : 0;
+    }
+    if (i == 0) continue;
+    rank.link_tokens_per_second = chain[i].ingress.bytes_per_second / kv_layer_bytes;
+    rank.link_layer = prefix / rank.link_tokens_per_second;
+    rank.link_own = partition[i - 1].size() / rank.link_tokens_per_second;
+    rank.link_page = std::min<double>(prefix, kPageTokens) / rank.link_tokens_per_second;
+    rank.latency = chain[i].ingress.latency_seconds;
+  }
+  return ranks;
+}
+
+// When the last prefix page of this layer reaches `to`. A link that always works when it has work is done at the latest
+// "t + work that comes at or after t": t = the layer before is sent; the rank before writes its own pages; its last
+// prefix page comes.
+double arrival(const Rank& from, bool from_is_first, Rank& to) {
+  double done = std::max(to.sent + to.link_layer, from.ready + to.link_own);
+  if (!from_is_first) {
+    const double upstream_late_tokens = std::max(0.0, from.arrived - from.ready) * from.link_tokens_per_second;
+    const double upstream_late =
+        std::min(upstream_late_tokens / to.link_tokens_per_second, to.link_layer - to.link_own);
+    done = std::max({done, from.ready + to.link_own + upstream_late, from.arrived + to.link_page});
+  }
+  to.sent = done;
+  return done + to.latency;
+}
+
+}  // namespace
+
+ChainTimeline chain_timeline(const ModelCost& model, std::span<const WorkerProfile> chain,
+                             std::span<const TokenRange> partition) {
+  RUNAHEAD_CHECK(!partition.empty() && chain.size() == partition.size(), "one worker a rank");
+  std::vector<Rank> ranks = prepare(model, chain, partition);
+  ChainTimeline timeline{.ranks = std::vector<RankTimeline>(ranks.size())};
+  double first_page = ranks[0].qkv;  // the link into rank i cannot work before any page is there
+  for (size_t i = 1; i < ranks.size(); ++i) {
+    ranks[i].sent = std::min(first_page, ranks[i - 1].qkv);
+    first_page = ranks[i].sent + ranks[i].link_page + ranks[i].latency;
+  }
+  for (int32_t layer = 0; layer < model.num_layers; ++layer) {
+    const bool last_layer = layer + 1 == model.num_layers;
+    for (size_t i = 0; i < ranks.size(); ++i) {
+      Rank& rank = ranks[i];
+      const bool stops = last_layer && model.skip_last_layer && i + 1 < ranks.size();
+      const double attention = last_layer ? rank.last_attention : rank.attention;
+      rank.ready = rank.end + rank.qkv;
+      if (i > 0) rank.arrived = arrival(ranks[i - 1], i == 1, rank);
+      double attended = rank.ready + attention;
+      if (i > 0 && !stops) {
+        const double waited = std::max(0.0, rank.arrived + std::min(rank.after_prefix, attention) - attended);
+        timeline.ranks[i].kv_wait_seconds += waited;
+        attended += waited;
+      }
+      rank.end = attended + (last_layer ? rank.last_rest : rank.rest);
+    }
+  }
+  for (size_t i = 0; i < ranks.size(); ++i)
+    timeline.ranks[i].compute_seconds =
+        compute_seconds(chain[i].speed, chunk_work(model, partition[i], i + 1 == ranks.size()));
+  timeline.ttft_seconds = ranks.back().end + chain.back().speed.a * model.head_tokens;
+  return timeline;
+}
+
+int64_t chain_traffic_rows(std::span<const TokenRange> partition) {
+  int64_t rows = 0;
+  for (const TokenRange& range : partition) rows += range.begin;
+  return rows;
+}
+
+}  // namespace runahead

@@ -1,0 +1,33 @@
+// ChainTimeline: the predicted way of one prompt through a chain, layer by layer: reference/paper.md 4.1 for the chain
+// we build. Receives of all layers are posted in advance, own K,V leave right after QKV, upstream pages are forwarded
+// as they arrive (a page is held back by one page time and one latency a hop), a link serves the lowest layer first,
+// attention takes prefix pages as they come and its own chunk last. Pure arithmetic, any thread; O(layers x ranks), a
+// few microseconds.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "planner/cost_model.h"
+#include "planner/partition.h"
+
+namespace runahead {
+
+struct RankTimeline {
+  double compute_seconds = 0;
+  double kv_wait_seconds = 0;  // waiting for prefix pages, summed over layers
+};
+
+struct ChainTimeline {
+  double ttft_seconds = 0;  // from the first rank's start to the first token's logits
+  std::vector<RankTimeline> ranks;
+};
+
+// chain[r] is the worker of rank r. The partition is valid (check_partition) and as long as the chain.
+ChainTimeline chain_timeline(const ModelCost& model, std::span<const WorkerProfile> chain,
+                             std::span<const TokenRange> partition);
+
+// K/V rows (tokens of one layer) that cross any link of the chain: sum of all prefixes. Paper equations 6 and 7.
+int64_t chain_traffic_rows(std::span<const TokenRange> partition);
+
+}  // namespace runahead

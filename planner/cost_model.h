@@ -1,0 +1,78 @@
+// CostModel: what a chunk costs a worker and what K/V costs a link, from two constants each (reference/paper.md 2.6:
+// they reproduce the paper's searched splits, so no search is needed). Pure arithmetic, any thread.
+//
+//   T(prefix, n) = a * n + b * (n * prefix + g * n^2)      seconds of one worker for n tokens behind `prefix` tokens
+//   link(bytes)  = latency + bytes / bandwidth
+//
+// a covers everything that is linear in the tokens (projections, MLP), b the attention of one (query, key) pair. g is
+// the share of the diagonal block that the kernel computes: 1/2 for a causal kernel (ours), 1 for the paper's dense
+// one. Exact work, not only its leading terms: ranks before the last one stop after K,V of the last layer, and the last
+// rank computes the last layer for its last token only (DESIGN 1.5).
+#pragma once
+
+#include <cstdint>
+
+#include "base/token_range.h"
+
+namespace runahead {
+
+// One worker's speed for one model.
+struct WorkerSpeed {
+  double a = 0;  // seconds a token, all layers
+  double b = 0;  // seconds a (query, key) pair, all layers
+};
+
+// The link into a worker.
+struct LinkSpeed {
+  double latency_seconds = 0;
+  double bytes_per_second = 0;
+};
+
+struct WorkerProfile {
+  WorkerSpeed speed;
+  LinkSpeed ingress;
+};
+
+// What the planner knows of a model.
+struct ModelCost {
+  int32_t num_layers = 0;
+  double kv_bytes_per_token = 0;      // all layers, as on the wire
+  double qkv_share = 0;               // QKV's part of the linear work of a layer, (0, 1)
+  double head_tokens = 0;             // the output head for one row, in units of one token's linear work
+  double linear_flops_per_token = 0;  // for speeds before the first measurement
+  double attention_flops_per_pair = 0;
+  double diagonal_share = 0.5;  // g
+  bool skip_last_layer = true;  // DESIGN 1.5; false is the paper's chain
+};
+
+struct ModelDims {
+  int32_t num_layers = 0;
+  int32_t model_dim = 0;
+  int32_t num_heads = 0;
+  int32_t num_kv_heads = 0;
+  int32_t head_dim = 0;
+  int32_t ffn_dim = 0;
+  int32_t vocab_size = 0;
+};
+
+// page_bytes: of one page of one layer (Engine::page_bytes).
+ModelCost model_cost(const ModelDims& dims, size_t page_bytes);
+
+// The work of one chunk: seconds = speed.a * tokens + speed.b * pairs.
+struct Work {
+  double tokens = 0;  // linear work, in tokens through all layers
+  double pairs = 0;   // attention, in (query, key) pairs through all layers
+};
+
+Work chunk_work(const ModelCost& model, TokenRange chunk, bool is_last_rank);
+
+inline double compute_seconds(const WorkerSpeed& speed, const Work& work) {
+  return speed.a * work.tokens + speed.b * work.pairs;
+}
+
+// Before the first measurement. A rate of one server core pair; wrong by a factor at most until the first request ends,
+// and the same factor for all workers, so the cuts are right at once.
+WorkerSpeed default_speed(const ModelCost& model);
+LinkSpeed default_link();
+
+}  // namespace runahead

@@ -1,0 +1,253 @@
+#include "planner/strategies.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <string>
+
+#include "base/check.h"
+#include "base/limits.h"
+
+namespace runahead {
+namespace {
+
+constexpr int kBisections = 40;      // 2^-40 of the longest time: far below a page
+constexpr int kRefineRanksMax = 16;  // one-page moves are tried up to here; beyond, a page is a small part of nothing
+constexpr int kRefineRounds = 4;     // each round tries every cut one page up and down
+
+// Seconds a token and a pair with the last layer's savings in, so that the balance is that of the chain we run.
+WorkerSpeed effective(const ModelCost& model, const WorkerSpeed& speed) {
+  if (!model.skip_last_layer) return speed;
+  const double last_layer = 1.0 / model.num_layers;
+  return {.a = speed.a * (1 - (1 - model.qkv_share) * last_layer), .b = speed.b * (1 - last_layer)};
+}
+
+// The n that solves a n + b n (prefix + g n) = seconds.
+double tokens_in(const WorkerSpeed& speed, double g, double prefix, double seconds) {
+  const double linear = speed.a + speed.b * prefix, quadratic = speed.b * g;
+  if (quadratic <= 0) return seconds / linear;
+  return 2 * seconds / (linear + std::sqrt(linear * linear + 4 * quadratic * seconds));  // stable for small quadratic
+}
+
+// Chunks of the first ranks as large as `seconds` allows, the rest to the last rank. True if that one makes it too.
+bool fits(const ModelCost& model, std::span<const WorkerProfile> chain, double context_len, double seconds,
+          std::vector<double>& chunks) {
+  double prefix = 0;
+  for (size_t i = 0; i + 1 < chain.size(); ++i) {
+    const double link_tokens = seconds * chain[i + 1].ingress.bytes_per_second / model.kv_bytes_per_token;
+    const double computed = tokens_in(effective(model, chain[i].speed), model.diagonal_share, prefix, seconds);
+    chunks[i] = std::clamp(link_tokens - prefix, 0.0, std::min(computed, context_len - prefix));
+    prefix += chunks[i];
+  }
+  chunks.back() = context_len - prefix;
+  return chunks.back() <= tokens_in(effective(model, chain.back().speed), model.diagonal_share, prefix, seconds);
+}
+
+// Cuts at the nearest page, each rank with at least one page.
+Partition to_pages(std::span<const double> chunks, int32_t context_len) {
+  const auto ranks = static_cast<int32_t>(chunks.size());
+  const int32_t pages = pages_for(context_len);
+  Partition partition;
+  double sum = 0;
+  int32_t begin = 0;
+  for (int32_t rank = 0; rank < ranks; ++rank) {
+    sum += chunks[static_cast<size_t>(rank)];
+    const auto nearest = static_cast<int32_t>(std::lround(sum / kPageTokens));
+    const int32_t end = std::clamp(nearest, begin + 1, pages - (ranks - 1 - rank));
+    partition.push_back({begin * kPageTokens, std::min((rank + 1 == ranks ? pages : end) * kPageTokens, context_len)});
+    begin = end;
+  }
+  return partition;
+}
+
+struct Choice {
+  std::vector<int32_t> workers;
+  std::vector<WorkerProfile> chain;
+  Partition partition;
+  ChainTimeline timeline;
+};
+
+Choice choose(const PlanRequest& request, std::vector<int32_t> workers, Partition partition) {
+  Choice choice{.workers = std::move(workers), .partition = std::move(partition)};
+  for (int32_t worker : choice.workers) choice.chain.push_back(request.workers[static_cast<size_t>(worker)]);
+  choice.timeline = chain_timeline(request.model, choice.chain, choice.partition);
+  return choice;
+}
+
+// Worker indices, fastest for this prompt first; equals in the order given.
+std::vector<int32_t> by_speed(const PlanRequest& request) {
+  std::vector<int32_t> order(request.workers.size());
+  std::iota(order.begin(), order.end(), 0);
+  const Work whole = chunk_work(request.model, {0, request.context_len}, true);
+  std::ranges::stable_sort(
+      order, {}, [&](int32_t w) { return compute_seconds(request.workers[static_cast<size_t>(w)].speed, whole); });
+  return order;
+}
+
+Choice balanced_in_order(const PlanRequest& request, std::vector<int32_t> workers) {
+  std::vector<WorkerProfile> chain;
+  for (int32_t worker : workers) chain.push_back(request.workers[static_cast<size_t>(worker)]);
+  return choose(request, std::move(workers),
+                to_pages(balanced_chunks(request.model, chain, request.context_len), request.context_len));
+}
+
+// The first rank receives nothing and the last one most, so the best link comes last; but with few pages the last chunk
+// is the one that is not full, and then the slowest worker had better take it.
+Choice balanced_over(const PlanRequest& request, std::vector<int32_t> fastest_first) {
+  std::vector<int32_t> best_link_last = fastest_first;
+  std::ranges::stable_sort(best_link_last, {},
+                           [&](int32_t w) { return request.workers[static_cast<size_t>(w)].ingress.bytes_per_second; });
+  const bool same = best_link_last == fastest_first;
+  Choice choice = balanced_in_order(request, std::move(best_link_last));
+  if (same) return choice;
+  Choice other = balanced_in_order(request, std::move(fastest_first));
+  return other.timeline.ttft_seconds < choice.timeline.ttft_seconds ? other : choice;
+}
+
+// Rounding to pages and the skew of the chain leave a little: move cuts by a page while the prediction gets better.
+void refine(const PlanRequest& request, Choice& choice) {
+  const size_t ranks = choice.partition.size();
+  if (ranks > kRefineRanksMax) return;
+  for (int round = 0; round < kRefineRounds; ++round) {
+    bool better = false;
+    for (size_t rank = 1; rank < ranks; ++rank) {
+      for (int32_t step : {-kPageTokens, kPageTokens}) {
+        Partition moved = choice.partition;
+        moved[rank - 1].end += step;
+        moved[rank].begin += step;
+        if (moved[rank - 1].empty() || moved[rank].empty()) continue;
+        ChainTimeline timeline = chain_timeline(request.model, choice.chain, moved);
+        if (timeline.ttft_seconds >= choice.timeline.ttft_seconds) continue;
+        choice.partition = std::move(moved);
+        choice.timeline = std::move(timeline);
+        better = true;
+      }
+    }
+    if (!better) return;
+  }
+}
+
+Choice even(const PlanRequest& request) {
+  const auto all = static_cast<int32_t>(request.workers.size());
+  Partition partition = even_partition(request.context_len, request.ranks > 0 ? std::min(request.ranks, all) : all);
+  std::vector<int32_t> workers(partition.size());
+  std::iota(workers.begin(), workers.end(), 0);
+  return choose(request, std::move(workers), std::move(partition));
+}
+
+Choice balanced(const PlanRequest& request) {
+  const std::vector<int32_t> order = by_speed(request);
+  const int32_t most = std::min<int32_t>(static_cast<int32_t>(order.size()), ranks_max(request.context_len));
+  auto first = [&](int32_t ranks) { return std::vector<int32_t>(order.begin(), order.begin() + ranks); };
+  Choice best = balanced_over(request, first(request.ranks > 0 ? std::min(request.ranks, most) : 1));
+  if (request.ranks <= 0) {
+    // Every number up to 8, then in steps of a quarter: TTFT is flat around its minimum.
+    for (int32_t ranks = 2; ranks <= most; ranks += ranks < 8 ? 1 : ranks / 4) {
+      Choice next = balanced_over(request, first(ranks));
+      if (next.timeline.ttft_seconds < best.timeline.ttft_seconds) best = std::move(next);
+    }
+  }
+  // With a handful of pages and very unlike links, who is where counts more than balance: the given order is a
+  // candidate.
+  Choice equal = even(request);
+  if (equal.timeline.ttft_seconds < best.timeline.ttft_seconds) best = std::move(equal);
+  refine(request, best);
+  return best;
+}
+
+Result<void> check_request(const PlanRequest& request) {
+  if (request.context_len <= 0)
+    return fail(ErrorCode::kInvalidArgument, "the prompt is empty; send at least one token", "prompt");
+  if (request.workers.empty())
+    return fail(ErrorCode::kUnavailable, "no prefill worker is ready; start one or wait for it");
+  RUNAHEAD_CHECK(request.workers.size() <= static_cast<size_t>(limits::kWorkersMax),
+                 "the registry admits kWorkersMax workers");
+  RUNAHEAD_CHECK(request.model.num_layers > 0 && request.model.kv_bytes_per_token > 0, "the model is known");
+  for (const WorkerProfile& worker : request.workers)
+    RUNAHEAD_CHECK(worker.speed.a > 0 && worker.speed.b >= 0 && worker.ingress.bytes_per_second > 0 &&
+                       worker.ingress.latency_seconds >= 0,
+                   "profiles are positive");
+  if (request.strategy != Strategy::kByHand && !request.cuts.empty())
+    return fail(ErrorCode::kInvalidArgument, "cuts and a strategy exclude each other; give one of them", "cuts");
+  return {};
+}
+
+}  // namespace
+
+std::string_view name(Strategy strategy) {
+  switch (strategy) {
+    case Strategy::kSingle:
+      return "single";
+    case Strategy::kEven:
+      return "even";
+    case Strategy::kBalanced:
+      return "balanced";
+    case Strategy::kByHand:
+      return "cuts";
+  }
+  check_failed("strategy", __FILE__, __LINE__, "unknown strategy");
+}
+
+Result<Strategy> parse_strategy(std::string_view text) {
+  if (text == "auto" || text == "balanced") return Strategy::kBalanced;
+  if (text == "single") return Strategy::kSingle;
+  if (text == "even") return Strategy::kEven;
+  if (text == "searched" || text == "predicted")
+    return fail(ErrorCode::kUnsupported,
+                "strategy '" + std::string(text) + "' is not built; use auto, balanced, even or single", "strategy");
+  return fail(ErrorCode::kInvalidArgument,
+              "unknown strategy '" + std::string(text) + "'; use auto, balanced, even or single", "strategy");
+}
+
+std::vector<double> balanced_chunks(const ModelCost& model, std::span<const WorkerProfile> chain, int32_t context_len) {
+  RUNAHEAD_CHECK(!chain.empty() && context_len > 0, "a chain has workers and tokens");
+  std::vector<double> chunks(chain.size());
+  double low = 0;
+  double high = compute_seconds(
+      effective(model, chain.back().speed),  // the last worker alone always makes it
+      {.tokens = static_cast<double>(context_len), .pairs = model.diagonal_share * context_len * context_len});
+  for (int i = 0; i < kBisections; ++i) {
+    const double middle = (low + high) / 2;
+    (fits(model, chain, context_len, middle, chunks) ? high : low) = middle;
+  }
+  fits(model, chain, context_len, high, chunks);
+  return chunks;
+}
+
+Result<Plan> make_plan(const PlanRequest& request) {
+  TRY(check_request(request));
+  Choice choice;
+  switch (request.strategy) {
+    case Strategy::kSingle:
+      choice = choose(request, {by_speed(request).front()}, {{0, request.context_len}});
+      break;
+    case Strategy::kEven:
+      choice = even(request);
+      break;
+    case Strategy::kBalanced:
+      choice = balanced(request);
+      break;
+    case Strategy::kByHand: {
+      Partition partition = TRY(partition_by_hand(request.context_len, request.cuts));
+      if (partition.size() > request.workers.size())
+        return fail(ErrorCode::kInvalidArgument,
+                    std::to_string(request.cuts.size()) + " cuts need " + std::to_string(partition.size()) +
+                        " workers, " + std::to_string(request.workers.size()) +
+                        " are ready; give fewer cuts or start more workers",
+                    "cuts");
+      std::vector<int32_t> workers(partition.size());
+      std::iota(workers.begin(), workers.end(), 0);
+      choice = choose(request, std::move(workers), std::move(partition));
+      break;
+    }
+  }
+  Plan plan{.strategy = request.strategy, .predicted_ttft_seconds = choice.timeline.ttft_seconds};
+  for (size_t rank = 0; rank < choice.partition.size(); ++rank)
+    plan.ranks.push_back({.worker = choice.workers[rank],
+                          .range = choice.partition[rank],
+                          .compute_seconds = choice.timeline.ranks[rank].compute_seconds,
+                          .kv_wait_seconds = choice.timeline.ranks[rank].kv_wait_seconds});
+  return plan;
+}
+
+}  // namespace runahead

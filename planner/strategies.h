@@ -1,0 +1,61 @@
+// Strategies: who gets which tokens. make_plan answers in under a millisecond (measured in tests/planner), so every
+// request gets its own plan. Pure arithmetic, no clock, any thread.
+//
+//   single     the fastest worker alone
+//   even       KVR-E, paper 4.2: equal chunks, all workers in the order given
+//   balanced   ours: every rank computes equally long, no link carries more than fits into that time; unequal workers
+//   and
+//              links; as many ranks as minimise the predicted TTFT. Closed form and bisection instead of the paper's
+//              search
+//   by hand    cuts given by a person; worker r is rank r
+//   searched, predicted   the paper's KVR-S and KVR-P are not built: kUnsupported
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "planner/chain_timeline.h"
+#include "planner/cost_model.h"
+#include "planner/partition.h"
+
+namespace runahead {
+
+enum class Strategy { kSingle, kEven, kBalanced, kByHand };
+
+std::string_view name(Strategy strategy);  // "single", "even", "balanced", "cuts"
+// "auto" is balanced, which weighs every number of ranks, one included.
+Result<Strategy> parse_strategy(std::string_view text);
+
+struct PlanRequest {
+  Strategy strategy = Strategy::kBalanced;
+  int32_t context_len = 0;
+  ModelCost model;
+  std::vector<WorkerProfile> workers;  // 1 to kWorkersMax, those that may be used
+  std::vector<int32_t> cuts;           // kByHand
+  int32_t ranks = 0;                   // even, balanced: how many, as far as the prompt has pages; 0: even takes all,
+                                       // balanced chooses
+};
+
+struct PlannedRank {
+  int32_t worker = 0;  // index into PlanRequest::workers
+  TokenRange range;
+  double compute_seconds = 0;
+  double kv_wait_seconds = 0;
+};
+
+struct Plan {
+  Strategy strategy = Strategy::kBalanced;
+  std::vector<PlannedRank> ranks;
+  double predicted_ttft_seconds = 0;
+};
+
+Result<Plan> make_plan(const PlanRequest& request);
+
+// The heart of `balanced`, before rounding to pages: chunk lengths [chain.size()] that sum to context_len, so that all
+// ranks take the same time t and every prefix crosses its link in t. Paper 4.2's two aims, solved.
+std::vector<double> balanced_chunks(const ModelCost& model, std::span<const WorkerProfile> chain, int32_t context_len);
+
+}  // namespace runahead

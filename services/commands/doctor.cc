@@ -1,0 +1,124 @@
+// runahead doctor: what this machine can do for Runahead, and what stands in the way. Exit code 1 if something does.
+#include <fmt/format.h>
+#include <sys/sysinfo.h>
+
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "kernels/ops.h"
+#include "model/tokenizer.h"
+#include "services/commands/commands.h"
+#include "services/commands/input.h"
+#include "services/model_path.h"
+#include "services/engine_loading.h"
+#include "services/process.h"
+#include "services/version.h"
+#include "transport/select_transport.h"
+#include "transport/tcp_socket.h"
+
+namespace runahead {
+namespace {
+
+using nlohmann::json;
+
+struct Finding {
+  std::string what;
+  bool ok = true;
+  std::string detail;
+};
+
+std::string processor_name() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  return "unknown processor";
+}
+
+Finding machine() {
+  struct sysinfo info {};
+  sysinfo(&info);
+  const double unit = static_cast<double>(info.mem_unit) / (1 << 30);
+  return {"machine", true, fmt::format("{}, {} cores, {:.1f} of {:.1f} GiB memory free", processor_name(),
+                                       std::thread::hardware_concurrency(), info.freeram * unit, info.totalram * unit)};
+}
+
+std::vector<Finding> kernels() {
+  std::vector<Finding> findings;
+  for (const KernelTiming& timing : kernel_report())
+    findings.push_back({"kernels", true, fmt::format("{:>10} {:5} {:8.1f} GOP/s a core{}", timing.isa, name(timing.mode),
+                                                     timing.giga_ops_per_second, timing.chosen ? "  chosen" : "")});
+  findings.push_back({"compute", true, fmt::format("auto is {}", name(fastest_mode()))});
+  return findings;
+}
+
+Finding model(const std::string& short_name) {
+  const auto path = find_model(short_name);
+  if (!path) return {"model", false, path.error().message};
+  const auto file = Gguf::open(*path);
+  if (!file) return {"model", false, file.error().message};
+  const auto config = read_model_config(*file);
+  if (!config) return {"model", false, config.error().message};
+  const auto tokenizer = Tokenizer::load(*file);
+  if (!tokenizer) return {"model", false, tokenizer.error().message};
+  const ModelShape& s = config->shape;
+  return {"model", true, fmt::format("{}: {}, {} layers, width {}, {}/{} heads, context {}, vocabulary {}", path->string(),
+                                     s.architecture, s.num_layers, s.model_dim, s.num_heads, s.num_kv_heads, s.context_len,
+                                     s.vocab_size)};
+}
+
+asio::awaitable<void> look_at_transport(std::string name, AsioClock& clock, Finding& finding) {
+  const auto transport = make_kv_transport(name, {.incarnation = random_seed()}, co_await asio::this_coro::executor, clock);
+  finding = {"transport", transport.has_value(), name + ": " + (transport ? (*transport)->describe() : transport.error().message)};
+  if (transport) co_await (*transport)->shutdown();
+}
+
+Finding transport(const std::string& name) {
+  asio::io_context io;
+  AsioClock clock;
+  Finding finding;
+  asio::co_spawn(io, look_at_transport(name, clock, finding), asio::detached);
+  io.run();
+  return finding;
+}
+
+Finding port(const std::string& address) {
+  asio::io_context io;
+  const auto host_port = parse_host_port(address);
+  if (!host_port) return {"port", false, host_port.error().message};
+  const auto acceptor = listen_tcp(io.get_executor(), *host_port, true);
+  return {"port", acceptor.has_value(), address + (acceptor ? " is free" : ": " + acceptor.error().message)};
+}
+
+Result<void> doctor(const std::string& model_name, const std::vector<std::string>& ports, const CommonOptions& common) {
+  std::vector<Finding> findings = {{"version", true, fmt::format("runahead {} ({})", kVersion, kRevision)}, machine()};
+  for (Finding& finding : kernels()) findings.push_back(std::move(finding));
+  findings.push_back(model(model_name));
+  for (const char* name : {"tcp", "ucx"}) findings.push_back(transport(name));
+  for (const std::string& address : ports) findings.push_back(port(address));
+  json out = json::array();
+  bool ok = true;
+  for (const Finding& finding : findings) {
+    ok = ok && finding.ok;
+    out.push_back({{"what", finding.what}, {"ok", finding.ok}, {"detail", finding.detail}});
+    if (!common.json())
+      std::printf("%s %-10s %s\n", finding.ok ? "ok  " : "FAIL", finding.what.c_str(), finding.detail.c_str());
+  }
+  if (common.json()) std::printf("%s\n", json{{"ok", ok}, {"findings", out}}.dump().c_str());
+  if (!ok) return fail(ErrorCode::kInternal, "doctor found something that stands in the way; see the lines marked FAIL");
+  return {};
+}
+
+}  // namespace
+
+void add_doctor(CommandLine& line) {
+  auto model_name = std::make_shared<std::string>("smollm2");
+  auto ports = std::make_shared<std::vector<std::string>>(std::vector<std::string>{"127.0.0.1:7070", "127.0.0.1:8000"});
+  CLI::App* command = line.add("doctor", "check what this machine can do, and what stands in the way",
+                               [=](const CommonOptions& common) { return doctor(*model_name, *ports, common); });
+  command->add_option("-m,--model", *model_name, "path of a GGUF file, or a short name (smollm2)");
+  command->add_option("--ports", *ports, "host:port that must be free")->delimiter(',');
+}
+
+}  // namespace runahead

@@ -1,0 +1,166 @@
+// runahead run: one prompt through a whole cluster of real processes (or, with --in-process, through the same actors in this
+// one process over the memory transport).
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <iostream>
+
+#include "base/token_range.h"
+#include "services/commands/commands.h"
+#include "services/commands/input.h"
+#include "services/commands/run_report.h"
+#include "services/gateway/http_client.h"
+#include "services/in_process_cluster.h"
+#include "services/local_cluster.h"
+
+namespace runahead {
+namespace {
+
+using nlohmann::json;
+constexpr auto kSilenceTimeout = std::chrono::seconds(60);  // the gateway pings every second
+
+struct RunOptions {
+  LocalClusterOptions cluster;
+  PromptOptions prompt;
+  std::string strategy = "auto";
+  std::vector<int> cuts;
+  int max_tokens = 64;
+  double temperature = 0;
+  uint64_t seed = 0;
+  bool in_process = false;
+};
+
+json request_body(const RunOptions& options, const Prompt& prompt) {
+  json body = {{"model", "default"},
+               {"max_tokens", options.max_tokens},
+               {"temperature", options.temperature},
+               {"seed", options.seed},
+               {"stream", true},
+               {"stream_options", {{"include_usage", true}}},
+               {"return_token_ids", true},
+               {"return_progress", true}};
+  json runahead = {{"strategy", options.cuts.empty() ? options.strategy : "cuts"}};
+  if (!options.cuts.empty()) runahead["cuts"] = options.cuts;
+  body["runahead"] = runahead;
+  if (prompt.chat) {
+    body["messages"] = json::array({{{"role", "user"}, {"content", prompt.text}}});
+  } else if (!prompt.token_ids.empty()) {
+    body["prompt"] = prompt.token_ids;
+  } else {
+    body["prompt"] = prompt.text;
+  }
+  return body;
+}
+
+// Follows the event stream: prints text as it comes unless the output is JSON.
+class AnswerReader {
+ public:
+  explicit AnswerReader(bool print) : print_(print), bar_(print && isatty(STDERR_FILENO)) {}
+
+  bool take(std::string_view event, std::string_view data) {
+    if (data == "[DONE]") return false;
+    const json chunk = json::parse(data, nullptr, false);
+    if (event == "error" || (chunk.is_object() && chunk.contains("error"))) {
+      error_ = error_of({.status = 500, .body = std::string(data)});
+      return false;
+    }
+    if (chunk.contains("prompt_progress")) show_progress(chunk["prompt_progress"]);
+    if (chunk.contains("choices") && !chunk["choices"].empty()) take_choice(chunk["choices"][0]);
+    if (chunk.contains("usage") && chunk["usage"].is_object()) {
+      report_.prompt_tokens = chunk["usage"].value("prompt_tokens", 0);
+      report_.runahead = chunk["usage"].value("runahead", json::object());
+    }
+    return true;
+  }
+  Result<RunReport> finish(double total_seconds) {
+    if (error_) return std::unexpected(*error_);
+    if (report_.finish_reason.empty()) return fail(ErrorCode::kInternal, "the answer ended before it was complete");
+    report_.total_seconds = total_seconds;
+    return report_;
+  }
+
+ private:
+  void take_choice(const json& choice) {
+    const json delta = choice.value("delta", json::object());
+    const std::string text = delta.contains("content") && delta["content"].is_string()
+                                 ? delta["content"].get<std::string>()
+                                 : choice.value("text", "");
+    if (choice.contains("token_ids") && choice["token_ids"].is_array())
+      for (const json& id : choice["token_ids"]) report_.token_ids.push_back(id.get<TokenId>());
+    if (choice.contains("finish_reason") && choice["finish_reason"].is_string())
+      report_.finish_reason = choice["finish_reason"];
+    if (text.empty()) return;
+    if (std::exchange(bar_shown_, false)) std::fputs("\r\033[K", stderr);
+    report_.text += text;
+    if (print_) std::cout << text << std::flush;
+  }
+  void show_progress(const json& progress) {
+    const double total = progress.value("total", 0.0), done = progress.value("processed", 0.0);
+    if (!bar_ || total <= 0) return;
+    bar_shown_ = true;
+    std::fprintf(stderr, "\rprefill %3.0f %% of %.0f tokens", 100 * done / total, total);
+  }
+
+  bool print_, bar_, bar_shown_ = false;
+  RunReport report_;
+  std::optional<Error> error_;
+};
+
+Result<RunReport> ask(const std::string& address, const RunOptions& options, const Prompt& prompt, bool print) {
+  const HttpClient client(address, kSilenceTimeout);
+  AnswerReader reader(print);
+  const auto begin = std::chrono::steady_clock::now();
+  const auto response = TRY(client.post_stream(prompt.chat ? "/v1/chat/completions" : "/v1/completions",
+                                               request_body(options, prompt).dump(),
+                                               [&](auto event, auto data) { return reader.take(event, data); }));
+  if (response.status != 200) return std::unexpected(error_of(response));
+  return reader.finish(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+}
+
+Result<void> run(const RunOptions& options, const CommonOptions& common) {
+  const Prompt prompt = TRY(read_prompt(options.prompt));
+  for (int cut : options.cuts)
+    if (cut <= 0 || cut % kPageTokens != 0)
+      return fail(ErrorCode::kInvalidArgument, "--cuts: " + std::to_string(cut) + " is not a positive multiple of " +
+                                                   std::to_string(kPageTokens) + ", the page length", "cuts");
+  LocalClusterOptions cluster_options = options.cluster;
+  cluster_options.progress = !common.quiet && isatty(STDERR_FILENO);
+  if (common.log_level == "debug" || common.log_level == "info") cluster_options.log_level = "warn";
+  const auto answer = [&](const std::string& address) { return ask(address, options, prompt, !common.json()); };
+  RunReport report;
+  if (options.in_process) {
+    const auto cluster = TRY(InProcessCluster::start(cluster_options));
+    report = TRY(answer(cluster->http_address()));
+  } else {
+    LocalCluster cluster = TRY(LocalCluster::start(cluster_options));
+    report = TRY(answer(cluster.http_address()));
+  }
+  if (common.json()) {
+    std::printf("%s\n", to_json(report).dump().c_str());
+  } else {
+    std::printf("\n");
+    std::fflush(stdout);
+    if (!common.quiet) std::fprintf(stderr, "%s\n", summary_line(report).c_str());
+  }
+  return {};
+}
+
+}  // namespace
+
+void add_run(CommandLine& line) {
+  auto options = std::make_shared<RunOptions>();
+  CLI::App* command = line.add("run", "run one prompt through a whole cluster on this machine",
+                               [options](const CommonOptions& common) { return run(*options, common); });
+  add_cluster_flags(*command, options->cluster);
+  add_prompt_flags(*command, options->prompt);
+  command->add_option("--strategy", options->strategy, "auto, single, even or balanced")
+      ->check(CLI::IsMember({"auto", "single", "even", "balanced", "searched", "predicted"}));
+  command->add_option("--cuts", options->cuts, "token positions where the prompt is cut, multiples of 64")->delimiter(',');
+  command->add_option("--max-tokens", options->max_tokens, "tokens to generate at most")->check(CLI::Range(1, 1 << 20));
+  command->add_option("--temperature", options->temperature, "0: greedy")->check(CLI::Range(0.0, 2.0));
+  command->add_option("--seed", options->seed, "of the sampling");
+  command->add_flag("--in-process", options->in_process, "all actors in this process, over the memory transport");
+}
+
+}  // namespace runahead

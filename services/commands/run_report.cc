@@ -1,0 +1,57 @@
+#include "services/commands/run_report.h"
+
+#include <fmt/format.h>
+
+namespace runahead {
+namespace {
+
+std::string with_commas(int n) {
+  std::string digits = std::to_string(n);
+  for (int i = static_cast<int>(digits.size()) - 3; i > 0; i -= 3) digits.insert(static_cast<size_t>(i), ",");
+  return digits;
+}
+
+double number(const nlohmann::json& object, const char* key) {
+  return object.is_object() && object.contains(key) && object[key].is_number() ? object[key].get<double>() : 0;
+}
+
+}  // namespace
+
+nlohmann::json to_json(const RunReport& report) {
+  const nlohmann::json& r = report.runahead;
+  return {{"text", report.text},
+          {"token_ids", report.token_ids},
+          {"prompt_tokens", report.prompt_tokens},
+          {"ttft_seconds", number(r, "ttft_seconds")},
+          {"total_seconds", report.total_seconds},
+          {"stages", r.value("stages", nlohmann::json::object())},
+          {"workers", r.value("workers", nlohmann::json::array())},
+          {"plan", r.value("plan", nlohmann::json::object())},
+          {"first_logits_sha256", r.value("first_logits_sha256", "")},
+          {"compute", r.value("compute", "")},
+          {"transport", r.value("transport", "")},
+          {"attempts", r.value("attempts", 1)},
+          {"finish_reason", report.finish_reason}};
+}
+
+std::string summary_line(const RunReport& report) {
+  const nlohmann::json& r = report.runahead;
+  const nlohmann::json stages = r.value("stages", nlohmann::json::object());
+  const double ttft = number(r, "ttft_seconds");
+  const size_t workers = r.value("workers", nlohmann::json::array()).size();
+  std::string line = fmt::format(
+      "ttft {:.2f} s (queue {:.2f} tokenize {:.2f} plan {:.2f} dispatch {:.2f} prefill {:.2f} kv {:.2f} sample {:.2f} "
+      "respond {:.2f} other {:.2f}) · {} tokens · {} worker{}",
+      ttft, number(stages, "queue"), number(stages, "tokenize"), number(stages, "plan"), number(stages, "dispatch"),
+      number(stages, "prefill_compute"), number(stages, "kv_wait"), number(stages, "sample"),
+      number(stages, "respond"), number(stages, "other"), with_commas(report.prompt_tokens), workers,
+      workers == 1 ? "" : "s");
+  const double single = number(r.value("plan", nlohmann::json::object()), "predicted_single_ttft_seconds");
+  if (workers > 1 && single > 0 && ttft > 0) line += fmt::format(" · {:.1f}x one worker (predicted {:.2f} s)", single / ttft, single);
+  const double decode_seconds = report.total_seconds - ttft;
+  if (report.token_ids.size() > 1 && decode_seconds > 0)
+    line += fmt::format(" · {:.0f} tok/s", static_cast<double>(report.token_ids.size() - 1) / decode_seconds);
+  return line;
+}
+
+}  // namespace runahead

@@ -1,0 +1,28 @@
+// What `runahead run` prints: one JSON object (DESIGN section 5), or one human line about where the time went.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+
+namespace runahead {
+
+struct RunReport {
+  std::string text;
+  std::vector<TokenId> token_ids;
+  int prompt_tokens = 0;
+  double total_seconds = 0;
+  std::string finish_reason;
+  nlohmann::json runahead;  // `usage.runahead` of the gateway's last chunk
+};
+
+// {"text","token_ids","prompt_tokens","ttft_seconds","total_seconds","stages","workers","plan","first_logits_sha256",
+//  "compute","transport","finish_reason"}
+nlohmann::json to_json(const RunReport& report);
+
+// ttft 1.84 s (queue 0.00 tokenize 0.03 plan 0.00 prefill 1.62 kv 0.14 respond 0.01) · 4,096 tokens · 2 workers · ...
+std::string summary_line(const RunReport& report);
+
+}  // namespace runahead

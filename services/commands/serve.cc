@@ -1,0 +1,49 @@
+// runahead serve: a whole cluster on this machine until Ctrl-C: coordinator with gateway, prefill workers, a decode worker.
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "services/commands/commands.h"
+#include "services/commands/input.h"
+#include "services/local_cluster.h"
+
+namespace runahead {
+namespace {
+
+struct ServeOptions {
+  LocalClusterOptions cluster;
+  std::string api_keys;
+};
+
+Result<void> serve(const ServeOptions& options, const CommonOptions& common) {
+  LocalClusterOptions cluster_options = options.cluster;
+  cluster_options.log_level = common.quiet ? "error" : common.log_level;
+  cluster_options.progress = !common.quiet;
+  if (!options.api_keys.empty())
+    cluster_options.coordinator_flags.insert(cluster_options.coordinator_flags.end(), {"--api-keys", options.api_keys});
+  LocalCluster cluster = TRY(LocalCluster::start(cluster_options));
+  if (common.json()) {
+    std::printf("%s\n", nlohmann::json({{"http", cluster.http_address()}}).dump().c_str());
+  } else {
+    std::printf("http://%s is ready: POST /v1/chat/completions, /v1/completions, /v1/jobs; GET /metrics, /v1/cluster\n",
+                cluster.http_address().c_str());
+  }
+  std::fflush(stdout);
+  TRY(cluster.supervise());
+  cluster.stop();
+  return {};
+}
+
+}  // namespace
+
+void add_serve(CommandLine& line) {
+  auto options = std::make_shared<ServeOptions>();
+  options->cluster.http = "127.0.0.1:8000";
+  CLI::App* command = line.add("serve", "serve the API from a whole cluster on this machine, until Ctrl-C",
+                               [options](const CommonOptions& common) { return serve(*options, common); });
+  add_cluster_flags(*command, options->cluster);
+  command->add_option("--http", options->cluster.http, "host:port of the API; port 0 takes a free one");
+  command->add_option("--job-store", options->cluster.job_store, "SQLite file of /v1/jobs; without it jobs end with the process");
+  command->add_option("--api-keys", options->api_keys, "file with one API key a line; without it the API is open");
+}
+
+}  // namespace runahead

@@ -1,0 +1,18 @@
+// Opens a model for a command or a worker: finds it, loads it, and shows a progress bar on a terminal (one line per 10 %
+// elsewhere) while the weights are packed.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "model/transformer.h"
+
+namespace runahead {
+
+Result<std::unique_ptr<Transformer>> open_engine(const std::string& model, const std::string& compute, int threads,
+                                                 bool show_progress);
+
+// "cpu avx512 bf16, 2 threads": for reports.
+std::string device_text(const Transformer& engine);
+
+}  // namespace runahead

@@ -1,0 +1,224 @@
+#include "services/local_cluster.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "services/gateway/http_client.h"
+
+namespace runahead {
+namespace {
+
+using namespace std::chrono_literals;
+constexpr auto kStartTimeout = 120s;  // weights of tens of GB from a cold disk
+constexpr auto kRestartPause = 1s;
+
+Error child_error(const std::string& role, const std::string& line) {
+  const auto announced = nlohmann::json::parse(line, nullptr, false);
+  Error error{ErrorCode::kInternal, "the " + role + " process ended before it was ready"};
+  if (!announced.is_object()) return error;
+  error.message = announced.value("message", error.message);
+  const std::string code = announced.value("code", "");
+  for (int i = 0; i <= static_cast<int>(ErrorCode::kInternal); ++i)
+    if (name(static_cast<ErrorCode>(i)) == code) error.code = static_cast<ErrorCode>(i);
+  return error;
+}
+
+// Looks without taking the exit status away from stop().
+bool has_ended(pid_t pid) {
+  siginfo_t info{};
+  return waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
+}
+
+[[noreturn]] void become(const std::vector<std::string>& arguments) {
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  std::vector<char*> argv;
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  execv("/proc/self/exe", argv.data());
+  _exit(127);
+}
+
+}  // namespace
+
+void block_stop_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  sigprocmask(SIG_BLOCK, &set, nullptr);
+}
+
+std::optional<int> await_stop_signal(std::chrono::milliseconds timeout) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  const timespec wait = {timeout.count() / 1000, (timeout.count() % 1000) * 1'000'000};
+  const int signal = sigtimedwait(&set, nullptr, &wait);
+  return signal > 0 ? std::optional(signal) : std::nullopt;
+}
+
+Result<LocalCluster> LocalCluster::start(LocalClusterOptions options) {
+  block_stop_signals();
+  LocalCluster cluster(std::move(options));
+  cluster.plan_children();
+  Child& coordinator = cluster.children_[0];
+  TRY(cluster.spawn(coordinator));
+  const auto addresses = nlohmann::json::parse(TRY(cluster.await_announcement(coordinator, kStartTimeout)));
+  cluster.http_ = addresses.value("http", "");
+  cluster.control_ = addresses.value("control", "");
+  for (size_t i = 1; i < cluster.children_.size(); ++i) {
+    cluster.children_[i].arguments.insert(cluster.children_[i].arguments.end(), {"--coordinator", cluster.control_});
+    TRY(cluster.spawn(cluster.children_[i]));
+  }
+  for (size_t i = 1; i < cluster.children_.size(); ++i)
+    TRY(cluster.await_announcement(cluster.children_[i], kStartTimeout));
+  TRY(cluster.await_ready(kStartTimeout));
+  return cluster;
+}
+
+LocalCluster::LocalCluster(LocalCluster&& other) noexcept
+    : options_(std::move(other.options_)), children_(std::exchange(other.children_, {})), http_(std::move(other.http_)),
+      control_(std::move(other.control_)) {}
+
+LocalCluster::~LocalCluster() { stop(); }
+
+void LocalCluster::plan_children() {
+  const auto common = [&](const std::string& role) {
+    return std::vector<std::string>{"runahead", role, "--model", options_.model, "--log-level", options_.log_level,
+                                    "--parent-pid", std::to_string(getpid())};
+  };
+  Child coordinator{.role = "coordinator", .arguments = common("coordinator")};
+  coordinator.arguments.insert(coordinator.arguments.end(), {"--listen", options_.control, "--http", options_.http});
+  if (!options_.job_store.empty())
+    coordinator.arguments.insert(coordinator.arguments.end(), {"--job-store", options_.job_store});
+  coordinator.arguments.insert(coordinator.arguments.end(), options_.coordinator_flags.begin(),
+                               options_.coordinator_flags.end());
+  children_.push_back(std::move(coordinator));
+  for (int i = 0; i <= options_.workers; ++i) {
+    const std::string role = i < options_.workers ? "prefill" : "decode";
+    const int threads = role == "prefill" ? options_.threads_per_worker : options_.decode_threads;
+    Child worker{.role = role, .arguments = common(role)};
+    worker.arguments.insert(worker.arguments.end(), {"--compute", options_.compute, "--threads", std::to_string(threads),
+                                                     "--transport", options_.transport, "--name",
+                                                     role + "-" + std::to_string(role == "prefill" ? i : 0)});
+    if (i == 0 && options_.progress) worker.arguments.push_back("--progress");
+    children_.push_back(std::move(worker));
+  }
+}
+
+Result<void> LocalCluster::spawn(Child& child) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0)
+    return fail(ErrorCode::kInternal, std::string("cannot make a pipe: ") + std::strerror(errno));
+  std::vector<std::string> arguments = child.arguments;
+  arguments.insert(arguments.end(), {"--announce-fd", std::to_string(ends[1])});
+  child.pid = fork();
+  if (child.pid == 0) {
+    fcntl(ends[1], F_SETFD, 0);  // the child keeps the writing end
+    become(arguments);
+  }
+  close(ends[1]);
+  if (child.pid < 0) {
+    close(ends[0]);
+    return fail(ErrorCode::kInternal, std::string("cannot start a process: ") + std::strerror(errno));
+  }
+  child.announce_fd = ends[0];
+  return {};
+}
+
+Result<std::string> LocalCluster::await_announcement(Child& child, std::chrono::seconds timeout) {
+  const auto end = std::chrono::steady_clock::now() + timeout;
+  std::string line;
+  while (line.find('\n') == std::string::npos) {
+    if (std::chrono::steady_clock::now() > end)
+      return fail(ErrorCode::kDeadlineExceeded, "the " + child.role + " process did not start in time");
+    if (const auto signal = await_stop_signal(0ms)) return fail(ErrorCode::kCancelled, "interrupted");
+    pollfd poll_fd{.fd = child.announce_fd, .events = POLLIN, .revents = 0};
+    if (poll(&poll_fd, 1, 100) <= 0) continue;
+    char buffer[4096];
+    const ssize_t n = read(child.announce_fd, buffer, sizeof buffer);
+    if (n <= 0) break;
+    line.append(buffer, static_cast<size_t>(n));
+  }
+  close(std::exchange(child.announce_fd, -1));
+  const auto announced = nlohmann::json::parse(line, nullptr, false);
+  if (!announced.is_object() || announced.value("event", "") != "ready")
+    return std::unexpected(child_error(child.role, line));
+  return line;
+}
+
+Result<void> LocalCluster::await_ready(std::chrono::seconds timeout) {
+  const HttpClient client(http_, 2s);
+  const auto end = std::chrono::steady_clock::now() + timeout;
+  for (;;) {
+    const auto response = client.get("/v1/cluster");
+    if (response && response->status == 200) {
+      const auto view = nlohmann::json::parse(response->body, nullptr, false);
+      const size_t joined = view.is_object() && view.contains("workers") ? view["workers"].size() : 0;
+      if (joined + 1 >= children_.size()) return {};
+    }
+    if (std::chrono::steady_clock::now() > end)
+      return fail(ErrorCode::kDeadlineExceeded, "the workers did not join the coordinator in time");
+    if (await_stop_signal(20ms)) return fail(ErrorCode::kCancelled, "interrupted");
+    for (const Child& child : children_)
+      if (has_ended(child.pid)) return fail(ErrorCode::kWorkerLost, "the " + child.role + " process ended during start");
+  }
+}
+
+void LocalCluster::restart_dead_children() {
+  for (Child& child : children_) {
+    int status = 0;
+    if (child.pid <= 0 || waitpid(child.pid, &status, WNOHANG) != child.pid) continue;
+    if (child.announce_fd >= 0) close(std::exchange(child.announce_fd, -1));
+    log::warn("the {} process {} ended ({} {}); starting it again", child.role, child.pid,
+              WIFSIGNALED(status) ? "signal" : "exit code", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+    child.pid = -1;
+    std::this_thread::sleep_for(kRestartPause);
+    if (child.role == "coordinator") {  // the same ports, so that workers and clients find it again
+      for (size_t i = 0; i + 1 < child.arguments.size(); ++i) {
+        if (child.arguments[i] == "--listen") child.arguments[i + 1] = control_;
+        if (child.arguments[i] == "--http") child.arguments[i + 1] = http_;
+      }
+    }
+    if (const auto spawned = spawn(child); !spawned) log::error("{}", spawned.error().message);
+  }
+}
+
+Result<void> LocalCluster::supervise() {
+  while (!await_stop_signal(200ms)) restart_dead_children();
+  return {};
+}
+
+void LocalCluster::stop() {
+  for (const Child& child : children_)
+    if (child.pid > 0) kill(child.pid, SIGTERM);
+  const auto end = std::chrono::steady_clock::now() + limits::kDrainTimeout;
+  for (Child& child : children_) {
+    while (child.pid > 0 && waitpid(child.pid, nullptr, WNOHANG) == 0) {
+      if (std::chrono::steady_clock::now() > end || await_stop_signal(5ms)) {  // a second signal means now
+        for (const Child& other : children_)
+          if (other.pid > 0) kill(other.pid, SIGKILL);
+        waitpid(child.pid, nullptr, 0);
+        break;
+      }
+    }
+    child.pid = -1;
+    if (child.announce_fd >= 0) close(std::exchange(child.announce_fd, -1));
+  }
+  children_.clear();
+}
+
+}  // namespace runahead

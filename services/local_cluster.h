@@ -1,0 +1,73 @@
+// LocalCluster: a whole cluster of real processes on loopback: coordinator with gateway, prefill workers, a decode worker,
+// each `runahead <role>` of this same binary. Used by `runahead run` (one prompt) and `runahead serve` (until a signal).
+//   owner    the children; they end with this object, and with this process even if it is killed.
+//   threads  one, blocking: the parent has no event loop.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace runahead {
+
+struct LocalClusterOptions {
+  std::string model = "smollm2";
+  int workers = 2;                         // prefill processes
+  int threads_per_worker = 1;
+  int decode_threads = 1;
+  std::string compute = "auto";
+  std::string transport = "auto";
+  std::string http = "127.0.0.1:0";
+  std::string control = "127.0.0.1:0";
+  std::string log_level = "warn";
+  std::string job_store;                   // path of the SQLite file; empty: jobs live in memory
+  std::vector<std::string> coordinator_flags;  // passed on as they are
+  bool progress = false;                   // the first worker shows a progress bar while weights load
+};
+
+class LocalCluster {
+ public:
+  // Starts every process and waits until the gateway says that it is ready. A child that fails to start ends it all,
+  // with that child's own error.
+  static Result<LocalCluster> start(LocalClusterOptions options);
+  ~LocalCluster();  // stop()
+  LocalCluster(LocalCluster&&) noexcept;
+  LocalCluster& operator=(LocalCluster&&) = delete;
+
+  const std::string& http_address() const { return http_; }
+  // Waits until SIGINT or SIGTERM; a child that dies meanwhile is started again after a second.
+  Result<void> supervise();
+  // SIGTERM to workers and coordinator, SIGKILL to what is left after the drain timeout.
+  void stop();
+
+ private:
+  struct Child {
+    std::string role;                      // "coordinator", "prefill", "decode"
+    std::vector<std::string> arguments;
+    pid_t pid = -1;
+    int announce_fd = -1;                  // reading end, until it has announced itself
+  };
+  explicit LocalCluster(LocalClusterOptions options) : options_(std::move(options)) {}
+  Result<void> spawn(Child& child);
+  // What the child announces; its error if it announces one or dies.
+  Result<std::string> await_announcement(Child& child, std::chrono::seconds timeout);
+  Result<void> await_ready(std::chrono::seconds timeout);
+  void plan_children();
+  void restart_dead_children();
+
+  LocalClusterOptions options_;
+  std::vector<Child> children_;            // [0] is the coordinator
+  std::string http_, control_;
+};
+
+// Blocks SIGINT and SIGTERM for this process; await_stop_signal() then takes them one by one.
+void block_stop_signals();
+// The signal's number, or nothing after the timeout.
+std::optional<int> await_stop_signal(std::chrono::milliseconds timeout);
+
+}  // namespace runahead

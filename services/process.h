@@ -1,0 +1,39 @@
+// ServiceProcess: what every long-running process has: the event loop, the clock, randomness seeded once from the operating
+// system, stop signals. One thread runs the loop; compute has its own lane.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <functional>
+
+#include "base/clock.h"
+#include "base/rng.h"
+#include "base/task.h"
+
+namespace runahead {
+
+// 64 bits from the operating system: seeds, incarnations.
+uint64_t random_seed();
+
+class ServiceProcess {
+ public:
+  ServiceProcess();
+
+  asio::io_context& io() { return io_; }
+  AsioClock& clock() { return clock_; }
+  Rng& rng() { return rng_; }
+
+  // Runs `body` to its end on the loop. The first SIGTERM or SIGINT calls on_drain (finish what runs, take nothing new),
+  // the second one on_stop (end now).
+  Result<void> run(Task<void> body, std::function<void()> on_drain, std::function<void()> on_stop);
+
+ private:
+  asio::awaitable<void> handle_signals(std::function<void()> on_drain, std::function<void()> on_stop);
+
+  asio::io_context io_{1};
+  AsioClock clock_;
+  SeededRng rng_;
+  asio::signal_set signals_{io_};
+};
+
+}  // namespace runahead

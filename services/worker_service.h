@@ -1,0 +1,34 @@
+// A worker process: one engine, one K/V pool, one transport, one actor (prefill or decode), and a small HTTP listener for
+// probes and metrics. This is the only place where these parts are put together.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/result.h"
+
+namespace runahead {
+
+enum class WorkerRole { kPrefill, kDecode };
+
+struct WorkerServiceOptions {
+  WorkerRole role = WorkerRole::kPrefill;
+  std::string model = "smollm2";
+  std::string coordinator = "127.0.0.1:7070";
+  std::string compute = "auto";
+  int threads = 1;
+  std::string transport = "auto";
+  std::string data_listen = "127.0.0.1:0";   // K/V pages
+  std::string advertise;                     // host that peers reach data_listen by; empty: its own host
+  std::string admin;                         // host:port of probes and metrics; empty: none
+  std::string name;                          // empty: host:pid
+  int64_t kv_memory_mib = 0;                 // of the page pool; 0: four full contexts, at most an eighth of the memory
+  bool insecure_network = false;             // listen beyond loopback without TLS
+  bool progress = false;                     // a bar while the weights load
+  int announce_fd = -1, parent_pid = 0;      // set by services/local_cluster
+};
+
+// Until SIGTERM, or until the coordinator refuses this worker.
+Result<void> run_worker_service(const WorkerServiceOptions& options);
+
+}  // namespace runahead

@@ -1,0 +1,347 @@
+"""The chart, by the real helm binaries (3 and 4): lint, render, schema, the Kubernetes schemas, the restricted profile.
+
+No cluster runs here: what the API server and the scheduler add is not tested. The values below are the ways in which
+the chart is meant to be used; each must render to valid manifests, and all but hostPath meet the restricted profile.
+"""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
+import helm_binary  # noqa: E402
+
+CHART = Path(__file__).resolve().parents[2] / "helm" / "runahead"
+KUBERNETES_VERSIONS = ["1.27", "1.31", "1.37"]  # the oldest that the chart takes, one between, the newest schemas
+DRAIN_SECONDS = 45                              # limits::kDrainTimeout (base/limits.h)
+
+VALUES = {
+    "default": [],
+    "pvc": ["model.source=pvc", "model.claim=models", "model.name=llama.gguf", "coordinator.jobsClaim=jobs",
+            "coordinator.apiKeysSecret=keys"],
+    "image": ["model.source=image", "model.image=models:1", "imagePullSecrets[0].name=registry"],
+    "hostPath": ["model.source=hostPath", "model.hostPath=/srv/models"],
+    "large": ["prefill.workers=64", "decode.workers=8", "prefill.nodeSelector.disk=fast", "prefill.config.compute=bf16",
+              "decode.config.compute=bf16",
+              "prefill.tolerations[0].key=llm", "prefill.tolerations[0].operator=Exists",
+              "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring"],
+    "open": ["networkPolicy.enabled=false", "podDisruptionBudget.enabled=false"],
+}
+
+
+def run(*command):
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture(scope="session", params=sorted(helm_binary.PACKAGES))
+def helm(request):
+    try:
+        return helm_binary.get_helm(request.param)
+    except helm_binary.Unavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def rendered(helm):
+    """rendered(name of VALUES) -> the documents."""
+    cache = {}
+
+    def render(name):
+        if name not in cache:
+            done = template(helm, VALUES[name])
+            assert done.returncode == 0, done.stderr
+            cache[name] = [document for document in yaml.safe_load_all(done.stdout) if document]
+        return cache[name]
+
+    return render
+
+
+def set_options(settings):
+    return [part for setting in settings for part in ("--set", setting)]
+
+
+def template(helm, settings, *options):
+    return run(helm, "template", "demo", CHART, "--namespace", "llm", *options, *set_options(settings))
+
+
+def of_kind(documents, *kinds):
+    return [document for document in documents if document["kind"] in kinds]
+
+
+def workloads(documents):
+    return of_kind(documents, "Deployment", "StatefulSet")
+
+
+def pod_spec(workload):
+    return workload["spec"]["template"]["spec"]
+
+
+def component(workload):
+    return workload["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"]
+
+
+# ---------------------------------------------------------------------------------------------------- helm's own checks
+def test_lint_is_strict_and_clean(helm):
+    done = run(helm, "lint", "--strict", CHART)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_every_way_of_use_renders_and_lints(helm, name):
+    done = run(helm, "lint", "--strict", CHART, *set_options(VALUES[name]))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert template(helm, VALUES[name]).returncode == 0
+
+
+@pytest.mark.parametrize("setting", [
+    "prefill.workers=0", "prefill.workers=65", "prefill.workers=two", "prefill.worker=2", "modle.name=x", "model.name=",
+    "model.source=web", "model.source=pvc", "model.source=image", "model.source=hostPath", "image.pullPolicy=Sometimes",
+    "coordinator.service.port=0", "coordinator.service.type=Ingress", "terminationGracePeriodSeconds=45",
+    "prefill.resources.limits.memory=2GB", "networkPolicy.enabled=maybe", "decode.config.nested.key=1",
+    "decode.kvMemoryMib=0",
+    "startupSeconds=1",
+])
+def test_a_wrong_value_is_refused_by_the_schema(helm, setting):
+    done = template(helm, [setting])
+    assert done.returncode != 0, f"--set {setting} was accepted"
+    assert "schema" in done.stderr, done.stderr
+
+
+def test_an_old_kubernetes_is_refused(helm):
+    done = template(helm, [], "--kube-version", "1.25.0")
+    assert done.returncode != 0 and "kubeVersion" in done.stderr
+
+
+def test_the_schema_is_a_schema_and_covers_every_default():
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    jsonschema.Draft7Validator.check_schema(schema)
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    jsonschema.validate(values, schema)
+    assert set(schema["properties"]) == set(values) | {"global"}
+
+
+def test_package_works(helm, tmp_path):
+    done = run(helm, "package", CHART, "--destination", tmp_path)
+    assert done.returncode == 0 and list(tmp_path.glob("runahead-*.tgz")), done.stderr
+
+
+# -------------------------------------------------------------------------------------------------- Kubernetes' schemas
+@pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
+@pytest.mark.parametrize("name", VALUES)
+def test_manifests_are_valid_for_kubernetes(rendered, name, version):
+    import kubernetes_validate
+    for document in rendered(name):
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_enumerations_that_the_schemas_do_not_check(rendered, name):
+    for workload in workloads(rendered(name)):
+        spec = workload["spec"]
+        assert spec.get("podManagementPolicy", "Parallel") in ("Parallel", "OrderedReady")
+        for constraint in spec["template"]["spec"]["topologySpreadConstraints"]:
+            assert constraint["whenUnsatisfiable"] in ("DoNotSchedule", "ScheduleAnyway")
+        for volume in spec["template"]["spec"]["volumes"]:
+            assert volume.get("emptyDir", {}).get("medium", "") in ("", "Memory")
+
+
+# -------------------------------------------------------------------------------- the "restricted" pod security profile
+RESTRICTED_VOLUMES = {"configMap", "secret", "projected", "emptyDir", "persistentVolumeClaim", "csi", "downwardAPI",
+                      "ephemeral"}
+
+
+def breaches(pod):
+    """Where a PodSpec misses the restricted profile or our own rules above it."""
+    found = []
+    security = pod.get("securityContext", {})
+    checks = {
+        "runAsNonRoot": security.get("runAsNonRoot") is True,
+        "runAsUser 65532": security.get("runAsUser") == 65532,
+        "seccomp RuntimeDefault": security.get("seccompProfile", {}).get("type") == "RuntimeDefault",
+        "no host namespaces": not any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")),
+        "no token": pod.get("automountServiceAccountToken") is False,
+    }
+    found += [name for name, good in checks.items() if not good]
+    for volume in pod.get("volumes", []):
+        found += [f"volume {volume['name']} is {kind}" for kind in set(volume) - {"name"} - RESTRICTED_VOLUMES]
+        if "emptyDir" in volume and "sizeLimit" not in volume["emptyDir"]:
+            found.append(f"volume {volume['name']} has no sizeLimit")
+    for container in pod.get("containers", []) + pod.get("initContainers", []):
+        security, resources = container.get("securityContext", {}), container.get("resources", {})
+        checks = {
+            "allowPrivilegeEscalation": security.get("allowPrivilegeEscalation") is False,
+            "readOnlyRootFilesystem": security.get("readOnlyRootFilesystem") is True,
+            "drop ALL": security.get("capabilities") == {"drop": ["ALL"]},
+            "privileged": not security.get("privileged"),
+            "own user": "runAsUser" not in security and "runAsNonRoot" not in security,
+            "memory limit": "memory" in resources.get("limits", {}),
+            "requests": {"cpu", "memory"} <= set(resources.get("requests", {})),
+            "hostPort": not any("hostPort" in port for port in container.get("ports", [])),
+        }
+        found += [f"{container['name']}: {name}" for name, good in checks.items() if not good]
+    return found
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_every_pod_meets_the_restricted_profile(rendered, name):
+    found = [breach for workload in workloads(rendered(name)) for breach in breaches(pod_spec(workload))]
+    expected = ["volume model is hostPath"] * 3 if name == "hostPath" else []  # the documented exception
+    assert found == expected
+
+
+@pytest.mark.parametrize("change", [
+    lambda pod: pod["securityContext"].pop("seccompProfile"),
+    lambda pod: pod["securityContext"].update(runAsUser=0),
+    lambda pod: pod.update(hostNetwork=True),
+    lambda pod: pod.pop("automountServiceAccountToken"),
+    lambda pod: pod["containers"][0]["securityContext"].update(capabilities={"add": ["IPC_LOCK"]}),
+    lambda pod: pod["containers"][0]["securityContext"].pop("readOnlyRootFilesystem"),
+    lambda pod: pod["containers"][0]["resources"].pop("limits"),
+    lambda pod: pod["volumes"].append({"name": "root", "hostPath": {"path": "/"}}),
+])
+def test_the_profile_check_finds_a_breach(rendered, change):
+    pod = json.loads(json.dumps(workloads(rendered("default"))[0]["spec"]["template"]["spec"]))
+    assert breaches(pod) == []
+    change(pod)
+    assert len(breaches(pod)) == 1
+
+
+# ------------------------------------------------------------------------------------------------- how it fits together
+def test_the_workloads_are_what_the_design_says(rendered):
+    kinds = {component(w): (w["kind"], w["spec"]["replicas"]) for w in workloads(rendered("default"))}
+    assert kinds == {"coordinator": ("Deployment", 1), "prefill": ("StatefulSet", 2), "decode": ("StatefulSet", 1)}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_selectors_find_exactly_their_pods(rendered, name):
+    documents = rendered(name)
+    pods = {component(w): w["spec"]["template"]["metadata"]["labels"] for w in workloads(documents)}
+    selectors = [(w["metadata"]["name"], w["spec"]["selector"]["matchLabels"]) for w in
+                 workloads(documents) + of_kind(documents, "PodDisruptionBudget")]
+    selectors += [(s["metadata"]["name"], s["spec"]["selector"]) for s in of_kind(documents, "Service")]
+    for name, selector in selectors:
+        matched = [role for role, labels in pods.items() if selector.items() <= labels.items()]
+        assert len(matched) == 1, f"{name} selects {matched}"
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_services_and_probes_name_ports_that_exist(rendered, name):
+    documents = rendered(name)
+    names = {component(w): [port["name"] for port in w["spec"]["template"]["spec"]["containers"][0]["ports"]]
+             for w in workloads(documents)}
+    for service in of_kind(documents, "Service"):
+        for port in service["spec"]["ports"]:
+            assert port["targetPort"] in names[service["spec"]["selector"]["app.kubernetes.io/component"]]
+    for workload in workloads(documents):
+        container = workload["spec"]["template"]["spec"]["containers"][0]
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            assert container[probe]["httpGet"]["port"] in names[component(workload)]
+        assert container["livenessProbe"]["httpGet"]["path"] == "/livez", "liveness asks only for the process itself"
+
+
+def test_stateful_sets_name_their_headless_service(rendered):
+    documents = rendered("default")
+    headless = {s["metadata"]["name"] for s in of_kind(documents, "Service") if s["spec"].get("clusterIP") == "None"}
+    assert {w["spec"]["serviceName"] for w in of_kind(documents, "StatefulSet")} <= headless
+
+
+def test_workers_find_a_coordinator_that_is_not_ready_yet(rendered):
+    documents = rendered("default")
+    services = {s["metadata"]["name"]: s["spec"] for s in of_kind(documents, "Service")}
+    for workload in of_kind(documents, "StatefulSet"):
+        arguments = workload["spec"]["template"]["spec"]["containers"][0]["args"]
+        host, port = arguments[arguments.index("--coordinator") + 1].split(":")
+        assert services[host]["publishNotReadyAddresses"] is True
+        assert services[host]["ports"][0]["port"] == int(port)
+
+
+def test_the_grace_period_covers_the_drain(rendered):
+    for workload in workloads(rendered("default")):
+        pod = workload["spec"]["template"]["spec"]
+        pause = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
+        assert pod["terminationGracePeriodSeconds"] > DRAIN_SECONDS + pause
+
+
+def test_a_changed_config_restarts_the_pods(helm):
+    def sums(*settings):
+        documents = [document for document in yaml.safe_load_all(template(helm, settings).stdout) if document]
+        return {w["spec"]["template"]["metadata"]["annotations"]["checksum/config"] for w in workloads(documents)}
+    assert len(sums()) == 1 and sums() == sums() and sums() != sums("prefill.config.compute=bf16")
+
+
+def test_config_files_hold_what_the_values_say(rendered):
+    config = yaml.safe_load(of_kind(rendered("large"), "ConfigMap")[0]["data"]["runahead.yaml"])
+    assert config == {"model": "smollm2", "log-format": "json", "transport": "tcp",
+                      "prefill": {"threads": 4, "kv-memory-mib": 1024, "compute": "bf16"},
+                      "decode": {"threads": 2, "kv-memory-mib": 1024, "compute": "bf16"}}
+
+
+def test_two_releases_can_share_a_namespace(helm):
+    def names(release):
+        done = run(helm, "template", release, CHART)
+        return {(d["kind"], d["metadata"]["name"]) for d in yaml.safe_load_all(done.stdout) if d}
+    assert not names("one") & names("two")
+
+
+# ------------------------------------------------------------------------------------------------- who reaches whom
+def matches(selector, labels):
+    """A label selector with matchLabels and In expressions, which are all that the chart uses."""
+    expressions = selector.get("matchExpressions", [])
+    assert all(expression["operator"] == "In" for expression in expressions)
+    return selector.get("matchLabels", {}).items() <= labels.items() and \
+        all(labels.get(expression["key"]) in expression["values"] for expression in expressions)
+
+
+def rules(documents, direction, labels):
+    """The rules of that direction that hold for a pod with these labels; None if no policy chooses it."""
+    policies = [policy["spec"] for policy in of_kind(documents, "NetworkPolicy")
+                if matches(policy["spec"]["podSelector"], labels) and direction in policy["spec"]["policyTypes"]]
+    return [rule for policy in policies for rule in policy.get(direction.lower(), [])] if policies else None
+
+
+def peer_allowed(rule, key, labels):
+    peers = rule.get(key)
+    return not peers or any("namespaceSelector" not in peer and matches(peer["podSelector"], labels) for peer in peers)
+
+
+def allowed(documents, source, target, port):
+    """May a pod with labels `source` reach `port` (name, number) of one with labels `target` in the same namespace?"""
+    leaving, entering = rules(documents, "Egress", source), rules(documents, "Ingress", target)
+    leaves = leaving is None or any(
+        peer_allowed(rule, "to", target) and any(p["port"] in port for p in rule["ports"]) for rule in leaving)
+    enters = entering is None or any(
+        peer_allowed(rule, "from", source) and any(p["port"] in port for p in rule["ports"]) for rule in entering)
+    return leaves and enters
+
+
+REACHES = {("stranger", "coordinator", "http"), ("prefill", "coordinator", "control"),
+           ("decode", "coordinator", "control"), ("prefill", "prefill", "data"), ("prefill", "decode", "data"),
+           ("decode", "prefill", "data"), ("decode", "decode", "data")}
+
+
+@pytest.mark.parametrize("name", ["default", "pvc", "image"])
+def test_the_network_policy_allows_the_edges_of_the_design_and_no_other(rendered, name):
+    documents = rendered(name)
+    pods = {component(w): w["spec"]["template"]["metadata"]["labels"] for w in workloads(documents)}
+    ports = {component(w): [(port["name"], port["containerPort"]) for port in pod_spec(w)["containers"][0]["ports"]]
+             for w in workloads(documents)}
+    pods["stranger"] = {"app": "another"}
+    found = {(source, target, port[0]) for source in pods for target in ports for port in ports[target]
+             if allowed(documents, pods[source], pods[target], port)}
+    assert found == REACHES
+
+
+def test_metrics_are_scraped_only_by_those_who_are_named(rendered):
+    documents = rendered("large")
+    prefill = next(w for w in workloads(documents) if component(w) == "prefill")
+    labels = prefill["spec"]["template"]["metadata"]["labels"]
+    peers = [rule["from"] for rule in rules(documents, "Ingress", labels) if {"port": "admin"} in rule["ports"]]
+    assert peers == [[{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]]
+
+
+def test_without_policy_everyone_reaches_everything(rendered):
+    assert not of_kind(rendered("open"), "NetworkPolicy", "PodDisruptionBudget")

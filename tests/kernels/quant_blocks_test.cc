@@ -1,0 +1,93 @@
+#include "kernels/quant_blocks.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <set>
+
+namespace runahead {
+namespace {
+
+// tests/golden/quant_blocks.bin, made by make_quant_blocks.py with PyPI `gguf` 0.19.0.
+std::vector<char> read_fixture() {
+  std::ifstream file(RUNAHEAD_SOURCE_DIR "/tests/golden/quant_blocks.bin", std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+TEST(QuantBlocks, EveryFormatDequantisesToTheBitsOfTheReferenceImplementation) {
+  const std::vector<char> fixture = read_fixture();
+  ASSERT_GT(fixture.size(), 4u);
+  size_t at = 0;
+  const auto u32 = [&] {
+    uint32_t value;
+    std::memcpy(&value, fixture.data() + at, 4);
+    at += 4;
+    return value;
+  };
+  std::set<uint32_t> types;
+  for (uint32_t left = u32(); left > 0; --left) {
+    const uint32_t type = u32(), block_bytes = u32(), weights = u32();
+    ASSERT_LE(at + block_bytes + weights * 4, fixture.size());
+    std::vector<float> want(weights), got(weights);
+    std::memcpy(want.data(), fixture.data() + at + block_bytes, weights * 4);
+    dequantize(static_cast<QuantType>(type), std::as_bytes(std::span(fixture).subspan(at, block_bytes)), got);
+    for (uint32_t i = 0; i < weights; ++i)
+      ASSERT_EQ(std::bit_cast<uint32_t>(got[i]), std::bit_cast<uint32_t>(want[i]))
+          << quant_format(static_cast<QuantType>(type)).name << " weight " << i << ": " << got[i] << " not " << want[i];
+    at += block_bytes + weights * 4;
+    types.insert(type);
+  }
+  EXPECT_EQ(at, fixture.size());
+  EXPECT_EQ(types, (std::set<uint32_t>{0, 1, 2, 3, 6, 7, 8, 10, 11, 12, 13, 14, 20, 30}));
+}
+
+TEST(QuantBlocks, AnUnknownTypeIsRefusedByItsNumberWithTheSupportedOnes) {
+  const auto format = quant_format(uint32_t{23});  // IQ4_XS
+  ASSERT_FALSE(format);
+  EXPECT_EQ(format.error().code, ErrorCode::kUnsupported);
+  EXPECT_NE(format.error().message.find("23"), std::string::npos);
+  EXPECT_NE(format.error().message.find("Q4_1"), std::string::npos);
+}
+
+TEST(HalfPrecision, EveryHalfSurvivesTheWayThroughFloat) {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const float value = half_to_float(static_cast<uint16_t>(bits));
+    if (std::isnan(value)) continue;
+    ASSERT_EQ(float_to_half(value), bits);
+  }
+}
+
+// The definition: of all halves, the nearest; of two equally near, the one with an even fraction.
+TEST(HalfPrecision, RoundsToTheNearestAndTiesToEven) {
+  for (uint32_t bits = 0; bits < 0x7bff; ++bits) {  // every pair of neighbours up to 65504
+    const auto low = static_cast<uint16_t>(bits), high = static_cast<uint16_t>(bits + 1);
+    const float middle = (half_to_float(low) + half_to_float(high)) / 2;  // exact: one more bit of fraction
+    ASSERT_EQ(float_to_half(middle), (low & 1) == 0 ? low : high);
+    ASSERT_EQ(float_to_half(std::nextafter(middle, 0.0f)), low);
+    ASSERT_EQ(float_to_half(std::nextafter(middle, 1e9f)), high);
+    ASSERT_EQ(float_to_half(-middle), ((low & 1) == 0 ? low : high) | 0x8000);
+  }
+  EXPECT_EQ(float_to_half(65519.99f), 0x7bff);
+  EXPECT_EQ(float_to_half(65520.0f), 0x7c00);
+  EXPECT_TRUE(std::isnan(half_to_float(float_to_half(std::numeric_limits<float>::quiet_NaN()))));
+}
+
+TEST(BrainFloat, RoundsToTheNearestAndTiesToEven) {
+  for (uint32_t bits = 0; bits < 0x7f80; ++bits) {
+    const uint32_t wide = bits << 16;
+    ASSERT_EQ(float_to_bf16(std::bit_cast<float>(wide)), bits);
+    ASSERT_EQ(float_to_bf16(std::bit_cast<float>(wide | 0x7fff)), bits);
+    ASSERT_EQ(float_to_bf16(std::bit_cast<float>(wide | 0x8000)), bits + (bits & 1));
+    ASSERT_EQ(float_to_bf16(std::bit_cast<float>(wide | 0x8001)), bits + 1);
+    ASSERT_EQ(bf16_to_float(static_cast<uint16_t>(bits)), std::bit_cast<float>(wide));
+  }
+  EXPECT_TRUE(std::isnan(bf16_to_float(float_to_bf16(std::bit_cast<float>(0x7f800001u)))));
+}
+
+}  // namespace
+}  // namespace runahead

@@ -1,0 +1,119 @@
+#include "planner/profile.h"
+
+#include <gtest/gtest.h>
+
+#include "base/rng.h"
+
+namespace runahead {
+namespace {
+
+ModelCost small_model() {
+  return model_cost({.num_layers = 30,
+                     .model_dim = 576,
+                     .num_heads = 9,
+                     .num_kv_heads = 3,
+                     .head_dim = 64,
+                     .ffn_dim = 1536,
+                     .vocab_size = 49152},
+                    2 * 4 * 64 * 3 * 64);
+}
+
+// The seconds of a chunk on a worker whose truth is `speed`, with relative noise.
+double measured(const ModelCost& model, const WorkerSpeed& speed, TokenRange chunk, bool last, SeededRng& rng,
+                double noise) {
+  const double factor = 1 + noise * (2 * static_cast<double>(rng.next() >> 11) * 0x1.0p-53 - 1);
+  return compute_seconds(speed, chunk_work(model, chunk, last)) * factor;
+}
+
+TEST(Profile, BeforeTheFirstMeasurementSpeedsAreTheDefaults) {
+  const ModelCost model = small_model();
+  const WorkerEstimate worker(model);
+  EXPECT_GT(worker.speed().a, 0);
+  EXPECT_DOUBLE_EQ(worker.speed().a, default_speed(model).a);
+  EXPECT_DOUBLE_EQ(worker.speed().b, default_speed(model).b);
+  EXPECT_DOUBLE_EQ(LinkEstimate().speed().bytes_per_second, default_link().bytes_per_second);
+}
+
+TEST(Profile, FindsTheTruthFromNoisyChunks) {
+  const ModelCost model = small_model();
+  SeededRng rng(1);
+  for (const WorkerSpeed truth : {WorkerSpeed{2e-3, 3e-7}, WorkerSpeed{1e-5, 1e-9}, WorkerSpeed{1e-4, 1e-7}}) {
+    WorkerEstimate worker(model);
+    for (int i = 0; i < 60; ++i) {
+      const auto begin = static_cast<int32_t>(rng.next() % 100) * 64;
+      const auto size = static_cast<int32_t>(64 + rng.next() % 4000);
+      const bool last = i % 2 == 0;
+      worker.add_chunk({begin, begin + size}, last, measured(model, truth, {begin, begin + size}, last, rng, 0.03));
+    }
+    EXPECT_NEAR(worker.speed().a / truth.a, 1, 0.05);
+    EXPECT_NEAR(worker.speed().b / truth.b, 1, 0.15);
+  }
+}
+
+TEST(Profile, OneSampleAlreadyTellsTheScale) {
+  const ModelCost model = small_model();
+  SeededRng rng(1);
+  const WorkerSpeed truth{default_speed(model).a * 7, default_speed(model).b * 7};
+  WorkerEstimate worker(model);
+  worker.add_chunk({0, 2048}, true, measured(model, truth, {0, 2048}, true, rng, 0));
+  EXPECT_NEAR(worker.speed().a / truth.a, 1, 0.01);
+  EXPECT_NEAR(worker.speed().b / truth.b, 1, 0.01);
+}
+
+TEST(Profile, SamplesThatAllLookAlikePredictThemselves) {
+  const ModelCost model = small_model();
+  SeededRng rng(2);
+  const WorkerSpeed truth{5e-4, 1e-8};
+  WorkerEstimate worker(model);
+  for (int i = 0; i < 200; ++i)
+    worker.add_chunk({1024, 2048}, false, measured(model, truth, {1024, 2048}, false, rng, 0.05));
+  const Work work = chunk_work(model, {1024, 2048}, false);
+  EXPECT_NEAR(compute_seconds(worker.speed(), work) / compute_seconds(truth, work), 1, 0.03);
+  EXPECT_GT(worker.speed().a, 0);
+  EXPECT_GT(worker.speed().b, 0);
+}
+
+TEST(Profile, FollowsAWorkerThatSlowsDown) {
+  const ModelCost model = small_model();
+  SeededRng rng(3);
+  const WorkerSpeed fast{1e-4, 2e-8}, slow{2e-4, 4e-8};
+  WorkerEstimate worker(model);
+  for (int i = 0; i < 100; ++i)
+    worker.add_chunk({0, 64 * (1 + i % 50)}, false, measured(model, fast, {0, 64 * (1 + i % 50)}, false, rng, 0.02));
+  for (int i = 0; i < 40; ++i)
+    worker.add_chunk({0, 64 * (1 + i % 50)}, false, measured(model, slow, {0, 64 * (1 + i % 50)}, false, rng, 0.02));
+  const Work work = chunk_work(model, {0, 2048}, false);
+  EXPECT_NEAR(compute_seconds(worker.speed(), work) / compute_seconds(slow, work), 1, 0.1);
+}
+
+TEST(Profile, NeverNegativeWhateverTheSamples) {
+  const ModelCost model = small_model();
+  SeededRng rng(4);
+  WorkerEstimate worker(model);
+  LinkEstimate link;
+  for (int i = 0; i < 2000; ++i) {
+    const auto begin = static_cast<int32_t>(rng.next() % 100) * 64;
+    worker.add_chunk({begin, begin + 1 + static_cast<int32_t>(rng.next() % 5000)}, false,
+                     1e-6 * static_cast<double>(1 + rng.next() % 10000000));
+    link.add_transfer(static_cast<double>(1 + rng.next() % 100000000),
+                      1e-6 * static_cast<double>(1 + rng.next() % 1000000));
+    ASSERT_GT(worker.speed().a, 0);
+    ASSERT_GT(worker.speed().b, 0);
+    ASSERT_GT(link.speed().bytes_per_second, 0);
+    ASSERT_GT(link.speed().latency_seconds, 0);
+  }
+  const auto before = worker.samples();
+  worker.add_chunk({0, 64}, false, 0);
+  worker.add_chunk({0, 0}, false, 1);
+  EXPECT_EQ(worker.samples(), before) << "samples that mean nothing are ignored";
+}
+
+TEST(Profile, FindsLatencyAndBandwidthOfALink) {
+  LinkEstimate link;
+  for (double bytes : {1e3, 1e5, 1e6, 1e7, 2e3, 5e6, 1e4, 3e7}) link.add_transfer(bytes, 250e-6 + bytes / 4e8);
+  EXPECT_NEAR(link.speed().latency_seconds, 250e-6, 10e-6);
+  EXPECT_NEAR(link.speed().bytes_per_second, 4e8, 1e7);
+}
+
+}  // namespace
+}  // namespace runahead

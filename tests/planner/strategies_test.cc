@@ -1,0 +1,202 @@
+#include "planner/strategies.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <set>
+
+#include "base/limits.h"
+#include "base/rng.h"
+
+namespace runahead {
+namespace {
+
+ModelCost small_model() {
+  return model_cost({.num_layers = 30,
+                     .model_dim = 576,
+                     .num_heads = 9,
+                     .num_kv_heads = 3,
+                     .head_dim = 64,
+                     .ffn_dim = 1536,
+                     .vocab_size = 49152},
+                    2 * 4 * 64 * 3 * 64);
+}
+
+double uniform(SeededRng& rng, double low, double high) {
+  return low + (high - low) * static_cast<double>(rng.next() >> 11) * 0x1.0p-53;
+}
+double log_uniform(SeededRng& rng, double low, double high) {
+  return std::exp(uniform(rng, std::log(low), std::log(high)));
+}
+
+constexpr WorkerProfile kWorker{.speed = {.a = 1e-4, .b = 2e-8},
+                                .ingress = {.latency_seconds = 1e-4, .bytes_per_second = 1e10}};
+
+PlanRequest request(int32_t context_len, size_t workers, Strategy strategy = Strategy::kBalanced) {
+  return {.strategy = strategy,
+          .context_len = context_len,
+          .model = small_model(),
+          .workers = std::vector(workers, kWorker)};
+}
+
+Partition ranges(const Plan& plan) {
+  Partition partition;
+  for (const PlannedRank& rank : plan.ranks) partition.push_back(rank.range);
+  return partition;
+}
+
+TEST(Strategies, NamesAreParsedAndWhatIsNotBuiltSaysSo) {
+  EXPECT_EQ(parse_strategy("auto"), Strategy::kBalanced);
+  for (Strategy strategy : {Strategy::kSingle, Strategy::kEven, Strategy::kBalanced})
+    EXPECT_EQ(parse_strategy(name(strategy)), strategy);
+  for (const char* later : {"searched", "predicted"}) {
+    EXPECT_EQ(parse_strategy(later).error().code, ErrorCode::kUnsupported);
+    EXPECT_NE(parse_strategy(later).error().message.find("use auto, balanced, even or single"), std::string::npos);
+  }
+  EXPECT_EQ(parse_strategy("fastest").error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(parse_strategy("").error().code, ErrorCode::kInvalidArgument);
+}
+
+// Any workers, links, lengths and strategies: the plan is one that a chain can run.
+TEST(Strategies, EveryPlanCoversThePromptWithDistinctWorkers) {
+  SeededRng rng(11);
+  for (int round = 0; round < 600; ++round) {
+    PlanRequest r = request(static_cast<int32_t>(log_uniform(rng, 1, 100000)), 1 + rng.next() % 20,
+                            static_cast<Strategy>(rng.next() % 3));
+    r.ranks = static_cast<int32_t>(rng.next() % 6);
+    for (WorkerProfile& worker : r.workers)
+      worker = {.speed = {.a = log_uniform(rng, 1e-6, 1e-3), .b = log_uniform(rng, 1e-10, 1e-6)},
+                .ingress = {.latency_seconds = log_uniform(rng, 1e-6, 1e-2),
+                            .bytes_per_second = log_uniform(rng, 1e6, 1e11)}};
+    const auto plan = make_plan(r);
+    ASSERT_TRUE(plan);
+    ASSERT_TRUE(check_partition(ranges(*plan), r.context_len)) << "round " << round;
+    std::set<int32_t> workers;
+    for (const PlannedRank& rank : plan->ranks) {
+      ASSERT_TRUE(rank.worker >= 0 && rank.worker < static_cast<int32_t>(r.workers.size()));
+      ASSERT_TRUE(workers.insert(rank.worker).second) << "a worker has one rank";
+      ASSERT_GE(rank.kv_wait_seconds, 0);
+      ASSERT_GT(rank.compute_seconds, 0);
+    }
+    ASSERT_TRUE(std::isfinite(plan->predicted_ttft_seconds) && plan->predicted_ttft_seconds > 0);
+  }
+}
+
+TEST(Strategies, BalancedIsNeverPredictedWorseThanSingleOrEven) {
+  SeededRng rng(12);
+  for (int round = 0; round < 400; ++round) {
+    PlanRequest r = request(static_cast<int32_t>(log_uniform(rng, 1, 60000)), 1 + rng.next() % 8);
+    for (WorkerProfile& worker : r.workers)
+      worker = {.speed = {.a = uniform(rng, 0.5e-4, 2e-4), .b = uniform(rng, 1e-8, 4e-8)},
+                .ingress = {.latency_seconds = 1e-4, .bytes_per_second = log_uniform(rng, 1e6, 1e11)}};
+    const double ours = make_plan(r)->predicted_ttft_seconds;
+    for (Strategy rival : {Strategy::kSingle, Strategy::kEven}) {
+      r.strategy = rival;
+      EXPECT_LE(ours, make_plan(r)->predicted_ttft_seconds * 1.0001)
+          << name(rival) << " round " << round << " tokens " << r.context_len;
+    }
+  }
+}
+
+// The optimum over all cuts of a small case, by trying them all, with links from free to hopeless.
+TEST(Strategies, BalancedIsWithinTwoPercentOfTheBestOfAllCuts) {
+  for (double bandwidth : {1e7, 3e7, 1e8, 3e8, 1e9, 1e10}) {
+    PlanRequest r = request(40 * kPageTokens, 3);
+    for (WorkerProfile& worker : r.workers) worker.ingress.bytes_per_second = bandwidth;
+    r.workers[1].speed.a *= 1.4;
+    double best =
+        make_plan({.strategy = Strategy::kSingle, .context_len = r.context_len, .model = r.model, .workers = r.workers})
+            ->predicted_ttft_seconds;
+    std::vector<int32_t> order = {0, 1, 2};
+    do {
+      PlanRequest trial = r;
+      trial.strategy = Strategy::kByHand;
+      for (size_t i = 0; i < 3; ++i) trial.workers[i] = r.workers[static_cast<size_t>(order[i])];
+      for (int32_t first = 1; first < 40; ++first) {
+        trial.cuts = {first * kPageTokens};
+        best = std::min(best, make_plan(trial)->predicted_ttft_seconds);
+        for (int32_t second = first + 1; second < 40; ++second) {
+          trial.cuts = {first * kPageTokens, second * kPageTokens};
+          best = std::min(best, make_plan(trial)->predicted_ttft_seconds);
+        }
+      }
+    } while (std::ranges::next_permutation(order).found);
+    EXPECT_LE(make_plan(r)->predicted_ttft_seconds, best * 1.02) << bandwidth;
+  }
+}
+
+TEST(Strategies, AShortPromptUsesFewerRanksAndNoneIsEmpty) {
+  EXPECT_EQ(make_plan(request(1, 8))->ranks.size(), 1u);
+  EXPECT_EQ(make_plan(request(64, 8))->ranks.size(), 1u);
+  EXPECT_EQ(make_plan(request(65, 8, Strategy::kEven))->ranks.size(), 2u);
+  EXPECT_LE(make_plan(request(200, 8))->ranks.size(), 4u);
+  PlanRequest forced = request(129, 8);
+  forced.ranks = 8;
+  EXPECT_EQ(make_plan(forced)->ranks.size(), 3u);
+}
+
+TEST(Strategies, SlowLinksMeanFewerRanks) {
+  size_t last = 0;
+  for (double bandwidth : {1e5, 1e7, 1e8, 1e10}) {
+    PlanRequest r = request(8192, 8);
+    for (WorkerProfile& worker : r.workers) worker.ingress.bytes_per_second = bandwidth;
+    const size_t ranks = make_plan(r)->ranks.size();
+    EXPECT_GE(ranks, last) << bandwidth;
+    last = ranks;
+  }
+  EXPECT_EQ(last, 8u);
+  PlanRequest hopeless = request(8192, 8);
+  for (WorkerProfile& worker : hopeless.workers) worker.ingress.bytes_per_second = 1e4;
+  EXPECT_EQ(make_plan(hopeless)->ranks.size(), 1u);
+}
+
+TEST(Strategies, ASlowerWorkerGetsFewerTokens) {
+  PlanRequest r = request(8192, 4);
+  r.workers[2].speed = {.a = 2e-4, .b = 4e-8};
+  const Plan plan = *make_plan(r);
+  ASSERT_EQ(plan.ranks.size(), 4u);
+  double least = 1e9, most = 0;
+  for (const PlannedRank& rank : plan.ranks) {
+    least = std::min(least, rank.compute_seconds);
+    most = std::max(most, rank.compute_seconds);
+  }
+  EXPECT_LT(most / least, 1.06);  // a page is 64 of about 2,000 tokens
+}
+
+TEST(Strategies, CutsByHandAreTakenAsGivenOrRefusedClearly) {
+  PlanRequest r = request(1000, 2, Strategy::kByHand);
+  r.cuts = {640};
+  const Plan plan = *make_plan(r);
+  EXPECT_EQ(ranges(plan), (Partition{{0, 640}, {640, 1000}}));
+  EXPECT_EQ(plan.ranks[1].worker, 1);
+  r.cuts = {320, 640};
+  EXPECT_EQ(make_plan(r).error().message, "2 cuts need 3 workers, 2 are ready; give fewer cuts or start more workers");
+  r.strategy = Strategy::kEven;
+  EXPECT_EQ(make_plan(r).error().code, ErrorCode::kInvalidArgument);
+}
+
+TEST(Strategies, NoWorkersAndNoTokensAreErrors) {
+  EXPECT_EQ(make_plan(request(100, 0)).error().code, ErrorCode::kUnavailable);
+  EXPECT_EQ(make_plan(request(0, 2)).error().code, ErrorCode::kInvalidArgument);
+}
+
+// DESIGN section 6: under 1 ms. The median, because the machine is shared.
+TEST(Strategies, APlanTakesUnderAMillisecond) {
+  for (size_t workers : {2, 8, 64}) {
+    PlanRequest r = request(32768, workers);
+    std::vector<double> times;
+    for (int i = 0; i < 21; ++i) {
+      const auto begin = std::chrono::steady_clock::now();
+      ASSERT_TRUE(make_plan(r));
+      times.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    }
+    std::ranges::sort(times);
+    std::printf("plan for %zu workers: median %.3f ms\n", workers, times[10] * 1e3);
+    EXPECT_LT(times[10], 1e-3) << workers;
+  }
+}
+
+}  // namespace
+}  // namespace runahead

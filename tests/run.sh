@@ -1,0 +1,145 @@
+#!/usr/bin/env bash
+# Every test, from a bare Debian 12. Closes with "N passed, N failed, N skipped"; the exit code is 0 if none failed.
+#
+#   tests/run.sh               all stages
+#   tests/run.sh unit tidy     only these (and what they need built)
+#   tests/run.sh --list        the stages
+#
+# Each stage runs on its own, within its time limit, and leaves results in build/test-results/STAGE/: JUnit XML of
+# ctest, GoogleTest and pytest, and results.txt with lines "passed|failed|skipped NAME: REASON" for the rest.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../deploy/setup.sh"
+cd "$ROOT"
+
+RESULTS=$ROOT/build/test-results
+FUZZ_SECONDS=${RUNAHEAD_FUZZ_SECONDS:-10}  # a smoke run for each target; a night finds more
+SIM_SEEDS=${RUNAHEAD_SIM_SEEDS:-1000}  # about a minute
+
+# Stage and time limit in seconds. What fails soonest comes first; together they take under 45 minutes on 2 cores.
+STAGES=(setup:1200 tidy:60 build:1500 deploy:300 unit:900 e2e:900 sim:600 fuzz:900 asan:1500 tsan:1200)
+
+# Which test programs run under a sanitizer: those where memory or threads are in play, and that are fast enough.
+ASAN_TESTS=(base planner kernels model transport actors services chain sim)
+TSAN_TESTS=(base kernels transport actors services chain)
+
+record() { echo "$1 $2" >>"$RESULTS/$STAGE/results.txt"; }  # record passed|failed|skipped "NAME: REASON"
+
+stage_setup() {
+  setup_packages build test
+  setup_model
+  setup_venv
+}
+
+stage_build() {
+  CONFIGURE_ARGS=(-DRUNAHEAD_BUILD_TESTS=ON -DRUNAHEAD_BUILD_BENCH=ON)
+  setup_build release
+}
+
+# run_ctest BUILD OPTION...: one JUnit file of ctest, and one of each GoogleTest program with every case in it.
+run_ctest() {
+  local build=$1
+  shift
+  GTEST_OUTPUT="xml:$RESULTS/$STAGE/gtest/" GTEST_BRIEF=1 \
+    ctest --test-dir "$build" --output-on-failure --output-junit "$RESULTS/$STAGE/ctest.xml" -j "$(nproc)" "$@"
+}
+
+stage_unit() { run_ctest build/release -LE sim; }
+
+stage_sim() {
+  if ctest --test-dir build/release -N -L sim | grep -q 'Total Tests: 0'; then
+    record skipped "sim: no test has the label sim"
+    return 0
+  fi
+  RUNAHEAD_SIM_SEEDS=$SIM_SEEDS run_ctest build/release -L sim
+}
+
+# run_pytest FOLDER...: those that have tests.
+run_pytest() {
+  local folder found=()
+  setup_venv
+  for folder in "$@"; do
+    if compgen -G "$folder/test_*.py" >/dev/null; then
+      found+=("$folder")
+    else
+      record skipped "$folder: has no test_*.py"
+    fi
+  done
+  [[ ${#found[@]} -eq 0 ]] && return 0
+  "$PYTHON" -m pytest -q -p no:cacheprovider -rs --junitxml="$RESULTS/$STAGE/pytest.xml" "${found[@]}"
+}
+
+stage_tidy() { run_pytest tests/tidy; }
+stage_deploy() { run_pytest tests/deploy tests/helm; }
+stage_e2e() { run_pytest tests/e2e tests/golden; }
+
+# run_sanitized PRESET TEST...: builds and runs the named test programs, as far as they exist. The tests on the real
+# model skip here (its folder is empty): under a sanitizer they take minutes, and the tiny model walks the same code.
+run_sanitized() {
+  local preset=$1 test targets=() names=() known
+  shift
+  CONFIGURE_ARGS=(-DRUNAHEAD_BUILD_TESTS=ON -DRUNAHEAD_BUILD_BENCH=OFF)
+  setup_build "$preset" runahead_base
+  known=$(ninja -C "build/$preset" -t targets all)
+  for test in "$@"; do
+    if grep -q "^${test}_tests: phony" <<<"$known"; then
+      targets+=("${test}_tests")
+      names+=("$test")
+    else
+      record skipped "$preset/$test: tests/$test has no test program yet"
+    fi
+  done
+  setup_build "$preset" "${targets[@]}"
+  mkdir -p "$RESULTS/$STAGE/no-model"
+  RUNAHEAD_SIM_SEEDS=20 RUNAHEAD_MODEL_DIR=$RESULTS/$STAGE/no-model \
+    run_ctest "build/$preset" -R "^($(IFS='|'; echo "${names[*]}"))$"
+}
+
+stage_asan() { run_sanitized asan-ubsan "${ASAN_TESTS[@]}"; }
+
+stage_tsan() {
+  [[ -f tests/tsan.supp ]] && export TSAN_OPTIONS="suppressions=$ROOT/tests/tsan.supp"
+  run_sanitized tsan "${TSAN_TESTS[@]}"
+}
+
+# A finding leaves its input in the folder that libFuzzer names; run the target with that file to see it again.
+stage_fuzz() {
+  CONFIGURE_ARGS=("-DRUNAHEAD_FUZZ_SECONDS=$FUZZ_SECONDS")
+  setup_build fuzz tests/fuzz/all
+  run_ctest build/fuzz -L fuzz
+}
+
+# run_stage NAME LIMIT: the stage in a process group of its own, so that its limit ends all that it started.
+run_stage() {
+  local name=$1 limit=$2 started=$SECONDS code=0
+  rm -rf "${RESULTS:?}/$name"
+  mkdir -p "$RESULTS/$name"
+  echo "--- $name"
+  timeout --kill-after=15 "$limit" bash "$ROOT/tests/run.sh" --inside "$name" </dev/null || code=$?
+  echo "--- $name took $((SECONDS - started)) s"
+  echo "$code" >"$RESULTS/$name/exit_code"
+  return "$code"
+}
+
+main() {
+  local stage wanted=" $* " started=$SECONDS ran=()
+  case ${1:-} in
+    --inside) STAGE=$2; "stage_$2"; return ;;
+    --list) printf '%s\n' "${STAGES[@]%%:*}"; return ;;
+    -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; return ;;
+  esac
+  for stage in "$@"; do
+    [[ " ${STAGES[*]%%:*} " == *" $stage "* ]] || die "there is no stage $stage; the stages are: ${STAGES[*]%%:*}"
+  done
+  case $wanted in *" deploy "* | *" unit "* | *" e2e "* | *" sim "*) wanted+="build " ;; esac
+  [[ $# -gt 0 ]] && wanted+="setup "
+  for stage in "${STAGES[@]}"; do
+    [[ $# -eq 0 || $wanted == *" ${stage%%:*} "* ]] || continue
+    ran+=("${stage%%:*}")
+    run_stage "${stage%%:*}" "${stage##*:}" && continue
+    case ${stage%%:*} in setup | build) break ;; esac  # nothing after these can say more
+  done
+  echo "--- all stages took $((SECONDS - started)) s"
+  python3 "$ROOT/tests/summary.py" "$RESULTS" "${ran[@]}"
+}
+
+main "$@"; exit $?  # on one line: bash reads a script as it goes, and this one may change while it runs

@@ -1,0 +1,134 @@
+#include "hash_engine.h"
+
+#include <cstring>
+
+#include "base/check.h"
+
+namespace runahead::sim {
+namespace {
+
+uint64_t mix(uint64_t a, uint64_t b) {
+  uint64_t x = a * 0x9E3779B97F4A7C15ull ^ b;
+  x ^= x >> 29;
+  x *= 0xBF58476D1CE4E5B9ull;
+  return x ^ (x >> 32);
+}
+
+// Row x of a token enters layer 0 as its token; position makes equal tokens unlike.
+uint64_t embed_one(TokenId token) { return mix(0xE3BED, static_cast<uint64_t>(token)); }
+uint64_t kv_of(int32_t layer, int32_t position, uint64_t x) {
+  return mix(mix(static_cast<uint64_t>(layer) + 1, static_cast<uint64_t>(position)), x) | 1;  // never 0: 0 is "unwritten"
+}
+uint64_t fold(uint64_t state, uint64_t kv) { return mix(state + 0x5EED, kv); }
+
+void fill_logits(uint64_t x, std::span<float> out) {
+  RUNAHEAD_CHECK(out.size() == kHashVocab, "logits have the vocabulary's size");
+  for (size_t v = 0; v < out.size(); ++v) out[v] = static_cast<float>(mix(x, v) >> 40) * 0x1.0p-22f;  // [0, 4)
+}
+
+uint64_t load(std::span<const std::byte> page, int32_t slot) {
+  uint64_t value;
+  std::memcpy(&value, page.data() + static_cast<size_t>(slot) * sizeof value, sizeof value);
+  return value;
+}
+void store(std::span<std::byte> page, int32_t slot, uint64_t value) {
+  std::memcpy(page.data() + static_cast<size_t>(slot) * sizeof value, &value, sizeof value);
+}
+
+struct HashHidden final : Hidden {
+  std::vector<uint64_t> rows;      // x of each token of the chunk
+  int32_t first = 0;               // rows[0] is row `first` of the chunk: not 0 after keep_last_row
+  uint64_t state = 0;              // over all K/V attended so far in this layer
+  int32_t next_page = 0;           // the page that attend() must take next
+  std::vector<uint64_t> attended;  // state of each row when its own position was reached
+};
+
+HashHidden& hidden(Hidden& x) { return static_cast<HashHidden&>(x); }
+
+}  // namespace
+
+HashEngine::HashEngine() {
+  shape_ = {.architecture = "hash", .num_layers = kHashLayers, .model_dim = 1, .num_heads = 1, .num_kv_heads = 1, .head_dim = 1,
+            .ffn_dim = 4, .vocab_size = kHashVocab, .context_len = kHashContextLen};
+}
+
+std::unique_ptr<Hidden> HashEngine::embed(std::span<const TokenId> tokens) {
+  auto x = std::make_unique<HashHidden>();
+  for (TokenId token : tokens) x->rows.push_back(embed_one(token));
+  return x;
+}
+
+void HashEngine::project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange chunk) {
+  HashHidden& h = hidden(x);
+  RUNAHEAD_CHECK(h.first == 0 && h.rows.size() == static_cast<size_t>(chunk.size()), "one row a token");
+  for (int32_t position = chunk.begin; position < chunk.end; ++position)
+    store(kv.page(layer, position / kPageTokens), position % kPageTokens,
+          kv_of(layer, position, h.rows[static_cast<size_t>(position - chunk.begin)]));
+  h.state = 0;
+  h.next_page = 0;
+  h.attended.assign(h.rows.size(), 0);
+}
+
+void HashEngine::keep_last_row(Hidden& x) {
+  HashHidden& h = hidden(x);
+  h.first += static_cast<int32_t>(h.rows.size()) - 1;
+  h.rows = {h.rows.back()};
+  h.attended = {0};
+}
+
+void HashEngine::attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages) {
+  HashHidden& h = hidden(x);
+  RUNAHEAD_CHECK(pages.begin == h.next_page && pages.end > pages.begin && pages.end <= chunk.end_page(),
+                 "pages are attended once, in ascending order");
+  h.next_page = pages.end;
+  for (int32_t page = pages.begin; page < pages.end; ++page) {
+    const std::span<const std::byte> bytes = kv.page(layer, page);
+    for (int32_t slot = 0; slot < kPageTokens; ++slot) {
+      const int32_t position = page * kPageTokens + slot;
+      if (position >= chunk.end) return;
+      h.state = fold(h.state, load(bytes, slot));
+      const int32_t row = position - chunk.begin - h.first;
+      if (row >= 0) h.attended[static_cast<size_t>(row)] = h.state;
+    }
+  }
+}
+
+void HashEngine::finish_layer(int32_t layer, Hidden& x) {
+  HashHidden& h = hidden(x);
+  for (size_t row = 0; row < h.rows.size(); ++row)
+    h.rows[row] = mix(mix(h.rows[row], h.attended[row]), static_cast<uint64_t>(layer));
+}
+
+void HashEngine::logits(Hidden& x, std::span<float> out) { fill_logits(hidden(x).rows.back(), out); }
+
+void HashEngine::decode(std::span<const DecodeRow> batch, std::span<float> out) {
+  for (size_t i = 0; i < batch.size(); ++i) {
+    const DecodeRow& row = batch[i];
+    uint64_t x = embed_one(row.token);
+    for (int32_t layer = 0; layer < kHashLayers; ++layer) {
+      store(row.kv->page(layer, row.position / kPageTokens), row.position % kPageTokens, kv_of(layer, row.position, x));
+      uint64_t state = 0;
+      for (int32_t position = 0; position <= row.position; ++position)
+        state = fold(state, load(row.kv->page(layer, position / kPageTokens), position % kPageTokens));
+      x = mix(mix(x, state), static_cast<uint64_t>(layer));
+    }
+    fill_logits(x, out.subspan(i * kHashVocab, kHashVocab));
+  }
+}
+
+std::vector<float> hash_logits(std::span<const TokenId> context) {
+  std::vector<uint64_t> rows;
+  for (TokenId token : context) rows.push_back(embed_one(token));
+  for (int32_t layer = 0; layer < kHashLayers; ++layer) {
+    uint64_t state = 0;
+    for (size_t position = 0; position < rows.size(); ++position) {
+      state = fold(state, kv_of(layer, static_cast<int32_t>(position), rows[position]));
+      rows[position] = mix(mix(rows[position], state), static_cast<uint64_t>(layer));
+    }
+  }
+  std::vector<float> out(kHashVocab);
+  fill_logits(rows.back(), out);
+  return out;
+}
+
+}  // namespace runahead::sim

@@ -1,0 +1,44 @@
+// HashEngine: the stand-in model of the simulation. K/V of a token in a layer is a hash of everything it depends on (its
+// token, its position, every K/V before it in the layer below), so that a missing, wrong, stale or reordered page changes
+// every later token. Same protocol as the real engine (model/engine.h); hash_tokens is its oracle, written without pages.
+//   page    64 x 8 bytes: one hash a token. Unwritten slots are zero.
+//   checks  attend() in the wrong order, twice, or with pages left out dies: that is a bug of the actor, not of a network.
+#pragma once
+
+#include <vector>
+
+#include "model/engine.h"
+
+namespace runahead::sim {
+
+inline constexpr int32_t kHashLayers = 3;
+inline constexpr int32_t kHashVocab = 128;
+inline constexpr int32_t kHashContextLen = 2048;
+inline constexpr size_t kHashPageBytes = kPageTokens * sizeof(uint64_t);
+
+class HashEngine final : public Engine {
+ public:
+  HashEngine();
+  const ModelShape& shape() const override { return shape_; }
+  size_t page_bytes() const override { return kHashPageBytes; }
+  const std::string& fingerprint() const override { return fingerprint_; }
+  const std::string& compute_name() const override { return compute_name_; }
+
+  std::unique_ptr<Hidden> embed(std::span<const TokenId> tokens) override;
+  void project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange chunk) override;
+  void keep_last_row(Hidden& x) override;
+  void attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages) override;
+  void finish_layer(int32_t layer, Hidden& x) override;
+  void logits(Hidden& x, std::span<float> out) override;
+  void decode(std::span<const DecodeRow> batch, std::span<float> out) override;
+
+ private:
+  ModelShape shape_;
+  std::string fingerprint_ = "hash-engine/1";
+  std::string compute_name_ = "hash";
+};
+
+// The logits [kHashVocab] after `context`, straight from the definition.
+std::vector<float> hash_logits(std::span<const TokenId> context);
+
+}  // namespace runahead::sim

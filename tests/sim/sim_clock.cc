@@ -1,0 +1,52 @@
+#include "sim_clock.h"
+
+#include <boost/asio/associated_cancellation_slot.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <optional>
+
+namespace runahead::sim {
+namespace {
+
+// A handler that the timer or a cancellation may complete, whichever comes first.
+template <class Handler>
+void sleep(Process& process, Time at, Handler handler) {
+  auto slot = asio::get_associated_cancellation_slot(handler);
+  auto shared = std::make_shared<std::optional<Handler>>(std::move(handler));
+  auto fire = [&process, shared] {
+    if (!*shared) return;
+    process.post([handler = std::move(**shared)]() mutable { handler(); });
+    shared->reset();
+  };
+  if (slot.is_connected()) slot.assign([fire](asio::cancellation_type) { fire(); });
+  process.at(at, fire);
+}
+
+}  // namespace
+
+asio::awaitable<void> SimClock::sleep_until(Time at) {
+  co_await asio::async_initiate<const asio::use_awaitable_t<>&, void()>(
+      [this, at](auto handler) { sleep(process_, at, std::move(handler)); }, asio::use_awaitable);
+}
+
+void SimSignal::notify() {
+  if (!state_->waiter) {
+    state_->notified = true;
+    return;
+  }
+  process_.post(std::exchange(state_->waiter, nullptr));
+}
+
+asio::awaitable<void> SimSignal::wait(Deadline deadline) {
+  if (std::exchange(state_->notified, false)) co_return;
+  co_await asio::async_initiate<const asio::use_awaitable_t<>&, void()>(
+      [this, deadline](auto handler) {
+        state_->waiter = [handler = std::move(handler)]() mutable { handler(); };
+        const uint64_t generation = ++state_->generation;
+        process_.at(deadline.at, [&process = process_, state = state_, generation] {
+          if (state->generation == generation && state->waiter) process.post(std::exchange(state->waiter, nullptr));
+        });
+      },
+      asio::use_awaitable);
+}
+
+}  // namespace runahead::sim

@@ -1,0 +1,34 @@
+#include "sim_lane.h"
+
+#include <boost/asio/use_awaitable.hpp>
+
+namespace runahead::sim {
+
+asio::awaitable<ComputeLane::Timing> SimLane::run(std::function<void()> work) {
+  auto job = std::make_shared<Job>(Job{.work = std::move(work), .queued = process_.now()});
+  co_await asio::async_initiate<const asio::use_awaitable_t<>&, void()>(
+      [this, job](auto handler) {
+        job->resume = [handler = std::move(handler)]() mutable { handler(); };
+        jobs_.push_back(job);
+        if (jobs_.size() == 1) start_next();
+      },
+      asio::use_awaitable);
+  co_return Timing{.waited = job->started - job->queued, .computed = process_.now() - job->started};
+}
+
+void SimLane::start_next() {
+  const std::shared_ptr<Job> job = jobs_.front();
+  job->started = process_.now();
+  Duration takes = rng_.exponential(weather_.job_mean);
+  if (rng_.chance(weather_.slow_probability)) takes *= weather_.slow_factor;
+  const bool at_start = rng_.chance(0.5);
+  if (at_start) job->work();
+  process_.at(job->started + takes, [this, job, at_start] {
+    if (!at_start) job->work();
+    jobs_.pop_front();
+    process_.post(std::move(job->resume));
+    if (!jobs_.empty()) start_next();
+  });
+}
+
+}  // namespace runahead::sim

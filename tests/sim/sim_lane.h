@@ -1,0 +1,37 @@
+// SimLane: the compute lane on virtual time. Jobs run one after the other; how long each takes is drawn from the seed. A
+// job's work is done at its start or at its end, by chance: a page that is read too early or changed too soon shows.
+#pragma once
+
+#include <deque>
+
+#include "actors/compute_lane.h"
+#include "sim_world.h"
+
+namespace runahead::sim {
+
+struct LaneWeather {
+  Duration job_mean = std::chrono::microseconds(300);
+  double slow_probability = 0;  // of a job that takes slow_factor times as long
+  int32_t slow_factor = 100;
+};
+
+class SimLane final : public ComputeLane {
+ public:
+  SimLane(Process& process, Prng& rng, const LaneWeather& weather) : process_(process), rng_(rng), weather_(weather) {}
+  asio::awaitable<Timing> run(std::function<void()> work) override;
+
+ private:
+  struct Job {
+    std::function<void()> work;
+    Time queued{0}, started{0};
+    Action resume;
+  };
+  void start_next();
+
+  Process& process_;
+  Prng& rng_;
+  const LaneWeather& weather_;
+  std::deque<std::shared_ptr<Job>> jobs_;  // the first one is running
+};
+
+}  // namespace runahead::sim

@@ -1,0 +1,129 @@
+"""Each rule of tidy.py on the tree, and on a planted fault that it must find."""
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import cpp_source  # noqa: E402
+import tidy  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def tree():
+    return tidy.Tree(ROOT)
+
+
+@pytest.mark.parametrize("rule", tidy.RULES, ids=lambda rule: rule.__name__)
+def test_the_tree_is_tidy(tree, rule):
+    found = [f"{finding.path}:{finding.line}: {finding.text}" for finding in rule(tree)]
+    assert not found, f"{len(found)} findings; {found[0]}\n" + "\n".join(found)
+
+
+def found_in(tmp_path, rule, files):
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    return [(finding.path, finding.line) for finding in rule(tidy.Tree(tmp_path))]
+
+
+NOTE = "TO" + "DO"
+HOME = "/ro" + "ot/x"
+HOST = "py" + "pi.org"
+FAULTS = [
+    (tidy.include_directions, {"model/a.cc": '#include "actors/b.h"\n'}, ("model/a.cc", 1)),
+    (tidy.include_directions, {"kernels/a.cc": '\n#include "model/b.h"\n'}, ("kernels/a.cc", 2)),
+    (tidy.include_directions, {"base/a.h": '#include "tests/b.h"\n'}, ("base/a.h", 1)),
+    (tidy.library_homes, {"planner/a.cc": "#include <google/protobuf/message.h>\n"}, ("planner/a.cc", 1)),
+    (tidy.library_homes, {"services/a.cc": '#include "proto/control.pb.h"\n'}, ("services/a.cc", 1)),
+    (tidy.library_homes, {"transport/tcp.cc": "#include <ucp/api/ucp.h>\n"}, ("transport/tcp.cc", 1)),
+    (tidy.library_homes, {"actors/a.cc": "#include <boost/beast/http.hpp>\n"}, ("actors/a.cc", 1)),
+    (tidy.library_homes, {"model/a.cc": "#include <immintrin.h>\n"}, ("model/a.cc", 1)),
+    (tidy.banned_calls, {"base/a.cc": "std::regex pattern;\n"}, ("base/a.cc", 1)),
+    (tidy.banned_calls, {"tests/a.cc": "int x = atoi(text);\n"}, ("tests/a.cc", 1)),
+    (tidy.banned_calls, {"base/a.cc": "int x = rand();\n"}, ("base/a.cc", 1)),
+    (tidy.banned_calls, {"base/a.cc": "sprintf(out, format);\n"}, ("base/a.cc", 1)),
+    (tidy.banned_calls, {"planner/a.cc": "auto t = std::chrono::steady_clock::now();\n"}, ("planner/a.cc", 1)),
+    (tidy.banned_calls, {"model/a.cc": 'auto* home = std::getenv("HOME");\n'}, ("model/a.cc", 1)),
+    (tidy.banned_calls, {"actors/a.cc": "std::mutex mutex_;\n"}, ("actors/a.cc", 1)),
+    (tidy.unused_exceptions, {"model/weights.cc": "int x;\n"}, ("model/weights.cc", 1)),
+    (tidy.line_lengths, {"base/a.cc": "\n//" + "x" * 119 + "\n"}, ("base/a.cc", 2)),
+    (tidy.file_lengths, {"base/a.cc": "//\n" * 601}, ("base/a.cc", 601)),
+    (tidy.function_lengths, {"base/a.cc": "namespace n {\nint f() {\n" + "  g();\n" * 69 + "}\n}\n"}, ("base/a.cc", 2)),
+    (tidy.dead_sources, {"model/extra/a.cc": "int x;\n", "model/CMakeLists.txt": "runahead_library(model)\n"},
+     ("model/extra/a.cc", 1)),
+    (tidy.dead_headers, {"base/a.h": "int x;\n", "base/b.cc": '#include "base/c.h"\n'}, ("base/a.h", 1)),
+    (tidy.pragma_once, {"base/a.h": "int x;\n"}, ("base/a.h", 1)),
+    (tidy.notes_to_self, {"docs/a.md": f"{NOTE}: write this\n"}, ("docs/a.md", 1)),
+    (tidy.machine_traces, {"docs/a.md": f"see {HOME}\n"}, ("docs/a.md", 1)),
+    (tidy.machine_traces, {"deploy/a.sh": f"pip install --index-url {HOST}\n"}, ("deploy/a.sh", 1)),
+    (tidy.crlf_and_tail, {"base/a.cc": "int x;"}, ("base/a.cc", 1)),
+]
+
+
+@pytest.mark.parametrize(("rule", "files", "expected"), FAULTS,
+                         ids=[f"{fault[0].__name__}-{i}" for i, fault in enumerate(FAULTS)])
+def test_a_planted_fault_is_found(tmp_path, rule, files, expected):
+    assert expected in found_in(tmp_path, rule, files)
+
+
+CLEAN = [
+    (tidy.include_directions, {"actors/a.cc": '#include "planner/b.h"\n#include "kernels/compute_mode.h"\n'}),
+    (tidy.library_homes, {"transport/ucx_kv_transport.cc": "#include <ucp/api/ucp.h>\n"}),
+    (tidy.library_homes, {"base/boost_impl.cc": "#include <boost/beast/src.hpp>\n"}),
+    (tidy.library_homes, {"tests/e2e/a.cc": "#include <boost/beast/http.hpp>\n"}),
+    (tidy.banned_calls, {"model/a.cc": "// not std::mutex, not atoi(x)\nstrand(x); z.rand(1);\nsnprintf(a, 9, b);\n"}),
+    (tidy.banned_calls, {"services/a.cc": "auto t = std::chrono::steady_clock::now();\n"}),
+    (tidy.function_lengths, {"base/a.cc": "int f() {\n" + "  g();\n" * 68 + "}\n"}),
+    (tidy.dead_sources, {"model/a.cc": "", "model/CMakeLists.txt": "runahead_library(model)\n"}),
+    (tidy.dead_sources, {"tests/fuzz/frame_fuzz.cc": "", "tests/fuzz/CMakeLists.txt": "runahead_fuzzer(frame_fuzz)\n"}),
+    (tidy.dead_sources, {"kernels/cpu/gemm.cc": "", "kernels/CMakeLists.txt": "runahead_isa(cpu/gemm.cc)\n"}),
+]
+
+
+@pytest.mark.parametrize(("rule", "files"), CLEAN, ids=[f"{c[0].__name__}-{i}" for i, c in enumerate(CLEAN)])
+def test_what_is_right_is_not_blamed(tmp_path, rule, files):
+    assert found_in(tmp_path, rule, files) == []
+
+
+SHAPES = '''
+#define OPEN {
+namespace a {
+namespace {
+struct Point final : Base {
+  int x = 0;
+  std::vector<int> list{1, 2};
+  Point(int x_in, int y_in) : x{x_in}, y_(y_in) {
+    use("}");
+  }
+  template <class T, class U = std::map<int, T>>
+  auto get() const -> std::optional<T> {
+    return [&] { return 1; }();
+  }
+};
+constexpr int kTable[] = {1, 2, 3};
+}  // namespace
+#ifdef X
+int pick(int one) {
+#else
+int pick(long one) {
+#endif
+  return '{';
+}
+TEST(Suite, Name) {
+  const char* raw = R"x(
+    } } }
+  )x";
+}
+enum class Kind { kA, kB };
+}  // namespace a
+'''
+
+
+def test_functions_are_found_by_their_shape():
+    lines = SHAPES.split("\n")
+    names = [lines[first - 1].strip().split("(")[0] for first, _ in cpp_source.functions(SHAPES)]
+    assert names == ["Point", "template <class T, class U = std::map<int, T>>", "int pick", "TEST"]
+    assert all(lines[last - 1].strip() == "}" for _, last in cpp_source.functions(SHAPES))

@@ -1,0 +1,296 @@
+#!/usr/bin/env python3
+"""What the machine can check of how the code reads: directions of includes, lengths, banned calls, dead files.
+
+    tests/tidy/tidy.py           prints FILE:LINE: what is wrong and what to do; exit code 1 if it found anything
+    tests/tidy/tidy.py --fix     clang-format first breaks the C++ lines that are too long, and no others
+
+tests/tidy/test_tidy.py runs each rule on the tree, and on a planted fault that it must find. Every exception is in a
+table below, with its reason. Standard library only.
+"""
+import os
+import re
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path, PurePosixPath
+
+import cpp_source
+
+LINE_COLUMNS_MAX = 120
+FILE_LINES_MAX = 600
+FUNCTION_LINES_MAX = 70
+
+# Which of our folders a folder may include: docs/ARCHITECTURE.md. Folders that are not named may include anything.
+MAY_INCLUDE = {
+    "base": {"base"},
+    "kernels": {"kernels", "base"},
+    "planner": {"planner", "base"},
+    "proto": {"proto", "base"},
+    "model": {"model", "kernels", "base"},
+    "transport": {"transport", "proto", "base"},
+    "actors": {"actors", "model", "kernels", "planner", "transport", "proto", "base"},
+    "services": {"services", "actors", "model", "kernels", "planner", "transport", "proto", "base"},
+}
+PRODUCT = tuple(MAY_INCLUDE)
+
+# (what, pattern of the included path, pattern of the files that may include it): libraries stay where they are wrapped.
+LIBRARIES = [
+    ("Protobuf", r"google/protobuf/|\.pb\.h$", r"(proto|actors)/"),
+    ("UCX", r"uc[pst]/", r"transport/ucx_\w+\.(cc|h)$"),
+    ("NCCL", r"nccl\.h$", r"transport/nccl_\w+\.cc$"),
+    ("CUDA", r"(cuda|cublas)\w*(\.h|/)", r"kernels/cuda/|transport/nccl_\w+\.cc$"),
+    ("Beast", r"boost/beast", r"services/gateway/|base/boost_impl\.cc$"),
+    # CRC32C is one instruction, and so is the pause in a spin.
+    ("intrinsics", r"\w*intrin\.h$|arm_neon\.h$", r"kernels/cpu/|base/crc32c\.cc$|kernels/thread_team\.cc$"),
+    ("SQLite", r"sqlite3\.h$", r"services/sqlite_\w+\.(cc|h)$"),
+    ("PCRE2", r"pcre2\.h$", r"model/\w+\.cc$"),
+    ("spdlog", r"spdlog/", r"base/log\.(cc|h)$"),
+    ("the command line parser", r"CLI/", r"services/"),
+]
+
+# (pattern, what to do, folders it is banned in; empty means everywhere)
+DECIDES = ("actors", "planner", "model")  # these replay from a seed: time, chance and environment come through seams
+BANNED = [
+    (r"\bstd::w?regex\b", "use PCRE2 (model) or write the loop: std::regex is slow and overflows the stack", ()),
+    (r"\b(strcpy|strcat|v?sprintf|gets)\s*\(", "use std::string or std::format: no bound is checked here", ()),
+    (r"\b(atoi|atol|atoll|atof)\s*\(", "use std::from_chars: this one cannot report an error", ()),
+    (r"(?<![\w:.>])s?rand\s*\(|\bstd::s?rand\b", "use Rng (base/rng.h), which a seed replays", ()),
+    (r"\busing\s+namespace\s+std\s*;", "name what you use", ()),
+    (r"\b(steady_clock|system_clock|high_resolution_clock)\b", "take a Clock (base/clock.h)", DECIDES),
+    (r"\bstd::(random_device|mt19937\w*)\b", "take an Rng (base/rng.h)", DECIDES),
+    (r"\b(secure_)?getenv\s*\(", "take the value as an argument: only base and services read the environment", DECIDES),
+    (r"\bstd::(jthread|thread|async)\b", "compute on the lane (actors/compute_lane.h)", DECIDES),
+    (r"\bstd::\w*mutex\b|\bstd::condition_variable\w*", "an actor is a strand, it needs no lock", DECIDES),
+]
+
+# file: {banned text: why it is right there}. An exception that is not used any more is a finding.
+ALLOWED = {
+    "actors/thread_lane.h": {
+        "std::thread": "the lane is the one thread that computes",
+        "std::mutex": "the lane's queue is between two threads",
+        "std::condition_variable": "the lane sleeps until its queue has work",
+    },
+    "model/weights.cc": {
+        "std::mutex": "the threads that pack the weights at start report their progress and the first error",
+    },
+}
+
+NOTES = re.compile(r"\b(" + "FIX" + r"ME|TO" + r"DO|X" + r"XX)\b")
+MACHINE_PATHS = re.compile(r"(?<![\w.~$}/-])/(work|root|home|Users)/(?!runner\b)[\w.]")
+REGISTRY_HOSTS = re.compile(r"\b(pypi|pythonhosted|npmjs|crates|rubygems|debian|ubuntu|golang|ghcr|quay)\."
+                            r"(org|net|com|io)\b")
+CPP = (".cc", ".h", ".cu", ".cuh")
+Finding = namedtuple("Finding", "path line text")
+
+
+class Tree:
+    """The files of a checkout that belong to it; paths are relative, with forward slashes."""
+
+    def __init__(self, root):
+        self.root = Path(root)
+        self.paths = sorted(self._tracked() or self._walked())
+        self._texts, self._code = {}, {}
+
+    def _tracked(self):
+        if not (self.root / ".git").exists():
+            return []
+        listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=self.root,
+                                capture_output=True, check=False)
+        return [path for path in listed.stdout.decode().split("\0") if path and (self.root / path).is_file()]
+
+    def _walked(self):
+        found = []
+        for folder, folders, names in os.walk(self.root):
+            folders[:] = [name for name in folders if not name.startswith(".") and name not in ("build", "__pycache__")]
+            found += [(Path(folder) / name).relative_to(self.root).as_posix() for name in names]
+        return found
+
+    def text(self, path):
+        """The file's text, or None where it is not text."""
+        if path not in self._texts:
+            data = (self.root / path).read_bytes()
+            try:
+                self._texts[path] = None if b"\0" in data[:4096] else data.decode()
+            except UnicodeDecodeError:
+                self._texts[path] = None
+        return self._texts[path]
+
+    def lines(self, path):
+        return list(enumerate((self.text(path) or "").splitlines(), 1))
+
+    def code(self, path):
+        """Lines with the text of comments and strings blanked."""
+        if path not in self._code:
+            self._code[path] = cpp_source.blank(self.text(path) or "").split("\n")
+        return list(enumerate(self._code[path], 1))
+
+    def cpp(self, *folders):
+        return [path for path in self.paths if path.endswith(CPP) and (not folders or path.split("/")[0] in folders)]
+
+    def includes(self, path):
+        """(line, included path, True for "quotes")."""
+        for number, line in self.lines(path):
+            match = re.match(r'\s*#\s*include\s*([<"])([^>"]+)[>"]', line)
+            if match:
+                yield number, match[2], match[1] == '"'
+
+
+def include_directions(tree):
+    """services -> actors -> { model -> kernels, planner, transport -> proto } -> base"""
+    for path in tree.cpp(*PRODUCT):
+        folder = path.split("/")[0]
+        for line, included, _ in tree.includes(path):
+            target = included.split("/")[0]
+            if target in (*PRODUCT, "tests", "bench") and target not in MAY_INCLUDE[folder]:
+                allowed = ", ".join(sorted(MAY_INCLUDE[folder]))
+                yield Finding(path, line, f"{folder}/ may not include {included}, only {allowed}: "
+                                          "move the code, or pass it in as an interface")
+
+
+def library_homes(tree):
+    """A third-party library is included only where it is wrapped."""
+    for path in tree.cpp(*PRODUCT):
+        for line, included, _ in tree.includes(path):
+            for what, pattern, homes in LIBRARIES:
+                if re.match(pattern, included) or (pattern.startswith("google") and included.endswith(".pb.h")):
+                    if not re.match(homes, path):
+                        yield Finding(path, line, f"{what} ({included}) belongs in {homes}: use the interface there")
+
+
+def banned_calls(tree):
+    for path in tree.cpp():
+        folder, allowed = path.split("/")[0], ALLOWED.get(path, {})
+        for line, code in tree.code(path):
+            for pattern, instead, folders in BANNED:
+                match = None if folders and folder not in folders else re.search(pattern, code)
+                if match and not any(match[0].startswith(text) for text in allowed):
+                    yield Finding(path, line, f"`{match[0].strip()}` is banned here: {instead}")
+
+
+def unused_exceptions(tree):
+    for path, texts in ALLOWED.items():
+        for text in texts:
+            if path in tree.paths and not any(text in code for _, code in tree.code(path)):
+                yield Finding(path, 1, f"`{text}` does not occur any more: delete its exception in tests/tidy/tidy.py")
+
+
+def line_lengths(tree):
+    for path in tree.paths:
+        if path.endswith(CPP + (".py", ".sh", ".cmake", "CMakeLists.txt", ".proto")):
+            for line, text in tree.lines(path):
+                if len(text) > LINE_COLUMNS_MAX:
+                    yield Finding(path, line, f"{len(text)} columns, {LINE_COLUMNS_MAX} at most: break the line")
+
+
+def file_lengths(tree):
+    for path in tree.paths:
+        if path.endswith(CPP + (".py", ".sh")):
+            count = len(tree.lines(path))
+            if count > FILE_LINES_MAX:
+                yield Finding(path, count, f"{count} lines, {FILE_LINES_MAX} at most: split it, one concept a file")
+
+
+def function_lengths(tree):
+    for path in tree.cpp():
+        for first, last in cpp_source.functions(tree.text(path) or ""):
+            count = last - first + 1
+            if count > FUNCTION_LINES_MAX:
+                yield Finding(path, first, f"a function of {count} lines, {FUNCTION_LINES_MAX} at most: name its parts")
+
+
+def dead_sources(tree):
+    """Every .cc is compiled: its own folder's CMakeLists.txt globs, or that one or one above names the file."""
+    for path in tree.cpp():
+        if not path.endswith((".cc", ".cu")):
+            continue
+        folder, name = os.path.split(path)
+        own = _cmake_lists(tree, folder)
+        named = re.compile(rf"\b{re.escape(name)}\b|\b{re.escape(os.path.splitext(name)[0])}\b"
+                           rf"|GLOB[^)]*\b{re.escape(os.path.basename(folder) or '.')}/\*")
+        above = [own] + [_cmake_lists(tree, parent.as_posix()) for parent in PurePosixPath(folder).parents]
+        globs = re.search(r"\brunahead_(library|tests)\s*\(|GLOB", own)
+        if not globs and not any(named.search(text) for text in above):
+            yield Finding(path, 1, "no CMakeLists.txt compiles this file: add it to its folder's, or delete it")
+
+
+def _cmake_lists(tree, folder):
+    path = f"{folder}/CMakeLists.txt" if folder not in ("", ".") else "CMakeLists.txt"
+    return tree.text(path) if path in tree.paths else ""
+
+
+def dead_headers(tree):
+    """Every header is included by some file."""
+    included = set()
+    for path in tree.cpp():
+        for _, name, quoted in tree.includes(path):
+            included.add(name)
+            if quoted:
+                included.add(os.path.normpath(os.path.join(os.path.dirname(path), name)))
+    for path in tree.cpp():
+        if path.endswith((".h", ".cuh")) and path not in included:
+            yield Finding(path, 1, "no file includes this header: include it where it is needed, or delete it")
+
+
+def pragma_once(tree):
+    for path in tree.cpp():
+        if path.endswith((".h", ".cuh")) and "#pragma once" not in (tree.text(path) or ""):
+            yield Finding(path, 1, "a header needs #pragma once")
+
+
+def notes_to_self(tree):
+    for path in tree.paths:
+        for line, text in tree.lines(path):
+            match = NOTES.search(text)
+            if match:
+                yield Finding(path, line, f"{match[0]}: do it now, or file an issue and delete the note")
+
+
+def machine_traces(tree):
+    for path in tree.paths:
+        for line, text in tree.lines(path):
+            match = MACHINE_PATHS.search(text)
+            if match:
+                yield Finding(path, line, f"`{match[0]}` is a path of one machine: make it relative, or an option")
+            match = REGISTRY_HOSTS.search(text)
+            if match:
+                yield Finding(path, line, f"`{match[0]}` is a registry's host: name the package only, "
+                                          "the machine's settings say where it comes from")
+
+
+def crlf_and_tail(tree):
+    for path in tree.paths:
+        text = tree.text(path)
+        if not text or not path.endswith(CPP + (".py", ".sh", ".cmake", "CMakeLists.txt", ".proto", ".md", ".yaml")):
+            continue
+        if "\r" in text:
+            yield Finding(path, text[: text.index("\r")].count("\n") + 1, "a carriage return: lines end with \\n")
+        if not text.endswith("\n"):
+            yield Finding(path, text.count("\n") + 1, "the last line does not end: add a newline")
+
+
+RULES = [include_directions, library_homes, banned_calls, unused_exceptions, line_lengths, file_lengths,
+         function_lengths, dead_sources, dead_headers, pragma_once, notes_to_self, machine_traces, crlf_and_tail]
+
+
+def break_long_lines(tree):
+    for path in tree.cpp():
+        long = [line for line, text in tree.lines(path) if len(text) > LINE_COLUMNS_MAX]
+        if long:
+            subprocess.run(["clang-format", "-i", *[f"--lines={line}:{line}" for line in long], path], cwd=tree.root,
+                           check=True)
+
+
+def main():
+    root = Path(__file__).resolve().parents[2]
+    if sys.argv[1:] == ["--fix"]:
+        break_long_lines(Tree(root))
+    tree = Tree(root)
+    findings = [finding for rule in RULES for finding in rule(tree)]
+    for finding in findings:
+        print(f"{finding.path}:{finding.line}: {finding.text}")
+    print(f"{len(findings)} findings in {len(tree.paths)} files", file=sys.stderr)
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
