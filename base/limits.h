@@ -14,13 +14,29 @@ inline constexpr size_t kHeaderBytesMax = 16 << 10;        // llm clients send u
 inline constexpr size_t kJsonBodyBytesMax = 16 << 20;      // 128k tokens of text are under 1 MiB; ids as JSON under 1 MiB
 inline constexpr int kJsonDepthMax = 32;                   // chat messages nest 4 deep
 inline constexpr size_t kHttpConnectionsMax = 1024;        // 1,024 x 64 KiB of buffers = 64 MiB
+inline constexpr size_t kHttpHeadersMax = 64;              // clients send about 15
+inline constexpr size_t kHttpReadBufferBytes = 64 << 10;   // one connection's input: a whole header, or a slice of a body
+inline constexpr size_t kHttpBodiesBytesMax = 256 << 20;   // bodies in memory of all connections together, then 429
 inline constexpr auto kHttpIdleTimeout = 60s;
+inline constexpr auto kHttpHeaderTimeout = 10s;            // from the first byte of a header to its last (slow loris)
+inline constexpr auto kHttpBodyTimeout = 60s;              // 16 MiB at 280 KB/s
+inline constexpr size_t kRequestIdBytesMax = 128;          // X-Request-Id of a client
 inline constexpr auto kSsePingInterval = 1s;               // silence that proxies and people tolerate
 inline constexpr size_t kSseBufferBytesMax = 64 << 10;     // one slow reader costs this much, then its decode is cancelled
 inline constexpr auto kSseStallTimeout = 30s;
 inline constexpr int kStopStringsMax = 4;                  // OpenAI's own bound
 inline constexpr int kChoicesMax = 8;                      // n
 inline constexpr int kTopLogprobsMax = 20;                 // OpenAI's own bound
+inline constexpr size_t kStopStringBytesMax = 1024;        // held back text stays small
+inline constexpr int kStopTokensMax = 64;
+inline constexpr int kPromptChoicesMax = 64;               // prompts of one request times n
+inline constexpr int kLogitBiasMax = 1024;                 // entries
+inline constexpr int kMessagesMax = 4096;                  // of one chat
+inline constexpr size_t kInlineTextBytesMax = 16 << 10;    // tokenized on the I/O thread (about 1 ms); more goes to the text lane
+inline constexpr size_t kApiKeysMax = 10'000;
+inline constexpr size_t kApiKeyBytesMax = 512;
+inline constexpr int kJobsListMax = 1000;                  // rows of one answer
+inline constexpr int64_t kJobsKeptMax = 100'000;           // ended jobs in the store: the oldest go
 
 // Control plane (transport/frame, actors)
 inline constexpr uint32_t kControlFrameBytesMax = 4 << 20; // a 512k-token prompt as varints, 3 bytes a token, and room

@@ -1,10 +1,11 @@
 // ChatTemplate: turns a conversation into the text of a prompt by the model's own Jinja template.
-//   Renders as Hugging Face's apply_chat_template does: jinja2 with trim_blocks, lstrip_blocks, loop controls, immutable
-//   sandbox (list.append and the like fail), its tojson (no HTML escapes, keys in their order), `generation` blocks.
-//   Differences: integers have 64 bits; str.format, %-formatting, groupby and a few rare filters end with kUnsupported;
+//   Renders as Hugging Face's apply_chat_template does: jinja2 with trim_blocks, lstrip_blocks, loop controls, the
+//   immutable sandbox (list.append and the like fail), its tojson (no HTML escapes, keys in order), `generation` blocks.
+//   Differences: integers have 64 bits; format specifications, %-formatting, groupby and a few rare filters end with kUnsupported;
 //   `safe` changes nothing, as nothing is escaped.
+//             Lazy filters (map, select) work at once, so an error in an element nobody takes is an error here.
 //   threads   parse() and render() from anywhere; one ChatTemplate may render on several threads at the same time.
-//   limits    base/limits.h kTemplate*: a hostile template or conversation ends with an error, never a crash or a hang.
+//   limits    base/limits.h kTemplate*: hostile templates and conversations end with an error, never a crash or hang.
 //   errors    kInvalidModel   the template's text is malformed
 //             kInvalidArgument the template refuses the conversation (raise_exception), or the conversation lacks a field
 //             kUnsupported    a construct that is not built     kTooLarge  over a limit

@@ -178,8 +178,8 @@ std::string no_attribute(const Value& object, std::string_view name) {
 Result<Value> loop_changed(Loop& loop, const Args& args, Budget& budget) {
   if (args.positional.size() != 1) return type_error("loop.changed takes one value");
   const Value& now = args.positional[0];
-  if (!now.is_string() && !now.is_number() && !now.is_none()) {
-    return type_error("loop.changed compares strings, numbers and none only");
+  if (!now.is_string() && !now.is_number() && !now.is_none() && !now.is_undefined()) {
+    return type_error("loop.changed compares strings, numbers and none only");  // so that a loop never holds itself
   }
   const bool changed = !loop.last_changed || !equals(*loop.last_changed, now, budget);
   if (changed) loop.last_changed = now;
@@ -203,10 +203,11 @@ std::optional<Value> loop_attribute(const std::shared_ptr<Loop>& loop, std::stri
   if (name == "length") return Value::integer(length);
   if (name == "depth") return Value::integer(loop->depth + 1);
   if (name == "depth0") return Value::integer(loop->depth);
-  if (name == "previtem") return index > 0 ? loop->items[index - 1] : Value::undefined("there is no previous item");
-  if (name == "nextitem") return index + 1 < length ? loop->items[index + 1] : Value::undefined("there is no next item");
+  if (name == "previtem") return index > 0 ? loop->items[index - 1] : Value::undefined("no previous item");
+  if (name == "nextitem") return index + 1 < length ? loop->items[index + 1] : Value::undefined("no next item");
   if (name == "cycle") {
-    return Value::callable("cycle", [loop](const Args& args) { return loop_cycle(*loop, args); }, loop->value_depth + 1);
+    return Value::callable(
+        "cycle", [loop](const Args& args) { return loop_cycle(*loop, args); }, loop->value_depth + 1);
   }
   if (name == "changed") {
     return Value::callable(

@@ -2,7 +2,7 @@
 //   Everything but Namespace and Loop is immutable (Hugging Face renders in jinja2's ImmutableSandboxedEnvironment), so
 //   values are shared, never copied, and lists and dicts cannot form cycles.
 //   A Namespace can hold itself; the interpreter empties all of them at the end of a render.
-//   Budget bounds the time and memory of one render: an evaluated node costs one step, and so do 32 bytes written or
+//   Budget bounds the time and memory of one render: an evaluated node costs one step, and so do 16 bytes written or
 //   scanned. Once it is spent, helpers return early with a meaningless value and the next check() reports it.
 // Used by one thread at a time, inside model/chat_template* only.
 #pragma once
@@ -33,7 +33,7 @@ class Budget {
   Result<void> check() const;
 
  private:
-  static constexpr uint64_t kBytesPerStep = 32;  // all steps of one render write at most 320 MB
+  static constexpr uint64_t kBytesPerStep = 16;  // all steps of one render write at most 160 MB
   uint64_t left_ = limits::kTemplateStepsMax;
   const char* broken_ = nullptr;
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 
 #include "model/model_config.h"
 
@@ -75,37 +76,38 @@ Result<BytePairs> BytePairs::load(const std::unordered_map<std::string, TokenId>
   return pairs;
 }
 
-void BytePairs::push_candidate(Work& work, uint32_t left) const {
-  const Work::Node& node = work.nodes[left];
-  if (node.next == kNone) return;
-  const int32_t right_symbol = work.nodes[node.next].symbol;
-  const auto merge = merges_.find(pair_key(node.symbol, right_symbol));
-  if (merge != merges_.end()) work.heap.push_back({merge->second.rank, left, node.symbol, right_symbol});
+bool BytePairs::add_candidate(Work& work, uint32_t left) const {
+  Work::Node& node = work.nodes[left];
+  node.rank = kNone;
+  if (node.next == kNone) return false;
+  const auto merge = merges_.find(pair_key(node.symbol, work.nodes[node.next].symbol));
+  if (merge == merges_.end()) return false;
+  node.rank = merge->second.rank;
+  node.merged = merge->second.symbol;
+  work.heap.push_back(uint64_t{node.rank} << 32 | left);
+  return true;
 }
 
 void BytePairs::merge_all(Work& work) const {
-  const auto later = [](const Work::Candidate& a, const Work::Candidate& b) {
-    return a.rank != b.rank ? a.rank > b.rank : a.left > b.left;
-  };
+  std::vector<uint64_t>& heap = work.heap;
+  const std::greater<> later;
   const auto push = [&](uint32_t left) {
-    const size_t before = work.heap.size();
-    push_candidate(work, left);
-    if (work.heap.size() > before) std::push_heap(work.heap.begin(), work.heap.end(), later);
+    if (add_candidate(work, left)) std::push_heap(heap.begin(), heap.end(), later);
   };
-  std::make_heap(work.heap.begin(), work.heap.end(), later);
-  while (!work.heap.empty()) {
-    std::pop_heap(work.heap.begin(), work.heap.end(), later);
-    const Work::Candidate best = work.heap.back();
-    work.heap.pop_back();
-    Work::Node& left = work.nodes[best.left];
-    if (left.symbol != best.left_symbol || left.next == kNone) continue;  // overtaken by another merge
+  std::make_heap(heap.begin(), heap.end(), later);
+  while (!heap.empty()) {
+    std::pop_heap(heap.begin(), heap.end(), later);
+    const auto at = static_cast<uint32_t>(heap.back());
+    const auto rank = static_cast<uint32_t>(heap.back() >> 32);
+    heap.pop_back();
+    Work::Node& left = work.nodes[at];
+    if (left.rank != rank) continue;  // another merge came first
     Work::Node& right = work.nodes[left.next];
-    if (right.symbol != best.right_symbol) continue;
-    left.symbol = merges_.find(pair_key(best.left_symbol, best.right_symbol))->second.symbol;
-    right.symbol = -1;
+    left.symbol = left.merged;
     left.next = right.next;
-    if (left.next != kNone) work.nodes[left.next].previous = best.left;
-    push(best.left);
+    right.rank = kNone;
+    if (left.next != kNone) work.nodes[left.next].previous = at;
+    push(at);
     if (left.previous != kNone) push(left.previous);
   }
 }
@@ -116,9 +118,9 @@ void BytePairs::encode(std::string_view piece, Work& work, std::vector<TokenId>&
   work.nodes.clear();
   work.heap.clear();
   for (uint32_t i = 0; i < size; ++i)
-    work.nodes.push_back(
-        {byte_symbols_[static_cast<uint8_t>(piece[i])], i, i + 1 < size ? i + 1 : kNone, i - 1});  // 0 - 1 is kNone
-  for (uint32_t i = 0; i < size; ++i) push_candidate(work, i);
+    work.nodes.push_back({byte_symbols_[static_cast<uint8_t>(piece[i])], i, i - 1, i + 1 < size ? i + 1 : kNone, kNone,
+                          0});  // 0 - 1 is kNone
+  for (uint32_t i = 0; i < size; ++i) add_candidate(work, i);
   merge_all(work);
   for (uint32_t at = 0; at != kNone && at < size; at = work.nodes[at].next) {
     const Work::Node& node = work.nodes[at];

@@ -28,16 +28,14 @@ class BytePairs {
   class Work {
     friend class BytePairs;
     struct Node {
-      int32_t symbol;        // -1: joined to its left neighbour
-      uint32_t begin, next;  // offset in the piece; index of the right neighbour
-      uint32_t previous;
-    };
-    struct Candidate {
-      uint32_t rank, left;  // index of the left node
-      int32_t left_symbol, right_symbol;
+      int32_t symbol;
+      uint32_t begin;           // offset in the piece
+      uint32_t previous, next;  // indices of the neighbours
+      uint32_t rank;            // of the merge with the right neighbour
+      int32_t merged;           // what that merge makes
     };
     std::vector<Node> nodes;
-    std::vector<Candidate> heap;
+    std::vector<uint64_t> heap;  // rank << 32 | index of the left node; stale if that node's rank has changed
   };
 
   // Appends the tokens of `piece`, and to `missing` the offsets of its bytes that the vocabulary has no token for.
@@ -52,7 +50,8 @@ class BytePairs {
     size_t operator()(uint64_t pair) const { return (pair ^ pair >> 29) * 0x9E3779B97F4A7C15ull >> 16; }
   };
 
-  void push_candidate(Work& work, uint32_t left) const;
+  // Looks up the merge of a node with its right neighbour, and adds it to the heap's end.
+  bool add_candidate(Work& work, uint32_t left) const;
   void merge_all(Work& work) const;
 
   // A symbol is a token, or (from vocab_size on) a string that merges pass through and that is no token.

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Asks a question about a long document over the REST API, streams the answer, and shows where the time went.
 
-    ask.py --url http://127.0.0.1:8080 --document handbook.txt --question question.txt [--compare]
-    ask.py --url http://127.0.0.1:8080 --ready --workers 2      exit code 0 once that many prefill workers can serve
+    ask.py --url http://127.0.0.1:8000 --document handbook.txt --question question.txt [--compare]
+    ask.py --url http://127.0.0.1:8000 --ready --workers 2      exit code 0 once that many prefill workers can serve
 
 --compare asks again of one worker alone (body field "runahead": {"strategy": "single"}). Exit codes: 0 answered,
 1 the server said no or the answer broke off, 4 the server cannot be reached. Standard library only.

@@ -11,19 +11,27 @@
 namespace runahead::RUNAHEAD_ISA {
 namespace {
 
+// Each pair of dots reads its own broadcast, as in multiply_tile, so that an emulated format pays for its emulation.
 template <class Num>
 double issue_dots(int64_t rounds) {
   constexpr int kChains = 12;  // latency x throughput of every dot instruction we know is at most 12
-  typename Num::Element ones[32] = {};
-  const typename Num::Vec x = Num::load(ones);
+  const typename Num::Element zeros[64] = {};
+  const typename Num::Element* operand = zeros;
   VecF acc[kChains];
-  for (VecF& a : acc) a = zero();
-  for (int64_t i = 0; i < rounds; ++i) {
 #pragma GCC unroll 12
-    for (int c = 0; c < kChains; ++c) acc[c] = Num::dot(acc[c], x, x);
-    asm volatile("" ::: "memory");
+  for (int c = 0; c < kChains; ++c) acc[c] = set1(static_cast<float>(c));  // unlike, or they would be merged
+  for (int64_t i = 0; i < rounds; ++i) {
+    asm volatile("" : "+r"(operand));  // what it points to is unknown from here on
+    const typename Num::Vec w = Num::load(operand);
+#pragma GCC unroll 12
+    for (int c = 0; c < kChains; c += 2) {
+      const typename Num::Vec x = Num::broadcast(operand + 2 * c);
+      acc[c] = Num::dot(acc[c], x, w);
+      acc[c + 1] = Num::dot(acc[c + 1], x, w);
+    }
   }
   VecF sum = acc[0];
+#pragma GCC unroll 12
   for (int c = 1; c < kChains; ++c) sum = add(sum, acc[c]);
   volatile float keep = reduce_add(sum);
   (void)keep;

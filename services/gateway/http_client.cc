@@ -57,21 +57,21 @@ class SseParser {
   std::string buffer_, event_, data_;
 };
 
-struct Exchange {
+struct ClientExchange {
   std::string host, port;
   std::chrono::milliseconds timeout;
   http::request<http::string_body> request;
   const EventHandler* on_event = nullptr;  // null: read the whole body
 };
 
-std::unexpected<Error> unreachable(const Exchange& x, const boost::system::error_code& error) {
+std::unexpected<Error> unreachable(const ClientExchange& x, const boost::system::error_code& error) {
   if (error == beast::error::timeout)
     return fail(ErrorCode::kDeadlineExceeded, "the server at " + x.host + ":" + x.port + " stayed silent for " +
                                                   std::to_string(x.timeout.count() / 1000) + " s");
   return fail(ErrorCode::kUnavailable, "cannot talk to " + x.host + ":" + x.port + ": " + error.message());
 }
 
-Task<HttpResponse> exchange(Exchange x) {
+Task<HttpAnswer> exchange(ClientExchange x) {
   beast::tcp_stream stream(co_await asio::this_coro::executor);
   asio::ip::tcp::resolver resolver(stream.get_executor());
   auto [resolve_error, endpoints] = co_await resolver.async_resolve(x.host, x.port, kTuple);
@@ -88,7 +88,7 @@ Task<HttpResponse> exchange(Exchange x) {
   stream.expires_after(x.timeout);
   auto [header_error, header_bytes] = co_await http::async_read_header(stream, buffer, parser, kTuple);
   if (header_error) co_return unreachable(x, header_error);
-  HttpResponse response{.status = static_cast<int>(parser.get().result_int())};
+  HttpAnswer response{.status = static_cast<int>(parser.get().result_int())};
   const bool events = x.on_event && parser.get()[http::field::content_type].starts_with("text/event-stream");
   const EventHandler none = [](auto, auto) { return true; };
   SseParser sse(events ? *x.on_event : none);
@@ -110,18 +110,18 @@ Task<HttpResponse> exchange(Exchange x) {
 
 }  // namespace
 
-Result<HttpResponse> HttpClient::request(const std::string& method, const std::string& target,
+Result<HttpAnswer> HttpClient::request(const std::string& method, const std::string& target,
                                          const std::string& json) const {
   const size_t colon = address_.rfind(':');
   if (colon == std::string::npos) return fail(ErrorCode::kInvalidArgument, "'" + address_ + "' is not host:port");
   return post_stream(method + " " + target, json, nullptr);
 }
 
-Result<HttpResponse> HttpClient::post_stream(const std::string& target, const std::string& json,
+Result<HttpAnswer> HttpClient::post_stream(const std::string& target, const std::string& json,
                                              const EventHandler& on_event) const {
   const size_t space = target.find(' '), colon = address_.rfind(':');
   const std::string method = space == std::string::npos ? "POST" : target.substr(0, space);
-  Exchange x{.host = address_.substr(0, colon), .port = address_.substr(colon + 1), .timeout = timeout_};
+  ClientExchange x{.host = address_.substr(0, colon), .port = address_.substr(colon + 1), .timeout = timeout_};
   x.request.method_string(method);
   x.request.target(space == std::string::npos ? target : target.substr(space + 1));
   x.request.version(11);
@@ -134,14 +134,14 @@ Result<HttpResponse> HttpClient::post_stream(const std::string& target, const st
   }
   if (on_event) x.on_event = &on_event;
   asio::io_context io;
-  std::optional<Result<HttpResponse>> result;
-  asio::co_spawn(io, exchange(std::move(x)), [&](std::exception_ptr, Result<HttpResponse> r) { result = std::move(r); });
+  std::optional<Result<HttpAnswer>> result;
+  asio::co_spawn(io, exchange(std::move(x)), [&](std::exception_ptr, Result<HttpAnswer> r) { result = std::move(r); });
   io.run();
   if (!result) return fail(ErrorCode::kInternal, "the exchange with " + address_ + " ended without a result");
   return std::move(*result);
 }
 
-Error error_of(const HttpResponse& response) {
+Error error_of(const HttpAnswer& response) {
   const auto body = nlohmann::json::parse(response.body, nullptr, false);
   Error error{ErrorCode::kInternal, "the server answered with HTTP status " + std::to_string(response.status)};
   if (!body.is_object() || !body.contains("error") || !body["error"].is_object()) return error;

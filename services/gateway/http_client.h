@@ -11,7 +11,7 @@
 
 namespace runahead {
 
-struct HttpResponse {
+struct HttpAnswer {
   int status = 0;
   std::string body;
 };
@@ -22,15 +22,15 @@ class HttpClient {
   HttpClient(std::string address, std::chrono::milliseconds timeout) : address_(std::move(address)), timeout_(timeout) {}
 
   // kUnavailable if the server cannot be reached, kDeadlineExceeded if it stays silent.
-  Result<HttpResponse> get(const std::string& target) const { return request("GET", target, ""); }
-  Result<HttpResponse> post(const std::string& target, const std::string& json) const {
+  Result<HttpAnswer> get(const std::string& target) const { return request("GET", target, ""); }
+  Result<HttpAnswer> post(const std::string& target, const std::string& json) const {
     return request("POST", target, json);
   }
-  Result<HttpResponse> request(const std::string& method, const std::string& target, const std::string& json) const;
+  Result<HttpAnswer> request(const std::string& method, const std::string& target, const std::string& json) const;
 
   // Posts and calls on_event(event, data) for every server-sent event ("message" if it names none) until the server ends
-  // or on_event returns false. An answer that is no event stream comes back as HttpResponse with its body.
-  Result<HttpResponse> post_stream(const std::string& target, const std::string& json,
+  // or on_event returns false. An answer that is no event stream comes back as HttpAnswer with its body.
+  Result<HttpAnswer> post_stream(const std::string& target, const std::string& json,
                                    const std::function<bool(std::string_view event, std::string_view data)>& on_event) const;
 
  private:
@@ -39,6 +39,6 @@ class HttpClient {
 };
 
 // The error of an OpenAI error body, or a sentence with the status if it is none.
-Error error_of(const HttpResponse& response);
+Error error_of(const HttpAnswer& response);
 
 }  // namespace runahead

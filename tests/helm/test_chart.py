@@ -21,10 +21,12 @@ DRAIN_SECONDS = 45                              # limits::kDrainTimeout (base/li
 
 VALUES = {
     "default": [],
-    "pvc": ["model.source=pvc", "model.claim=models", "model.name=llama.gguf", "coordinator.jobsClaim=jobs"],
+    "pvc": ["model.source=pvc", "model.claim=models", "model.name=llama.gguf", "coordinator.jobsClaim=jobs",
+            "coordinator.apiKeysSecret=keys"],
     "image": ["model.source=image", "model.image=models:1", "imagePullSecrets[0].name=registry"],
     "hostPath": ["model.source=hostPath", "model.hostPath=/srv/models"],
     "large": ["prefill.workers=64", "decode.workers=8", "prefill.nodeSelector.disk=fast", "prefill.config.compute=bf16",
+              "decode.config.compute=bf16",
               "prefill.tolerations[0].key=llm", "prefill.tolerations[0].operator=Exists",
               "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring"],
     "open": ["networkPolicy.enabled=false", "podDisruptionBudget.enabled=false"],
@@ -100,6 +102,7 @@ def test_every_way_of_use_renders_and_lints(helm, name):
     "model.source=web", "model.source=pvc", "model.source=image", "model.source=hostPath", "image.pullPolicy=Sometimes",
     "coordinator.service.port=0", "coordinator.service.type=Ingress", "terminationGracePeriodSeconds=45",
     "prefill.resources.limits.memory=2GB", "networkPolicy.enabled=maybe", "decode.config.nested.key=1",
+    "decode.kvMemoryMib=0",
     "startupSeconds=1",
 ])
 def test_a_wrong_value_is_refused_by_the_schema(helm, setting):
@@ -271,9 +274,10 @@ def test_a_changed_config_restarts_the_pods(helm):
 
 
 def test_config_files_hold_what_the_values_say(rendered):
-    config = of_kind(rendered("large"), "ConfigMap")[0]["data"]
-    assert yaml.safe_load(config["prefill.yaml"]) == {"model": "smollm2", "threads": 4, "compute": "bf16"}
-    assert yaml.safe_load(config["decode.yaml"]) == {"model": "smollm2", "threads": 2}
+    config = yaml.safe_load(of_kind(rendered("large"), "ConfigMap")[0]["data"]["runahead.yaml"])
+    assert config == {"model": "smollm2", "log-format": "json", "transport": "tcp",
+                      "prefill": {"threads": 4, "kv-memory-mib": 1024, "compute": "bf16"},
+                      "decode": {"threads": 2, "kv-memory-mib": 1024, "compute": "bf16"}}
 
 
 def test_two_releases_can_share_a_namespace(helm):
@@ -281,3 +285,63 @@ def test_two_releases_can_share_a_namespace(helm):
         done = run(helm, "template", release, CHART)
         return {(d["kind"], d["metadata"]["name"]) for d in yaml.safe_load_all(done.stdout) if d}
     assert not names("one") & names("two")
+
+
+# ------------------------------------------------------------------------------------------------- who reaches whom
+def matches(selector, labels):
+    """A label selector with matchLabels and In expressions, which are all that the chart uses."""
+    expressions = selector.get("matchExpressions", [])
+    assert all(expression["operator"] == "In" for expression in expressions)
+    return selector.get("matchLabels", {}).items() <= labels.items() and \
+        all(labels.get(expression["key"]) in expression["values"] for expression in expressions)
+
+
+def rules(documents, direction, labels):
+    """The rules of that direction that hold for a pod with these labels; None if no policy chooses it."""
+    policies = [policy["spec"] for policy in of_kind(documents, "NetworkPolicy")
+                if matches(policy["spec"]["podSelector"], labels) and direction in policy["spec"]["policyTypes"]]
+    return [rule for policy in policies for rule in policy.get(direction.lower(), [])] if policies else None
+
+
+def peer_allowed(rule, key, labels):
+    peers = rule.get(key)
+    return not peers or any("namespaceSelector" not in peer and matches(peer["podSelector"], labels) for peer in peers)
+
+
+def allowed(documents, source, target, port):
+    """May a pod with labels `source` reach `port` (name, number) of one with labels `target` in the same namespace?"""
+    leaving, entering = rules(documents, "Egress", source), rules(documents, "Ingress", target)
+    leaves = leaving is None or any(
+        peer_allowed(rule, "to", target) and any(p["port"] in port for p in rule["ports"]) for rule in leaving)
+    enters = entering is None or any(
+        peer_allowed(rule, "from", source) and any(p["port"] in port for p in rule["ports"]) for rule in entering)
+    return leaves and enters
+
+
+REACHES = {("stranger", "coordinator", "http"), ("prefill", "coordinator", "control"),
+           ("decode", "coordinator", "control"), ("prefill", "prefill", "data"), ("prefill", "decode", "data"),
+           ("decode", "prefill", "data"), ("decode", "decode", "data")}
+
+
+@pytest.mark.parametrize("name", ["default", "pvc", "image"])
+def test_the_network_policy_allows_the_edges_of_the_design_and_no_other(rendered, name):
+    documents = rendered(name)
+    pods = {component(w): w["spec"]["template"]["metadata"]["labels"] for w in workloads(documents)}
+    ports = {component(w): [(port["name"], port["containerPort"]) for port in pod_spec(w)["containers"][0]["ports"]]
+             for w in workloads(documents)}
+    pods["stranger"] = {"app": "another"}
+    found = {(source, target, port[0]) for source in pods for target in ports for port in ports[target]
+             if allowed(documents, pods[source], pods[target], port)}
+    assert found == REACHES
+
+
+def test_metrics_are_scraped_only_by_those_who_are_named(rendered):
+    documents = rendered("large")
+    prefill = next(w for w in workloads(documents) if component(w) == "prefill")
+    labels = prefill["spec"]["template"]["metadata"]["labels"]
+    peers = [rule["from"] for rule in rules(documents, "Ingress", labels) if {"port": "admin"} in rule["ports"]]
+    assert peers == [[{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]]
+
+
+def test_without_policy_everyone_reaches_everything(rendered):
+    assert not of_kind(rendered("open"), "NetworkPolicy", "PodDisruptionBudget")

@@ -264,7 +264,7 @@ TEST(Tokenizer, AMebibyteOfOneKindTakesNoMoreThanLinearTime) {
     const auto ids = default_tokenizer().encode(text, true);
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
     ASSERT_TRUE(ids) << ids.error().message;
-    EXPECT_EQ(default_tokenizer().decode(*ids, true), text);
+    EXPECT_TRUE(default_tokenizer().decode(*ids, true) == text);
     // 0.3 s alone on this class of machine; the bound is for one shared with other tests and under sanitizers.
     // Quadratic work would take minutes.
     EXPECT_LT(took.count(), 10.0) << "of '" << text[0] << "'";

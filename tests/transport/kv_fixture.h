@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <random>
 #include <string>
@@ -30,7 +31,10 @@ struct Pages {
   }
   void fill(uint64_t seed) {
     SeededRng rng(seed);
-    for (std::byte& b : data) b = static_cast<std::byte>(rng.next());
+    for (size_t at = 0; at < data.size(); at += sizeof(uint64_t)) {
+      const uint64_t word = rng.next();
+      std::memcpy(&data[at], &word, std::min(sizeof word, data.size() - at));
+    }
   }
   // All keys, in an order that the seed decides.
   std::vector<KvPageKey> keys(uint64_t seed) const {

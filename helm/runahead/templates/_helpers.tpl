@@ -20,22 +20,28 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
 {{/* The ports, in one place. */}}
-{{- define "runahead.port.http" -}}8080{{- end }}
-{{- define "runahead.port.control" -}}7100{{- end }}
-{{- define "runahead.port.data" -}}7200{{- end }}
+{{- define "runahead.port.http" -}}8000{{- end }}
+{{- define "runahead.port.control" -}}7070{{- end }}
+{{- define "runahead.port.data" -}}7071{{- end }}
 {{- define "runahead.port.admin" -}}9100{{- end }}
 
 {{/* The command line of a role: what differs from pod to pod. All else is in the config file. */}}
 {{- define "runahead.args" -}}
 - {{ .role }}
 - --config
-- /etc/runahead/{{ .role }}.yaml
+- /etc/runahead/runahead.yaml
 - --insecure-network
 {{- if eq .role "coordinator" }}
 - --listen
 - 0.0.0.0:{{ include "runahead.port.control" .root }}
 - --http
 - 0.0.0.0:{{ include "runahead.port.http" .root }}
+- --job-store
+- /data/jobs.sqlite
+{{- if .values.apiKeysSecret }}
+- --api-keys
+- /etc/runahead-keys/api-keys
+{{- end }}
 {{- else }}
 - --coordinator
 - {{ include "runahead.fullname" .root }}-control:{{ include "runahead.port.control" .root }}
@@ -43,6 +49,8 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 - 0.0.0.0:{{ include "runahead.port.data" .root }}
 - --advertise
 - $(POD_IP)
+- --name
+- $(POD_NAME)
 - --admin
 - 0.0.0.0:{{ include "runahead.port.admin" .root }}
 {{- end }}
@@ -113,6 +121,7 @@ spec:
       args: {{- include "runahead.args" . | nindent 8 }}
       env:
         - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+        - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
         - {name: RUNAHEAD_MODEL_DIR, value: /models}
         - {name: TMPDIR, value: /scratch}
       ports:
@@ -150,6 +159,9 @@ spec:
         {{- end }}
         {{- if eq .role "coordinator" }}
         - {name: jobs, mountPath: /data}
+        {{- if .values.apiKeysSecret }}
+        - {name: api-keys, mountPath: /etc/runahead-keys, readOnly: true}
+        {{- end }}
         {{- end }}
   volumes:
     - name: config
@@ -175,5 +187,11 @@ spec:
       {{- else }}
       emptyDir: {sizeLimit: {{ $root.Values.scratchSizeLimit }}}
       {{- end }}
+    {{- if .values.apiKeysSecret }}
+    - name: api-keys
+      secret:
+        secretName: {{ .values.apiKeysSecret }}
+        items: [{key: api-keys, path: api-keys}]
+    {{- end }}
     {{- end }}
 {{- end }}

@@ -1,0 +1,70 @@
+#include "services/gateway/answer_text.h"
+
+#include <algorithm>
+
+#include "model/tokenizer_utf8.h"
+
+namespace runahead {
+namespace {
+
+// Bytes at the end of `bytes` that may become a character when more come.
+size_t unfinished_tail(std::string_view bytes) {
+  for (size_t back = 1; back <= std::min<size_t>(3, bytes.size()); ++back) {
+    const auto c = static_cast<unsigned char>(bytes[bytes.size() - back]);
+    if (c >= 0xC0) return utf8_sequence(bytes.substr(bytes.size() - back)).kind == Utf8Sequence::Kind::kIncomplete ? back : 0;
+    if (c < 0x80) return 0;
+  }
+  return 0;
+}
+
+// Bytes at the end of `text` that are a proper beginning of `stop`.
+size_t begun(std::string_view text, std::string_view stop) {
+  for (size_t n = std::min(text.size(), stop.size() - 1); n > 0; --n) {
+    if (text.ends_with(stop.substr(0, n))) return n;
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::string valid_utf8(std::string_view bytes) {
+  std::string text;
+  text.reserve(bytes.size());
+  while (!bytes.empty()) {
+    const Utf8Sequence sequence = utf8_sequence(bytes);
+    text += sequence.kind == Utf8Sequence::Kind::kCharacter ? bytes.substr(0, sequence.bytes) : kReplacementCharacter;
+    bytes.remove_prefix(sequence.bytes);
+  }
+  return text;
+}
+
+size_t AnswerText::held_back() const {
+  size_t held = unfinished_tail(pending_);
+  for (const std::string& stop : stop_strings_) held = std::max(held, begun(pending_, stop));
+  return held;
+}
+
+TextPiece AnswerText::push(const SampledToken& token, const std::string& bytes) {
+  const size_t begin = released_ + pending_.size();
+  tokens_.push_back({token, begin, begin + bytes.size()});
+  pending_ += bytes;
+  size_t stop_at = std::string::npos;
+  for (const std::string& stop : stop_strings_) stop_at = std::min(stop_at, pending_.find(stop));
+  if (stop_at != std::string::npos) return release(stop_at, true);
+  return release(pending_.size() - held_back(), false);
+}
+
+TextPiece AnswerText::flush() { return release(pending_.size(), false); }
+
+TextPiece AnswerText::release(size_t bytes, bool stopped) {
+  TextPiece piece{.text = valid_utf8(std::string_view(pending_).substr(0, bytes)), .stopped = stopped};
+  pending_.erase(0, bytes);
+  released_ += bytes;
+  while (!tokens_.empty() && (tokens_.front().begin < released_ || tokens_.front().end <= released_)) {
+    piece.tokens.push_back(std::move(tokens_.front().token));
+    tokens_.pop_front();
+  }
+  return piece;
+}
+
+}  // namespace runahead

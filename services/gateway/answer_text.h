@@ -1,0 +1,46 @@
+// AnswerText: the tokens of one choice as text that may be shown. It holds back what could still change: bytes of a UTF-8
+// character that is not whole yet, and text that could be the beginning of a stop string. At a stop string the text ends
+// exactly before it. Bytes that are no UTF-8 become U+FFFD.
+#pragma once
+
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "model/sampling_params.h"
+
+namespace runahead {
+
+struct TextPiece {
+  std::string text;                  // valid UTF-8
+  std::vector<SampledToken> tokens;  // whose text begins in it, in order
+  bool stopped = false;              // a stop string was found: nothing may follow
+};
+
+class AnswerText {
+ public:
+  explicit AnswerText(std::vector<std::string> stop_strings) : stop_strings_(std::move(stop_strings)) {}
+
+  TextPiece push(const SampledToken& token, const std::string& bytes);
+  // The end without a stop string: everything that was held back.
+  TextPiece flush();
+
+ private:
+  struct HeldToken {
+    SampledToken token;
+    size_t begin;  // bytes of the whole answer
+    size_t end;
+  };
+  TextPiece release(size_t bytes, bool stopped);
+  size_t held_back() const;
+
+  std::vector<std::string> stop_strings_;
+  std::string pending_;           // received, not yet released
+  size_t released_ = 0;           // bytes before pending_
+  std::deque<HeldToken> tokens_;  // not yet released; at most one a byte of pending_, and empty ones
+};
+
+// Replaces every byte sequence that is not UTF-8 by U+FFFD.
+std::string valid_utf8(std::string_view bytes);
+
+}  // namespace runahead

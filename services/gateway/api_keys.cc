@@ -1,0 +1,47 @@
+#include "services/gateway/api_keys.h"
+
+#include <openssl/crypto.h>
+#include <openssl/sha.h>
+
+#include <fstream>
+#include <string>
+
+#include "base/limits.h"
+
+namespace runahead {
+namespace {
+
+std::array<unsigned char, 32> digest_of(std::string_view key) {
+  std::array<unsigned char, 32> digest;
+  SHA256(reinterpret_cast<const unsigned char*>(key.data()), key.size(), digest.data());
+  return digest;
+}
+
+}  // namespace
+
+Result<ApiKeys> ApiKeys::load(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  if (!file) return fail(ErrorCode::kNotFound, "cannot open the file of API keys " + path.string(), "api-keys");
+  ApiKeys keys;
+  for (std::string line; std::getline(file, line);) {
+    while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.pop_back();
+    if (line.empty() || line.front() == '#') continue;
+    if (line.size() > limits::kApiKeyBytesMax || keys.digests_.size() >= limits::kApiKeysMax)
+      return fail(ErrorCode::kInvalidConfig, path.string() + " has a key over 512 bytes or over 10,000 keys", "api-keys");
+    keys.digests_.push_back(digest_of(line));
+  }
+  if (keys.digests_.empty())
+    return fail(ErrorCode::kInvalidConfig, path.string() + " has no key; write one key a line", "api-keys");
+  return keys;
+}
+
+bool ApiKeys::accepts(std::string_view authorization) const {
+  constexpr std::string_view kScheme = "Bearer ";
+  if (!authorization.starts_with(kScheme) || authorization.size() > kScheme.size() + limits::kApiKeyBytesMax) return false;
+  const auto digest = digest_of(authorization.substr(kScheme.size()));
+  bool found = false;
+  for (const auto& known : digests_) found |= CRYPTO_memcmp(known.data(), digest.data(), digest.size()) == 0;
+  return found;
+}
+
+}  // namespace runahead

@@ -1,0 +1,27 @@
+// ApiKeys: who may call. A file with one key a line ('#' begins a comment); only SHA-256 digests stay in memory, and every
+// comparison looks at every digest whole, so that its time says nothing about the keys.
+#pragma once
+
+#include <array>
+#include <filesystem>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace runahead {
+
+class ApiKeys {
+ public:
+  // kNotFound, kInvalidConfig (no key in it, a key too long, too many keys).
+  static Result<ApiKeys> load(const std::filesystem::path& path);
+
+  // `authorization` is the header's value: "Bearer KEY".
+  bool accepts(std::string_view authorization) const;
+  size_t size() const { return digests_.size(); }
+
+ private:
+  std::vector<std::array<unsigned char, 32>> digests_;
+};
+
+}  // namespace runahead

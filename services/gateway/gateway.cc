@@ -1,0 +1,62 @@
+#include "services/gateway/gateway.h"
+
+#include <random>
+
+#include "services/gateway/jobs_routes.h"
+#include "services/gateway/text_routes.h"
+
+namespace runahead {
+namespace {
+
+uint64_t seed_or_random(uint64_t seed) {
+  if (seed != 0) return seed;
+  std::random_device device;
+  return static_cast<uint64_t>(device()) << 32 | device();
+}
+
+}  // namespace
+
+class Gateway::Impl {
+ public:
+  Impl(asio::any_io_executor executor, Clock& clock, InferenceService& inference, JobsApi* jobs, const TextCodec& codec,
+       GatewayMetrics& metrics, GatewayOptions options)
+      : options_(std::move(options)),
+        rng_(seed_or_random(options_.random_seed)),
+        context_{executor, text_lane_, clock, rng_, inference, codec, metrics, options_.model_name,
+                 options_.chat_max_tokens_default, options_.ping_interval},
+        server_(executor, clock, [this](Exchange& exchange) { return router_.handle(exchange); }, options_.http) {
+    add_generation_routes(router_, context_);
+    add_text_routes(router_, context_);
+    add_jobs_routes(router_, context_, jobs);
+    add_status_routes(router_, context_, options_.build);
+  }
+  ~Impl() { text_lane_.join(); }
+
+  Result<void> listen() {
+    if (!options_.api_keys_file.empty()) router_.require_keys(TRY(ApiKeys::load(options_.api_keys_file)));
+    return server_.listen();
+  }
+  uint16_t port() const { return server_.port(); }
+  std::string address() const { return to_string(server_.address()); }
+  asio::awaitable<void> shutdown() { return server_.shutdown(options_.drain_timeout); }
+
+ private:
+  GatewayOptions options_;
+  SeededRng rng_;
+  asio::thread_pool text_lane_{1};
+  HttpRouter router_;
+  GatewayContext context_;
+  HttpServer server_;
+};
+
+Gateway::Gateway(asio::any_io_executor executor, Clock& clock, InferenceService& inference, JobsApi* jobs, const TextCodec& codec,
+                 GatewayMetrics& metrics, GatewayOptions options)
+    : impl_(std::make_unique<Impl>(executor, clock, inference, jobs, codec, metrics, std::move(options))) {}
+Gateway::~Gateway() = default;
+
+Result<void> Gateway::listen() { return impl_->listen(); }
+uint16_t Gateway::port() const { return impl_->port(); }
+std::string Gateway::address() const { return impl_->address(); }
+asio::awaitable<void> Gateway::shutdown() { return impl_->shutdown(); }
+
+}  // namespace runahead

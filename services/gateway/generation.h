@@ -1,0 +1,60 @@
+// Generation: all choices of one request, from submit to the last token. Each choice is a TokenStream of its own; they run
+// side by side, and the first that fails ends the others.
+//   threads  the io_context thread.
+//   owner    the streams. It must not die before run() has returned.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "actors/inference.h"
+#include "services/gateway/answer_text.h"
+#include "services/gateway/openai_request.h"
+
+namespace runahead {
+
+struct ChoiceResult {
+  std::string finish_reason;          // "stop", "length"
+  int32_t completion_tokens = 0;
+  std::optional<TtftReport> report;
+};
+
+// Takes what the choices produce. An Error ends the generation.
+class ChoiceSink {
+ public:
+  virtual ~ChoiceSink() = default;
+  // When it returns from a choice's first piece, that piece is on its way to the client. The first may be without text.
+  virtual Task<void> piece(int32_t choice, TextPiece piece) = 0;
+  virtual Task<void> progress(int32_t /*choice*/, PrefillProgress /*progress*/) { co_return Result<void>{}; }
+  virtual Task<void> finished(int32_t /*choice*/, std::string /*finish_reason*/) { co_return Result<void>{}; }
+};
+
+class Generation {
+ public:
+  Generation(asio::any_io_executor executor, Clock& clock, const TextCodec& codec, std::vector<std::string> stop_strings);
+
+  // All choices or none: those submitted before a refused one are cancelled.
+  Result<void> submit(InferenceService& inference, std::vector<InferenceRequest> requests);
+  Task<void> run(ChoiceSink& sink);
+  void cancel();  // the client went away
+
+  const std::vector<ChoiceResult>& results() const { return results_; }
+
+ private:
+  asio::awaitable<void> run_choice(int32_t choice, ChoiceSink& sink);
+  Task<void> follow(int32_t choice, ChoiceSink& sink);
+  Task<bool> take_tokens(int32_t choice, TokensEvent event, AnswerText& text, ChoiceSink& sink);
+  void cancel_streams();
+
+  asio::any_io_executor executor_;
+  Clock& clock_;
+  const TextCodec& codec_;
+  std::vector<std::string> stop_strings_;
+  std::vector<std::shared_ptr<TokenStream>> streams_;  // shared with the coordinator
+  std::vector<ChoiceResult> results_;
+  std::optional<Error> error_;                         // the first one
+};
+
+}  // namespace runahead

@@ -1,0 +1,239 @@
+#include "services/gateway/generation_routes.h"
+
+#include <chrono>
+#include <utility>
+
+#include "services/gateway/api_error.h"
+#include "services/gateway/sse_writer.h"
+
+namespace runahead {
+namespace {
+
+using nlohmann::json;
+
+const char* endpoint_name(Endpoint endpoint) { return endpoint == Endpoint::kChat ? "chat" : "completions"; }
+
+RequestStatus status_of(const Error& error) {
+  if (error.code == ErrorCode::kCancelled) return RequestStatus::kCancelled;
+  return error.code == ErrorCode::kOverloaded || error.code == ErrorCode::kUnavailable ? RequestStatus::kRejected
+                                                                                       : RequestStatus::kError;
+}
+
+int64_t unix_seconds() {
+  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+int64_t prompt_tokens(const GenerationRequest& request) {
+  int64_t tokens = 0;
+  for (const TokenizedPrompt& prompt : request.prompts) tokens += static_cast<int64_t>(prompt.tokens.size());
+  return tokens;
+}
+
+}  // namespace
+
+std::string echoed(const GenerationRequest& request, int32_t choice, const TextCodec& codec) {
+  if (!request.echo) return {};
+  const TokenizedPrompt& prompt = request.prompts[static_cast<size_t>(choice / request.choices_per_prompt)];
+  return prompt.text.empty() ? valid_utf8(codec.decode(prompt.tokens)) : prompt.text;
+}
+
+namespace {
+
+// Collects whole choices.
+class WholeAnswer final : public ChoiceSink {
+ public:
+  WholeAnswer(const GenerationRequest& request, const TextCodec& codec) : choices(static_cast<size_t>(request.num_choices())) {
+    for (size_t i = 0; i < choices.size(); ++i) choices[i].text = echoed(request, static_cast<int32_t>(i), codec);
+  }
+  Task<void> piece(int32_t choice, TextPiece piece) override {
+    AnswerChoice& target = choices[static_cast<size_t>(choice)];
+    target.text += piece.text;
+    std::ranges::move(piece.tokens, std::back_inserter(target.tokens));
+    co_return Result<void>{};
+  }
+  Task<void> finished(int32_t choice, std::string finish_reason) override {
+    choices[static_cast<size_t>(choice)].finish_reason = std::move(finish_reason);
+    co_return Result<void>{};
+  }
+  std::vector<AnswerChoice> choices;
+};
+
+// Writes chunks as they come.
+class StreamedAnswer final : public ChoiceSink {
+ public:
+  StreamedAnswer(SseWriter& writer, const AnswerHead& head, const GenerationRequest& request, const GatewayContext& context,
+                 Time received_at)
+      : writer_(writer), head_(head), request_(request), context_(context), received_at_(received_at),
+        choices_(static_cast<size_t>(request.num_choices())) {}
+
+  Task<void> piece(int32_t choice, TextPiece piece) override {
+    ChoiceState& state = choices_[static_cast<size_t>(choice)];
+    const bool first = !std::exchange(state.begun, true);
+    if (first && request_.echo) piece.text = echoed(request_, choice, context_.codec) + piece.text;
+    const json chunk = text_chunk(head_, choice, piece, first, request_.logprobs, state.text_bytes, context_.codec);
+    state.text_bytes += piece.text.size();
+    auto sent = co_await writer_.event(to_text(chunk));
+    CO_TRY(sent);
+    if (first) co_return co_await writer_.flush();
+    co_return Result<void>{};
+  }
+  Task<void> progress(int32_t choice, PrefillProgress progress) override {
+    if (!request_.return_progress) co_return Result<void>{};
+    const auto& prompt = request_.prompts[static_cast<size_t>(choice / request_.choices_per_prompt)];
+    const double elapsed = seconds(context_.clock.now() - received_at_);
+    const json chunk = progress_chunk(head_, static_cast<int32_t>(prompt.tokens.size()), progress, elapsed);
+    co_return co_await writer_.event(to_text(chunk));
+  }
+  Task<void> finished(int32_t choice, std::string finish_reason) override {
+    const bool first = !choices_[static_cast<size_t>(choice)].begun;
+    co_return co_await writer_.event(to_text(finish_chunk(head_, choice, finish_reason, first)));
+  }
+
+ private:
+  struct ChoiceState {
+    bool begun = false;
+    size_t text_bytes = 0;
+  };
+  SseWriter& writer_;
+  const AnswerHead& head_;
+  const GenerationRequest& request_;
+  const GatewayContext& context_;
+  Time received_at_;
+  std::vector<ChoiceState> choices_;
+};
+
+Task<void> answer_whole(const GatewayContext& context, Exchange& exchange, Generation& generation, const GenerationRequest& request,
+                        const AnswerHead& head) {
+  WholeAnswer answer(request, context.codec);
+  const Result<void> ended = co_await generation.run(answer);
+  if (!ended) {
+    co_await exchange.respond(error_reply(ended.error()));
+    co_return ended;
+  }
+  const auto& results = generation.results();
+  json usage = usage_json(prompt_tokens(request), results);
+  HttpReply reply = json_reply(answer_body(head, answer.choices, request.logprobs, context.codec, std::move(usage)));
+  if (results.front().report) reply.headers.emplace_back("Server-Timing", server_timing(*results.front().report));
+  co_await exchange.respond(std::move(reply));
+  co_return Result<void>{};
+}
+
+Task<void> end_stream(SseWriter& writer, Result<void> ended, const AnswerHead& head, const GenerationRequest& request,
+                      const Generation& generation) {
+  if (!ended) {
+    // The status line is long gone: the error travels as an event, and the stream ends without [DONE].
+    auto sent = co_await writer.named_event("error", to_text(error_json(ended.error())));
+    co_return sent ? ended : sent;
+  }
+  if (request.include_usage) {
+    const json usage = usage_json(prompt_tokens(request), generation.results());
+    auto sent = co_await writer.event(to_text(usage_chunk(head, usage)));
+    CO_TRY(sent);
+  }
+  co_return co_await writer.event("[DONE]");
+}
+
+Task<void> answer_streamed(const GatewayContext& context, Exchange& exchange, Generation& generation, const GenerationRequest& request,
+                           const AnswerHead& head) {
+  SseWriter writer(exchange, context.executor, context.clock, context.ping_interval);
+  co_await writer.begin();
+  StreamedAnswer answer(writer, head, request, context, exchange.request().received_at);
+  const Result<void> ended = co_await generation.run(answer);
+  const Result<void> written = co_await end_stream(writer, ended, head, request, generation);
+  co_await writer.finish();
+  co_return ended ? written : ended;
+}
+
+Task<void> generate(const GatewayContext& context, Endpoint endpoint, Exchange& exchange) {
+  HttpRequest& http = exchange.request();
+  Result<PreparedGeneration> prepared = co_await prepare_generation(context, endpoint, std::move(http.body));
+  if (!prepared) {
+    co_await exchange.respond(error_reply(prepared.error()));
+    co_return std::unexpected(prepared.error());
+  }
+  const GenerationRequest& request = prepared->request;
+  const ServedModel model = context.served_model();
+  AnswerHead head{endpoint, context.new_id(endpoint == Endpoint::kChat ? "chatcmpl-" : "cmpl-"), model.name, unix_seconds()};
+  std::vector<InferenceRequest> requests;
+  for (int32_t choice = 0; choice < request.num_choices(); ++choice) {
+    requests.push_back(inference_request(request, choice, model, context.codec));
+    requests.back().external_id = head.id;
+    requests.back().received_at = http.received_at;
+    requests.back().tokenize_time = prepared->tokenize_time;
+  }
+  Generation generation(context.executor, context.clock, context.codec, request.stop);
+  const Result<void> submitted = generation.submit(context.inference, std::move(requests));
+  if (!submitted) {
+    co_await exchange.respond(error_reply(submitted.error()));
+    co_return submitted;
+  }
+  exchange.on_disconnect([&generation] { generation.cancel(); });
+  if (exchange.disconnected()) generation.cancel();
+  Result<void> ended;
+  if (request.stream) {
+    ended = co_await answer_streamed(context, exchange, generation, request, head);
+  } else {
+    ended = co_await answer_whole(context, exchange, generation, request, head);
+  }
+  exchange.on_disconnect(nullptr);
+  co_return ended;
+}
+
+asio::awaitable<void> serve(const GatewayContext& context, Endpoint endpoint, Exchange& exchange) {
+  const Time received_at = exchange.request().received_at;
+  const Result<void> ended = co_await generate(context, endpoint, exchange);
+  const RequestStatus status = exchange.disconnected() ? RequestStatus::kCancelled
+                               : ended                 ? RequestStatus::kOk
+                                                       : status_of(ended.error());
+  context.metrics.http_request(endpoint_name(endpoint), status, seconds(context.clock.now() - received_at));
+}
+
+Result<PreparedGeneration> prepare_now(Endpoint endpoint, const std::string& body, const ServedModel& model, const TextCodec& codec,
+                                       const Clock& clock) {
+  const json parsed = TRY(parse_json_object(body));
+  PreparedGeneration prepared;
+  prepared.request = TRY(parse_generation(endpoint, parsed, model));
+  const Time begin = clock.now();
+  TRY(tokenize_prompts(prepared.request, codec, model.context_len));
+  prepared.tokenize_time = clock.now() - begin;
+  return prepared;
+}
+
+// On the text lane's thread. All that it refers to is kept by prepare_generation, which awaits it.
+Task<PreparedGeneration> prepare_on_lane(Endpoint endpoint, const std::string& body, const ServedModel& model, const TextCodec& codec,
+                                         const Clock& clock) {
+  co_return prepare_now(endpoint, body, model, codec, clock);
+}
+
+}  // namespace
+
+ServedModel GatewayContext::served_model() const {
+  return {model_name, codec.vocab_size(), inference.cluster().context_len, chat_max_tokens_default};
+}
+
+std::string GatewayContext::new_id(std::string prefix) const {
+  char digits[33];
+  std::snprintf(digits, sizeof digits, "%016llx%08x", static_cast<unsigned long long>(rng.next()),
+                static_cast<unsigned>(rng.next()));
+  return prefix + digits;
+}
+
+Task<PreparedGeneration> prepare_generation(const GatewayContext& context, Endpoint endpoint, std::string body) {
+  const ServedModel model = context.served_model();
+  Result<PreparedGeneration> prepared = PreparedGeneration{};
+  if (body.size() <= limits::kInlineTextBytesMax) {
+    prepared = prepare_now(endpoint, body, model, context.codec, context.clock);
+  } else {
+    prepared = co_await asio::co_spawn(context.text_lane, prepare_on_lane(endpoint, body, model, context.codec, context.clock),
+                                       asio::use_awaitable);
+  }
+  if (prepared && !prepared->request.seed) prepared->request.seed = context.rng.next();
+  co_return prepared;
+}
+
+void add_generation_routes(HttpRouter& router, const GatewayContext& context) {
+  router.add("POST", "/v1/completions", [&context](Exchange& exchange) { return serve(context, Endpoint::kCompletions, exchange); });
+  router.add("POST", "/v1/chat/completions", [&context](Exchange& exchange) { return serve(context, Endpoint::kChat, exchange); });
+}
+
+}  // namespace runahead

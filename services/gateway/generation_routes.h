@@ -1,0 +1,47 @@
+// POST /v1/completions and /v1/chat/completions: from the body to the last byte of the answer.
+//   threads  the io_context thread; texts over kInlineTextBytesMax are parsed and tokenized on the text lane.
+#pragma once
+
+#include <boost/asio/thread_pool.hpp>
+
+#include <functional>
+#include <string>
+
+#include "base/rng.h"
+#include "services/gateway/gateway_metrics.h"
+#include "services/gateway/generation.h"
+#include "services/gateway/http_router.h"
+#include "services/gateway/openai_response.h"
+
+namespace runahead {
+
+// What the routes share. Everything outlives the routes.
+struct GatewayContext {
+  asio::any_io_executor executor;
+  asio::thread_pool& text_lane;
+  Clock& clock;
+  Rng& rng;                         // ids, and the seeds of requests that name none
+  InferenceService& inference;
+  const TextCodec& codec;
+  GatewayMetrics& metrics;
+  std::string model_name;
+  int32_t chat_max_tokens_default = 0;
+  Duration ping_interval = limits::kSsePingInterval;
+
+  ServedModel served_model() const;
+  std::string new_id(std::string prefix) const;  // and 24 hex digits
+};
+
+struct PreparedGeneration {
+  GenerationRequest request;
+  Duration tokenize_time{0};
+};
+// Parses, checks, renders and tokenizes a body; large ones on the text lane. The request has a seed afterwards.
+Task<PreparedGeneration> prepare_generation(const GatewayContext& context, Endpoint endpoint, std::string body);
+
+// The prompt's text, where the client wants it in front of a choice's (echo); else empty.
+std::string echoed(const GenerationRequest& request, int32_t choice, const TextCodec& codec);
+
+void add_generation_routes(HttpRouter& router, const GatewayContext& context);
+
+}  // namespace runahead

@@ -1,0 +1,14 @@
+// /v1/jobs: POST takes the body of a completion or a chat and answers 202 when the job is durable; GET lists or shows;
+// DELETE cancels; GET /v1/jobs/{id}/events streams tokens and the end, and goes on after Last-Event-ID.
+// The header Idempotency-Key makes a repeated POST give the first job back.
+#pragma once
+
+#include "services/gateway/generation_routes.h"
+#include "services/gateway/jobs_api.h"
+
+namespace runahead {
+
+// jobs: null where the service keeps none; the routes then say so.
+void add_jobs_routes(HttpRouter& router, const GatewayContext& context, JobsApi* jobs);
+
+}  // namespace runahead

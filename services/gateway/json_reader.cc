@@ -1,0 +1,199 @@
+#include "services/gateway/json_reader.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/limits.h"
+
+namespace runahead {
+namespace {
+
+using nlohmann::json;
+
+// Before parsing, because a parsed value is as deep as its text.
+bool nests_deeper_than(std::string_view text, int depth_max) {
+  int depth = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      if (c == '"') in_string = false;
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '{' || c == '[') {
+      if (++depth > depth_max) return true;
+    } else if (c == '}' || c == ']') {
+      --depth;
+    }
+  }
+  return false;
+}
+
+// nlohmann's text without its "[json.exception.parse_error.101] " in front.
+std::string plain(std::string_view what) {
+  const size_t bracket = what.find("] ");
+  std::string text(bracket == std::string_view::npos ? what : what.substr(bracket + 2));
+  if (text.size() > 300) text.resize(300);  // it can quote the input
+  return text;
+}
+
+std::string range_text(double min, double max) {
+  char text[80];
+  std::snprintf(text, sizeof text, "from %.15g to %.15g", min, max);
+  return text;
+}
+
+}  // namespace
+
+Result<json> parse_json(std::string_view text) {
+  if (nests_deeper_than(text, limits::kJsonDepthMax))
+    return fail(ErrorCode::kInvalidArgument, "the JSON nests deeper than 32 levels");
+  try {
+    return json::parse(text);
+  } catch (const json::exception& e) {
+    return fail(ErrorCode::kInvalidArgument, "the body is not valid JSON: " + plain(e.what()));
+  }
+}
+
+Result<json> parse_json_object(std::string_view text) {
+  json parsed = TRY(parse_json(text));
+  if (!parsed.is_object()) return fail(ErrorCode::kInvalidArgument, "the body must be a JSON object");
+  return parsed;
+}
+
+JsonReader::JsonReader(const json& object, std::string path, std::optional<Error>& first_error)
+    : object_(object), path_(std::move(path)), first_error_(first_error) {}
+
+std::string JsonReader::path_of(std::string_view field) const {
+  return path_.empty() ? std::string(field) : path_ + "." + std::string(field);
+}
+
+void JsonReader::error(std::string_view field, std::string message, ErrorCode code) {
+  if (!first_error_) first_error_ = Error{code, "'" + path_of(field) + "' " + std::move(message), path_of(field)};
+}
+
+void JsonReader::adopt(Error error) {
+  if (!first_error_) first_error_ = std::move(error);
+}
+
+const json* JsonReader::take(std::string_view name) {
+  taken_.emplace(name);
+  const auto it = object_.find(std::string(name));
+  return it == object_.end() || it->is_null() ? nullptr : &*it;
+}
+
+std::optional<double> JsonReader::number(std::string_view name, double min, double max) {
+  const json* value = take(name);
+  if (value == nullptr) return {};
+  if (!value->is_number()) {
+    error(name, "must be a number");
+    return {};
+  }
+  const double number = value->get<double>();
+  if (!(number >= min && number <= max)) {
+    error(name, "must be " + range_text(min, max));
+    return {};
+  }
+  return number;
+}
+
+std::optional<int64_t> JsonReader::integer(std::string_view name, int64_t min, int64_t max) {
+  const json* value = take(name);
+  if (value == nullptr) return {};
+  const bool too_big = value->is_number_unsigned() && value->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX);
+  if (!value->is_number_integer()) {
+    error(name, "must be an integer");
+    return {};
+  }
+  if (too_big || value->get<int64_t>() < min || value->get<int64_t>() > max) {
+    error(name, "must be from " + std::to_string(min) + " to " + std::to_string(max));
+    return {};
+  }
+  return value->get<int64_t>();
+}
+
+std::optional<bool> JsonReader::boolean(std::string_view name) {
+  const json* value = take(name);
+  if (value == nullptr) return {};
+  if (!value->is_boolean()) {
+    error(name, "must be true or false");
+    return {};
+  }
+  return value->get<bool>();
+}
+
+std::optional<std::string> JsonReader::string(std::string_view name, size_t bytes_max) {
+  const json* value = take(name);
+  if (value == nullptr) return {};
+  if (!value->is_string()) {
+    error(name, "must be a string");
+    return {};
+  }
+  if (value->get_ref<const std::string&>().size() > bytes_max) {
+    error(name, "must be at most " + std::to_string(bytes_max) + " bytes long");
+    return {};
+  }
+  return value->get<std::string>();
+}
+
+const json* JsonReader::array(std::string_view name, size_t count_max) {
+  const json* value = take(name);
+  if (value == nullptr) return nullptr;
+  if (!value->is_array() || value->size() > count_max) {
+    error(name, "must be a list of at most " + std::to_string(count_max) + " entries");
+    return nullptr;
+  }
+  return value;
+}
+
+const json* JsonReader::object(std::string_view name) {
+  const json* value = take(name);
+  if (value != nullptr && !value->is_object()) {
+    error(name, "must be an object");
+    return nullptr;
+  }
+  return value;
+}
+
+std::optional<std::vector<int64_t>> JsonReader::integers(std::string_view name, size_t count_max, int64_t min, int64_t max) {
+  const json* list = array(name, count_max);
+  if (list == nullptr) return {};
+  std::vector<int64_t> values;
+  values.reserve(list->size());
+  for (const json& entry : *list) {
+    const bool fits = entry.is_number_integer() &&
+                      !(entry.is_number_unsigned() && entry.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX)) &&
+                      entry.get<int64_t>() >= min && entry.get<int64_t>() <= max;
+    if (!fits) {
+      error(std::string(name) + "[" + std::to_string(values.size()) + "]",
+            "must be an integer from " + std::to_string(min) + " to " + std::to_string(max));
+      return {};
+    }
+    values.push_back(entry.get<int64_t>());
+  }
+  return values;
+}
+
+void JsonReader::ignore(std::span<const std::string_view> names) {
+  for (const std::string_view name : names) take(name);
+}
+
+void JsonReader::unsupported(std::span<const std::string_view> names) {
+  for (const std::string_view name : names) {
+    const json* value = take(name);
+    if (value != nullptr && !(value->is_array() && value->empty()))
+      error(name, "is not supported; leave it out", ErrorCode::kUnsupported);
+  }
+}
+
+void JsonReader::finish() {
+  for (const auto& [name, value] : object_.items()) {
+    if (!taken_.contains(name)) {
+      error(name.substr(0, 100), "is not a known parameter; leave it out", ErrorCode::kUnsupported);
+      return;
+    }
+  }
+}
+
+}  // namespace runahead

@@ -1,0 +1,317 @@
+#include "services/gateway/openai_request.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <limits>
+
+#include "base/limits.h"
+
+namespace runahead {
+namespace {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+using namespace std::string_view_literals;
+
+constexpr int32_t kCompletionMaxTokensDefault = 16;  // OpenAI's
+constexpr size_t kNameBytesMax = 1024;               // model, role and the like
+
+// OpenAI knows these, and they do not change the text that comes back.
+constexpr std::array kIgnored = {"user"sv,          "metadata"sv,         "store"sv,
+                                 "service_tier"sv,  "safety_identifier"sv, "prompt_cache_key"sv,
+                                 "prompt_cache_retention"sv};
+constexpr std::array kIgnoredChat = {"parallel_tool_calls"sv};
+constexpr std::array kUnsupportedChat = {"tools"sv,      "functions"sv,        "function_call"sv,     "audio"sv,
+                                         "prediction"sv, "reasoning_effort"sv, "web_search_options"sv, "verbosity"sv};
+constexpr std::array kUnsupportedCompletions = {"suffix"sv};
+
+void take_model(JsonReader& reader, const ServedModel& model) {
+  const auto name = reader.string("model", kNameBytesMax);
+  if (name && *name != model.name)
+    reader.error("model", "names a model that is not served; this server has '" + model.name + "'", ErrorCode::kNotFound);
+}
+
+float number_or(std::optional<double> value, float otherwise) { return value ? static_cast<float>(*value) : otherwise; }
+
+void take_logit_bias(JsonReader& reader, const ServedModel& model, SamplingParams& sampling) {
+  const json* bias = reader.object("logit_bias");
+  if (bias == nullptr) return;
+  if (bias->size() > static_cast<size_t>(limits::kLogitBiasMax)) return reader.error("logit_bias", "has more than 1024 entries");
+  for (const auto& [key, value] : bias->items()) {
+    int32_t token = -1;
+    const auto parsed = std::from_chars(key.data(), key.data() + key.size(), token);
+    const bool is_token = parsed.ec == std::errc() && parsed.ptr == key.data() + key.size() && token >= 0 && token < model.vocab_size;
+    if (!is_token) return reader.error("logit_bias", "has a key that is no token id of this model: '" + key.substr(0, 32) + "'");
+    if (!value.is_number() || !(value.get<double>() >= -100 && value.get<double>() <= 100))
+      return reader.error("logit_bias", "has a value that is no number from -100 to 100");
+    sampling.logit_bias.emplace_back(token, value.get<float>());
+  }
+}
+
+void take_sampling(JsonReader& reader, const ServedModel& model, GenerationRequest& request) {
+  constexpr double kSmall = 1e-6;  // open lower bounds
+  SamplingParams& sampling = request.sampling;
+  sampling.temperature = number_or(reader.number("temperature", 0, 2), 1.0f);
+  sampling.top_p = number_or(reader.number("top_p", kSmall, 1), 1.0f);
+  sampling.min_p = number_or(reader.number("min_p", 0, 1), 0.0f);
+  sampling.top_k = static_cast<int32_t>(std::max<int64_t>(reader.integer("top_k", -1, model.vocab_size).value_or(0), 0));
+  sampling.presence_penalty = number_or(reader.number("presence_penalty", -2, 2), 0.0f);
+  sampling.frequency_penalty = number_or(reader.number("frequency_penalty", -2, 2), 0.0f);
+  sampling.repetition_penalty = number_or(reader.number("repetition_penalty", kSmall, 2), 1.0f);
+  take_logit_bias(reader, model, sampling);
+  const auto seed = reader.integer("seed", std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max());
+  if (seed) request.seed = static_cast<uint64_t>(*seed);
+}
+
+void take_stop(JsonReader& reader, const ServedModel& model, GenerationRequest& request) {
+  if (const json* stop = reader.take("stop")) {
+    const json list = stop->is_string() ? json::array({*stop}) : *stop;
+    if (!list.is_array() || list.size() > static_cast<size_t>(limits::kStopStringsMax))
+      return reader.error("stop", "must be a string or a list of at most 4 strings");
+    for (const json& entry : list) {
+      const bool fits = entry.is_string() && !entry.get_ref<const std::string&>().empty() &&
+                        entry.get_ref<const std::string&>().size() <= limits::kStopStringBytesMax;
+      if (!fits) return reader.error("stop", "must hold strings of 1 to 1024 bytes");
+      request.stop.push_back(entry.get<std::string>());
+    }
+  }
+  if (const auto ids = reader.integers("stop_token_ids", limits::kStopTokensMax, 0, model.vocab_size - 1))
+    request.stop_tokens.assign(ids->begin(), ids->end());
+  request.ignore_eos = reader.boolean("ignore_eos").value_or(false);
+}
+
+void take_stream(JsonReader& reader, GenerationRequest& request, std::optional<Error>& error) {
+  request.stream = reader.boolean("stream").value_or(false);
+  request.return_progress = reader.boolean("return_progress").value_or(false);
+  const json* options = reader.object("stream_options");
+  if (options == nullptr) return;
+  if (!request.stream) return reader.error("stream_options", "is allowed only with \"stream\": true");
+  JsonReader inner(*options, "stream_options", error);
+  request.include_usage = inner.boolean("include_usage").value_or(false);
+  inner.take("include_obfuscation");  // padding against traffic analysis: not built, and changes no text
+  inner.finish();
+}
+
+void take_runahead(JsonReader& reader, GenerationRequest& request, std::optional<Error>& error) {
+  const json* object = reader.object("runahead");
+  if (object == nullptr) return;
+  JsonReader inner(*object, "runahead", error);
+  const auto strategy = inner.string("strategy", kNameBytesMax);
+  if (strategy) {
+    if (auto parsed = parse_strategy(*strategy); parsed) {
+      request.strategy = *parsed;
+    } else {
+      inner.error("strategy", "is refused: " + parsed.error().message, parsed.error().code);
+    }
+  }
+  constexpr int32_t kPositionMax = std::numeric_limits<int32_t>::max();
+  if (const auto cuts = inner.integers("cuts", limits::kWorkersMax - 1, 1, kPositionMax)) {
+    request.cuts.assign(cuts->begin(), cuts->end());
+    if (strategy && request.strategy != Strategy::kByHand) inner.error("cuts", "goes with no other strategy; leave out 'strategy'");
+    request.strategy = Strategy::kByHand;
+  }
+  request.workers_max = static_cast<int32_t>(inner.integer("workers", 1, limits::kWorkersMax).value_or(0));
+  inner.finish();
+}
+
+void take_common(JsonReader& reader, const ServedModel& model, GenerationRequest& request, std::optional<Error>& error) {
+  take_model(reader, model);
+  take_sampling(reader, model, request);
+  take_stop(reader, model, request);
+  take_stream(reader, request, error);
+  take_runahead(reader, request, error);
+  request.choices_per_prompt = static_cast<int32_t>(reader.integer("n", 1, limits::kChoicesMax).value_or(1));
+  constexpr int32_t kTokensMax = std::numeric_limits<int32_t>::max();
+  if (const auto max_tokens = reader.integer("max_tokens", 1, kTokensMax)) request.max_tokens = static_cast<int32_t>(*max_tokens);
+  reader.ignore(kIgnored);
+}
+
+std::optional<TokenizedPrompt> prompt_of_ids(JsonReader& reader, const std::string& field, const json& ids, const ServedModel& model) {
+  TokenizedPrompt prompt;
+  prompt.tokens.reserve(ids.size());
+  for (const json& id : ids) {
+    const bool is_token = id.is_number_integer() && id >= 0 && id < model.vocab_size;
+    if (!is_token) {
+      reader.error(field + "[" + std::to_string(prompt.tokens.size()) + "]",
+                   "must be a token id from 0 to " + std::to_string(model.vocab_size - 1));
+      return {};
+    }
+    prompt.tokens.push_back(id.get<TokenId>());
+  }
+  return prompt;
+}
+
+// A string, a list of ids, a list of strings, or a list of lists of ids.
+void take_prompt(JsonReader& reader, const ServedModel& model, GenerationRequest& request) {
+  const json* prompt = reader.take("prompt");
+  if (prompt == nullptr) return reader.error("prompt", "is missing");
+  if (prompt->is_string()) {
+    request.prompts.push_back({.text = prompt->get<std::string>()});
+    return;
+  }
+  if (!prompt->is_array() || prompt->empty())
+    return reader.error("prompt", "must be a string, a list of token ids, or a list of those, and not empty");
+  if (prompt->front().is_number()) {
+    if (auto one = prompt_of_ids(reader, "prompt", *prompt, model)) request.prompts.push_back(std::move(*one));
+    return;
+  }
+  const size_t prompts_max = static_cast<size_t>(limits::kPromptChoicesMax / std::max(request.choices_per_prompt, 1));
+  if (prompt->size() > prompts_max)
+    return reader.error("prompt", "has too many prompts; prompts times n may be at most " + std::to_string(limits::kPromptChoicesMax));
+  for (const json& entry : *prompt) {
+    const std::string field = "prompt[" + std::to_string(request.prompts.size()) + "]";
+    if (entry.is_string()) {
+      request.prompts.push_back({.text = entry.get<std::string>()});
+    } else if (entry.is_array() && !entry.empty()) {
+      auto one = prompt_of_ids(reader, field, entry, model);
+      if (!one) return;
+      request.prompts.push_back(std::move(*one));
+    } else {
+      return reader.error(field, "must be a string or a list of token ids that is not empty");
+    }
+  }
+}
+
+void take_completions_fields(JsonReader& reader, const ServedModel& model, GenerationRequest& request) {
+  take_prompt(reader, model, request);
+  request.echo = reader.boolean("echo").value_or(false);
+  request.parse_special = reader.boolean("parse_special").value_or(false);
+  if (const auto top = reader.integer("logprobs", 0, limits::kTopLogprobsMax)) {
+    request.logprobs = true;
+    request.sampling.top_logprobs = static_cast<int32_t>(*top);
+  }
+  if (request.echo && request.logprobs)
+    reader.error("logprobs", "of the prompt (with echo) are not supported; leave out one of the two", ErrorCode::kUnsupported);
+  if (reader.integer("best_of", 1, limits::kChoicesMax).value_or(1) > 1)
+    reader.error("best_of", "over 1 is not supported; use n", ErrorCode::kUnsupported);
+  reader.unsupported(kUnsupportedCompletions);
+}
+
+void take_chat_fields(JsonReader& reader, GenerationRequest& request, std::optional<Error>& error) {
+  request.prompts.resize(1);
+  request.messages = take_messages(reader);
+  if (request.messages.empty()) reader.error("messages", "is missing or empty");
+  request.add_generation_prompt = reader.boolean("add_generation_prompt").value_or(true);
+  constexpr int32_t kTokensMax = std::numeric_limits<int32_t>::max();
+  if (const auto tokens = reader.integer("max_completion_tokens", 1, kTokensMax)) request.max_tokens = static_cast<int32_t>(*tokens);
+  request.logprobs = reader.boolean("logprobs").value_or(false);
+  const auto top = reader.integer("top_logprobs", 0, limits::kTopLogprobsMax);
+  if (top && !request.logprobs) reader.error("top_logprobs", "needs \"logprobs\": true");
+  if (request.logprobs) request.sampling.top_logprobs = static_cast<int32_t>(top.value_or(0));
+  if (const json* format = reader.object("response_format")) {
+    JsonReader inner(*format, "response_format", error);
+    if (inner.string("type", kNameBytesMax).value_or("text") != "text")
+      inner.error("type", "other than 'text' is not supported", ErrorCode::kUnsupported);
+  }
+  if (const json* modalities = reader.take("modalities"); modalities != nullptr && *modalities != json::array({"text"}))
+    reader.error("modalities", "other than [\"text\"] are not supported", ErrorCode::kUnsupported);
+  if (const json* choice = reader.take("tool_choice"); choice != nullptr && *choice != "none" && *choice != "auto")
+    reader.error("tool_choice", "is not supported, as tools are not", ErrorCode::kUnsupported);
+  reader.ignore(kIgnoredChat);
+  reader.unsupported(kUnsupportedChat);
+}
+
+// The text of a message: a string, or parts of type "text" joined.
+std::optional<std::string> content_text(JsonReader& message, std::string& problem) {
+  const json* content = message.take("content");
+  if (content == nullptr) return problem = "is missing", std::nullopt;
+  if (content->is_string()) return content->get<std::string>();
+  if (!content->is_array()) return problem = "must be a string or a list of parts", std::nullopt;
+  std::string text;
+  for (const json& part : *content) {
+    const bool is_text = part.is_object() && part.value("type", json()) == "text" && part.value("text", json()).is_string();
+    if (!is_text) return problem = "has a part that is not {\"type\": \"text\", \"text\": \"...\"}", std::nullopt;
+    text += part["text"].get_ref<const std::string&>();
+  }
+  return text;
+}
+
+}  // namespace
+
+ordered_json take_messages(JsonReader& reader) {
+  ordered_json messages = ordered_json::array();
+  const json* list = reader.array("messages", limits::kMessagesMax);
+  if (list == nullptr) return messages;
+  for (const json& entry : *list) {
+    const std::string field = "messages[" + std::to_string(messages.size()) + "]";
+    if (!entry.is_object()) return reader.error(field, "must be an object with role and content"), ordered_json::array();
+    std::optional<Error> error;
+    JsonReader message(entry, reader.path_of(field), error);
+    std::string role = message.string("role", kNameBytesMax).value_or("");
+    if (role == "developer") role = "system";
+    if (role != "system" && role != "user" && role != "assistant")
+      message.error("role", "must be system, developer, user or assistant", role == "tool" ? ErrorCode::kUnsupported : ErrorCode::kInvalidArgument);
+    std::string problem;
+    const auto text = content_text(message, problem);
+    if (!text) message.error("content", problem);
+    message.take("name");     // OpenAI: a hint that templates do not show
+    message.take("refusal");  // comes back with answers of this API
+    constexpr std::array kUnsupported = {"tool_calls"sv, "function_call"sv, "audio"sv};
+    message.unsupported(kUnsupported);
+    message.finish();
+    if (error) return reader.adopt(std::move(*error)), ordered_json::array();
+    messages.push_back({{"role", role}, {"content", *text}});
+  }
+  return messages;
+}
+
+Result<GenerationRequest> parse_generation(Endpoint endpoint, const json& body, const ServedModel& model) {
+  if (!body.is_object()) return fail(ErrorCode::kInvalidArgument, "the body must be a JSON object");
+  GenerationRequest request;
+  request.endpoint = endpoint;
+  std::optional<Error> error;
+  JsonReader reader(body, "", error);
+  take_common(reader, model, request, error);
+  if (endpoint == Endpoint::kChat) {
+    take_chat_fields(reader, request, error);
+  } else {
+    take_completions_fields(reader, model, request);
+  }
+  reader.finish();
+  if (error) return std::unexpected(std::move(*error));
+  return request;
+}
+
+Result<void> tokenize_prompts(GenerationRequest& request, const TextCodec& codec, int32_t context_len) {
+  for (TokenizedPrompt& prompt : request.prompts) {
+    const bool chat = request.endpoint == Endpoint::kChat;
+    if (chat) prompt.text = TRY(codec.render_chat(request.messages, request.add_generation_prompt));
+    if (prompt.tokens.empty()) prompt.tokens = TRY(codec.encode(prompt.text, !chat, chat || request.parse_special));
+    const char* field = chat ? "messages" : "prompt";
+    if (prompt.tokens.empty()) return fail(ErrorCode::kInvalidArgument, "the prompt is empty", field);
+    const int64_t prompt_len = static_cast<int64_t>(prompt.tokens.size());
+    const int64_t wanted = prompt_len + request.max_tokens.value_or(1);
+    if (context_len > 0 && wanted > context_len)
+      return fail(ErrorCode::kContextOverflow,
+                  "the model's context has " + std::to_string(context_len) + " tokens; the prompt has " + std::to_string(prompt_len) +
+                      " and the answer may take " + std::to_string(request.max_tokens.value_or(1)) + ": shorten one of them",
+                  field);
+  }
+  return {};
+}
+
+InferenceRequest inference_request(const GenerationRequest& request, int32_t choice, const ServedModel& model,
+                                   const TextCodec& codec) {
+  const TokenizedPrompt& prompt = request.prompts[static_cast<size_t>(choice / request.choices_per_prompt)];
+  InferenceRequest out;
+  out.prompt = prompt.tokens;
+  const int32_t rest = std::max(model.context_len - static_cast<int32_t>(prompt.tokens.size()), 1);
+  if (request.max_tokens) {
+    out.max_new_tokens = *request.max_tokens;
+  } else if (request.endpoint == Endpoint::kChat) {
+    out.max_new_tokens = model.chat_max_tokens_default > 0 ? std::min(rest, model.chat_max_tokens_default) : rest;
+  } else {
+    out.max_new_tokens = std::min(rest, kCompletionMaxTokensDefault);
+  }
+  out.sampling = request.sampling;
+  out.sampling.seed = request.seed.value_or(0) + static_cast<uint64_t>(choice % request.choices_per_prompt);
+  out.stop_tokens = request.stop_tokens;
+  if (!request.ignore_eos) std::ranges::copy(codec.end_tokens(), std::back_inserter(out.stop_tokens));
+  out.strategy = request.strategy;
+  out.cuts = request.cuts;
+  out.workers_max = request.workers_max;
+  return out;
+}
+
+}  // namespace runahead

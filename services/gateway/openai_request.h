@@ -1,0 +1,69 @@
+// The bodies of /v1/completions, /v1/chat/completions and /v1/jobs as one typed request. Every number has its bounds,
+// every unknown field is an error, nothing is cut or ignored in silence. Pure: any thread.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "actors/inference.h"
+#include "services/gateway/json_reader.h"
+#include "services/gateway/text_codec.h"
+
+namespace runahead {
+
+enum class Endpoint { kCompletions, kChat };
+
+// What a request is checked against.
+struct ServedModel {
+  std::string name;
+  int32_t vocab_size = 0;
+  int32_t context_len = 0;            // tokens; 0: not known before the first worker has come
+  int32_t chat_max_tokens_default = 0;
+};
+
+struct TokenizedPrompt {
+  std::string text;                   // as sent or rendered; empty if ids were sent
+  std::vector<TokenId> tokens;        // set by tokenize_prompts()
+};
+
+struct GenerationRequest {
+  Endpoint endpoint = Endpoint::kCompletions;
+  std::vector<TokenizedPrompt> prompts;        // one for chat
+  nlohmann::ordered_json messages;    // chat only: [{"role", "content"}], contents are strings
+  bool add_generation_prompt = true;
+  bool parse_special = false;         // completions: "<|im_end|>" in the prompt is that token
+  int32_t choices_per_prompt = 1;     // n
+  std::optional<int32_t> max_tokens;
+  SamplingParams sampling;
+  std::optional<uint64_t> seed;
+  bool logprobs = false;
+  bool echo = false;
+  bool ignore_eos = false;
+  bool stream = false;
+  bool include_usage = false;
+  bool return_progress = false;
+  std::vector<std::string> stop;
+  std::vector<TokenId> stop_tokens;   // beside the model's own
+  Strategy strategy = InferenceRequest{}.strategy;
+  std::vector<int32_t> cuts;
+  int32_t workers_max = 0;
+
+  int32_t num_choices() const { return static_cast<int32_t>(prompts.size()) * choices_per_prompt; }
+};
+
+Result<GenerationRequest> parse_generation(Endpoint endpoint, const nlohmann::json& body, const ServedModel& model);
+// Messages of chat, /tokenize and /apply-template: checked, text parts joined, "developer" made "system".
+nlohmann::ordered_json take_messages(JsonReader& reader);
+
+// Renders and tokenizes. kInvalidArgument for an empty prompt, kContextOverflow with both numbers.
+Result<void> tokenize_prompts(GenerationRequest& request, const TextCodec& codec, int32_t context_len);
+
+// The request of choice `choice` (prompts x n) for the actors. received_at and tokenize_time are the caller's to fill in.
+InferenceRequest inference_request(const GenerationRequest& request, int32_t choice, const ServedModel& model,
+                                   const TextCodec& codec);
+
+}  // namespace runahead

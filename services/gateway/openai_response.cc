@@ -1,0 +1,195 @@
+#include "services/gateway/openai_response.h"
+
+#include <algorithm>
+
+#include "services/gateway/answer_text.h"
+
+namespace runahead {
+namespace {
+
+using nlohmann::json;
+
+constexpr float kLogprobMin = -9999.0f;  // OpenAI's value for "as good as impossible"; JSON has no infinity
+
+json number(float logprob) { return std::max(logprob, kLogprobMin); }
+
+json bytes_json(const std::string& bytes) {
+  json list = json::array();
+  for (const char c : bytes) list.push_back(static_cast<unsigned char>(c));
+  return list;
+}
+
+json token_json(TokenId token, float logprob, const TextCodec& codec) {
+  const std::string bytes = codec.token_bytes(token);
+  return {{"token", valid_utf8(bytes)}, {"logprob", number(logprob)}, {"bytes", bytes_json(bytes)}};
+}
+
+const char* object_name(const AnswerHead& head, bool chunk) {
+  if (head.endpoint == Endpoint::kCompletions) return "text_completion";
+  return chunk ? "chat.completion.chunk" : "chat.completion";
+}
+
+json with_head(const AnswerHead& head, bool chunk, json choices) {
+  return {{"id", head.id},
+          {"object", object_name(head, chunk)},
+          {"created", head.created_unix_s},
+          {"model", head.model},
+          {"choices", std::move(choices)}};
+}
+
+json logprobs_or_null(const AnswerHead& head, bool wanted, std::span<const SampledToken> tokens, size_t text_offset,
+                      const TextCodec& codec) {
+  if (!wanted) return nullptr;
+  return head.endpoint == Endpoint::kChat ? chat_logprobs(tokens, codec) : completion_logprobs(tokens, text_offset, codec);
+}
+
+json ranks_json(const std::vector<RankReport>& ranks) {
+  json list = json::array();
+  for (const RankReport& rank : ranks)
+    list.push_back({{"rank", rank.rank},
+                    {"worker", rank.worker},
+                    {"begin", rank.chunk.begin},
+                    {"end", rank.chunk.end},
+                    {"compute_seconds", rank.compute_seconds},
+                    {"kv_wait_seconds", rank.kv_wait_seconds},
+                    {"kv_sent_bytes", rank.kv_sent_bytes},
+                    {"device", rank.device}});
+  return list;
+}
+
+json stages_json(const TtftReport& report) {
+  return {{"queue", report.queue},       {"tokenize", report.tokenize},
+          {"plan", report.plan},         {"dispatch", report.dispatch},
+          {"prefill_compute", report.prefill_compute}, {"kv_wait", report.kv_wait},
+          {"sample", report.sample},     {"respond", report.respond},
+          {"other", report.other}};
+}
+
+}  // namespace
+
+json chat_logprobs(std::span<const SampledToken> tokens, const TextCodec& codec) {
+  json content = json::array();
+  for (const SampledToken& token : tokens) {
+    json entry = token_json(token.token, token.logprob, codec);
+    entry["top_logprobs"] = json::array();
+    for (const TokenLogprob& top : token.top) entry["top_logprobs"].push_back(token_json(top.token, top.logprob, codec));
+    content.push_back(std::move(entry));
+  }
+  return {{"content", std::move(content)}, {"refusal", nullptr}};
+}
+
+json completion_logprobs(std::span<const SampledToken> tokens, size_t text_offset, const TextCodec& codec) {
+  json texts = json::array(), logprobs = json::array(), tops = json::array(), offsets = json::array();
+  for (const SampledToken& token : tokens) {
+    const std::string text = valid_utf8(codec.token_bytes(token.token));
+    json top = json::object();
+    for (const TokenLogprob& entry : token.top) top.emplace(valid_utf8(codec.token_bytes(entry.token)), number(entry.logprob));
+    texts.push_back(text);
+    logprobs.push_back(number(token.logprob));
+    tops.push_back(std::move(top));
+    offsets.push_back(text_offset);
+    text_offset += text.size();
+  }
+  return {{"tokens", std::move(texts)},
+          {"token_logprobs", std::move(logprobs)},
+          {"top_logprobs", std::move(tops)},
+          {"text_offset", std::move(offsets)}};
+}
+
+json answer_body(const AnswerHead& head, std::span<const AnswerChoice> choices, bool logprobs, const TextCodec& codec, json usage) {
+  json list = json::array();
+  for (const AnswerChoice& choice : choices) {
+    json entry = {{"index", list.size()}, {"finish_reason", choice.finish_reason}};
+    entry["logprobs"] = logprobs_or_null(head, logprobs, choice.tokens, 0, codec);
+    if (head.endpoint == Endpoint::kChat) {
+      entry["message"] = {{"role", "assistant"}, {"content", choice.text}, {"refusal", nullptr}};
+    } else {
+      entry["text"] = choice.text;
+    }
+    list.push_back(std::move(entry));
+  }
+  json body = with_head(head, false, std::move(list));
+  body["usage"] = std::move(usage);
+  return body;
+}
+
+json text_chunk(const AnswerHead& head, int32_t choice, const TextPiece& piece, bool first, bool logprobs, size_t text_offset,
+                const TextCodec& codec) {
+  json entry = {{"index", choice}, {"finish_reason", nullptr}};
+  entry["logprobs"] = logprobs_or_null(head, logprobs, piece.tokens, text_offset, codec);
+  if (head.endpoint == Endpoint::kChat) {
+    entry["delta"] = {{"content", piece.text}};
+    if (first) entry["delta"]["role"] = "assistant";
+  } else {
+    entry["text"] = piece.text;
+  }
+  return with_head(head, true, json::array({std::move(entry)}));
+}
+
+json finish_chunk(const AnswerHead& head, int32_t choice, const std::string& finish_reason, bool first) {
+  json entry = {{"index", choice}, {"finish_reason", finish_reason}, {"logprobs", nullptr}};
+  if (head.endpoint == Endpoint::kChat) {
+    entry["delta"] = json::object();
+    if (first) entry["delta"] = {{"role", "assistant"}, {"content", ""}};
+  } else {
+    entry["text"] = "";
+  }
+  return with_head(head, true, json::array({std::move(entry)}));
+}
+
+json usage_chunk(const AnswerHead& head, json usage) {
+  json chunk = with_head(head, true, json::array());
+  chunk["usage"] = std::move(usage);
+  return chunk;
+}
+
+json progress_chunk(const AnswerHead& head, int32_t prompt_tokens, const PrefillProgress& progress, double elapsed_seconds) {
+  json workers = json::array();
+  for (const double fraction : progress.ranks) workers.push_back({{"rank", workers.size()}, {"fraction", fraction}});
+  json chunk = with_head(head, true, json::array());
+  chunk["prompt_progress"] = {{"total", prompt_tokens},
+                              {"cache", 0},
+                              {"processed", static_cast<int32_t>(progress.fraction * prompt_tokens)},
+                              {"time_ms", static_cast<int64_t>(elapsed_seconds * 1e3)},
+                              {"workers", std::move(workers)}};
+  return chunk;
+}
+
+json report_json(const TtftReport& report) {
+  return {{"ttft_seconds", report.ttft_seconds},
+          {"stages", stages_json(report)},
+          {"workers", ranks_json(report.ranks)},
+          {"plan",
+           {{"strategy", name(report.strategy)},
+            {"cuts", report.cuts},
+            {"predicted_ttft_seconds", report.predicted_ttft_seconds}}},
+          {"first_logits_sha256", report.first_logits_sha256},
+          {"compute", report.compute},
+          {"transport", report.transport},
+          {"attempts", report.attempts}};
+}
+
+json usage_json(int64_t prompt_tokens, std::span<const ChoiceResult> results) {
+  int64_t completion_tokens = 0;
+  for (const ChoiceResult& result : results) completion_tokens += result.completion_tokens;
+  json usage = {{"prompt_tokens", prompt_tokens},
+                {"completion_tokens", completion_tokens},
+                {"total_tokens", prompt_tokens + completion_tokens}};
+  if (!results.empty() && results.front().report) usage["runahead"] = report_json(*results.front().report);
+  return usage;
+}
+
+std::string server_timing(const TtftReport& report) {
+  std::string header;
+  const json stages = stages_json(report);
+  for (const auto& [stage, stage_seconds] : stages.items()) {
+    char entry[64];
+    std::snprintf(entry, sizeof entry, "%s;dur=%.3f, ", stage.c_str(), stage_seconds.get<double>() * 1e3);
+    header += entry;
+  }
+  char total[64];
+  std::snprintf(total, sizeof total, "ttft;dur=%.3f", report.ttft_seconds * 1e3);
+  return header + total;
+}
+
+}  // namespace runahead

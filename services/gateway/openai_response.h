@@ -1,0 +1,50 @@
+// Answers in OpenAI's shapes: the whole body, the chunks of a stream, usage, log-probabilities. Pure functions of values.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "services/gateway/generation.h"
+
+namespace runahead {
+
+// What all bodies and chunks of one answer have in common.
+struct AnswerHead {
+  Endpoint endpoint = Endpoint::kCompletions;
+  std::string id;     // "chatcmpl-...", "cmpl-..."
+  std::string model;
+  int64_t created_unix_s = 0;
+};
+
+// One choice of a whole answer.
+struct AnswerChoice {
+  std::string text;
+  std::vector<SampledToken> tokens;  // for log-probabilities
+  std::string finish_reason;
+};
+
+nlohmann::json answer_body(const AnswerHead& head, std::span<const AnswerChoice> choices, bool logprobs, const TextCodec& codec,
+                           nlohmann::json usage);
+
+// A chunk with text. `first` adds the role (chat). text_offset: bytes of the choice's text before this chunk.
+nlohmann::json text_chunk(const AnswerHead& head, int32_t choice, const TextPiece& piece, bool first, bool logprobs,
+                          size_t text_offset, const TextCodec& codec);
+nlohmann::json finish_chunk(const AnswerHead& head, int32_t choice, const std::string& finish_reason, bool first);
+nlohmann::json usage_chunk(const AnswerHead& head, nlohmann::json usage);
+// llama.cpp's field, for clients that asked for it.
+nlohmann::json progress_chunk(const AnswerHead& head, int32_t prompt_tokens, const PrefillProgress& progress, double elapsed_seconds);
+
+// {"prompt_tokens", "completion_tokens", "total_tokens", "runahead"}; `runahead` is where the time of the first choice went.
+nlohmann::json usage_json(int64_t prompt_tokens, std::span<const ChoiceResult> results);
+nlohmann::json report_json(const TtftReport& report);
+// The same for the header Server-Timing, in milliseconds.
+std::string server_timing(const TtftReport& report);
+
+// OpenAI's two forms of log-probabilities: of chat and of completions.
+nlohmann::json chat_logprobs(std::span<const SampledToken> tokens, const TextCodec& codec);
+nlohmann::json completion_logprobs(std::span<const SampledToken> tokens, size_t text_offset, const TextCodec& codec);
+
+}  // namespace runahead

@@ -1,0 +1,34 @@
+// TextCodec: text to token ids and back, as the gateway needs it. Production: ModelTextCodec over the model's tokenizer
+// and chat template; tests: a toy.
+//   threads  const methods may be called from two threads at once (the io_context's and the gateway's text lane).
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+
+namespace runahead {
+
+class TextCodec {
+ public:
+  virtual ~TextCodec() = default;
+  // add_special: the begin-of-text token in front, if the model wants one. parse_special: "<|im_end|>" in the text is that
+  // token, not its letters.
+  virtual Result<std::vector<TokenId>> encode(std::string_view text, bool add_special, bool parse_special) const = 0;
+  // The bytes that the token stands for: often no whole UTF-8 character; empty for control tokens.
+  virtual std::string token_bytes(TokenId token) const = 0;
+  // The bytes of all tokens; control tokens as they are spelled.
+  virtual std::string decode(std::span<const TokenId> tokens) const = 0;
+  // messages: OpenAI's, checked (role and content are strings). The prompt's text, control tokens spelled out.
+  virtual Result<std::string> render_chat(const nlohmann::ordered_json& messages, bool add_generation_prompt) const = 0;
+  virtual int32_t vocab_size() const = 0;
+  virtual std::vector<TokenId> end_tokens() const = 0;  // any of them ends a generation
+};
+
+}  // namespace runahead

@@ -1,0 +1,200 @@
+// The promise of ADR 2 through the real actors: whatever the number of workers, the cuts, the threads, the transport and
+// the company, the pages at the decode worker, the first token's logits and every later logit are those of one worker,
+// bit for bit.
+#include <gtest/gtest.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/io_context.hpp>
+
+#include "model/transformer.h"
+#include "services/actor_cluster.h"
+#include "tests/chain/recording_engine.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tiny_model.h"
+
+namespace runahead {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::Recording;
+using testing::RecordingEngine;
+constexpr auto kPatience = 60s;  // a hang shows as a failure; a case takes milliseconds
+
+struct Case {
+  int32_t workers = 1;
+  int32_t threads = 1;
+  std::string transport = "memory";
+  std::vector<int32_t> cuts;         // inner cuts; empty: the strategy decides
+  Strategy strategy = Strategy::kSingle;
+  std::vector<TokenId> prompt;
+  int32_t company = 0;               // other requests in flight meanwhile
+};
+
+struct Outcome {
+  std::string first_logits_sha256;
+  std::vector<TokenId> tokens;
+  std::vector<std::byte> pages;
+  std::vector<float> decode_logits;
+  size_t ranks = 0;
+  int64_t pages_left = 0;
+};
+
+InferenceRequest request_of(const Case& c, std::vector<TokenId> prompt) {
+  InferenceRequest request{.external_id = "test", .prompt = std::move(prompt), .max_new_tokens = 6};
+  request.sampling.temperature = 0.8f;
+  request.sampling.seed = 7;
+  request.strategy = c.cuts.empty() ? c.strategy : Strategy::kByHand;
+  request.cuts = c.cuts;
+  return request;
+}
+
+Task<void> read(std::shared_ptr<TokenStream> stream, Clock& clock, Outcome& outcome) {
+  for (;;) {
+    auto event = co_await stream->next(clock.after(kPatience));
+    CO_TRY(event);
+    if (const auto* tokens = std::get_if<TokensEvent>(&*event)) {
+      if (tokens->first_index == 0) stream->first_chunk_written();
+      for (const SampledToken& token : tokens->tokens) outcome.tokens.push_back(token.token);
+    }
+    if (const auto* finished = std::get_if<FinishedEvent>(&*event)) {
+      outcome.first_logits_sha256 = finished->report.first_logits_sha256;
+      outcome.ranks = finished->report.ranks.size();
+      co_return Result<void>{};
+    }
+  }
+}
+
+Task<void> serve(ActorCluster& cluster, Clock& clock, const Case& c, Outcome& outcome) {
+  const auto ready = co_await cluster.ready(clock.after(kPatience));
+  CO_TRY(ready);
+  const auto stream = CO_TRY(cluster.coordinator().submit(request_of(c, c.prompt)));
+  std::vector<std::shared_ptr<TokenStream>> company;
+  for (int32_t i = 0; i < c.company; ++i) {
+    Case other = c;
+    other.cuts.clear();
+    other.strategy = Strategy::kEven;
+    std::vector<TokenId> prompt(c.prompt.rbegin(), c.prompt.rend() - i);
+    company.push_back(CO_TRY(cluster.coordinator().submit(request_of(other, std::move(prompt)))));
+  }
+  const auto answered = co_await read(stream, clock, outcome);
+  CO_TRY(answered);
+  for (const auto& other : company) {
+    Outcome ignored;
+    const auto ended = co_await read(other, clock, ignored);
+    CO_TRY(ended);
+  }
+  for (const Time end = clock.now() + 2s; cluster.pages_in_use() > 0 && clock.now() < end;) co_await clock.sleep_for(1ms);
+  outcome.pages_left = cluster.pages_in_use();
+  co_return Result<void>{};
+}
+
+Task<void> serve_and_stop(ActorCluster& cluster, Clock& clock, const Case& c, Outcome& outcome) {
+  const auto served = co_await serve(cluster, clock, c, outcome);
+  co_await cluster.stop();
+  co_return served;
+}
+
+Outcome run(const std::filesystem::path& model, const Case& c) {
+  asio::io_context io;
+  AsioClock clock;
+  SeededRng rng(3);
+  MetricsSink metrics;
+  Recording recording;
+  ActorClusterOptions options{.prefill_workers = c.workers, .transport = c.transport, .kv_contexts = 2};
+  options.make_engine = [&](int32_t index) -> Result<std::unique_ptr<Engine>> {
+    std::unique_ptr<Engine> engine = TRY(Transformer::load({.model = model, .compute = ComputeMode::kFp32, .threads = c.threads}));
+    if (index == c.workers && c.company == 0) engine = std::make_unique<RecordingEngine>(std::move(engine), &recording);
+    return engine;
+  };
+  ActorCluster cluster(io.get_executor(), clock, rng, metrics, options);
+  Outcome outcome;
+  const Result<void> started = cluster.start();
+  EXPECT_TRUE(started) << started.error().message;
+  Result<void> served = fail(ErrorCode::kInternal, "not run");
+  asio::co_spawn(io, serve_and_stop(cluster, clock, c, outcome), [&](std::exception_ptr, Result<void> r) { served = r; });
+  io.run();
+  EXPECT_TRUE(served) << served.error().message;
+  outcome.pages = std::move(recording.prompt_pages);
+  outcome.decode_logits = std::move(recording.decode_logits);
+  return outcome;
+}
+
+std::string describe(const Case& c) {
+  std::string text = std::to_string(c.workers) + " workers, " + std::to_string(c.threads) + " threads, " + c.transport + ", " +
+                     std::to_string(c.prompt.size()) + " tokens, cuts";
+  for (int32_t cut : c.cuts) text += " " + std::to_string(cut);
+  return text;
+}
+
+class ChainExactness : public ::testing::TestWithParam<std::string> {
+ protected:
+  static void SetUpTestSuite() {
+    directory_ = std::make_unique<testing::TempDir>();
+    testing::write_tiny_llama(*directory_ / "tiny.gguf", 11, {.context_len = 1024}, QuantType::kQ4_1);
+  }
+  static void TearDownTestSuite() { directory_.reset(); }
+  static std::filesystem::path model() { return *directory_ / "tiny.gguf"; }
+  static std::unique_ptr<testing::TempDir> directory_;
+};
+std::unique_ptr<testing::TempDir> ChainExactness::directory_;
+
+Case random_case(SeededRng& rng, const std::string& transport) {
+  Case c{.workers = 1 + static_cast<int32_t>(rng.next() % 4), .threads = 1 + static_cast<int32_t>(rng.next() % 3),
+         .transport = transport};
+  const auto length = static_cast<size_t>(1 + rng.next() % 700);
+  for (size_t i = 0; i < length; ++i) c.prompt.push_back(static_cast<TokenId>(3 + rng.next() % 290));
+  const int32_t cuts_max = std::min<int32_t>(c.workers - 1, static_cast<int32_t>(length - 1) / kPageTokens);
+  std::vector<int32_t> places;
+  for (int32_t page = 1; page <= static_cast<int32_t>(length - 1) / kPageTokens; ++page) places.push_back(page * kPageTokens);
+  while (std::ssize(c.cuts) < cuts_max) {
+    const size_t pick = rng.next() % places.size();
+    c.cuts.push_back(places[pick]);
+    places.erase(places.begin() + static_cast<ptrdiff_t>(pick));
+  }
+  std::sort(c.cuts.begin(), c.cuts.end());
+  return c;
+}
+
+TEST_P(ChainExactness, AnyChainGivesTheBitsOfOneWorker) {
+  const int cases = GetParam() == "memory" ? 30 : 8;
+  SeededRng rng(2024);
+  for (int i = 0; i < cases; ++i) {
+    const Case c = random_case(rng, GetParam());
+    SCOPED_TRACE(describe(c));
+    const Outcome one = run(model(), {.prompt = c.prompt});
+    const Outcome chain = run(model(), c);
+    ASSERT_EQ(one.tokens.size(), 6u);
+    EXPECT_EQ(chain.ranks, c.cuts.size() + 1);
+    EXPECT_EQ(chain.tokens, one.tokens);
+    EXPECT_EQ(chain.first_logits_sha256, one.first_logits_sha256);
+    EXPECT_EQ(chain.first_logits_sha256.size(), 64u);
+    ASSERT_FALSE(one.pages.empty());
+    EXPECT_TRUE(chain.pages == one.pages) << "K/V pages differ";
+    ASSERT_EQ(chain.decode_logits.size(), one.decode_logits.size());
+    EXPECT_EQ(std::memcmp(chain.decode_logits.data(), one.decode_logits.data(), one.decode_logits.size() * sizeof(float)), 0);
+    EXPECT_EQ(chain.pages_left, 0);
+    if (HasFailure()) return;
+  }
+}
+
+TEST_P(ChainExactness, CompanyChangesNothing) {
+  SeededRng rng(5);
+  Case c = random_case(rng, GetParam());
+  c.prompt.resize(400, 5);
+  c.cuts.clear();
+  const Outcome alone = run(model(), {.prompt = c.prompt});
+  c.workers = 3;
+  c.strategy = Strategy::kEven;
+  c.company = 4;
+  const Outcome crowd = run(model(), c);
+  EXPECT_EQ(crowd.tokens, alone.tokens);
+  EXPECT_EQ(crowd.first_logits_sha256, alone.first_logits_sha256);
+  EXPECT_EQ(crowd.ranks, 3u);
+  EXPECT_EQ(crowd.pages_left, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Transports, ChainExactness, ::testing::Values("memory", "tcp", "ucx"),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace runahead

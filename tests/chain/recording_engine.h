@@ -1,0 +1,57 @@
+// RecordingEngine: a real engine that also remembers what it saw: the bytes of a sequence's pages at its first decode
+// step, and its logits. Two runs agree if they saw the same.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "model/engine.h"
+
+namespace runahead::testing {
+
+struct Recording {
+  std::mutex mutex;                         // the lane writes, the test reads
+  std::vector<std::byte> prompt_pages;      // all layers of the pages that the first decode step reads
+  std::vector<float> decode_logits;         // of every decode step, one after the other
+};
+
+class RecordingEngine final : public Engine {
+ public:
+  RecordingEngine(std::unique_ptr<Engine> engine, Recording* recording)
+      : engine_(std::move(engine)), recording_(recording) {}
+
+  const ModelShape& shape() const override { return engine_->shape(); }
+  size_t page_bytes() const override { return engine_->page_bytes(); }
+  const std::string& fingerprint() const override { return engine_->fingerprint(); }
+  const std::string& compute_name() const override { return engine_->compute_name(); }
+  std::unique_ptr<Hidden> embed(std::span<const TokenId> tokens) override { return engine_->embed(tokens); }
+  void project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange chunk) override {
+    engine_->project_qkv(layer, x, kv, chunk);
+  }
+  void keep_last_row(Hidden& x) override { engine_->keep_last_row(x); }
+  void attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages) override {
+    engine_->attend(layer, x, kv, chunk, pages);
+  }
+  void finish_layer(int32_t layer, Hidden& x) override { engine_->finish_layer(layer, x); }
+  void logits(Hidden& x, std::span<float> out) override { engine_->logits(x, out); }
+
+  void decode(std::span<const DecodeRow> batch, std::span<float> out) override {
+    const std::lock_guard lock(recording_->mutex);
+    const DecodeRow& row = batch.front();
+    if (recording_->prompt_pages.empty())
+      for (int32_t layer = 0; layer < row.kv->num_layers(); ++layer)
+        for (int32_t page = 0; page < pages_for(row.position); ++page) {
+          const auto bytes = row.kv->page(layer, page);
+          recording_->prompt_pages.insert(recording_->prompt_pages.end(), bytes.begin(), bytes.end());
+        }
+    engine_->decode(batch, out);
+    recording_->decode_logits.insert(recording_->decode_logits.end(), out.begin(), out.end());
+  }
+
+ private:
+  std::unique_ptr<Engine> engine_;
+  Recording* recording_;  // of the test, outlives the engine
+};
+
+}  // namespace runahead::testing

@@ -1,0 +1,157 @@
+#include "tests/kernels/op_cases.h"
+
+namespace runahead::testing {
+namespace {
+
+struct AttentionCase {
+  int32_t head_dim, group, tokens, position, pages;  // queries of `tokens` tokens from `position`, over `pages` pages
+};
+
+// Queries, pages and online-softmax state of one KV head, in one table's formats.
+class AttentionState {
+ public:
+  AttentionState(const OpTable& ops, const AttentionCase& c) : ops_(ops), c_(c), layout_(ops.kv_layout(1, c.head_dim)) {
+    const auto dim = static_cast<size_t>(c.head_dim);
+    const size_t rows = static_cast<size_t>(c.tokens * c.group);
+    const std::vector<float> q = random_floats(21, rows * dim, 2.0f);
+    query.resize(rows * dim * static_cast<size_t>(layout_.element_bytes));
+    for (size_t r = 0; r < rows; ++r)
+      ops.store_query(q.data() + r * dim, 0.37f, c.head_dim, query.data() + r * dim * static_cast<size_t>(layout_.element_bytes));
+    pages = AlignedBuffer(static_cast<size_t>(c.pages) * layout_.page_bytes());
+    const int32_t keys = std::min(c.pages * kPageTokens, c.position + c.tokens);
+    const std::vector<float> k = random_floats(22, static_cast<size_t>(keys) * dim, 2.0f), v = random_floats(23, static_cast<size_t>(keys) * dim);
+    for (int32_t t = 0; t < keys; ++t) {
+      std::byte* page = pages.data() + static_cast<size_t>(t / kPageTokens) * layout_.page_bytes();
+      ops.store_key(k.data() + static_cast<size_t>(t) * dim, c.head_dim, t % kPageTokens, page + layout_.key_offset(0));
+      ops.store_value(v.data() + static_cast<size_t>(t) * dim, c.head_dim, t % kPageTokens, page + layout_.value_offset(0));
+    }
+    out.assign(rows * dim, 0.0f);
+    row_max.assign(rows, kNoScore);
+    row_sum.assign(rows * 16, 0.0f);
+  }
+
+  // Tokens [begin, end) of the queries, over all pages, by the table `with`.
+  void run(const OpTable& with, int32_t begin, int32_t end) {
+    const auto dim = static_cast<size_t>(c_.head_dim), first = static_cast<size_t>(begin * c_.group);
+    for (int32_t p = 0; p < c_.pages && p * kPageTokens <= c_.position + begin; ++p) {
+      const std::byte* page = pages.data() + static_cast<size_t>(p) * layout_.page_bytes();
+      with.attend_page({.query = query.data() + first * dim * static_cast<size_t>(layout_.element_bytes),
+                        .out = out.data() + first * dim,
+                        .row_max = row_max.data() + first,
+                        .row_sum = row_sum.data() + first * 16,
+                        .rows = (end - begin) * c_.group,
+                        .group = c_.group,
+                        .position = c_.position + begin,
+                        .page_position = p * kPageTokens,
+                        .head_dim = c_.head_dim,
+                        .keys = page + layout_.key_offset(0),
+                        .values = page + layout_.value_offset(0)});
+    }
+    with.finish_attention(out.data() + first * dim, row_sum.data() + first * 16, (end - begin) * c_.group, c_.head_dim);
+  }
+
+  std::vector<float> out;  // [tokens, group, head_dim]
+
+ private:
+  const OpTable& ops_;
+  AttentionCase c_;
+  KvLayout layout_;
+  std::vector<std::byte> query;
+  AlignedBuffer pages;
+  std::vector<float> row_max, row_sum;
+};
+
+constexpr AttentionCase kCases[] = {{32, 2, 64, 0, 1}, {64, 3, 64, 128, 3}, {64, 3, 1, 200, 4},  {96, 1, 17, 64, 2},
+                                    {128, 4, 5, 3, 1}, {64, 9, 30, 34, 1},  {160, 2, 64, 64, 2}, {64, 1, 7, 57, 1}};
+
+class Attention : public EveryOpTable {};
+
+// bf16: the probabilities are rounded to 8 bits, of up to 1, before they meet the values.
+TEST_P(Attention, AgreesWithTheReference) {
+  const float tolerance = ops().mode == ComputeMode::kFp32 ? 1e-5f : 8e-3f;
+  for (const AttentionCase& c : kCases) {
+    AttentionState fast(ops(), c), naive(reference(), c);
+    fast.run(ops(), 0, c.tokens);
+    naive.run(reference(), 0, c.tokens);
+    expect_close(fast.out, naive.out, tolerance, "head_dim " + std::to_string(c.head_dim) + " group " + std::to_string(c.group));
+  }
+}
+
+TEST_P(Attention, ARowDoesNotDependOnItsMates) {
+  for (const AttentionCase& c : kCases) {
+    AttentionState together(ops(), c), apart(ops(), c);
+    together.run(ops(), 0, c.tokens);
+    for (int32_t t = 0; t < c.tokens;) {
+      const int32_t end = std::min(c.tokens, t + 1 + t % 5);
+      apart.run(ops(), t, end);
+      t = end;
+    }
+    ASSERT_EQ(0, std::memcmp(together.out.data(), apart.out.data(), apart.out.size() * sizeof(float))) << c.head_dim;
+  }
+}
+
+TEST_P(Attention, EveryInstructionSetGivesTheSameBits) {
+  for (const OpTable* other : runnable_ops()) {
+    if (other->mode != ops().mode) continue;
+    for (const AttentionCase& c : kCases) {
+      AttentionState a(ops(), c), b(*other, c);
+      a.run(ops(), 0, c.tokens);
+      b.run(*other, 0, c.tokens);
+      ASSERT_EQ(0, std::memcmp(a.out.data(), b.out.data(), a.out.size() * sizeof(float))) << ops().isa << " and " << other->isa;
+    }
+  }
+}
+
+// Keys after a row's own token, whatever they are, weigh exactly nothing.
+TEST_P(Attention, TheFutureWeighsNothing) {
+  AttentionCase c{64, 3, 20, 0, 1};
+  AttentionState with_future(ops(), c);
+  with_future.run(ops(), 0, 10);
+  c.tokens = 10;
+  AttentionState without(ops(), c);
+  // The first ten queries, keys and values of both are the same random numbers.
+  without.run(ops(), 0, 10);
+  ASSERT_EQ(0, std::memcmp(with_future.out.data(), without.out.data(), without.out.size() * sizeof(float)));
+}
+
+class Elementwise : public EveryOpTable {};
+
+TEST_P(Elementwise, NormAndRotationAgreeWithTheReferenceAndGiveTheSameBitsEverywhere) {
+  for (int32_t k : {32, 64, 576, 1536}) {
+    const std::vector<float> x = random_floats(31, static_cast<size_t>(k), 3.0f), gain = random_floats(32, static_cast<size_t>(k));
+    std::vector<float> fast(x.size()), naive(x.size());
+    ops().rms_norm(x.data(), gain.data(), 1e-5f, k, fast.data());
+    reference().rms_norm(x.data(), gain.data(), 1e-5f, k, naive.data());
+    expect_close(fast, naive, 1e-6f, "norm of " + std::to_string(k));
+    std::vector<float> generic(x.size());
+    runnable_ops().back()->rms_norm(x.data(), gain.data(), 1e-5f, k, generic.data());
+    ASSERT_EQ(0, std::memcmp(fast.data(), generic.data(), fast.size() * sizeof(float)));
+  }
+  for (int32_t dim : {32, 64, 96, 128}) {
+    std::vector<float> fast = random_floats(33, static_cast<size_t>(dim)), naive = fast;
+    const std::vector<float> angles = random_floats(34, static_cast<size_t>(dim));
+    ops().rotate(fast.data(), angles.data(), dim);
+    reference().rotate(naive.data(), angles.data(), dim);
+    expect_close(fast, naive, 1e-6f, "rotation");
+  }
+}
+
+TEST_P(Elementwise, OperandsAndPagesAreTheReferencesBitByBit) {
+  const std::vector<float> x = random_floats(35, 128, 5.0f);
+  const KvLayout layout = ops().kv_layout(1, 128);
+  std::vector<std::byte> fast(layout.page_bytes()), naive(layout.page_bytes());
+  for (int32_t slot : {0, 1, 5, 62, 63}) {
+    ops().store_key(x.data(), 128, slot, fast.data());
+    reference().store_key(x.data(), 128, slot, naive.data());
+    ops().store_value(x.data(), 128, slot, fast.data() + layout.value_offset(0));
+    reference().store_value(x.data(), 128, slot, naive.data() + layout.value_offset(0));
+  }
+  EXPECT_EQ(fast, naive);
+  EXPECT_EQ(pack_rows(ops(), x, 2, 64), pack_rows(reference(), x, 2, 64));
+}
+
+INSTANTIATE_TEST_SUITE_P(Cpu, Attention, ::testing::ValuesIn(runnable_ops().begin(), runnable_ops().end()), table_name);
+INSTANTIATE_TEST_SUITE_P(Cpu, Elementwise, ::testing::ValuesIn(runnable_ops().begin(), runnable_ops().end()), table_name);
+
+}  // namespace
+}  // namespace runahead::testing

@@ -1,0 +1,140 @@
+#include "tests/kernels/op_cases.h"
+
+namespace runahead::testing {
+namespace {
+
+class Gemm : public EveryOpTable {
+ protected:
+  std::vector<float> run(const OpTable& table, const TestMatrix& m, const std::vector<float>& x, int32_t rows, Epilogue epilogue,
+                         int32_t panel_begin, int32_t panel_end) const {
+    const std::vector<std::byte> operand = pack_rows(table, x, rows, m.cols);
+    const size_t width = static_cast<size_t>(m.packed.num_panels()) * (epilogue == Epilogue::kSiluMul ? 16 : 32);
+    std::vector<float> out = random_floats(99, static_cast<size_t>(rows) * width);  // kAdd starts from something
+    AlignedBuffer scratch(table.panel_scratch_bytes(m.cols));
+    table.gemm({.a = operand.data(),
+                .rows = rows,
+                .k = m.cols,
+                .panels = m.packed.panels(),
+                .panel_begin = panel_begin,
+                .panel_end = panel_end,
+                .epilogue = epilogue,
+                .out = out.data(),
+                .out_stride = width,
+                .scratch = scratch.data()});
+    return out;
+  }
+};
+
+constexpr QuantType kTypes[] = {QuantType::kQ4_0, QuantType::kQ4_1, QuantType::kQ5_0, QuantType::kQ5_1, QuantType::kQ8_0,
+                                QuantType::kIQ4_NL, QuantType::kF32, QuantType::kF16, QuantType::kBF16};
+
+TEST_P(Gemm, AgreesWithTheReferenceForEveryFormatAndRowCount) {
+  for (QuantType type : kTypes) {
+    const TestMatrix m(7, type, 70, 96);  // 70: the last panel is partly padding
+    for (int32_t rows : {1, 2, 3, 5, 11, 12, 13, 23, 30}) {
+      const std::vector<float> x = random_floats(static_cast<uint64_t>(rows), static_cast<size_t>(rows) * 96);
+      for (Epilogue epilogue : {Epilogue::kStore, Epilogue::kAdd, Epilogue::kSiluMul})
+        expect_close(run(ops(), m, x, rows, epilogue, 0, 3), run(reference(), m, x, rows, epilogue, 0, 3), 3e-5f,
+                     std::string(quant_format(type).name) + " with " + std::to_string(rows) + " rows");
+    }
+  }
+}
+
+TEST_P(Gemm, TouchesOnlyItsPanels) {
+  const TestMatrix m(3, QuantType::kQ4_1, 128, 64);
+  const std::vector<float> x = random_floats(4, 5 * 64);
+  const std::vector<float> all = run(ops(), m, x, 5, Epilogue::kStore, 0, 4), part = run(ops(), m, x, 5, Epilogue::kStore, 1, 3);
+  const std::vector<float> untouched = random_floats(99, 5 * 128);
+  for (size_t i = 0; i < part.size(); ++i) {
+    const bool inside = i % 128 >= 32 && i % 128 < 96;
+    ASSERT_EQ(part[i], inside ? all[i] : untouched[i]) << i;
+  }
+}
+
+TEST_P(Gemm, ARowDoesNotDependOnItsMates) {
+  const TestMatrix m(5, QuantType::kQ8_0, 64, 160);
+  const std::vector<float> x = random_floats(6, 40 * 160);
+  const std::vector<float> all = run(ops(), m, x, 40, Epilogue::kStore, 0, 2);
+  for (int32_t begin = 0; begin < 40; ++begin) {
+    for (int32_t rows : {1, 7, 12, 40 - begin}) {
+      if (begin + rows > 40) continue;
+      const std::vector<float> some(x.begin() + begin * 160, x.begin() + (begin + rows) * 160);
+      const std::vector<float> got = run(ops(), m, some, rows, Epilogue::kStore, 0, 2);
+      ASSERT_EQ(0, std::memcmp(got.data(), all.data() + begin * 64, got.size() * sizeof(float))) << begin << " " << rows;
+    }
+  }
+}
+
+TEST_P(Gemm, EveryInstructionSetGivesTheSameBits) {
+  const TestMatrix m(8, QuantType::kQ4_1, 64, 576);
+  const std::vector<float> x = random_floats(9, 13 * 576);
+  const std::vector<float> want = run(*runnable_ops().back(), m, x, 13, Epilogue::kStore, 0, 2);
+  for (const OpTable* other : runnable_ops()) {
+    if (other->mode != ops().mode) continue;
+    for (Epilogue epilogue : {Epilogue::kStore, Epilogue::kSiluMul}) {
+      const std::vector<float> a = run(ops(), m, x, 13, epilogue, 0, 2), b = run(*other, m, x, 13, epilogue, 0, 2);
+      ASSERT_EQ(0, std::memcmp(a.data(), b.data(), a.size() * sizeof(float))) << ops().isa << " and " << other->isa;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cpu, Gemm, ::testing::ValuesIn(runnable_ops().begin(), runnable_ops().end()), table_name);
+
+// A unit vector picks one column of the weights: the fp32 product must give back the file's numbers, bit by bit.
+TEST(PackedMatrix, HoldsTheWeightsOfTheFileExactly) {
+  const FlushDenormals flush;
+  const OpTable& ops = **select_ops(ComputeMode::kFp32);
+  for (QuantType type : kTypes) {
+    const TestMatrix m(11, type, 50, 64);
+    AlignedBuffer scratch(ops.panel_scratch_bytes(64));
+    for (int32_t k = 0; k < 64; ++k) {
+      std::vector<float> unit(64), out(64);
+      unit[static_cast<size_t>(k)] = 1;
+      const std::vector<std::byte> operand = pack_rows(ops, unit, 1, 64);
+      ops.gemm({.a = operand.data(), .rows = 1, .k = 64, .panels = m.packed.panels(), .panel_end = 2, .out = out.data(),
+                .out_stride = 64, .scratch = scratch.data()});
+      for (int32_t n = 0; n < 50; ++n)
+        ASSERT_EQ(out[static_cast<size_t>(n)], m.weights[static_cast<size_t>(n * 64 + k)]) << quant_format(type).name << " " << n << " " << k;
+      for (int32_t n = 50; n < 64; ++n) ASSERT_EQ(out[static_cast<size_t>(n)], 0.0f) << "padding";
+    }
+  }
+}
+
+TEST(PackedMatrix, MixesFormatsInOnePanel) {
+  const FlushDenormals flush;
+  const TestMatrix a(1, QuantType::kQ4_1, 16, 32), b(2, QuantType::kF16, 16, 32);
+  std::vector<RowSource> rows;
+  for (int r = 0; r < 16; ++r) rows.push_back({QuantType::kQ4_1, QuantMatrixView{QuantType::kQ4_1, 16, 32, a.bytes.data()}.row(r)});
+  for (int r = 0; r < 16; ++r) rows.push_back({QuantType::kF16, QuantMatrixView{QuantType::kF16, 16, 32, b.bytes.data()}.row(r)});
+  const PackedMatrix packed(rows, 32);
+  ASSERT_EQ(packed.num_panels(), 1);
+  ASSERT_EQ(packed.panels()[0].format, PanelFormat::kFloat32);
+  const OpTable& ops = **select_ops(ComputeMode::kFp32);
+  AlignedBuffer scratch(ops.panel_scratch_bytes(32));
+  std::vector<float> unit(32), out(32);
+  unit[9] = 1;
+  const std::vector<std::byte> operand = pack_rows(ops, unit, 1, 32);
+  ops.gemm({.a = operand.data(), .rows = 1, .k = 32, .panels = packed.panels(), .panel_end = 1, .out = out.data(), .out_stride = 32,
+            .scratch = scratch.data()});
+  for (size_t n = 0; n < 16; ++n) {
+    EXPECT_EQ(out[n], a.weights[n * 32 + 9]);
+    EXPECT_EQ(out[16 + n], b.weights[n * 32 + 9]);
+  }
+}
+
+TEST(SelectOps, ChoosesOneTableForEveryModeAndNamesWhatIsMissing) {
+  for (ComputeMode mode : {ComputeMode::kFp32, ComputeMode::kBf16}) {
+    ASSERT_TRUE(select_ops(mode).has_value());
+    EXPECT_EQ((*select_ops(mode))->mode, mode);
+  }
+  const auto missing = select_ops(ComputeMode::kInt16);
+  ASSERT_FALSE(missing.has_value());
+  EXPECT_EQ(missing.error().code, ErrorCode::kUnsupported);
+  EXPECT_NE(missing.error().message.find("fp32"), std::string::npos);
+  int chosen = 0;
+  for (const KernelTiming& timing : kernel_report()) chosen += timing.chosen && timing.mode == ComputeMode::kFp32;
+  EXPECT_EQ(chosen, 1);
+}
+
+}  // namespace
+}  // namespace runahead::testing

@@ -1,0 +1,62 @@
+#include "model/kv_pages.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+namespace runahead {
+namespace {
+
+TEST(KvPages, LeasesAreDisjointZeroedAndReturned) {
+  KvPool pool(100, 12);
+  EXPECT_EQ(pool.page_bytes(), 128u);
+  std::set<const std::byte*> seen;
+  {
+    auto a = *pool.lease(2, 65), b = *pool.lease(2, 128);  // 2 layers x 2 pages each
+    for (const auto* lease : {a.get(), b.get()}) {
+      ASSERT_EQ(lease->num_pages(), 2);
+      for (int32_t layer = 0; layer < 2; ++layer) {
+        for (int32_t p = 0; p < 2; ++p) {
+          const std::span<std::byte> page = lease->page(layer, p);
+          EXPECT_TRUE(seen.insert(page.data()).second);
+          for (std::byte& byte : page) {
+            ASSERT_EQ(byte, std::byte{0});
+            byte = std::byte{0xFF};
+          }
+        }
+      }
+    }
+    EXPECT_EQ(pool.usage().leased, 8);
+    EXPECT_EQ(pool.usage().free, 4);
+  }
+  EXPECT_EQ(pool.usage().free, 12);
+  auto again = *pool.lease(12, 1);
+  for (int32_t layer = 0; layer < 12; ++layer)
+    for (std::byte byte : again->page(layer, 0)) ASSERT_EQ(byte, std::byte{0});
+}
+
+TEST(KvPages, AFullPoolRefusesAndNamesTheNumbers) {
+  KvPool pool(64, 5);
+  auto a = *pool.lease(1, 64 * 3);
+  const auto b = pool.lease(1, 64 * 3);
+  ASSERT_FALSE(b.has_value());
+  EXPECT_EQ(b.error().code, ErrorCode::kOverloaded);
+  EXPECT_NE(b.error().message.find("3 pages"), std::string::npos);
+  EXPECT_EQ(pool.usage().free, 2);
+}
+
+TEST(KvPages, AQuarantinedLeaseIsCountedApartUntilItIsGone) {
+  KvPool pool(64, 4);
+  auto a = *pool.lease(1, 100);
+  a->mark_quarantined();
+  a->mark_quarantined();
+  EXPECT_EQ(pool.usage().quarantined, 2);
+  EXPECT_EQ(pool.usage().leased, 0);
+  EXPECT_EQ(pool.usage().free, 2);
+  a.reset();
+  EXPECT_EQ(pool.usage().quarantined, 0);
+  EXPECT_EQ(pool.usage().free, 4);
+}
+
+}  // namespace
+}  // namespace runahead

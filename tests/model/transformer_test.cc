@@ -1,0 +1,139 @@
+#include "model/transformer.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "model/prefill.h"
+#include "tests/support/default_model.h"
+#include "tests/support/naive_llama.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tiny_model.h"
+
+namespace runahead::testing {
+namespace {
+
+std::vector<TokenId> some_tokens(int count, int vocab, uint64_t seed = 1) {
+  SeededRng rng(seed);
+  std::vector<TokenId> tokens;
+  for (int i = 0; i < count; ++i) tokens.push_back(static_cast<TokenId>(rng.next() % static_cast<uint64_t>(vocab)));
+  return tokens;
+}
+
+// tolerance: of the largest difference for fp32; of the root mean square of all differences, relative to that of the
+// logits, for the rounded modes.
+void expect_agrees_with_the_oracle(const std::filesystem::path& path, const OpTable* ops, ComputeMode mode, double tolerance) {
+  auto engine = load_engine({.model = path, .compute = mode, .threads = 2, .ops = ops});
+  ASSERT_TRUE(engine.has_value()) << engine.error().message;
+  const std::vector<TokenId> tokens = some_tokens(150, (*engine)->shape().vocab_size);
+  const auto want = NaiveLlama((*engine)->file()).logits(tokens);
+  LocalCache cache(**engine, 192);
+  auto kv = *cache.lease(192);
+  const std::unique_ptr<Hidden> x = run_layers(**engine, *kv, tokens);
+  const auto vocab = static_cast<size_t>((*engine)->shape().vocab_size);
+  std::vector<float> got(tokens.size() * vocab);
+  (*engine)->logits_of_rows(*x, 0, static_cast<int32_t>(tokens.size()), got);
+  double errors = 0, squares = 0;
+  for (size_t t = 0; t < tokens.size(); ++t) {
+    for (size_t i = 0; i < vocab; ++i) {
+      const double error = got[t * vocab + i] - want[t][i];
+      errors += error * error;
+      squares += want[t][i] * want[t][i];
+      if (mode == ComputeMode::kFp32) ASSERT_NEAR(error, 0, tolerance) << "token " << t << ", logit " << i;
+    }
+  }
+  EXPECT_LT(std::sqrt(errors / squares), tolerance) << name(mode);
+}
+
+// 1e-3 is what the issue asks of fp32 on the real model; the tiny one's sums are shorter.
+TEST(Transformer, Fp32AgreesWithTheOracleForShapesAndFormats) {
+  TempDir dir;
+  const TinyShape shapes[] = {{}, {.num_layers = 2, .model_dim = 96, .num_heads = 3, .num_kv_heads = 1, .head_dim = 64, .ffn_dim = 96},
+                              {.num_layers = 2, .num_heads = 2, .num_kv_heads = 2, .head_dim = 96, .tied_head = false}};
+  int number = 0;
+  for (const TinyShape& shape : shapes) {
+    for (QuantType type : {QuantType::kQ4_1, QuantType::kQ8_0, QuantType::kF16}) {
+      const auto path = dir / (std::to_string(number++) + ".gguf");
+      write_tiny_llama(path, 40 + static_cast<uint64_t>(number), shape, type);
+      expect_agrees_with_the_oracle(path, nullptr, ComputeMode::kFp32, 2e-4);
+    }
+  }
+}
+
+TEST(Transformer, EveryTableAgreesWithTheOracle) {
+  TempDir dir;
+  write_tiny_llama(dir / "m.gguf", 5);
+  for (const OpTable* ops : runnable_ops())
+    expect_agrees_with_the_oracle(dir / "m.gguf", ops, ops->mode, ops->mode == ComputeMode::kFp32 ? 2e-4 : 0.03);
+}
+
+TEST(Transformer, PrefillOfTheLastRowIsTheLastRowOfAll) {
+  TempDir dir;
+  write_tiny_llama(dir / "m.gguf", 6);
+  auto engine = *load_engine({.model = dir / "m.gguf", .compute = ComputeMode::kFp32});
+  const std::vector<TokenId> tokens = some_tokens(200, engine->shape().vocab_size);
+  LocalCache cache(*engine, 200, 2);
+  auto a = *cache.lease(200), b = *cache.lease(200);
+  const std::vector<float> last = prefill(*engine, *a, tokens);
+  const std::unique_ptr<Hidden> x = run_layers(*engine, *b, tokens);
+  std::vector<float> want(last.size());
+  engine->logits(*x, want);
+  EXPECT_EQ(last, want);
+}
+
+TEST(Transformer, RefusesWhatItCannotRun) {
+  TempDir dir;
+  const auto missing = load_engine({.model = dir / "none.gguf"});
+  ASSERT_FALSE(missing.has_value());
+  EXPECT_EQ(missing.error().code, ErrorCode::kNotFound);
+  write_tiny_llama(dir / "odd.gguf", 1, {.head_dim = 48}, QuantType::kF32);
+  const auto odd = load_engine({.model = dir / "odd.gguf", .compute = ComputeMode::kFp32});
+  ASSERT_FALSE(odd.has_value());
+  EXPECT_EQ(odd.error().code, ErrorCode::kUnsupported);
+  EXPECT_NE(odd.error().message.find("48"), std::string::npos) << odd.error().message;
+  write_tiny_llama(dir / "m.gguf", 1);
+  EXPECT_EQ(load_engine({.model = dir / "m.gguf", .threads = 0}).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(load_engine({.model = dir / "m.gguf", .compute = ComputeMode::kInt16}).error().code, ErrorCode::kUnsupported);
+  EXPECT_EQ(parse_compute_option("fp8").error().code, ErrorCode::kUnsupported);
+  EXPECT_FALSE(parse_compute_option("auto")->has_value());
+}
+
+TEST(Transformer, TheFingerprintNamesFileAndMode) {
+  TempDir dir;
+  write_tiny_llama(dir / "a.gguf", 1);
+  write_tiny_llama(dir / "b.gguf", 2);
+  const auto of = [&](const char* file, ComputeMode mode) {
+    return (*load_engine({.model = dir / file, .compute = mode}))->fingerprint();
+  };
+  EXPECT_EQ(of("a.gguf", ComputeMode::kFp32), of("a.gguf", ComputeMode::kFp32));
+  EXPECT_NE(of("a.gguf", ComputeMode::kFp32), of("b.gguf", ComputeMode::kFp32));
+  EXPECT_NE(of("a.gguf", ComputeMode::kFp32), of("a.gguf", ComputeMode::kBf16));
+}
+
+TEST(Transformer, LoadingReportsProgressToTheEnd) {
+  TempDir dir;
+  write_tiny_llama(dir / "m.gguf", 1);
+  uint64_t last = 0, total = 0;
+  auto engine = load_engine({.model = dir / "m.gguf", .threads = 2, .progress = [&](uint64_t done, uint64_t all) {
+                               EXPECT_GE(done, last);
+                               last = done;
+                               total = all;
+                             }});
+  ASSERT_TRUE(engine.has_value());
+  EXPECT_EQ(last, total);
+  EXPECT_EQ(total, (*engine)->file().file_bytes());
+}
+
+TEST(Transformer, ChecksTokensAtTheBorder) {
+  TempDir dir;
+  write_tiny_llama(dir / "m.gguf", 1, {.context_len = 128});
+  auto engine = *load_engine({.model = dir / "m.gguf"});
+  EXPECT_TRUE(check_tokens(*engine, some_tokens(128, 300)).has_value());
+  EXPECT_EQ(check_tokens(*engine, some_tokens(129, 300)).error().code, ErrorCode::kContextOverflow);
+  EXPECT_EQ(check_tokens(*engine, {}).error().code, ErrorCode::kInvalidArgument);
+  const std::vector<TokenId> outside = {0, 300};
+  EXPECT_NE(check_tokens(*engine, outside).error().message.find("300"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace runahead::testing

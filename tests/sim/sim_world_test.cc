@@ -1,0 +1,129 @@
+// The simulation's own rules: what it promises to the tests that stand on it.
+#include "sim_world.h"
+
+#include <gtest/gtest.h>
+
+#include "sim_clock.h"
+
+namespace runahead::sim {
+namespace {
+
+using namespace std::chrono_literals;
+
+asio::awaitable<void> count_ticks(SimClock& clock, int& ticks) {
+  for (;;) {
+    co_await clock.sleep_for(10ms);
+    ++ticks;
+  }
+}
+
+TEST(SimWorld, TimeJumpsToTheNextTimerAndClocksDriftLittle) {
+  SimWorld world(1);
+  Process& process = world.start(1);
+  SimClock clock(process);
+  int ticks = 0;
+  process.spawn(count_ticks(clock, ticks));
+  const Time local_begin = clock.now();
+  while (world.step(1s)) {}
+  EXPECT_EQ(world.now(), 1s);
+  EXPECT_NEAR(ticks, 100, 4);  // clocks run up to 2 % fast or slow
+  EXPECT_NEAR(seconds(clock.now() - local_begin), 1, 0.021);
+  world.end(process);
+}
+
+TEST(SimWorld, APausedProcessRunsNothingAndThenCatchesUp) {
+  SimWorld world(2);
+  Process& process = world.start(1);
+  SimClock clock(process);
+  int ticks = 0;
+  process.spawn(count_ticks(clock, ticks));
+  while (world.step(100ms)) {}
+  const int before = ticks;
+  world.pause(process);
+  while (world.step(2s)) {}
+  EXPECT_EQ(ticks, before);
+  world.resume(process);
+  while (world.step(2100ms)) {}
+  EXPECT_GT(ticks, before);
+  world.end(process);
+}
+
+TEST(SimWorld, AnIsolatedProcessRunsInPrivateTimeOnly) {
+  SimWorld world(3);
+  Process& process = world.start(1);
+  SimClock clock(process);
+  int ticks = 0;
+  process.spawn(count_ticks(clock, ticks));
+  while (world.step(100ms)) {}
+  world.isolate(process);
+  while (world.step(1s)) {}
+  const int before = ticks;
+  EXPECT_TRUE(world.run_isolated(process, [&] { return ticks >= before + 50; }, 1000));
+  EXPECT_EQ(world.now(), 1s);
+  world.end(process);
+}
+
+struct Witness {
+  int& destroyed;
+  ~Witness() { ++destroyed; }
+};
+asio::awaitable<void> hold(SimClock& clock, int& destroyed) {
+  Witness witness{destroyed};
+  co_await clock.sleep_for(24h);
+}
+
+TEST(SimWorld, EndingAProcessDestroysItsCoroutines) {
+  SimWorld world(4);
+  Process& process = world.start(1);
+  SimClock clock(process);
+  int destroyed = 0;
+  process.spawn(hold(clock, destroyed));
+  while (world.step(1s)) {}
+  world.end(process);
+  EXPECT_EQ(destroyed, 1);
+}
+
+TEST(SimWorld, TheOrderOfReadyTasksIsTheSeeds) {
+  auto order = [](uint64_t seed) {
+    SimWorld world(seed);
+    Process& process = world.start(1);
+    std::vector<int> ran;
+    for (int i = 0; i < 20; ++i) process.post([&ran, i] { ran.push_back(i); });
+    while (world.step(1s)) {}
+    return ran;
+  };
+  EXPECT_EQ(order(7), order(7));
+  EXPECT_NE(order(7), order(8));
+}
+
+asio::awaitable<void> wait_for(SimSignal& signal, SimClock& clock, Duration patience, std::vector<double>& woke) {
+  const Time begin = clock.now();
+  co_await signal.wait({begin + patience});
+  woke.push_back(seconds(clock.now() - begin));
+}
+
+TEST(SimWorld, ASignalWakesItsWaiterOrTheDeadlineDoes) {
+  SimWorld world(5);
+  Process& process = world.start(1);
+  SimClock clock(process);
+  SimSignal signal(process);
+  std::vector<double> woke;
+  process.spawn(wait_for(signal, clock, 1s, woke));
+  while (world.step(2s)) {}
+  ASSERT_EQ(woke.size(), 1u);
+  EXPECT_NEAR(woke[0], 1, 0.01);
+  signal.notify();  // kept: nobody waits
+  process.spawn(wait_for(signal, clock, 1s, woke));
+  while (world.step(4s)) {}
+  ASSERT_EQ(woke.size(), 2u);
+  EXPECT_NEAR(woke[1], 0, 0.01);
+  process.spawn(wait_for(signal, clock, 1s, woke));
+  world.at(world.now() + 100ms, [&] { process.post([&] { signal.notify(); }); });
+  while (world.step(8s)) {}
+  ASSERT_EQ(woke.size(), 3u);
+  EXPECT_NEAR(woke[2], 0.1, 0.01);
+  world.end(process);
+}
+
+}  // namespace
+}  // namespace runahead::sim
