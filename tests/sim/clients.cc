@@ -188,9 +188,11 @@ asio::awaitable<void> Clients::submit_job(Call call) {
   RequestHistory& history = clients.histories_[call.index];
   history.state = RequestHistory::State::kSending;
   ++history.sent;
-  auto view = co_await call.host->jobs->submit({.request = spec.request,
-                                                .idempotency_key = "key-" + std::to_string(spec.number),
-                                                .client_json = "{}"});
+  // A named value: GCC 12 destroys an aggregate that is built inside a co_await twice.
+  JobSubmission submission{.request = spec.request,
+                           .idempotency_key = "key-" + std::to_string(spec.number),
+                           .client_json = "{}"};
+  auto view = co_await call.host->jobs->submit(std::move(submission));
   RequestHistory* still = clients.history(call);
   if (!still) co_return;
   if (!view) {
