@@ -4,6 +4,7 @@
 #include <variant>
 
 #include "base/limits.h"
+#include "base/log.h"
 
 namespace runahead::sim {
 namespace {
@@ -139,6 +140,7 @@ void Clients::on_tokens(const Call& call, RequestHistory& history, const TokensE
 
 void Clients::judge_answer(size_t index, RequestHistory& history) {
   const RequestSpec& spec = specs_[index];
+  log::debug("client: {} has all its {} tokens", spec.request.external_id, history.tokens.size());
   if (history.tokens != spec.answer)
     violate(index, "WRONG_TOKENS: " + std::to_string(history.tokens.size()) + " of " + std::to_string(spec.answer.size()));
   else if (history.reason != spec.finish)
@@ -165,6 +167,7 @@ void Clients::on_finished(const Call& call, RequestHistory& history, const Finis
 
 void Clients::on_error(const Call& call, RequestHistory& history, const Error& error) {
   const RequestSpec& spec = specs_[call.index];
+  log::debug("client: {}: {} ({})", spec.request.external_id, error.message, name(error.code));
   history.busy = false;
   history.error = error;
   if (error.code == ErrorCode::kCancelled && spec.cancel_after) {
