@@ -90,7 +90,8 @@ asio::awaitable<void> Clients::stream(Call call) {
   if (!still) co_return;
   const Duration limit = spec.request.deadline > 0ns ? spec.request.deadline : limits::kRequestDeadline;
   if (clock.now() - sent_at > limit + kDeadlineSlack && !call.host->was_paused && spec.read_pause_mean == 0ns)
-    call.clients->violate(call.index, "LATE: the request outlived its deadline");
+    call.clients->violate(call.index, "LATE: it took " + std::to_string(seconds(clock.now() - sent_at)) + " s of " +
+                                          std::to_string(seconds(limit)) + " s");
   if (!ended) call.clients->on_error(call, *still, ended.error());
   else still->busy = false;
 }
