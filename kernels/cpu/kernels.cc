@@ -11,15 +11,17 @@
 namespace runahead::RUNAHEAD_ISA {
 namespace {
 
-// Each dot of a round reads its own broadcast, as in multiply_tile, so that an emulated format pays for its emulation.
+// Each pair of dots reads its own broadcast, as in multiply_tile, so that an emulated format pays for its emulation.
 template <class Num>
 double issue_dots(int64_t rounds) {
   constexpr int kChains = 12;  // latency x throughput of every dot instruction we know is at most 12
-  typename Num::Element operand[64] = {};
+  const typename Num::Element zeros[64] = {};
+  const typename Num::Element* operand = zeros;
   VecF acc[kChains];
-  for (VecF& a : acc) a = zero();
+#pragma GCC unroll 12
+  for (int c = 0; c < kChains; ++c) acc[c] = set1(static_cast<float>(c));  // unlike, or they would be merged
   for (int64_t i = 0; i < rounds; ++i) {
-    asm volatile("" ::"r"(operand) : "memory");
+    asm volatile("" : "+r"(operand));  // what it points to is unknown from here on
     const typename Num::Vec w = Num::load(operand);
 #pragma GCC unroll 12
     for (int c = 0; c < kChains; c += 2) {
@@ -29,6 +31,7 @@ double issue_dots(int64_t rounds) {
     }
   }
   VecF sum = acc[0];
+#pragma GCC unroll 12
   for (int c = 1; c < kChains; ++c) sum = add(sum, acc[c]);
   volatile float keep = reduce_add(sum);
   (void)keep;

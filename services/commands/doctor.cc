@@ -11,6 +11,7 @@
 #include "model/tokenizer.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
+#include "services/model_path.h"
 #include "services/engine_loading.h"
 #include "services/process.h"
 #include "services/version.h"

@@ -37,6 +37,7 @@ class Gateway::Impl {
     return server_.listen();
   }
   uint16_t port() const { return server_.port(); }
+  std::string address() const { return to_string(server_.address()); }
   asio::awaitable<void> shutdown() { return server_.shutdown(options_.drain_timeout); }
 
  private:
@@ -55,6 +56,7 @@ Gateway::~Gateway() = default;
 
 Result<void> Gateway::listen() { return impl_->listen(); }
 uint16_t Gateway::port() const { return impl_->port(); }
+std::string Gateway::address() const { return impl_->address(); }
 asio::awaitable<void> Gateway::shutdown() { return impl_->shutdown(); }
 
 }  // namespace runahead

@@ -38,6 +38,7 @@ class Gateway {
   // Reads the API keys and listens. kAddressInUse, kNotFound, kInvalidConfig, kInvalidArgument.
   Result<void> listen();
   uint16_t port() const;
+  std::string address() const;  // "host:port", with the port that was taken
   // Stops accepting and lets what runs end within drain_timeout.
   asio::awaitable<void> shutdown();
 

@@ -25,7 +25,7 @@ int64_t unix_seconds() {
 
 int64_t prompt_tokens(const GenerationRequest& request) {
   int64_t tokens = 0;
-  for (const Prompt& prompt : request.prompts) tokens += static_cast<int64_t>(prompt.tokens.size());
+  for (const TokenizedPrompt& prompt : request.prompts) tokens += static_cast<int64_t>(prompt.tokens.size());
   return tokens;
 }
 
@@ -33,7 +33,7 @@ int64_t prompt_tokens(const GenerationRequest& request) {
 
 std::string echoed(const GenerationRequest& request, int32_t choice, const TextCodec& codec) {
   if (!request.echo) return {};
-  const Prompt& prompt = request.prompts[static_cast<size_t>(choice / request.choices_per_prompt)];
+  const TokenizedPrompt& prompt = request.prompts[static_cast<size_t>(choice / request.choices_per_prompt)];
   return prompt.text.empty() ? valid_utf8(codec.decode(prompt.tokens)) : prompt.text;
 }
 
@@ -107,14 +107,14 @@ Task<void> answer_whole(const GatewayContext& context, Exchange& exchange, Gener
   WholeAnswer answer(request, context.codec);
   const Result<void> ended = co_await generation.run(answer);
   if (!ended) {
-    co_await exchange.respond(error_response(ended.error()));
+    co_await exchange.respond(error_reply(ended.error()));
     co_return ended;
   }
   const auto& results = generation.results();
   json usage = usage_json(prompt_tokens(request), results);
-  HttpResponse response = json_response(answer_body(head, answer.choices, request.logprobs, context.codec, std::move(usage)));
-  if (results.front().report) response.headers.emplace_back("Server-Timing", server_timing(*results.front().report));
-  co_await exchange.respond(std::move(response));
+  HttpReply reply = json_reply(answer_body(head, answer.choices, request.logprobs, context.codec, std::move(usage)));
+  if (results.front().report) reply.headers.emplace_back("Server-Timing", server_timing(*results.front().report));
+  co_await exchange.respond(std::move(reply));
   co_return Result<void>{};
 }
 
@@ -135,7 +135,7 @@ Task<void> end_stream(SseWriter& writer, Result<void> ended, const AnswerHead& h
 
 Task<void> answer_streamed(const GatewayContext& context, Exchange& exchange, Generation& generation, const GenerationRequest& request,
                            const AnswerHead& head) {
-  SseWriter writer(exchange, context.executor, context.ping_interval);
+  SseWriter writer(exchange, context.executor, context.clock, context.ping_interval);
   co_await writer.begin();
   StreamedAnswer answer(writer, head, request, context, exchange.request().received_at);
   const Result<void> ended = co_await generation.run(answer);
@@ -148,7 +148,7 @@ Task<void> generate(const GatewayContext& context, Endpoint endpoint, Exchange& 
   HttpRequest& http = exchange.request();
   Result<PreparedGeneration> prepared = co_await prepare_generation(context, endpoint, std::move(http.body));
   if (!prepared) {
-    co_await exchange.respond(error_response(prepared.error()));
+    co_await exchange.respond(error_reply(prepared.error()));
     co_return std::unexpected(prepared.error());
   }
   const GenerationRequest& request = prepared->request;
@@ -164,7 +164,7 @@ Task<void> generate(const GatewayContext& context, Endpoint endpoint, Exchange& 
   Generation generation(context.executor, context.clock, context.codec, request.stop);
   const Result<void> submitted = generation.submit(context.inference, std::move(requests));
   if (!submitted) {
-    co_await exchange.respond(error_response(submitted.error()));
+    co_await exchange.respond(error_reply(submitted.error()));
     co_return submitted;
   }
   exchange.on_disconnect([&generation] { generation.cancel(); });

@@ -25,14 +25,14 @@ struct ServedModel {
   int32_t chat_max_tokens_default = 0;
 };
 
-struct Prompt {
+struct TokenizedPrompt {
   std::string text;                   // as sent or rendered; empty if ids were sent
   std::vector<TokenId> tokens;        // set by tokenize_prompts()
 };
 
 struct GenerationRequest {
   Endpoint endpoint = Endpoint::kCompletions;
-  std::vector<Prompt> prompts;        // one for chat
+  std::vector<TokenizedPrompt> prompts;        // one for chat
   nlohmann::ordered_json messages;    // chat only: [{"role", "content"}], contents are strings
   bool add_generation_prompt = true;
   bool parse_special = false;         // completions: "<|im_end|>" in the prompt is that token

@@ -18,14 +18,14 @@ json model_card(const GatewayContext& context) {
   return card;
 }
 
-Task<HttpResponse> list_models(const GatewayContext& context) {
-  co_return json_response({{"object", "list"}, {"data", json::array({model_card(context)})}});
+Task<HttpReply> list_models(const GatewayContext& context) {
+  co_return json_reply({{"object", "list"}, {"data", json::array({model_card(context)})}});
 }
 
-Task<HttpResponse> get_model(const GatewayContext& context, std::string id) {
+Task<HttpReply> get_model(const GatewayContext& context, std::string id) {
   if (id != context.model_name)
     co_return fail(ErrorCode::kNotFound, "no such model; this server has '" + context.model_name + "'", "model");
-  co_return json_response(model_card(context));
+  co_return json_reply(model_card(context));
 }
 
 struct TokenizeRequest {
@@ -63,26 +63,26 @@ Result<TokenizeRequest> parse_tokenize(const std::string& body, const TextCodec&
   return request;
 }
 
-Result<HttpResponse> tokenize_now(const std::string& body, const TextCodec& codec, const std::string& model_name, int32_t context_len) {
+Result<HttpReply> tokenize_now(const std::string& body, const TextCodec& codec, const std::string& model_name, int32_t context_len) {
   const TokenizeRequest request = TRY(parse_tokenize(body, codec, model_name));
   const std::vector<TokenId> tokens = TRY(codec.encode(request.text, request.add_special, request.parse_special));
   json answer = {{"tokens", tokens}, {"count", tokens.size()}};
   answer["max_model_len"] = context_len > 0 ? json(context_len) : json(nullptr);
-  return json_response(answer);
+  return json_reply(answer);
 }
 
-Task<HttpResponse> tokenize_on_lane(const std::string& body, const TextCodec& codec, const std::string& model_name, int32_t context_len) {
+Task<HttpReply> tokenize_on_lane(const std::string& body, const TextCodec& codec, const std::string& model_name, int32_t context_len) {
   co_return tokenize_now(body, codec, model_name, context_len);
 }
 
-Task<HttpResponse> tokenize(const GatewayContext& context, std::string body) {
+Task<HttpReply> tokenize(const GatewayContext& context, std::string body) {
   const int32_t context_len = context.inference.cluster().context_len;
   if (body.size() <= limits::kInlineTextBytesMax) co_return tokenize_now(body, context.codec, context.model_name, context_len);
   co_return co_await asio::co_spawn(context.text_lane, tokenize_on_lane(body, context.codec, context.model_name, context_len),
                                     asio::use_awaitable);
 }
 
-Task<HttpResponse> detokenize(const GatewayContext& context, std::string body) {
+Task<HttpReply> detokenize(const GatewayContext& context, std::string body) {
   const json parsed = CO_TRY(parse_json_object(body));
   std::optional<Error> error;
   JsonReader reader(parsed, "", error);
@@ -93,10 +93,10 @@ Task<HttpResponse> detokenize(const GatewayContext& context, std::string body) {
   if (error) co_return std::unexpected(std::move(*error));
   const std::vector<TokenId> ids(tokens->begin(), tokens->end());
   const std::string text = valid_utf8(context.codec.decode(ids));
-  co_return json_response({{"prompt", text}, {"content", text}});  // vLLM's name and llama.cpp's
+  co_return json_reply({{"prompt", text}, {"content", text}});  // vLLM's name and llama.cpp's
 }
 
-Task<HttpResponse> apply_template(const GatewayContext& context, std::string body) {
+Task<HttpReply> apply_template(const GatewayContext& context, std::string body) {
   const json parsed = CO_TRY(parse_json_object(body));
   std::optional<Error> error;
   JsonReader reader(parsed, "", error);
@@ -107,7 +107,7 @@ Task<HttpResponse> apply_template(const GatewayContext& context, std::string bod
   reader.finish();
   if (error) co_return std::unexpected(std::move(*error));
   const std::string prompt = CO_TRY(context.codec.render_chat(messages, generation_prompt));
-  co_return json_response({{"prompt", prompt}});
+  co_return json_reply({{"prompt", prompt}});
 }
 
 }  // namespace

@@ -113,10 +113,10 @@ class GatewayTest : public ::testing::Test {
   void stop();
 
   RawClient client() { return RawClient(gateway_->port()); }
-  HttpAnswer get(const std::string& path, const std::string& headers = "") {
+  RawAnswer get(const std::string& path, const std::string& headers = "") {
     return client().request("GET " + path + " HTTP/1.1\r\nHost: x\r\n" + headers + "\r\n");
   }
-  HttpAnswer post(const std::string& path, const std::string& body, const std::string& headers = "") {
+  RawAnswer post(const std::string& path, const std::string& body, const std::string& headers = "") {
     return client().request(post_bytes(path, body, headers));
   }
   static std::string post_bytes(const std::string& path, const std::string& body, const std::string& headers = "") {
