@@ -208,7 +208,7 @@ Task<PreparedGeneration> prepare_on_lane(Endpoint endpoint, const std::string& b
 }  // namespace
 
 ServedModel GatewayContext::served_model() const {
-  return {model_name, codec.vocab_size(), inference.cluster().context_len, chat_max_tokens_default};
+  return {model_name, model_aliases, codec.vocab_size(), inference.cluster().context_len, chat_max_tokens_default};
 }
 
 std::string GatewayContext::new_id(std::string prefix) const {

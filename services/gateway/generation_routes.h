@@ -25,6 +25,7 @@ struct GatewayContext {
   const TextCodec& codec;
   GatewayMetrics& metrics;
   std::string model_name;
+  std::vector<std::string> model_aliases;
   int32_t chat_max_tokens_default = 0;
   Duration ping_interval = limits::kSsePingInterval;
 

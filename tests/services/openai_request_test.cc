@@ -10,7 +10,7 @@ namespace {
 
 using nlohmann::json;
 
-const ServedModel kModel{"toy", kToyVocab, 4096, 1024};
+const ServedModel kModel{"toy", {"small"}, kToyVocab, 4096, 1024};
 
 Result<GenerationRequest> parse(Endpoint endpoint, const std::string& fields) {
   const std::string must = endpoint == Endpoint::kChat ? R"("messages":[{"role":"user","content":"a"}])" : R"("prompt":"a")";
@@ -108,6 +108,7 @@ TEST(OpenAiRequest, AcceptsWhatOpenAiKnowsAndNulls) {
       R"("temperature":null,"n":null,"stop":null,"seed":null,"logit_bias":null,"max_tokens":null,"stream":null)",
       R"("temperature":2,"top_p":1,"top_k":-1,"n":8,"seed":-5)",
       R"("model":"toy")",
+      R"("model":"small")",
   };
   for (const char* fields : accepted)
     for (const Endpoint endpoint : {kC, kT}) {
