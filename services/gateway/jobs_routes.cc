@@ -124,9 +124,7 @@ Result<JobSubmission> submission(const GatewayContext& context, const PreparedGe
 Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, const HttpRequest& http) {
   const Time received_at = http.received_at;
   const std::string key(http.header("idempotency-key"));
-  const bool chat = http.body.find("\"messages\"") != std::string::npos;
-  Result<PreparedGeneration> prepared =
-      co_await prepare_generation(context, chat ? Endpoint::kChat : Endpoint::kCompletions, http.body);
+  Result<PreparedGeneration> prepared = co_await prepare_generation(context, std::nullopt, http.body);
   if (!prepared) co_return std::unexpected(std::move(prepared.error()));
   JobSubmission submitted = CO_TRY(submission(context, *prepared, key));
   submitted.request.received_at = received_at;
