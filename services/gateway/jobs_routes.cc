@@ -137,11 +137,11 @@ Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, const HttpR
 
 asio::awaitable<void> serve_submit(const GatewayContext& context, JobsApi& jobs, Exchange& exchange) {
   const Time received_at = exchange.request().received_at;
-  Result<HttpReply> reply = co_await submit(context, jobs, exchange.request());
-  const RequestStatus status = reply                                           ? RequestStatus::kOk
-                               : reply.error().code == ErrorCode::kOverloaded ? RequestStatus::kRejected
-                                                                                  : RequestStatus::kError;
-  co_await exchange.respond(reply ? std::move(*reply) : error_reply(reply.error()));
+  Result<HttpReply> result = co_await submit(context, jobs, exchange.request());
+  const bool rejected = !result && result.error().code == ErrorCode::kOverloaded;
+  const RequestStatus status = result ? RequestStatus::kOk : rejected ? RequestStatus::kRejected : RequestStatus::kError;
+  HttpReply reply = reply_of(std::move(result));
+  co_await exchange.respond(std::move(reply));
   context.metrics.http_request("jobs", status, seconds(context.clock.now() - received_at));
 }
 
