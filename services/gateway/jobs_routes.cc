@@ -256,8 +256,8 @@ asio::awaitable<void> events(const GatewayContext& context, JobsApi& jobs, Excha
   const std::string_view last = http.header("last-event-id");
   const auto seen = last.empty() ? std::optional<int64_t>(0) : whole_number(last, 0, INT32_MAX);
   if (!seen) {
-    co_await exchange.respond(
-        error_reply({ErrorCode::kInvalidArgument, "the header Last-Event-ID is no number of tokens", "Last-Event-ID"}));
+    const Error error{ErrorCode::kInvalidArgument, "the header Last-Event-ID is no number of tokens", "Last-Event-ID"};
+    co_await exchange.respond(error_reply(error));
     co_return;
   }
   Result<JobView> job = co_await jobs.find(id);

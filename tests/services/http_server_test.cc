@@ -50,7 +50,7 @@ std::vector<Malformed> malformed() {
       {"folded header", get + "X-A: 1\r\n 2\r\n\r\n", 400},
       {"bare LF", "GET /livez HTTP/1.1\nHost: x\r\n\r\n", 400},
       {"bare CR", get + "X-A: 1\rX-B: 2\r\n\r\n", 400},
-      {"NUL", get + std::string("X-A: \0\r\n\r\n", 9), 400},
+      {"NUL", get + std::string("X-A: \0\r\n\r\n", 10), 400},
       {"no colon", get + "XA\r\n\r\n", 400},
       {"space before the colon", get + "X-A : 1\r\n\r\n", 400},
       {"no host", "GET /livez HTTP/1.1\r\n\r\n", 400},
