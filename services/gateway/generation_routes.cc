@@ -1,5 +1,6 @@
 #include "services/gateway/generation_routes.h"
 
+#include <boost/asio/co_spawn.hpp>
 #include <chrono>
 #include <utility>
 

@@ -1,5 +1,7 @@
 #include "services/gateway/text_routes.h"
 
+#include <boost/asio/co_spawn.hpp>
+
 #include "services/gateway/answer_text.h"
 #include "services/gateway/api_error.h"
 #include "services/gateway/json_reader.h"
