@@ -74,7 +74,8 @@ TEST_F(GatewayTest, DefaultsAreOpenAis) {
 
 TEST_F(GatewayTest, ChatRendersTheTemplateAndJoinsTextParts) {
   const RawAnswer answer = post("/v1/chat/completions", R"({"model":"toy","max_completion_tokens":3,"messages":[
-      {"role":"developer","content":"S"},{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]})");
+      {"role":"developer","content":"S"},
+      {"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]})");
   ASSERT_EQ(answer.status, 200) << answer.body;
   const json choice = answer.json()["choices"][0];
   EXPECT_EQ(choice["message"], body_of(R"({"role":"assistant","content":"Hel","refusal":null})"));
