@@ -1,4 +1,4 @@
-"""A whole local cluster for the tests: `runahead serve` with coordinator, gateway, two prefill workers, a decode worker.
+"""A whole local cluster for the tests: `runahead serve` with a coordinator, two prefill workers, a decode worker.
 
 RUNAHEAD_BINARY names another binary than build/release/runahead; RUNAHEAD_URL a service that runs already (then its
 processes are not touched: tests that kill some are skipped).
