@@ -16,7 +16,9 @@ std::vector<std::string> split(std::string_view path) {
   }
 }
 
-bool is_variable(const std::string& segment) { return segment.starts_with('{'); }
+bool is_variable(const std::string& segment) {
+  return segment.starts_with('{');
+}
 
 bool matches(const std::vector<std::string>& pattern, const std::vector<std::string>& path) {
   if (pattern.size() != path.size()) return false;
@@ -39,7 +41,8 @@ void HttpRouter::add(std::string method, std::string pattern, Handler handler, A
 }
 
 void HttpRouter::answer(std::string method, std::string pattern, Answer answer, Access access) {
-  add(std::move(method), std::move(pattern),
+  add(
+      std::move(method), std::move(pattern),
       [answer = std::move(answer)](Exchange& exchange) { return respond_with(answer, exchange); }, access);
 }
 

@@ -13,10 +13,11 @@ using nlohmann::json;
 
 json model_card(const GatewayContext& context) {
   const ClusterView cluster = context.inference.cluster();
-  json card = {{"id", context.model_name}, {"object", "model"}, {"created", 0}, {"owned_by", "runahead"},
-               {"root", context.model_name}, {"parent", nullptr}};
+  json card = {{"id", context.model_name}, {"object", "model"},          {"created", 0},
+               {"owned_by", "runahead"},   {"root", context.model_name}, {"parent", nullptr}};
   card["max_model_len"] = cluster.context_len > 0 ? json(cluster.context_len) : json(nullptr);
-  card["runahead"] = {{"workers", cluster.workers.size()}, {"compute", cluster.compute}, {"fingerprint", cluster.fingerprint}};
+  card["runahead"] = {
+      {"workers", cluster.workers.size()}, {"compute", cluster.compute}, {"fingerprint", cluster.fingerprint}};
   return card;
 }
 
@@ -79,7 +80,8 @@ Task<HttpReply> tokenize_on_lane(const std::string& body, const TextCodec& codec
 Task<HttpReply> tokenize(const GatewayContext& context, std::string body) {
   const ServedModel model = context.served_model();
   if (body.size() <= limits::kInlineTextBytesMax) co_return tokenize_now(body, context.codec, model);
-  co_return co_await asio::co_spawn(context.text_lane, tokenize_on_lane(body, context.codec, model), asio::use_awaitable);
+  co_return co_await asio::co_spawn(context.text_lane, tokenize_on_lane(body, context.codec, model),
+                                    asio::use_awaitable);
 }
 
 Task<HttpReply> detokenize(const GatewayContext& context, std::string body) {
@@ -116,9 +118,12 @@ void add_text_routes(HttpRouter& router, const GatewayContext& context) {
   router.answer("GET", "/v1/models", [&context](const HttpRequest&) { return list_models(context); });
   router.answer("GET", "/v1/models/{id}",
                 [&context](const HttpRequest& request) { return get_model(context, request.path_params.at("id")); });
-  router.answer("POST", "/tokenize", [&context](const HttpRequest& request) { return tokenize(context, request.body); });
-  router.answer("POST", "/detokenize", [&context](const HttpRequest& request) { return detokenize(context, request.body); });
-  router.answer("POST", "/apply-template", [&context](const HttpRequest& request) { return apply_template(context, request.body); });
+  router.answer("POST", "/tokenize",
+                [&context](const HttpRequest& request) { return tokenize(context, request.body); });
+  router.answer("POST", "/detokenize",
+                [&context](const HttpRequest& request) { return detokenize(context, request.body); });
+  router.answer("POST", "/apply-template",
+                [&context](const HttpRequest& request) { return apply_template(context, request.body); });
 }
 
 }  // namespace runahead

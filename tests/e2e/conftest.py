@@ -1,8 +1,9 @@
-"""A whole local cluster (`runahead serve`: coordinator with gateway, two prefill workers, a decode worker) for the tests.
+"""A whole local cluster for the tests: `runahead serve` with a coordinator, two prefill workers, a decode worker.
 
-RUNAHEAD_BINARY names another binary than build/release/runahead; RUNAHEAD_URL a service that runs already (its processes
-are then not touched: tests that kill some are skipped).
+RUNAHEAD_BINARY names another binary than build/release/runahead; RUNAHEAD_URL a service that runs already (then its
+processes are not touched: tests that kill some are skipped).
 """
+
 import http.client
 import json
 import os
@@ -128,7 +129,18 @@ def start_service(*flags, workers=2):
     models = Path(os.environ.get("RUNAHEAD_MODEL_DIR", Path.home() / ".cache" / "runahead" / "models"))
     if not list(models.glob("*.gguf")):
         pytest.skip(f"no model in {models}; deploy/setup.sh fetches it")
-    command = [str(binary()), "serve", "--http", "127.0.0.1:0", "--model", "smollm2", "--workers", str(workers), "-o", "json"]
+    command = [
+        str(binary()),
+        "serve",
+        "--http",
+        "127.0.0.1:0",
+        "--model",
+        "smollm2",
+        "--workers",
+        str(workers),
+        "-o",
+        "json",
+    ]
     process = subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, text=True)
     line = process.stdout.readline()
     assert line, f"{' '.join(command)} ended with {process.wait()} before it was ready"
@@ -160,5 +172,7 @@ def client(service):
 
 
 # About 600 tokens: several pages, so that both workers take part.
-LONG_TEXT = " ".join(f"In chapter {i} the keeper counts the {n} lamps of the tower before the {w} storm." for i, (n, w) in
-                     enumerate(zip(["red", "green", "small", "old", "new"] * 6, ["first", "second", "third"] * 10), 1))
+LONG_TEXT = " ".join(
+    f"In chapter {i} the keeper counts the {n} lamps of the tower before the {w} storm."
+    for i, (n, w) in enumerate(zip(["red", "green", "small", "old", "new"] * 6, ["first", "second", "third"] * 10), 1)
+)

@@ -1,4 +1,5 @@
 """OpenAI's own Python client against the running service: what makes the claim "OpenAI-compatible" true."""
+
 import openai
 import pytest
 
@@ -21,8 +22,16 @@ def test_chat_answers_with_exact_usage(client, service, model):
 
 def test_stream_gives_the_same_text_role_first_and_usage_last(client, model):
     whole = client.chat.completions.create(model=model, messages=QUESTION, max_tokens=24, temperature=0)
-    chunks = list(client.chat.completions.create(model=model, messages=QUESTION, max_tokens=24, temperature=0, stream=True,
-                                                 stream_options={"include_usage": True}))
+    chunks = list(
+        client.chat.completions.create(
+            model=model,
+            messages=QUESTION,
+            max_tokens=24,
+            temperature=0,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
     assert chunks[0].choices[0].delta.role == "assistant"
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == whole.choices[0].message.content
     assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == whole.choices[0].finish_reason
@@ -40,7 +49,9 @@ def test_completion_of_text_and_of_its_ids_is_the_same(client, service, model):
 
 
 def test_several_prompts_and_choices_come_back_in_order(client, model):
-    answer = client.completions.create(model=model, prompt=["One two three", "Red green"], n=2, max_tokens=4, temperature=0, echo=True)
+    answer = client.completions.create(
+        model=model, prompt=["One two three", "Red green"], n=2, max_tokens=4, temperature=0, echo=True
+    )
     assert [c.index for c in answer.choices] == [0, 1, 2, 3]
     assert all(c.text.startswith("One two three") for c in answer.choices[:2])
     assert all(c.text.startswith("Red green") for c in answer.choices[2:])
@@ -48,28 +59,44 @@ def test_several_prompts_and_choices_come_back_in_order(client, model):
 
 def test_seed_repeats_and_another_seed_differs(client, model):
     def sample(seed):
-        return client.completions.create(model=model, prompt="Once upon a time", max_tokens=24, temperature=1.0, seed=seed).choices[0].text
+        return (
+            client.completions.create(
+                model=model, prompt="Once upon a time", max_tokens=24, temperature=1.0, seed=seed
+            )
+            .choices[0]
+            .text
+        )
 
     assert sample(7) == sample(7)
     assert len({sample(seed) for seed in range(4)}) > 1
 
 
 def test_stop_string_is_cut_exactly(client, model):
-    free = client.completions.create(model=model, prompt="Count: 1, 2, 3, 4,", max_tokens=24, temperature=0).choices[0].text
+    free = (
+        client.completions.create(model=model, prompt="Count: 1, 2, 3, 4,", max_tokens=24, temperature=0)
+        .choices[0]
+        .text
+    )
     stop = free[5:8]
-    cut = client.completions.create(model=model, prompt="Count: 1, 2, 3, 4,", max_tokens=24, temperature=0, stop=[stop])
+    cut = client.completions.create(
+        model=model, prompt="Count: 1, 2, 3, 4,", max_tokens=24, temperature=0, stop=[stop]
+    )
     assert cut.choices[0].text == free[: free.index(stop)]
     assert cut.choices[0].finish_reason == "stop"
 
 
 def test_logprobs_are_those_of_the_chosen_tokens(client, model):
-    answer = client.chat.completions.create(model=model, messages=QUESTION, max_tokens=4, temperature=0, logprobs=True, top_logprobs=3)
+    answer = client.chat.completions.create(
+        model=model, messages=QUESTION, max_tokens=4, temperature=0, logprobs=True, top_logprobs=3
+    )
     content = answer.choices[0].logprobs.content
     assert len(content) == answer.usage.completion_tokens or answer.choices[0].finish_reason == "stop"
     for entry in content:
         assert entry.logprob <= 0
         assert len(entry.top_logprobs) == 3
-        assert entry.top_logprobs[0].logprob == pytest.approx(entry.logprob, abs=1e-4), "greedy takes the most likely one"
+        assert entry.top_logprobs[0].logprob == pytest.approx(
+            entry.logprob, abs=1e-4
+        ), "greedy takes the most likely one"
         assert bytes(entry.bytes).decode(errors="replace") == entry.token
     assert "".join(e.token for e in content) == answer.choices[0].message.content
 
@@ -78,7 +105,9 @@ def test_errors_are_the_clients_own_classes(client, service, model):
     with pytest.raises(openai.NotFoundError):
         client.completions.create(model="gpt-4", prompt="a")
     with pytest.raises(openai.BadRequestError) as unsupported:
-        client.chat.completions.create(model=model, messages=QUESTION, tools=[{"type": "function", "function": {"name": "f"}}])
+        client.chat.completions.create(
+            model=model, messages=QUESTION, tools=[{"type": "function", "function": {"name": "f"}}]
+        )
     assert unsupported.value.code == "unsupported_parameter" and unsupported.value.param == "tools"
     with pytest.raises(openai.BadRequestError) as overflow:
         client.completions.create(model=model, prompt="a", max_tokens=10_000_000)

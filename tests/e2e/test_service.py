@@ -1,4 +1,5 @@
-"""The service as operators see it: where the time goes, what a disconnect frees, what a dead worker changes, metrics, jobs."""
+"""As operators see it: where the time goes, what a disconnect frees, what a dead worker changes, metrics, jobs."""
+
 import json
 import os
 import shutil
@@ -26,13 +27,25 @@ def test_stages_sum_to_the_time_to_first_token(service):
 
 def test_the_chain_covers_the_prompt_and_gives_the_same_logits_however_it_is_cut(service):
     seen = []
-    for options in [{"strategy": "single"}, {"strategy": "even"}, {"cuts": [128]}, {"cuts": [320]}, {"strategy": "auto"}]:
+    for options in [
+        {"strategy": "single"},
+        {"strategy": "even"},
+        {"cuts": [128]},
+        {"cuts": [320]},
+        {"strategy": "auto"},
+    ]:
         body = greedy(service, runahead=options, logprobs=0)
         report = body["usage"]["runahead"]
         chunks = [(worker["begin"], worker["end"]) for worker in report["workers"]]
         assert chunks[0][0] == 0 and chunks[-1][1] == body["usage"]["prompt_tokens"]
         assert all(left[1] == right[0] for left, right in zip(chunks, chunks[1:]))
-        seen.append((report["first_logits_sha256"], body["choices"][0]["text"], body["choices"][0]["logprobs"]["token_logprobs"]))
+        seen.append(
+            (
+                report["first_logits_sha256"],
+                body["choices"][0]["text"],
+                body["choices"][0]["logprobs"]["token_logprobs"],
+            )
+        )
         if "cuts" in options:
             assert report["plan"]["cuts"] == options["cuts"] and len(chunks) == 2
     assert all(each == seen[0] for each in seen), "no cut changes a bit"
@@ -96,7 +109,9 @@ def test_metrics_pass_promtool_and_count(service):
         assert service.metric("runahead_worker_up", role=role) >= count
     if shutil.which("promtool") is None:
         pytest.skip("promtool is not installed (Debian package prometheus)")
-    checked = subprocess.run(["promtool", "check", "metrics"], input=service.get("/metrics").body, capture_output=True, check=False)
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=service.get("/metrics").body, capture_output=True, check=False
+    )
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
@@ -146,12 +161,18 @@ def test_job_gives_the_same_answer_as_a_request(service):
     expected = greedy(service)
     assert job["result"]["choices"] == expected["choices"]
     assert job["result"]["usage"]["completion_tokens"] == expected["usage"]["completion_tokens"]
-    assert job["result"]["usage"]["runahead"]["first_logits_sha256"] == expected["usage"]["runahead"]["first_logits_sha256"]
+    assert (
+        job["result"]["usage"]["runahead"]["first_logits_sha256"]
+        == expected["usage"]["runahead"]["first_logits_sha256"]
+    )
     assert job["id"] in [each["id"] for each in service.get("/v1/jobs").json["data"]]
 
 
 def test_job_events_go_on_behind_the_last_one_seen(service):
-    job = service.post("/v1/jobs", {"messages": [{"role": "user", "content": "Tell me about ships."}], "max_tokens": 24, "temperature": 0}).json["id"]
+    job = service.post(
+        "/v1/jobs",
+        {"messages": [{"role": "user", "content": "Tell me about ships."}], "max_tokens": 24, "temperature": 0},
+    ).json["id"]
     events = read_events(service, job)
     assert events[-1][0] == "finished"
     text = "".join(data["text"] for name, _, data in events if name == "tokens")
@@ -186,7 +207,14 @@ def test_killed_worker_changes_no_token(service, role):
     expected = greedy(service, LONG_TEXT * 3, 60, ignore_eos=True)["choices"][0]["text"]
     pid = service.worker_pid(role)
     connection = service.connection()
-    body = {"prompt": LONG_TEXT * 3, "max_tokens": 60, "temperature": 0, "ignore_eos": True, "stream": True, "stream_options": {"include_usage": True}}
+    body = {
+        "prompt": LONG_TEXT * 3,
+        "max_tokens": 60,
+        "temperature": 0,
+        "ignore_eos": True,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
     connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
     response = connection.getresponse()
     if role == "decode":  # in the middle of the answer; a prefill worker dies before the first token

@@ -61,10 +61,18 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   const std::string_view input(reinterpret_cast<const char*>(data) + 1, size - 1);
   switch (data[0] % 4) {
-    case 0: parse_body(Endpoint::kCompletions, input); break;
-    case 1: parse_body(Endpoint::kChat, input); break;
-    case 2: (void)check_header(input); break;
-    case 3: assemble(input); break;
+    case 0:
+      parse_body(Endpoint::kCompletions, input);
+      break;
+    case 1:
+      parse_body(Endpoint::kChat, input);
+      break;
+    case 2:
+      (void)check_header(input);
+      break;
+    case 3:
+      assemble(input);
+      break;
   }
   return 0;
 }

@@ -23,7 +23,8 @@ Shown show(const std::vector<std::string>& pieces, const std::vector<std::string
     shown.stopped = piece.stopped;
     EXPECT_EQ(valid_utf8(piece.text), piece.text) << "every piece is valid UTF-8 by itself";
   };
-  for (size_t i = 0; i < pieces.size() && !shown.stopped; ++i) take(text.push({.token = static_cast<TokenId>(i)}, pieces[i]));
+  for (size_t i = 0; i < pieces.size() && !shown.stopped; ++i)
+    take(text.push({.token = static_cast<TokenId>(i)}, pieces[i]));
   if (!shown.stopped) take(text.flush());
   return shown;
 }
@@ -65,7 +66,8 @@ TEST(AnswerText, CuttingIntoTokensChangesNothing) {
   for (int round = 0; round < 2000; ++round) {
     std::string whole;
     for (int i = 0; i < 12; ++i) whole += alphabet[random() % std::size(alphabet)];
-    const std::vector<std::string> stops = round % 2 == 0 ? std::vector<std::string>{"stop", "bb"} : std::vector<std::string>{};
+    const std::vector<std::string> stops =
+        round % 2 == 0 ? std::vector<std::string>{"stop", "bb"} : std::vector<std::string>{};
     size_t end = whole.size();
     for (const std::string& stop : stops) end = std::min(end, whole.find(stop));
     std::vector<std::string> pieces;

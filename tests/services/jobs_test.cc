@@ -12,7 +12,8 @@ class JobsTest : public GatewayTest {
  protected:
   void SetUp() override {
     store_ = std::move(*SqliteJobStore::open(""));
-    service_ = std::make_unique<JobService>(JobServiceEnv{io_.get_executor(), clock_, rng_, inference_, *store_, [] { return int64_t{5000}; }});
+    service_ = std::make_unique<JobService>(
+        JobServiceEnv{io_.get_executor(), clock_, rng_, inference_, *store_, [] { return int64_t{5000}; }});
     api_ = std::make_unique<JobServiceApi>(*service_);
     start();
   }
@@ -118,7 +119,8 @@ TEST_F(JobsTest, CancelledAndFailedJobsSayWhy) {
 }
 
 TEST_F(JobsTest, WhatAJobCannotDoIsRefused) {
-  for (const char* body : {R"({"prompt":"a","n":2})", R"({"prompt":["a","b"]})", R"({"prompt":"a","stream":true})", R"({"prompt":5})", "{", "{}"})
+  for (const char* body : {R"({"prompt":"a","n":2})", R"({"prompt":["a","b"]})", R"({"prompt":"a","stream":true})",
+                           R"({"prompt":5})", "{", "{}"})
     EXPECT_EQ(post("/v1/jobs", body).status, 400) << body;
   EXPECT_EQ(get("/v1/jobs/job-none").error_code(), "not_found");
   EXPECT_EQ(get("/v1/jobs/job-none/events").status, 404);

@@ -25,7 +25,8 @@ void everything(CoordinatorMetrics& metrics) {
   report.kv_wait = 0.5;
   report.ranks.resize(2);
   metrics.first_token(report);
-  metrics.rank_finished({.rank = 1, .is_last = true, .chunk_tokens = 64, .compute_seconds = 1, .kv_sent_bytes = 4096}, "tcp");
+  metrics.rank_finished({.rank = 1, .is_last = true, .chunk_tokens = 64, .compute_seconds = 1, .kv_sent_bytes = 4096},
+                        "tcp");
   metrics.request_finished({.prompt_tokens = 100, .generated_tokens = 7});
   metrics.request_rejected(ErrorCode::kOverloaded);
   metrics.attempt_failed(ErrorCode::kWorkerLost);
@@ -37,7 +38,8 @@ void everything(CoordinatorMetrics& metrics) {
   ClusterView cluster;
   cluster.compute = "fp32";
   cluster.context_len = 2048;
-  cluster.workers = {{1, "w1", "prefill", "cpu", "tcp", "ready", 100, 25, 1, 900}, {2, "w2", "decode", "cpu", "tcp", "ready", 100, 100, 0, 900}};
+  cluster.workers = {{1, "w1", "prefill", "cpu", "tcp", "ready", 100, 25, 1, 900},
+                     {2, "w2", "decode", "cpu", "tcp", "ready", 100, 100, 0, 900}};
   metrics.workers_changed(cluster);
 }
 
@@ -49,7 +51,9 @@ TEST(Metrics, EventsEndUpInTheirSeries) {
   EXPECT_EQ(value(text, R"(runahead_ttft_stage_seconds_sum{model_name="toy",stage="kv_wait"})"), 0.5);
   EXPECT_EQ(value(text, R"(runahead_plan_ttft_error_ratio_sum{model_name="toy"})"), 0.5);
   EXPECT_EQ(value(text, R"(runahead_worker_prefill_compute_seconds_sum{model_name="toy",rank="1"})"), 1);
-  EXPECT_EQ(value(text, R"(runahead_worker_kv_bytes_total{direction="sent",model_name="toy",rank="1",transport="tcp"})"), 4096);
+  EXPECT_EQ(
+      value(text, R"(runahead_worker_kv_bytes_total{direction="sent",model_name="toy",rank="1",transport="tcp"})"),
+      4096);
   EXPECT_EQ(value(text, R"(runahead_kv_transfer_bytes_count{hop="handoff",model_name="toy",transport="tcp"})"), 1);
   EXPECT_EQ(value(text, R"(runahead_prompt_tokens_total{model_name="toy"})"), 100);
   EXPECT_EQ(value(text, R"(runahead_generation_tokens_total{model_name="toy"})"), 7);
@@ -66,10 +70,15 @@ TEST(Metrics, EventsEndUpInTheirSeries) {
 TEST(Metrics, KnownLabelSetsAreThereFromTheStart) {
   CoordinatorMetrics metrics(kProcess);
   const std::string text = "\n" + metrics.text();
-  for (const char* stage : {"queue", "tokenize", "plan", "dispatch", "prefill_compute", "kv_wait", "sample", "respond", "other"})
-    EXPECT_EQ(value(text, std::string(R"(runahead_ttft_stage_seconds_count{model_name="toy",stage=")") + stage + "\"}"), 0) << stage;
+  for (const char* stage :
+       {"queue", "tokenize", "plan", "dispatch", "prefill_compute", "kv_wait", "sample", "respond", "other"})
+    EXPECT_EQ(value(text, std::string(R"(runahead_ttft_stage_seconds_count{model_name="toy",stage=")") + stage + "\"}"),
+              0)
+        << stage;
   for (const char* status : {"ok", "error", "cancelled", "rejected"})
-    EXPECT_EQ(value(text, std::string(R"(runahead_requests_total{endpoint="completions",model_name="toy",status=")") + status + "\"}"), 0);
+    EXPECT_EQ(value(text, std::string(R"(runahead_requests_total{endpoint="completions",model_name="toy",status=")") +
+                              status + "\"}"),
+              0);
   EXPECT_EQ(value(text, R"(runahead_build_info{revision="abc",role="coordinator",version="1.2.3"})"), 1);
   WorkerMetrics worker({"prefill", "1.2.3", "abc", "toy"});
   const std::string worker_text = "\n" + worker.text();
@@ -95,7 +104,8 @@ TEST(Metrics, LostWorkerStaysVisibleAsDown) {
 }
 
 void expect_promtool_accepts(const std::string& text) {
-  if (std::system("command -v promtool > /dev/null 2>&1") != 0) GTEST_SKIP() << "promtool is not installed (Debian: prometheus)";
+  if (std::system("command -v promtool > /dev/null 2>&1") != 0)
+    GTEST_SKIP() << "promtool is not installed (Debian: prometheus)";
   const std::string path = ::testing::TempDir() + "/metrics-" + std::to_string(getpid());
   std::ofstream(path) << text;
   std::FILE* promtool = popen(("promtool check metrics < " + path + " 2>&1").c_str(), "r");

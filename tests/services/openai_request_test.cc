@@ -13,7 +13,8 @@ using nlohmann::json;
 const ServedModel kModel{"toy", {"small"}, kToyVocab, 4096, 1024};
 
 Result<GenerationRequest> parse(Endpoint endpoint, const std::string& fields) {
-  const std::string must = endpoint == Endpoint::kChat ? R"("messages":[{"role":"user","content":"a"}])" : R"("prompt":"a")";
+  const std::string must =
+      endpoint == Endpoint::kChat ? R"("messages":[{"role":"user","content":"a"}])" : R"("prompt":"a")";
   Result<json> body = parse_json_object("{" + must + (fields.empty() ? "" : ",") + fields + "}");
   if (!body) return std::unexpected(body.error());
   return parse_generation(endpoint, *body, kModel);
@@ -115,7 +116,8 @@ TEST(OpenAiRequest, AcceptsWhatOpenAiKnowsAndNulls) {
       const auto parsed = parse(endpoint, fields);
       EXPECT_TRUE(parsed) << fields << ": " << parsed.error().message;
     }
-  const auto chat = parse(kT, R"("tools":[],"tool_choice":"auto","parallel_tool_calls":true,"response_format":{"type":"text"},
+  const auto chat =
+      parse(kT, R"("tools":[],"tool_choice":"auto","parallel_tool_calls":true,"response_format":{"type":"text"},
       "modalities":["text"],"max_tokens":5,"max_completion_tokens":6)");
   ASSERT_TRUE(chat) << chat.error().message;
   EXPECT_EQ(chat->max_tokens, 6);
@@ -132,7 +134,8 @@ TEST(OpenAiRequest, PromptsOfEveryForm) {
   EXPECT_EQ(prompts("[1,2]"), "1");
   EXPECT_EQ(prompts("[[1],[2,3]]"), "2");
   EXPECT_EQ(prompts(R"(["a",[2,3]])"), "2");
-  for (const char* bad : {"[]", "5", "null", "{}", "[[]]", "[1,\"a\"]", "[[1],2]", "[257]", "[-1]", "[1.5]", "[18446744073709551615]"})
+  for (const char* bad :
+       {"[]", "5", "null", "{}", "[[]]", "[1,\"a\"]", "[[1],2]", "[257]", "[-1]", "[1.5]", "[18446744073709551615]"})
     EXPECT_TRUE(prompts(bad).starts_with("prompt")) << bad << " gave " << prompts(bad);
   std::string many = "[\"a\"";
   for (int i = 0; i < 64; ++i) many += ",\"a\"";
@@ -158,7 +161,8 @@ TEST(OpenAiRequest, MessagesAreCheckedOneByOne) {
 }
 
 TEST(JsonReader, RefusesWhatIsNoJson) {
-  const char* bad[] = {"", "{", "{\"a\":}", "{\"a\":1}}", "\xff", "{\"a\":\"\xff\"}", "{\"a\":\"\\ud800\"}", "{'a':1}", "[1,]", "nul", "NaN"};
+  const char* bad[] = {"",        "{",    "{\"a\":}", "{\"a\":1}}", "\xff", "{\"a\":\"\xff\"}", "{\"a\":\"\\ud800\"}",
+                       "{'a':1}", "[1,]", "nul",      "NaN"};
   for (const char* text : bad) {
     const auto parsed = parse_json(text);
     ASSERT_FALSE(parsed) << text;

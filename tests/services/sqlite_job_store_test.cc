@@ -16,7 +16,13 @@ namespace runahead {
 namespace {
 
 JobRow row(int number, JobStatus status = JobStatus::kQueued, std::string key = "") {
-  return {"job-" + std::to_string(number), std::move(key), status, "{\"n\":" + std::to_string(number) + "}", "", 1000 + number, 0};
+  return {"job-" + std::to_string(number),
+          std::move(key),
+          status,
+          "{\"n\":" + std::to_string(number) + "}",
+          "",
+          1000 + number,
+          0};
 }
 
 // Runs one coroutine to its end.
@@ -147,7 +153,8 @@ TEST_F(SqliteJobStoreTest, KilledProcessKeepsEverythingThatWasAcknowledged) {
     }
     close(acknowledged[1]);
     int last = -1, number = 0;
-    for (int i = 0; i < 20 + round * 7 && read(acknowledged[0], &number, sizeof number) == sizeof number; ++i) last = number;
+    for (int i = 0; i < 20 + round * 7 && read(acknowledged[0], &number, sizeof number) == sizeof number; ++i)
+      last = number;
     kill(child, SIGKILL);
     waitpid(child, nullptr, 0);
     while (read(acknowledged[0], &number, sizeof number) == sizeof number) last = number;
@@ -155,7 +162,8 @@ TEST_F(SqliteJobStoreTest, KilledProcessKeepsEverythingThatWasAcknowledged) {
     ASSERT_GE(last, 0) << "the child did not get to work";
     auto store = open();
     ASSERT_EQ(store->load()->epoch, static_cast<uint64_t>(round + 1));
-    for (int i = round * 100'000; i <= last; ++i) ASSERT_NE(*run(io_, store->find("job-" + std::to_string(i))), nullptr) << i;
+    for (int i = round * 100'000; i <= last; ++i)
+      ASSERT_NE(*run(io_, store->find("job-" + std::to_string(i))), nullptr) << i;
   }
 }
 
