@@ -72,7 +72,10 @@ Finding model(const std::string& short_name) {
 }
 
 asio::awaitable<void> look_at_transport(std::string name, AsioClock& clock, Finding& finding) {
-  const auto transport = make_kv_transport(name, {.incarnation = random_seed()}, co_await asio::this_coro::executor, clock);
+  const asio::any_io_executor executor = co_await asio::this_coro::executor;
+  KvTransportOptions options;
+  options.incarnation = random_seed() | 1;
+  const auto transport = make_kv_transport(name, std::move(options), executor, clock);
   finding = {"transport", transport.has_value(), name + ": " + (transport ? (*transport)->describe() : transport.error().message)};
   if (transport) co_await (*transport)->shutdown();
 }

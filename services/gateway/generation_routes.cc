@@ -162,7 +162,7 @@ Task<void> generate(const GatewayContext& context, Endpoint endpoint, Exchange& 
   const GenerationRequest& request = prepared->request;
   const ServedModel model = context.served_model();
   AnswerHead head{endpoint, context.new_id(endpoint == Endpoint::kChat ? "chatcmpl-" : "cmpl-"), model.name,
-                  unix_seconds()};
+                  unix_seconds(), request.return_token_ids};
   std::vector<InferenceRequest> requests;
   for (int32_t choice = 0; choice < request.num_choices(); ++choice) {
     requests.push_back(inference_request(request, choice, model, context.codec));

@@ -88,6 +88,7 @@ void take_stop(JsonReader& reader, const ServedModel& model, GenerationRequest& 
 void take_stream(JsonReader& reader, GenerationRequest& request, std::optional<Error>& error) {
   request.stream = reader.boolean("stream").value_or(false);
   request.return_progress = reader.boolean("return_progress").value_or(false);
+  request.return_token_ids = reader.boolean("return_token_ids").value_or(false);
   const json* options = reader.object("stream_options");
   if (options == nullptr) return;
   if (!request.stream) return reader.error("stream_options", "is allowed only with \"stream\": true");

@@ -48,6 +48,7 @@ struct GenerationRequest {
   bool stream = false;
   bool include_usage = false;
   bool return_progress = false;
+  bool return_token_ids = false;  // vLLM's field: each choice and chunk carries `token_ids`
   std::vector<std::string> stop;
   std::vector<TokenId> stop_tokens;  // beside the model's own
   Strategy strategy = InferenceRequest{}.strategy;

@@ -46,6 +46,12 @@ json logprobs_or_null(const AnswerHead& head, bool wanted, std::span<const Sampl
                                           : completion_logprobs(tokens, text_offset, codec);
 }
 
+json token_ids_json(std::span<const SampledToken> tokens) {
+  json ids = json::array();
+  for (const SampledToken& token : tokens) ids.push_back(token.token);
+  return ids;
+}
+
 json ranks_json(const std::vector<RankReport>& ranks) {
   json list = json::array();
   for (const RankReport& rank : ranks)
@@ -111,6 +117,7 @@ json answer_body(const AnswerHead& head, std::span<const AnswerChoice> choices, 
   for (const AnswerChoice& choice : choices) {
     json entry = {{"index", list.size()}, {"finish_reason", choice.finish_reason}};
     entry["logprobs"] = logprobs_or_null(head, logprobs, choice.tokens, 0, codec);
+    if (head.token_ids) entry["token_ids"] = token_ids_json(choice.tokens);
     if (head.endpoint == Endpoint::kChat) {
       entry["message"] = {{"role", "assistant"}, {"content", choice.text}, {"refusal", nullptr}};
     } else {
@@ -127,6 +134,7 @@ json text_chunk(const AnswerHead& head, int32_t choice, const TextPiece& piece, 
                 size_t text_offset, const TextCodec& codec) {
   json entry = {{"index", choice}, {"finish_reason", nullptr}};
   entry["logprobs"] = logprobs_or_null(head, logprobs, piece.tokens, text_offset, codec);
+  if (head.token_ids) entry["token_ids"] = token_ids_json(piece.tokens);
   if (head.endpoint == Endpoint::kChat) {
     entry["delta"] = {{"content", piece.text}};
     if (first) entry["delta"]["role"] = "assistant";

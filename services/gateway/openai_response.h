@@ -17,6 +17,7 @@ struct AnswerHead {
   std::string id;  // "chatcmpl-...", "cmpl-..."
   std::string model;
   int64_t created_unix_s = 0;
+  bool token_ids = false;  // choices carry the ids of their tokens
 };
 
 // One choice of a whole answer.
