@@ -56,6 +56,7 @@ class StreamEnd final : public TokenStream {
   ~StreamEnd() override { cancel(); }
 
   Task<StreamEvent> next(Deadline deadline) override { return TokenQueue::next(queue_, deadline); }
+  bool ended() const override { return queue_->ended(); }
   void cancel() override {
     if (!queue_->ended()) cancel_();
   }
@@ -121,7 +122,7 @@ void Coordinator::Impl::perform(EmitEvent& action) {
   if (found == streams_.end()) return;
   const bool is_last = std::holds_alternative<FinishedEvent>(action.event);
   if (!found->second->push(std::move(action.event))) {
-    found->second->fail({ErrorCode::kOverloaded, "the answer is read too slowly; read it as it comes"});
+    found->second->close({ErrorCode::kOverloaded, "the answer is read too slowly; read it as it comes"});
     too_slow_.push_back(action.request);
   }
   if (is_last) streams_.erase(found);
@@ -130,7 +131,7 @@ void Coordinator::Impl::perform(EmitEvent& action) {
 void Coordinator::Impl::perform(EndStream& action) {
   const auto found = streams_.find(action.request);
   if (found == streams_.end()) return;
-  found->second->fail(std::move(action.error));
+  found->second->close(std::move(action.error));
   streams_.erase(found);
 }
 
@@ -165,7 +166,7 @@ asio::awaitable<void> Coordinator::Impl::drain() {
 }
 
 void Coordinator::Impl::close_streams() {
-  for (auto& [id, queue] : streams_) queue->fail({ErrorCode::kUnavailable, "the coordinator has stopped; try again"});
+  for (auto& [id, queue] : streams_) queue->close({ErrorCode::kUnavailable, "the coordinator has stopped; try again"});
 }
 
 Coordinator::Coordinator(CoordinatorEnv env, CoordinatorOptions options)

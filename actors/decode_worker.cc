@@ -159,7 +159,7 @@ void DecodeWorker::Impl::start(const proto::Envelope& message) {
 
 Result<void> DecodeWorker::Impl::open(SequenceAttempt& a, const DecodeOrder& order) {
   TRY(a.lease(env_, order.prompt_len + order.max_new_tokens));
-  const HopShape in{a.id(), env_.engine.shape().num_layers, pages_for(order.prompt_len), env_.engine.page_bytes()};
+  const HopShape in{a.id(), env_.engine.shape().num_layers, pages_for(order.prompt_len), env_.pool.page_bytes()};
   return a.prefix.open(env_.kv, in, order.upstream, a.kv);
 }
 
@@ -179,6 +179,7 @@ void DecodeWorker::Impl::on_first_token(const proto::Envelope& message) {
 
 asio::awaitable<void> DecodeWorker::Impl::supervise(SequenceAttempt& a) {
   const AttemptId id = a.id();
+  log::debug("{}: attempt {}.{} began", options_.name, id.request, id.attempt);
   const WorkerAttempt::End how = co_await a.until_over();
   core_.leave(id);
   if (how == WorkerAttempt::End::kFailed) report_failure(id, a.failure());
@@ -194,6 +195,7 @@ asio::awaitable<void> DecodeWorker::Impl::supervise(SequenceAttempt& a) {
   }
   attempts_.erase(id);  // the pages are back before the coordinator counts on them
   env_.metrics.pages(env_.pool.usage());
+  log::debug("{}: attempt {}.{} ended", options_.name, id.request, id.attempt);
   link_.send(message);
 }
 

@@ -80,8 +80,11 @@ using StreamEvent = std::variant<PrefillProgress, TokensEvent, FinishedEvent>;
 class TokenStream {
  public:
   virtual ~TokenStream() = default;
-  // kDeadlineExceeded only says that nothing came by `deadline`; any other error ended the request.
+  // kDeadlineExceeded only says that nothing came by `deadline`, unless ended(): then it is the request's own deadline.
+  // Any other error ended the request.
   virtual Task<StreamEvent> next(Deadline deadline) = 0;
+  // FinishedEvent or an error has come: next() does not wait any more.
+  virtual bool ended() const { return false; }
   virtual void cancel() = 0;
   // The first chunk with a token has been written to the client: closes the stage `respond` and TTFT itself.
   virtual void first_chunk_written() = 0;

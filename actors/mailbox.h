@@ -13,7 +13,7 @@ template <class T>
 class Mailbox {
  public:
   Mailbox(asio::any_io_executor executor, Clock& clock, size_t capacity)
-      : clock_(clock), wake_(std::move(executor), clock), capacity_(capacity) {}
+      : wake_(std::move(executor), clock), capacity_(capacity) {}
 
   [[nodiscard]] bool push(T item) {
     if (items_.size() >= capacity_) return false;
@@ -25,8 +25,8 @@ class Mailbox {
   // The oldest item; kDeadlineExceeded if none comes in time.
   Task<T> pop(Deadline deadline) {
     while (items_.empty()) {
-      if (clock_.now() >= deadline.at || !co_await wake_.wait_until(deadline))
-        co_return fail(ErrorCode::kDeadlineExceeded, "nothing came in time");
+      const bool in_time = co_await wake_.wait_until(deadline);
+      if (!in_time) co_return fail(ErrorCode::kDeadlineExceeded, "nothing came in time");
     }
     T item = std::move(items_.front());
     items_.pop_front();
@@ -38,7 +38,6 @@ class Mailbox {
   size_t size() const { return items_.size(); }
 
  private:
-  Clock& clock_;
   Wake wake_;
   size_t capacity_;
   std::deque<T> items_;

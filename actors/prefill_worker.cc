@@ -79,14 +79,16 @@ Task<void> PrefillWorker::Impl::run(RankAttempt& a) {
     });
     a.downstream.post(layer, {step.chunk.first_page(), step.chunk.end_page()});  // overlaps everything below
     if (layer == last_layer && !step.is_last_rank()) break;                    // K,V is all that the next rank needs
-    const Result<void> attended = co_await attend_and_mlp(a, layer, *x);
+    Result<void> attended = co_await attend_and_mlp(a, layer, *x);
     CO_TRY(attended);
     report_progress(a, layer + 1);
   }
   if (step.is_last_rank()) {
-    const Result<void> reported = co_await report_first_token(a, *x);
+    Result<void> reported = co_await report_first_token(a, *x);
     CO_TRY(reported);
   }
+  Result<void> relayed = co_await a.prefix.wait_until_complete();  // pages of the last layer are only passed on here
+  CO_TRY(relayed);
   co_return co_await a.downstream.drain(a.deadline());
 }
 
@@ -97,7 +99,7 @@ Task<void> PrefillWorker::Impl::attend_and_mlp(RankAttempt& a, int32_t layer, Hi
   int32_t done = 0;
   while (done < prefix_pages) {
     const Time asked = env_.clock.now();
-    const Result<int32_t> ready = co_await a.prefix.wait_for_pages(layer, done);  // the chain's only wait
+    Result<int32_t> ready = co_await a.prefix.wait_for_pages(layer, done);  // the chain's only wait
     a.clock.waited_for_pages(env_.clock.now() - asked);
     CO_TRY(ready);
     if (*ready == prefix_pages) break;
@@ -185,14 +187,16 @@ void PrefillWorker::Impl::start(const proto::Envelope& message) {
 Result<void> PrefillWorker::Impl::open(RankAttempt& a) {
   const ChainStep& step = a.step;
   TRY(a.lease(env_, step.visible().size()));  // [0, end): the receive buffer is the cache
-  const HopShape in{a.id(), num_layers_, step.prefix_pages(), env_.engine.page_bytes()};
-  const HopShape out{a.id(), num_layers_, step.chunk.end_page(), env_.engine.page_bytes()};
+  const HopShape in{a.id(), num_layers_, step.prefix_pages(), env_.pool.page_bytes()};
+  const HopShape out{a.id(), num_layers_, step.chunk.end_page(), env_.pool.page_bytes()};
   TRY(a.prefix.open(env_.kv, in, step.upstream, a.kv));
   return a.downstream.open(env_.kv, out, step.downstream, a.kv);
 }
 
 asio::awaitable<void> PrefillWorker::Impl::supervise(RankAttempt& a) {
   const AttemptId id = a.id();
+  log::debug("{}: attempt {}.{} began: rank {} of {}, tokens {} to {}", options_.name, id.request, id.attempt, a.step.rank,
+             a.step.num_ranks, a.step.chunk.begin, a.step.chunk.end);
   const WorkerAttempt::End how = co_await a.until_over();
   if (how == WorkerAttempt::End::kFailed) report_failure(id, a.failure());
   co_await a.release(env_.metrics);
@@ -210,6 +214,7 @@ asio::awaitable<void> PrefillWorker::Impl::supervise(RankAttempt& a) {
   }
   attempts_.erase(id);  // the pages are back before the coordinator counts on them
   env_.metrics.pages(env_.pool.usage());
+  log::debug("{}: attempt {}.{} ended", options_.name, id.request, id.attempt);
   link_.send(message);
 }
 

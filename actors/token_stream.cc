@@ -25,7 +25,7 @@ bool TokenQueue::push(StreamEvent event) {
   return true;
 }
 
-void TokenQueue::fail(Error error) {
+void TokenQueue::close(Error error) {
   if (ended()) return;
   error_ = std::move(error);
   changed_.notify();
@@ -45,8 +45,8 @@ std::optional<Result<StreamEvent>> TokenQueue::take() {
 Task<StreamEvent> TokenQueue::next(std::shared_ptr<TokenQueue> queue, Deadline deadline) {
   for (;;) {
     if (std::optional<Result<StreamEvent>> event = queue->take()) co_return std::move(*event);
-    if (!co_await queue->changed_.wait_until(deadline) && queue->clock_.now() >= deadline.at)
-      co_return fail(ErrorCode::kDeadlineExceeded, "no event came in time");
+    const bool in_time = co_await queue->changed_.wait_until(deadline);
+    if (!in_time) co_return fail(ErrorCode::kDeadlineExceeded, "no event came in time");
   }
 }
 

@@ -15,11 +15,11 @@ namespace runahead {
 
 class TokenQueue {
  public:
-  TokenQueue(asio::any_io_executor executor, Clock& clock) : clock_(clock), changed_(std::move(executor), clock) {}
+  TokenQueue(asio::any_io_executor executor, Clock& clock) : changed_(std::move(executor), clock) {}
 
   [[nodiscard]] bool push(StreamEvent event);
   // The last event. What was pushed before is still read first.
-  void fail(Error error);
+  void close(Error error);
   bool ended() const { return finished_ || error_; }
 
   static Task<StreamEvent> next(std::shared_ptr<TokenQueue> queue, Deadline deadline);
@@ -27,7 +27,6 @@ class TokenQueue {
  private:
   std::optional<Result<StreamEvent>> take();
 
-  Clock& clock_;
   std::optional<PrefillProgress> progress_;
   TokensEvent tokens_;  // unread
   std::optional<FinishedEvent> finished_;

@@ -14,9 +14,10 @@ void WorkerAttempt::end(End how, Failure failure) {
 }
 
 asio::awaitable<WorkerAttempt::End> WorkerAttempt::until_over() {
-  while (!end_)
-    if (!co_await over_.wait_until(deadline_))
-      end(End::kFailed, {{ErrorCode::kDeadlineExceeded, "the request's deadline has passed"}});
+  while (!end_) {
+    const bool in_time = co_await over_.wait_until(deadline_);
+    if (!in_time) end(End::kFailed, {{ErrorCode::kDeadlineExceeded, "the request's deadline has passed"}});
+  }
   co_return *end_;
 }
 

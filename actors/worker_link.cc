@@ -53,7 +53,7 @@ Task<void> WorkerLink::serve() {
     const Time wake_at = std::min({heartbeat_at_, lease_until_, env_.clock.now() + limits::kHeartbeatInterval});
     Result<ControlEvent> event = co_await plane_->receive({wake_at});
     if (event) {
-      const Result<void> handled = on_event(*event);
+      Result<void> handled = on_event(*event);
       CO_TRY(handled);
     } else if (event.error().code != ErrorCode::kDeadlineExceeded) {
       co_return std::unexpected(event.error());
@@ -133,7 +133,7 @@ proto::Envelope WorkerLink::hello() const {
   hello.set_kv_transport(env_.kv.name());
   hello.set_kv_address(env_.kv.address());
   hello.set_pages_total(env_.pool.usage().total);
-  hello.set_page_bytes(env_.engine.page_bytes());
+  hello.set_page_bytes(env_.pool.page_bytes());
   hello.set_num_layers(env_.engine.shape().num_layers);
   hello.set_context_len(env_.engine.shape().context_len);
   hello.set_device(options_.device);

@@ -36,6 +36,7 @@ inline constexpr size_t kInlineTextBytesMax = 16 << 10;    // tokenized on the I
 inline constexpr size_t kApiKeysMax = 10'000;
 inline constexpr size_t kApiKeyBytesMax = 512;
 inline constexpr int kJobsListMax = 1000;                  // rows of one answer
+inline constexpr int64_t kJobsKeptMax = 100'000;           // ended jobs in the store: the oldest go
 
 // Control plane (transport/frame, actors)
 inline constexpr uint32_t kControlFrameBytesMax = 4 << 20; // a 512k-token prompt as varints, 3 bytes a token, and room

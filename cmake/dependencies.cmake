@@ -6,6 +6,7 @@ find_package(Protobuf 3.21 REQUIRED)        # control messages: typed, versioned
 find_package(nlohmann_json 3.11 REQUIRED)   # JSON of the API and the command line
 find_package(CLI11 2.1 REQUIRED)            # command line with help and suggestions
 find_package(spdlog 1.10 REQUIRED)          # logging to stderr
+find_package(fmt REQUIRED)                  # 9.1: formatting, which spdlog brings anyway
 find_package(yaml-cpp 0.7 REQUIRED)         # --config FILE
 find_package(OpenSSL 3.0 REQUIRED)          # SHA-256
 find_package(SQLite3 3.40 REQUIRED)         # job store: durable, embedded, one file

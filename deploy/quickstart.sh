@@ -97,4 +97,4 @@ main() {
   fi
 }
 
-main "$@"
+main "$@"; exit $?  # on one line: bash reads a script as it goes, and this one may change while it runs

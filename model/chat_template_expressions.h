@@ -1,5 +1,5 @@
-// The expression half of the chat-template parser (chat_template_parser.h), with jinja2's precedence, and the cursor over
-// the tokens that both halves share.
+// The expression half of the chat-template parser (chat_template_parser.h), with jinja2's precedence, and the cursor
+// over the tokens that both halves share.
 #pragma once
 
 #include <optional>

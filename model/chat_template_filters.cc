@@ -434,16 +434,22 @@ Args rest_of(const Args& args, size_t from) {
   return rest;
 }
 
+// map and select take none, 0 and the like for an empty sequence.
+Result<List> iterate_or_nothing(const Value& input, Budget& budget) {
+  return input.truthy() ? iterate(input, budget) : Result<List>(List());
+}
+
 Result<Value> map(const Value& input, const Args& args, Budget& budget) {
   List mapped;
   const Value* path = args.positional.empty() ? args.find(0, "attribute") : nullptr;
-  const Value* fallback = args.find(Args::kArgsMax, "default");
+  const Value* fallback = args.find(Args::kArgsMax, "default");  // by name only
   if (!path && args.positional.empty()) return type_error("map needs a filter or an attribute");
   const std::string name = path ? "" : TRY(string_argument(args, 0, "filter"));
   const Args rest = rest_of(args, 1);
-  for (const Value& element : TRY(iterate(input, budget))) {
+  for (const Value& element : TRY(iterate_or_nothing(input, budget))) {
     TRY(budget.check());
-    mapped.push_back(path ? TRY(at_path(element, path, fallback, budget)) : TRY(apply_filter(name, element, rest, budget)));
+    mapped.push_back(path ? TRY(at_path(element, path, fallback, budget))
+                          : TRY(apply_filter(name, element, rest, budget)));
   }
   return Value::list(std::move(mapped), budget, Sequence::kLazy);
 }
@@ -457,7 +463,7 @@ Result<Value> choose(const Value& input, const Args& args, Budget& budget) {
   const std::string test = has_test ? TRY(string_argument(args, kTestAt, "test")) : "";
   const Args rest = rest_of(args, kTestAt + 1);
   List chosen;
-  for (const Value& element : TRY(iterate(input, budget))) {
+  for (const Value& element : TRY(iterate_or_nothing(input, budget))) {
     TRY(budget.check());
     const Value tested = TRY(at_path(element, path, nullptr, budget));
     if ((has_test ? TRY(apply_test(test, tested, rest, budget)) : tested.truthy()) == wanted) chosen.push_back(element);

@@ -13,7 +13,9 @@ using Kind = Value::Kind;
 class Interpreter::ScopeGuard {
  public:
   ScopeGuard(Interpreter& interpreter, ScopePtr parent)
-      : interpreter_(interpreter), saved_(std::exchange(interpreter.scope_, std::make_shared<Scope>(std::move(parent)))) {}
+      : interpreter_(interpreter), saved_(std::move(interpreter.scope_)) {
+    interpreter.scope_ = std::make_shared<Scope>(std::move(parent));
+  }
   explicit ScopeGuard(Interpreter& interpreter) : ScopeGuard(interpreter, interpreter.scope_) {}
   ~ScopeGuard() { interpreter_.scope_ = std::move(saved_); }
   ScopeGuard(const ScopeGuard&) = delete;
@@ -113,7 +115,7 @@ Result<void> Interpreter::write(std::string_view text) {
   budget_.spend_bytes(text.size());
   TRY(budget_.check());
   if (out_.size() + text.size() > limits::kTemplateOutputBytesMax) {
-    return fail(ErrorCode::kTooLarge, "the chat template writes over 64 MiB; send fewer or shorter messages", "messages");
+    return fail(ErrorCode::kTooLarge, "the chat template writes over 64 MiB; send shorter messages", "messages");
   }
   out_ += text;
   return {};
@@ -481,7 +483,7 @@ Result<std::shared_ptr<Dict>> make_dict(const Args& args, Budget& budget) {
     }
     for (const Value& entry : TRY(iterate(source, budget))) {
       const List pair = TRY(iterate(entry, budget));
-      if (pair.size() != 2 || !dict->set(pair[0], pair[1], budget)) return type_error("dict needs pairs of key and value");
+      if (pair.size() != 2 || !dict->set(pair[0], pair[1], budget)) return type_error("dict needs pairs");
     }
   }
   for (const auto& [name, value] : args.named) dict->set(Value::string(name), value, budget);
@@ -518,7 +520,9 @@ void Interpreter::define_globals() {
   define("namespace", Value::callable("namespace", [this](const Args& args) -> Result<Value> {
            auto result = std::make_shared<Namespace>();
            const std::shared_ptr<Dict> dict = TRY(make_dict(args, budget_));
-           for (const auto& [key, value] : dict->entries()) result->attributes.emplace_back(to_str(key, budget_), value);
+           for (const auto& [key, value] : dict->entries()) {
+             result->attributes.emplace_back(to_str(key, budget_), value);
+           }
            namespaces_.push_back(result);
            return Value::name_space(std::move(result));
          }));

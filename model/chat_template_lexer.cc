@@ -214,9 +214,7 @@ Result<std::string> Lexer::unescape(std::string_view body) const {
       const size_t start = digits > 0 ? i + 1 : i;
       size_t length = digits;
       if (digits == 0) {
-        while (length < 3 && start + length < body.size() && body[start + length] >= '0' && body[start + length] <= '7') {
-          ++length;
-        }
+        while (length < 3 && start + length < body.size() && one_of(body[start + length], "01234567")) ++length;
       }
       uint32_t code = 0;
       const char* first = body.data() + start;

@@ -1,5 +1,5 @@
-// Splits a chat template into tokens, with jinja2's white-space rules: trim_blocks and lstrip_blocks on, as Hugging Face
-// sets them, `-` and `+` at the tags, one trailing newline of the source dropped.
+// Splits a chat template into tokens, with jinja2's white-space rules: trim_blocks and lstrip_blocks on, as Hugging
+// Face sets them, `-` and `+` at the tags, one trailing newline of the source dropped.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <charconv>
 #include <unordered_map>
 
 #include "model/chat_template_builtins.h"
@@ -232,7 +233,8 @@ Result<Value> count(const Value& self, const Args& args, Budget& budget) {
   const std::string part = TRY(string_argument(args, 0, "sub"));
   if (part.empty()) return Value::integer(static_cast<int64_t>(count_chars(self.as_string())) + 1);
   int64_t found = 0;
-  for (size_t pos = 0; (pos = find_text(self.as_string(), part, pos, budget)) != std::string::npos; pos += part.size()) {
+  const std::string& text = self.as_string();
+  for (size_t pos = 0; (pos = find_text(text, part, pos, budget)) != std::string::npos; pos += part.size()) {
     ++found;
   }
   return Value::integer(found);
@@ -290,8 +292,40 @@ Result<Value> has_case(const Value& self, const Args&, Budget& budget) {
   return Value::boolean(same(self.as_string()) == self.as_string() && other(self.as_string()) != self.as_string());
 }
 
-Result<Value> no_format(const Value&, const Args&, Budget&) {
-  return fail(ErrorCode::kUnsupported, "the chat template uses str.format, which is not supported");
+// str.format with {}, {0} and {name}; attributes, conversions and format specifications are not built.
+Result<Value> format(const Value& self, const Args& args, Budget& budget) {
+  const std::string_view text = self.as_string();
+  std::string out;
+  size_t automatic = 0;  // the next {}
+  for (size_t pos = 0; pos < text.size(); ++pos) {
+    const char c = text[pos];
+    if (c != '{' && c != '}') {
+      out += c;
+      continue;
+    }
+    if (pos + 1 < text.size() && text[pos + 1] == c) {
+      out += c;
+      ++pos;
+      continue;
+    }
+    const size_t end = text.find('}', pos);
+    if (c == '}' || end == std::string_view::npos) return type_error("a brace in a format string has no partner");
+    const std::string_view field = text.substr(pos + 1, end - pos - 1);
+    if (field.find_first_of(".[!:") != std::string_view::npos) {
+      return fail(ErrorCode::kUnsupported, "the chat template uses a format specification, which is not supported");
+    }
+    size_t index = Args::kArgsMax;
+    const auto parsed = std::from_chars(field.data(), field.data() + field.size(), index);
+    if (field.empty()) index = automatic++;
+    if (!field.empty() && parsed.ec != std::errc()) index = Args::kArgsMax;
+    const Value* value = args.find(index, field);
+    if (!value) return type_error("a field of a format string has no argument");
+    append_str(out, *value, budget);
+    TRY(budget.check());
+    pos = end;
+  }
+  budget.spend_bytes(out.size());
+  return Value::string(std::move(out));
 }
 
 const std::unordered_map<std::string_view, Method>& string_methods() {
@@ -328,7 +362,7 @@ const std::unordered_map<std::string_view, Method>& string_methods() {
       {"isalnum", all_chars<is_alnum>},
       {"isupper", has_case<to_upper, to_lower>},
       {"islower", has_case<to_lower, to_upper>},
-      {"format", no_format},
+      {"format", format},
   };
   return kMethods;
 }

@@ -203,10 +203,11 @@ std::optional<Value> loop_attribute(const std::shared_ptr<Loop>& loop, std::stri
   if (name == "length") return Value::integer(length);
   if (name == "depth") return Value::integer(loop->depth + 1);
   if (name == "depth0") return Value::integer(loop->depth);
-  if (name == "previtem") return index > 0 ? loop->items[index - 1] : Value::undefined("there is no previous item");
-  if (name == "nextitem") return index + 1 < length ? loop->items[index + 1] : Value::undefined("there is no next item");
+  if (name == "previtem") return index > 0 ? loop->items[index - 1] : Value::undefined("no previous item");
+  if (name == "nextitem") return index + 1 < length ? loop->items[index + 1] : Value::undefined("no next item");
   if (name == "cycle") {
-    return Value::callable("cycle", [loop](const Args& args) { return loop_cycle(*loop, args); }, loop->value_depth + 1);
+    return Value::callable(
+        "cycle", [loop](const Args& args) { return loop_cycle(*loop, args); }, loop->value_depth + 1);
   }
   if (name == "changed") {
     return Value::callable(

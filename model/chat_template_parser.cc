@@ -110,7 +110,7 @@ Result<Stmt> Parser::statement() {
     if (loops_ == 0) return syntax_error(line, "'" + name + "' outside of a loop");
     stmt.kind = name == "break" ? StmtKind::kBreak : StmtKind::kContinue;
   } else {
-    for (const std::string_view known : {"extends", "include", "import", "from", "block", "autoescape", "do", "trans"}) {
+    for (const std::string_view known : {"extends", "include", "import", "from", "block", "autoescape", "do"}) {
       if (name != known) continue;
       return fail(ErrorCode::kUnsupported, "line " + std::to_string(line) + " of the chat template uses {% " + name +
                                                " %}, which chat templates cannot use; give another template");

@@ -215,7 +215,9 @@ std::string float_repr(double value) {
   char buffer[64];  // 17 digits, sign, point and exponent are 24 at most; fixed notation up to 1e16 is shorter too
   const auto scientific = std::to_chars(buffer, buffer + sizeof(buffer), value, std::chars_format::scientific);
   std::string text(buffer, scientific.ptr);
-  const int exponent = std::atoi(text.c_str() + text.find('e') + 1);
+  int exponent = 0;
+  const char* digits = text.data() + text.find('e') + 1;
+  std::from_chars(digits + (*digits == '+' ? 1 : 0), text.data() + text.size(), exponent);
   if (exponent < -4 || exponent >= 16) return text;
   const auto fixed = std::to_chars(buffer, buffer + sizeof(buffer), value, std::chars_format::fixed);
   text.assign(buffer, fixed.ptr);

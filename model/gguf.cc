@@ -7,6 +7,7 @@
 #include <cstring>
 #include <optional>
 
+#include "base/check.h"
 #include "model/gguf_parser.h"
 
 namespace runahead {
@@ -215,6 +216,7 @@ Result<std::vector<float>> Gguf::vector(std::string_view name, int64_t size) con
 
 std::string Gguf::content_hash() const {
   XXH3_state_t* state = XXH3_createState();
+  RUNAHEAD_CHECK(state != nullptr, "out of memory");
   XXH3_128bits_reset(state);
   for (const auto part : parts_) XXH3_128bits_update(state, part.data(), part.size());
   const XXH128_hash_t hash = XXH3_128bits_digest(state);

@@ -118,7 +118,8 @@ void BytePairs::encode(std::string_view piece, Work& work, std::vector<TokenId>&
   work.nodes.clear();
   work.heap.clear();
   for (uint32_t i = 0; i < size; ++i)
-    work.nodes.push_back({byte_symbols_[static_cast<uint8_t>(piece[i])], i, i - 1, i + 1 < size ? i + 1 : kNone, kNone, 0});  // 0 - 1 is kNone
+    work.nodes.push_back({byte_symbols_[static_cast<uint8_t>(piece[i])], i, i - 1, i + 1 < size ? i + 1 : kNone, kNone,
+                          0});  // 0 - 1 is kNone
   for (uint32_t i = 0; i < size; ++i) add_candidate(work, i);
   merge_all(work);
   for (uint32_t at = 0; at != kNone && at < size; at = work.nodes[at].next) {

@@ -29,13 +29,13 @@ class BytePairs {
     friend class BytePairs;
     struct Node {
       int32_t symbol;
-      uint32_t begin;               // offset in the piece
-      uint32_t previous, next;      // indices of the neighbours
-      uint32_t rank;                // of the merge with the right neighbour
-      int32_t merged;               // what that merge makes
+      uint32_t begin;           // offset in the piece
+      uint32_t previous, next;  // indices of the neighbours
+      uint32_t rank;            // of the merge with the right neighbour
+      int32_t merged;           // what that merge makes
     };
     std::vector<Node> nodes;
-    std::vector<uint64_t> heap;     // rank << 32 | index of the left node; stale if that node's rank has changed
+    std::vector<uint64_t> heap;  // rank << 32 | index of the left node; stale if that node's rank has changed
   };
 
   // Appends the tokens of `piece`, and to `missing` the offsets of its bytes that the vocabulary has no token for.

@@ -2,6 +2,7 @@
 // only place where these parts are put together.
 #pragma once
 
+#include <ctime>
 #include <string>
 
 #include "base/result.h"
@@ -17,6 +18,9 @@ struct CoordinatorServiceOptions {
   bool insecure_network = false;          // listen beyond loopback without TLS
   int announce_fd = -1, parent_pid = 0;   // set by services/local_cluster
 };
+
+// Wall clock and time zone of this machine, for chat templates that print a date.
+std::tm local_time_now();
 
 // Until SIGTERM: then it drains and ends.
 Result<void> run_coordinator_service(const CoordinatorServiceOptions& options);

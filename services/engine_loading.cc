@@ -7,7 +7,7 @@
 #include <cstdio>
 
 #include "base/log.h"
-#include "services/commands/input.h"
+#include "services/model_path.h"
 
 namespace runahead {
 namespace {

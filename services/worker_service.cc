@@ -62,7 +62,7 @@ struct WorkerParts {
   std::unique_ptr<Transformer> engine;
   std::unique_ptr<KvPool> pool;
   std::unique_ptr<ThreadLane> lane;
-  std::unique_ptr<Metrics> metrics;
+  std::unique_ptr<WorkerMetrics> metrics;
   std::unique_ptr<KvTransport> kv;
   HostPort coordinator;
   WorkerOptions worker_options;
@@ -80,11 +80,16 @@ struct WorkerParts {
 Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   parts.coordinator = TRY(parse_host_port(options.coordinator));
   KvTransportOptions kv_options = TRY(transport_options(options));
+  const Time load_begin = parts.process.clock().now();
   parts.engine = TRY(open_engine(options.model, options.compute, options.threads, options.progress));
+  const double load_seconds = seconds(parts.process.clock().now() - load_begin);
   const EngineProfile profile = measure_engine(*parts.engine, parts.process.clock());
   parts.pool = std::make_unique<KvPool>(parts.engine->page_bytes(), pool_pages(*parts.engine, options.kv_memory_mib));
   parts.lane = std::make_unique<ThreadLane>(parts.process.clock());
-  parts.metrics = std::make_unique<Metrics>(MetricsOptions{});
+  parts.metrics = std::make_unique<WorkerMetrics>(
+      ProcessInfo{.role = options.role == WorkerKind::kPrefill ? "prefill" : "decode", .version = kVersion,
+                  .revision = kRevision, .model_name = std::filesystem::path(options.model).stem().string()});
+  parts.metrics->model_loaded(parts.engine->compute_name(), parts.engine->shape().context_len, load_seconds);
   parts.kv = TRY(make_kv_transport(options.transport, kv_options, parts.process.io().get_executor(), parts.process.clock()));
   TRY(parts.kv->register_memory(parts.pool->memory()));
   parts.worker_options = {.name = options.name.empty() ? default_name() : options.name,
@@ -127,7 +132,7 @@ Result<void> run_worker_service(const WorkerServiceOptions& options) {
   WorkerParts parts;
   Result<void> result = build(parts, options);
   if (result)
-    result = options.role == WorkerRole::kPrefill ? run_role<PrefillWorker>(parts, options, announcer)
+    result = options.role == WorkerKind::kPrefill ? run_role<PrefillWorker>(parts, options, announcer)
                                                   : run_role<DecodeWorker>(parts, options, announcer);
   if (!result) announcer.error(result.error());
   return result;

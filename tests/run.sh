@@ -19,8 +19,8 @@ SIM_SEEDS=${RUNAHEAD_SIM_SEEDS:-1000}  # about a minute
 STAGES=(setup:1200 tidy:60 build:1500 deploy:300 unit:900 e2e:900 sim:600 fuzz:900 asan:1500 tsan:1200)
 
 # Which test programs run under a sanitizer: those where memory or threads are in play, and that are fast enough.
-ASAN_TESTS=(base planner kernels model transport actors services sim)
-TSAN_TESTS=(base kernels transport actors services)
+ASAN_TESTS=(base planner kernels model transport actors services chain sim)
+TSAN_TESTS=(base kernels transport actors services chain)
 
 record() { echo "$1 $2" >>"$RESULTS/$STAGE/results.txt"; }  # record passed|failed|skipped "NAME: REASON"
 
@@ -101,33 +101,11 @@ stage_tsan() {
   run_sanitized tsan "${TSAN_TESTS[@]}"
 }
 
-# A finding leaves its input in build/test-results/fuzz/NAME/; run the target with that file to see it again.
+# A finding leaves its input in the folder that libFuzzer names; run the target with that file to see it again.
 stage_fuzz() {
-  if ! compgen -G 'tests/fuzz/*_fuzz.cc' >/dev/null; then
-    record skipped "fuzz: tests/fuzz has no *_fuzz.cc"
-    return 0
-  fi
-  setup_build fuzz runahead_base
-  local name work program seeds failed=0 targets=()
-  mapfile -t targets < <(ninja -C build/fuzz -t targets all | sed -n 's/^\([a-z0-9_]*_fuzz\): phony$/\1/p' | sort -u)
-  setup_build fuzz "${targets[@]}"
-  for name in "${targets[@]}"; do
-    work=$RESULTS/fuzz/$name
-    mkdir -p "$work/corpus"
-    seeds=()
-    [[ -d tests/fuzz/corpus/$name ]] && seeds=("tests/fuzz/corpus/$name")
-    program=$(find build/fuzz -type f -name "$name" -perm -u+x | head -n 1)
-    if "$program" -max_total_time="$FUZZ_SECONDS" -timeout=10 -rss_limit_mb=2048 -artifact_prefix="$work/" \
-      "$work/corpus" "${seeds[@]}" >"$work/log" 2>&1; then
-      record passed "fuzz/$name"
-      echo "fuzz/$name: $(grep -o 'Done .*' "$work/log")"
-    else
-      tail -n 30 "$work/log" | sed 's/^/    /'
-      record failed "fuzz/$name: $(grep -m 1 -E 'ERROR|SUMMARY|runtime error' "$work/log" || echo "see $work/log")"
-      failed=1
-    fi
-  done
-  return "$failed"
+  CONFIGURE_ARGS=("-DRUNAHEAD_FUZZ_SECONDS=$FUZZ_SECONDS")
+  setup_build fuzz tests/fuzz/all
+  run_ctest build/fuzz -L fuzz
 }
 
 # run_stage NAME LIMIT: the stage in a process group of its own, so that its limit ends all that it started.
@@ -164,4 +142,4 @@ main() {
   python3 "$ROOT/tests/summary.py" "$RESULTS" "${ran[@]}"
 }
 
-main "$@"
+main "$@"; exit $?  # on one line: bash reads a script as it goes, and this one may change while it runs

@@ -89,21 +89,19 @@ void KvOutboundLedger::post(KvPageKey key, std::span<const std::byte> page, std:
   changed_.notify();
 }
 
-const KvOutboundLedger::Page& KvOutboundLedger::front() {
-  Page& page = queue_.front();
-  if (!page.crc_known) {
-    page.header.page_crc32c = crc32c(page.bytes);
-    page.crc_known = true;
-  }
+KvOutboundLedger::Page KvOutboundLedger::take() {
+  Page page = queue_.front();
+  queue_.pop_front();
+  ++in_flight_;
+  if (!page.crc_known) page.header.page_crc32c = crc32c(page.bytes);
   return page;
 }
 
-void KvOutboundLedger::sent() {
-  if (queue_.empty()) return;  // the stream failed meanwhile
+void KvOutboundLedger::sent(const Page& page) {
+  --in_flight_;
   ++stats_.pages;
-  stats_.bytes += queue_.front().bytes.size();
+  stats_.bytes += page.bytes.size();
   stats_.busy_seconds = seconds(clock_.now() - *first_);
-  queue_.pop_front();
   changed_.notify();
 }
 
@@ -127,7 +125,7 @@ void KvOutboundLedger::release() {
 }
 
 Task<void> KvOutboundLedger::drain(Deadline deadline) {
-  const auto handed_over = [&] { return queue_.empty() && (num_posted_ < geometry_.pages() || confirmed_); };
+  const auto handed_over = [&] { return queue_.empty() && in_flight_ == 0 && (num_posted_ < geometry_.pages() || confirmed_); };
   while (!handed_over() && !error_) {
     if (clock_.now() >= deadline.at)
       co_return runahead::fail(ErrorCode::kDeadlineExceeded, "the receiver did not take every KV page in time");

@@ -65,10 +65,10 @@ class KvOutboundLedger {
   // Dies on a page that the stream does not have, or that was posted before: the caller is this process.
   void post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c);
   bool has_page() const { return !queue_.empty(); }
-  // The next page to hand over, with its CRC; stays queued until sent().
-  const Page& front();
-  void sent();  // the front page has been handed over
-  bool all_sent() const { return stats_.pages == static_cast<uint64_t>(geometry_.pages()); }
+  // The next page to hand over, with its CRC. It is under way until sent(), also when the stream fails meanwhile.
+  Page take();
+  void sent(const Page& page);
+  bool all_taken() const { return num_posted_ == geometry_.pages() && queue_.empty(); }
   // The receiver has verified every page.
   void confirm();
   bool confirmed() const { return confirmed_; }
@@ -89,6 +89,7 @@ class KvOutboundLedger {
   std::vector<bool> posted_;  // [num_layers, prefix_pages]
   int64_t num_posted_ = 0;
   std::deque<Page> queue_;
+  int in_flight_ = 0;  // taken, not yet sent
   bool confirmed_ = false;
   std::optional<Error> error_;
   std::optional<Time> first_;

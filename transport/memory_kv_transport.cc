@@ -128,9 +128,9 @@ Task<std::shared_ptr<OutStream>> find_sender(std::shared_ptr<InStream> in, std::
   }
 }
 
-// Copies the front page into its buffer and checks it there, as if it had crossed a wire.
+// Copies the next page into its buffer and checks it there, as if it had crossed a wire.
 Result<void> move_page(InStream& in, OutStream& out, const MemoryKvHub& hub) {
-  const auto& page = out.ledger.front();
+  const auto page = out.ledger.take();
   auto wire = encode(page.header);
   std::vector<std::byte> damaged;
   std::span<const std::byte> bytes = page.bytes;
@@ -142,7 +142,9 @@ Result<void> move_page(InStream& in, OutStream& out, const MemoryKvHub& hub) {
   const KvPageHeader header = TRY(parse_page_header(wire));
   const std::span<std::byte> buffer = TRY(in.ledger.claim(header));
   std::memcpy(buffer.data(), bytes.data(), buffer.size());
-  return in.ledger.commit(header, crc32c(buffer));
+  TRY(in.ledger.commit(header, crc32c(buffer)));
+  out.ledger.sent(page);
+  return {};
 }
 
 // Waits out a frozen hub; an Error when that takes too long.
@@ -180,7 +182,6 @@ Task<void> pump(std::shared_ptr<InStream> in, std::shared_ptr<State> receiver, s
     if (moving) moving = move_page(*in, *out, *hub);
     if (!moving) out->ledger.fail(moving.error());
     CO_TRY(moving);
-    out->ledger.sent();
     co_await asio::post(receiver->executor, asio::use_awaitable);  // completions come through the executor, streams take turns
   }
   if (in->ledger.complete()) {

@@ -236,15 +236,15 @@ asio::awaitable<void> TcpOutStream::write_pages(std::shared_ptr<TcpOutStream> se
   auto [error, size] = co_await asio::async_write(self->socket_, greeting, kAsTuple);
   if (error) co_return;
   KvOutboundLedger& ledger = self->ledger_;
-  while (!ledger.all_sent() && !ledger.error()) {
+  while (!ledger.all_taken() && !ledger.error()) {
     if (!ledger.has_page()) {
       co_await ledger.wait_for_change();
       continue;
     }
-    const KvOutboundLedger::Page page = ledger.front();  // a copy: the queue is dropped when the stream fails
+    const KvOutboundLedger::Page page = ledger.take();
     const bool written = co_await self->write_page(page.header, page.bytes);
     if (!written) co_return;
-    ledger.sent();
+    ledger.sent(page);
   }
 }
 
@@ -273,7 +273,7 @@ asio::awaitable<void> TcpOutStream::read_reply(std::shared_ptr<TcpOutStream> sel
   if (error) co_return self->stop(connection_lost("the receiver", error));
   auto parsed = parse_stream_reply(reply);
   if (!parsed) co_return self->stop(parsed.error());
-  if (!self->ledger_.all_sent())
+  if (!self->ledger_.all_taken())
     co_return self->stop({ErrorCode::kCorrupt, "the receiver confirmed pages that it cannot have", {}});
   self->ledger_.confirm();
   self->stop({});

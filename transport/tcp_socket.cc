@@ -3,8 +3,8 @@
 #include <netinet/tcp.h>
 
 #include <algorithm>
-#include <boost/asio/connect.hpp>
 #include <charconv>
+#include <functional>
 
 #include "base/limits.h"
 
@@ -24,6 +24,28 @@ Result<asio::ip::address> resolve_now(asio::any_io_executor executor, const std:
     return fail(ErrorCode::kInvalidArgument, "the host " + host + " is not known: give an address of this machine", "host");
   return found.begin()->endpoint().address();
 }
+
+// Calls `expire` at the deadline unless it has been destroyed before.
+class ExpiryTimer {
+ public:
+  ExpiryTimer(asio::any_io_executor executor, const Clock& clock, Deadline deadline, std::function<void()> expire)
+      : timer_(executor, std::clamp<Duration>(deadline.at - clock.now(), Duration(0), std::chrono::hours(1))) {
+    timer_.async_wait([state = state_, expire = std::move(expire)](const error_code& error) {
+      if (error || state->over) return;
+      state->expired = true;
+      expire();
+    });
+  }
+  ~ExpiryTimer() { state_->over = true; }
+  bool expired() const { return state_->expired; }
+
+ private:
+  struct State {  // shared with the handler, which may run after this object has gone
+    bool over = false, expired = false;
+  };
+  std::shared_ptr<State> state_ = std::make_shared<State>();
+  asio::steady_timer timer_;
+};
 
 }  // namespace
 
@@ -47,62 +69,56 @@ std::string to_string(const HostPort& address) {
   return (v6 ? "[" + address.host + "]" : address.host) + ":" + std::to_string(address.port);
 }
 
-Result<Tcp::acceptor> listen_tcp(asio::any_io_executor executor, const HostPort& address, bool allow_remote) {
+Result<Tcp::endpoint> listen_endpoint(asio::any_io_executor executor, const HostPort& address, bool allow_remote) {
   const asio::ip::address ip = TRY(resolve_now(executor, address.host));
-  if (!ip.is_loopback() && !allow_remote)
-    return fail(ErrorCode::kInvalidArgument,
-                "refusing to listen on " + to_string(address) + ": connections between workers are not encrypted yet, so "
-                "an address beyond loopback must be allowed explicitly (allow_remote)", "host");
-  const Tcp::endpoint endpoint(ip, address.port);
+  if (ip.is_loopback() || allow_remote) return Tcp::endpoint(ip, address.port);
+  return fail(ErrorCode::kInvalidArgument,
+              "refusing to listen on " + to_string(address) + ": connections between workers are not encrypted yet, so "
+              "an address beyond loopback must be allowed explicitly (allow_remote)", "host");
+}
+
+Error address_in_use(const HostPort& address) {
+  return {ErrorCode::kAddressInUse,
+          "port " + std::to_string(address.port) + " on " + address.host + " is in use: stop what listens there or "
+          "choose another port (0 takes a free one)", "port"};
+}
+
+Result<Tcp::acceptor> listen_tcp(asio::any_io_executor executor, const HostPort& address, bool allow_remote) {
+  const Tcp::endpoint endpoint = TRY(listen_endpoint(executor, address, allow_remote));
   Tcp::acceptor acceptor(std::move(executor));
   error_code error;
   acceptor.open(endpoint.protocol(), error);
   if (!error) acceptor.set_option(Tcp::acceptor::reuse_address(true), error);
   if (!error) acceptor.bind(endpoint, error);
   if (!error) acceptor.listen(Tcp::acceptor::max_listen_connections, error);
-  if (error == asio::error::address_in_use)
-    return fail(ErrorCode::kAddressInUse,
-                "port " + std::to_string(address.port) + " on " + address.host + " is in use: stop what listens there or "
-                "choose another port (0 takes a free one)", "port");
+  if (error == asio::error::address_in_use) return std::unexpected(address_in_use(address));
   if (error) return fail(ErrorCode::kInvalidArgument, "cannot listen on " + to_string(address) + ": " + error.message());
   return acceptor;
 }
 
-Task<Tcp::socket> connect_tcp(HostPort address, const Clock& clock, Deadline deadline) {
-  const auto executor = co_await asio::this_coro::executor;
-  Tcp::socket socket(executor);
-  Tcp::resolver resolver(executor);
-  struct Guard {  // shared with the timer's handler, which may run after this coroutine has ended
-    bool finished = false, expired = false;
-  };
-  const auto guard = std::make_shared<Guard>();
-  struct Finish {
-    ~Finish() { guard->finished = true; }
-    std::shared_ptr<Guard> guard;
-  } finish{guard};
-  asio::steady_timer timer(executor, std::clamp<Duration>(deadline.at - clock.now(), Duration(0), std::chrono::hours(1)));
-  timer.async_wait([guard, &socket, &resolver](const error_code& error) {
-    if (error || guard->finished) return;
-    guard->expired = true;
-    resolver.cancel();
-    error_code ignored;
-    socket.close(ignored);
-  });
-  const std::string place = to_string(address);
+Task<Tcp::endpoint> resolve_host(HostPort address, const Clock& clock, Deadline deadline) {
   error_code error;
   const auto literal = asio::ip::make_address(address.host, error);
-  if (!error) {
-    auto [connect_error] = co_await socket.async_connect(Tcp::endpoint(literal, address.port), kAsTuple);
-    error = connect_error;
-  } else {
-    auto [resolve_error, found] = co_await resolver.async_resolve(address.host, std::to_string(address.port), kAsTuple);
-    error = resolve_error;
-    if (!error && !guard->expired) {
-      auto [connect_error, endpoint] = co_await asio::async_connect(socket, found, kAsTuple);
-      error = connect_error;
-    }
-  }
-  if (guard->expired) co_return fail(ErrorCode::kDeadlineExceeded, "connecting to " + place + " took too long");
+  if (!error) co_return Tcp::endpoint(literal, address.port);
+  const auto executor = co_await asio::this_coro::executor;
+  Tcp::resolver resolver(executor);
+  ExpiryTimer timer(executor, clock, deadline, [&resolver] { resolver.cancel(); });
+  auto [resolve_error, found] = co_await resolver.async_resolve(address.host, std::to_string(address.port), kAsTuple);
+  if (timer.expired()) co_return fail(ErrorCode::kDeadlineExceeded, "looking up " + address.host + " took too long");
+  if (resolve_error || found.empty())
+    co_return fail(ErrorCode::kUnavailable, "the host " + address.host + " is not known: " + resolve_error.message());
+  co_return found.begin()->endpoint();
+}
+
+Task<Tcp::socket> connect_tcp(HostPort address, const Clock& clock, Deadline deadline) {
+  auto resolved = co_await resolve_host(address, clock, deadline);
+  const Tcp::endpoint endpoint = CO_TRY(resolved);
+  const auto executor = co_await asio::this_coro::executor;
+  Tcp::socket socket(executor);
+  ExpiryTimer timer(executor, clock, deadline, [&socket] { close_socket(socket); });
+  auto [error] = co_await socket.async_connect(endpoint, kAsTuple);
+  const std::string place = to_string(address);
+  if (timer.expired()) co_return fail(ErrorCode::kDeadlineExceeded, "connecting to " + place + " took too long");
   if (error) co_return fail(ErrorCode::kUnavailable, "cannot connect to " + place + ": " + error.message());
   set_socket_options(socket);
   co_return std::move(socket);

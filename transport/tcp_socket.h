@@ -21,8 +21,15 @@ struct HostPort {
 Result<HostPort> parse_host_port(std::string_view text);
 std::string to_string(const HostPort& address);
 
-// Port 0 takes a free one. kAddressInUse; kInvalidArgument for a host that is not loopback without allow_remote.
+// Where to listen; kInvalidArgument for an unknown host, or one that is not loopback without allow_remote.
+Result<Tcp::endpoint> listen_endpoint(asio::any_io_executor executor, const HostPort& address, bool allow_remote);
+Error address_in_use(const HostPort& address);
+
+// Port 0 takes a free one. kAddressInUse; else as listen_endpoint.
 Result<Tcp::acceptor> listen_tcp(asio::any_io_executor executor, const HostPort& address, bool allow_remote);
+
+// The addresses of a name or literal; kUnavailable, kDeadlineExceeded.
+Task<Tcp::endpoint> resolve_host(HostPort address, const Clock& clock, Deadline deadline);
 
 // kUnavailable when nobody listens, kDeadlineExceeded; on success the options are set.
 Task<Tcp::socket> connect_tcp(HostPort address, const Clock& clock, Deadline deadline);

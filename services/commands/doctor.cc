@@ -1,4 +1,7 @@
 // runahead doctor: what this machine can do for Runahead, and what stands in the way. Exit code 1 if something does.
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
 #include <fmt/format.h>
 #include <sys/sysinfo.h>
 
@@ -11,6 +14,7 @@
 #include "model/tokenizer.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
+#include "services/model_path.h"
 #include "services/engine_loading.h"
 #include "services/process.h"
 #include "services/version.h"

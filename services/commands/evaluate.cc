@@ -54,14 +54,14 @@ Result<void> logits(const EvaluateOptions& options, const CommonOptions& common)
   return {};
 }
 
-Result<void> perplexity(const EvaluateOptions& options, const CommonOptions& common) {
+Result<void> score_text(const EvaluateOptions& options, const CommonOptions& common) {
   const auto engine = TRY(open_engine(options.model, options.compute, options.threads, !common.quiet && !common.json()));
   if (options.context > engine->shape().context_len)
     return fail(ErrorCode::kContextOverflow, "--ctx " + std::to_string(options.context) + " is more than the model's context of " +
                                                  std::to_string(engine->shape().context_len), "ctx");
   const Tokenizer tokenizer = TRY(Tokenizer::load(engine->file()));
   const auto ids = TRY(tokenizer.encode(TRY(read_text_file(options.file)), false));
-  const Perplexity score = TRY(measure_perplexity(*engine, ids, options.context));
+  const Perplexity score = TRY(perplexity(*engine, ids, options.context));
   if (common.json()) {
     std::printf("%s\n", json{{"perplexity", score.perplexity}, {"tokens_scored", score.tokens_scored},
                              {"compute", engine->compute_name()}}.dump().c_str());
@@ -92,7 +92,7 @@ void add_logits(CommandLine& line) {
 void add_perplexity(CommandLine& line) {
   auto options = std::make_shared<EvaluateOptions>();
   CLI::App* command = line.add("perplexity", "score a text by llama.cpp's rule",
-                               [options](const CommonOptions& common) { return perplexity(*options, common); });
+                               [options](const CommonOptions& common) { return score_text(*options, common); });
   add_engine_flags(*command, *options);
   command->add_option("-f,--file", options->file, "the text, - for standard input")->required();
   command->add_option("--ctx", options->context, "tokens a chunk")->check(CLI::Range(2, 1 << 24));

@@ -1,30 +1,14 @@
 #include "services/commands/input.h"
 
-#include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "base/limits.h"
 
 namespace runahead {
-namespace {
-
-struct KnownModel {
-  const char* name;
-  const char* file;
-};
-constexpr KnownModel kKnownModels[] = {{"smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"}};
-
-std::filesystem::path model_directory() {
-  if (const char* directory = std::getenv("RUNAHEAD_MODEL_DIR"); directory && *directory) return directory;
-  const char* home = std::getenv("HOME");
-  return std::filesystem::path(home ? home : "/") / ".cache/runahead/models";
-}
-
-}  // namespace
 
 void add_prompt_flags(CLI::App& command, PromptOptions& options) {
   command.add_option("-p,--prompt", options.text, "the prompt: one user message");
@@ -85,21 +69,6 @@ Result<std::vector<TokenId>> read_token_ids(const std::string& path) {
   if (!json.is_array() || ids.size() != json.size() || ids.empty())
     return fail(ErrorCode::kInvalidArgument, path + " must hold one JSON array of token ids, e.g. [1, 2, 3]", "token-ids-file");
   return ids;
-}
-
-Result<std::filesystem::path> find_model(const std::string& model) {
-  for (const KnownModel& known : kKnownModels) {
-    if (model != known.name) continue;
-    const std::filesystem::path path = model_directory() / known.file;
-    if (!std::filesystem::exists(path))
-      return fail(ErrorCode::kNotFound, "the model " + model + " is not in " + model_directory().string() +
-                                            "; run deploy/quickstart.sh, which fetches it, or set RUNAHEAD_MODEL_DIR", "model");
-    return path;
-  }
-  if (!std::filesystem::exists(model))
-    return fail(ErrorCode::kNotFound, "there is no model file " + model + "; give the path of a .gguf file or the name smollm2",
-                "model");
-  return std::filesystem::path(model);
 }
 
 }  // namespace runahead

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -34,8 +33,5 @@ void add_cluster_flags(CLI::App& command, LocalClusterOptions& options);
 Result<std::string> read_text_file(const std::string& path);
 // A JSON array of token ids.
 Result<std::vector<TokenId>> read_token_ids(const std::string& path);
-
-// `model` is a path, or a short name: smollm2 is looked for in $RUNAHEAD_MODEL_DIR, default ~/.cache/runahead/models.
-Result<std::filesystem::path> find_model(const std::string& model);
 
 }  // namespace runahead

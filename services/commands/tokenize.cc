@@ -6,6 +6,7 @@
 #include "model/tokenizer.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
+#include "services/model_path.h"
 
 namespace runahead {
 namespace {

@@ -36,19 +36,21 @@ json error_json(const Error& error) {
   return error_object(http_status(error.code), name(error.code), error.message, param_is_delay ? "" : error.param);
 }
 
-HttpResponse error_response(const Error& error) {
-  HttpResponse response = json_response(error_json(error), http_status(error.code));
+HttpReply error_reply(const Error& error) {
+  HttpReply reply = json_reply(error_json(error), http_status(error.code));
   if (error.code == ErrorCode::kOverloaded || error.code == ErrorCode::kUnavailable)
-    response.headers.emplace_back("Retry-After", retry_after(error));
-  return response;
+    reply.headers.emplace_back("Retry-After", retry_after(error));
+  return reply;
 }
 
-HttpResponse http_error(int status, std::string code, std::string message) {
-  return json_response(error_object(status, code, message, ""), status);
+HttpReply reply_of(Result<HttpReply> result) { return result ? std::move(*result) : error_reply(result.error()); }
+
+HttpReply http_error(int status, std::string code, std::string message) {
+  return json_reply(error_object(status, code, message, ""), status);
 }
 
 std::string to_text(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
 
-HttpResponse json_response(const json& body, int status) { return {.status = status, .body = to_text(body)}; }
+HttpReply json_reply(const json& body, int status) { return {.status = status, .body = to_text(body)}; }
 
 }  // namespace runahead

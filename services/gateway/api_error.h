@@ -10,12 +10,13 @@ namespace runahead {
 
 nlohmann::json error_json(const Error& error);
 // Status, body and, for kOverloaded and kUnavailable, Retry-After (Error.param of kOverloaded holds the seconds).
-HttpResponse error_response(const Error& error);
+HttpReply error_reply(const Error& error);
+HttpReply reply_of(Result<HttpReply> result);
 // For statuses of HTTP itself that no ErrorCode stands for: 405, 408, 411, 415, 431.
-HttpResponse http_error(int status, std::string code, std::string message);
+HttpReply http_error(int status, std::string code, std::string message);
 
 // Never throws: bytes that are no UTF-8 become U+FFFD.
 std::string to_text(const nlohmann::json& json);
-HttpResponse json_response(const nlohmann::json& body, int status = 200);
+HttpReply json_reply(const nlohmann::json& body, int status = 200);
 
 }  // namespace runahead

@@ -22,7 +22,7 @@ class Gateway::Impl {
        GatewayMetrics& metrics, GatewayOptions options)
       : options_(std::move(options)),
         rng_(seed_or_random(options_.random_seed)),
-        context_{executor, text_lane_, clock, rng_, inference, codec, metrics, options_.model_name,
+        context_{executor, text_lane_, clock, rng_, inference, codec, metrics, options_.model_name, options_.model_aliases,
                  options_.chat_max_tokens_default, options_.ping_interval},
         server_(executor, clock, [this](Exchange& exchange) { return router_.handle(exchange); }, options_.http) {
     add_generation_routes(router_, context_);
@@ -37,6 +37,7 @@ class Gateway::Impl {
     return server_.listen();
   }
   uint16_t port() const { return server_.port(); }
+  std::string address() const { return to_string(server_.address()); }
   asio::awaitable<void> shutdown() { return server_.shutdown(options_.drain_timeout); }
 
  private:
@@ -55,6 +56,7 @@ Gateway::~Gateway() = default;
 
 Result<void> Gateway::listen() { return impl_->listen(); }
 uint16_t Gateway::port() const { return impl_->port(); }
+std::string Gateway::address() const { return impl_->address(); }
 asio::awaitable<void> Gateway::shutdown() { return impl_->shutdown(); }
 
 }  // namespace runahead

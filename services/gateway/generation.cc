@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "actors/gate.h"
 #include "base/limits.h"
 
 namespace runahead {
@@ -45,9 +46,9 @@ void Generation::cancel() {
 }
 
 Task<void> Generation::run(ChoiceSink& sink) {
-  Group group(executor_);
-  for (size_t choice = 0; choice < streams_.size(); ++choice) group.spawn(run_choice(static_cast<int32_t>(choice), sink));
-  co_await group.join();
+  Gate gate(executor_, clock_);
+  for (size_t choice = 0; choice < streams_.size(); ++choice) gate.spawn(run_choice(static_cast<int32_t>(choice), sink));
+  co_await gate.close();
   if (error_) co_return std::unexpected(*error_);
   co_return Result<void>{};
 }

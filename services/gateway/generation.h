@@ -11,7 +11,6 @@
 
 #include "actors/inference.h"
 #include "services/gateway/answer_text.h"
-#include "services/gateway/async.h"
 #include "services/gateway/openai_request.h"
 
 namespace runahead {

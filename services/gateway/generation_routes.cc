@@ -1,5 +1,6 @@
 #include "services/gateway/generation_routes.h"
 
+#include <boost/asio/co_spawn.hpp>
 #include <chrono>
 #include <utility>
 
@@ -25,7 +26,7 @@ int64_t unix_seconds() {
 
 int64_t prompt_tokens(const GenerationRequest& request) {
   int64_t tokens = 0;
-  for (const Prompt& prompt : request.prompts) tokens += static_cast<int64_t>(prompt.tokens.size());
+  for (const TokenizedPrompt& prompt : request.prompts) tokens += static_cast<int64_t>(prompt.tokens.size());
   return tokens;
 }
 
@@ -33,7 +34,7 @@ int64_t prompt_tokens(const GenerationRequest& request) {
 
 std::string echoed(const GenerationRequest& request, int32_t choice, const TextCodec& codec) {
   if (!request.echo) return {};
-  const Prompt& prompt = request.prompts[static_cast<size_t>(choice / request.choices_per_prompt)];
+  const TokenizedPrompt& prompt = request.prompts[static_cast<size_t>(choice / request.choices_per_prompt)];
   return prompt.text.empty() ? valid_utf8(codec.decode(prompt.tokens)) : prompt.text;
 }
 
@@ -107,14 +108,14 @@ Task<void> answer_whole(const GatewayContext& context, Exchange& exchange, Gener
   WholeAnswer answer(request, context.codec);
   const Result<void> ended = co_await generation.run(answer);
   if (!ended) {
-    co_await exchange.respond(error_response(ended.error()));
+    co_await exchange.respond(error_reply(ended.error()));
     co_return ended;
   }
   const auto& results = generation.results();
   json usage = usage_json(prompt_tokens(request), results);
-  HttpResponse response = json_response(answer_body(head, answer.choices, request.logprobs, context.codec, std::move(usage)));
-  if (results.front().report) response.headers.emplace_back("Server-Timing", server_timing(*results.front().report));
-  co_await exchange.respond(std::move(response));
+  HttpReply reply = json_reply(answer_body(head, answer.choices, request.logprobs, context.codec, std::move(usage)));
+  if (results.front().report) reply.headers.emplace_back("Server-Timing", server_timing(*results.front().report));
+  co_await exchange.respond(std::move(reply));
   co_return Result<void>{};
 }
 
@@ -135,7 +136,7 @@ Task<void> end_stream(SseWriter& writer, Result<void> ended, const AnswerHead& h
 
 Task<void> answer_streamed(const GatewayContext& context, Exchange& exchange, Generation& generation, const GenerationRequest& request,
                            const AnswerHead& head) {
-  SseWriter writer(exchange, context.executor, context.ping_interval);
+  SseWriter writer(exchange, context.executor, context.clock, context.ping_interval);
   co_await writer.begin();
   StreamedAnswer answer(writer, head, request, context, exchange.request().received_at);
   const Result<void> ended = co_await generation.run(answer);
@@ -148,7 +149,7 @@ Task<void> generate(const GatewayContext& context, Endpoint endpoint, Exchange& 
   HttpRequest& http = exchange.request();
   Result<PreparedGeneration> prepared = co_await prepare_generation(context, endpoint, std::move(http.body));
   if (!prepared) {
-    co_await exchange.respond(error_response(prepared.error()));
+    co_await exchange.respond(error_reply(prepared.error()));
     co_return std::unexpected(prepared.error());
   }
   const GenerationRequest& request = prepared->request;
@@ -164,7 +165,7 @@ Task<void> generate(const GatewayContext& context, Endpoint endpoint, Exchange& 
   Generation generation(context.executor, context.clock, context.codec, request.stop);
   const Result<void> submitted = generation.submit(context.inference, std::move(requests));
   if (!submitted) {
-    co_await exchange.respond(error_response(submitted.error()));
+    co_await exchange.respond(error_reply(submitted.error()));
     co_return submitted;
   }
   exchange.on_disconnect([&generation] { generation.cancel(); });
@@ -188,11 +189,12 @@ asio::awaitable<void> serve(const GatewayContext& context, Endpoint endpoint, Ex
   context.metrics.http_request(endpoint_name(endpoint), status, seconds(context.clock.now() - received_at));
 }
 
-Result<PreparedGeneration> prepare_now(Endpoint endpoint, const std::string& body, const ServedModel& model, const TextCodec& codec,
+Result<PreparedGeneration> prepare_now(std::optional<Endpoint> endpoint, const std::string& body, const ServedModel& model, const TextCodec& codec,
                                        const Clock& clock) {
   const json parsed = TRY(parse_json_object(body));
   PreparedGeneration prepared;
-  prepared.request = TRY(parse_generation(endpoint, parsed, model));
+  const Endpoint by_itself = parsed.contains("messages") ? Endpoint::kChat : Endpoint::kCompletions;
+  prepared.request = TRY(parse_generation(endpoint.value_or(by_itself), parsed, model));
   const Time begin = clock.now();
   TRY(tokenize_prompts(prepared.request, codec, model.context_len));
   prepared.tokenize_time = clock.now() - begin;
@@ -200,7 +202,7 @@ Result<PreparedGeneration> prepare_now(Endpoint endpoint, const std::string& bod
 }
 
 // On the text lane's thread. All that it refers to is kept by prepare_generation, which awaits it.
-Task<PreparedGeneration> prepare_on_lane(Endpoint endpoint, const std::string& body, const ServedModel& model, const TextCodec& codec,
+Task<PreparedGeneration> prepare_on_lane(std::optional<Endpoint> endpoint, const std::string& body, const ServedModel& model, const TextCodec& codec,
                                          const Clock& clock) {
   co_return prepare_now(endpoint, body, model, codec, clock);
 }
@@ -208,7 +210,7 @@ Task<PreparedGeneration> prepare_on_lane(Endpoint endpoint, const std::string& b
 }  // namespace
 
 ServedModel GatewayContext::served_model() const {
-  return {model_name, codec.vocab_size(), inference.cluster().context_len, chat_max_tokens_default};
+  return {model_name, model_aliases, codec.vocab_size(), inference.cluster().context_len, chat_max_tokens_default};
 }
 
 std::string GatewayContext::new_id(std::string prefix) const {
@@ -218,7 +220,7 @@ std::string GatewayContext::new_id(std::string prefix) const {
   return prefix + digits;
 }
 
-Task<PreparedGeneration> prepare_generation(const GatewayContext& context, Endpoint endpoint, std::string body) {
+Task<PreparedGeneration> prepare_generation(const GatewayContext& context, std::optional<Endpoint> endpoint, std::string body) {
   const ServedModel model = context.served_model();
   Result<PreparedGeneration> prepared = PreparedGeneration{};
   if (body.size() <= limits::kInlineTextBytesMax) {

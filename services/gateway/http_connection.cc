@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "base/check.h"
 #include "services/gateway/api_error.h"
 #include "services/gateway/header_check.h"
 
@@ -19,11 +20,11 @@ using namespace std::chrono_literals;
 
 constexpr auto kLinger = 2s;  // time for the client to read an answer that came before the end of its request
 
-std::unexpected<HttpResponse> refuse(int status, std::string code, std::string message) {
+std::unexpected<HttpReply> refuse(int status, std::string code, std::string message) {
   return std::unexpected(http_error(status, std::move(code), std::move(message)));
 }
-std::unexpected<HttpResponse> bad_request(std::string message) { return refuse(400, "invalid_request", std::move(message)); }
-std::unexpected<HttpResponse> body_too_large() {
+std::unexpected<HttpReply> bad_request(std::string message) { return refuse(400, "invalid_request", std::move(message)); }
+std::unexpected<HttpReply> body_too_large() {
   return refuse(413, "too_large", "the body is larger than 16 MiB; send a shorter prompt");
 }
 
@@ -36,7 +37,7 @@ bool is_request_id(std::string_view id) {
 }  // namespace
 
 HttpConnection::HttpConnection(HttpServer& server, asio::ip::tcp::socket socket)
-    : server_(server), stream_(std::move(socket)), watcher_(server.executor_) {}
+    : server_(server), stream_(std::move(socket)), watcher_(server.executor_, server.clock_) {}
 
 asio::awaitable<void> HttpConnection::run() {
   bool ended = false;
@@ -66,10 +67,10 @@ asio::awaitable<void> HttpConnection::handle() {
   watcher_.spawn(watch_for_disconnect());
   co_await server_.handler_(*this);
   on_disconnect_ = nullptr;
-  if (!answered_ && !disconnected_) co_await respond(error_response({ErrorCode::kInternal, "the request was not answered"}));
+  RUNAHEAD_CHECK(answered_ || disconnected_, "a handler answers");
   watch_ends_ = true;
   stream_.cancel();
-  co_await watcher_.join();
+  co_await watcher_.close();
 }
 
 // Bytes of a next request may come meanwhile; they wait in input_. When it is full the client has pipelined 64 KiB, and
@@ -95,12 +96,12 @@ asio::awaitable<size_t> HttpConnection::read_more() {
   const size_t before = input_.size();
   input_.resize(limits::kHttpReadBufferBytes);
   const auto [error, received] = co_await stream_.async_read_some(
-      asio::buffer(input_.data() + before, input_.size() - before), asio::as_tuple(asio::use_awaitable));
+      asio::buffer(input_.data() + before, input_.size() - before), kAsTuple);
   input_.resize(before + received);
   co_return error ? 0 : received;
 }
 
-asio::awaitable<std::expected<size_t, HttpResponse>> HttpConnection::read_header() {
+asio::awaitable<std::expected<size_t, HttpReply>> HttpConnection::read_header() {
   if (input_.empty()) {
     stream_.expires_after(server_.options_.idle_timeout);
     const size_t received = co_await read_more();
@@ -160,7 +161,7 @@ void HttpConnection::fill_request(Parser& parser) {
   if (is_request_id(request_.header("x-request-id"))) request_.request_id = std::string(request_.header("x-request-id"));
 }
 
-std::expected<void, HttpResponse> HttpConnection::check_request(const Parser& parser) {
+std::expected<void, HttpReply> HttpConnection::check_request(const Parser& parser) {
   if (!request_.path.starts_with('/')) return bad_request("the request target must be a path, like /v1/models");
   const bool has_body = parser.chunked() || parser.content_length().value_or(0) > 0;
   const bool has_length = parser.chunked() || parser.content_length().has_value();
@@ -176,7 +177,7 @@ std::expected<void, HttpResponse> HttpConnection::check_request(const Parser& pa
 
   const size_t reserved = parser.chunked() ? limits::kJsonBodyBytesMax : parser.content_length().value_or(0);
   if (server_.body_bytes_ + reserved > limits::kHttpBodiesBytesMax)
-    return std::unexpected(error_response({ErrorCode::kOverloaded, "too many large requests at once; try again", "1"}));
+    return std::unexpected(error_reply({ErrorCode::kOverloaded, "too many large requests at once; try again", "1"}));
   server_.body_bytes_ += reserved;
   body_bytes_reserved_ = reserved;
   return {};
@@ -213,12 +214,12 @@ std::string HttpConnection::response_head(int status, const std::string& content
   return head;
 }
 
-asio::awaitable<void> HttpConnection::respond(HttpResponse response) {
+asio::awaitable<void> HttpConnection::respond(HttpReply reply) {
   answered_ = true;
-  std::string bytes = response_head(response.status, response.content_type);
-  for (const auto& [name, value] : response.headers) bytes += name + ": " + value + "\r\n";
-  bytes += "Content-Length: " + std::to_string(response.body.size()) + "\r\n\r\n";
-  bytes += response.body;
+  std::string bytes = response_head(reply.status, reply.content_type);
+  for (const auto& [name, value] : reply.headers) bytes += name + ": " + value + "\r\n";
+  bytes += "Content-Length: " + std::to_string(reply.body.size()) + "\r\n\r\n";
+  bytes += reply.body;
   co_await send(std::move(bytes));
 }
 
@@ -240,13 +241,16 @@ asio::awaitable<bool> HttpConnection::write(std::string bytes) {
   co_return co_await send(std::move(bytes));
 }
 
-asio::awaitable<bool> HttpConnection::end_stream() { co_return co_await send(http_1_1_ ? "0\r\n\r\n" : ""); }
+asio::awaitable<bool> HttpConnection::end_stream() {
+  std::string last = http_1_1_ ? "0\r\n\r\n" : "";
+  co_return co_await send(std::move(last));
+}
 
 asio::awaitable<bool> HttpConnection::send(std::string bytes) {
   if (disconnected_) co_return false;
   stream_.expires_after(server_.options_.stall_timeout);
   const auto [error, sent] =
-      co_await asio::async_write(stream_, asio::buffer(bytes), asio::as_tuple(asio::use_awaitable));
+      co_await asio::async_write(stream_, asio::buffer(bytes), kAsTuple);
   if (error) set_disconnected();
   co_return !error;
 }

@@ -22,7 +22,7 @@ class HttpConnection final : public Exchange {
   void stop_when_idle();  // closes now if no request is in work, else after its answer
 
   HttpRequest& request() override { return request_; }
-  asio::awaitable<void> respond(HttpResponse response) override;
+  asio::awaitable<void> respond(HttpReply reply) override;
   asio::awaitable<bool> begin_stream(std::string content_type) override;
   asio::awaitable<bool> write(std::string bytes) override;
   asio::awaitable<bool> end_stream() override;
@@ -33,12 +33,12 @@ class HttpConnection final : public Exchange {
  private:
   using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
   // true: a request is in request_; false: the connection has ended; else what to answer before closing.
-  using Incoming = std::expected<bool, HttpResponse>;
+  using Incoming = std::expected<bool, HttpReply>;
 
   asio::awaitable<Incoming> read_request();
-  asio::awaitable<std::expected<size_t, HttpResponse>> read_header();  // its length in input_, 0: ended
+  asio::awaitable<std::expected<size_t, HttpReply>> read_header();  // its length in input_, 0: ended
   asio::awaitable<Incoming> read_body(Parser& parser);
-  std::expected<void, HttpResponse> check_request(const Parser& parser);
+  std::expected<void, HttpReply> check_request(const Parser& parser);
   void fill_request(Parser& parser);
   asio::awaitable<size_t> read_more();  // bytes appended to input_; 0: closed, failed or timed out
   asio::awaitable<bool> send(std::string bytes);
@@ -53,7 +53,7 @@ class HttpConnection final : public Exchange {
   std::string input_;            // received, not yet parsed; at most kHttpReadBufferBytes
   HttpRequest request_;
   std::function<void()> on_disconnect_;
-  Group watcher_;
+  Gate watcher_;
   size_t body_bytes_reserved_ = 0;
   bool http_1_1_ = true;
   bool keep_alive_ = true;

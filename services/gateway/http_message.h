@@ -1,4 +1,4 @@
-// HttpRequest, HttpResponse: one parsed request and one whole answer, free of sockets and of Beast.
+// HttpRequest, HttpReply: one parsed request and one whole answer, free of sockets and of Beast.
 #pragma once
 
 #include <map>
@@ -28,7 +28,7 @@ struct HttpRequest {
   }
 };
 
-struct HttpResponse {
+struct HttpReply {
   int status = 200;
   std::string body;
   std::string content_type = "application/json";

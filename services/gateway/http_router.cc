@@ -27,8 +27,9 @@ bool matches(const std::vector<std::string>& pattern, const std::vector<std::str
 }
 
 asio::awaitable<void> respond_with(HttpRouter::Answer answer, Exchange& exchange) {
-  Result<HttpResponse> response = co_await answer(exchange.request());
-  co_await exchange.respond(response ? std::move(*response) : error_response(response.error()));
+  Result<HttpReply> result = co_await answer(exchange.request());
+  HttpReply reply = reply_of(std::move(result));
+  co_await exchange.respond(std::move(reply));
 }
 
 }  // namespace
@@ -55,10 +56,10 @@ asio::awaitable<void> HttpRouter::handle(Exchange& exchange) const {
   request.authorized = !keys_ || keys_->accepts(request.header("authorization"));
   const bool is_public = found != nullptr && found->access == Access::kPublic;
   if (!request.authorized && !is_public) {
-    HttpResponse response = error_response(
+    HttpReply reply = error_reply(
         {ErrorCode::kUnauthorized, "a valid API key is needed; send it as 'Authorization: Bearer KEY'", ""});
-    response.headers.emplace_back("WWW-Authenticate", "Bearer");
-    co_await exchange.respond(std::move(response));
+    reply.headers.emplace_back("WWW-Authenticate", "Bearer");
+    co_await exchange.respond(std::move(reply));
   } else if (found != nullptr) {
     for (size_t i = 0; i < path.size(); ++i) {
       const std::string& segment = found->segments[i];
@@ -66,9 +67,9 @@ asio::awaitable<void> HttpRouter::handle(Exchange& exchange) const {
     }
     co_await found->handler(exchange);
   } else if (!allowed.empty()) {
-    HttpResponse response = http_error(405, "method_not_allowed", "this route accepts " + allowed + " only");
-    response.headers.emplace_back("Allow", allowed);
-    co_await exchange.respond(std::move(response));
+    HttpReply reply = http_error(405, "method_not_allowed", "this route accepts " + allowed + " only");
+    reply.headers.emplace_back("Allow", allowed);
+    co_await exchange.respond(std::move(reply));
   } else {
     co_await exchange.respond(http_error(404, "not_found", "no such route; /openapi.json lists them all"));
   }

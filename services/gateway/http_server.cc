@@ -2,8 +2,6 @@
 
 #include <netinet/tcp.h>
 
-#include <boost/asio/ip/address.hpp>
-
 #include <random>
 
 #include "base/log.h"
@@ -33,33 +31,22 @@ HttpServer::HttpServer(asio::any_io_executor executor, Clock& clock, Handler han
       handler_(std::move(handler)),
       options_(std::move(options)),
       acceptor_(executor),
-      group_(executor),
-      connection_ended_(executor),
+      gate_(executor, clock),
+      connection_ended_(executor, clock),
       request_prefix_(random_prefix()) {}
 
 HttpServer::~HttpServer() = default;
 
 Result<void> HttpServer::listen() {
-  boost::system::error_code error;
-  const auto address = asio::ip::make_address(options_.address, error);
-  if (error) return fail(ErrorCode::kInvalidArgument, "'" + options_.address + "' is not an IP address to listen on", "http");
-  const tcp::endpoint endpoint(address, options_.port);
-  const std::string where = options_.address + ":" + std::to_string(options_.port);
-  acceptor_.open(endpoint.protocol(), error);
-  if (!error) acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
-  if (!error) acceptor_.bind(endpoint, error);
-  if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
-  if (error == asio::error::address_in_use)
-    return fail(ErrorCode::kAddressInUse, "another process listens on " + where + "; stop it or choose another --http port", "http");
-  if (error) return fail(ErrorCode::kInvalidArgument, "cannot listen on " + where + ": " + error.message(), "http");
-  port_ = acceptor_.local_endpoint().port();
-  group_.spawn(accept_loop());
+  acceptor_ = TRY(listen_tcp(executor_, options_.listen, options_.allow_remote));
+  address_ = {options_.listen.host, acceptor_.local_endpoint().port()};
+  gate_.spawn(accept_loop());
   return {};
 }
 
 asio::awaitable<void> HttpServer::accept_loop() {
   while (!stopping_) {
-    auto [error, socket] = co_await acceptor_.async_accept(asio::as_tuple(asio::use_awaitable));
+    auto [error, socket] = co_await acceptor_.async_accept(kAsTuple);
     if (stopping_) co_return;
     if (error) {
       log::warn("cannot accept a connection: {}", error.message());
@@ -75,7 +62,7 @@ asio::awaitable<void> HttpServer::accept_loop() {
     socket.set_option(asio::detail::socket_option::integer<IPPROTO_TCP, TCP_USER_TIMEOUT>(kTcpUserTimeoutMs), ignored);
     auto connection = std::make_shared<HttpConnection>(*this, std::move(socket));
     connections_.insert(connection);
-    group_.spawn(serve(std::move(connection)));
+    gate_.spawn(serve(std::move(connection)));
   }
 }
 
@@ -102,11 +89,11 @@ asio::awaitable<void> HttpServer::shutdown(Duration drain) {
   boost::system::error_code ignored;
   acceptor_.close(ignored);
   for (const auto& connection : connections_) connection->stop_when_idle();
-  const auto end = std::chrono::steady_clock::now() + drain;
-  while (!connections_.empty() && std::chrono::steady_clock::now() < end) co_await connection_ended_.wait_until(end);
+  const Deadline end = clock_.after(drain);
+  while (!connections_.empty() && clock_.now() < end.at) co_await connection_ended_.wait(end);
   const auto left = connections_;
   for (const auto& connection : left) connection->abort();
-  co_await group_.join();
+  co_await gate_.close();
 }
 
 }  // namespace runahead

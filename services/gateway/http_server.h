@@ -13,9 +13,11 @@
 #include <set>
 #include <string>
 
+#include "actors/gate.h"
 #include "base/limits.h"
-#include "services/gateway/async.h"
 #include "services/gateway/http_message.h"
+#include "transport/async.h"
+#include "transport/tcp_socket.h"
 
 namespace runahead {
 
@@ -24,7 +26,7 @@ class Exchange {
  public:
   virtual ~Exchange() = default;
   virtual HttpRequest& request() = 0;
-  virtual asio::awaitable<void> respond(HttpResponse response) = 0;
+  virtual asio::awaitable<void> respond(HttpReply reply) = 0;
   // Status 200 and chunked coding. The bool says whether the client is still there.
   virtual asio::awaitable<bool> begin_stream(std::string content_type) = 0;
   virtual asio::awaitable<bool> write(std::string bytes) = 0;
@@ -37,8 +39,8 @@ class Exchange {
 };
 
 struct HttpServerOptions {
-  std::string address = "127.0.0.1";
-  uint16_t port = 0;  // 0: any
+  HostPort listen{"127.0.0.1", 0};  // port 0: any
+  bool allow_remote = false;        // needed to listen beyond loopback, for there is no TLS yet
   size_t connections_max = limits::kHttpConnectionsMax;
   Duration idle_timeout = limits::kHttpIdleTimeout;
   Duration header_timeout = limits::kHttpHeaderTimeout;
@@ -56,7 +58,8 @@ class HttpServer {
   ~HttpServer();  // after shutdown(), or after the io_context has stopped for good
 
   Result<void> listen();  // kAddressInUse, kInvalidArgument
-  uint16_t port() const { return port_; }
+  uint16_t port() const { return address_.port; }
+  const HostPort& address() const { return address_; }  // with the port that was taken
   // Stops accepting, closes idle connections, lets requests in work end until `drain` has passed, then cuts them.
   asio::awaitable<void> shutdown(Duration drain);
   size_t connections() const { return connections_.size(); }
@@ -72,9 +75,9 @@ class HttpServer {
   Handler handler_;
   HttpServerOptions options_;
   asio::ip::tcp::acceptor acceptor_;
-  uint16_t port_ = 0;
+  HostPort address_;
   std::set<std::shared_ptr<HttpConnection>> connections_;  // shared with the coroutine that serves it
-  Group group_;
+  Gate gate_;
   Signal connection_ended_;
   size_t body_bytes_ = 0;        // reserved for bodies, of all connections
   uint64_t next_request_ = 0;

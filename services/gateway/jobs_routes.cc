@@ -121,33 +121,31 @@ Result<JobSubmission> submission(const GatewayContext& context, const PreparedGe
   return result;
 }
 
-Task<HttpResponse> submit(const GatewayContext& context, JobsApi& jobs, const HttpRequest& http) {
+Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, const HttpRequest& http) {
   const Time received_at = http.received_at;
   const std::string key(http.header("idempotency-key"));
-  const bool chat = http.body.find("\"messages\"") != std::string::npos;
-  Result<PreparedGeneration> prepared =
-      co_await prepare_generation(context, chat ? Endpoint::kChat : Endpoint::kCompletions, http.body);
+  Result<PreparedGeneration> prepared = co_await prepare_generation(context, std::nullopt, http.body);
   if (!prepared) co_return std::unexpected(std::move(prepared.error()));
   JobSubmission submitted = CO_TRY(submission(context, *prepared, key));
   submitted.request.received_at = received_at;
   Result<JobView> job = co_await jobs.submit(std::move(submitted));
   if (!job) co_return std::unexpected(std::move(job.error()));
-  HttpResponse response = json_response(job_json(*job, context.codec, true), 202);
-  response.headers.emplace_back("Location", "/v1/jobs/" + job->id);
-  co_return response;
+  HttpReply reply = json_reply(job_json(*job, context.codec, true), 202);
+  reply.headers.emplace_back("Location", "/v1/jobs/" + job->id);
+  co_return reply;
 }
 
 asio::awaitable<void> serve_submit(const GatewayContext& context, JobsApi& jobs, Exchange& exchange) {
   const Time received_at = exchange.request().received_at;
-  Result<HttpResponse> response = co_await submit(context, jobs, exchange.request());
-  const RequestStatus status = response                                           ? RequestStatus::kOk
-                               : response.error().code == ErrorCode::kOverloaded ? RequestStatus::kRejected
-                                                                                  : RequestStatus::kError;
-  co_await exchange.respond(response ? std::move(*response) : error_response(response.error()));
+  Result<HttpReply> result = co_await submit(context, jobs, exchange.request());
+  const bool rejected = !result && result.error().code == ErrorCode::kOverloaded;
+  const RequestStatus status = result ? RequestStatus::kOk : rejected ? RequestStatus::kRejected : RequestStatus::kError;
+  HttpReply reply = reply_of(std::move(result));
+  co_await exchange.respond(std::move(reply));
   context.metrics.http_request("jobs", status, seconds(context.clock.now() - received_at));
 }
 
-Task<HttpResponse> list(const GatewayContext& context, JobsApi& jobs, std::string query) {
+Task<HttpReply> list(const GatewayContext& context, JobsApi& jobs, std::string query) {
   int32_t limit = kListDefault;
   if (!query.empty()) {
     constexpr std::string_view kLimit = "limit=";
@@ -160,19 +158,19 @@ Task<HttpResponse> list(const GatewayContext& context, JobsApi& jobs, std::strin
   const std::vector<JobView> rows = CO_TRY(found);
   json data = json::array();
   for (const JobView& job : rows) data.push_back(job_json(job, context.codec, false));
-  co_return json_response({{"object", "list"}, {"data", std::move(data)}});
+  co_return json_reply({{"object", "list"}, {"data", std::move(data)}});
 }
 
-Task<HttpResponse> show(const GatewayContext& context, JobsApi& jobs, std::string id) {
+Task<HttpReply> show(const GatewayContext& context, JobsApi& jobs, std::string id) {
   Result<JobView> found = co_await jobs.find(std::move(id));
   const JobView job = CO_TRY(found);
-  co_return json_response(job_json(job, context.codec, true));
+  co_return json_reply(job_json(job, context.codec, true));
 }
 
-Task<HttpResponse> cancel(const GatewayContext& context, JobsApi& jobs, std::string id) {
+Task<HttpReply> cancel(const GatewayContext& context, JobsApi& jobs, std::string id) {
   Result<JobView> found = co_await jobs.cancel(std::move(id));
   const JobView job = CO_TRY(found);
-  co_return json_response(job_json(job, context.codec, true));
+  co_return json_reply(job_json(job, context.codec, true));
 }
 
 // One reader of a job's events. The id of an event is the number of tokens up to and with it, so a reader that names it as
@@ -258,30 +256,30 @@ asio::awaitable<void> events(const GatewayContext& context, JobsApi& jobs, Excha
   const std::string_view last = http.header("last-event-id");
   const auto seen = last.empty() ? std::optional<int64_t>(0) : whole_number(last, 0, INT32_MAX);
   if (!seen) {
-    co_await exchange.respond(
-        error_response({ErrorCode::kInvalidArgument, "the header Last-Event-ID is no number of tokens", "Last-Event-ID"}));
+    const Error error{ErrorCode::kInvalidArgument, "the header Last-Event-ID is no number of tokens", "Last-Event-ID"};
+    co_await exchange.respond(error_reply(error));
     co_return;
   }
   Result<JobView> job = co_await jobs.find(id);
   if (!job) {
-    co_await exchange.respond(error_response(job.error()));
+    co_await exchange.respond(error_reply(job.error()));
     co_return;
   }
   Result<std::shared_ptr<JobEvents>> subscribed = co_await jobs.subscribe(id, 0);
   if (!subscribed) {
-    co_await exchange.respond(error_response(subscribed.error()));
+    co_await exchange.respond(error_reply(subscribed.error()));
     co_return;
   }
-  SseWriter writer(exchange, context.executor, context.ping_interval);
+  SseWriter writer(exchange, context.executor, context.clock, context.ping_interval);
   co_await writer.begin();
   JobEventStream stream(context, jobs, writer, std::move(*job), static_cast<int32_t>(*seen));
   co_await stream.run(std::move(*subscribed), exchange);
   co_await writer.finish();
 }
 
-Task<HttpResponse> no_jobs() { co_return fail(ErrorCode::kUnsupported, "this service keeps no jobs; start it with a job store"); }
+Task<HttpReply> no_jobs() { co_return fail(ErrorCode::kUnsupported, "this service keeps no jobs; start it with a job store"); }
 
-Task<HttpResponse> no_trace() {
+Task<HttpReply> no_trace() {
   co_return fail(ErrorCode::kNotFound, "traces are not built; usage.runahead of the job's result says where its time went");
 }
 

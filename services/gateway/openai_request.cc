@@ -26,12 +26,6 @@ constexpr std::array kUnsupportedChat = {"tools"sv,      "functions"sv,        "
                                          "prediction"sv, "reasoning_effort"sv, "web_search_options"sv, "verbosity"sv};
 constexpr std::array kUnsupportedCompletions = {"suffix"sv};
 
-void take_model(JsonReader& reader, const ServedModel& model) {
-  const auto name = reader.string("model", kNameBytesMax);
-  if (name && *name != model.name)
-    reader.error("model", "names a model that is not served; this server has '" + model.name + "'", ErrorCode::kNotFound);
-}
-
 float number_or(std::optional<double> value, float otherwise) { return value ? static_cast<float>(*value) : otherwise; }
 
 void take_logit_bias(JsonReader& reader, const ServedModel& model, SamplingParams& sampling) {
@@ -127,8 +121,8 @@ void take_common(JsonReader& reader, const ServedModel& model, GenerationRequest
   reader.ignore(kIgnored);
 }
 
-std::optional<Prompt> prompt_of_ids(JsonReader& reader, const std::string& field, const json& ids, const ServedModel& model) {
-  Prompt prompt;
+std::optional<TokenizedPrompt> prompt_of_ids(JsonReader& reader, const std::string& field, const json& ids, const ServedModel& model) {
+  TokenizedPrompt prompt;
   prompt.tokens.reserve(ids.size());
   for (const json& id : ids) {
     const bool is_token = id.is_number_integer() && id >= 0 && id < model.vocab_size;
@@ -229,6 +223,16 @@ std::optional<std::string> content_text(JsonReader& message, std::string& proble
 
 }  // namespace
 
+bool ServedModel::answers_to(std::string_view model) const {
+  return model == name || std::ranges::find(aliases, model) != aliases.end();
+}
+
+void take_model(JsonReader& reader, const ServedModel& model) {
+  const auto name = reader.string("model", kNameBytesMax);
+  if (name && !model.answers_to(*name))
+    reader.error("model", "names a model that is not served; this server has '" + model.name + "'", ErrorCode::kNotFound);
+}
+
 ordered_json take_messages(JsonReader& reader) {
   ordered_json messages = ordered_json::array();
   const json* list = reader.array("messages", limits::kMessagesMax);
@@ -274,7 +278,7 @@ Result<GenerationRequest> parse_generation(Endpoint endpoint, const json& body, 
 }
 
 Result<void> tokenize_prompts(GenerationRequest& request, const TextCodec& codec, int32_t context_len) {
-  for (Prompt& prompt : request.prompts) {
+  for (TokenizedPrompt& prompt : request.prompts) {
     const bool chat = request.endpoint == Endpoint::kChat;
     if (chat) prompt.text = TRY(codec.render_chat(request.messages, request.add_generation_prompt));
     if (prompt.tokens.empty()) prompt.tokens = TRY(codec.encode(prompt.text, !chat, chat || request.parse_special));
@@ -293,7 +297,7 @@ Result<void> tokenize_prompts(GenerationRequest& request, const TextCodec& codec
 
 InferenceRequest inference_request(const GenerationRequest& request, int32_t choice, const ServedModel& model,
                                    const TextCodec& codec) {
-  const Prompt& prompt = request.prompts[static_cast<size_t>(choice / request.choices_per_prompt)];
+  const TokenizedPrompt& prompt = request.prompts[static_cast<size_t>(choice / request.choices_per_prompt)];
   InferenceRequest out;
   out.prompt = prompt.tokens;
   const int32_t rest = std::max(model.context_len - static_cast<int32_t>(prompt.tokens.size()), 1);

@@ -19,20 +19,23 @@ enum class Endpoint { kCompletions, kChat };
 
 // What a request is checked against.
 struct ServedModel {
-  std::string name;
+  std::string name;                   // what answers carry
+  std::vector<std::string> aliases;   // what `model` may also say
   int32_t vocab_size = 0;
   int32_t context_len = 0;            // tokens; 0: not known before the first worker has come
   int32_t chat_max_tokens_default = 0;
+
+  bool answers_to(std::string_view model) const;
 };
 
-struct Prompt {
+struct TokenizedPrompt {
   std::string text;                   // as sent or rendered; empty if ids were sent
   std::vector<TokenId> tokens;        // set by tokenize_prompts()
 };
 
 struct GenerationRequest {
   Endpoint endpoint = Endpoint::kCompletions;
-  std::vector<Prompt> prompts;        // one for chat
+  std::vector<TokenizedPrompt> prompts;        // one for chat
   nlohmann::ordered_json messages;    // chat only: [{"role", "content"}], contents are strings
   bool add_generation_prompt = true;
   bool parse_special = false;         // completions: "<|im_end|>" in the prompt is that token
@@ -56,6 +59,8 @@ struct GenerationRequest {
 };
 
 Result<GenerationRequest> parse_generation(Endpoint endpoint, const nlohmann::json& body, const ServedModel& model);
+// The field `model`: absent, or a name of the served model; else kNotFound.
+void take_model(JsonReader& reader, const ServedModel& model);
 // Messages of chat, /tokenize and /apply-template: checked, text parts joined, "developer" made "system".
 nlohmann::ordered_json take_messages(JsonReader& reader);
 

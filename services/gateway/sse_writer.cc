@@ -7,8 +7,13 @@ constexpr const char* kPing = ": ping\n\n";
 
 }  // namespace
 
-SseWriter::SseWriter(Exchange& exchange, asio::any_io_executor executor, Duration ping_interval)
-    : exchange_(exchange), ping_interval_(ping_interval), work_(executor), progress_(executor), pump_(executor) {}
+SseWriter::SseWriter(Exchange& exchange, asio::any_io_executor executor, Clock& clock, Duration ping_interval)
+    : exchange_(exchange),
+      clock_(clock),
+      ping_interval_(ping_interval),
+      work_(executor, clock),
+      progress_(executor, clock),
+      pump_(executor, clock) {}
 
 asio::awaitable<void> SseWriter::begin() {
   const bool there = co_await exchange_.begin_stream("text/event-stream");
@@ -20,9 +25,9 @@ asio::awaitable<void> SseWriter::begin() {
 asio::awaitable<void> SseWriter::pump() {
   while (!broken_ && !(ending_ && buffer_.empty())) {
     if (buffer_.empty()) {
-      const auto silent_at = std::chrono::steady_clock::now() + ping_interval_;
-      co_await work_.wait_until(silent_at);
-      if (!buffer_.empty() || ending_ || std::chrono::steady_clock::now() < silent_at) continue;
+      const Deadline silent = clock_.after(ping_interval_);
+      co_await work_.wait(silent);
+      if (!buffer_.empty() || ending_ || clock_.now() < silent.at) continue;
       buffer_ = kPing;
     }
     std::string bytes = std::exchange(buffer_, {});
@@ -37,7 +42,7 @@ asio::awaitable<void> SseWriter::pump() {
 }
 
 Task<void> SseWriter::append(std::string bytes) {
-  while (!broken_ && buffer_.size() >= limits::kSseBufferBytesMax) co_await progress_.wait();
+  while (!broken_ && buffer_.size() >= limits::kSseBufferBytesMax) co_await progress_.wait(kNoDeadline);
   if (broken_) co_return fail(ErrorCode::kCancelled, "the client went away");
   buffer_ += bytes;
   work_.notify();
@@ -51,7 +56,7 @@ Task<void> SseWriter::named_event(std::string name, std::string data, std::strin
 }
 
 Task<void> SseWriter::flush() {
-  while (!broken_ && (writing_ || !buffer_.empty())) co_await progress_.wait();
+  while (!broken_ && (writing_ || !buffer_.empty())) co_await progress_.wait(kNoDeadline);
   if (broken_) co_return fail(ErrorCode::kCancelled, "the client went away");
   co_return Result<void>{};
 }
@@ -59,7 +64,7 @@ Task<void> SseWriter::flush() {
 asio::awaitable<void> SseWriter::finish() {
   ending_ = true;
   work_.notify();
-  co_await pump_.join();
+  co_await pump_.close();
   if (!broken_) co_await exchange_.end_stream();
 }
 

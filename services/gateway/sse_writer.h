@@ -13,7 +13,7 @@ namespace runahead {
 
 class SseWriter {
  public:
-  SseWriter(Exchange& exchange, asio::any_io_executor executor, Duration ping_interval = limits::kSsePingInterval);
+  SseWriter(Exchange& exchange, asio::any_io_executor executor, Clock& clock, Duration ping_interval = limits::kSsePingInterval);
 
   // Sends the header and a first comment at once, so that the client and proxies see life before the first token.
   asio::awaitable<void> begin();
@@ -29,6 +29,7 @@ class SseWriter {
   Task<void> append(std::string bytes);
 
   Exchange& exchange_;
+  Clock& clock_;
   Duration ping_interval_;
   std::string buffer_;      // not yet taken by the pump
   bool writing_ = false;    // the pump is inside a write
@@ -36,7 +37,7 @@ class SseWriter {
   bool broken_ = false;     // the client is gone
   Signal work_;             // the pump waits for it
   Signal progress_;         // event() and flush() wait for it
-  Group pump_;
+  Gate pump_;
 };
 
 }  // namespace runahead

@@ -8,8 +8,6 @@ namespace {
 using nlohmann::json;
 using Access = HttpRouter::Access;
 
-constexpr const char* kMetricsType = "text/plain; version=0.0.4; charset=utf-8";
-
 json worker_json(const WorkerView& worker) {
   return {{"id", worker.id},
           {"name", worker.name},
@@ -29,30 +27,19 @@ bool has_role(const ClusterView& cluster, std::string_view role) {
   return false;
 }
 
-Task<HttpResponse> ready(const GatewayContext& context, bool verbose) {
+Task<HttpReply> ready(const GatewayContext& context, bool verbose) {
   const ClusterView cluster = context.inference.cluster();
-  const auto reasons = reasons_not_ready(cluster);
-  json body = {{"status", reasons.empty() ? "ok" : "unavailable"}};
-  if (!reasons.empty()) {
-    std::string all;
-    for (const std::string& reason : reasons) all += (all.empty() ? "" : "; ") + reason;
-    body["reasons"] = reasons;
-    body.update(error_json({ErrorCode::kUnavailable, all, ""}));
-  }
-  if (verbose) body["cluster"] = cluster_json(cluster);
-  HttpResponse response = json_response(body, reasons.empty() ? 200 : 503);
-  if (!reasons.empty()) response.headers.emplace_back("Retry-After", "1");
-  co_return response;
+  co_return ready_reply(reasons_not_ready(cluster), verbose ? json({{"cluster", cluster_json(cluster)}}) : json::object());
 }
 
-Task<HttpResponse> text(std::string body, std::string type) {
-  co_return HttpResponse{.body = std::move(body), .content_type = std::move(type)};
+Task<HttpReply> text(std::string body, std::string type) {
+  co_return HttpReply{.body = std::move(body), .content_type = std::move(type)};
 }
 
-Task<HttpResponse> cluster(const GatewayContext& context) { co_return json_response(cluster_json(context.inference.cluster())); }
+Task<HttpReply> cluster(const GatewayContext& context) { co_return json_reply(cluster_json(context.inference.cluster())); }
 
-Task<HttpResponse> version(const BuildInfo& build) {
-  co_return json_response({{"version", build.version}, {"revision", build.revision}});
+Task<HttpReply> version(const BuildInfo& build) {
+  co_return json_reply({{"version", build.version}, {"revision", build.revision}});
 }
 
 bool asks_verbose(const HttpRequest& request) {
@@ -67,6 +54,18 @@ std::vector<std::string> reasons_not_ready(const ClusterView& cluster) {
   if (!has_role(cluster, "prefill")) reasons.push_back("no prefill worker is ready");
   if (!has_role(cluster, "decode")) reasons.push_back("no decode worker is ready");
   return reasons;
+}
+
+HttpReply ready_reply(const std::vector<std::string>& reasons, json body) {
+  body["status"] = reasons.empty() ? "ok" : "unavailable";
+  if (reasons.empty()) return json_reply(body);
+  std::string all;
+  for (const std::string& reason : reasons) all += (all.empty() ? "" : "; ") + reason;
+  body["reasons"] = reasons;
+  body.update(error_json({ErrorCode::kUnavailable, all, ""}));
+  HttpReply reply = json_reply(body, 503);
+  reply.headers.emplace_back("Retry-After", "1");
+  return reply;
 }
 
 json cluster_json(const ClusterView& view) {
@@ -92,7 +91,7 @@ void add_status_routes(HttpRouter& router, const GatewayContext& context, const 
                 Access::kPublic);
   router.answer("GET", "/version", [&build](const HttpRequest&) { return version(build); });
   router.answer("GET", "/v1/cluster", [&context](const HttpRequest&) { return cluster(context); });
-  router.answer("GET", "/metrics", [&context](const HttpRequest&) { return text(context.metrics.text(), kMetricsType); });
+  router.answer("GET", "/metrics", [&context](const HttpRequest&) { return text(context.metrics.text(), kMetricsContentType); });
   router.answer("GET", "/openapi.json", [](const HttpRequest&) { return text(kOpenApiJson, "application/json"); });
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "services/gateway/generation_routes.h"
 
@@ -12,7 +13,11 @@ struct BuildInfo {
   std::string revision;  // git commit, or empty
 };
 
+inline constexpr const char* kMetricsContentType = "text/plain; version=0.0.4; charset=utf-8";
+
 nlohmann::json cluster_json(const ClusterView& cluster);
+// 200, or 503 with the reasons and an error object. `body` is what else to show.
+HttpReply ready_reply(const std::vector<std::string>& reasons, nlohmann::json body = nlohmann::json::object());
 // Why no request can be served now; empty if one can.
 std::vector<std::string> reasons_not_ready(const ClusterView& cluster);
 

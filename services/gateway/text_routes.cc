@@ -1,5 +1,7 @@
 #include "services/gateway/text_routes.h"
 
+#include <boost/asio/co_spawn.hpp>
+
 #include "services/gateway/answer_text.h"
 #include "services/gateway/api_error.h"
 #include "services/gateway/json_reader.h"
@@ -18,14 +20,14 @@ json model_card(const GatewayContext& context) {
   return card;
 }
 
-Task<HttpResponse> list_models(const GatewayContext& context) {
-  co_return json_response({{"object", "list"}, {"data", json::array({model_card(context)})}});
+Task<HttpReply> list_models(const GatewayContext& context) {
+  co_return json_reply({{"object", "list"}, {"data", json::array({model_card(context)})}});
 }
 
-Task<HttpResponse> get_model(const GatewayContext& context, std::string id) {
-  if (id != context.model_name)
+Task<HttpReply> get_model(const GatewayContext& context, std::string id) {
+  if (!context.served_model().answers_to(id))
     co_return fail(ErrorCode::kNotFound, "no such model; this server has '" + context.model_name + "'", "model");
-  co_return json_response(model_card(context));
+  co_return json_reply(model_card(context));
 }
 
 struct TokenizeRequest {
@@ -35,12 +37,11 @@ struct TokenizeRequest {
 };
 
 // Exactly one of prompt (vLLM), content (llama.cpp) and messages says what to tokenize.
-Result<TokenizeRequest> parse_tokenize(const std::string& body, const TextCodec& codec, const std::string& model_name) {
+Result<TokenizeRequest> parse_tokenize(const std::string& body, const TextCodec& codec, const ServedModel& model) {
   const json parsed = TRY(parse_json_object(body));
   std::optional<Error> error;
   JsonReader reader(parsed, "", error);
-  if (reader.string("model", limits::kJsonBodyBytesMax).value_or(model_name) != model_name)
-    reader.error("model", "names a model that is not served; this server has '" + model_name + "'", ErrorCode::kNotFound);
+  take_model(reader, model);
   const auto prompt = reader.string("prompt", limits::kJsonBodyBytesMax);
   const auto content = reader.string("content", limits::kJsonBodyBytesMax);
   const nlohmann::ordered_json messages = take_messages(reader);
@@ -63,51 +64,50 @@ Result<TokenizeRequest> parse_tokenize(const std::string& body, const TextCodec&
   return request;
 }
 
-Result<HttpResponse> tokenize_now(const std::string& body, const TextCodec& codec, const std::string& model_name, int32_t context_len) {
-  const TokenizeRequest request = TRY(parse_tokenize(body, codec, model_name));
+Result<HttpReply> tokenize_now(const std::string& body, const TextCodec& codec, const ServedModel& model) {
+  const TokenizeRequest request = TRY(parse_tokenize(body, codec, model));
   const std::vector<TokenId> tokens = TRY(codec.encode(request.text, request.add_special, request.parse_special));
   json answer = {{"tokens", tokens}, {"count", tokens.size()}};
-  answer["max_model_len"] = context_len > 0 ? json(context_len) : json(nullptr);
-  return json_response(answer);
+  answer["max_model_len"] = model.context_len > 0 ? json(model.context_len) : json(nullptr);
+  return json_reply(answer);
 }
 
-Task<HttpResponse> tokenize_on_lane(const std::string& body, const TextCodec& codec, const std::string& model_name, int32_t context_len) {
-  co_return tokenize_now(body, codec, model_name, context_len);
+Task<HttpReply> tokenize_on_lane(const std::string& body, const TextCodec& codec, const ServedModel& model) {
+  co_return tokenize_now(body, codec, model);
 }
 
-Task<HttpResponse> tokenize(const GatewayContext& context, std::string body) {
-  const int32_t context_len = context.inference.cluster().context_len;
-  if (body.size() <= limits::kInlineTextBytesMax) co_return tokenize_now(body, context.codec, context.model_name, context_len);
-  co_return co_await asio::co_spawn(context.text_lane, tokenize_on_lane(body, context.codec, context.model_name, context_len),
-                                    asio::use_awaitable);
+Task<HttpReply> tokenize(const GatewayContext& context, std::string body) {
+  const ServedModel model = context.served_model();
+  if (body.size() <= limits::kInlineTextBytesMax) co_return tokenize_now(body, context.codec, model);
+  co_return co_await asio::co_spawn(context.text_lane, tokenize_on_lane(body, context.codec, model), asio::use_awaitable);
 }
 
-Task<HttpResponse> detokenize(const GatewayContext& context, std::string body) {
+Task<HttpReply> detokenize(const GatewayContext& context, std::string body) {
   const json parsed = CO_TRY(parse_json_object(body));
   std::optional<Error> error;
   JsonReader reader(parsed, "", error);
-  reader.take("model");
+  take_model(reader, context.served_model());
   const auto tokens = reader.integers("tokens", limits::kJsonBodyBytesMax, 0, context.codec.vocab_size() - 1);
   if (!tokens) reader.error("tokens", "is missing; send a list of token ids");
   reader.finish();
   if (error) co_return std::unexpected(std::move(*error));
   const std::vector<TokenId> ids(tokens->begin(), tokens->end());
   const std::string text = valid_utf8(context.codec.decode(ids));
-  co_return json_response({{"prompt", text}, {"content", text}});  // vLLM's name and llama.cpp's
+  co_return json_reply({{"prompt", text}, {"content", text}});  // vLLM's name and llama.cpp's
 }
 
-Task<HttpResponse> apply_template(const GatewayContext& context, std::string body) {
+Task<HttpReply> apply_template(const GatewayContext& context, std::string body) {
   const json parsed = CO_TRY(parse_json_object(body));
   std::optional<Error> error;
   JsonReader reader(parsed, "", error);
-  reader.take("model");
+  take_model(reader, context.served_model());
   const nlohmann::ordered_json messages = take_messages(reader);
   if (messages.empty()) reader.error("messages", "is missing or empty");
   const bool generation_prompt = reader.boolean("add_generation_prompt").value_or(true);
   reader.finish();
   if (error) co_return std::unexpected(std::move(*error));
   const std::string prompt = CO_TRY(context.codec.render_chat(messages, generation_prompt));
-  co_return json_response({{"prompt", prompt}});
+  co_return json_reply({{"prompt", prompt}});
 }
 
 }  // namespace

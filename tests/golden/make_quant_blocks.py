@@ -23,7 +23,8 @@ def random_blocks(rng, name, count, size):
     if name == "F32":
         return rng.standard_normal(count).astype("<f4").view(np.uint8).reshape(count, 4)
     if name == "BF16":
-        return np.ascontiguousarray(rng.standard_normal(count).astype("<f4").view("<u2")[1::2]).view(np.uint8).reshape(count, 2)
+        halves = np.ascontiguousarray(rng.standard_normal(count).astype("<f4").view("<u2")[1::2])
+        return halves.view(np.uint8).reshape(count, 2)
     for offset in HALVES[name]:
         scale = (rng.standard_normal(count) * 10.0 ** rng.integers(-7, 4, count)).astype("<f2")  # subnormals included
         scale[0] = -0.0

@@ -199,15 +199,17 @@ TEST(ChatTemplate, HostileTemplatesEndWithAnError) {
     for (int i = 0; i < times; ++i) text += part;
     return text;
   };
+  const std::string doubled =
+      "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}";
   const std::string sources[] = {
       loop + loop + loop + "{% endfor %}{% endfor %}{% endfor %}",
       loop + "{{ 'x' * 10000 }}{% endfor %}",
       "{{ 'x' * 9000000000 }}",
       "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
-      "{% set ns = namespace(l=[1]) %}{% for i in range(100) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}",
-      "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}",
-      "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l == ns.l }}",
-      "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l | tojson }}",
+      "{% set ns = namespace(l=[1]) %}{% for i in range(999) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}",
+      doubled + "{{ ns.l }}",
+      doubled + "{{ ns.l == ns.l }}",
+      doubled + "{{ ns.l | tojson }}",
       "{% set ns = namespace(f=[1]) %}" + loop + "{% set ns.f = [ns.f.index] %}{% endfor %}",
       "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
       "{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}",

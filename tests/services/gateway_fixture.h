@@ -113,10 +113,10 @@ class GatewayTest : public ::testing::Test {
   void stop();
 
   RawClient client() { return RawClient(gateway_->port()); }
-  HttpAnswer get(const std::string& path, const std::string& headers = "") {
+  RawAnswer get(const std::string& path, const std::string& headers = "") {
     return client().request("GET " + path + " HTTP/1.1\r\nHost: x\r\n" + headers + "\r\n");
   }
-  HttpAnswer post(const std::string& path, const std::string& body, const std::string& headers = "") {
+  RawAnswer post(const std::string& path, const std::string& body, const std::string& headers = "") {
     return client().request(post_bytes(path, body, headers));
   }
   static std::string post_bytes(const std::string& path, const std::string& body, const std::string& headers = "") {
@@ -126,8 +126,10 @@ class GatewayTest : public ::testing::Test {
   // Waits for something that the gateway does on its own time.
   static bool eventually(const std::function<bool()>& condition, std::chrono::milliseconds bound = std::chrono::seconds(5)) {
     const auto end = std::chrono::steady_clock::now() + bound;
-    while (!condition() && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    return condition();
+    bool met = condition();
+    for (; !met && std::chrono::steady_clock::now() < end; met = condition())
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    return met;
   }
 
   GatewayOptions options_{.http = {}, .model_name = "toy", .ping_interval = std::chrono::milliseconds(100),

@@ -24,7 +24,7 @@ std::string take_line(std::string& text, const std::string& end) {
 
 }  // namespace
 
-std::string HttpAnswer::error_code() const {
+std::string RawAnswer::error_code() const {
   const nlohmann::json parsed = json();
   if (!parsed.is_object() || !parsed.contains("error")) return "no error object in: " + body;
   const nlohmann::json& error = parsed["error"];
@@ -34,7 +34,7 @@ std::string HttpAnswer::error_code() const {
   return error["code"].get<std::string>();
 }
 
-std::vector<SseEvent> HttpAnswer::events() const {
+std::vector<SseEvent> RawAnswer::events() const {
   std::vector<SseEvent> events;
   std::string rest = body;
   while (!rest.empty()) {
@@ -91,13 +91,13 @@ bool RawClient::fill(int timeout_ms) {
   return true;
 }
 
-HttpAnswer RawClient::request(std::string_view bytes) {
+RawAnswer RawClient::request(std::string_view bytes) {
   send(bytes);
   return receive();
 }
 
-HttpAnswer RawClient::receive() {
-  HttpAnswer answer;
+RawAnswer RawClient::receive() {
+  RawAnswer answer;
   while (input_.find("\r\n\r\n") == std::string::npos)
     if (!fill(kTimeoutMs)) return answer;
   std::string head = take_line(input_, "\r\n\r\n") + "\r\n";

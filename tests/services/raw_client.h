@@ -13,7 +13,7 @@ struct SseEvent {
   std::string name, data, id;
 };
 
-struct HttpAnswer {
+struct RawAnswer {
   int status = 0;                              // 0: the connection was closed without an answer
   std::map<std::string, std::string> headers;  // lower case
   std::string body;                            // chunked coding taken off
@@ -32,8 +32,8 @@ class RawClient {
   RawClient(const RawClient&) = delete;
 
   bool send(std::string_view bytes);           // false: the other side has closed
-  HttpAnswer receive();                        // one whole answer, or what came before the connection closed
-  HttpAnswer request(std::string_view bytes);
+  RawAnswer receive();                        // one whole answer, or what came before the connection closed
+  RawAnswer request(std::string_view bytes);
   // Everything that has come until `needle` is in it, the connection closes, or the time is up.
   std::string receive_until(const std::string& needle, int timeout_ms = 5000);
   bool closed_within(int timeout_ms);          // the other side closes, whatever else it sends

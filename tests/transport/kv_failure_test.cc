@@ -13,7 +13,7 @@ constexpr AttemptId kAttempt{5, 6, 7};
 
 class KvFailureTest : public KvTest {
  protected:
-  KvFailureTest() { connect_timeout = 300ms, transfer_timeout = 300ms; }
+  KvFailureTest() { connect_timeout = transfer_timeout = 800ms; }  // long enough for a busy machine
   void run_for(Duration d) {
     loop.io().restart();
     loop.io().run_for(std::chrono::duration_cast<std::chrono::milliseconds>(d));
@@ -39,15 +39,6 @@ asio::awaitable<void> expect_outbound_error(KvOutbound* out, ErrorCode code, Dur
   EXPECT_LT(loop->clock().now(), deadline.at) << "the error came too late";
 }
 
-// The receiver has closed: it is lost, or had not even come when it closed.
-asio::awaitable<void> expect_abandoned(KvOutbound* out, RunLoop* loop) {
-  auto drained = co_await out->drain(loop->in(2s));
-  EXPECT_FALSE(drained.has_value());
-  if (drained) co_return;
-  const ErrorCode code = drained.error().code;
-  EXPECT_TRUE(code == ErrorCode::kWorkerLost || code == ErrorCode::kDeadlineExceeded) << drained.error().message;
-}
-
 asio::awaitable<void> expect_pages(KvInbound* in, int count, RunLoop* loop) {
   auto taken = co_await take_all(in, count, loop->in(5s));
   expect_ok(taken);
@@ -60,7 +51,7 @@ TEST_P(KvFailureTest, AReceiverWithTheWrongTokenIsRefusedAndTheRightOneStillServ
   auto out = std::move(*sender->open_outbound(outbound(from, *receiver, kAttempt)));
   for (const KvPageKey key : from.keys(1)) out->post(key, from.at(key), std::nullopt);
   auto stranger = std::move(*receiver->open_inbound(inbound(to, *sender, kAttempt, kToken ^ 1)));
-  loop.run(expect_inbound_error(stranger.get(), ErrorCode::kUnauthorized, 2s, &loop));
+  loop.run(expect_inbound_error(stranger.get(), ErrorCode::kUnauthorized, 5s, &loop));
   loop.run(stranger->close());
   EXPECT_TRUE(std::all_of(to.data.begin(), to.data.end(), [](std::byte b) { return b == std::byte{0}; }));
   auto in = std::move(*receiver->open_inbound(inbound(to, *sender, kAttempt)));
@@ -74,18 +65,18 @@ TEST_P(KvFailureTest, EndsThatDisagreeOnTheGeometryBothFail) {
   auto out = std::move(*sender->open_outbound(outbound(from, *receiver, kAttempt)));
   auto in = std::move(*receiver->open_inbound(inbound(to, *sender, kAttempt)));
   out->post({0, 0}, from.at({0, 0}), std::nullopt);
-  loop.run(expect_inbound_error(in.get(), ErrorCode::kIncompatible, 2s, &loop));
-  loop.run(expect_outbound_error(out.get(), ErrorCode::kIncompatible, 2s, &loop));
+  loop.run(expect_inbound_error(in.get(), ErrorCode::kIncompatible, 5s, &loop));
+  loop.run(expect_outbound_error(out.get(), ErrorCode::kIncompatible, 5s, &loop));
 }
 
 TEST_P(KvFailureTest, AnEndWhoseOtherEndNeverOpensFailsAfterTheConnectTimeout) {
   Pages from(1, 2, 4096), to(1, 2, 4096);
   auto sender = make(from.data), receiver = make(to.data);
   auto in = std::move(*receiver->open_inbound(inbound(to, *sender, kAttempt)));
-  loop.run(expect_inbound_error(in.get(), ErrorCode::kDeadlineExceeded, 2s, &loop));
+  loop.run(expect_inbound_error(in.get(), ErrorCode::kDeadlineExceeded, 5s, &loop));
   auto out = std::move(*sender->open_outbound(outbound(from, *receiver, {5, 6, 8})));
   out->post({0, 0}, from.at({0, 0}), std::nullopt);
-  loop.run(expect_outbound_error(out.get(), ErrorCode::kDeadlineExceeded, 2s, &loop));
+  loop.run(expect_outbound_error(out.get(), ErrorCode::kDeadlineExceeded, 5s, &loop));
 }
 
 TEST_P(KvFailureTest, ASenderThatIsGoneIsAWorkerLost) {
@@ -95,7 +86,7 @@ TEST_P(KvFailureTest, ASenderThatIsGoneIsAWorkerLost) {
   loop.run(sender->shutdown());
   sender.reset();
   auto in = std::move(*receiver->open_inbound(std::move(params)));
-  loop.run(expect_inbound_error(in.get(), ErrorCode::kWorkerLost, 2s, &loop));
+  loop.run(expect_inbound_error(in.get(), ErrorCode::kWorkerLost, 5s, &loop));
 }
 
 TEST_P(KvFailureTest, ASenderThatClosesMidStreamEndsTheReceiver) {
@@ -108,25 +99,26 @@ TEST_P(KvFailureTest, ASenderThatClosesMidStreamEndsTheReceiver) {
     loop.run(expect_pages(in.get(), 1, &loop));
     if (orderly) loop.run(out->close());
     out.reset();
-    loop.run(expect_inbound_error(in.get(), ErrorCode::kWorkerLost, 2s, &loop));
+    loop.run(expect_inbound_error(in.get(), ErrorCode::kWorkerLost, 5s, &loop));
     loop.run(in->close());
   }
 }
 
 TEST_P(KvFailureTest, AfterTheReceiversCloseItsBuffersAreNeverTouchedAgain) {
-  for (int round = 0; round < 10; ++round) {
+  for (const int delay_ms : {0, 1, 3, 10, 30}) {  // before anything moved, or in the midst of a page
     Pages from(4, 4, 1 << 20), to(4, 4, 1 << 20);
     std::ranges::fill(from.data, std::byte{0x11});
     auto sender = make(from.data), receiver = make(to.data);
     auto in = std::move(*receiver->open_inbound(inbound(to, *sender, kAttempt)));
     auto out = std::move(*sender->open_outbound(outbound(from, *receiver, kAttempt)));
     for (const KvPageKey key : from.keys(1)) out->post(key, from.at(key), std::nullopt);
-    run_for(std::chrono::milliseconds(round));  // closes in the midst of a page, or before anything moved
+    run_for(std::chrono::milliseconds(delay_ms));
     loop.run(in->close());
     std::ranges::fill(to.data, std::byte{0xAA});  // the pages belong to somebody else now
     run_for(30ms);
-    EXPECT_TRUE(std::ranges::all_of(to.data, [](std::byte b) { return b == std::byte{0xAA}; })) << round;
-    if (in->stats().pages < 16) loop.run(expect_abandoned(out.get(), &loop));
+    EXPECT_TRUE(std::ranges::all_of(to.data, [](std::byte b) { return b == std::byte{0xAA}; })) << delay_ms;
+    if (in->stats().pages > 0 && in->stats().pages < 16)
+      loop.run(expect_outbound_error(out.get(), ErrorCode::kWorkerLost, 5s, &loop));
     loop.run(out->close());
   }
 }
@@ -155,9 +147,9 @@ TEST_P(KvFailureTest, APageWhoseBytesDoNotMatchItsChecksumIsNeverHandedOut) {
   out->post({0, 0}, from.at({0, 0}), std::nullopt);
   loop.run(expect_pages(in.get(), 1, &loop));
   out->post({0, 1}, from.at({0, 1}), crc32c(from.at({0, 1})) ^ 1);
-  loop.run(expect_inbound_error(in.get(), ErrorCode::kCorrupt, 2s, &loop));
+  loop.run(expect_inbound_error(in.get(), ErrorCode::kCorrupt, 5s, &loop));
   out->post({0, 2}, from.at({0, 2}), std::nullopt);
-  loop.run(expect_outbound_error(out.get(), ErrorCode::kCorrupt, 2s, &loop));
+  loop.run(expect_outbound_error(out.get(), ErrorCode::kCorrupt, 5s, &loop));
   loop.run(in->close());
   loop.run(out->close());
 }
@@ -176,7 +168,7 @@ TEST_P(KvFailureTest, HandlesMayDieWithoutCloseAndTheLoopMayDieFirst) {
   sender.reset();
 }
 
-INSTANTIATE_TEST_SUITE_P(Kv, KvFailureTest, testing::Values("memory", "tcp"), param_name);
+INSTANTIATE_TEST_SUITE_P(Kv, KvFailureTest, testing::Values("memory", "tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self"), param_name);
 
 // Only the memory transport has hooks between its ends.
 class MemoryKvTest : public KvFailureTest {};
@@ -194,8 +186,8 @@ TEST_P(MemoryKvTest, AnyFlippedBitOfPageOrHeaderIsFound) {
     auto in = std::move(*receiver->open_inbound(inbound(to, *sender, kAttempt)));
     auto out = std::move(*sender->open_outbound(outbound(from, *receiver, kAttempt)));
     out->post({0, 0}, from.at({0, 0}), std::nullopt);
-    loop.run(expect_inbound_error(in.get(), ErrorCode::kCorrupt, 2s, &loop));
-    loop.run(expect_outbound_error(out.get(), ErrorCode::kCorrupt, 2s, &loop));
+    loop.run(expect_inbound_error(in.get(), ErrorCode::kCorrupt, 5s, &loop));
+    loop.run(expect_outbound_error(out.get(), ErrorCode::kCorrupt, 5s, &loop));
   }
 }
 
@@ -206,8 +198,8 @@ TEST_P(MemoryKvTest, AFrozenPeerIsADeadlineExceededOnBothEnds) {
   auto in = std::move(*receiver->open_inbound(inbound(to, *sender, kAttempt)));
   auto out = std::move(*sender->open_outbound(outbound(from, *receiver, kAttempt)));
   out->post({0, 0}, from.at({0, 0}), std::nullopt);
-  loop.run(expect_inbound_error(in.get(), ErrorCode::kDeadlineExceeded, 2s, &loop));
-  loop.run(expect_outbound_error(out.get(), ErrorCode::kDeadlineExceeded, 2s, &loop));
+  loop.run(expect_inbound_error(in.get(), ErrorCode::kDeadlineExceeded, 5s, &loop));
+  loop.run(expect_outbound_error(out.get(), ErrorCode::kDeadlineExceeded, 5s, &loop));
 }
 
 INSTANTIATE_TEST_SUITE_P(Kv, MemoryKvTest, testing::Values("memory"), param_name);

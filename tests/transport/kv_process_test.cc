@@ -196,7 +196,7 @@ TEST_P(KvProcessTest, AFrozenSenderEndsAtTheCallersDeadlineAndCloseStillReturns)
   EXPECT_TRUE(std::ranges::all_of(pages.data, [](std::byte b) { return b == std::byte{0xAA}; }));
 }
 
-INSTANTIATE_TEST_SUITE_P(Kv, KvProcessTest, testing::Values("tcp"), param_name);
+INSTANTIATE_TEST_SUITE_P(Kv, KvProcessTest, testing::Values("tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self"), param_name);
 
 asio::awaitable<void> take(KvInbound* in, RunLoop* loop) {
   for (;;) {

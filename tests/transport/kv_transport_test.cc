@@ -224,7 +224,7 @@ TEST_P(KvTransportTest, PrintsItsThroughput) {
               sender->describe().c_str());
 }
 
-INSTANTIATE_TEST_SUITE_P(Kv, KvTransportTest, testing::Values("memory", "tcp"), param_name);
+INSTANTIATE_TEST_SUITE_P(Kv, KvTransportTest, testing::Values("memory", "tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self"), param_name);
 
 }  // namespace
 }  // namespace runahead

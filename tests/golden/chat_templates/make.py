@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Writes expected.json: what Python's jinja2 3.1.6 makes of templates/*.jinja over inputs.json, and of expressions.txt.
+"""Writes expected.json: what Python's jinja2 3.1.6 makes of templates/*.jinja over inputs.json and of expressions.txt.
 
-The environment is Hugging Face's (transformers.utils.chat_template_utils): ImmutableSandboxedEnvironment, trim_blocks,
-lstrip_blocks, loop controls, its tojson, raise_exception, strftime_now, and a `generation` block that only opens a scope.
+The environment is Hugging Face's (transformers.utils.chat_template_utils): ImmutableSandboxedEnvironment,
+trim_blocks, lstrip_blocks, loop controls, its tojson, raise_exception, strftime_now, and a `generation` block that only
+opens a scope.
 Content parts: where a template does not know them, text parts are joined with newlines (model/chat_template.h).
 Run: python3 tests/golden/chat_templates/make.py  (needs: pip install Jinja2==3.1.6)
 """
@@ -72,7 +73,8 @@ def accepts_parts(source):
 def render_plain(source, case):
     try:
         return environment(False).from_string(source).render(
-            messages=case["messages"], tools=None, documents=None, add_generation_prompt=True, bos_token="", eos_token="")
+            messages=case["messages"], tools=None, documents=None, add_generation_prompt=True, bos_token="",
+            eos_token="")
     except Exception:
         return ""
 

@@ -1,0 +1,35 @@
+// ModelTextCodec: the TextCodec of production, from the model file's own tokenizer and chat template. The weights stay
+// untouched.
+#pragma once
+
+#include <functional>
+#include <optional>
+
+#include "model/chat_template.h"
+#include "model/tokenizer.h"
+#include "services/gateway/text_codec.h"
+
+namespace runahead {
+
+class ModelTextCodec final : public TextCodec {
+ public:
+  // The file may be closed afterwards. `today` is what strftime_now of a template sees.
+  static Result<std::unique_ptr<ModelTextCodec>> load(const Gguf& file, std::function<std::tm()> today);
+
+  Result<std::vector<TokenId>> encode(std::string_view text, bool add_special, bool parse_special) const override;
+  std::string token_bytes(TokenId token) const override;
+  std::string decode(std::span<const TokenId> tokens) const override;
+  Result<std::string> render_chat(const nlohmann::ordered_json& messages, bool add_generation_prompt) const override;
+  int32_t vocab_size() const override { return tokenizer_.vocab_size(); }
+  std::vector<TokenId> end_tokens() const override { return tokenizer_.end_tokens(); }
+
+ private:
+  ModelTextCodec(Tokenizer tokenizer, std::optional<ChatTemplate> chat_template, std::function<std::tm()> today)
+      : tokenizer_(std::move(tokenizer)), template_(std::move(chat_template)), today_(std::move(today)) {}
+
+  Tokenizer tokenizer_;
+  std::optional<ChatTemplate> template_;  // none: the file has none, and chats are refused
+  std::function<std::tm()> today_;
+};
+
+}  // namespace runahead

@@ -1,0 +1,424 @@
+#include "core_driver.h"
+
+namespace runahead::test {
+namespace {
+
+using Kind = proto::Envelope::BodyCase;
+using Tokens = std::vector<TokenId>;
+
+// Peers 1 and 2 prefill, 9 decodes.
+struct Three : CoreDriver {
+  explicit Three(TestFaults faults = {}) : CoreDriver(faults) {
+    join(1, true);
+    join(2, true);
+    join(9, false);
+  }
+  // A request whose chain is peers 1 and 2.
+  RequestId start(int32_t max_new_tokens = 3) {
+    InferenceRequest request{.prompt = Tokens(256, 7), .max_new_tokens = max_new_tokens, .strategy = Strategy::kEven};
+    return *submit(std::move(request));
+  }
+  void finish(RequestId id, uint32_t attempt, Tokens rest) {
+    from(1, rank_done(id, attempt, 0));
+    from(2, first_token(id, attempt, rest.front()));
+    from(2, rank_done(id, attempt, 1));
+    from(9, tokens(id, attempt, 1, {rest.begin() + 1, rest.end()}));
+    from(9, decode_done(id, attempt));
+  }
+};
+
+// ---- membership ------------------------------------------------------------------------------------------------------
+
+TEST(Membership, AWorkerThatFitsIsWelcome) {
+  CoreDriver driver;
+  driver.join(1, true);
+  const proto::Envelope* welcome = driver.last(1, Kind::kWelcome);
+  ASSERT_NE(welcome, nullptr);
+  EXPECT_EQ(welcome->epoch(), CoreDriver::kEpoch);
+  EXPECT_EQ(welcome->welcome().worker(), 1u);
+  EXPECT_FALSE(driver.core.view(driver.now).ready()) << "without a decode worker";
+  driver.join(2, false);
+  EXPECT_TRUE(driver.core.view(driver.now).ready());
+}
+
+TEST(Membership, AWorkerOfAnotherModelModeVersionOrTransportIsRefusedWithTheReason) {
+  const std::vector<std::pair<std::string, std::function<void(proto::Hello&)>>> cases = {
+      {"version", [](proto::Hello& h) { h.set_protocol_version(99); }},
+      {"model-b", [](proto::Hello& h) { h.set_fingerprint("model-b"); }},
+      {"layout", [](proto::Hello& h) { h.set_page_bytes(128); }},
+      {"layout", [](proto::Hello& h) { h.set_num_layers(3); }},
+      {"ucx", [](proto::Hello& h) { h.set_kv_transport("ucx"); }},
+      {"complete", [](proto::Hello& h) { h.set_pages_total(0); }},
+  };
+  for (const auto& [word, change] : cases) {
+    CoreDriver driver;
+    driver.join(1, true);
+    proto::Envelope message = CoreDriver::hello(true, 2);
+    change(*message.mutable_hello());
+    driver.join(2, message);
+    const proto::Envelope* refused = driver.last(2, Kind::kRefused);
+    ASSERT_NE(refused, nullptr) << word;
+    EXPECT_EQ(refused->refused().failure().code(), static_cast<uint32_t>(ErrorCode::kIncompatible)) << word;
+    EXPECT_NE(refused->refused().failure().message().find(word), std::string::npos) << refused->refused().failure().message();
+    EXPECT_EQ(driver.core.view(driver.now).workers.size(), 1u);
+  }
+}
+
+TEST(Membership, ASilentWorkerIsSuspectAfterASecondAndLostAfterItsLease) {
+  Three driver;
+  driver.pass(1s, {2, 9});
+  EXPECT_EQ(driver.core.view(driver.now).workers[0].state, "suspect");
+  EXPECT_EQ(driver.core.view(driver.now).workers.size(), 3u);
+  driver.pass(1s, {2, 9});
+  EXPECT_EQ(driver.core.view(driver.now).workers.size(), 2u);
+  EXPECT_EQ(driver.dropped, std::vector<PeerId>{1});
+}
+
+TEST(Membership, AWorkerThatComesBackIsANewOne) {
+  Three driver;
+  const RequestId id = driver.start();
+  driver.join(31, CoreDriver::hello(true, 1));  // incarnation 1 over a new connection
+  EXPECT_EQ(driver.sink.failures, std::vector{ErrorCode::kWorkerLost}) << "what the old one did is void";
+  EXPECT_EQ(driver.last(31, Kind::kWelcome)->welcome().worker(), 4u);
+  driver.from(1, CoreDriver::first_token(id, 1, 5));
+  EXPECT_TRUE(driver.answer(id).empty()) << "the old connection is not heard any more";
+}
+
+TEST(Membership, WhoNeverSaysHelloIsDropped) {
+  CoreDriver driver;
+  driver.core.on_connected(5, driver.now);
+  driver.tick(limits::kConnectTimeout);
+  EXPECT_EQ(driver.dropped, std::vector<PeerId>{5});
+}
+
+TEST(Membership, NoMoreWorkersThanTheLimit) {
+  CoreDriver driver;
+  for (PeerId peer = 1; peer <= static_cast<PeerId>(limits::kWorkersMax) + 1; ++peer) driver.join(peer, true);
+  EXPECT_EQ(driver.core.view(driver.now).workers.size(), static_cast<size_t>(limits::kWorkersMax));
+  EXPECT_EQ(driver.last(limits::kWorkersMax + 1, Kind::kRefused)->refused().failure().code(),
+            static_cast<uint32_t>(ErrorCode::kOverloaded));
+}
+
+TEST(Membership, ADrainingWorkerGetsNoNewWork) {
+  Three driver;
+  proto::Envelope drain = envelope({.epoch = CoreDriver::kEpoch});
+  drain.mutable_drain();
+  driver.from(1, drain);
+  const RequestId id = driver.start();
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep), nullptr);
+  EXPECT_EQ(driver.last(2, Kind::kRunChainStep)->request(), id);
+}
+
+// ---- admission -------------------------------------------------------------------------------------------------------
+
+TEST(Admission, RequestsThatCannotBeServedAreRefusedWithTheirReason) {
+  Three driver;
+  EXPECT_EQ(driver.submit(0, 1).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(driver.submit(10, 0).error().code, ErrorCode::kInvalidArgument);
+  const Error overflow = driver.submit(4000, 97).error();
+  EXPECT_EQ(overflow.code, ErrorCode::kContextOverflow);
+  EXPECT_NE(overflow.message.find("4000"), std::string::npos);
+  EXPECT_NE(overflow.message.find("4096"), std::string::npos);
+  EXPECT_TRUE(driver.submit(4000, 96));
+  EXPECT_EQ(driver.submit({.prompt = {100}, .max_new_tokens = 1}).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(driver.submit({.prompt = Tokens(256, 1), .max_new_tokens = 1, .strategy = Strategy::kByHand, .cuts = {100}}).error().code,
+            ErrorCode::kInvalidArgument) << "a cut inside a page";
+  EXPECT_EQ(driver.sink.rejected.size(), 5u);
+}
+
+TEST(Admission, WithoutWorkersOfBothKindsNothingIsAccepted) {
+  CoreDriver driver;
+  EXPECT_EQ(driver.submit(10, 1).error().code, ErrorCode::kUnavailable);
+  driver.join(1, true);
+  EXPECT_EQ(driver.submit(10, 1).error().code, ErrorCode::kUnavailable);
+  driver.join(9, false);
+  EXPECT_TRUE(driver.submit(10, 1));
+}
+
+TEST(Admission, ARequestThatNoPoolCouldEverHoldIsTooLarge) {
+  CoreDriver driver;
+  driver.join(1, true, 4);  // two pages a layer
+  driver.join(9, false, 4);
+  EXPECT_EQ(driver.submit(129, 1).error().code, ErrorCode::kTooLarge);
+  EXPECT_EQ(driver.submit(100, 29).error().code, ErrorCode::kTooLarge) << "the decode worker needs room for new tokens too";
+  EXPECT_TRUE(driver.submit(100, 28));
+}
+
+TEST(Admission, PagesArePromisedOnceAndTheQueueWaitsInOrder) {
+  CoreDriver driver;
+  driver.join(1, true, 8);
+  driver.join(9, false, 8);  // room for one request of 200 + 8 tokens (8 pages)
+  const RequestId first = *driver.submit(200, 8);
+  const RequestId second = *driver.submit(200, 8);
+  const RequestId small = *driver.submit(10, 2);
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->request(), first);
+  EXPECT_EQ(driver.sink.queue.waiting, 2) << "nobody overtakes";
+  driver.from(1, CoreDriver::first_token(first, 1, 5));
+  driver.from(1, CoreDriver::rank_done(first, 1, 0));
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->request(), first) << "the decode worker has no room yet";
+  driver.from(9, CoreDriver::tokens(first, 1, 1, Tokens(7, 5)));
+  EXPECT_TRUE(driver.finished.contains(first));
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->request(), first) << "its pages are not back";
+  driver.from(9, CoreDriver::decode_done(first, 1));
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->request(), second);
+  driver.core.cancel(second, driver.now);
+  driver.settle();
+  driver.from(1, CoreDriver::ended(second, 1));
+  driver.from(9, CoreDriver::ended(second, 1));
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->request(), small);
+}
+
+TEST(Admission, AFullQueueSaysWhenToComeBack) {
+  CoreDriver driver;
+  driver.join(1, true, 2);
+  driver.join(9, false, 2);
+  for (size_t i = 0; i < limits::kQueuedRequestsMax + 1; ++i) ASSERT_TRUE(driver.submit(10, 1)) << i;
+  const Error error = driver.submit(10, 1).error();
+  EXPECT_EQ(error.code, ErrorCode::kOverloaded);
+  EXPECT_GE(std::stoi(error.param), 1);
+}
+
+// ---- one request -----------------------------------------------------------------------------------------------------
+
+TEST(Request, EveryLinkOfTheChainIsToldItsPart) {
+  Three driver;
+  const RequestId id = driver.start();
+  const proto::Envelope& first = *driver.last(1, Kind::kRunChainStep);
+  const proto::Envelope& second = *driver.last(2, Kind::kRunChainStep);
+  const proto::Envelope& decode = *driver.last(9, Kind::kRunDecode);
+  EXPECT_EQ(attempt_of(first), (AttemptId{CoreDriver::kEpoch, id, 1}));
+  EXPECT_EQ(first.run_chain_step().begin(), 0);
+  EXPECT_EQ(first.run_chain_step().end(), 128);
+  EXPECT_EQ(second.run_chain_step().begin(), 128);
+  EXPECT_EQ(second.run_chain_step().end(), 256);
+  EXPECT_FALSE(first.run_chain_step().has_upstream());
+  EXPECT_EQ(first.run_chain_step().downstream().kv_address(), "kv-2");
+  EXPECT_EQ(second.run_chain_step().upstream().kv_address(), "kv-1");
+  EXPECT_EQ(first.run_chain_step().downstream().stream_token(), second.run_chain_step().upstream().stream_token());
+  EXPECT_EQ(second.run_chain_step().downstream().kv_address(), "kv-9");
+  EXPECT_EQ(second.run_chain_step().downstream().stream_token(), decode.run_decode().upstream().stream_token());
+  EXPECT_NE(first.run_chain_step().downstream().stream_token(), second.run_chain_step().downstream().stream_token());
+  EXPECT_EQ(decode.run_decode().prompt_len(), 256);
+  EXPECT_EQ(decode.run_decode().max_new_tokens(), 3u);
+  EXPECT_EQ(driver.held(1), 1);
+}
+
+TEST(Request, TokensComeInOrderAndTheEndReleasesEverything) {
+  Three driver;
+  const RequestId id = driver.start();
+  driver.finish(id, 1, {5, 6, 8});
+  EXPECT_EQ(driver.answer(id), (Tokens{5, 6, 8}));
+  EXPECT_EQ(driver.last(9, Kind::kFirstToken)->first_token().token().id(), 5) << "forwarded to the decode worker";
+  ASSERT_TRUE(driver.finished.contains(id));
+  EXPECT_EQ(driver.finished[id].reason, FinishReason::kLength);
+  EXPECT_EQ(driver.finished[id].report.ranks.size(), 2u);
+  EXPECT_EQ(driver.finished[id].report.cuts, std::vector<int32_t>{128});
+  EXPECT_EQ(driver.core.requests(), 0u);
+  for (const PeerId peer : {1, 2, 9}) EXPECT_EQ(driver.held(peer), 0);
+}
+
+TEST(Request, TheEndWaitsForTheRanksReportsButNotForever) {
+  Three driver;
+  const RequestId id = *driver.submit({.prompt = Tokens(256, 7), .max_new_tokens = 1, .strategy = Strategy::kEven});
+  driver.from(2, CoreDriver::first_token(id, 1, 5));
+  EXPECT_FALSE(driver.finished.contains(id));
+  driver.from(2, CoreDriver::rank_done(id, 1, 1));
+  driver.core.on_disconnected(1, driver.now);
+  driver.settle();
+  ASSERT_TRUE(driver.finished.contains(id)) << "a lost rank has nothing to add";
+  EXPECT_EQ(driver.answer(id), Tokens{5});
+}
+
+TEST(Request, AStopTokenEndsItAndIsNotPartOfTheAnswer) {
+  Three driver;
+  InferenceRequest request{.prompt = Tokens(256, 7), .max_new_tokens = 9, .stop_tokens = {42}, .strategy = Strategy::kEven};
+  const RequestId id = *driver.submit(std::move(request));
+  driver.finish(id, 1, {5, 42, 6});
+  EXPECT_EQ(driver.answer(id), Tokens{5});
+  EXPECT_EQ(driver.finished[id].reason, FinishReason::kStop);
+}
+
+TEST(Request, ADuplicateIsDroppedAndAGapFailsTheAttempt) {
+  Three driver;
+  const RequestId id = driver.start(5);
+  driver.from(2, CoreDriver::first_token(id, 1, 5));
+  driver.from(2, CoreDriver::first_token(id, 1, 5));
+  driver.from(9, CoreDriver::tokens(id, 1, 1, {6}));
+  driver.from(9, CoreDriver::tokens(id, 1, 1, {6}));
+  EXPECT_EQ(driver.answer(id), (Tokens{5, 6}));
+  driver.from(9, CoreDriver::tokens(id, 1, 3, {8}));
+  EXPECT_EQ(driver.answer(id), (Tokens{5, 6}));
+  EXPECT_EQ(driver.sink.failures, std::vector{ErrorCode::kInternal});
+}
+
+TEST(Request, CancelEndsItEverywhereAndPagesCountAsHeldUntilTheyAreBack) {
+  Three driver;
+  const RequestId id = driver.start();
+  driver.core.cancel(id, driver.now);
+  driver.settle();
+  for (const PeerId peer : {1, 2, 9}) {
+    EXPECT_EQ(driver.last(peer, Kind::kEndAttempt)->attempt(), 1u);
+    EXPECT_EQ(driver.held(peer), 1);
+    driver.from(peer, CoreDriver::ended(id, 1));
+    EXPECT_EQ(driver.held(peer), 0);
+  }
+  EXPECT_EQ(driver.errors[id].code, ErrorCode::kCancelled);
+  EXPECT_EQ(driver.sink.finished[0].outcome, RequestOutcome::kCancelled);
+}
+
+TEST(Request, ADeadlineEndsItWhetherItWaitsOrRuns) {
+  CoreDriver driver;
+  driver.join(1, true, 2);
+  driver.join(9, false, 2);
+  const RequestId running = *driver.submit(10, 1, 2s);
+  const RequestId waiting = *driver.submit(10, 1, 1s);
+  driver.pass(1s, {1, 9});
+  EXPECT_EQ(driver.errors[waiting].code, ErrorCode::kDeadlineExceeded);
+  driver.pass(1s, {1, 9});
+  EXPECT_EQ(driver.errors[running].code, ErrorCode::kDeadlineExceeded);
+  EXPECT_NE(driver.last(1, Kind::kEndAttempt), nullptr);
+}
+
+// ---- attempts --------------------------------------------------------------------------------------------------------
+
+TEST(Attempts, ALostRankMakesThoseLeftDoItAgain) {
+  Three driver;
+  const RequestId id = driver.start();
+  driver.core.on_disconnected(1, driver.now);
+  driver.settle();
+  EXPECT_EQ(driver.last(2, Kind::kEndAttempt)->attempt(), 1u);
+  const proto::Envelope& step = *driver.last(2, Kind::kRunChainStep);
+  EXPECT_EQ(step.attempt(), 2u);
+  EXPECT_EQ(step.run_chain_step().num_ranks(), 1u);
+  EXPECT_EQ(step.run_chain_step().end(), 256);
+  EXPECT_EQ(driver.last(9, Kind::kRunDecode)->attempt(), 2u);
+  EXPECT_FALSE(driver.errors.contains(id));
+}
+
+TEST(Attempts, WhatTheClientHasGotBecomesPartOfThePrompt) {
+  Three driver;
+  driver.join(8, false);
+  const RequestId id = driver.start(4);
+  driver.from(1, CoreDriver::rank_done(id, 1, 0));
+  driver.from(2, CoreDriver::first_token(id, 1, 5));
+  driver.from(2, CoreDriver::rank_done(id, 1, 1));
+  const PeerId decode = driver.last(9, Kind::kRunDecode) ? 9 : 8, other = decode == 9 ? 8 : 9;
+  driver.from(decode, CoreDriver::tokens(id, 1, 1, {6}));
+  driver.core.on_disconnected(decode, driver.now);
+  driver.settle();
+  const proto::RunDecode& order = driver.last(other, Kind::kRunDecode)->run_decode();
+  EXPECT_EQ(order.prompt_len(), 258);
+  EXPECT_EQ(order.prompt(256), 5);
+  EXPECT_EQ(order.prompt(257), 6);
+  EXPECT_EQ(order.prompt_len_original(), 256u);
+  EXPECT_EQ(order.max_new_tokens(), 2u);
+  driver.from(2, CoreDriver::first_token(id, 2, 8));
+  driver.from(other, CoreDriver::tokens(id, 2, 1, {11}));
+  EXPECT_EQ(driver.answer(id), (Tokens{5, 6, 8, 11}));
+}
+
+TEST(Attempts, ARankThatIsDoneIsNotMissed) {
+  Three driver;
+  const RequestId id = driver.start();
+  driver.from(1, CoreDriver::rank_done(id, 1, 0));
+  driver.core.on_disconnected(1, driver.now);
+  driver.settle();
+  EXPECT_TRUE(driver.sink.failures.empty());
+  driver.from(2, CoreDriver::first_token(id, 1, 5));
+  EXPECT_EQ(driver.answer(id), Tokens{5});
+}
+
+TEST(Attempts, EveryStaleMessageIsDropped) {
+  Three driver;
+  const RequestId id = driver.start(5);
+  driver.from(2, CoreDriver::failed(id, 1, ErrorCode::kCorrupt));
+  ASSERT_EQ(driver.last(9, Kind::kRunDecode)->attempt(), 2u);
+  const size_t failures = driver.sink.failures.size();
+  for (const proto::Envelope& stale :
+       {CoreDriver::first_token(id, 1, 5), CoreDriver::tokens(id, 1, 0, {5, 6}), CoreDriver::failed(id, 1, ErrorCode::kInternal),
+        CoreDriver::rank_done(id, 1, 0), CoreDriver::decode_done(id, 1), CoreDriver::ended(id, 1),
+        CoreDriver::first_token(id + 1, 1, 5)})
+    for (const PeerId peer : {1, 2, 9}) driver.from(peer, stale);
+  EXPECT_TRUE(driver.answer(id).empty());
+  EXPECT_EQ(driver.sink.failures.size(), failures);
+  proto::Envelope other_epoch = CoreDriver::first_token(id, 2, 5);
+  other_epoch.set_epoch(CoreDriver::kEpoch - 1);
+  driver.from(2, other_epoch);
+  EXPECT_TRUE(driver.answer(id).empty());
+}
+
+TEST(Attempts, WithoutTheFenceAStaleTokenWouldCount) {  // the planted bug that the simulation must find
+  Three driver(TestFaults{.skip_attempt_check = true});
+  const RequestId id = driver.start(5);
+  driver.from(2, CoreDriver::failed(id, 1, ErrorCode::kCorrupt));
+  driver.from(2, CoreDriver::first_token(id, 1, 5));
+  EXPECT_EQ(driver.answer(id), Tokens{5});
+}
+
+TEST(Attempts, TheyAreCountedAndTheLastErrorIsToldAsWorkerLost) {
+  Three driver;
+  const RequestId id = driver.start();
+  for (uint32_t attempt = 1; attempt <= limits::kAttemptsMax; ++attempt) {
+    EXPECT_FALSE(driver.errors.contains(id));
+    for (const PeerId peer : {1, 2, 9}) driver.from(peer, CoreDriver::ended(id, attempt - 1));
+    driver.from(9, CoreDriver::failed(id, attempt, ErrorCode::kCorrupt));
+  }
+  ASSERT_TRUE(driver.errors.contains(id));
+  EXPECT_EQ(driver.errors[id].code, ErrorCode::kWorkerLost) << "kCorrupt is never shown to a client";
+}
+
+TEST(Attempts, AWorkerThatIsBlamedIsAvoidedWhileThereAreOthers) {
+  Three driver;
+  const RequestId id = driver.start();
+  driver.from(2, CoreDriver::failed(id, 1, ErrorCode::kWorkerLost, 1));
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->attempt(), 1u);
+  EXPECT_EQ(driver.last(2, Kind::kRunChainStep)->attempt(), 2u);
+  driver.from(2, CoreDriver::failed(id, 2, ErrorCode::kWorkerLost, 2));
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->attempt(), 3u) << "better a blamed one than none";
+}
+
+TEST(Attempts, AFullWorkerIsTriedAgainAfterAPause) {
+  Three driver;
+  const RequestId id = driver.start();
+  driver.from(2, CoreDriver::failed(id, 1, ErrorCode::kOverloaded));
+  EXPECT_EQ(driver.last(9, Kind::kRunDecode)->attempt(), 1u);
+  driver.pass(250ms, {1, 2, 9});
+  EXPECT_EQ(driver.last(9, Kind::kRunDecode)->attempt(), 2u);
+}
+
+TEST(Attempts, ARequestThatIsAtFaultItselfIsNotTriedAgain) {
+  Three driver;
+  const RequestId id = driver.start();
+  driver.from(2, CoreDriver::failed(id, 1, ErrorCode::kInvalidArgument));
+  EXPECT_EQ(driver.errors[id].code, ErrorCode::kInvalidArgument);
+}
+
+TEST(Attempts, ADecodeWorkerThatEndsEarlyFailsTheAttempt) {
+  Three driver;
+  const RequestId id = driver.start(5);
+  driver.from(2, CoreDriver::first_token(id, 1, 5));
+  driver.from(9, CoreDriver::decode_done(id, 1));
+  EXPECT_EQ(driver.sink.failures, std::vector{ErrorCode::kInternal});
+  EXPECT_EQ(driver.last(9, Kind::kRunDecode)->attempt(), 2u);
+}
+
+TEST(Attempts, CutsByHandGiveWayWhenAWorkerIsLost) {
+  Three driver;
+  const RequestId id = *driver.submit({.prompt = Tokens(256, 7), .max_new_tokens = 2, .strategy = Strategy::kByHand, .cuts = {192}});
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->run_chain_step().end(), 192);
+  driver.core.on_disconnected(2, driver.now);
+  driver.settle();
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->run_chain_step().end(), 256);
+  EXPECT_FALSE(driver.errors.contains(id));
+}
+
+TEST(Attempts, CutsByHandDoNotWaitForAWorkerThatIsAvoided) {
+  Three driver;
+  const RequestId id = *driver.submit({.prompt = Tokens(256, 7), .max_new_tokens = 2, .strategy = Strategy::kByHand, .cuts = {192}});
+  driver.from(9, CoreDriver::failed(id, 1, ErrorCode::kWorkerLost, 2));
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->attempt(), 2u);
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->run_chain_step().end(), 256);
+}
+
+}  // namespace
+}  // namespace runahead::test

@@ -1,0 +1,55 @@
+// Any text comes back from its tokens, byte for byte, with every pre-tokenizer; and streamed decoding gives the same
+// text as decoding at once.
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/check.h"
+#include "model/tokenizer.h"
+#include "tests/support/tiny_model.h"
+
+using namespace runahead;
+
+namespace {
+
+std::vector<Tokenizer> make_tokenizers() {
+  std::vector<Tokenizer> tokenizers;
+  for (const char* pre : {"smollm", "gpt-2", "llama-bpe", "qwen2", "default"}) {
+    const testing::TinyVocabulary vocabulary = testing::tiny_vocabulary();
+    testing::GgufBuilder file;
+    file.str("tokenizer.ggml.model", "gpt2");
+    file.str("tokenizer.ggml.pre", pre);
+    file.strings("tokenizer.ggml.tokens", vocabulary.tokens);
+    file.i32s("tokenizer.ggml.token_type", vocabulary.types);
+    file.strings("tokenizer.ggml.merges", vocabulary.merges);
+    const std::vector<std::byte> bytes = file.build();
+    tokenizers.push_back(Tokenizer::load(Gguf::parse(bytes, "fuzz.gguf").value()).value());
+  }
+  return tokenizers;
+}
+
+std::string streamed(const Tokenizer& tokenizer, const std::vector<TokenId>& ids) {
+  Utf8Stream stream;
+  std::string out;
+  for (const TokenId id : ids) out += stream.push(tokenizer.token_bytes(id));
+  out += stream.flush();
+  return out;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  static const std::vector<Tokenizer> kTokenizers = make_tokenizers();
+  if (size == 0) return 0;
+  const Tokenizer& tokenizer = kTokenizers[(data[0] >> 1) % kTokenizers.size()];
+  const std::string text(reinterpret_cast<const char*>(data) + 1, size - 1);
+  const auto ids = tokenizer.encode(text, (data[0] & 1) != 0);
+  RUNAHEAD_CHECK(ids.has_value(), "every byte has a token here");
+  RUNAHEAD_CHECK(tokenizer.decode(*ids, true) == text, "the text comes back");
+  Utf8Stream whole;
+  std::string at_once = whole.push(text);
+  at_once += whole.flush();
+  RUNAHEAD_CHECK(streamed(tokenizer, *ids) == at_once, "streamed and whole decoding agree");
+  return 0;
+}

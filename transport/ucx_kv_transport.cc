@@ -1,0 +1,590 @@
+#include "transport/ucx_kv_transport.h"
+
+#include <ucp/api/ucp.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/post.hpp>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <optional>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "transport/tcp_kv_streams.h"  // TcpKvAddress: the listener's address has the same form
+#include "transport/ucx_kv_streams.h"
+
+namespace runahead {
+namespace {
+
+constexpr unsigned kHelloId = 1, kReplyId = 2, kPageId = 3;  // active messages
+constexpr int kProgressBudget = 32;  // rounds of UCX before other handlers of this thread have a turn
+
+// What we need of UCX, unless the user's environment says otherwise.
+constexpr std::pair<const char*, const char*> kSettings[] = {
+    {"KEEPALIVE_INTERVAL", "1s"},  // default 20 s: a killed peer over shared memory was noticed after 19.5 s
+    {"RNDV_SCHEME", "get_zcopy"},  // never put: only the receiver's own worker writes its pages
+};
+
+// Without these no endpoint with error handling over shared memory. UCX 1.13 takes them from the environment alone.
+constexpr const char* kSharedMemorySettings[] = {"UCX_POSIX_ERROR_HANDLING", "UCX_SYSV_ERROR_HANDLING"};
+
+Error ucx_error(ErrorCode code, const std::string& what, ucs_status_t status) {
+  return {code, what + ": " + ucs_status_string(status), {}};
+}
+
+class Endpoint;
+
+}  // namespace
+
+struct UcxKvTransport::State : std::enable_shared_from_this<State> {
+  State(asio::any_io_executor e, const Clock& c, KvTransportOptions o)
+      : options(std::move(o)),
+        streams(std::make_shared<UcxStreamContext>(e, c, options.connect_timeout, options.transfer_timeout)),
+        events(e) {}
+  ~State();
+
+  Result<void> start();
+  Result<void> start_listener();
+  void set_handler(unsigned id, ucp_am_recv_callback_t callback);
+  void kick();  // an operation was posted: progress soon
+  Result<std::shared_ptr<Endpoint>> open_endpoint(ucp_ep_params_t params);
+  void on_hello(const std::shared_ptr<Endpoint>& endpoint, std::span<const std::byte> header);
+  StreamReply match(const std::shared_ptr<Endpoint>& endpoint, const StreamHello& hello, UcxOutStream& stream);
+  void note_lanes(ucp_ep_h handle);
+  void stop();
+  static asio::awaitable<void> progress(std::shared_ptr<State> self);
+  static asio::awaitable<void> connect(std::shared_ptr<State> self, std::shared_ptr<UcxInStream> stream,
+                                       TcpKvAddress sender);
+
+  KvTransportOptions options;
+  std::shared_ptr<UcxStreamContext> streams;  // shared with the streams
+  ucp_context_h context = nullptr;
+  ucp_worker_h worker = nullptr;
+  ucp_listener_h listener = nullptr;
+  ucp_mem_h memory = nullptr;
+  asio::posix::stream_descriptor events;  // UCX's event descriptor; UCX owns it
+  std::string address;
+  std::string lanes;  // of the latest stream
+  std::map<ucp_ep_h, std::shared_ptr<Endpoint>> endpoints;            // shared with the streams
+  std::map<AttemptId, std::shared_ptr<UcxOutStream>> outbounds;       // shared with the handles
+  size_t num_inbounds = 0;
+  bool sleeping = false;  // the progress coroutine waits for `events`
+  bool stopping = false;
+  bool ended = false;     // no progress any more
+};
+
+namespace {
+
+using State = UcxKvTransport::State;
+
+// A pending operation's callback; freed when UCX calls it.
+UcxEndpoint::Done* keep(UcxEndpoint::Done done) { return new UcxEndpoint::Done(std::move(done)); }
+
+void finish(void* kept, ucs_status_t status) {
+  const std::unique_ptr<UcxEndpoint::Done> done(static_cast<UcxEndpoint::Done*>(kept));
+  (*done)(status == UCS_OK ? nullptr : ucs_status_string(status));
+}
+
+void on_sent(void* request, ucs_status_t status, void* kept) {
+  ucp_request_free(request);
+  finish(kept, status);
+}
+
+void on_received(void* request, ucs_status_t status, size_t, void* kept) { on_sent(request, status, kept); }
+
+// One UCX endpoint: of a stream, or of a receiver that has not named its stream yet.
+class Endpoint final : public UcxEndpoint, public std::enable_shared_from_this<Endpoint> {
+ public:
+  explicit Endpoint(State& state)
+      : state_(&state), patience_(state.streams->executor, state.streams->clock, [this] { lose_patience(); }) {}
+
+  void send_reply(StreamReply reply) override { send(kReplyId, encode(reply)); }
+  void send(unsigned id, std::span<const std::byte> header);
+  void send_page(std::span<const std::byte> wire, std::span<const std::byte> page, Done done) override;
+  void close() override;
+  bool is_closing() const override { return closing_; }
+  bool is_closed() const override { return closed_; }
+
+  // A receiver's endpoint must name its stream within the connect timeout, and be gone as soon after a refusal.
+  void start_patience() { patience_.start(state_->options.connect_timeout, shared_from_this()); }
+  void stop_patience() { patience_.cancel(); }
+  void on_error(ucs_status_t status);
+  // The transport is gone, and UCX with it.
+  void orphan() { state_ = nullptr, closing_ = closed_ = true, patience_.cancel(); }
+
+  ucp_ep_h handle = nullptr;
+  std::weak_ptr<UcxInStream> in;    // weak: streams hold their endpoint
+  std::weak_ptr<UcxOutStream> out;
+  std::optional<StreamHello> hello;  // of a receiver whose sender has not opened its end yet
+
+ private:
+  void really_close();
+  void set_closed();
+  void lose_patience();
+  void post(void* request, Done* kept) {
+    if (!UCS_PTR_IS_PTR(request)) finish(kept, UCS_PTR_STATUS(request));
+    state_->kick();
+  }
+
+  State* state_;
+  StallTimer patience_;
+  bool closing_ = false;
+  bool closed_ = false;
+};
+
+ucp_request_param_t request_param(UcxEndpoint::Done* kept, uint32_t flags) {
+  ucp_request_param_t param{};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
+  param.cb.send = on_sent;
+  param.user_data = kept;
+  param.flags = flags;
+  return param;
+}
+
+void Endpoint::send(unsigned id, std::span<const std::byte> header) {
+  if (closing_) return;
+  auto bytes = std::make_shared<std::vector<std::byte>>(header.begin(), header.end());  // UCX reads it until the end
+  auto* kept = keep([bytes](const char*) {});  // a failure shows up as the endpoint's error
+  const auto param = request_param(kept, UCP_AM_SEND_FLAG_REPLY | UCP_AM_SEND_FLAG_EAGER);
+  post(ucp_am_send_nbx(handle, id, bytes->data(), bytes->size(), nullptr, 0, &param), kept);
+}
+
+void Endpoint::send_page(std::span<const std::byte> wire, std::span<const std::byte> page, Done done) {
+  if (closing_) return done("the endpoint is closed");
+  auto* kept = keep(std::move(done));
+  auto param = request_param(kept, UCP_AM_SEND_FLAG_REPLY | UCP_AM_SEND_FLAG_RNDV);
+  if (state_->memory != nullptr) {
+    param.op_attr_mask |= UCP_OP_ATTR_FIELD_MEMH;
+    param.memh = state_->memory;
+  }
+  post(ucp_am_send_nbx(handle, kPageId, wire.data(), wire.size(), page.data(), page.size(), &param), kept);
+}
+
+void Endpoint::on_error(ucs_status_t status) {
+  if (closing_) return;
+  if (const auto stream = in.lock()) stream->on_lost(ucs_status_string(status));
+  if (const auto stream = out.lock()) stream->on_lost(ucs_status_string(status));
+  close();
+}
+
+// Later, for this may be called from within one of UCX's callbacks.
+void Endpoint::close() {
+  if (closing_) return;
+  closing_ = true;
+  patience_.cancel();
+  state_->streams->changed.notify();
+  asio::post(state_->streams->executor, [self = shared_from_this()] {
+    if (self->state_ != nullptr) self->really_close();
+  });
+}
+
+void Endpoint::really_close() {
+  auto* kept = keep([self = shared_from_this()](const char*) { self->set_closed(); });
+  const auto param = request_param(kept, UCP_EP_CLOSE_FLAG_FORCE);
+  post(ucp_ep_close_nbx(handle, &param), kept);
+}
+
+void Endpoint::set_closed() {
+  if (state_ == nullptr) return;
+  closed_ = true;
+  state_->endpoints.erase(handle);
+  state_->streams->changed.notify();
+}
+
+void Endpoint::lose_patience() {
+  if (!hello) return close();
+  hello.reset();
+  send_reply(StreamReply::kUnknownStream);
+  start_patience();
+}
+
+std::shared_ptr<Endpoint> find(State& state, const ucp_am_recv_param_t* param) {
+  if ((param->recv_attr & UCP_AM_RECV_ATTR_FIELD_REPLY_EP) == 0) return nullptr;
+  const auto found = state.endpoints.find(param->reply_ep);
+  return found == state.endpoints.end() || found->second->is_closing() ? nullptr : found->second;
+}
+
+std::span<const std::byte> bytes_of(const void* header, size_t length) {
+  return {static_cast<const std::byte*>(header), length};
+}
+
+ucs_status_t on_hello_message(void* arg, const void* header, size_t length, void*, size_t,
+                              const ucp_am_recv_param_t* param) {
+  auto& state = *static_cast<State*>(arg);
+  if (const auto endpoint = find(state, param)) state.on_hello(endpoint, bytes_of(header, length));
+  return UCS_OK;
+}
+
+ucs_status_t on_reply_message(void* arg, const void* header, size_t length, void*, size_t,
+                              const ucp_am_recv_param_t* param) {
+  auto& state = *static_cast<State*>(arg);
+  const auto endpoint = find(state, param);
+  if (!endpoint) return UCS_OK;
+  if (const auto stream = endpoint->in.lock()) {
+    state.note_lanes(endpoint->handle);
+    stream->on_reply(bytes_of(header, length));
+  } else if (const auto sender = endpoint->out.lock()) {
+    sender->on_reply(bytes_of(header, length));
+  }
+  return UCS_OK;
+}
+
+ucs_status_t on_page_message(void* arg, const void* header, size_t header_length, void* data, size_t length,
+                             const ucp_am_recv_param_t* param) {
+  auto& state = *static_cast<State*>(arg);
+  const auto endpoint = find(state, param);
+  const auto stream = endpoint ? endpoint->in.lock() : nullptr;
+  if (!stream) return UCS_OK;  // drops the page; its bytes were never fetched
+  const bool rendezvous = (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0;
+  bool fetched = false;
+  stream->on_page(bytes_of(header, header_length), length, [&](std::span<std::byte> buffer, UcxEndpoint::Done done) {
+    if (!rendezvous) {
+      std::memcpy(buffer.data(), data, buffer.size());
+      return done(nullptr);
+    }
+    fetched = true;
+    auto* kept = keep(std::move(done));
+    auto receive = request_param(kept, 0);
+    receive.cb.recv_am = on_received;
+    if (state.memory != nullptr) {
+      receive.op_attr_mask |= UCP_OP_ATTR_FIELD_MEMH;
+      receive.memh = state.memory;
+    }
+    void* request = ucp_am_recv_data_nbx(state.worker, data, buffer.data(), buffer.size(), &receive);
+    if (!UCS_PTR_IS_PTR(request)) finish(kept, UCS_PTR_STATUS(request));
+  });
+  return fetched ? UCS_INPROGRESS : UCS_OK;
+}
+
+void on_connection(ucp_conn_request_h request, void* arg) {
+  auto& state = *static_cast<State*>(arg);
+  if (state.stopping || state.endpoints.size() >= limits::kKvGreetingsMax + 2 * limits::kKvStreamsMax) {
+    ucp_listener_reject(state.listener, request);
+    return;
+  }
+  ucp_ep_params_t params{};
+  params.field_mask = UCP_EP_PARAM_FIELD_CONN_REQUEST;
+  params.conn_request = request;
+  auto endpoint = state.open_endpoint(params);
+  if (endpoint) {
+    (*endpoint)->start_patience();
+  } else {
+    log::warn("kv ucx: cannot accept a connection: {}", endpoint.error().message);
+  }
+}
+
+// UCX's connection manager needs a network transport among those allowed, though pages may take shared memory.
+Result<void> check_tls() {
+  const char* variable = std::getenv("UCX_TLS");
+  const std::string tls = variable == nullptr ? "all" : variable;
+  if (tls.find("tcp") != std::string::npos || tls.find("all") != std::string::npos || tls.starts_with('^')) return {};
+  return fail(ErrorCode::kUnavailable, "UCX_TLS=" + tls + " lacks tcp, by which UCX connects workers: use UCX_TLS=" + tls +
+                                           ",tcp (pages still take the fastest lane)", "UCX_TLS");
+}
+
+class Inbound final : public KvInbound {
+ public:
+  Inbound(std::shared_ptr<UcxInStream> stream, std::shared_ptr<State> state)
+      : stream_(std::move(stream)), state_(std::move(state)) {
+    ++state_->num_inbounds;
+  }
+  ~Inbound() override {
+    stream_->abandon();
+    --state_->num_inbounds;
+  }
+  Task<KvArrival> next(Deadline deadline) override { return stream_->ledger().next(deadline); }
+  asio::awaitable<void> close() override { return stream_->close(); }
+  KvStreamStats stats() const override { return stream_->ledger().stats(); }
+
+ private:
+  std::shared_ptr<UcxInStream> stream_;  // shared with its transfers
+  std::shared_ptr<State> state_;
+};
+
+class Outbound final : public KvOutbound {
+ public:
+  Outbound(std::shared_ptr<UcxOutStream> stream, std::shared_ptr<State> state)
+      : stream_(std::move(stream)), state_(std::move(state)), attempt_(stream_->ledger().params().attempt) {}
+  ~Outbound() override {
+    forget();
+    stream_->abandon();
+  }
+  void post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c) override {
+    stream_->post(key, page, crc32c);
+  }
+  Task<void> drain(Deadline deadline) override { return stream_->ledger().drain(deadline); }
+  asio::awaitable<void> close() override {
+    forget();
+    return stream_->close();
+  }
+  KvStreamStats stats() const override { return stream_->ledger().stats(); }
+
+ private:
+  void forget() {
+    const auto found = state_->outbounds.find(attempt_);
+    if (found != state_->outbounds.end() && found->second == stream_) state_->outbounds.erase(found);
+  }
+  std::shared_ptr<UcxOutStream> stream_;  // shared with its transfers
+  std::shared_ptr<State> state_;
+  AttemptId attempt_;
+};
+
+}  // namespace
+
+State::~State() {
+  for (auto& [handle, endpoint] : endpoints) endpoint->orphan();
+  if (events.is_open()) events.release();
+  if (listener != nullptr) ucp_listener_destroy(listener);
+  if (memory != nullptr) ucp_mem_unmap(context, memory);
+  if (worker != nullptr) ucp_worker_destroy(worker);
+  if (context != nullptr) ucp_cleanup(context);
+}
+
+Result<void> State::start() {
+  TRY(check_tls());
+  for (const char* variable : kSharedMemorySettings) ::setenv(variable, "y", /*overwrite=*/0);
+  ucp_config_t* config = nullptr;
+  ucs_status_t status = ucp_config_read(nullptr, nullptr, &config);
+  if (status != UCS_OK) return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX cannot read its settings", status));
+  for (const auto& [key, value] : kSettings)
+    if (std::getenv((std::string("UCX_") + key).c_str()) == nullptr) ucp_config_modify(config, key, value);
+  if (!options.allow_remote && std::getenv("UCX_NET_DEVICES") == nullptr) ucp_config_modify(config, "NET_DEVICES", "lo");
+  ucp_params_t params{};
+  params.field_mask = UCP_PARAM_FIELD_FEATURES;
+  params.features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;
+  status = ucp_init(&params, config, &context);
+  ucp_config_release(config);
+  if (status != UCS_OK) {
+    context = nullptr;
+    return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX does not start (is UCX_TLS right?)", status));
+  }
+  ucp_worker_params_t worker_params{};
+  worker_params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
+  worker_params.thread_mode = UCS_THREAD_MODE_SINGLE;
+  status = ucp_worker_create(context, &worker_params, &worker);
+  int fd = -1;
+  if (status == UCS_OK) status = ucp_worker_get_efd(worker, &fd);
+  if (status != UCS_OK)
+    return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX cannot run on an event loop with this UCX_TLS", status));
+  events.assign(fd);
+  set_handler(kHelloId, on_hello_message);
+  set_handler(kReplyId, on_reply_message);
+  set_handler(kPageId, on_page_message);
+  return start_listener();
+}
+
+void State::set_handler(unsigned id, ucp_am_recv_callback_t callback) {
+  ucp_am_handler_param_t param{};
+  param.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;
+  param.id = id;
+  param.cb = callback;
+  param.arg = this;
+  RUNAHEAD_CHECK(ucp_worker_set_am_recv_handler(worker, &param) == UCS_OK, "UCX refused a message handler");
+}
+
+Result<void> State::start_listener() {
+  const HostPort place{options.listen_host, options.listen_port};
+  const Tcp::endpoint endpoint = TRY(listen_endpoint(streams->executor, place, options.allow_remote));
+  ucp_listener_params_t params{};
+  params.field_mask = UCP_LISTENER_PARAM_FIELD_SOCK_ADDR | UCP_LISTENER_PARAM_FIELD_CONN_HANDLER;
+  params.sockaddr = {endpoint.data(), static_cast<socklen_t>(endpoint.size())};
+  params.conn_handler = {on_connection, this};
+  const ucs_status_t status = ucp_listener_create(worker, &params, &listener);
+  if (status == UCS_ERR_BUSY) return std::unexpected(address_in_use(place));
+  if (status != UCS_OK)
+    return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX cannot listen on " + to_string(place), status));
+  ucp_listener_attr_t attributes{};
+  attributes.field_mask = UCP_LISTENER_ATTR_FIELD_SOCKADDR;
+  ucp_listener_query(listener, &attributes);
+  Tcp::endpoint bound;
+  std::memcpy(bound.data(), &attributes.sockaddr, bound.capacity());
+  address = to_string(TcpKvAddress{{options.advertise_host, bound.port()}, options.incarnation});
+  return {};
+}
+
+void State::kick() {
+  if (!sleeping) return;
+  sleeping = false;
+  events.cancel();
+}
+
+// Runs UCX until it has nothing to do, then sleeps until its event descriptor is readable or somebody kicks.
+asio::awaitable<void> State::progress(std::shared_ptr<State> self) {
+  while (!self->stopping || !self->endpoints.empty()) {
+    int budget = kProgressBudget;
+    while (budget > 0 && ucp_worker_progress(self->worker) != 0) --budget;
+    if (budget == 0 || ucp_worker_arm(self->worker) == UCS_ERR_BUSY) {
+      co_await asio::post(asio::use_awaitable);
+      continue;
+    }
+    self->sleeping = true;
+    co_await self->events.async_wait(asio::posix::stream_descriptor::wait_read, kAsTuple);
+    self->sleeping = false;
+  }
+  self->ended = true;
+  self->streams->changed.notify();
+}
+
+Result<std::shared_ptr<Endpoint>> State::open_endpoint(ucp_ep_params_t params) {
+  auto endpoint = std::make_shared<Endpoint>(*this);
+  params.field_mask |= UCP_EP_PARAM_FIELD_ERR_HANDLER | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE;
+  params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
+  params.err_handler.cb = [](void* arg, ucp_ep_h, ucs_status_t status) { static_cast<Endpoint*>(arg)->on_error(status); };
+  params.err_handler.arg = endpoint.get();
+  const ucs_status_t status = ucp_ep_create(worker, &params, &endpoint->handle);
+  if (status != UCS_OK)
+    return std::unexpected(ucx_error(ErrorCode::kWorkerLost, "UCX cannot connect (is there a common UCX_TLS lane?)", status));
+  endpoints.emplace(endpoint->handle, endpoint);
+  kick();
+  return endpoint;
+}
+
+asio::awaitable<void> State::connect(std::shared_ptr<State> self, std::shared_ptr<UcxInStream> stream,
+                                     TcpKvAddress sender) {
+  const Deadline deadline = self->streams->clock.after(self->options.connect_timeout);
+  auto resolved = co_await resolve_host(sender.place, self->streams->clock, deadline);
+  if (!resolved) co_return stream->stop(resolved.error());
+  if (stream->ledger().error() || self->stopping) co_return stream->stop({ErrorCode::kCancelled, "shutting down", {}});
+  ucp_ep_params_t params{};
+  params.field_mask = UCP_EP_PARAM_FIELD_FLAGS | UCP_EP_PARAM_FIELD_SOCK_ADDR;
+  params.flags = UCP_EP_PARAMS_FLAGS_CLIENT_SERVER;
+  params.sockaddr = {resolved->data(), static_cast<socklen_t>(resolved->size())};
+  auto endpoint = self->open_endpoint(params);
+  if (!endpoint) co_return stream->stop(endpoint.error());
+  (*endpoint)->in = stream;
+  const KvInboundParams& wanted = stream->ledger().params();
+  const StreamHello hello{wanted.attempt, wanted.stream_token, sender.incarnation, stream->ledger().geometry()};
+  (*endpoint)->send(kHelloId, encode(hello));
+  stream->attach(*endpoint);
+}
+
+void State::on_hello(const std::shared_ptr<Endpoint>& endpoint, std::span<const std::byte> header) {
+  const bool first = !endpoint->hello && endpoint->in.expired() && endpoint->out.expired();
+  auto hello = header.size() == kStreamHelloBytes ? parse_stream_hello(header.first<kStreamHelloBytes>())
+                                                  : fail(ErrorCode::kCorrupt, "a greeting of the wrong size");
+  if (!first || !hello) {
+    log::warn("kv ucx: refused a connection: {}", hello ? "it greeted twice" : hello.error().message);
+    return endpoint->close();
+  }
+  if (hello->incarnation != options.incarnation) return endpoint->send_reply(StreamReply::kOtherIncarnation);
+  const auto found = outbounds.find(hello->attempt);
+  if (found == outbounds.end()) {
+    endpoint->hello = *hello;
+    return;
+  }
+  match(endpoint, *hello, *found->second);
+}
+
+StreamReply State::match(const std::shared_ptr<Endpoint>& endpoint, const StreamHello& hello, UcxOutStream& stream) {
+  endpoint->out = stream.weak_from_this();
+  const StreamReply reply = stream.attach(hello, endpoint);
+  if (reply == StreamReply::kOk) {
+    endpoint->stop_patience();
+    note_lanes(endpoint->handle);
+  } else {
+    endpoint->out.reset();
+    log::warn("kv ucx: refused a stream: {}", error_of(reply).message);
+    endpoint->send_reply(reply);
+  }
+  return reply;
+}
+
+// "posix/memory cma/memory": what UCX says of an endpoint, cut to its lanes.
+void State::note_lanes(ucp_ep_h handle) {
+  char* text = nullptr;
+  size_t size = 0;
+  FILE* stream = open_memstream(&text, &size);
+  ucp_ep_print_info(handle, stream);
+  std::fclose(stream);
+  lanes.clear();
+  for (const char* at = text; (at = std::strstr(at, "lane[")) != nullptr; ++at) {
+    const char* begin = std::strchr(at, ':');  // "lane[0]:  1:posix/memory md[0]  -> ..."
+    begin = begin != nullptr ? std::strchr(begin + 1, ':') : nullptr;
+    if (begin == nullptr) break;
+    const std::string lane(begin + 1, std::strcspn(begin + 1, " .\n"));
+    if (lanes.find(lane) == std::string::npos) lanes += (lanes.empty() ? "" : " ") + lane;
+  }
+  std::free(text);
+}
+
+void State::stop() {
+  if (stopping) return;
+  stopping = true;
+  if (listener != nullptr) ucp_listener_destroy(listener);
+  listener = nullptr;
+  for (auto& [handle, endpoint] : endpoints) endpoint->close();
+  kick();
+}
+
+Result<std::unique_ptr<KvTransport>> UcxKvTransport::create(KvTransportOptions options, asio::any_io_executor executor,
+                                                            const Clock& clock) {
+  if (options.advertise_host.empty()) options.advertise_host = options.listen_host;
+  auto state = std::make_shared<State>(executor, clock, std::move(options));
+  TRY(state->start());
+  asio::co_spawn(executor, State::progress(state), asio::detached);
+  return std::unique_ptr<KvTransport>(new UcxKvTransport(std::move(state)));
+}
+
+UcxKvTransport::~UcxKvTransport() { state_->stop(); }
+
+std::string UcxKvTransport::describe() const {
+  return "ucx at " + state_->address + " over " + (state_->lanes.empty() ? "lanes not chosen yet" : state_->lanes);
+}
+
+std::string UcxKvTransport::address() const { return state_->address; }
+
+Result<void> UcxKvTransport::register_memory(std::span<std::byte> pool) {
+  RUNAHEAD_CHECK(state_->memory == nullptr, "memory is registered once");
+  if (pool.empty()) return {};
+  ucp_mem_map_params_t params{};
+  params.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH;
+  params.address = pool.data();
+  params.length = pool.size();
+  const ucs_status_t status = ucp_mem_map(state_->context, &params, &state_->memory);
+  if (status == UCS_OK) return {};
+  state_->memory = nullptr;
+  return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX cannot register the page pool (ulimit -l?)", status));
+}
+
+Result<std::unique_ptr<KvInbound>> UcxKvTransport::open_inbound(KvInboundParams params) {
+  TRY(check_geometry(geometry_of(params)));
+  TcpKvAddress sender = TRY(parse_tcp_kv_address(params.sender_address));
+  if (state_->stopping) return fail(ErrorCode::kUnavailable, "the ucx transport has been shut down");
+  if (state_->num_inbounds >= limits::kKvStreamsMax) return fail(ErrorCode::kOverloaded, "too many KV streams are open");
+  auto stream = std::make_shared<UcxInStream>(state_->streams, std::move(params));
+  stream->start();
+  asio::co_spawn(state_->streams->executor, State::connect(state_, stream, std::move(sender)), asio::detached);
+  return std::make_unique<Inbound>(std::move(stream), state_);
+}
+
+Result<std::unique_ptr<KvOutbound>> UcxKvTransport::open_outbound(KvOutboundParams params) {
+  TRY(check_geometry(geometry_of(params)));
+  if (state_->stopping) return fail(ErrorCode::kUnavailable, "the ucx transport has been shut down");
+  if (state_->outbounds.size() >= limits::kKvStreamsMax) return fail(ErrorCode::kOverloaded, "too many KV streams are open");
+  const AttemptId attempt = params.attempt;
+  if (state_->outbounds.contains(attempt))
+    return fail(ErrorCode::kInvalidArgument, "this attempt has a KV stream from here already");
+  auto stream = std::make_shared<UcxOutStream>(state_->streams, std::move(params));
+  stream->start();
+  state_->outbounds.emplace(attempt, stream);
+  const auto endpoints = state_->endpoints;  // a copy: a refusal may close one
+  for (const auto& [handle, endpoint] : endpoints) {
+    if (!endpoint->hello || endpoint->hello->attempt != attempt || endpoint->is_closing()) continue;
+    const StreamHello hello = *endpoint->hello;
+    endpoint->hello.reset();
+    state_->match(endpoint, hello, *stream);
+  }
+  return std::make_unique<Outbound>(std::move(stream), state_);
+}
+
+asio::awaitable<void> UcxKvTransport::shutdown() {
+  const auto state = state_;
+  state->stop();
+  while (!state->ended) co_await state->streams->changed.wait(kNoDeadline);
+}
+
+}  // namespace runahead
