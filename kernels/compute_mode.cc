@@ -17,7 +17,7 @@ std::string_view name(ComputeMode mode) {
 Result<ComputeMode> parse_compute_mode(std::string_view text) {
   for (ComputeMode mode : {ComputeMode::kFp32, ComputeMode::kBf16, ComputeMode::kInt16, ComputeMode::kInt8})
     if (text == name(mode)) return mode;
-  return fail(ErrorCode::kUnsupported, "unknown compute mode '" + std::string(text) + "'; use auto, fp32 or bf16", "compute");
+  return fail(ErrorCode::kUnsupported, "unknown compute mode '" + std::string(text) + "'; use auto, fp32, bf16 or int16", "compute");
 }
 
 }  // namespace runahead

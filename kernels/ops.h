@@ -22,15 +22,18 @@
 
 namespace runahead {
 
-// How K and V of kPageTokens tokens lie in one page: all heads' K, then all heads' V. Two (bf16) or one (fp32) elements
+// How K and V of kPageTokens tokens lie in one page: all heads' K, then all heads' V. Two (bf16, int16) or one (fp32) elements
 // along the summed dimension are neighbours, so that a page is a ready right-hand operand and is never repacked.
 struct KvLayout {
   int32_t num_kv_heads = 0;
   int32_t head_dim = 0;
   int32_t element_bytes = 4;
+  bool token_scales = false;  // a head's K and its V each end with one fp32 scale a token: [kPageTokens]
 
   int32_t pack() const { return 4 / element_bytes; }
-  size_t head_bytes() const { return static_cast<size_t>(kPageTokens) * head_dim * element_bytes; }
+  size_t head_bytes() const {
+    return static_cast<size_t>(kPageTokens) * (head_dim * element_bytes + (token_scales ? sizeof(float) : 0));
+  }
   size_t page_bytes() const { return 2 * head_bytes() * num_kv_heads; }
   size_t key_offset(int32_t head) const { return head_bytes() * head; }    // [head_dim / pack, kPageTokens, pack]
   size_t value_offset(int32_t head) const { return head_bytes() * (num_kv_heads + head); }  // [kPageTokens / pack, head_dim, pack]
@@ -59,7 +62,7 @@ struct GemmArgs {
 // One K/V page of one KV head, for the rows of its query group. Row r is the query of head r % group of the token at
 // `position + r / group`; it sees the keys of tokens up to its own. One online-softmax step.
 struct AttendArgs {
-  const std::byte* query = nullptr;  // [rows, head_dim] elements, scaled by log2(e) / sqrt(head_dim)
+  const std::byte* query = nullptr;  // [rows] query rows, scaled by log2(e) / sqrt(head_dim)
   float* out = nullptr;              // [rows, head_dim] sums of 2^(s - row_max) * v
   float* row_max = nullptr;          // [rows] largest score so far; kNoScore before the first page
   float* row_sum = nullptr;          // [rows, 16] lane sums of 2^(s - row_max)
@@ -71,15 +74,18 @@ struct AttendArgs {
   const std::byte* keys = nullptr;   // the page at key_offset(head)
   const std::byte* values = nullptr; // the page at value_offset(head)
 };
+inline constexpr int32_t kHeadDimMax = 512;  // twice the largest head of a published model; buffers on the stack
 inline constexpr float kNoScore = -1e30f;  // below every score, and finite: no NaN from inf - inf
 
 struct OpTable {
   std::string_view isa;  // "avx512bf16", "avx512", "avx2", "generic", "reference"
   ComputeMode mode = ComputeMode::kFp32;
   int32_t kv_element_bytes = 4;
+  bool kv_token_scales = false;
 
   size_t (*row_bytes)(int32_t k) = nullptr;            // of one operand row
   size_t (*panel_scratch_bytes)(int32_t k) = nullptr;  // of GemmArgs::scratch
+  size_t (*query_row_bytes)(int32_t head_dim) = nullptr;
 
   // out[i] = x[i] * gain[i] / sqrt(mean(x^2) + epsilon); k a multiple of 16. out may be x.
   void (*rms_norm)(const float* x, const float* gain, float epsilon, int32_t k, float* out) = nullptr;
@@ -100,7 +106,7 @@ struct OpTable {
   // and an add are two).
   double (*issue_dots)(int64_t rounds) = nullptr;
 
-  KvLayout kv_layout(int32_t num_kv_heads, int32_t head_dim) const { return {num_kv_heads, head_dim, kv_element_bytes}; }
+  KvLayout kv_layout(int32_t num_kv_heads, int32_t head_dim) const { return {num_kv_heads, head_dim, kv_element_bytes, kv_token_scales}; }
 };
 
 // The tables that this build has and this processor can run, best instruction set first; the reference is not among them.

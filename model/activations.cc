@@ -5,11 +5,11 @@
 
 namespace runahead {
 
-Activations::Activations(const ModelShape& shape, int32_t element_bytes, int32_t rows)
+Activations::Activations(const ModelShape& shape, size_t query_row_bytes, int32_t rows)
     : model_dim_(static_cast<size_t>(shape.model_dim)),
       head_dim_(static_cast<size_t>(shape.head_dim)),
       group_(static_cast<size_t>(shape.num_heads / shape.num_kv_heads)),
-      element_bytes_(static_cast<size_t>(element_bytes)),
+      query_row_bytes_(query_row_bytes),
       num_kv_heads_(shape.num_kv_heads),
       rows_(rows),
       places_(static_cast<size_t>(rows)) {
@@ -17,7 +17,7 @@ Activations::Activations(const ModelShape& shape, int32_t element_bytes, int32_t
   const size_t query_rows = tokens * static_cast<size_t>(shape.num_heads);
   x_ = AlignedBuffer(tokens * model_dim_ * sizeof(float));
   cos_sin_ = AlignedBuffer(tokens * head_dim_ * sizeof(float));
-  query_ = AlignedBuffer(query_rows * head_dim_ * element_bytes_);
+  query_ = AlignedBuffer(query_rows * query_row_bytes_);
   attention_ = AlignedBuffer(query_rows * head_dim_ * sizeof(float));
   row_sum_ = AlignedBuffer(query_rows * 16 * sizeof(float));
   row_max_.resize(query_rows);
@@ -52,7 +52,7 @@ void Activations::keep_last_of(AlignedBuffer& buffer, size_t row_bytes, int32_t 
 void Activations::keep_last_row() {
   keep_last_of(x_, model_dim_ * sizeof(float), 1);
   keep_last_of(cos_sin_, head_dim_ * sizeof(float), 1);
-  keep_last_of(query_, group_ * head_dim_ * element_bytes_, num_kv_heads_);
+  keep_last_of(query_, group_ * query_row_bytes_, num_kv_heads_);
   keep_last_of(attention_, group_ * head_dim_ * sizeof(float), num_kv_heads_);
   keep_last_of(row_sum_, group_ * 16 * sizeof(float), num_kv_heads_);
   places_ = {places_.back()};

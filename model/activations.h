@@ -18,7 +18,7 @@ class Activations final : public Hidden {
     int32_t position = -1;
   };
 
-  Activations(const ModelShape& shape, int32_t element_bytes, int32_t rows);
+  Activations(const ModelShape& shape, size_t query_row_bytes, int32_t rows);
 
   int32_t rows() const { return rows_; }
   float* row(int32_t r) { return x_.as<float>().data() + static_cast<size_t>(r) * model_dim_; }
@@ -28,7 +28,7 @@ class Activations final : public Hidden {
   const float* cos_sin(int32_t r) const { return cos_sin_.as<float>().data() + static_cast<size_t>(r) * head_dim_; }
 
   std::byte* query(int32_t kv_head, int32_t r, int32_t in_group) {
-    return query_.data() + (group_row(kv_head, r) + static_cast<size_t>(in_group)) * head_dim_ * element_bytes_;
+    return query_.data() + (group_row(kv_head, r) + static_cast<size_t>(in_group)) * query_row_bytes_;
   }
   float* attention(int32_t kv_head, int32_t r) { return attention_.as<float>().data() + group_row(kv_head, r) * head_dim_; }
   float* row_max(int32_t kv_head, int32_t r) { return row_max_.data() + group_row(kv_head, r); }
@@ -44,12 +44,12 @@ class Activations final : public Hidden {
   }
   void keep_last_of(AlignedBuffer& buffer, size_t row_bytes, int32_t copies) const;
 
-  size_t model_dim_, head_dim_, group_, element_bytes_;
+  size_t model_dim_, head_dim_, group_, query_row_bytes_;
   int32_t num_kv_heads_;
   int32_t rows_;
   AlignedBuffer x_;               // [rows, model_dim]
   AlignedBuffer cos_sin_;         // [rows, 2, head_dim / 2]
-  AlignedBuffer query_;           // [num_kv_heads, rows, group, head_dim] elements
+  AlignedBuffer query_;           // [num_kv_heads, rows, group] query rows
   AlignedBuffer attention_;       // [num_kv_heads, rows, group, head_dim]
   AlignedBuffer row_sum_;         // [num_kv_heads, rows, group, 16]
   std::vector<float> row_max_;    // [num_kv_heads, rows, group]

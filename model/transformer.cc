@@ -122,7 +122,7 @@ void Transformer::multiply(const Block& block, const PackedMatrix& weights, Epil
 std::unique_ptr<Hidden> Transformer::embed(std::span<const TokenId> tokens) {
   RUNAHEAD_CHECK(!tokens.empty(), "a chunk has tokens");
   const auto rows = static_cast<int32_t>(tokens.size());
-  auto x = std::make_unique<Activations>(shape(), layout_.element_bytes, rows);
+  auto x = std::make_unique<Activations>(shape(), ops_.query_row_bytes(shape().head_dim), rows);
   const QuantMatrixView& table = weights_.embedding;
   for_row_blocks(rows, [&](const Block& block) {
     for (int32_t r = block.begin; r < block.end; ++r) {

@@ -3,6 +3,8 @@
 #include <mutex>
 #include <string>
 
+#include "kernels/ops.h"
+
 namespace runahead {
 namespace {
 
@@ -73,6 +75,8 @@ Result<void> check_shape(const ModelShape& s) {
   for (const auto& [what, value] : dims)
     if (value <= 0 || value % kPanelBlock != 0)
       return fail(ErrorCode::kUnsupported, std::string(what) + " is " + std::to_string(value) + "; this build runs multiples of 32");
+  if (s.head_dim > kHeadDimMax)
+    return fail(ErrorCode::kUnsupported, "an attention head of " + std::to_string(s.head_dim) + " is over " + std::to_string(kHeadDimMax));
   if (s.num_kv_heads <= 0 || s.num_heads % s.num_kv_heads != 0)
     return fail(ErrorCode::kInvalidModel, "the number of attention heads is no multiple of the number of KV heads");
   return {};

@@ -2,14 +2,32 @@
 // (cmake/isa.cmake); nothing in here may be an inline function that other files share, or a machine without the
 // instruction set could run it.
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/attention_int16.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/gemm_int16.h"
+
+#include <type_traits>
 
 #define RUNAHEAD_STRING_OF(x) #x
 #define RUNAHEAD_STRING(x) RUNAHEAD_STRING_OF(x)
 
 namespace runahead::RUNAHEAD_ISA {
+
+// Of fp32, bf16 or int16. Declared again where the instruction sets are chosen (kernels/ops_select.cc).
+const OpTable& ops_of(ComputeMode mode);
+
 namespace {
+
+template <class Sum>
+Sum sum_of(int x) {
+  if constexpr (std::is_same_v<Sum, VecF>)
+    return set1(static_cast<float>(x));
+  else
+    return set1_int(x);
+}
+inline VecF as_floats(VecF x) { return x; }
+inline VecF as_floats(VecI x) { return to_float(x); }
 
 // Each pair of dots reads its own broadcast, as in multiply_tile, so that an emulated format pays for its emulation.
 template <class Num>
@@ -17,9 +35,9 @@ double issue_dots(int64_t rounds) {
   constexpr int kChains = 12;  // latency x throughput of every dot instruction we know is at most 12
   const typename Num::Element zeros[64] = {};
   const typename Num::Element* operand = zeros;
-  VecF acc[kChains];
+  typename Num::Sum acc[kChains];
 #pragma GCC unroll 12
-  for (int c = 0; c < kChains; ++c) acc[c] = set1(static_cast<float>(c));  // unlike, or they would be merged
+  for (int c = 0; c < kChains; ++c) acc[c] = sum_of<typename Num::Sum>(c);  // unlike, or they would be merged
   for (int64_t i = 0; i < rounds; ++i) {
     asm volatile("" : "+r"(operand));  // what it points to is unknown from here on
     const typename Num::Vec w = Num::load(operand);
@@ -30,39 +48,63 @@ double issue_dots(int64_t rounds) {
       acc[c + 1] = Num::dot(acc[c + 1], x, w);
     }
   }
-  VecF sum = acc[0];
+  VecF sum = zero();
 #pragma GCC unroll 12
-  for (int c = 1; c < kChains; ++c) sum = add(sum, acc[c]);
+  for (int c = 0; c < kChains; ++c) sum = add(sum, as_floats(acc[c]));
   volatile float keep = reduce_add(sum);
   (void)keep;
   return static_cast<double>(rounds) * kChains * 16 * Num::kPack * 2;
 }
 
-// `Linear` computes the products with weights, `Attending` everything with K/V pages.
-template <class Linear, class Attending>
-constexpr OpTable table(ComputeMode mode) {
+OpTable common_ops(ComputeMode mode) {
   OpTable ops;
   ops.isa = RUNAHEAD_STRING(RUNAHEAD_ISA);
   ops.mode = mode;
-  ops.kv_element_bytes = sizeof(typename Attending::Element);
-  ops.row_bytes = row_bytes<Linear>;
-  ops.panel_scratch_bytes = panel_scratch_bytes<Linear>;
   ops.rms_norm = rms_norm;
-  ops.pack_row = pack_row<Linear>;
-  ops.gemm = gemm<Linear>;
   ops.rotate = rotate;
-  ops.store_query = store_query<Attending>;
-  ops.store_key = store_key<Attending>;
-  ops.store_value = store_value<Attending>;
-  ops.attend_page = attend_page<Attending>;
   ops.finish_attention = finish_attention;
-  ops.issue_dots = issue_dots<Linear>;
+  return ops;
+}
+
+template <class Num>
+OpTable float_table(ComputeMode mode) {
+  OpTable ops = common_ops(mode);
+  ops.kv_element_bytes = sizeof(typename Num::Element);
+  ops.row_bytes = row_bytes<Num>;
+  ops.panel_scratch_bytes = panel_scratch_bytes<Num>;
+  ops.query_row_bytes = row_bytes<Num>;
+  ops.pack_row = pack_row<Num>;
+  ops.gemm = gemm<Num>;
+  ops.store_query = store_query<Num>;
+  ops.store_key = store_key<Num>;
+  ops.store_value = store_value<Num>;
+  ops.attend_page = attend_page<Num>;
+  ops.issue_dots = issue_dots<Num>;
+  return ops;
+}
+
+OpTable int16_table() {
+  OpTable ops = common_ops(ComputeMode::kInt16);
+  ops.kv_element_bytes = sizeof(int16_t);
+  ops.kv_token_scales = true;
+  ops.row_bytes = int16_row_bytes;
+  ops.panel_scratch_bytes = int16_panel_scratch_bytes;
+  ops.query_row_bytes = int16_query_row_bytes;
+  ops.pack_row = pack_row_int16;
+  ops.gemm = gemm_int16;
+  ops.store_query = store_query_int16;
+  ops.store_key = store_key_int16;
+  ops.store_value = store_value_int16;
+  ops.attend_page = attend_page_int16;
+  ops.issue_dots = issue_dots<Int16>;
   return ops;
 }
 
 }  // namespace
 
-extern const OpTable kOps[2];
-const OpTable kOps[2] = {table<Fp32, Fp32>(ComputeMode::kFp32), table<Bf16, Bf16>(ComputeMode::kBf16)};
+const OpTable& ops_of(ComputeMode mode) {
+  static const OpTable fp32 = float_table<Fp32>(ComputeMode::kFp32), bf16 = float_table<Bf16>(ComputeMode::kBf16), int16 = int16_table();
+  return mode == ComputeMode::kFp32 ? fp32 : mode == ComputeMode::kBf16 ? bf16 : int16;
+}
 
 }  // namespace runahead::RUNAHEAD_ISA

@@ -9,6 +9,7 @@ namespace runahead::RUNAHEAD_ISA {
 
 struct Fp32 {
   using Element = float;
+  using Sum = VecF;                // 16 sums
   static constexpr int kPack = 1;  // values of k an instruction sums
   using Vec = VecF;                // 16 outputs x kPack
   static Vec load(const Element* p) { return RUNAHEAD_ISA::load(p); }
@@ -25,6 +26,7 @@ struct Fp32 {
 
 struct Bf16 {
   using Element = uint16_t;
+  using Sum = VecF;
   static constexpr int kPack = 2;
   using Vec = VecH;
   static Vec load(const Element* p) { return load_pairs(p); }
@@ -35,12 +37,25 @@ struct Bf16 {
   static void store_two_k(Element* p, int, VecF first, VecF second) { store_pairs(p, interleave_bf16(first, second)); }
 };
 
+inline constexpr float kInt16Max = 32767;
+
+// Sums are exact in int32; the scales that make them real numbers are the callers' (gemm_int16.h, attention_int16.h).
+struct Int16 {
+  using Element = int16_t;
+  using Sum = VecI;
+  static constexpr int kPack = 2;
+  using Vec = VecI;
+  static Vec load(const Element* p) { return load_bytes(p); }
+  static Vec broadcast(const Element* p) { return broadcast_pair(reinterpret_cast<const uint16_t*>(p)); }
+  static VecI dot(VecI acc, Vec a, Vec b) { return dot_s16(acc, a, b); }
+};
+
 // The inner loop of everything: acc[r][v] += sum over k of a[r, k] * b[k, 16 v ..], k ascending, one chain an output.
 //   a  [kRows, k] elements, a_stride apart
 //   b  [k / kPack, width, kPack] elements, b_stride from one step of k to the next; 16 * kVecs columns are used
 template <class Num, int kRows, int kVecs>
 inline void multiply_tile(const typename Num::Element* a, size_t a_stride, const typename Num::Element* b, size_t b_stride,
-                          int k_steps, VecF (&acc)[kRows][kVecs]) {
+                          int k_steps, typename Num::Sum (&acc)[kRows][kVecs]) {
   for (int step = 0; step < k_steps; ++step) {
     typename Num::Vec w[kVecs];
 #pragma GCC unroll 4

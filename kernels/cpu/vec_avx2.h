@@ -77,25 +77,29 @@ inline VecI zero_int() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}
 inline VecI set1_int(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
 inline VecI bit_and(VecI a, VecI b) { return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)}; }
 inline VecI shift_right(VecI a, int bits) { return {_mm256_srli_epi32(a.lo, bits), _mm256_srli_epi32(a.hi, bits)}; }
+inline VecI bit_or(VecI a, VecI b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
+inline VecI shift_left(VecI a, int bits) { return {_mm256_slli_epi32(a.lo, bits), _mm256_slli_epi32(a.hi, bits)}; }
 inline VecF to_float(VecI a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 inline VecF load_half(const uint16_t* p) {
   const auto* q = reinterpret_cast<const __m128i*>(p);
   return {_mm256_cvtph_ps(_mm_loadu_si128(q)), _mm256_cvtph_ps(_mm_loadu_si128(q + 1))};
 }
-inline void store_int8(int8_t* p, VecF x) {
+inline void store_int16(int16_t* p, VecF x) {
   const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi));  // halves interleaved
-  const __m256i in_order = _mm256_permute4x64_epi64(words, 0xD8);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
-                   _mm_packs_epi16(_mm256_castsi256_si128(in_order), _mm256_extracti128_si256(in_order, 1)));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(words, 0xD8));
 }
-// Even and odd bytes apart, because VPMADDUBSW saturates.
-inline __m256i dot_u8s8(__m256i acc, __m256i a, __m256i b) {
-  const __m256i low = _mm256_set1_epi16(0xFF);
-  const __m256i even = _mm256_madd_epi16(_mm256_and_si256(a, low), _mm256_srai_epi16(_mm256_slli_epi16(b, 8), 8));
-  const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(a, 8), _mm256_srai_epi16(b, 8));
-  return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
+inline __m256i interleave_int16(__m256 even, __m256 odd) {
+  const __m256i most = _mm256_set1_epi32(32767), least = _mm256_set1_epi32(-32768);
+  const __m256i low = _mm256_max_epi32(_mm256_min_epi32(_mm256_cvtps_epi32(even), most), least);
+  const __m256i high = _mm256_max_epi32(_mm256_min_epi32(_mm256_cvtps_epi32(odd), most), least);
+  return _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi32(0xFFFF)), _mm256_slli_epi32(high, 16));
 }
-inline VecI dot_u8s8(VecI acc, VecI a, VecI b) { return {dot_u8s8(acc.lo, a.lo, b.lo), dot_u8s8(acc.hi, a.hi, b.hi)}; }
+inline VecI interleave_int16(VecF even, VecF odd) {
+  return {interleave_int16(even.lo, odd.lo), interleave_int16(even.hi, odd.hi)};
+}
+inline VecI dot_s16(VecI acc, VecI a, VecI b) {
+  return {_mm256_add_epi32(acc.lo, _mm256_madd_epi16(a.lo, b.lo)), _mm256_add_epi32(acc.hi, _mm256_madd_epi16(a.hi, b.hi))};
+}
 
 inline VecH load_pairs(const uint16_t* p) { return load_bytes(p); }
 inline void store_pairs(uint16_t* p, VecH x) { store_bytes(p, x); }

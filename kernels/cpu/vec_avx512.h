@@ -56,16 +56,24 @@ inline VecI zero_int() { return _mm512_setzero_si512(); }
 inline VecI set1_int(int32_t x) { return _mm512_set1_epi32(x); }
 inline VecI bit_and(VecI a, VecI b) { return _mm512_and_si512(a, b); }
 inline VecI shift_right(VecI a, int bits) { return _mm512_srli_epi32(a, static_cast<unsigned>(bits)); }
+inline VecI bit_or(VecI a, VecI b) { return _mm512_or_si512(a, b); }
+inline VecI shift_left(VecI a, int bits) { return _mm512_slli_epi32(a, static_cast<unsigned>(bits)); }
 inline VecF to_float(VecI a) { return _mm512_cvtepi32_ps(a); }
 inline VecF load_half(const uint16_t* p) {  // 16 fp16
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
-// Round to nearest even, |x| < 2^31, saturated to int8; 16 bytes are written.
-inline void store_int8(int8_t* p, VecF x) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x)));
+// Rounded to nearest even, saturated; 16 int16 are written.
+inline void store_int16(int16_t* p, VecF x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(x)));
 }
-// acc[j] += sum over i < 4 of unsigned a[4j + i] * signed b[4j + i].
-inline VecI dot_u8s8(VecI acc, VecI a, VecI b) { return _mm512_dpbusd_epi32(acc, a, b); }
+// The pair (even[j], odd[j]) in lane j, rounded to nearest even and saturated to int16.
+inline VecI interleave_int16(VecF even, VecF odd) {
+  const __m512i low = _mm512_cvtepi16_epi32(_mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(even)));
+  const __m512i high = _mm512_cvtepi16_epi32(_mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(odd)));
+  return _mm512_or_si512(_mm512_and_si512(low, _mm512_set1_epi32(0xFFFF)), _mm512_slli_epi32(high, 16));
+}
+// acc[j] += a[2j] * b[2j] + a[2j + 1] * b[2j + 1] in int16.
+inline VecI dot_s16(VecI acc, VecI a, VecI b) { return _mm512_dpwssd_epi32(acc, a, b); }
 
 inline VecH load_pairs(const uint16_t* p) { return _mm512_loadu_si512(p); }
 inline void store_pairs(uint16_t* p, VecH x) { _mm512_storeu_si512(p, x); }

@@ -78,6 +78,10 @@ inline VecI bit_and(VecI a, VecI b) { return each_int([&](int i) { return a.v[i]
 inline VecI shift_right(VecI a, int bits) {
   return each_int([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) >> bits); });
 }
+inline VecI bit_or(VecI a, VecI b) { return each_int([&](int i) { return a.v[i] | b.v[i]; }); }
+inline VecI shift_left(VecI a, int bits) {
+  return each_int([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) << bits); });
+}
 inline VecF to_float(VecI a) { return each([&](int i) { return static_cast<float>(a.v[i]); }); }
 inline float half_bits_to_float(uint16_t h) {
   const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16, exponent = (h >> 10) & 31u, mantissa = h & 0x3FFu;
@@ -91,18 +95,23 @@ inline float half_bits_to_float(uint16_t h) {
   return r;
 }
 inline VecF load_half(const uint16_t* p) { return each([&](int i) { return half_bits_to_float(p[i]); }); }
-inline void store_int8(int8_t* p, VecF x) {
-  for (int i = 0; i < 16; ++i) {
-    const float r = __builtin_nearbyintf(x.v[i]);
-    p[i] = static_cast<int8_t>(r > 127.0f ? 127.0f : r < -128.0f ? -128.0f : r);
-  }
+inline int32_t rounded_int16(float x) {
+  const float r = __builtin_nearbyintf(x);
+  return static_cast<int32_t>(r > 32767.0f ? 32767.0f : r < -32768.0f ? -32768.0f : r);
 }
-inline VecI dot_u8s8(VecI acc, VecI a, VecI b) {
-  return each_int([&](int lane) {
-    int32_t sum = acc.v[lane];
-    for (int i = 0; i < 4; ++i)
-      sum += ((a.v[lane] >> (8 * i)) & 0xFF) * static_cast<int8_t>((b.v[lane] >> (8 * i)) & 0xFF);
-    return sum;
+inline void store_int16(int16_t* p, VecF x) {
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<int16_t>(rounded_int16(x.v[i]));
+}
+inline VecI interleave_int16(VecF even, VecF odd) {
+  return each_int([&](int i) {
+    const auto low = static_cast<uint32_t>(rounded_int16(even.v[i])), high = static_cast<uint32_t>(rounded_int16(odd.v[i]));
+    return static_cast<int32_t>((low & 0xFFFFu) | (high << 16));
+  });
+}
+inline VecI dot_s16(VecI acc, VecI a, VecI b) {
+  return each_int([&](int i) {
+    const int32_t even = static_cast<int16_t>(a.v[i]) * static_cast<int16_t>(b.v[i]);
+    return acc.v[i] + even + (a.v[i] >> 16) * (b.v[i] >> 16);
   });
 }
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/check.h"
-#include "kernels/ops.h"
+#include "kernels/reference/reference_ops.h"
 
 namespace runahead {
 namespace {
@@ -22,48 +22,19 @@ struct Bf16 {
   static Element round(float x) { return float_to_bf16(x); }
 };
 
-float weight_at(const Panel& panel, int32_t k, int32_t output) {
-  const std::byte* block = panel.data + static_cast<size_t>(k / kPanelBlock) * panel_block_bytes(panel.format);
-  const int32_t kk = k % kPanelBlock;
-  if (panel.format == PanelFormat::kFloat32) return reinterpret_cast<const float*>(block)[kk * kPanelOutputs + output];
-  const auto* halves = reinterpret_cast<const uint16_t*>(block);
-  const auto* codes = reinterpret_cast<const uint8_t*>(block) + 4 * kPanelOutputs;
-  int code;
-  if (panel.format == PanelFormat::kCodes8)
-    code = codes[(kk / 4 * kPanelOutputs + output) * 4 + kk % 4];
-  else
-    code = (codes[(kk / 4 * 16 + output % 16) * 4 + kk % 4] >> (output < 16 ? 0 : 4)) & 15;
-  return half_to_float(halves[output]) * static_cast<float>(code) + half_to_float(halves[kPanelOutputs + output]);
-}
-
 template <class Num>
 double dot_row(const typename Num::Element* a, const Panel& panel, int32_t k_len, int32_t output) {
   double sum = 0;
-  for (int32_t k = 0; k < k_len; ++k) sum += Num::value(a[k]) * Num::value(Num::round(weight_at(panel, k, output)));
+  for (int32_t k = 0; k < k_len; ++k) sum += Num::value(a[k]) * Num::value(Num::round(reference_weight(panel, k, output)));
   return sum;
 }
 
 template <class Num>
 void gemm(const GemmArgs& args) {
-  for (int32_t r = 0; r < args.rows; ++r) {
+  reference_gemm(args, [&](int32_t r, const Panel& panel, int32_t output) {
     const auto* a = reinterpret_cast<const typename Num::Element*>(args.a) + static_cast<size_t>(r) * static_cast<size_t>(args.k);
-    float* out = args.out + static_cast<size_t>(r) * args.out_stride;
-    for (int32_t p = args.panel_begin; p < args.panel_end; ++p) {
-      const Panel& w = args.panels[p];
-      if (args.epilogue == Epilogue::kSiluMul) {
-        for (int32_t n = 0; n < 16; ++n) {
-          const double gate = dot_row<Num>(a, w, args.k, n);
-          out[p * 16 + n] = static_cast<float>(gate / (1 + std::exp(-gate)) * dot_row<Num>(a, w, args.k, 16 + n));
-        }
-        continue;
-      }
-      for (int32_t n = 0; n < kPanelOutputs; ++n) {
-        const double y = dot_row<Num>(a, w, args.k, n);
-        float& to = out[p * kPanelOutputs + n];
-        to = static_cast<float>(args.epilogue == Epilogue::kAdd ? to + y : y);
-      }
-    }
-  }
+    return dot_row<Num>(a, panel, args.k, output);
+  });
 }
 
 void rms_norm(const float* x, const float* gain, float epsilon, int32_t k, float* out) {
@@ -118,32 +89,13 @@ void store_value(const float* head, int32_t head_dim, int32_t slot, std::byte* v
 template <class Num>
 void attend_page(const AttendArgs& args) {
   using Element = typename Num::Element;
+  const auto* queries = reinterpret_cast<const Element*>(args.query);
   const auto* keys = reinterpret_cast<const Element*>(args.keys);
   const auto* values = reinterpret_cast<const Element*>(args.values);
-  const int32_t dim = args.head_dim;
-  for (int32_t r = 0; r < args.rows; ++r) {
-    const auto* q = reinterpret_cast<const Element*>(args.query) + static_cast<size_t>(r) * static_cast<size_t>(dim);
-    float* out = args.out + static_cast<size_t>(r) * static_cast<size_t>(dim);
-    const int32_t visible = std::min(kPageTokens, args.position + r / args.group - args.page_position + 1);
-    std::vector<double> scores(static_cast<size_t>(visible), 0.0);
-    double new_max = args.row_max[r];
-    for (int32_t t = 0; t < visible; ++t) {
-      for (int32_t i = 0; i < dim; ++i) scores[static_cast<size_t>(t)] += Num::value(q[i]) * Num::value(keys[key_index<Num>(i, t)]);
-      new_max = std::max(new_max, scores[static_cast<size_t>(t)]);
-    }
-    const double shrink = std::exp2(args.row_max[r] - new_max);
-    double sum = args.row_sum[r * 16] * shrink;
-    std::vector<double> mix(static_cast<size_t>(dim));
-    for (int32_t i = 0; i < dim; ++i) mix[static_cast<size_t>(i)] = out[i] * shrink;
-    for (int32_t t = 0; t < visible; ++t) {
-      const double p = std::exp2(scores[static_cast<size_t>(t)] - new_max);
-      sum += p;
-      for (int32_t i = 0; i < dim; ++i) mix[static_cast<size_t>(i)] += p * Num::value(values[value_index<Num>(i, t, dim)]);
-    }
-    for (int32_t i = 0; i < dim; ++i) out[i] = static_cast<float>(mix[static_cast<size_t>(i)]);
-    args.row_max[r] = static_cast<float>(new_max);
-    args.row_sum[r * 16] = static_cast<float>(sum);  // the other 15 lanes stay zero
-  }
+  reference_attend(
+      args, [&](int32_t r, int32_t i) { return Num::value(queries[r * args.head_dim + i]); },
+      [&](int32_t t, int32_t i) { return Num::value(keys[key_index<Num>(i, t)]); },
+      [&](int32_t t, int32_t i) { return Num::value(values[value_index<Num>(i, t, args.head_dim)]); });
 }
 
 void finish_attention(float* out, const float* row_sum, int32_t rows, int32_t head_dim) {
@@ -155,7 +107,7 @@ void finish_attention(float* out, const float* row_sum, int32_t rows, int32_t he
 }
 
 template <class Num>
-OpTable table(ComputeMode mode) {
+OpTable float_table(ComputeMode mode) {
   using Element = typename Num::Element;
   OpTable ops;
   ops.isa = "reference";
@@ -163,14 +115,19 @@ OpTable table(ComputeMode mode) {
   ops.kv_element_bytes = sizeof(Element);
   ops.row_bytes = [](int32_t k) { return static_cast<size_t>(k) * sizeof(Element); };
   ops.panel_scratch_bytes = [](int32_t) { return size_t{64}; };
-  ops.rms_norm = rms_norm;
+  ops.query_row_bytes = ops.row_bytes;
   ops.pack_row = pack_row<Num>;
   ops.gemm = gemm<Num>;
-  ops.rotate = rotate;
   ops.store_query = store_query<Num>;
   ops.store_key = store_key<Num>;
   ops.store_value = store_value<Num>;
   ops.attend_page = attend_page<Num>;
+  return ops;
+}
+
+OpTable with_common_ops(OpTable ops) {
+  ops.rms_norm = rms_norm;
+  ops.rotate = rotate;
   ops.finish_attention = finish_attention;
   ops.issue_dots = [](int64_t) { return 0.0; };
   return ops;
@@ -178,10 +135,72 @@ OpTable table(ComputeMode mode) {
 
 }  // namespace
 
+float reference_weight(const Panel& panel, int32_t k, int32_t output) {
+  const std::byte* block = panel.data + static_cast<size_t>(k / kPanelBlock) * panel_block_bytes(panel.format);
+  const int32_t kk = k % kPanelBlock;
+  if (panel.format == PanelFormat::kFloat32) return reinterpret_cast<const float*>(block)[kk * kPanelOutputs + output];
+  const auto* halves = reinterpret_cast<const uint16_t*>(block);
+  const auto* codes = reinterpret_cast<const uint8_t*>(block) + 4 * kPanelOutputs;
+  int code;
+  if (panel.format == PanelFormat::kCodes8)
+    code = codes[(kk / 4 * kPanelOutputs + output) * 4 + kk % 4];
+  else
+    code = (codes[(kk / 4 * 16 + output % 16) * 4 + kk % 4] >> (output < 16 ? 0 : 4)) & 15;
+  return half_to_float(halves[output]) * static_cast<float>(code) + half_to_float(halves[kPanelOutputs + output]);
+}
+
+void reference_gemm(const GemmArgs& args, const std::function<double(int32_t, const Panel&, int32_t)>& dot) {
+  for (int32_t r = 0; r < args.rows; ++r) {
+    float* out = args.out + static_cast<size_t>(r) * args.out_stride;
+    for (int32_t p = args.panel_begin; p < args.panel_end; ++p) {
+      const Panel& w = args.panels[p];
+      if (args.epilogue == Epilogue::kSiluMul) {
+        for (int32_t n = 0; n < 16; ++n) {
+          const double gate = dot(r, w, n);
+          out[p * 16 + n] = static_cast<float>(gate / (1 + std::exp(-gate)) * dot(r, w, 16 + n));
+        }
+        continue;
+      }
+      for (int32_t n = 0; n < kPanelOutputs; ++n) {
+        const double y = dot(r, w, n);
+        float& to = out[p * kPanelOutputs + n];
+        to = static_cast<float>(args.epilogue == Epilogue::kAdd ? to + y : y);
+      }
+    }
+  }
+}
+
+void reference_attend(const AttendArgs& args, const RealAt& query, const RealAt& key, const RealAt& value) {
+  const int32_t dim = args.head_dim;
+  for (int32_t r = 0; r < args.rows; ++r) {
+    float* out = args.out + static_cast<size_t>(r) * static_cast<size_t>(dim);
+    const int32_t visible = std::min(kPageTokens, args.position + r / args.group - args.page_position + 1);
+    std::vector<double> scores(static_cast<size_t>(visible), 0.0), mix(static_cast<size_t>(dim));
+    double new_max = args.row_max[r];
+    for (int32_t t = 0; t < visible; ++t) {
+      for (int32_t i = 0; i < dim; ++i) scores[static_cast<size_t>(t)] += query(r, i) * key(t, i);
+      new_max = std::max(new_max, scores[static_cast<size_t>(t)]);
+    }
+    const double shrink = std::exp2(args.row_max[r] - new_max);
+    double sum = args.row_sum[r * 16] * shrink;
+    for (int32_t i = 0; i < dim; ++i) mix[static_cast<size_t>(i)] = out[i] * shrink;
+    for (int32_t t = 0; t < visible; ++t) {
+      const double p = std::exp2(scores[static_cast<size_t>(t)] - new_max);
+      sum += p;
+      for (int32_t i = 0; i < dim; ++i) mix[static_cast<size_t>(i)] += p * value(t, i);
+    }
+    for (int32_t i = 0; i < dim; ++i) out[i] = static_cast<float>(mix[static_cast<size_t>(i)]);
+    args.row_max[r] = static_cast<float>(new_max);
+    args.row_sum[r * 16] = static_cast<float>(sum);  // the other 15 lanes stay zero
+  }
+}
+
 const OpTable& reference_ops(ComputeMode mode) {
-  static const OpTable fp32 = table<Fp32>(ComputeMode::kFp32), bf16 = table<Bf16>(ComputeMode::kBf16);
-  RUNAHEAD_CHECK(mode == ComputeMode::kFp32 || mode == ComputeMode::kBf16, "the reference has fp32 and bf16");
-  return mode == ComputeMode::kFp32 ? fp32 : bf16;
+  static const OpTable fp32 = with_common_ops(float_table<Fp32>(ComputeMode::kFp32));
+  static const OpTable bf16 = with_common_ops(float_table<Bf16>(ComputeMode::kBf16));
+  static const OpTable int16 = with_common_ops(reference_int16_table());
+  RUNAHEAD_CHECK(mode != ComputeMode::kInt8, "the reference has the modes of the fast path");
+  return mode == ComputeMode::kFp32 ? fp32 : mode == ComputeMode::kBf16 ? bf16 : int16;
 }
 
 }  // namespace runahead

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "tests/kernels/op_cases.h"
 
 namespace runahead::testing {
@@ -14,9 +16,10 @@ class AttentionState {
     const auto dim = static_cast<size_t>(c.head_dim);
     const size_t rows = static_cast<size_t>(c.tokens * c.group);
     const std::vector<float> q = random_floats(21, rows * dim, 2.0f);
-    query.resize(rows * dim * static_cast<size_t>(layout_.element_bytes));
+    query_row = ops.query_row_bytes(c.head_dim);
+    query.resize(rows * query_row);
     for (size_t r = 0; r < rows; ++r)
-      ops.store_query(q.data() + r * dim, 0.37f, c.head_dim, query.data() + r * dim * static_cast<size_t>(layout_.element_bytes));
+      ops.store_query(q.data() + r * dim, 0.37f, c.head_dim, query.data() + r * query_row);
     pages = AlignedBuffer(static_cast<size_t>(c.pages) * layout_.page_bytes());
     const int32_t keys = std::min(c.pages * kPageTokens, c.position + c.tokens);
     const std::vector<float> k = random_floats(22, static_cast<size_t>(keys) * dim, 2.0f), v = random_floats(23, static_cast<size_t>(keys) * dim);
@@ -35,7 +38,7 @@ class AttentionState {
     const auto dim = static_cast<size_t>(c_.head_dim), first = static_cast<size_t>(begin * c_.group);
     for (int32_t p = 0; p < c_.pages && p * kPageTokens <= c_.position + begin; ++p) {
       const std::byte* page = pages.data() + static_cast<size_t>(p) * layout_.page_bytes();
-      with.attend_page({.query = query.data() + first * dim * static_cast<size_t>(layout_.element_bytes),
+      with.attend_page({.query = query.data() + first * query_row,
                         .out = out.data() + first * dim,
                         .row_max = row_max.data() + first,
                         .row_sum = row_sum.data() + first * 16,
@@ -56,6 +59,7 @@ class AttentionState {
   const OpTable& ops_;
   AttentionCase c_;
   KvLayout layout_;
+  size_t query_row = 0;
   std::vector<std::byte> query;
   AlignedBuffer pages;
   std::vector<float> row_max, row_sum;
@@ -66,9 +70,9 @@ constexpr AttentionCase kCases[] = {{32, 2, 64, 0, 1}, {64, 3, 64, 128, 3}, {64,
 
 class Attention : public EveryOpTable {};
 
-// bf16: the probabilities are rounded to 8 bits, of up to 1, before they meet the values.
+// The probabilities are rounded before they meet the values: to 8 bits in bf16, to 15 bits of their sum in int16.
 TEST_P(Attention, AgreesWithTheReference) {
-  const float tolerance = ops().mode == ComputeMode::kFp32 ? 1e-5f : 8e-3f;
+  const float tolerance = ops().mode == ComputeMode::kFp32 ? 1e-5f : ops().mode == ComputeMode::kBf16 ? 8e-3f : 2e-4f;
   for (const AttentionCase& c : kCases) {
     AttentionState fast(ops(), c), naive(reference(), c);
     fast.run(ops(), 0, c.tokens);
@@ -146,8 +150,25 @@ TEST_P(Elementwise, OperandsAndPagesAreTheReferencesBitByBit) {
     ops().store_value(x.data(), 128, slot, fast.data() + layout.value_offset(0));
     reference().store_value(x.data(), 128, slot, naive.data() + layout.value_offset(0));
   }
+  if (ops().mode == ComputeMode::kInt16) return;  // its scales come from sums that the reference makes in double
   EXPECT_EQ(fast, naive);
   EXPECT_EQ(pack_rows(ops(), x, 2, 64), pack_rows(reference(), x, 2, 64));
+}
+
+TEST_P(Elementwise, Int16OperandsAreWithinOneStepOfWhatTheyStandFor) {
+  if (ops().mode != ComputeMode::kInt16) GTEST_SKIP() << "another mode";
+  const std::vector<float> x = random_floats(36, 576, 40.0f);
+  const std::vector<std::byte> operand = pack_rows(ops(), x, 1, 576);
+  const auto* codes = reinterpret_cast<const int16_t*>(operand.data());
+  const auto* sums = reinterpret_cast<const float*>(operand.data() + 576 * 2);
+  for (size_t i = 0; i < 576; ++i) ASSERT_NEAR(static_cast<float>(codes[i]) * sums[18], x[i], 0.51f * sums[18]) << i;
+  for (size_t b = 0; b < 18; ++b) {
+    float sum = 0;
+    for (size_t i = 0; i < 32; ++i) sum += codes[b * 32 + i];
+    ASSERT_EQ(sums[b], sum);
+  }
+  const std::vector<std::byte> zeros = pack_rows(ops(), std::vector<float>(32), 1, 32);
+  EXPECT_EQ(std::count(zeros.begin(), zeros.end(), std::byte{0}), static_cast<ptrdiff_t>(zeros.size()));
 }
 
 INSTANTIATE_TEST_SUITE_P(Cpu, Attention, ::testing::ValuesIn(runnable_ops().begin(), runnable_ops().end()), table_name);
