@@ -5,6 +5,7 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "model/sampler.h"
 
 namespace runahead {
 
@@ -125,6 +126,7 @@ Result<void> CoordinatorCore::check_request(const InferenceRequest& request) con
                 "prompt");
   if (std::ranges::any_of(request.prompt, outside))
     return fail(ErrorCode::kInvalidArgument, "a prompt token is outside the vocabulary", "prompt");
+  TRY(validate(request.sampling, options_.shape.vocab_size));
   if (request.strategy != Strategy::kByHand) return {};
   const Result<Partition> partition = partition_by_hand(static_cast<int32_t>(request.prompt.size()), request.cuts);
   return partition ? Result<void>{} : std::unexpected(partition.error());

@@ -74,8 +74,8 @@ std::optional<CoordinatorCore::Staff> CoordinatorCore::choose_workers(const Requ
     // Rank r is the worker with the r-th id. If there are enough workers, those that are busy are worth waiting for.
     std::ranges::sort(prefill, {}, &Worker::id);
     const size_t ranks = request.spec.cuts.size() + 1;
-    const auto all = std::ranges::count_if(registry_.workers(), [](const auto& entry) {
-      return entry.second.is_prefill && !entry.second.draining;
+    const auto all = std::ranges::count_if(registry_.workers(), [&](const auto& entry) {
+      return entry.second.is_prefill && !entry.second.draining && !request.avoid.contains(entry.first);
     });
     if (prefill.size() < ranks && static_cast<size_t>(all) >= ranks) return std::nullopt;
   }

@@ -179,6 +179,7 @@ void DecodeWorker::Impl::on_first_token(const proto::Envelope& message) {
 
 asio::awaitable<void> DecodeWorker::Impl::supervise(SequenceAttempt& a) {
   const AttemptId id = a.id();
+  log::debug("{}: attempt {}.{} began", options_.name, id.request, id.attempt);
   const WorkerAttempt::End how = co_await a.until_over();
   core_.leave(id);
   if (how == WorkerAttempt::End::kFailed) report_failure(id, a.failure());
@@ -194,6 +195,7 @@ asio::awaitable<void> DecodeWorker::Impl::supervise(SequenceAttempt& a) {
   }
   attempts_.erase(id);  // the pages are back before the coordinator counts on them
   env_.metrics.pages(env_.pool.usage());
+  log::debug("{}: attempt {}.{} ended", options_.name, id.request, id.attempt);
   link_.send(message);
 }
 

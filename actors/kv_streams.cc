@@ -74,6 +74,14 @@ Task<int32_t> PrefixReceiver::wait_for_pages(int32_t layer, int32_t have) {
   co_return manifest_.ready_pages(layer);
 }
 
+Task<void> PrefixReceiver::wait_until_complete() {
+  while (!manifest_.complete()) {
+    if (error_) co_return std::unexpected(*error_);
+    co_await arrived_.wait();
+  }
+  co_return Result<void>{};
+}
+
 asio::awaitable<void> PrefixReceiver::close() {
   if (!manifest_.complete() && !error_) error_ = Error{ErrorCode::kCancelled, "the attempt has ended"};
   arrived_.notify();

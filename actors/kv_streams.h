@@ -54,7 +54,7 @@ class PrefixReceiver {
   Task<void> relay(PageSender* downstream, Deadline deadline);
   // The n > have for which pages [0, n) of the layer are there. Ends for certain: relay() ends by its deadline.
   Task<int32_t> wait_for_pages(int32_t layer, int32_t have);
-  bool complete() const { return manifest_.complete(); }
+  Task<void> wait_until_complete();
   // Ends relay() and wait_for_pages() with an error, unless they are done.
   asio::awaitable<void> close();
   KvStreamStats stats() const { return stream_ ? stream_->stats() : stats_; }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/limits.h"
+#include "model/sampler.h"
 
 namespace runahead {
 namespace {
@@ -83,6 +84,7 @@ Result<ChainStep> parse_chain_step(const proto::Envelope& message, const ModelSh
   if (step.rank > 0) step.upstream = TRY(parse_hop(from.upstream()));
   step.downstream = TRY(parse_hop(from.downstream()));
   TRY(check_shape(step, shape));
+  if (step.is_last_rank()) TRY(validate(step.sampling, shape.vocab_size));
   return step;
 }
 
@@ -104,6 +106,7 @@ Result<DecodeOrder> parse_decode_order(const proto::Envelope& message, const Mod
   if (std::ssize(order.prompt) != order.prompt_len) return invalid("the prompt and its length differ");
   if (order.prompt_len_original < 1 || order.prompt_len_original > order.prompt_len)
     return invalid("the length of the original prompt");
+  TRY(validate(order.sampling, shape.vocab_size));
   return order;
 }
 

@@ -87,6 +87,8 @@ Task<void> PrefillWorker::Impl::run(RankAttempt& a) {
     Result<void> reported = co_await report_first_token(a, *x);
     CO_TRY(reported);
   }
+  Result<void> relayed = co_await a.prefix.wait_until_complete();  // pages of the last layer are only passed on here
+  CO_TRY(relayed);
   co_return co_await a.downstream.drain(a.deadline());
 }
 
@@ -193,6 +195,8 @@ Result<void> PrefillWorker::Impl::open(RankAttempt& a) {
 
 asio::awaitable<void> PrefillWorker::Impl::supervise(RankAttempt& a) {
   const AttemptId id = a.id();
+  log::debug("{}: attempt {}.{} began: rank {} of {}, tokens {} to {}", options_.name, id.request, id.attempt, a.step.rank,
+             a.step.num_ranks, a.step.chunk.begin, a.step.chunk.end);
   const WorkerAttempt::End how = co_await a.until_over();
   if (how == WorkerAttempt::End::kFailed) report_failure(id, a.failure());
   co_await a.release(env_.metrics);
@@ -210,6 +214,7 @@ asio::awaitable<void> PrefillWorker::Impl::supervise(RankAttempt& a) {
   }
   attempts_.erase(id);  // the pages are back before the coordinator counts on them
   env_.metrics.pages(env_.pool.usage());
+  log::debug("{}: attempt {}.{} ended", options_.name, id.request, id.attempt);
   link_.send(message);
 }
 

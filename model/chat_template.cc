@@ -102,6 +102,7 @@ Result<ChatTemplate> ChatTemplate::parse(std::string source) {
   // Templates differ in whether they know content parts, and nothing in them says so: try one.
   ChatInput probe;
   probe.messages = ordered_json::parse(R"([{"role": "user", "content": [{"type": "text", "text": "probe-text"}]}])");
+  probe.steps_max = 100'000;  // one short message takes some hundred
   result.accepts_parts_ = true;
   const auto rendered = result.render(probe);
   result.accepts_parts_ = rendered && rendered->find("probe-text") != std::string::npos &&
@@ -111,7 +112,7 @@ Result<ChatTemplate> ChatTemplate::parse(std::string source) {
 
 Result<std::string> ChatTemplate::render(const ChatInput& input) const {
   TRY(check_shape(input));
-  Budget budget;
+  Budget budget(input.steps_max);
   Interpreter interpreter(budget);
   bool refused = false;
   interpreter.define("raise_exception", Value::callable("raise_exception", [&](const Args& args) -> Result<Value> {

@@ -1,22 +1,26 @@
 // ChatTemplate: turns a conversation into the text of a prompt by the model's own Jinja template.
-//   Renders as Hugging Face's apply_chat_template does: jinja2 with trim_blocks, lstrip_blocks, loop controls, the
-//   immutable sandbox (list.append and the like fail), its tojson (no HTML escapes, keys in order), `generation` blocks.
-//   Differences: integers have 64 bits; format specifications, %-formatting, groupby and a few rare filters end with kUnsupported;
-//   `safe` changes nothing, as nothing is escaped.
-//             Lazy filters (map, select) work at once, so an error in an element nobody takes is an error here.
+//   like      Hugging Face's apply_chat_template: jinja2 with trim_blocks, lstrip_blocks, loop controls, the immutable
+//             sandbox (list.append and the like fail), its tojson (no HTML escapes, keys in their order), `generation`
+//             blocks. Checked by tests/golden/chat_templates.
+//   unlike    Integers have 64 bits. Format specifications, %-formatting, groupby and a few rare filters end with
+//             kUnsupported. `safe` changes nothing. Lazy filters (map, select) work at once, so an error in an element
+//             that nobody takes is an error here.
 //   threads   parse() and render() from anywhere; one ChatTemplate may render on several threads at the same time.
 //   limits    base/limits.h kTemplate*: hostile templates and conversations end with an error, never a crash or hang.
-//   errors    kInvalidModel   the template's text is malformed
-//             kInvalidArgument the template refuses the conversation (raise_exception), or the conversation lacks a field
-//             kUnsupported    a construct that is not built     kTooLarge  over a limit
+//   errors    kInvalidModel     the template's text is malformed
+//             kInvalidArgument  the template refuses the conversation (raise_exception), or that lacks a field
+//             kUnsupported      a construct that is not built
+//             kTooLarge         over a limit
 #pragma once
 
+#include <cstdint>
 #include <ctime>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
+#include "base/limits.h"
 #include "base/result.h"
 
 namespace runahead {
@@ -31,6 +35,7 @@ struct ChatInput {
   std::string eos_token;
   nlohmann::ordered_json variables;  // null or an object: what else the template may read, such as enable_thinking
   std::optional<std::tm> now;        // what strftime_now sees; without it, strftime_now is undefined
+  uint64_t steps_max = limits::kTemplateStepsMax;  // lower where a second is too long for a hostile template
 };
 
 class ChatTemplate {

@@ -25,6 +25,7 @@ namespace runahead::jinja {
 
 class Budget {
  public:
+  explicit Budget(uint64_t steps = limits::kTemplateStepsMax) : left_(steps) {}
   bool spend(uint64_t steps);
   bool spend_bytes(uint64_t bytes) { return spend(1 + bytes / kBytesPerStep); }
   // A value nests deeper than kTemplateDepthMax.
@@ -34,7 +35,7 @@ class Budget {
 
  private:
   static constexpr uint64_t kBytesPerStep = 16;  // all steps of one render write at most 160 MB
-  uint64_t left_ = limits::kTemplateStepsMax;
+  uint64_t left_;
   const char* broken_ = nullptr;
 };
 

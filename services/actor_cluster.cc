@@ -55,7 +55,8 @@ Result<void> ActorCluster::start() {
 }
 
 asio::awaitable<void> ActorCluster::run_worker(Worker& worker) {
-  const Result<void> ended = co_await (worker.prefill ? worker.prefill->run() : worker.decode->run());
+  Task<void> life = worker.prefill ? worker.prefill->run() : worker.decode->run();  // GCC 12: no ternary in a co_await
+  const Result<void> ended = co_await std::move(life);
   if (!ended) log::warn("a worker ended: {}", ended.error().message);
 }
 

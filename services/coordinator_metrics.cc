@@ -43,40 +43,54 @@ struct CoordinatorMetrics::Series {
     more.emplace("model_name", model_name);
     return more;
   }
-  Labels of_rank(int32_t rank) const { return with({{"rank", std::to_string(std::clamp(rank, 0, limits::kWorkersMax - 1))}}); }
+  Labels of_rank(int32_t rank) const {
+    return with({{"rank", std::to_string(std::clamp(rank, 0, limits::kWorkersMax - 1))}});
+  }
   void show_rank(int32_t rank);
   void show_worker(const WorkerView& worker, bool up);
 
   std::string model_name;
   MetricsRegistry registry;
   // Requests
-  HistogramFamily& ttft = registry.histograms("runahead_time_to_first_token_seconds", "first byte of the request parsed to first chunk written");
-  HistogramFamily& stage = registry.histograms("runahead_ttft_stage_seconds", "share of one stage in the time to first token; the stages sum to it");
-  HistogramFamily& inter_token = registry.histograms("runahead_inter_token_latency_seconds", "between two tokens of one request, at the coordinator");
-  HistogramFamily& duration = registry.histograms("runahead_request_duration_seconds", "first byte of the request to last byte of the answer");
+  HistogramFamily& ttft = registry.histograms("runahead_time_to_first_token_seconds",
+                                              "first byte of the request parsed to first chunk written");
+  HistogramFamily& stage = registry.histograms("runahead_ttft_stage_seconds",
+                                               "share of one stage in the time to first token; the stages sum to it");
+  HistogramFamily& inter_token = registry.histograms("runahead_inter_token_latency_seconds",
+                                                     "between two tokens of one request, at the coordinator");
+  HistogramFamily& duration =
+      registry.histograms("runahead_request_duration_seconds", "first byte of the request to last byte of the answer");
   HistogramFamily& prompt_tokens = registry.histograms("runahead_request_prompt_tokens", "prompt tokens of a request");
   CounterFamily& requests = registry.counters("runahead_requests_total", "HTTP requests for generation, by outcome");
   CounterFamily& rejections = registry.counters("runahead_request_rejections_total", "requests that were not accepted");
   CounterFamily& prompt_total = registry.counters("runahead_prompt_tokens_total", "prompt tokens of ended requests");
-  CounterFamily& generated_total = registry.counters("runahead_generation_tokens_total", "generated tokens of ended requests");
+  CounterFamily& generated_total =
+      registry.counters("runahead_generation_tokens_total", "generated tokens of ended requests");
   GaugeFamily& running = registry.gauges("runahead_requests_running", "requests in work");
-  GaugeFamily& waiting = registry.gauges("runahead_requests_waiting", "accepted requests that wait for pages or workers");
+  GaugeFamily& waiting =
+      registry.gauges("runahead_requests_waiting", "accepted requests that wait for pages or workers");
   GaugeFamily& queued_tokens = registry.gauges("runahead_queued_prompt_tokens", "prompt tokens of waiting requests");
   // Plans and the chain
-  HistogramFamily& plan_error = registry.histograms("runahead_plan_ttft_error_ratio", "|predicted - measured| / measured time to first token");
+  HistogramFamily& plan_error =
+      registry.histograms("runahead_plan_ttft_error_ratio", "|predicted - measured| / measured time to first token");
   CounterFamily& plans = registry.counters("runahead_plans_total", "plans that led to a first token");
-  CounterFamily& replans = registry.counters("runahead_replans_total", "attempts that failed and were planned again or given up");
+  CounterFamily& replans =
+      registry.counters("runahead_replans_total", "attempts that failed and were planned again or given up");
   GaugeFamily& chain_length = registry.gauges("runahead_chain_length", "ranks of the last chain");
-  HistogramFamily& handoff = registry.histograms("runahead_kv_handoff_seconds", "first token at the decode worker to its first decode step");
+  HistogramFamily& handoff =
+      registry.histograms("runahead_kv_handoff_seconds", "first token at the decode worker to its first decode step");
   HistogramFamily& compute = registry.histograms("runahead_worker_prefill_compute_seconds", "compute time of a rank");
-  HistogramFamily& kv_wait = registry.histograms("runahead_worker_kv_wait_seconds", "a rank's wait for K/V of the prefix");
-  HistogramFamily& kv_send = registry.histograms("runahead_worker_kv_send_seconds", "first to last K/V page sent by a rank");
+  HistogramFamily& kv_wait =
+      registry.histograms("runahead_worker_kv_wait_seconds", "a rank's wait for K/V of the prefix");
+  HistogramFamily& kv_send =
+      registry.histograms("runahead_worker_kv_send_seconds", "first to last K/V page sent by a rank");
   HistogramFamily& chunk = registry.histograms("runahead_worker_chunk_tokens", "tokens of a rank's chunk");
   HistogramFamily& kv_bytes = registry.histograms("runahead_kv_transfer_bytes", "K/V bytes over one hop");
   CounterFamily& kv_bytes_total = registry.counters("runahead_worker_kv_bytes_total", "K/V bytes of a rank");
   // Workers
   GaugeFamily& up = registry.gauges("runahead_worker_up", "1: the worker's lease is alive");
-  GaugeFamily& cache = registry.gauges("runahead_worker_kv_cache_usage_ratio", "share of the worker's K/V pages in use");
+  GaugeFamily& cache =
+      registry.gauges("runahead_worker_kv_cache_usage_ratio", "share of the worker's K/V pages in use");
   GaugeFamily& speed = registry.gauges("runahead_worker_tokens_per_second", "measured prefill speed without context");
   GaugeFamily& model_info = registry.gauges("runahead_model_info", "the served model");
 
@@ -89,7 +103,8 @@ struct CoordinatorMetrics::Series {
 
 CoordinatorMetrics::Series::Series(const ProcessInfo& process) : model_name(process.model_name) {
   registry.gauges("runahead_build_info", "the running build")
-      .Add({{"version", process.version}, {"revision", process.revision}, {"role", process.role}}).Set(1);
+      .Add({{"version", process.version}, {"revision", process.revision}, {"role", process.role}})
+      .Set(1);
   const Labels model = with({});
   ttft.Add(model, buckets::kTtft);
   inter_token.Add(model, buckets::kToken);
@@ -120,7 +135,8 @@ void CoordinatorMetrics::Series::show_rank(int32_t rank) {
 void CoordinatorMetrics::Series::show_worker(const WorkerView& worker, bool is_up) {
   const Labels labels = {{"worker", worker.name}, {"role", worker.role}};
   auto it = workers.find(labels);
-  if (it == workers.end()) it = workers.emplace(labels, Worker{&up.Add(labels), &cache.Add(labels), &speed.Add(labels)}).first;
+  if (it == workers.end())
+    it = workers.emplace(labels, Worker{&up.Add(labels), &cache.Add(labels), &speed.Add(labels)}).first;
   it->second.up->Set(is_up ? 1 : 0);
   const double used = static_cast<double>(worker.pages_total - worker.pages_free);
   it->second.cache->Set(worker.pages_total > 0 ? used / static_cast<double>(worker.pages_total) : 0);
@@ -130,7 +146,9 @@ void CoordinatorMetrics::Series::show_worker(const WorkerView& worker, bool is_u
 CoordinatorMetrics::CoordinatorMetrics(const ProcessInfo& process) : series_(std::make_unique<Series>(process)) {}
 CoordinatorMetrics::~CoordinatorMetrics() = default;
 
-std::string CoordinatorMetrics::text() { return series_->registry.text(); }
+std::string CoordinatorMetrics::text() {
+  return series_->registry.text();
+}
 
 void CoordinatorMetrics::http_request(std::string_view endpoint, RequestStatus status, double seconds) {
   Series& s = *series_;
@@ -153,7 +171,8 @@ void CoordinatorMetrics::request_finished(const RequestRecord& record) {
 void CoordinatorMetrics::first_token(const TtftReport& report) {
   Series& s = *series_;
   s.ttft.Add(s.with({}), buckets::kTtft).Observe(report.ttft_seconds);
-  for (const Stage& stage : kStages) s.stage.Add(s.with({{"stage", stage.name}}), buckets::kStage).Observe(report.*stage.seconds);
+  for (const Stage& stage : kStages)
+    s.stage.Add(s.with({{"stage", stage.name}}), buckets::kStage).Observe(report.*stage.seconds);
   if (report.ttft_seconds > 0 && report.predicted_ttft_seconds > 0) {
     const double error = std::abs(report.predicted_ttft_seconds - report.ttft_seconds) / report.ttft_seconds;
     s.plan_error.Add(s.with({}), buckets::kRatio).Observe(error);
@@ -172,7 +191,8 @@ void CoordinatorMetrics::rank_finished(const RankRecord& record, std::string_vie
   Labels with_transport = rank;
   with_transport.emplace("transport", std::string(transport));
   s.kv_send.Add(with_transport, buckets::kStage).Observe(record.kv_send_seconds);
-  for (const auto& [direction, bytes] : {std::pair("sent", record.kv_sent_bytes), std::pair("received", record.kv_received_bytes)}) {
+  for (const auto& [direction, bytes] :
+       {std::pair("sent", record.kv_sent_bytes), std::pair("received", record.kv_received_bytes)}) {
     Labels labels = with_transport;
     labels.emplace("direction", direction);
     s.kv_bytes_total.Add(labels).Increment(static_cast<double>(bytes));
@@ -185,7 +205,9 @@ void CoordinatorMetrics::inter_token(double seconds) {
   series_->inter_token.Add(series_->with({}), buckets::kToken).Observe(seconds);
 }
 
-void CoordinatorMetrics::handoff(double seconds) { series_->handoff.Add(series_->with({}), buckets::kStage).Observe(seconds); }
+void CoordinatorMetrics::handoff(double seconds) {
+  series_->handoff.Add(series_->with({}), buckets::kStage).Observe(seconds);
+}
 
 void CoordinatorMetrics::attempt_failed(ErrorCode code) {
   series_->replans.Add({{"reason", std::string(name(code))}}).Increment();
@@ -217,7 +239,8 @@ void CoordinatorMetrics::workers_changed(const ClusterView& cluster) {
   }
   s.show_rank(prefill_workers - 1);
   if (!cluster.compute.empty())
-    s.model_info.Add(s.with({{"dtype", cluster.compute}, {"context_length", std::to_string(cluster.context_len)}})).Set(1);
+    s.model_info.Add(s.with({{"dtype", cluster.compute}, {"context_length", std::to_string(cluster.context_len)}}))
+        .Set(1);
 }
 
 }  // namespace runahead

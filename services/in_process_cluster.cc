@@ -1,11 +1,13 @@
 #include "services/in_process_cluster.h"
 
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <future>
 #include <thread>
 
+#include "actors/wake.h"
 #include "services/actor_cluster.h"
 #include "services/api_front.h"
 #include "services/coordinator_service.h"

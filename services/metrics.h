@@ -13,7 +13,7 @@
 namespace runahead {
 
 struct ProcessInfo {
-  std::string role;        // "coordinator", "prefill", "decode"
+  std::string role;  // "coordinator", "prefill", "decode"
   std::string version, revision;
   std::string model_name;
 };

@@ -26,9 +26,12 @@ constexpr const char* kSchema = R"sql(
 )sql";
 
 // In the order of JobRow's fields.
-constexpr const char* kColumns = "id, idempotency_key, status, request_json, result_json, created_unix_ms, ended_unix_ms";
+constexpr const char* kColumns =
+    "id, idempotency_key, status, request_json, result_json, created_unix_ms, ended_unix_ms";
 
-std::string select(const char* rest) { return std::string("SELECT ") + kColumns + " FROM jobs " + rest; }
+std::string select(const char* rest) {
+  return std::string("SELECT ") + kColumns + " FROM jobs " + rest;
+}
 
 std::string text(sqlite3_stmt* statement, int column) {
   const auto* bytes = reinterpret_cast<const char*>(sqlite3_column_text(statement, column));
@@ -57,14 +60,19 @@ std::unexpected<Error> SqliteDatabase::failed(int code) const {
   switch (code & 0xff) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
-      return fail(ErrorCode::kInvalidConfig, "the job store " + name_ + " is in use by another process; stop it or name another file", "job-store");
+      return fail(ErrorCode::kInvalidConfig,
+                  "the job store " + name_ + " is in use by another process; stop it or name another file",
+                  "job-store");
     case SQLITE_NOTADB:
     case SQLITE_CORRUPT:
-      return fail(ErrorCode::kInvalidConfig, "the job store " + name_ + " is damaged; move it away or restore a copy", "job-store");
+      return fail(ErrorCode::kInvalidConfig, "the job store " + name_ + " is damaged; move it away or restore a copy",
+                  "job-store");
     case SQLITE_CANTOPEN:
     case SQLITE_READONLY:
     case SQLITE_PERM:
-      return fail(ErrorCode::kInvalidConfig, "the job store " + name_ + " cannot be opened for writing; check the path and its rights", "job-store");
+      return fail(ErrorCode::kInvalidConfig,
+                  "the job store " + name_ + " cannot be opened for writing; check the path and its rights",
+                  "job-store");
     case SQLITE_CONSTRAINT:
       return fail(ErrorCode::kInvalidArgument, "another job has this idempotency key", "Idempotency-Key");
     default:
@@ -75,7 +83,8 @@ std::unexpected<Error> SqliteDatabase::failed(int code) const {
 Result<std::unique_ptr<SqliteDatabase>> SqliteDatabase::open(const std::filesystem::path& path) {
   const std::string name = path.empty() ? ":memory:" : path.string();
   sqlite3* handle = nullptr;
-  const int code = sqlite3_open_v2(name.c_str(), &handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
+  const int code =
+      sqlite3_open_v2(name.c_str(), &handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
   std::unique_ptr<SqliteDatabase> database(new SqliteDatabase(std::unique_ptr<sqlite3, Close>(handle), name));
   if (code != SQLITE_OK) return database->failed(code);
   // Exclusive: the lock is taken by the first write below and kept.
@@ -83,7 +92,8 @@ Result<std::unique_ptr<SqliteDatabase>> SqliteDatabase::open(const std::filesyst
   TRY(database->execute("BEGIN IMMEDIATE; COMMIT;"));
   const int64_t version = TRY(database->integer("PRAGMA user_version"));
   if (version > kSchemaVersion)
-    return fail(ErrorCode::kInvalidConfig, "the job store " + name + " was made by a newer version of this program", "job-store");
+    return fail(ErrorCode::kInvalidConfig, "the job store " + name + " was made by a newer version of this program",
+                "job-store");
   if (version == 0) TRY(database->create_schema());
   return database;
 }
@@ -116,9 +126,15 @@ Result<int64_t> SqliteDatabase::integer(const char* sql) {
   return sqlite3_column_int64(statement.get(), 0);
 }
 
-Result<void> SqliteDatabase::begin() { return execute("BEGIN IMMEDIATE"); }
-Result<void> SqliteDatabase::commit() { return execute("COMMIT"); }
-void SqliteDatabase::roll_back() { sqlite3_exec(handle_.get(), "ROLLBACK", nullptr, nullptr, nullptr); }
+Result<void> SqliteDatabase::begin() {
+  return execute("BEGIN IMMEDIATE");
+}
+Result<void> SqliteDatabase::commit() {
+  return execute("COMMIT");
+}
+void SqliteDatabase::roll_back() {
+  sqlite3_exec(handle_.get(), "ROLLBACK", nullptr, nullptr, nullptr);
+}
 
 Result<JobStore::Loaded> SqliteDatabase::load() {
   const Statement check = TRY(prepare("PRAGMA quick_check(1)"));
@@ -145,7 +161,8 @@ Result<void> SqliteDatabase::put(const JobRow& row) {
   const int code = sqlite3_step(statement.get());
   if (code != SQLITE_DONE) return failed(code);
   if (++puts_ % kPruneEvery == 0) {
-    const Statement prune = TRY(prepare("DELETE FROM jobs WHERE status >= 2 AND sequence <= (SELECT max(sequence) FROM jobs) - ?1"));
+    const Statement prune =
+        TRY(prepare("DELETE FROM jobs WHERE status >= 2 AND sequence <= (SELECT max(sequence) FROM jobs) - ?1"));
     sqlite3_bind_int64(prune.get(), 1, limits::kJobsKeptMax);
     if (const int pruned = sqlite3_step(prune.get()); pruned != SQLITE_DONE) return failed(pruned);
   }

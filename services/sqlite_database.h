@@ -1,4 +1,5 @@
-// SqliteDatabase: the statements of the job store over one connection. One thread at a time. Internal to SqliteJobStore.
+// SqliteDatabase: the statements of the job store over one connection. One thread at a time. Internal to
+// SqliteJobStore.
 #pragma once
 
 #include <sqlite3.h>
@@ -33,7 +34,8 @@ class SqliteDatabase {
   };
   using Statement = std::unique_ptr<sqlite3_stmt, Finalize>;
 
-  SqliteDatabase(std::unique_ptr<sqlite3, Close> handle, std::string name) : handle_(std::move(handle)), name_(std::move(name)) {}
+  SqliteDatabase(std::unique_ptr<sqlite3, Close> handle, std::string name)
+      : handle_(std::move(handle)), name_(std::move(name)) {}
   std::unexpected<Error> failed(int code) const;
   Result<void> execute(const char* sql);
   Result<Statement> prepare(const char* sql);

@@ -4,7 +4,6 @@
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/post.hpp>
-
 #include <future>
 #include <utility>
 
@@ -72,8 +71,11 @@ template <class T>
 Task<T> SqliteJobStore::run(std::function<Result<T>(SqliteDatabase&)> work) {
   auto initiate = [this](auto handler, std::function<Result<T>(SqliteDatabase&)> body) {
     auto executor = asio::get_associated_executor(handler);
-    auto resume = [guard = asio::make_work_guard(executor), executor, handler = std::move(handler)](Result<T> result) mutable {
-      asio::post(executor, [handler = std::move(handler), result = std::move(result)]() mutable { std::move(handler)(std::move(result)); });
+    auto resume = [guard = asio::make_work_guard(executor), executor,
+                   handler = std::move(handler)](Result<T> result) mutable {
+      asio::post(executor, [handler = std::move(handler), result = std::move(result)]() mutable {
+        std::move(handler)(std::move(result));
+      });
     };
     enqueue([body = std::move(body), resume = std::move(resume)](SqliteDatabase& database) mutable -> Completion {
       Result<T> result = body(database);
@@ -82,8 +84,8 @@ Task<T> SqliteJobStore::run(std::function<Result<T>(SqliteDatabase&)> work) {
       };
     });
   };
-  co_return co_await asio::async_initiate<const asio::use_awaitable_t<>, void(Result<T>)>(std::move(initiate), asio::use_awaitable,
-                                                                                         std::move(work));
+  co_return co_await asio::async_initiate<const asio::use_awaitable_t<>, void(Result<T>)>(
+      std::move(initiate), asio::use_awaitable, std::move(work));
 }
 
 Result<JobStore::Loaded> SqliteJobStore::load() {
@@ -101,11 +103,13 @@ Task<void> SqliteJobStore::commit(JobRow row) {
 }
 
 Task<std::shared_ptr<const JobRow>> SqliteJobStore::find(std::string id) {
-  return run<std::shared_ptr<const JobRow>>([id = std::move(id)](SqliteDatabase& database) { return database.find(id); });
+  return run<std::shared_ptr<const JobRow>>(
+      [id = std::move(id)](SqliteDatabase& database) { return database.find(id); });
 }
 
 Task<std::shared_ptr<const JobRow>> SqliteJobStore::find_by_key(std::string key) {
-  return run<std::shared_ptr<const JobRow>>([key = std::move(key)](SqliteDatabase& database) { return database.find_by_key(key); });
+  return run<std::shared_ptr<const JobRow>>(
+      [key = std::move(key)](SqliteDatabase& database) { return database.find_by_key(key); });
 }
 
 Task<std::vector<JobRow>> SqliteJobStore::list(int32_t limit) {

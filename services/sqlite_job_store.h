@@ -1,6 +1,7 @@
 // SqliteJobStore: the JobStore of production: one SQLite file in WAL mode, synchronous=FULL, so that a commit that has
 // returned survives the process and the machine.
-//   threads  called on the io_context thread; one thread of its own does all I/O and posts results back. What has queued up
+//   threads  called on the io_context thread; one thread of its own does all I/O and posts results back. What has
+//   queued up
 //            while it wrote goes into one transaction (group commit).
 //   owner    the file, exclusively: a second process is refused. The callers' io_context outlives the store.
 //   limits   the newest kJobsKeptMax ended jobs are kept.
@@ -22,8 +23,8 @@ class SqliteDatabase;
 
 class SqliteJobStore final : public JobStore {
  public:
-  // Creates the file if it is missing; an empty path means a store in memory. kInvalidConfig with what to do if the file is
-  // damaged, no job store, made by a newer version, or in use by another process.
+  // Creates the file if it is missing; an empty path means a store in memory. kInvalidConfig with what to do if the
+  // file is damaged, no job store, made by a newer version, or in use by another process.
   static Result<std::unique_ptr<SqliteJobStore>> open(const std::filesystem::path& path);
   ~SqliteJobStore() override;  // writes out what was accepted
 
@@ -50,7 +51,7 @@ class SqliteJobStore final : public JobStore {
   std::unique_ptr<SqliteDatabase> database_;  // used by thread_ only, once it runs
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Operation> queue_;               // bounded by the jobs in work, which JobService bounds
+  std::deque<Operation> queue_;  // bounded by the jobs in work, which JobService bounds
   bool stopping_ = false;
   std::atomic<int64_t> transactions_ = 0;
   std::thread thread_;

@@ -10,7 +10,8 @@ struct WorkerMetrics::Series {
 
   std::string model_name;
   MetricsRegistry registry;
-  prometheus::Family<prometheus::Gauge>& pages = registry.gauges("runahead_kv_pages", "K/V pages of this worker by state");
+  prometheus::Family<prometheus::Gauge>& pages =
+      registry.gauges("runahead_kv_pages", "K/V pages of this worker by state");
   prometheus::Gauge& free = pages.Add({{"state", "free"}});
   prometheus::Gauge& leased = pages.Add({{"state", "leased"}});
   prometheus::Gauge& quarantined = pages.Add({{"state", "quarantined"}});
@@ -32,7 +33,8 @@ struct WorkerMetrics::Series {
 
 WorkerMetrics::Series::Series(const ProcessInfo& process) : model_name(process.model_name) {
   registry.gauges("runahead_build_info", "the running build")
-      .Add({{"version", process.version}, {"revision", process.revision}, {"role", process.role}}).Set(1);
+      .Add({{"version", process.version}, {"revision", process.revision}, {"role", process.role}})
+      .Set(1);
   for (const char* direction : {"received", "sent"}) {
     stream_bytes.Add({{"direction", direction}});
     stream_seconds.Add({{"direction", direction}}, buckets::kStage);
@@ -45,12 +47,16 @@ WorkerMetrics::Series::Series(const ProcessInfo& process) : model_name(process.m
 WorkerMetrics::WorkerMetrics(const ProcessInfo& process) : series_(std::make_unique<Series>(process)) {}
 WorkerMetrics::~WorkerMetrics() = default;
 
-std::string WorkerMetrics::text() { return series_->registry.text(); }
+std::string WorkerMetrics::text() {
+  return series_->registry.text();
+}
 
 void WorkerMetrics::model_loaded(std::string_view compute, int32_t context_len, double seconds) {
-  series_->model_info.Add({{"model_name", series_->model_name},
-                           {"dtype", std::string(compute)},
-                           {"context_length", std::to_string(context_len)}}).Set(1);
+  series_->model_info
+      .Add({{"model_name", series_->model_name},
+            {"dtype", std::string(compute)},
+            {"context_length", std::to_string(context_len)}})
+      .Set(1);
   series_->load_seconds.Set(seconds);
 }
 
@@ -66,7 +72,9 @@ void WorkerMetrics::kv_stream_ended(bool inbound, uint64_t bytes, double seconds
   series_->stream_seconds.Add(labels, buckets::kStage).Observe(seconds);
 }
 
-void WorkerMetrics::kv_stream_failed(ErrorCode code) { series_->failures.Add({{"reason", std::string(name(code))}}).Increment(); }
+void WorkerMetrics::kv_stream_failed(ErrorCode code) {
+  series_->failures.Add({{"reason", std::string(name(code))}}).Increment();
+}
 
 void WorkerMetrics::lane_busy(std::string_view phase, double seconds) {
   series_->busy.Add({{"phase", std::string(phase)}}).Increment(seconds);

@@ -87,7 +87,7 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   parts.pool = std::make_unique<KvPool>(parts.engine->page_bytes(), pool_pages(*parts.engine, options.kv_memory_mib));
   parts.lane = std::make_unique<ThreadLane>(parts.process.clock());
   parts.metrics = std::make_unique<WorkerMetrics>(
-      ProcessInfo{.role = options.role == WorkerRole::kPrefill ? "prefill" : "decode", .version = kVersion,
+      ProcessInfo{.role = options.role == WorkerKind::kPrefill ? "prefill" : "decode", .version = kVersion,
                   .revision = kRevision, .model_name = std::filesystem::path(options.model).stem().string()});
   parts.metrics->model_loaded(parts.engine->compute_name(), parts.engine->shape().context_len, load_seconds);
   parts.kv = TRY(make_kv_transport(options.transport, kv_options, parts.process.io().get_executor(), parts.process.clock()));
@@ -132,7 +132,7 @@ Result<void> run_worker_service(const WorkerServiceOptions& options) {
   WorkerParts parts;
   Result<void> result = build(parts, options);
   if (result)
-    result = options.role == WorkerRole::kPrefill ? run_role<PrefillWorker>(parts, options, announcer)
+    result = options.role == WorkerKind::kPrefill ? run_role<PrefillWorker>(parts, options, announcer)
                                                   : run_role<DecodeWorker>(parts, options, announcer);
   if (!result) announcer.error(result.error());
   return result;

@@ -9,10 +9,10 @@
 
 namespace runahead {
 
-enum class WorkerRole { kPrefill, kDecode };
+enum class WorkerKind { kPrefill, kDecode };
 
 struct WorkerServiceOptions {
-  WorkerRole role = WorkerRole::kPrefill;
+  WorkerKind role = WorkerKind::kPrefill;
   std::string model = "smollm2";
   std::string coordinator = "127.0.0.1:7070";
   std::string compute = "auto";

@@ -1,4 +1,7 @@
 // runahead doctor: what this machine can do for Runahead, and what stands in the way. Exit code 1 if something does.
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
 #include <fmt/format.h>
 #include <sys/sysinfo.h>
 
@@ -69,7 +72,10 @@ Finding model(const std::string& short_name) {
 }
 
 asio::awaitable<void> look_at_transport(std::string name, AsioClock& clock, Finding& finding) {
-  const auto transport = make_kv_transport(name, {.incarnation = random_seed()}, co_await asio::this_coro::executor, clock);
+  const asio::any_io_executor executor = co_await asio::this_coro::executor;
+  KvTransportOptions options;
+  options.incarnation = random_seed() | 1;
+  const auto transport = make_kv_transport(name, std::move(options), executor, clock);
   finding = {"transport", transport.has_value(), name + ": " + (transport ? (*transport)->describe() : transport.error().message)};
   if (transport) co_await (*transport)->shutdown();
 }

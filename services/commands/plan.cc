@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "base/limits.h"
 #include "planner/strategies.h"
 #include "services/commands/commands.h"
 #include "services/engine_loading.h"

@@ -12,7 +12,7 @@ void add_child_flags(CLI::App& command, int& announce_fd, int& parent_pid) {
   command.add_option("--parent-pid", parent_pid, "end with this process")->group("");
 }
 
-void add_worker(CommandLine& line, WorkerRole role, const std::string& name, const std::string& summary) {
+void add_worker(CommandLine& line, WorkerKind role, const std::string& name, const std::string& summary) {
   auto options = std::make_shared<WorkerServiceOptions>();
   options->role = role;
   CLI::App* command =
@@ -36,11 +36,11 @@ void add_worker(CommandLine& line, WorkerRole role, const std::string& name, con
 }  // namespace
 
 void add_prefill(CommandLine& line) {
-  add_worker(line, WorkerRole::kPrefill, "prefill", "run a prefill worker, one rank of the chain");
+  add_worker(line, WorkerKind::kPrefill, "prefill", "run a prefill worker, one rank of the chain");
 }
 
 void add_decode(CommandLine& line) {
-  add_worker(line, WorkerRole::kDecode, "decode", "run a decode worker, the end of the chain");
+  add_worker(line, WorkerKind::kDecode, "decode", "run a decode worker, the end of the chain");
 }
 
 void add_coordinator(CommandLine& line) {

@@ -40,9 +40,11 @@ json request_body(const RunOptions& options, const Prompt& prompt) {
                {"stream_options", {{"include_usage", true}}},
                {"return_token_ids", true},
                {"return_progress", true}};
-  json runahead = {{"strategy", options.cuts.empty() ? options.strategy : "cuts"}};
-  if (!options.cuts.empty()) runahead["cuts"] = options.cuts;
-  body["runahead"] = runahead;
+  if (options.cuts.empty()) {
+    body["runahead"]["strategy"] = options.strategy;
+  } else {
+    body["runahead"]["cuts"] = options.cuts;
+  }
   if (prompt.chat) {
     body["messages"] = json::array({{{"role", "user"}, {"content", prompt.text}}});
   } else if (!prompt.token_ids.empty()) {

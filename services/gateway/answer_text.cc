@@ -11,7 +11,8 @@ namespace {
 size_t unfinished_tail(std::string_view bytes) {
   for (size_t back = 1; back <= std::min<size_t>(3, bytes.size()); ++back) {
     const auto c = static_cast<unsigned char>(bytes[bytes.size() - back]);
-    if (c >= 0xC0) return utf8_sequence(bytes.substr(bytes.size() - back)).kind == Utf8Sequence::Kind::kIncomplete ? back : 0;
+    if (c >= 0xC0)
+      return utf8_sequence(bytes.substr(bytes.size() - back)).kind == Utf8Sequence::Kind::kIncomplete ? back : 0;
     if (c < 0x80) return 0;
   }
   return 0;
@@ -54,7 +55,9 @@ TextPiece AnswerText::push(const SampledToken& token, const std::string& bytes) 
   return release(pending_.size() - held_back(), false);
 }
 
-TextPiece AnswerText::flush() { return release(pending_.size(), false); }
+TextPiece AnswerText::flush() {
+  return release(pending_.size(), false);
+}
 
 TextPiece AnswerText::release(size_t bytes, bool stopped) {
   TextPiece piece{.text = valid_utf8(std::string_view(pending_).substr(0, bytes)), .stopped = stopped};

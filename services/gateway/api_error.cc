@@ -25,7 +25,8 @@ json error_object(int status, std::string_view code, std::string_view message, s
 }
 
 std::string retry_after(const Error& error) {
-  const bool is_number = !error.param.empty() && std::ranges::all_of(error.param, [](unsigned char c) { return std::isdigit(c); });
+  const bool is_number =
+      !error.param.empty() && std::ranges::all_of(error.param, [](unsigned char c) { return std::isdigit(c); });
   return is_number ? error.param : std::to_string(kRetryAfterSecondsDefault);
 }
 
@@ -43,12 +44,20 @@ HttpReply error_reply(const Error& error) {
   return reply;
 }
 
+HttpReply reply_of(Result<HttpReply> result) {
+  return result ? std::move(*result) : error_reply(result.error());
+}
+
 HttpReply http_error(int status, std::string code, std::string message) {
   return json_reply(error_object(status, code, message, ""), status);
 }
 
-std::string to_text(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
+std::string to_text(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
 
-HttpReply json_reply(const json& body, int status) { return {.status = status, .body = to_text(body)}; }
+HttpReply json_reply(const json& body, int status) {
+  return {.status = status, .body = to_text(body)};
+}
 
 }  // namespace runahead

@@ -27,7 +27,8 @@ Result<ApiKeys> ApiKeys::load(const std::filesystem::path& path) {
     while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.pop_back();
     if (line.empty() || line.front() == '#') continue;
     if (line.size() > limits::kApiKeyBytesMax || keys.digests_.size() >= limits::kApiKeysMax)
-      return fail(ErrorCode::kInvalidConfig, path.string() + " has a key over 512 bytes or over 10,000 keys", "api-keys");
+      return fail(ErrorCode::kInvalidConfig, path.string() + " has a key over 512 bytes or over 10,000 keys",
+                  "api-keys");
     keys.digests_.push_back(digest_of(line));
   }
   if (keys.digests_.empty())
@@ -37,7 +38,8 @@ Result<ApiKeys> ApiKeys::load(const std::filesystem::path& path) {
 
 bool ApiKeys::accepts(std::string_view authorization) const {
   constexpr std::string_view kScheme = "Bearer ";
-  if (!authorization.starts_with(kScheme) || authorization.size() > kScheme.size() + limits::kApiKeyBytesMax) return false;
+  if (!authorization.starts_with(kScheme) || authorization.size() > kScheme.size() + limits::kApiKeyBytesMax)
+    return false;
   const auto digest = digest_of(authorization.substr(kScheme.size()));
   bool found = false;
   for (const auto& known : digests_) found |= CRYPTO_memcmp(known.data(), digest.data(), digest.size()) == 0;

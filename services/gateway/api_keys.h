@@ -1,5 +1,5 @@
-// ApiKeys: who may call. A file with one key a line ('#' begins a comment); only SHA-256 digests stay in memory, and every
-// comparison looks at every digest whole, so that its time says nothing about the keys.
+// ApiKeys: who may call. A file with one key a line ('#' begins a comment); only SHA-256 digests stay in memory, and
+// every comparison looks at every digest whole, so that its time says nothing about the keys.
 #pragma once
 
 #include <array>

@@ -22,9 +22,19 @@ class Gateway::Impl {
        GatewayMetrics& metrics, GatewayOptions options)
       : options_(std::move(options)),
         rng_(seed_or_random(options_.random_seed)),
-        context_{executor, text_lane_, clock, rng_, inference, codec, metrics, options_.model_name,
-                 options_.chat_max_tokens_default, options_.ping_interval},
-        server_(executor, clock, [this](Exchange& exchange) { return router_.handle(exchange); }, options_.http) {
+        context_{executor,
+                 text_lane_,
+                 clock,
+                 rng_,
+                 inference,
+                 codec,
+                 metrics,
+                 options_.model_name,
+                 options_.model_aliases,
+                 options_.chat_max_tokens_default,
+                 options_.ping_interval},
+        server_(
+            executor, clock, [this](Exchange& exchange) { return router_.handle(exchange); }, options_.http) {
     add_generation_routes(router_, context_);
     add_text_routes(router_, context_);
     add_jobs_routes(router_, context_, jobs);
@@ -49,14 +59,22 @@ class Gateway::Impl {
   HttpServer server_;
 };
 
-Gateway::Gateway(asio::any_io_executor executor, Clock& clock, InferenceService& inference, JobsApi* jobs, const TextCodec& codec,
-                 GatewayMetrics& metrics, GatewayOptions options)
+Gateway::Gateway(asio::any_io_executor executor, Clock& clock, InferenceService& inference, JobsApi* jobs,
+                 const TextCodec& codec, GatewayMetrics& metrics, GatewayOptions options)
     : impl_(std::make_unique<Impl>(executor, clock, inference, jobs, codec, metrics, std::move(options))) {}
 Gateway::~Gateway() = default;
 
-Result<void> Gateway::listen() { return impl_->listen(); }
-uint16_t Gateway::port() const { return impl_->port(); }
-std::string Gateway::address() const { return impl_->address(); }
-asio::awaitable<void> Gateway::shutdown() { return impl_->shutdown(); }
+Result<void> Gateway::listen() {
+  return impl_->listen();
+}
+uint16_t Gateway::port() const {
+  return impl_->port();
+}
+std::string Gateway::address() const {
+  return impl_->address();
+}
+asio::awaitable<void> Gateway::shutdown() {
+  return impl_->shutdown();
+}
 
 }  // namespace runahead

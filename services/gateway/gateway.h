@@ -1,6 +1,7 @@
 // Gateway: the HTTP front of a cluster: OpenAI's API, jobs, probes and metrics over one InferenceService.
 //   threads  the io_context thread, and one thread of its own (the text lane) for parsing and tokenizing long prompts.
-//   owner    what is passed in outlives the Gateway. Destroy it after shutdown() has returned, or after the io_context has
+//   owner    what is passed in outlives the Gateway. Destroy it after shutdown() has returned, or after the io_context
+//   has
 //            stopped for good.
 //   limits   base/limits.h, HTTP.
 #pragma once
@@ -17,22 +18,23 @@ namespace runahead {
 
 struct GatewayOptions {
   HttpServerOptions http;
-  std::string model_name;                    // what /v1/models shows and `model` must name
+  std::string model_name;                  // what /v1/models and answers show
+  std::vector<std::string> model_aliases;  // other names that requests may give, such as the one on the command line
   // Answer tokens of a chat that names no max_tokens; 0: the rest of the context. KV pages are reserved for all of them
   // before a request is accepted, so the rest of a long context would let few requests in.
   int32_t chat_max_tokens_default = 1024;
-  std::filesystem::path api_keys_file;       // empty: no key is needed
+  std::filesystem::path api_keys_file;  // empty: no key is needed
   Duration drain_timeout = limits::kDrainTimeout;
   Duration ping_interval = limits::kSsePingInterval;
-  uint64_t random_seed = 0;                  // of ids and of requests without a seed; 0: from the operating system
+  uint64_t random_seed = 0;  // of ids and of requests without a seed; 0: from the operating system
   BuildInfo build;
 };
 
 class Gateway {
  public:
   // jobs: null if the service keeps none.
-  Gateway(asio::any_io_executor executor, Clock& clock, InferenceService& inference, JobsApi* jobs, const TextCodec& codec,
-          GatewayMetrics& metrics, GatewayOptions options);
+  Gateway(asio::any_io_executor executor, Clock& clock, InferenceService& inference, JobsApi* jobs,
+          const TextCodec& codec, GatewayMetrics& metrics, GatewayOptions options);
   ~Gateway();
 
   // Reads the API keys and listens. kAddressInUse, kNotFound, kInvalidConfig, kInvalidArgument.

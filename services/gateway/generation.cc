@@ -11,7 +11,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// The coordinator ends every request by its own deadline. Waiting longer than that, a kDeadlineExceeded always means the end.
+// The coordinator ends every request by its own deadline. Waiting longer than that, a kDeadlineExceeded always means
+// the end.
 constexpr auto kOverrun = 30s;
 
 std::string_view finish_reason(FinishReason reason) {
@@ -20,7 +21,8 @@ std::string_view finish_reason(FinishReason reason) {
 
 }  // namespace
 
-Generation::Generation(asio::any_io_executor executor, Clock& clock, const TextCodec& codec, std::vector<std::string> stop_strings)
+Generation::Generation(asio::any_io_executor executor, Clock& clock, const TextCodec& codec,
+                       std::vector<std::string> stop_strings)
     : executor_(std::move(executor)), clock_(clock), codec_(codec), stop_strings_(std::move(stop_strings)) {}
 
 Result<void> Generation::submit(InferenceService& inference, std::vector<InferenceRequest> requests) {
@@ -47,7 +49,8 @@ void Generation::cancel() {
 
 Task<void> Generation::run(ChoiceSink& sink) {
   Gate gate(executor_, clock_);
-  for (size_t choice = 0; choice < streams_.size(); ++choice) gate.spawn(run_choice(static_cast<int32_t>(choice), sink));
+  for (size_t choice = 0; choice < streams_.size(); ++choice)
+    gate.spawn(run_choice(static_cast<int32_t>(choice), sink));
   co_await gate.close();
   if (error_) co_return std::unexpected(*error_);
   co_return Result<void>{};

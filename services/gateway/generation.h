@@ -1,5 +1,5 @@
-// Generation: all choices of one request, from submit to the last token. Each choice is a TokenStream of its own; they run
-// side by side, and the first that fails ends the others.
+// Generation: all choices of one request, from submit to the last token. Each choice is a TokenStream of its own; they
+// run side by side, and the first that fails ends the others.
 //   threads  the io_context thread.
 //   owner    the streams. It must not die before run() has returned.
 #pragma once
@@ -16,7 +16,7 @@
 namespace runahead {
 
 struct ChoiceResult {
-  std::string finish_reason;          // "stop", "length"
+  std::string finish_reason;  // "stop", "length"
   int32_t completion_tokens = 0;
   std::optional<TtftReport> report;
 };
@@ -33,7 +33,8 @@ class ChoiceSink {
 
 class Generation {
  public:
-  Generation(asio::any_io_executor executor, Clock& clock, const TextCodec& codec, std::vector<std::string> stop_strings);
+  Generation(asio::any_io_executor executor, Clock& clock, const TextCodec& codec,
+             std::vector<std::string> stop_strings);
 
   // All choices or none: those submitted before a refused one are cancelled.
   Result<void> submit(InferenceService& inference, std::vector<InferenceRequest> requests);
@@ -54,7 +55,7 @@ class Generation {
   std::vector<std::string> stop_strings_;
   std::vector<std::shared_ptr<TokenStream>> streams_;  // shared with the coordinator
   std::vector<ChoiceResult> results_;
-  std::optional<Error> error_;                         // the first one
+  std::optional<Error> error_;  // the first one
 };
 
 }  // namespace runahead

@@ -1,5 +1,6 @@
 #include "services/gateway/generation_routes.h"
 
+#include <boost/asio/co_spawn.hpp>
 #include <chrono>
 #include <utility>
 
@@ -11,7 +12,9 @@ namespace {
 
 using nlohmann::json;
 
-const char* endpoint_name(Endpoint endpoint) { return endpoint == Endpoint::kChat ? "chat" : "completions"; }
+const char* endpoint_name(Endpoint endpoint) {
+  return endpoint == Endpoint::kChat ? "chat" : "completions";
+}
 
 RequestStatus status_of(const Error& error) {
   if (error.code == ErrorCode::kCancelled) return RequestStatus::kCancelled;
@@ -42,7 +45,8 @@ namespace {
 // Collects whole choices.
 class WholeAnswer final : public ChoiceSink {
  public:
-  WholeAnswer(const GenerationRequest& request, const TextCodec& codec) : choices(static_cast<size_t>(request.num_choices())) {
+  WholeAnswer(const GenerationRequest& request, const TextCodec& codec)
+      : choices(static_cast<size_t>(request.num_choices())) {
     for (size_t i = 0; i < choices.size(); ++i) choices[i].text = echoed(request, static_cast<int32_t>(i), codec);
   }
   Task<void> piece(int32_t choice, TextPiece piece) override {
@@ -61,9 +65,13 @@ class WholeAnswer final : public ChoiceSink {
 // Writes chunks as they come.
 class StreamedAnswer final : public ChoiceSink {
  public:
-  StreamedAnswer(SseWriter& writer, const AnswerHead& head, const GenerationRequest& request, const GatewayContext& context,
-                 Time received_at)
-      : writer_(writer), head_(head), request_(request), context_(context), received_at_(received_at),
+  StreamedAnswer(SseWriter& writer, const AnswerHead& head, const GenerationRequest& request,
+                 const GatewayContext& context, Time received_at)
+      : writer_(writer),
+        head_(head),
+        request_(request),
+        context_(context),
+        received_at_(received_at),
         choices_(static_cast<size_t>(request.num_choices())) {}
 
   Task<void> piece(int32_t choice, TextPiece piece) override {
@@ -102,8 +110,8 @@ class StreamedAnswer final : public ChoiceSink {
   std::vector<ChoiceState> choices_;
 };
 
-Task<void> answer_whole(const GatewayContext& context, Exchange& exchange, Generation& generation, const GenerationRequest& request,
-                        const AnswerHead& head) {
+Task<void> answer_whole(const GatewayContext& context, Exchange& exchange, Generation& generation,
+                        const GenerationRequest& request, const AnswerHead& head) {
   WholeAnswer answer(request, context.codec);
   const Result<void> ended = co_await generation.run(answer);
   if (!ended) {
@@ -133,8 +141,8 @@ Task<void> end_stream(SseWriter& writer, Result<void> ended, const AnswerHead& h
   co_return co_await writer.event("[DONE]");
 }
 
-Task<void> answer_streamed(const GatewayContext& context, Exchange& exchange, Generation& generation, const GenerationRequest& request,
-                           const AnswerHead& head) {
+Task<void> answer_streamed(const GatewayContext& context, Exchange& exchange, Generation& generation,
+                           const GenerationRequest& request, const AnswerHead& head) {
   SseWriter writer(exchange, context.executor, context.clock, context.ping_interval);
   co_await writer.begin();
   StreamedAnswer answer(writer, head, request, context, exchange.request().received_at);
@@ -153,7 +161,8 @@ Task<void> generate(const GatewayContext& context, Endpoint endpoint, Exchange& 
   }
   const GenerationRequest& request = prepared->request;
   const ServedModel model = context.served_model();
-  AnswerHead head{endpoint, context.new_id(endpoint == Endpoint::kChat ? "chatcmpl-" : "cmpl-"), model.name, unix_seconds()};
+  AnswerHead head{endpoint, context.new_id(endpoint == Endpoint::kChat ? "chatcmpl-" : "cmpl-"), model.name,
+                  unix_seconds(), request.return_token_ids};
   std::vector<InferenceRequest> requests;
   for (int32_t choice = 0; choice < request.num_choices(); ++choice) {
     requests.push_back(inference_request(request, choice, model, context.codec));
@@ -188,11 +197,12 @@ asio::awaitable<void> serve(const GatewayContext& context, Endpoint endpoint, Ex
   context.metrics.http_request(endpoint_name(endpoint), status, seconds(context.clock.now() - received_at));
 }
 
-Result<PreparedGeneration> prepare_now(Endpoint endpoint, const std::string& body, const ServedModel& model, const TextCodec& codec,
-                                       const Clock& clock) {
+Result<PreparedGeneration> prepare_now(std::optional<Endpoint> endpoint, const std::string& body,
+                                       const ServedModel& model, const TextCodec& codec, const Clock& clock) {
   const json parsed = TRY(parse_json_object(body));
   PreparedGeneration prepared;
-  prepared.request = TRY(parse_generation(endpoint, parsed, model));
+  const Endpoint by_itself = parsed.contains("messages") ? Endpoint::kChat : Endpoint::kCompletions;
+  prepared.request = TRY(parse_generation(endpoint.value_or(by_itself), parsed, model));
   const Time begin = clock.now();
   TRY(tokenize_prompts(prepared.request, codec, model.context_len));
   prepared.tokenize_time = clock.now() - begin;
@@ -200,15 +210,15 @@ Result<PreparedGeneration> prepare_now(Endpoint endpoint, const std::string& bod
 }
 
 // On the text lane's thread. All that it refers to is kept by prepare_generation, which awaits it.
-Task<PreparedGeneration> prepare_on_lane(Endpoint endpoint, const std::string& body, const ServedModel& model, const TextCodec& codec,
-                                         const Clock& clock) {
+Task<PreparedGeneration> prepare_on_lane(std::optional<Endpoint> endpoint, const std::string& body,
+                                         const ServedModel& model, const TextCodec& codec, const Clock& clock) {
   co_return prepare_now(endpoint, body, model, codec, clock);
 }
 
 }  // namespace
 
 ServedModel GatewayContext::served_model() const {
-  return {model_name, codec.vocab_size(), inference.cluster().context_len, chat_max_tokens_default};
+  return {model_name, model_aliases, codec.vocab_size(), inference.cluster().context_len, chat_max_tokens_default};
 }
 
 std::string GatewayContext::new_id(std::string prefix) const {
@@ -218,22 +228,25 @@ std::string GatewayContext::new_id(std::string prefix) const {
   return prefix + digits;
 }
 
-Task<PreparedGeneration> prepare_generation(const GatewayContext& context, Endpoint endpoint, std::string body) {
+Task<PreparedGeneration> prepare_generation(const GatewayContext& context, std::optional<Endpoint> endpoint,
+                                            std::string body) {
   const ServedModel model = context.served_model();
   Result<PreparedGeneration> prepared = PreparedGeneration{};
   if (body.size() <= limits::kInlineTextBytesMax) {
     prepared = prepare_now(endpoint, body, model, context.codec, context.clock);
   } else {
-    prepared = co_await asio::co_spawn(context.text_lane, prepare_on_lane(endpoint, body, model, context.codec, context.clock),
-                                       asio::use_awaitable);
+    prepared = co_await asio::co_spawn(
+        context.text_lane, prepare_on_lane(endpoint, body, model, context.codec, context.clock), asio::use_awaitable);
   }
   if (prepared && !prepared->request.seed) prepared->request.seed = context.rng.next();
   co_return prepared;
 }
 
 void add_generation_routes(HttpRouter& router, const GatewayContext& context) {
-  router.add("POST", "/v1/completions", [&context](Exchange& exchange) { return serve(context, Endpoint::kCompletions, exchange); });
-  router.add("POST", "/v1/chat/completions", [&context](Exchange& exchange) { return serve(context, Endpoint::kChat, exchange); });
+  router.add("POST", "/v1/completions",
+             [&context](Exchange& exchange) { return serve(context, Endpoint::kCompletions, exchange); });
+  router.add("POST", "/v1/chat/completions",
+             [&context](Exchange& exchange) { return serve(context, Endpoint::kChat, exchange); });
 }
 
 }  // namespace runahead

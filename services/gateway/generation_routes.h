@@ -3,7 +3,6 @@
 #pragma once
 
 #include <boost/asio/thread_pool.hpp>
-
 #include <functional>
 #include <string>
 
@@ -20,11 +19,12 @@ struct GatewayContext {
   asio::any_io_executor executor;
   asio::thread_pool& text_lane;
   Clock& clock;
-  Rng& rng;                         // ids, and the seeds of requests that name none
+  Rng& rng;  // ids, and the seeds of requests that name none
   InferenceService& inference;
   const TextCodec& codec;
   GatewayMetrics& metrics;
   std::string model_name;
+  std::vector<std::string> model_aliases;
   int32_t chat_max_tokens_default = 0;
   Duration ping_interval = limits::kSsePingInterval;
 
@@ -36,8 +36,10 @@ struct PreparedGeneration {
   GenerationRequest request;
   Duration tokenize_time{0};
 };
-// Parses, checks, renders and tokenizes a body; large ones on the text lane. The request has a seed afterwards.
-Task<PreparedGeneration> prepare_generation(const GatewayContext& context, Endpoint endpoint, std::string body);
+// Parses, checks, renders and tokenizes a body; large ones on the text lane. The request has a seed afterwards. Without
+// an endpoint the body says by itself which it is: a chat has messages.
+Task<PreparedGeneration> prepare_generation(const GatewayContext& context, std::optional<Endpoint> endpoint,
+                                            std::string body);
 
 // The prompt's text, where the client wants it in front of a choice's (echo); else empty.
 std::string echoed(const GenerationRequest& request, int32_t choice, const TextCodec& codec);

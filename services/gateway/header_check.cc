@@ -9,7 +9,9 @@
 namespace runahead {
 namespace {
 
-std::unexpected<Error> bad(std::string message) { return fail(ErrorCode::kInvalidArgument, std::move(message)); }
+std::unexpected<Error> bad(std::string message) {
+  return fail(ErrorCode::kInvalidArgument, std::move(message));
+}
 
 std::string lower(std::string_view text) {
   std::string result(text);
@@ -29,7 +31,8 @@ struct Seen {
 };
 
 Result<void> check_field(std::string_view line, Seen& seen) {
-  if (line.front() == ' ' || line.front() == '\t') return bad("the header has a folded line; send each field on one line");
+  if (line.front() == ' ' || line.front() == '\t')
+    return bad("the header has a folded line; send each field on one line");
   if (++seen.fields > limits::kHttpHeadersMax) return bad("the header has too many fields; send at most 64");
   const size_t colon = line.find(':');
   if (colon == std::string_view::npos || colon == 0) return bad("a header line has no name and colon");
@@ -69,7 +72,8 @@ Result<void> check_header(std::string_view header) {
     TRY(check_field(line, seen));
   }
   if (seen.content_length + seen.transfer_encoding > 1)
-    return bad("the header states the length of the body more than once; send Content-Length or Transfer-Encoding: chunked");
+    return bad(
+        "the header states the length of the body more than once; send Content-Length or Transfer-Encoding: chunked");
   if (seen.host > 1 || (http_1_1 && seen.host == 0)) return bad("the header must name exactly one Host");
   return {};
 }

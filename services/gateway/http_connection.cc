@@ -1,12 +1,12 @@
 #include "services/gateway/http_connection.h"
 
+#include <algorithm>
 #include <boost/asio/write.hpp>
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/status.hpp>
-
-#include <algorithm>
 #include <cctype>
 
+#include "base/check.h"
 #include "services/gateway/api_error.h"
 #include "services/gateway/header_check.h"
 
@@ -22,7 +22,9 @@ constexpr auto kLinger = 2s;  // time for the client to read an answer that came
 std::unexpected<HttpReply> refuse(int status, std::string code, std::string message) {
   return std::unexpected(http_error(status, std::move(code), std::move(message)));
 }
-std::unexpected<HttpReply> bad_request(std::string message) { return refuse(400, "invalid_request", std::move(message)); }
+std::unexpected<HttpReply> bad_request(std::string message) {
+  return refuse(400, "invalid_request", std::move(message));
+}
 std::unexpected<HttpReply> body_too_large() {
   return refuse(413, "too_large", "the body is larger than 16 MiB; send a shorter prompt");
 }
@@ -66,7 +68,7 @@ asio::awaitable<void> HttpConnection::handle() {
   watcher_.spawn(watch_for_disconnect());
   co_await server_.handler_(*this);
   on_disconnect_ = nullptr;
-  if (!answered_ && !disconnected_) co_await respond(error_reply({ErrorCode::kInternal, "the request was not answered"}));
+  RUNAHEAD_CHECK(answered_ || disconnected_, "a handler answers");
   watch_ends_ = true;
   stream_.cancel();
   co_await watcher_.close();
@@ -94,8 +96,8 @@ void HttpConnection::set_disconnected() {
 asio::awaitable<size_t> HttpConnection::read_more() {
   const size_t before = input_.size();
   input_.resize(limits::kHttpReadBufferBytes);
-  const auto [error, received] = co_await stream_.async_read_some(
-      asio::buffer(input_.data() + before, input_.size() - before), kAsTuple);
+  const auto [error, received] =
+      co_await stream_.async_read_some(asio::buffer(input_.data() + before, input_.size() - before), kAsTuple);
   input_.resize(before + received);
   co_return error ? 0 : received;
 }
@@ -157,7 +159,8 @@ void HttpConnection::fill_request(Parser& parser) {
     std::ranges::transform(name, name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     request_.headers.emplace(std::move(name), std::string(field.value()));
   }
-  if (is_request_id(request_.header("x-request-id"))) request_.request_id = std::string(request_.header("x-request-id"));
+  if (is_request_id(request_.header("x-request-id")))
+    request_.request_id = std::string(request_.header("x-request-id"));
 }
 
 std::expected<void, HttpReply> HttpConnection::check_request(const Parser& parser) {
@@ -240,13 +243,15 @@ asio::awaitable<bool> HttpConnection::write(std::string bytes) {
   co_return co_await send(std::move(bytes));
 }
 
-asio::awaitable<bool> HttpConnection::end_stream() { co_return co_await send(http_1_1_ ? "0\r\n\r\n" : ""); }
+asio::awaitable<bool> HttpConnection::end_stream() {
+  std::string last = http_1_1_ ? "0\r\n\r\n" : "";
+  co_return co_await send(std::move(last));
+}
 
 asio::awaitable<bool> HttpConnection::send(std::string bytes) {
   if (disconnected_) co_return false;
   stream_.expires_after(server_.options_.stall_timeout);
-  const auto [error, sent] =
-      co_await asio::async_write(stream_, asio::buffer(bytes), kAsTuple);
+  const auto [error, sent] = co_await asio::async_write(stream_, asio::buffer(bytes), kAsTuple);
   if (error) set_disconnected();
   co_return !error;
 }

@@ -5,7 +5,6 @@
 #include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
-
 #include <expected>
 #include <functional>
 #include <string>
@@ -50,7 +49,7 @@ class HttpConnection final : public Exchange {
 
   HttpServer& server_;
   boost::beast::tcp_stream stream_;
-  std::string input_;            // received, not yet parsed; at most kHttpReadBufferBytes
+  std::string input_;  // received, not yet parsed; at most kHttpReadBufferBytes
   HttpRequest request_;
   std::function<void()> on_disconnect_;
   Gate watcher_;

@@ -16,7 +16,9 @@ std::vector<std::string> split(std::string_view path) {
   }
 }
 
-bool is_variable(const std::string& segment) { return segment.starts_with('{'); }
+bool is_variable(const std::string& segment) {
+  return segment.starts_with('{');
+}
 
 bool matches(const std::vector<std::string>& pattern, const std::vector<std::string>& path) {
   if (pattern.size() != path.size()) return false;
@@ -27,8 +29,9 @@ bool matches(const std::vector<std::string>& pattern, const std::vector<std::str
 }
 
 asio::awaitable<void> respond_with(HttpRouter::Answer answer, Exchange& exchange) {
-  Result<HttpReply> reply = co_await answer(exchange.request());
-  co_await exchange.respond(reply ? std::move(*reply) : error_reply(reply.error()));
+  Result<HttpReply> result = co_await answer(exchange.request());
+  HttpReply reply = reply_of(std::move(result));
+  co_await exchange.respond(std::move(reply));
 }
 
 }  // namespace
@@ -38,7 +41,8 @@ void HttpRouter::add(std::string method, std::string pattern, Handler handler, A
 }
 
 void HttpRouter::answer(std::string method, std::string pattern, Answer answer, Access access) {
-  add(std::move(method), std::move(pattern),
+  add(
+      std::move(method), std::move(pattern),
       [answer = std::move(answer)](Exchange& exchange) { return respond_with(answer, exchange); }, access);
 }
 

@@ -13,8 +13,8 @@ namespace runahead {
 
 class HttpRouter {
  public:
-  using Handler = std::function<asio::awaitable<void>(Exchange&)>;           // answers by itself
-  using Answer = std::function<Task<HttpReply>(const HttpRequest&)>;      // an Error becomes an error reply
+  using Handler = std::function<asio::awaitable<void>(Exchange&)>;    // answers by itself
+  using Answer = std::function<Task<HttpReply>(const HttpRequest&)>;  // an Error becomes an error reply
 
   // Public routes are served without a key; all others need one as soon as keys are set.
   enum class Access { kKey, kPublic };

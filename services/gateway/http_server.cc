@@ -76,8 +76,10 @@ asio::awaitable<void> HttpServer::serve(std::shared_ptr<HttpConnection> connecti
 void HttpServer::refuse(tcp::socket socket) {
   const Error error{ErrorCode::kUnavailable, "too many connections; try again later"};
   const std::string body = to_text(error_json(error));
-  const std::string answer = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
-                             "Connection: close\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+  const std::string answer =
+      "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
+      "Connection: close\r\nContent-Length: " +
+      std::to_string(body.size()) + "\r\n\r\n" + body;
   boost::system::error_code ignored;
   socket.non_blocking(true, ignored);
   socket.write_some(asio::buffer(answer), ignored);

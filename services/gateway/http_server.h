@@ -1,13 +1,12 @@
-// HttpServer: HTTP/1.1 on Beast's parser, for this project's API only: one request at a time on a connection, JSON bodies,
-// whole answers or event streams. Exchange is what a handler sees of it.
+// HttpServer: HTTP/1.1 on Beast's parser, for this project's API only: one request at a time on a connection, JSON
+// bodies, whole answers or event streams. Exchange is what a handler sees of it.
 //   threads  the io_context thread; handlers run there.
-//   limits   base/limits.h: connections, header, body, bodies of all connections together, idle time, header and body time.
-//   refuses  what parsers disagree about (header_check.h), compressed bodies (415), bodies without a length (411).
-//   watches  while a handler works, the connection is read on: a client that goes away is noticed at once.
+//   limits   base/limits.h: connections, header, body, bodies of all connections together, idle time, header and body
+//   time. refuses  what parsers disagree about (header_check.h), compressed bodies (415), bodies without a length
+//   (411). watches  while a handler works, the connection is read on: a client that goes away is noticed at once.
 #pragma once
 
 #include <boost/asio/ip/tcp.hpp>
-
 #include <functional>
 #include <memory>
 #include <set>
@@ -79,9 +78,9 @@ class HttpServer {
   std::set<std::shared_ptr<HttpConnection>> connections_;  // shared with the coroutine that serves it
   Gate gate_;
   Signal connection_ended_;
-  size_t body_bytes_ = 0;        // reserved for bodies, of all connections
+  size_t body_bytes_ = 0;  // reserved for bodies, of all connections
   uint64_t next_request_ = 0;
-  std::string request_prefix_;   // makes our request ids unlike those of another process
+  std::string request_prefix_;  // makes our request ids unlike those of another process
   bool stopping_ = false;
 };
 

@@ -15,11 +15,16 @@ constexpr size_t kIdempotencyKeyBytesMax = 256;
 
 const char* status_name(JobStatus status) {
   switch (status) {
-    case JobStatus::kQueued: return "queued";
-    case JobStatus::kRunning: return "running";
-    case JobStatus::kSucceeded: return "succeeded";
-    case JobStatus::kFailed: return "failed";
-    case JobStatus::kCancelled: return "cancelled";
+    case JobStatus::kQueued:
+      return "queued";
+    case JobStatus::kRunning:
+      return "running";
+    case JobStatus::kSucceeded:
+      return "succeeded";
+    case JobStatus::kFailed:
+      return "failed";
+    case JobStatus::kCancelled:
+      return "cancelled";
   }
   return "unknown";
 }
@@ -54,7 +59,9 @@ JobText job_text(const std::string& client_json) {
   return text;
 }
 
-json seconds_or_null(int64_t unix_ms) { return unix_ms == 0 ? json(nullptr) : json(unix_ms / 1000); }
+json seconds_or_null(int64_t unix_ms) {
+  return unix_ms == 0 ? json(nullptr) : json(unix_ms / 1000);
+}
 
 // Stop strings are the gateway's: the text of a job ends before the first one, whatever was generated after it.
 json result_json(const JobView& job, const JobText& text, const TextCodec& codec) {
@@ -77,7 +84,8 @@ json result_json(const JobView& job, const JobText& text, const TextCodec& codec
     result.report = job.finished->report;
   }
   const AnswerHead head{text.endpoint, job.id, text.model, job.created_unix_ms / 1000};
-  return answer_body(head, std::span(&choice, 1), text.logprobs, codec, usage_json(job.prompt_tokens, std::span(&result, 1)));
+  return answer_body(head, std::span(&choice, 1), text.logprobs, codec,
+                     usage_json(job.prompt_tokens, std::span(&result, 1)));
 }
 
 json job_json(const JobView& job, const TextCodec& codec, bool with_result) {
@@ -105,14 +113,17 @@ std::optional<int64_t> whole_number(std::string_view text, int64_t min, int64_t 
   return value;
 }
 
-Result<JobSubmission> submission(const GatewayContext& context, const PreparedGeneration& prepared, std::string_view key) {
+Result<JobSubmission> submission(const GatewayContext& context, const PreparedGeneration& prepared,
+                                 std::string_view key) {
   const GenerationRequest& request = prepared.request;
   if (request.num_choices() != 1)
     return fail(ErrorCode::kUnsupported, "a job has one prompt and n = 1; submit one job for each", "n");
-  if (request.stream) return fail(ErrorCode::kUnsupported, "a job does not stream; read /v1/jobs/{id}/events", "stream");
+  if (request.stream)
+    return fail(ErrorCode::kUnsupported, "a job does not stream; read /v1/jobs/{id}/events", "stream");
   if (key.size() > kIdempotencyKeyBytesMax)
     return fail(ErrorCode::kInvalidArgument, "the header Idempotency-Key is longer than 256 bytes", "Idempotency-Key");
-  const JobText text{request.endpoint, context.model_name, echoed(request, 0, context.codec), request.stop, request.logprobs};
+  const JobText text{request.endpoint, context.model_name, echoed(request, 0, context.codec), request.stop,
+                     request.logprobs};
   JobSubmission result;
   result.request = inference_request(request, 0, context.served_model(), context.codec);
   result.request.tokenize_time = prepared.tokenize_time;
@@ -124,9 +135,7 @@ Result<JobSubmission> submission(const GatewayContext& context, const PreparedGe
 Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, const HttpRequest& http) {
   const Time received_at = http.received_at;
   const std::string key(http.header("idempotency-key"));
-  const bool chat = http.body.find("\"messages\"") != std::string::npos;
-  Result<PreparedGeneration> prepared =
-      co_await prepare_generation(context, chat ? Endpoint::kChat : Endpoint::kCompletions, http.body);
+  Result<PreparedGeneration> prepared = co_await prepare_generation(context, std::nullopt, http.body);
   if (!prepared) co_return std::unexpected(std::move(prepared.error()));
   JobSubmission submitted = CO_TRY(submission(context, *prepared, key));
   submitted.request.received_at = received_at;
@@ -139,11 +148,13 @@ Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, const HttpR
 
 asio::awaitable<void> serve_submit(const GatewayContext& context, JobsApi& jobs, Exchange& exchange) {
   const Time received_at = exchange.request().received_at;
-  Result<HttpReply> reply = co_await submit(context, jobs, exchange.request());
-  const RequestStatus status = reply                                           ? RequestStatus::kOk
-                               : reply.error().code == ErrorCode::kOverloaded ? RequestStatus::kRejected
-                                                                                  : RequestStatus::kError;
-  co_await exchange.respond(reply ? std::move(*reply) : error_reply(reply.error()));
+  Result<HttpReply> result = co_await submit(context, jobs, exchange.request());
+  const bool rejected = !result && result.error().code == ErrorCode::kOverloaded;
+  const RequestStatus status = result     ? RequestStatus::kOk
+                               : rejected ? RequestStatus::kRejected
+                                          : RequestStatus::kError;
+  HttpReply reply = reply_of(std::move(result));
+  co_await exchange.respond(std::move(reply));
   context.metrics.http_request("jobs", status, seconds(context.clock.now() - received_at));
 }
 
@@ -151,8 +162,9 @@ Task<HttpReply> list(const GatewayContext& context, JobsApi& jobs, std::string q
   int32_t limit = kListDefault;
   if (!query.empty()) {
     constexpr std::string_view kLimit = "limit=";
-    const auto asked = query.starts_with(kLimit) ? whole_number(std::string_view(query).substr(kLimit.size()), 1, limits::kJobsListMax)
-                                                 : std::nullopt;
+    const auto asked = query.starts_with(kLimit)
+                           ? whole_number(std::string_view(query).substr(kLimit.size()), 1, limits::kJobsListMax)
+                           : std::nullopt;
     if (!asked) co_return fail(ErrorCode::kInvalidArgument, "the only query is limit, from 1 to 1000", "limit");
     limit = static_cast<int32_t>(*asked);
   }
@@ -175,12 +187,17 @@ Task<HttpReply> cancel(const GatewayContext& context, JobsApi& jobs, std::string
   co_return json_reply(job_json(job, context.codec, true));
 }
 
-// One reader of a job's events. The id of an event is the number of tokens up to and with it, so a reader that names it as
-// Last-Event-ID goes on exactly there; the tokens before it run through the text assembler again, unseen.
+// One reader of a job's events. The id of an event is the number of tokens up to and with it, so a reader that names it
+// as Last-Event-ID goes on exactly there; the tokens before it run through the text assembler again, unseen.
 class JobEventStream {
  public:
   JobEventStream(const GatewayContext& context, JobsApi& jobs, SseWriter& writer, JobView job, int32_t seen)
-      : context_(context), jobs_(jobs), writer_(writer), job_(std::move(job)), text_(job_text(job_.client_json).stop), seen_(seen) {}
+      : context_(context),
+        jobs_(jobs),
+        writer_(writer),
+        job_(std::move(job)),
+        text_(job_text(job_.client_json).stop),
+        seen_(seen) {}
 
   Task<void> run(std::shared_ptr<JobEvents> events, const Exchange& exchange) {
     while (!exchange.disconnected()) {
@@ -258,8 +275,8 @@ asio::awaitable<void> events(const GatewayContext& context, JobsApi& jobs, Excha
   const std::string_view last = http.header("last-event-id");
   const auto seen = last.empty() ? std::optional<int64_t>(0) : whole_number(last, 0, INT32_MAX);
   if (!seen) {
-    co_await exchange.respond(
-        error_reply({ErrorCode::kInvalidArgument, "the header Last-Event-ID is no number of tokens", "Last-Event-ID"}));
+    const Error error{ErrorCode::kInvalidArgument, "the header Last-Event-ID is no number of tokens", "Last-Event-ID"};
+    co_await exchange.respond(error_reply(error));
     co_return;
   }
   Result<JobView> job = co_await jobs.find(id);
@@ -279,29 +296,37 @@ asio::awaitable<void> events(const GatewayContext& context, JobsApi& jobs, Excha
   co_await writer.finish();
 }
 
-Task<HttpReply> no_jobs() { co_return fail(ErrorCode::kUnsupported, "this service keeps no jobs; start it with a job store"); }
+Task<HttpReply> no_jobs() {
+  co_return fail(ErrorCode::kUnsupported, "this service keeps no jobs; start it with a job store");
+}
 
 Task<HttpReply> no_trace() {
-  co_return fail(ErrorCode::kNotFound, "traces are not built; usage.runahead of the job's result says where its time went");
+  co_return fail(ErrorCode::kNotFound,
+                 "traces are not built; usage.runahead of the job's result says where its time went");
 }
 
 }  // namespace
 
 void add_jobs_routes(HttpRouter& router, const GatewayContext& context, JobsApi* jobs) {
   if (jobs == nullptr) {
-    for (const char* method : {"POST", "GET"}) router.answer(method, "/v1/jobs", [](const HttpRequest&) { return no_jobs(); });
-    for (const char* method : {"DELETE", "GET"}) router.answer(method, "/v1/jobs/{id}", [](const HttpRequest&) { return no_jobs(); });
+    for (const char* method : {"POST", "GET"})
+      router.answer(method, "/v1/jobs", [](const HttpRequest&) { return no_jobs(); });
+    for (const char* method : {"DELETE", "GET"})
+      router.answer(method, "/v1/jobs/{id}", [](const HttpRequest&) { return no_jobs(); });
     return;
   }
-  router.add("POST", "/v1/jobs", [&context, jobs](Exchange& exchange) { return serve_submit(context, *jobs, exchange); });
-  router.answer("GET", "/v1/jobs", [&context, jobs](const HttpRequest& request) { return list(context, *jobs, request.query); });
+  router.add("POST", "/v1/jobs",
+             [&context, jobs](Exchange& exchange) { return serve_submit(context, *jobs, exchange); });
+  router.answer("GET", "/v1/jobs",
+                [&context, jobs](const HttpRequest& request) { return list(context, *jobs, request.query); });
   router.answer("GET", "/v1/jobs/{id}", [&context, jobs](const HttpRequest& request) {
     return show(context, *jobs, request.path_params.at("id"));
   });
   router.answer("DELETE", "/v1/jobs/{id}", [&context, jobs](const HttpRequest& request) {
     return cancel(context, *jobs, request.path_params.at("id"));
   });
-  router.add("GET", "/v1/jobs/{id}/events", [&context, jobs](Exchange& exchange) { return events(context, *jobs, exchange); });
+  router.add("GET", "/v1/jobs/{id}/events",
+             [&context, jobs](Exchange& exchange) { return events(context, *jobs, exchange); });
   router.answer("GET", "/v1/jobs/{id}/trace", [](const HttpRequest&) { return no_trace(); });
 }
 

@@ -156,7 +156,8 @@ const json* JsonReader::object(std::string_view name) {
   return value;
 }
 
-std::optional<std::vector<int64_t>> JsonReader::integers(std::string_view name, size_t count_max, int64_t min, int64_t max) {
+std::optional<std::vector<int64_t>> JsonReader::integers(std::string_view name, size_t count_max, int64_t min,
+                                                         int64_t max) {
   const json* list = array(name, count_max);
   if (list == nullptr) return {};
   std::vector<int64_t> values;

@@ -1,10 +1,9 @@
-// JsonReader: takes a JSON object apart by hand, field by field, with the type and the bounds of each. What is not taken
-// is unknown, and an error. The first error is kept; the values after it are defaults, so a caller reads on and asks once.
-// Error.param is the JSON path of the field: "messages[0].content".
+// JsonReader: takes a JSON object apart by hand, field by field, with the type and the bounds of each. What is not
+// taken is unknown, and an error. The first error is kept; the values after it are defaults, so a caller reads on and
+// asks once. Error.param is the JSON path of the field: "messages[0].content".
 #pragma once
 
 #include <nlohmann/json.hpp>
-
 #include <optional>
 #include <set>
 #include <span>
@@ -35,8 +34,9 @@ class JsonReader {
   const nlohmann::json* array(std::string_view name, size_t count_max);
   const nlohmann::json* object(std::string_view name);
 
-  void ignore(std::span<const std::string_view> names);       // known to OpenAI, without effect here
-  void unsupported(std::span<const std::string_view> names);  // known, but not built: an error unless null or an empty list
+  void ignore(std::span<const std::string_view> names);  // known to OpenAI, without effect here
+  void unsupported(
+      std::span<const std::string_view> names);  // known, but not built: an error unless null or an empty list
   // What was not taken is an error.
   void finish();
 

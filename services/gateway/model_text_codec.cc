@@ -11,7 +11,8 @@ Result<std::unique_ptr<ModelTextCodec>> ModelTextCodec::load(const Gguf& file, s
   Tokenizer tokenizer = TRY(Tokenizer::load(file));
   std::optional<ChatTemplate> chat_template;
   if (file.has(kTemplateKey)) chat_template = TRY(ChatTemplate::parse(std::string(TRY(file.str(kTemplateKey)))));
-  return std::unique_ptr<ModelTextCodec>(new ModelTextCodec(std::move(tokenizer), std::move(chat_template), std::move(today)));
+  return std::unique_ptr<ModelTextCodec>(
+      new ModelTextCodec(std::move(tokenizer), std::move(chat_template), std::move(today)));
 }
 
 // An end-of-text token that a file asks for is not added: the prompt goes on.
@@ -27,11 +28,17 @@ std::string ModelTextCodec::token_bytes(TokenId token) const {
   return tokenizer_.is_control(token) ? std::string() : std::string(tokenizer_.token_bytes(token));
 }
 
-std::string ModelTextCodec::decode(std::span<const TokenId> tokens) const { return tokenizer_.decode(tokens, true); }
+std::string ModelTextCodec::decode(std::span<const TokenId> tokens) const {
+  return tokenizer_.decode(tokens, true);
+}
 
-Result<std::string> ModelTextCodec::render_chat(const nlohmann::ordered_json& messages, bool add_generation_prompt) const {
-  if (!template_) return fail(ErrorCode::kUnsupported, "this model has no chat template; use /v1/completions", "messages");
-  const auto spelled = [this](TokenId token) { return token < 0 ? std::string() : std::string(tokenizer_.token_bytes(token)); };
+Result<std::string> ModelTextCodec::render_chat(const nlohmann::ordered_json& messages,
+                                                bool add_generation_prompt) const {
+  if (!template_)
+    return fail(ErrorCode::kUnsupported, "this model has no chat template; use /v1/completions", "messages");
+  const auto spelled = [this](TokenId token) {
+    return token < 0 ? std::string() : std::string(tokenizer_.token_bytes(token));
+  };
   ChatInput input;
   input.messages = messages;
   input.add_generation_prompt = add_generation_prompt;

@@ -18,31 +18,34 @@ constexpr int32_t kCompletionMaxTokensDefault = 16;  // OpenAI's
 constexpr size_t kNameBytesMax = 1024;               // model, role and the like
 
 // OpenAI knows these, and they do not change the text that comes back.
-constexpr std::array kIgnored = {"user"sv,          "metadata"sv,         "store"sv,
-                                 "service_tier"sv,  "safety_identifier"sv, "prompt_cache_key"sv,
+constexpr std::array kIgnored = {"user"sv,
+                                 "metadata"sv,
+                                 "store"sv,
+                                 "service_tier"sv,
+                                 "safety_identifier"sv,
+                                 "prompt_cache_key"sv,
                                  "prompt_cache_retention"sv};
 constexpr std::array kIgnoredChat = {"parallel_tool_calls"sv};
-constexpr std::array kUnsupportedChat = {"tools"sv,      "functions"sv,        "function_call"sv,     "audio"sv,
+constexpr std::array kUnsupportedChat = {"tools"sv,      "functions"sv,        "function_call"sv,      "audio"sv,
                                          "prediction"sv, "reasoning_effort"sv, "web_search_options"sv, "verbosity"sv};
 constexpr std::array kUnsupportedCompletions = {"suffix"sv};
 
-void take_model(JsonReader& reader, const ServedModel& model) {
-  const auto name = reader.string("model", kNameBytesMax);
-  if (name && *name != model.name)
-    reader.error("model", "names a model that is not served; this server has '" + model.name + "'", ErrorCode::kNotFound);
+float number_or(std::optional<double> value, float otherwise) {
+  return value ? static_cast<float>(*value) : otherwise;
 }
-
-float number_or(std::optional<double> value, float otherwise) { return value ? static_cast<float>(*value) : otherwise; }
 
 void take_logit_bias(JsonReader& reader, const ServedModel& model, SamplingParams& sampling) {
   const json* bias = reader.object("logit_bias");
   if (bias == nullptr) return;
-  if (bias->size() > static_cast<size_t>(limits::kLogitBiasMax)) return reader.error("logit_bias", "has more than 1024 entries");
+  if (bias->size() > static_cast<size_t>(limits::kLogitBiasMax))
+    return reader.error("logit_bias", "has more than 1024 entries");
   for (const auto& [key, value] : bias->items()) {
     int32_t token = -1;
     const auto parsed = std::from_chars(key.data(), key.data() + key.size(), token);
-    const bool is_token = parsed.ec == std::errc() && parsed.ptr == key.data() + key.size() && token >= 0 && token < model.vocab_size;
-    if (!is_token) return reader.error("logit_bias", "has a key that is no token id of this model: '" + key.substr(0, 32) + "'");
+    const bool is_token =
+        parsed.ec == std::errc() && parsed.ptr == key.data() + key.size() && token >= 0 && token < model.vocab_size;
+    if (!is_token)
+      return reader.error("logit_bias", "has a key that is no token id of this model: '" + key.substr(0, 32) + "'");
     if (!value.is_number() || !(value.get<double>() >= -100 && value.get<double>() <= 100))
       return reader.error("logit_bias", "has a value that is no number from -100 to 100");
     sampling.logit_bias.emplace_back(token, value.get<float>());
@@ -55,7 +58,8 @@ void take_sampling(JsonReader& reader, const ServedModel& model, GenerationReque
   sampling.temperature = number_or(reader.number("temperature", 0, 2), 1.0f);
   sampling.top_p = number_or(reader.number("top_p", kSmall, 1), 1.0f);
   sampling.min_p = number_or(reader.number("min_p", 0, 1), 0.0f);
-  sampling.top_k = static_cast<int32_t>(std::max<int64_t>(reader.integer("top_k", -1, model.vocab_size).value_or(0), 0));
+  sampling.top_k =
+      static_cast<int32_t>(std::max<int64_t>(reader.integer("top_k", -1, model.vocab_size).value_or(0), 0));
   sampling.presence_penalty = number_or(reader.number("presence_penalty", -2, 2), 0.0f);
   sampling.frequency_penalty = number_or(reader.number("frequency_penalty", -2, 2), 0.0f);
   sampling.repetition_penalty = number_or(reader.number("repetition_penalty", kSmall, 2), 1.0f);
@@ -84,6 +88,7 @@ void take_stop(JsonReader& reader, const ServedModel& model, GenerationRequest& 
 void take_stream(JsonReader& reader, GenerationRequest& request, std::optional<Error>& error) {
   request.stream = reader.boolean("stream").value_or(false);
   request.return_progress = reader.boolean("return_progress").value_or(false);
+  request.return_token_ids = reader.boolean("return_token_ids").value_or(false);
   const json* options = reader.object("stream_options");
   if (options == nullptr) return;
   if (!request.stream) return reader.error("stream_options", "is allowed only with \"stream\": true");
@@ -108,14 +113,16 @@ void take_runahead(JsonReader& reader, GenerationRequest& request, std::optional
   constexpr int32_t kPositionMax = std::numeric_limits<int32_t>::max();
   if (const auto cuts = inner.integers("cuts", limits::kWorkersMax - 1, 1, kPositionMax)) {
     request.cuts.assign(cuts->begin(), cuts->end());
-    if (strategy && request.strategy != Strategy::kByHand) inner.error("cuts", "goes with no other strategy; leave out 'strategy'");
+    if (strategy && request.strategy != Strategy::kByHand)
+      inner.error("cuts", "goes with no other strategy; leave out 'strategy'");
     request.strategy = Strategy::kByHand;
   }
   request.workers_max = static_cast<int32_t>(inner.integer("workers", 1, limits::kWorkersMax).value_or(0));
   inner.finish();
 }
 
-void take_common(JsonReader& reader, const ServedModel& model, GenerationRequest& request, std::optional<Error>& error) {
+void take_common(JsonReader& reader, const ServedModel& model, GenerationRequest& request,
+                 std::optional<Error>& error) {
   take_model(reader, model);
   take_sampling(reader, model, request);
   take_stop(reader, model, request);
@@ -123,11 +130,13 @@ void take_common(JsonReader& reader, const ServedModel& model, GenerationRequest
   take_runahead(reader, request, error);
   request.choices_per_prompt = static_cast<int32_t>(reader.integer("n", 1, limits::kChoicesMax).value_or(1));
   constexpr int32_t kTokensMax = std::numeric_limits<int32_t>::max();
-  if (const auto max_tokens = reader.integer("max_tokens", 1, kTokensMax)) request.max_tokens = static_cast<int32_t>(*max_tokens);
+  if (const auto max_tokens = reader.integer("max_tokens", 1, kTokensMax))
+    request.max_tokens = static_cast<int32_t>(*max_tokens);
   reader.ignore(kIgnored);
 }
 
-std::optional<TokenizedPrompt> prompt_of_ids(JsonReader& reader, const std::string& field, const json& ids, const ServedModel& model) {
+std::optional<TokenizedPrompt> prompt_of_ids(JsonReader& reader, const std::string& field, const json& ids,
+                                             const ServedModel& model) {
   TokenizedPrompt prompt;
   prompt.tokens.reserve(ids.size());
   for (const json& id : ids) {
@@ -158,7 +167,8 @@ void take_prompt(JsonReader& reader, const ServedModel& model, GenerationRequest
   }
   const size_t prompts_max = static_cast<size_t>(limits::kPromptChoicesMax / std::max(request.choices_per_prompt, 1));
   if (prompt->size() > prompts_max)
-    return reader.error("prompt", "has too many prompts; prompts times n may be at most " + std::to_string(limits::kPromptChoicesMax));
+    return reader.error(
+        "prompt", "has too many prompts; prompts times n may be at most " + std::to_string(limits::kPromptChoicesMax));
   for (const json& entry : *prompt) {
     const std::string field = "prompt[" + std::to_string(request.prompts.size()) + "]";
     if (entry.is_string()) {
@@ -182,7 +192,8 @@ void take_completions_fields(JsonReader& reader, const ServedModel& model, Gener
     request.sampling.top_logprobs = static_cast<int32_t>(*top);
   }
   if (request.echo && request.logprobs)
-    reader.error("logprobs", "of the prompt (with echo) are not supported; leave out one of the two", ErrorCode::kUnsupported);
+    reader.error("logprobs", "of the prompt (with echo) are not supported; leave out one of the two",
+                 ErrorCode::kUnsupported);
   if (reader.integer("best_of", 1, limits::kChoicesMax).value_or(1) > 1)
     reader.error("best_of", "over 1 is not supported; use n", ErrorCode::kUnsupported);
   reader.unsupported(kUnsupportedCompletions);
@@ -194,7 +205,8 @@ void take_chat_fields(JsonReader& reader, GenerationRequest& request, std::optio
   if (request.messages.empty()) reader.error("messages", "is missing or empty");
   request.add_generation_prompt = reader.boolean("add_generation_prompt").value_or(true);
   constexpr int32_t kTokensMax = std::numeric_limits<int32_t>::max();
-  if (const auto tokens = reader.integer("max_completion_tokens", 1, kTokensMax)) request.max_tokens = static_cast<int32_t>(*tokens);
+  if (const auto tokens = reader.integer("max_completion_tokens", 1, kTokensMax))
+    request.max_tokens = static_cast<int32_t>(*tokens);
   request.logprobs = reader.boolean("logprobs").value_or(false);
   const auto top = reader.integer("top_logprobs", 0, limits::kTopLogprobsMax);
   if (top && !request.logprobs) reader.error("top_logprobs", "needs \"logprobs\": true");
@@ -220,7 +232,8 @@ std::optional<std::string> content_text(JsonReader& message, std::string& proble
   if (!content->is_array()) return problem = "must be a string or a list of parts", std::nullopt;
   std::string text;
   for (const json& part : *content) {
-    const bool is_text = part.is_object() && part.value("type", json()) == "text" && part.value("text", json()).is_string();
+    const bool is_text =
+        part.is_object() && part.value("type", json()) == "text" && part.value("text", json()).is_string();
     if (!is_text) return problem = "has a part that is not {\"type\": \"text\", \"text\": \"...\"}", std::nullopt;
     text += part["text"].get_ref<const std::string&>();
   }
@@ -229,19 +242,32 @@ std::optional<std::string> content_text(JsonReader& message, std::string& proble
 
 }  // namespace
 
+bool ServedModel::answers_to(std::string_view model) const {
+  return model == name || std::ranges::find(aliases, model) != aliases.end();
+}
+
+void take_model(JsonReader& reader, const ServedModel& model) {
+  const auto name = reader.string("model", kNameBytesMax);
+  if (name && !model.answers_to(*name))
+    reader.error("model", "names a model that is not served; this server has '" + model.name + "'",
+                 ErrorCode::kNotFound);
+}
+
 ordered_json take_messages(JsonReader& reader) {
   ordered_json messages = ordered_json::array();
   const json* list = reader.array("messages", limits::kMessagesMax);
   if (list == nullptr) return messages;
   for (const json& entry : *list) {
     const std::string field = "messages[" + std::to_string(messages.size()) + "]";
-    if (!entry.is_object()) return reader.error(field, "must be an object with role and content"), ordered_json::array();
+    if (!entry.is_object())
+      return reader.error(field, "must be an object with role and content"), ordered_json::array();
     std::optional<Error> error;
     JsonReader message(entry, reader.path_of(field), error);
     std::string role = message.string("role", kNameBytesMax).value_or("");
     if (role == "developer") role = "system";
     if (role != "system" && role != "user" && role != "assistant")
-      message.error("role", "must be system, developer, user or assistant", role == "tool" ? ErrorCode::kUnsupported : ErrorCode::kInvalidArgument);
+      message.error("role", "must be system, developer, user or assistant",
+                    role == "tool" ? ErrorCode::kUnsupported : ErrorCode::kInvalidArgument);
     std::string problem;
     const auto text = content_text(message, problem);
     if (!text) message.error("content", problem);
@@ -284,8 +310,9 @@ Result<void> tokenize_prompts(GenerationRequest& request, const TextCodec& codec
     const int64_t wanted = prompt_len + request.max_tokens.value_or(1);
     if (context_len > 0 && wanted > context_len)
       return fail(ErrorCode::kContextOverflow,
-                  "the model's context has " + std::to_string(context_len) + " tokens; the prompt has " + std::to_string(prompt_len) +
-                      " and the answer may take " + std::to_string(request.max_tokens.value_or(1)) + ": shorten one of them",
+                  "the model's context has " + std::to_string(context_len) + " tokens; the prompt has " +
+                      std::to_string(prompt_len) + " and the answer may take " +
+                      std::to_string(request.max_tokens.value_or(1)) + ": shorten one of them",
                   field);
   }
   return {};

@@ -2,9 +2,8 @@
 // every unknown field is an error, nothing is cut or ignored in silence. Pure: any thread.
 #pragma once
 
-#include <nlohmann/json.hpp>
-
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -19,24 +18,27 @@ enum class Endpoint { kCompletions, kChat };
 
 // What a request is checked against.
 struct ServedModel {
-  std::string name;
+  std::string name;                  // what answers carry
+  std::vector<std::string> aliases;  // what `model` may also say
   int32_t vocab_size = 0;
-  int32_t context_len = 0;            // tokens; 0: not known before the first worker has come
+  int32_t context_len = 0;  // tokens; 0: not known before the first worker has come
   int32_t chat_max_tokens_default = 0;
+
+  bool answers_to(std::string_view model) const;
 };
 
 struct TokenizedPrompt {
-  std::string text;                   // as sent or rendered; empty if ids were sent
-  std::vector<TokenId> tokens;        // set by tokenize_prompts()
+  std::string text;             // as sent or rendered; empty if ids were sent
+  std::vector<TokenId> tokens;  // set by tokenize_prompts()
 };
 
 struct GenerationRequest {
   Endpoint endpoint = Endpoint::kCompletions;
-  std::vector<TokenizedPrompt> prompts;        // one for chat
-  nlohmann::ordered_json messages;    // chat only: [{"role", "content"}], contents are strings
+  std::vector<TokenizedPrompt> prompts;  // one for chat
+  nlohmann::ordered_json messages;       // chat only: [{"role", "content"}], contents are strings
   bool add_generation_prompt = true;
-  bool parse_special = false;         // completions: "<|im_end|>" in the prompt is that token
-  int32_t choices_per_prompt = 1;     // n
+  bool parse_special = false;      // completions: "<|im_end|>" in the prompt is that token
+  int32_t choices_per_prompt = 1;  // n
   std::optional<int32_t> max_tokens;
   SamplingParams sampling;
   std::optional<uint64_t> seed;
@@ -46,8 +48,9 @@ struct GenerationRequest {
   bool stream = false;
   bool include_usage = false;
   bool return_progress = false;
+  bool return_token_ids = false;  // vLLM's field: each choice and chunk carries `token_ids`
   std::vector<std::string> stop;
-  std::vector<TokenId> stop_tokens;   // beside the model's own
+  std::vector<TokenId> stop_tokens;  // beside the model's own
   Strategy strategy = InferenceRequest{}.strategy;
   std::vector<int32_t> cuts;
   int32_t workers_max = 0;
@@ -56,13 +59,16 @@ struct GenerationRequest {
 };
 
 Result<GenerationRequest> parse_generation(Endpoint endpoint, const nlohmann::json& body, const ServedModel& model);
+// The field `model`: absent, or a name of the served model; else kNotFound.
+void take_model(JsonReader& reader, const ServedModel& model);
 // Messages of chat, /tokenize and /apply-template: checked, text parts joined, "developer" made "system".
 nlohmann::ordered_json take_messages(JsonReader& reader);
 
 // Renders and tokenizes. kInvalidArgument for an empty prompt, kContextOverflow with both numbers.
 Result<void> tokenize_prompts(GenerationRequest& request, const TextCodec& codec, int32_t context_len);
 
-// The request of choice `choice` (prompts x n) for the actors. received_at and tokenize_time are the caller's to fill in.
+// The request of choice `choice` (prompts x n) for the actors. received_at and tokenize_time are the caller's to fill
+// in.
 InferenceRequest inference_request(const GenerationRequest& request, int32_t choice, const ServedModel& model,
                                    const TextCodec& codec);
 

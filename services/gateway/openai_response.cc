@@ -11,7 +11,9 @@ using nlohmann::json;
 
 constexpr float kLogprobMin = -9999.0f;  // OpenAI's value for "as good as impossible"; JSON has no infinity
 
-json number(float logprob) { return std::max(logprob, kLogprobMin); }
+json number(float logprob) {
+  return std::max(logprob, kLogprobMin);
+}
 
 json bytes_json(const std::string& bytes) {
   json list = json::array();
@@ -40,7 +42,14 @@ json with_head(const AnswerHead& head, bool chunk, json choices) {
 json logprobs_or_null(const AnswerHead& head, bool wanted, std::span<const SampledToken> tokens, size_t text_offset,
                       const TextCodec& codec) {
   if (!wanted) return nullptr;
-  return head.endpoint == Endpoint::kChat ? chat_logprobs(tokens, codec) : completion_logprobs(tokens, text_offset, codec);
+  return head.endpoint == Endpoint::kChat ? chat_logprobs(tokens, codec)
+                                          : completion_logprobs(tokens, text_offset, codec);
+}
+
+json token_ids_json(std::span<const SampledToken> tokens) {
+  json ids = json::array();
+  for (const SampledToken& token : tokens) ids.push_back(token.token);
+  return ids;
 }
 
 json ranks_json(const std::vector<RankReport>& ranks) {
@@ -58,10 +67,14 @@ json ranks_json(const std::vector<RankReport>& ranks) {
 }
 
 json stages_json(const TtftReport& report) {
-  return {{"queue", report.queue},       {"tokenize", report.tokenize},
-          {"plan", report.plan},         {"dispatch", report.dispatch},
-          {"prefill_compute", report.prefill_compute}, {"kv_wait", report.kv_wait},
-          {"sample", report.sample},     {"respond", report.respond},
+  return {{"queue", report.queue},
+          {"tokenize", report.tokenize},
+          {"plan", report.plan},
+          {"dispatch", report.dispatch},
+          {"prefill_compute", report.prefill_compute},
+          {"kv_wait", report.kv_wait},
+          {"sample", report.sample},
+          {"respond", report.respond},
           {"other", report.other}};
 }
 
@@ -72,7 +85,8 @@ json chat_logprobs(std::span<const SampledToken> tokens, const TextCodec& codec)
   for (const SampledToken& token : tokens) {
     json entry = token_json(token.token, token.logprob, codec);
     entry["top_logprobs"] = json::array();
-    for (const TokenLogprob& top : token.top) entry["top_logprobs"].push_back(token_json(top.token, top.logprob, codec));
+    for (const TokenLogprob& top : token.top)
+      entry["top_logprobs"].push_back(token_json(top.token, top.logprob, codec));
     content.push_back(std::move(entry));
   }
   return {{"content", std::move(content)}, {"refusal", nullptr}};
@@ -83,7 +97,8 @@ json completion_logprobs(std::span<const SampledToken> tokens, size_t text_offse
   for (const SampledToken& token : tokens) {
     const std::string text = valid_utf8(codec.token_bytes(token.token));
     json top = json::object();
-    for (const TokenLogprob& entry : token.top) top.emplace(valid_utf8(codec.token_bytes(entry.token)), number(entry.logprob));
+    for (const TokenLogprob& entry : token.top)
+      top.emplace(valid_utf8(codec.token_bytes(entry.token)), number(entry.logprob));
     texts.push_back(text);
     logprobs.push_back(number(token.logprob));
     tops.push_back(std::move(top));
@@ -96,11 +111,13 @@ json completion_logprobs(std::span<const SampledToken> tokens, size_t text_offse
           {"text_offset", std::move(offsets)}};
 }
 
-json answer_body(const AnswerHead& head, std::span<const AnswerChoice> choices, bool logprobs, const TextCodec& codec, json usage) {
+json answer_body(const AnswerHead& head, std::span<const AnswerChoice> choices, bool logprobs, const TextCodec& codec,
+                 json usage) {
   json list = json::array();
   for (const AnswerChoice& choice : choices) {
     json entry = {{"index", list.size()}, {"finish_reason", choice.finish_reason}};
     entry["logprobs"] = logprobs_or_null(head, logprobs, choice.tokens, 0, codec);
+    if (head.token_ids) entry["token_ids"] = token_ids_json(choice.tokens);
     if (head.endpoint == Endpoint::kChat) {
       entry["message"] = {{"role", "assistant"}, {"content", choice.text}, {"refusal", nullptr}};
     } else {
@@ -113,10 +130,11 @@ json answer_body(const AnswerHead& head, std::span<const AnswerChoice> choices, 
   return body;
 }
 
-json text_chunk(const AnswerHead& head, int32_t choice, const TextPiece& piece, bool first, bool logprobs, size_t text_offset,
-                const TextCodec& codec) {
+json text_chunk(const AnswerHead& head, int32_t choice, const TextPiece& piece, bool first, bool logprobs,
+                size_t text_offset, const TextCodec& codec) {
   json entry = {{"index", choice}, {"finish_reason", nullptr}};
   entry["logprobs"] = logprobs_or_null(head, logprobs, piece.tokens, text_offset, codec);
+  if (head.token_ids) entry["token_ids"] = token_ids_json(piece.tokens);
   if (head.endpoint == Endpoint::kChat) {
     entry["delta"] = {{"content", piece.text}};
     if (first) entry["delta"]["role"] = "assistant";
@@ -143,7 +161,8 @@ json usage_chunk(const AnswerHead& head, json usage) {
   return chunk;
 }
 
-json progress_chunk(const AnswerHead& head, int32_t prompt_tokens, const PrefillProgress& progress, double elapsed_seconds) {
+json progress_chunk(const AnswerHead& head, int32_t prompt_tokens, const PrefillProgress& progress,
+                    double elapsed_seconds) {
   json workers = json::array();
   for (const double fraction : progress.ranks) workers.push_back({{"rank", workers.size()}, {"fraction", fraction}});
   json chunk = with_head(head, true, json::array());

@@ -1,8 +1,8 @@
-// Answers in OpenAI's shapes: the whole body, the chunks of a stream, usage, log-probabilities. Pure functions of values.
+// Answers in OpenAI's shapes: the whole body, the chunks of a stream, usage, log-probabilities. Pure functions of
+// values.
 #pragma once
 
 #include <nlohmann/json.hpp>
-
 #include <span>
 #include <string>
 #include <vector>
@@ -14,9 +14,10 @@ namespace runahead {
 // What all bodies and chunks of one answer have in common.
 struct AnswerHead {
   Endpoint endpoint = Endpoint::kCompletions;
-  std::string id;     // "chatcmpl-...", "cmpl-..."
+  std::string id;  // "chatcmpl-...", "cmpl-..."
   std::string model;
   int64_t created_unix_s = 0;
+  bool token_ids = false;  // choices carry the ids of their tokens
 };
 
 // One choice of a whole answer.
@@ -26,8 +27,8 @@ struct AnswerChoice {
   std::string finish_reason;
 };
 
-nlohmann::json answer_body(const AnswerHead& head, std::span<const AnswerChoice> choices, bool logprobs, const TextCodec& codec,
-                           nlohmann::json usage);
+nlohmann::json answer_body(const AnswerHead& head, std::span<const AnswerChoice> choices, bool logprobs,
+                           const TextCodec& codec, nlohmann::json usage);
 
 // A chunk with text. `first` adds the role (chat). text_offset: bytes of the choice's text before this chunk.
 nlohmann::json text_chunk(const AnswerHead& head, int32_t choice, const TextPiece& piece, bool first, bool logprobs,
@@ -35,9 +36,11 @@ nlohmann::json text_chunk(const AnswerHead& head, int32_t choice, const TextPiec
 nlohmann::json finish_chunk(const AnswerHead& head, int32_t choice, const std::string& finish_reason, bool first);
 nlohmann::json usage_chunk(const AnswerHead& head, nlohmann::json usage);
 // llama.cpp's field, for clients that asked for it.
-nlohmann::json progress_chunk(const AnswerHead& head, int32_t prompt_tokens, const PrefillProgress& progress, double elapsed_seconds);
+nlohmann::json progress_chunk(const AnswerHead& head, int32_t prompt_tokens, const PrefillProgress& progress,
+                              double elapsed_seconds);
 
-// {"prompt_tokens", "completion_tokens", "total_tokens", "runahead"}; `runahead` is where the time of the first choice went.
+// {"prompt_tokens", "completion_tokens", "total_tokens", "runahead"}; `runahead` is where the time of the first choice
+// went.
 nlohmann::json usage_json(int64_t prompt_tokens, std::span<const ChoiceResult> results);
 nlohmann::json report_json(const TtftReport& report);
 // The same for the header Server-Timing, in milliseconds.

@@ -13,7 +13,8 @@ namespace runahead {
 
 class SseWriter {
  public:
-  SseWriter(Exchange& exchange, asio::any_io_executor executor, Clock& clock, Duration ping_interval = limits::kSsePingInterval);
+  SseWriter(Exchange& exchange, asio::any_io_executor executor, Clock& clock,
+            Duration ping_interval = limits::kSsePingInterval);
 
   // Sends the header and a first comment at once, so that the client and proxies see life before the first token.
   asio::awaitable<void> begin();
@@ -31,12 +32,12 @@ class SseWriter {
   Exchange& exchange_;
   Clock& clock_;
   Duration ping_interval_;
-  std::string buffer_;      // not yet taken by the pump
-  bool writing_ = false;    // the pump is inside a write
+  std::string buffer_;    // not yet taken by the pump
+  bool writing_ = false;  // the pump is inside a write
   bool ending_ = false;
-  bool broken_ = false;     // the client is gone
-  Signal work_;             // the pump waits for it
-  Signal progress_;         // event() and flush() wait for it
+  bool broken_ = false;  // the client is gone
+  Signal work_;          // the pump waits for it
+  Signal progress_;      // event() and flush() wait for it
   Gate pump_;
 };
 

@@ -29,14 +29,17 @@ bool has_role(const ClusterView& cluster, std::string_view role) {
 
 Task<HttpReply> ready(const GatewayContext& context, bool verbose) {
   const ClusterView cluster = context.inference.cluster();
-  co_return ready_reply(reasons_not_ready(cluster), verbose ? json({{"cluster", cluster_json(cluster)}}) : json::object());
+  co_return ready_reply(reasons_not_ready(cluster),
+                        verbose ? json({{"cluster", cluster_json(cluster)}}) : json::object());
 }
 
 Task<HttpReply> text(std::string body, std::string type) {
   co_return HttpReply{.body = std::move(body), .content_type = std::move(type)};
 }
 
-Task<HttpReply> cluster(const GatewayContext& context) { co_return json_reply(cluster_json(context.inference.cluster())); }
+Task<HttpReply> cluster(const GatewayContext& context) {
+  co_return json_reply(cluster_json(context.inference.cluster()));
+}
 
 Task<HttpReply> version(const BuildInfo& build) {
   co_return json_reply({{"version", build.version}, {"revision", build.revision}});
@@ -71,27 +74,28 @@ HttpReply ready_reply(const std::vector<std::string>& reasons, json body) {
 json cluster_json(const ClusterView& view) {
   json workers = json::array();
   for (const WorkerView& worker : view.workers) workers.push_back(worker_json(worker));
-  return {{"epoch", view.epoch},
-          {"fingerprint", view.fingerprint},
-          {"compute", view.compute},
-          {"context_len", view.context_len},
-          {"draining", view.draining},
-          {"running", view.running},
-          {"waiting", view.waiting},
-          {"queued_prompt_tokens", view.queued_prompt_tokens},
+  return {{"epoch", view.epoch},          {"fingerprint", view.fingerprint},
+          {"compute", view.compute},      {"context_len", view.context_len},
+          {"draining", view.draining},    {"running", view.running},
+          {"waiting", view.waiting},      {"queued_prompt_tokens", view.queued_prompt_tokens},
           {"workers", std::move(workers)}};
 }
 
 void add_status_routes(HttpRouter& router, const GatewayContext& context, const BuildInfo& build) {
-  router.answer("GET", "/health", [&context](const HttpRequest&) { return ready(context, false); }, Access::kPublic);
-  router.answer("GET", "/livez", [](const HttpRequest&) { return text("{\"status\":\"ok\"}", "application/json"); }, Access::kPublic);
+  router.answer(
+      "GET", "/health", [&context](const HttpRequest&) { return ready(context, false); }, Access::kPublic);
+  router.answer(
+      "GET", "/livez", [](const HttpRequest&) { return text("{\"status\":\"ok\"}", "application/json"); },
+      Access::kPublic);
   // The verbose form names workers: it is for holders of a key, as /v1/cluster is.
-  router.answer("GET", "/readyz",
-                [&context](const HttpRequest& request) { return ready(context, request.authorized && asks_verbose(request)); },
-                Access::kPublic);
+  router.answer(
+      "GET", "/readyz",
+      [&context](const HttpRequest& request) { return ready(context, request.authorized && asks_verbose(request)); },
+      Access::kPublic);
   router.answer("GET", "/version", [&build](const HttpRequest&) { return version(build); });
   router.answer("GET", "/v1/cluster", [&context](const HttpRequest&) { return cluster(context); });
-  router.answer("GET", "/metrics", [&context](const HttpRequest&) { return text(context.metrics.text(), kMetricsContentType); });
+  router.answer("GET", "/metrics",
+                [&context](const HttpRequest&) { return text(context.metrics.text(), kMetricsContentType); });
   router.answer("GET", "/openapi.json", [](const HttpRequest&) { return text(kOpenApiJson, "application/json"); });
 }
 

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
-
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,8 +17,8 @@ namespace runahead {
 class TextCodec {
  public:
   virtual ~TextCodec() = default;
-  // add_special: the begin-of-text token in front, if the model wants one. parse_special: "<|im_end|>" in the text is that
-  // token, not its letters.
+  // add_special: the begin-of-text token in front, if the model wants one. parse_special: "<|im_end|>" in the text is
+  // that token, not its letters.
   virtual Result<std::vector<TokenId>> encode(std::string_view text, bool add_special, bool parse_special) const = 0;
   // The bytes that the token stands for: often no whole UTF-8 character; empty for control tokens.
   virtual std::string token_bytes(TokenId token) const = 0;

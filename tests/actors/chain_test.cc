@@ -1,8 +1,11 @@
-// The whole way of a request through real actors in one process.
+// The whole way of a request through real actors in one process: chain, cut-through, decode, cancel, loss, restart.
+#include "base/limits.h"
 #include "cluster.h"
 
 namespace runahead::test {
 namespace {
+
+using namespace std::chrono_literals;
 
 TEST(Chain, OneWorkerAnswersWithTheModelsOwnTokens) {
   Cluster cluster(1);
@@ -12,6 +15,291 @@ TEST(Chain, OneWorkerAnswersWithTheModelsOwnTokens) {
   ASSERT_TRUE(answer->finished);
   EXPECT_EQ(answer->finished->reason, FinishReason::kLength);
   EXPECT_EQ(answer->finished->generated, 12);
+}
+
+TEST(Chain, EveryNumberOfWorkersAndEveryCutGivesTheSameTokensAndLogits) {
+  Cluster cluster(4);
+  InferenceRequest request = request_of(700, 8);
+  const std::vector<TokenId> expected = expected_tokens(request);
+  std::string sha256;
+  const std::vector<std::vector<int32_t>> cuts = {{}, {64}, {640}, {64, 128}, {192, 512}, {64, 128, 192}, {256, 448, 640}};
+  for (const auto& cut : cuts) {
+    request.strategy = Strategy::kByHand;
+    request.cuts = cut;
+    const auto answer = cluster.answer_to(request);
+    EXPECT_EQ(answer->tokens, expected);
+    ASSERT_TRUE(answer->finished) << answer->error->message;
+    EXPECT_EQ(answer->finished->report.ranks.size(), cut.size() + 1);
+    EXPECT_EQ(answer->finished->report.cuts, cut);
+    if (sha256.empty()) sha256 = answer->finished->report.first_logits_sha256;
+    EXPECT_EQ(answer->finished->report.first_logits_sha256, sha256);
+    EXPECT_EQ(sha256.size(), 64u);
+  }
+}
+
+TEST(Chain, PromptsOfEveryLengthAroundAPageAreAnswered) {
+  Cluster cluster(3);
+  for (const int32_t length : {1, 2, 63, 64, 65, 127, 128, 129, 192, 200}) {
+    InferenceRequest request = request_of(length, 4, static_cast<uint64_t>(length));
+    request.strategy = Strategy::kEven;
+    EXPECT_EQ(cluster.answer_to(request)->tokens, expected_tokens(request)) << length;
+  }
+}
+
+TEST(Chain, OneTokenIsEnough) {
+  Cluster cluster(2);
+  InferenceRequest request = request_of(300, 1);
+  request.strategy = Strategy::kEven;
+  const auto answer = cluster.answer_to(request);
+  EXPECT_EQ(answer->tokens, expected_tokens(request));
+  ASSERT_TRUE(answer->finished);
+  EXPECT_GT(answer->finished->report.ranks[0].compute_seconds, 0);
+  EXPECT_TRUE(cluster.run_until([&] { return cluster.pages_are_free(); }));
+}
+
+TEST(Chain, AStopTokenEndsTheAnswer) {
+  Cluster cluster(2);
+  InferenceRequest request = request_of(100, 50);
+  std::vector<TokenId> tokens = expected_tokens(request);
+  const auto first_new = std::ranges::find_if(tokens, [&](TokenId token) { return token != tokens[0]; });
+  for (const TokenId stop : {tokens[0], *first_new}) {
+    request.stop_tokens = {stop};
+    const auto answer = cluster.answer_to(request);
+    EXPECT_EQ(answer->tokens, expected_tokens(request));
+    ASSERT_TRUE(answer->finished);
+    EXPECT_EQ(answer->finished->reason, FinishReason::kStop);
+  }
+}
+
+TEST(Chain, PenaltiesSeePromptAndAnswer) {
+  Cluster cluster(3);
+  InferenceRequest request = request_of(300, 20);
+  request.strategy = Strategy::kEven;
+  request.sampling.repetition_penalty = 1.7f;
+  request.sampling.frequency_penalty = 0.9f;
+  EXPECT_EQ(cluster.answer_to(request)->tokens, expected_tokens(request));
+}
+
+TEST(Chain, ManyRequestsAtOnceShareTheBatchAndDoNotTouchEachOther) {
+  Cluster cluster(3);
+  cluster.nodes.back()->engine.step_delay = 2ms;
+  std::vector<InferenceRequest> requests;
+  std::vector<std::shared_ptr<Answer>> answers;
+  for (int i = 0; i < 20; ++i) {
+    requests.push_back(request_of(20 + 37 * i, 5 + i, static_cast<uint64_t>(i) + 1));
+    requests.back().strategy = i % 2 ? Strategy::kEven : Strategy::kBalanced;
+    answers.push_back(cluster.ask(requests.back()));
+  }
+  EXPECT_TRUE(cluster.run_until([&] { return std::ranges::all_of(answers, [](auto& a) { return a->finished || a->error; }); }));
+  for (size_t i = 0; i < answers.size(); ++i) EXPECT_EQ(answers[i]->tokens, expected_tokens(requests[i])) << i;
+  EXPECT_GT(cluster.nodes.back()->engine.largest_batch, 1u);
+  EXPECT_TRUE(cluster.run_until([&] { return cluster.pages_are_free(); }));
+}
+
+// ---- where the time goes ---------------------------------------------------------------------------------------------
+
+TEST(Ttft, StagesSumToTheTimeToFirstTokenWithinOnePercent) {
+  Cluster cluster(3);
+  double unexplained = 1;
+  for (auto& node : cluster.nodes) node->engine.layer_delay = 3ms;
+  for (int i = 0; i < 6; ++i) {
+    InferenceRequest request = request_of(400, 3, static_cast<uint64_t>(i) + 1);
+    request.strategy = Strategy::kEven;
+    request.received_at = cluster.clock.now() - 5ms;
+    request.tokenize_time = 4ms;
+    const auto answer = cluster.answer_to(request);
+    ASSERT_TRUE(answer->finished);
+    const TtftReport& r = answer->finished->report;
+    const double sum = r.queue + r.tokenize + r.plan + r.dispatch + r.prefill_compute + r.kv_wait + r.sample + r.respond + r.other;
+    EXPECT_NEAR(sum, r.ttft_seconds, 0.01 * r.ttft_seconds);
+    EXPECT_NEAR(r.tokenize, 0.004, 1e-9);
+    EXPECT_GE(r.respond, 0.001 - 1e-9);
+    EXPECT_GE(r.prefill_compute, 3 * 0.003);
+    EXPECT_GE(r.other, 0);
+    EXPECT_GE(r.dispatch, 0);
+    EXPECT_GT(r.predicted_ttft_seconds, 0);
+    unexplained = std::min(unexplained, r.other / r.ttft_seconds);
+  }
+  EXPECT_LT(unexplained, 0.2) << "the named stages explain it, where the machine is not busy with something else";
+}
+
+// ---- cancel ----------------------------------------------------------------------------------------------------------
+
+class Cancel : public testing::TestWithParam<int> {};
+
+TEST_P(Cancel, AtAnyTimeFreesEveryPage) {
+  Cluster cluster(3);
+  for (auto& node : cluster.nodes) {
+    node->engine.layer_delay = 4ms;
+    node->engine.step_delay = 4ms;
+  }
+  InferenceRequest request = request_of(600, 200);
+  request.strategy = Strategy::kEven;
+  Result<std::shared_ptr<TokenStream>> stream = cluster.coordinator->submit(request);
+  ASSERT_TRUE(stream);
+  const Time until = cluster.clock.now() + std::chrono::milliseconds(GetParam());
+  cluster.run_until([&] { return cluster.clock.now() >= until; });
+  if (GetParam() % 2) (*stream)->cancel();
+  stream->reset();  // the client has gone away
+  EXPECT_TRUE(cluster.run_until([&] { return cluster.pages_are_free(); }, 2s));
+  EXPECT_EQ(cluster.coordinator->cluster().running, 0);
+  EXPECT_TRUE(cluster.run_until([&] { return std::ranges::all_of(cluster.coordinator->cluster().workers, [](auto& w) { return w.running == 0; }); }));
+}
+INSTANTIATE_TEST_SUITE_P(Milliseconds, Cancel, testing::Values(0, 1, 2, 5, 8, 13, 18, 25, 40, 61, 100));
+
+TEST(Chain, AReaderThatDoesNotReadIsCancelledAtTheBound) {
+  Cluster cluster(1);
+  InferenceRequest request = request_of(10, 1000);
+  Result<std::shared_ptr<TokenStream>> stream = cluster.coordinator->submit(request);
+  ASSERT_TRUE(stream);
+  EXPECT_TRUE(cluster.run_until([&] { return cluster.pages_are_free() && cluster.coordinator->cluster().running == 0; }));
+  auto answer = std::make_shared<Answer>();
+  asio::co_spawn(cluster.io, Cluster::read(*stream, answer, cluster.clock), asio::detached);
+  EXPECT_TRUE(cluster.run_until([&] { return answer->finished || answer->error; }));
+  EXPECT_EQ(answer->tokens, expected_tokens(request)) << "1,000 tokens are under the bound: nothing is lost";
+}
+
+TEST(Chain, ADeadlineEndsTheRequestEverywhere) {
+  Cluster cluster(2);
+  for (auto& node : cluster.nodes) node->engine.layer_delay = 200ms;
+  InferenceRequest request = request_of(300, 5);
+  request.deadline = 100ms;
+  const auto answer = cluster.answer_to(request);
+  ASSERT_TRUE(answer->error);
+  EXPECT_EQ(answer->error->code, ErrorCode::kDeadlineExceeded);
+  EXPECT_TRUE(cluster.run_until([&] { return cluster.pages_are_free(); }, 3s));
+}
+
+// ---- loss ------------------------------------------------------------------------------------------------------------
+
+TEST(Loss, APrefillWorkerThatGoesMakesThoseLeftGiveTheSameAnswer) {
+  for (const int victim : {0, 1, 2}) {
+    Cluster cluster(3);
+    for (auto& node : cluster.nodes) node->engine.layer_delay = 10ms;
+    InferenceRequest request = request_of(600, 6);
+    request.strategy = Strategy::kEven;
+    const auto answer = cluster.ask(request);
+    const Time until = cluster.clock.now() + 15ms;
+    cluster.run_until([&] { return cluster.clock.now() >= until; });
+    cluster.nodes[static_cast<size_t>(victim)]->stop();
+    EXPECT_TRUE(cluster.run_until([&] { return answer->finished || answer->error; }));
+    EXPECT_EQ(answer->tokens, expected_tokens(request)) << "without worker " << victim;
+    ASSERT_TRUE(answer->finished);
+    EXPECT_GE(answer->finished->report.attempts, 2u);
+  }
+}
+
+TEST(Loss, ADecodeWorkerThatGoesInTheMiddleLosesAndDoublesNoToken) {
+  Cluster cluster(2, 2);
+  for (auto& node : cluster.nodes) node->engine.step_delay = 5ms;
+  for (int round = 0; round < 2; ++round) {
+    InferenceRequest request = request_of(150, 40, static_cast<uint64_t>(round) + 5);
+    request.sampling.presence_penalty = 0.5f;
+    const auto answer = cluster.ask(request);
+    EXPECT_TRUE(cluster.run_until([&] { return answer->tokens.size() >= 10; }));
+    for (auto& node : cluster.nodes)
+      if (node->decode && node->running && node->pool.usage().leased > 0 && round == 0) node->stop();
+    EXPECT_TRUE(cluster.run_until([&] { return answer->finished || answer->error; }));
+    EXPECT_EQ(answer->tokens, expected_tokens(request));
+    ASSERT_TRUE(answer->finished);
+    EXPECT_EQ(answer->finished->report.attempts, round == 0 ? 2u : 1u);
+  }
+}
+
+TEST(Loss, TheLastDecodeWorkerIsWaitedFor) {
+  Cluster cluster(1, 1);
+  cluster.nodes[1]->engine.step_delay = 5ms;
+  const InferenceRequest request = request_of(150, 40);
+  const auto answer = cluster.ask(request);
+  EXPECT_TRUE(cluster.run_until([&] { return answer->tokens.size() >= 5; }));
+  cluster.nodes[1]->stop();
+  EXPECT_TRUE(cluster.run_until([&] { return !cluster.nodes[1]->running; }));
+  cluster.add(false);
+  EXPECT_TRUE(cluster.run_until([&] { return answer->finished || answer->error; }));
+  EXPECT_EQ(answer->tokens, expected_tokens(request));
+}
+
+TEST(Loss, ADamagedPageIsNeverUsedAndTheRequestIsTriedAgain) {
+  Cluster cluster(2);
+  int pages = 0;
+  cluster.kv_hub->damage = [&](auto, std::span<std::byte> page) {
+    if (++pages == 3) page[17] ^= std::byte{1};
+  };
+  InferenceRequest request = request_of(400, 6);
+  request.strategy = Strategy::kEven;
+  const auto answer = cluster.answer_to(request);
+  EXPECT_EQ(answer->tokens, expected_tokens(request));
+  ASSERT_TRUE(answer->finished);
+  EXPECT_EQ(answer->finished->report.attempts, 2u);
+}
+
+TEST(Loss, ACoordinatorThatComesBackFindsEverythingFree) {
+  Cluster cluster(2);
+  for (auto& node : cluster.nodes) node->engine.layer_delay = 20ms;
+  const auto answer = cluster.ask(request_of(600, 100));
+  const Time until = cluster.clock.now() + 30ms;
+  cluster.run_until([&] { return cluster.clock.now() >= until; });
+  cluster.coordinator_reachable = false;
+  for (PeerId peer = 1; peer <= cluster.hub->last_peer(); ++peer) cluster.hub->cut(peer, "the coordinator died");
+  cluster.stop_coordinator();
+  cluster.coordinator.reset();
+  EXPECT_TRUE(cluster.run_until([&] { return answer->error.has_value(); }));
+  EXPECT_EQ(answer->error->code, ErrorCode::kUnavailable);
+  EXPECT_TRUE(cluster.run_until([&] { return cluster.pages_are_free(); }, 2s));
+  cluster.start_coordinator({.epoch = 2});
+  cluster.coordinator_reachable = true;
+  EXPECT_TRUE(cluster.run_until([&] { return cluster.coordinator->cluster().ready(); }, 5s));
+  const InferenceRequest request = request_of(100, 5);
+  EXPECT_EQ(cluster.answer_to(request)->tokens, expected_tokens(request));
+}
+
+TEST(Loss, WorkersThatHearNothingEndTheirAttemptsAndComeBack) {
+  Cluster cluster(2);
+  for (auto& node : cluster.nodes) node->engine.step_delay = 20ms;
+  const auto answer = cluster.ask(request_of(100, 1000));
+  EXPECT_TRUE(cluster.run_until([&] { return answer->tokens.size() > 3; }));
+  cluster.hub->deaf = true;
+  EXPECT_TRUE(cluster.run_until([&] { return cluster.pages_are_free(); }, 2 * limits::kLeaseDuration));
+  cluster.hub->deaf = false;
+  EXPECT_TRUE(cluster.run_until([&] { return answer->tokens.size() > 60 || answer->error; }, 15s)) << "the request goes on";
+  EXPECT_FALSE(answer->error);
+}
+
+// ---- coming and going ------------------------------------------------------------------------------------------------
+
+TEST(Membership, AWorkerOfAnotherModelEndsWithTheReason) {
+  Cluster cluster(1, 1);
+  Cluster::Node& stranger = cluster.add(true, 64, {}, "another model");
+  EXPECT_TRUE(cluster.run_until([&] { return !stranger.running; }));
+  ASSERT_FALSE(stranger.ended);
+  EXPECT_EQ(stranger.ended.error().code, ErrorCode::kIncompatible);
+  EXPECT_NE(stranger.ended.error().message.find("another model"), std::string::npos);
+}
+
+TEST(Membership, DrainFinishesWhatRuns) {
+  Cluster cluster(2, 1);
+  for (auto& node : cluster.nodes) node->engine.step_delay = 2ms;
+  const InferenceRequest request = request_of(100, 60);
+  const auto answer = cluster.ask(request);
+  EXPECT_TRUE(cluster.run_until([&] { return answer->tokens.size() > 3; }));
+  for (auto& node : cluster.nodes) node->drain();
+  EXPECT_TRUE(cluster.run_until([&] { return std::ranges::none_of(cluster.nodes, [](auto& node) { return node->running; }); }));
+  EXPECT_TRUE(cluster.run_until([&] { return answer->finished || answer->error; }));
+  EXPECT_EQ(answer->tokens, expected_tokens(request));
+  for (auto& node : cluster.nodes) EXPECT_TRUE(node->ended);
+}
+
+TEST(Membership, TheCoordinatorDrainsBeforeItStops) {
+  Cluster cluster(1, 1);
+  cluster.nodes[1]->engine.step_delay = 2ms;
+  const InferenceRequest request = request_of(100, 40);
+  const auto answer = cluster.ask(request);
+  bool drained = false;
+  asio::co_spawn(cluster.io, cluster.coordinator->drain(), [&](std::exception_ptr) { drained = true; });
+  EXPECT_TRUE(cluster.run_until([&] { return cluster.coordinator->cluster().draining; }));
+  EXPECT_EQ(cluster.coordinator->submit(request).error().code, ErrorCode::kUnavailable);
+  EXPECT_TRUE(cluster.run_until([&] { return drained; }));
+  EXPECT_EQ(answer->tokens, expected_tokens(request));
 }
 
 }  // namespace

@@ -86,7 +86,7 @@ class Cluster {
  public:
   // One process: engine, memory, lane, transport and the worker.
   struct Node {
-    Node(Cluster& cluster, bool is_prefill, int64_t pages, WorkerOptions options);
+    Node(Cluster& cluster, bool is_prefill, int64_t pages, WorkerOptions options, const std::string& fingerprint);
     void stop() { prefill ? prefill->stop() : decode->stop(); }
     void drain() { prefill ? prefill->drain() : decode->drain(); }
 
@@ -110,9 +110,9 @@ class Cluster {
   }
   ~Cluster() { shut_down(); }
 
-  Node& add(bool is_prefill, int64_t pages = 4096, WorkerOptions options = {}) {
+  Node& add(bool is_prefill, int64_t pages = 4096, WorkerOptions options = {}, const std::string& fingerprint = {}) {
     options.name = (is_prefill ? "prefill-" : "decode-") + std::to_string(nodes.size());
-    nodes.push_back(std::make_unique<Node>(*this, is_prefill, pages, options));
+    nodes.push_back(std::make_unique<Node>(*this, is_prefill, pages, options, fingerprint));
     return *nodes.back();
   }
 
@@ -200,8 +200,10 @@ inline Task<std::unique_ptr<ControlPlane>> connect_to(Cluster& cluster) {
   co_return cluster.hub->connect();
 }
 
-inline Cluster::Node::Node(Cluster& cluster, bool is_prefill, int64_t pages, WorkerOptions options)
+inline Cluster::Node::Node(Cluster& cluster, bool is_prefill, int64_t pages, WorkerOptions options,
+                           const std::string& fingerprint)
     : pool(sim::kHashPageBytes, pages), lane(cluster.clock), rng(cluster.rng.next()) {
+  if (!fingerprint.empty()) engine.set_fingerprint(fingerprint);
   kv = *MemoryKvTransport::create({.incarnation = rng.next() | 1, .hub = cluster.kv_hub}, cluster.io.get_executor(),
                                   cluster.clock);
   EXPECT_TRUE(kv->register_memory(pool.memory()));

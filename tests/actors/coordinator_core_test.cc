@@ -412,5 +412,13 @@ TEST(Attempts, CutsByHandGiveWayWhenAWorkerIsLost) {
   EXPECT_FALSE(driver.errors.contains(id));
 }
 
+TEST(Attempts, CutsByHandDoNotWaitForAWorkerThatIsAvoided) {
+  Three driver;
+  const RequestId id = *driver.submit({.prompt = Tokens(256, 7), .max_new_tokens = 2, .strategy = Strategy::kByHand, .cuts = {192}});
+  driver.from(9, CoreDriver::failed(id, 1, ErrorCode::kWorkerLost, 2));
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->attempt(), 2u);
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->run_chain_step().end(), 256);
+}
+
 }  // namespace
 }  // namespace runahead::test

@@ -41,7 +41,8 @@ class FakeStream final : public TokenStream {
   SampledToken token() {
     const auto id = static_cast<TokenId>(static_cast<unsigned char>(script_.text[sent_++ % script_.text.size()]));
     SampledToken token{.token = id, .logprob = -0.5f};
-    for (int32_t i = 0; i < request_.sampling.top_logprobs; ++i) token.top.push_back({id + i, -0.5f - static_cast<float>(i)});
+    for (int32_t i = 0; i < request_.sampling.top_logprobs; ++i)
+      token.top.push_back({id + i, -0.5f - static_cast<float>(i)});
     return token;
   }
   FinishedEvent finished() const {

@@ -1,5 +1,5 @@
-// A Gateway on loopback over a scripted InferenceService and a toy codec (one token a byte), and a raw HTTP client, so that
-// tests see exactly what travels.
+// A Gateway on loopback over a scripted InferenceService and a toy codec (one token a byte), and a raw HTTP client, so
+// that tests see exactly what travels.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -28,7 +28,9 @@ class ToyCodec final : public TextCodec {
     for (const char c : text) tokens.push_back(static_cast<unsigned char>(c));
     return tokens;
   }
-  std::string token_bytes(TokenId token) const override { return token < 256 ? std::string(1, static_cast<char>(token)) : ""; }
+  std::string token_bytes(TokenId token) const override {
+    return token < 256 ? std::string(1, static_cast<char>(token)) : "";
+  }
   std::string decode(std::span<const TokenId> tokens) const override {
     std::string bytes;
     for (const TokenId token : tokens) bytes += token_bytes(token);
@@ -46,14 +48,14 @@ class ToyCodec final : public TextCodec {
 
 // What every request gets. Set it before the request is sent.
 struct Script {
-  std::string text = "Hello";              // the bytes that are generated, then the end
+  std::string text = "Hello";  // the bytes that are generated, then the end
   size_t tokens_per_event = 1;
   Duration before_first{0}, between{0};
-  std::optional<Error> refuse;             // submit() fails
-  std::optional<Error> fail_at_end;        // instead of FinishedEvent
-  bool endless = false;                    // the text again and again, until it is cancelled
-  bool ready = true;                       // workers are there
-  bool progress = false;                   // one PrefillProgress first
+  std::optional<Error> refuse;       // submit() fails
+  std::optional<Error> fail_at_end;  // instead of FinishedEvent
+  bool endless = false;              // the text again and again, until it is cancelled
+  bool ready = true;                 // workers are there
+  bool progress = false;             // one PrefillProgress first
   int32_t context_len = 4096;
 };
 
@@ -124,14 +126,17 @@ class GatewayTest : public ::testing::Test {
            "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
   }
   // Waits for something that the gateway does on its own time.
-  static bool eventually(const std::function<bool()>& condition, std::chrono::milliseconds bound = std::chrono::seconds(5)) {
+  static bool eventually(const std::function<bool()>& condition,
+                         std::chrono::milliseconds bound = std::chrono::seconds(5)) {
     const auto end = std::chrono::steady_clock::now() + bound;
-    while (!condition() && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    return condition();
+    bool met = condition();
+    for (; !met && std::chrono::steady_clock::now() < end; met = condition())
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    return met;
   }
 
-  GatewayOptions options_{.http = {}, .model_name = "toy", .ping_interval = std::chrono::milliseconds(100),
-                          .build = {"1.2.3", "abc"}};
+  GatewayOptions options_{
+      .http = {}, .model_name = "toy", .ping_interval = std::chrono::milliseconds(100), .build = {"1.2.3", "abc"}};
   asio::io_context io_{1};
   AsioClock clock_;
   FakeInference inference_{io_};

@@ -1,7 +1,8 @@
-// HTTP at its edges: what is malformed, too large, too slow or too much gets one typed answer, and the service lives on.
-#include "tests/services/gateway_fixture.h"
-
+// HTTP at its edges: what is malformed, too large, too slow or too much gets one typed answer, and the service lives
+// on.
 #include <fstream>
+
+#include "tests/services/gateway_fixture.h"
 
 namespace runahead {
 namespace {
@@ -50,7 +51,7 @@ std::vector<Malformed> malformed() {
       {"folded header", get + "X-A: 1\r\n 2\r\n\r\n", 400},
       {"bare LF", "GET /livez HTTP/1.1\nHost: x\r\n\r\n", 400},
       {"bare CR", get + "X-A: 1\rX-B: 2\r\n\r\n", 400},
-      {"NUL", get + std::string("X-A: \0\r\n\r\n", 9), 400},
+      {"NUL", get + std::string("X-A: \0\r\n\r\n", 10), 400},
       {"no colon", get + "XA\r\n\r\n", 400},
       {"space before the colon", get + "X-A : 1\r\n\r\n", 400},
       {"no host", "GET /livez HTTP/1.1\r\n\r\n", 400},
@@ -61,7 +62,15 @@ std::vector<Malformed> malformed() {
       {"TLS hello", std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 15), 400},
       {"header of 17 KiB", get + "X-A: " + std::string(17'000, 'x') + "\r\n\r\n", 431},
       {"header without end", get + std::string(20'000, 'x'), 431},
-      {"65 fields", get + [] { std::string f; for (int i = 0; i < 65; ++i) f += "X-" + std::to_string(i) + ": 1\r\n"; return f; }() + "\r\n", 400},
+      {"65 fields",
+       get +
+           [] {
+             std::string f;
+             for (int i = 0; i < 65; ++i) f += "X-" + std::to_string(i) + ": 1\r\n";
+             return f;
+           }() +
+           "\r\n",
+       400},
       {"no length", post + "\r\n", 411},
       {"compressed", post + "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", 415},
       {"a form", "POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}", 415},
@@ -78,7 +87,7 @@ TEST_F(HttpServerTest, MalformedRequestsGetOneTypedAnswer) {
   for (const Malformed& test : malformed()) {
     const RawAnswer answer = client().request(test.bytes);
     EXPECT_EQ(answer.status, test.status) << test.what << ": " << answer.body;
-    if (answer.status != 0) EXPECT_FALSE(answer.error_code().find(' ') != std::string::npos) << test.what << ": " << answer.body;
+    EXPECT_EQ(answer.error_code().find(' '), std::string::npos) << test.what << ": " << answer.body;
   }
   EXPECT_EQ(get("/livez").status, 200);
   EXPECT_TRUE(inference_.requests().empty()) << "none of them reached the actors";
@@ -100,15 +109,21 @@ TEST_F(HttpServerTest, KeepAliveServesOneAfterTheOther) {
   client.send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /version HTTP/1.1\r\nHost: x\r\n\r\n");
   EXPECT_EQ(client.receive().json()["status"], "ok");
   EXPECT_EQ(client.receive().json()["version"], "1.2.3") << "a pipelined request waits for its turn";
-  EXPECT_EQ(client.request("GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").headers.at("connection"), "close");
+  EXPECT_EQ(client.request("GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").headers.at("connection"),
+            "close");
   EXPECT_TRUE(client.closed_within(1000));
 }
 
 TEST_F(HttpServerTest, ChunkedBodiesAndExpectContinueWork) {
   const std::string head = "POST /tokenize HTTP/1.1\r\nHost: x\r\n";
-  EXPECT_EQ(client().request(head + "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"pro\r\nb;x=y\r\nmpt\":\"ab\"}\r\n\r\n0\r\n\r\n").status, 400)
+  EXPECT_EQ(
+      client()
+          .request(head + "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"pro\r\nb;x=y\r\nmpt\":\"ab\"}\r\n\r\n0\r\n\r\n")
+          .status,
+      400)
       << "the second chunk is not as long as it says";
-  const RawAnswer chunked = client().request(head + "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"pro\r\na;x=y\r\nmpt\":\"ab\"}\r\n0\r\n\r\n");
+  const RawAnswer chunked =
+      client().request(head + "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"pro\r\na;x=y\r\nmpt\":\"ab\"}\r\n0\r\n\r\n");
   EXPECT_EQ(chunked.json()["count"], 2) << chunked.body;
   RawClient client = this->client();
   client.send(head + "Expect: 100-continue\r\nContent-Length: 15\r\n\r\n");
@@ -143,7 +158,8 @@ TEST_F(HttpServerTest, StalledReaderIsCutAndItsRequestCancelled) {
   client.send(post_bytes("/v1/completions", R"({"prompt":"a","stream":true,"max_tokens":50000000})"));
   ASSERT_TRUE(eventually([&] { return inference_.produced > 0; }));
   EXPECT_TRUE(eventually([&] { return inference_.cancelled == 1; }, 10s));
-  // What nobody takes is bounded: kernel buffers, kSseBufferBytesMax and one event; a chunk of 64 tokens is about 300 bytes.
+  // What nobody takes is bounded: kernel buffers, kSseBufferBytesMax and one event; a chunk of 64 tokens is about 300
+  // bytes.
   EXPECT_LT(inference_.produced, 64 * 200'000);
   EXPECT_EQ(get("/livez").status, 200);
 }
@@ -226,13 +242,15 @@ class ApiKeysTest : public GatewayTest {
 };
 
 TEST_F(ApiKeysTest, EverythingButProbesNeedsAKey) {
-  for (const char* path : {"/v1/models", "/v1/cluster", "/metrics", "/version", "/openapi.json", "/nothing", "/v1/jobs"}) {
+  for (const char* path :
+       {"/v1/models", "/v1/cluster", "/metrics", "/version", "/openapi.json", "/nothing", "/v1/jobs"}) {
     const RawAnswer answer = get(path);
     EXPECT_EQ(answer.status, 401) << path;
     EXPECT_EQ(answer.error_code(), "unauthorized") << path;
   }
-  for (const char* header : {"Authorization: Bearer secret\r\n", "Authorization: Bearer secret-11\r\n", "Authorization: secret-1\r\n",
-                             "Authorization: Bearer \r\n", "Authorization: Basic secret-1\r\n"})
+  for (const char* header :
+       {"Authorization: Bearer secret\r\n", "Authorization: Bearer secret-11\r\n", "Authorization: secret-1\r\n",
+        "Authorization: Bearer \r\n", "Authorization: Basic secret-1\r\n"})
     EXPECT_EQ(get("/v1/models", header).status, 401) << header;
   EXPECT_EQ(get("/v1/models", "Authorization: Bearer secret-1\r\n").status, 200);
   EXPECT_EQ(get("/v1/models", "Authorization: Bearer secret-2\r\n").status, 200);

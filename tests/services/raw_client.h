@@ -1,5 +1,5 @@
-// RawClient: a blocking socket that sends exactly the bytes it is given and takes an answer apart without Beast, so that
-// the tests do not check a parser with itself.
+// RawClient: a blocking socket that sends exactly the bytes it is given and takes an answer apart without Beast, so
+// that the tests do not check a parser with itself.
 #pragma once
 
 #include <map>
@@ -20,8 +20,8 @@ struct RawAnswer {
   bool complete = false;                       // the body ended as its header said
 
   nlohmann::json json() const { return nlohmann::json::parse(body, nullptr, false); }
-  std::string error_code() const;              // of an OpenAI error, or what is missing of it
-  std::vector<SseEvent> events() const;        // comments left out
+  std::string error_code() const;        // of an OpenAI error, or what is missing of it
+  std::vector<SseEvent> events() const;  // comments left out
 };
 
 class RawClient {
@@ -31,12 +31,12 @@ class RawClient {
   RawClient(RawClient&& other) noexcept;
   RawClient(const RawClient&) = delete;
 
-  bool send(std::string_view bytes);           // false: the other side has closed
-  RawAnswer receive();                        // one whole answer, or what came before the connection closed
+  bool send(std::string_view bytes);  // false: the other side has closed
+  RawAnswer receive();                // one whole answer, or what came before the connection closed
   RawAnswer request(std::string_view bytes);
   // Everything that has come until `needle` is in it, the connection closes, or the time is up.
   std::string receive_until(const std::string& needle, int timeout_ms = 5000);
-  bool closed_within(int timeout_ms);          // the other side closes, whatever else it sends
+  bool closed_within(int timeout_ms);  // the other side closes, whatever else it sends
   void close();
 
  private:

@@ -1,0 +1,217 @@
+#include "model/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "base/check.h"
+#include "base/limits.h"
+#include "base/rng.h"
+
+namespace runahead {
+
+namespace {
+
+constexpr float kImpossible = -std::numeric_limits<float>::infinity();
+
+struct Candidate {
+  TokenId token;
+  double weight;  // exp((logit - largest logit) / temperature): at most 1
+};
+
+// The most likely first, the lowest id of equals.
+bool before(const Candidate& a, const Candidate& b) {
+  return a.weight != b.weight ? a.weight > b.weight : a.token < b.token;
+}
+
+void clean(std::span<float> logits) {
+  constexpr float kLargest = std::numeric_limits<float>::max();
+  for (float& logit : logits) {
+    if (std::isnan(logit)) logit = kImpossible;
+    if (logit > kLargest) logit = kLargest;
+  }
+}
+
+void apply_bias(std::span<float> logits, const SamplingParams& params) {
+  for (const auto& [token, bias] : params.logit_bias) {
+    RUNAHEAD_CHECK(token >= 0 && static_cast<size_t>(token) < logits.size(), "validate() was not called");
+    logits[token] += bias;
+  }
+}
+
+// Each token once, however often it occurs.
+void apply_repetition(std::span<float> logits, float penalty, std::span<const TokenId> prompt,
+                      std::span<const TokenId> generated) {
+  if (penalty == 1.0f) return;
+  std::unordered_set<TokenId> seen(prompt.begin(), prompt.end());
+  seen.insert(generated.begin(), generated.end());
+  for (const TokenId token : seen) {
+    if (token < 0 || static_cast<size_t>(token) >= logits.size()) continue;
+    float& logit = logits[token];
+    logit = logit > 0 ? logit / penalty : logit * penalty;
+  }
+}
+
+void apply_occurrence(std::span<float> logits, const SamplingParams& params, std::span<const TokenId> generated) {
+  if (params.presence_penalty == 0.0f && params.frequency_penalty == 0.0f) return;
+  std::unordered_map<TokenId, int32_t> counts;
+  for (const TokenId token : generated) ++counts[token];
+  for (const auto& [token, count] : counts) {
+    if (token < 0 || static_cast<size_t>(token) >= logits.size()) continue;
+    logits[token] -= params.presence_penalty + params.frequency_penalty * static_cast<float>(count);
+  }
+}
+
+TokenId greedy(std::span<const float> logits) {
+  TokenId best = 0;
+  for (size_t i = 1; i < logits.size(); ++i) {
+    if (logits[i] > logits[best]) best = static_cast<TokenId>(i);
+  }
+  return best;
+}
+
+// log(sum(exp(logit))), in double from the lowest id up.
+double log_normalizer(std::span<const float> logits, float largest) {
+  if (largest == kImpossible) return 0;
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - largest);
+  return largest + std::log(sum);
+}
+
+std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, size_t count, double normalizer) {
+  std::vector<TokenId> ids(logits.size());
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<TokenId>(i);
+  count = std::min(count, ids.size());
+  std::partial_sort(ids.begin(), ids.begin() + count, ids.end(), [&](TokenId a, TokenId b) {
+    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
+  });
+  std::vector<TokenLogprob> top(count);
+  for (size_t i = 0; i < count; ++i) top[i] = {ids[i], static_cast<float>(logits[ids[i]] - normalizer)};
+  return top;
+}
+
+void sort_by_id(std::vector<Candidate>& candidates) {
+  std::sort(candidates.begin(), candidates.end(), [](const auto& a, const auto& b) { return a.token < b.token; });
+}
+
+// The filters take and leave candidates in ascending id, so that sums over them have one order.
+void keep_top_k(std::vector<Candidate>& candidates, int32_t top_k) {
+  if (top_k <= 0 || static_cast<size_t>(top_k) >= candidates.size()) return;
+  std::nth_element(candidates.begin(), candidates.begin() + top_k, candidates.end(), before);
+  candidates.resize(top_k);
+  sort_by_id(candidates);
+}
+
+// The fewest most likely tokens whose probabilities sum to top_p; the token that reaches it is in. Few tokens usually
+// do, so ever longer prefixes are sorted.
+void keep_top_p(std::vector<Candidate>& candidates, float top_p) {
+  if (top_p >= 1.0f) return;
+  double total = 0;
+  for (const Candidate& candidate : candidates) total += candidate.weight;
+  double sum = 0;
+  size_t kept = 0;
+  for (size_t sorted = 0; kept < candidates.size() && sum < static_cast<double>(top_p) * total; ++kept) {
+    if (kept == sorted) {
+      const auto unsorted = candidates.begin() + sorted;
+      sorted = std::min(candidates.size(), std::max<size_t>(64, sorted * 4));
+      const auto end = candidates.begin() + sorted;
+      if (end != candidates.end()) std::nth_element(unsorted, end, candidates.end(), before);
+      std::sort(unsorted, end, before);
+    }
+    sum += candidates[kept].weight;
+  }
+  candidates.resize(kept);
+  sort_by_id(candidates);
+}
+
+// Tokens at least min_p times as likely as the most likely one, whose weight is 1.
+void keep_min_p(std::vector<Candidate>& candidates, float min_p) {
+  if (min_p <= 0.0f) return;
+  std::erase_if(candidates, [&](const Candidate& candidate) { return candidate.weight < static_cast<double>(min_p); });
+}
+
+// Walks the cumulative distribution in ascending id.
+TokenId draw(const std::vector<Candidate>& candidates, double uniform) {
+  double total = 0;
+  for (const Candidate& candidate : candidates) total += candidate.weight;
+  double left = uniform * total;
+  for (const Candidate& candidate : candidates) {
+    left -= candidate.weight;
+    if (left < 0) return candidate.token;
+  }
+  return candidates.back().token;  // rounding left a rest
+}
+
+TokenId draw_token(std::span<const float> logits, const SamplingParams& params, float largest, int32_t position) {
+  std::vector<Candidate> candidates;
+  candidates.reserve(logits.size());
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const double weight = std::exp((static_cast<double>(logits[i]) - largest) / params.temperature);
+    if (weight > 0) candidates.push_back({static_cast<TokenId>(i), weight});
+  }
+  keep_top_k(candidates, params.top_k);
+  keep_top_p(candidates, params.top_p);
+  keep_min_p(candidates, params.min_p);
+  return draw(candidates, philox_uniform(params.seed, static_cast<uint64_t>(position)));
+}
+
+Result<void> check_range(float value, float low, float high, const char* name) {
+  if (value >= low && value <= high) return {};  // false for NaN
+  return fail(ErrorCode::kInvalidArgument,
+              std::string(name) + " must be between " + std::to_string(low) + " and " + std::to_string(high), name);
+}
+
+}  // namespace
+
+Result<void> validate(const SamplingParams& params, int32_t vocab_size) {
+  constexpr float kTemperatureMax = 100;  // beyond it every distribution is uniform
+  constexpr float kBiasMax = 100;         // OpenAI's own bound: bans or forces a token
+  TRY(check_range(params.temperature, 0, kTemperatureMax, "temperature"));
+  TRY(check_range(params.min_p, 0, 1, "min_p"));
+  TRY(check_range(params.presence_penalty, -2, 2, "presence_penalty"));
+  TRY(check_range(params.frequency_penalty, -2, 2, "frequency_penalty"));
+  const auto invalid = [](const char* name, const std::string& rule) {
+    return fail(ErrorCode::kInvalidArgument, std::string(name) + " must be " + rule, name);
+  };
+  if (!(params.top_p > 0 && params.top_p <= 1)) return invalid("top_p", "over 0 and at most 1");
+  if (!(params.repetition_penalty > 0 && params.repetition_penalty <= 2)) {
+    return invalid("repetition_penalty", "over 0 and at most 2");
+  }
+  if (params.top_k < 0) return invalid("top_k", "0 (off) or a positive number of tokens");
+  if (params.top_logprobs < -1 || params.top_logprobs > limits::kTopLogprobsMax) {
+    return invalid("top_logprobs", "between 0 and " + std::to_string(limits::kTopLogprobsMax));
+  }
+  for (const auto& [token, bias] : params.logit_bias) {
+    if (token < 0 || token >= vocab_size) {
+      return invalid("logit_bias", "given for ids below " + std::to_string(vocab_size));
+    }
+    TRY(check_range(bias, -kBiasMax, kBiasMax, "logit_bias"));
+  }
+  return {};
+}
+
+SampledToken sample(std::span<float> logits, const SamplingParams& params, std::span<const TokenId> prompt,
+                    std::span<const TokenId> generated, int32_t position) {
+  RUNAHEAD_CHECK(!logits.empty(), "a model has a vocabulary");
+  clean(logits);
+  apply_bias(logits, params);
+  apply_repetition(logits, params.repetition_penalty, prompt, generated);
+  apply_occurrence(logits, params, generated);
+  clean(logits);
+  const TokenId best = greedy(logits);
+  const float largest = logits[best];
+  SampledToken result;
+  const bool draws = params.temperature > 0 && largest != kImpossible;
+  result.token = draws ? draw_token(logits, params, largest, position) : best;
+  if (params.top_logprobs < 0) return result;
+  const double normalizer = log_normalizer(logits, largest);
+  result.logprob = static_cast<float>(logits[result.token] - normalizer);
+  result.top = top_logprobs(logits, static_cast<size_t>(params.top_logprobs), normalizer);
+  return result;
+}
+
+}  // namespace runahead

@@ -1,0 +1,177 @@
+#include "actors/messages.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "actors/kv_manifest.h"
+#include "base/limits.h"
+#include "base/rng.h"
+
+namespace runahead::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+const ModelShape kShape{.num_layers = 2, .vocab_size = 100, .context_len = 1000};
+
+proto::Envelope chain_step() {
+  proto::Envelope message = envelope({2, 7, 1});
+  proto::RunChainStep& step = *message.mutable_run_chain_step();
+  step.set_rank(1);
+  step.set_num_ranks(2);
+  step.set_begin(64);
+  step.set_end(100);
+  for (int i = 0; i < 36; ++i) step.add_tokens(i);
+  step.mutable_upstream()->set_kv_address("up");
+  step.mutable_downstream()->set_kv_address("down");
+  encode(SamplingParams{}, *step.mutable_sampling());
+  step.set_prompt_len_original(100);
+  step.set_deadline_ms(5000);
+  return message;
+}
+
+proto::Envelope decode_order() {
+  proto::Envelope message = envelope({2, 7, 1});
+  proto::RunDecode& order = *message.mutable_run_decode();
+  order.set_prompt_len(3);
+  for (int i = 0; i < 3; ++i) order.add_prompt(i);
+  order.mutable_upstream()->set_kv_address("up");
+  encode(SamplingParams{}, *order.mutable_sampling());
+  order.set_max_new_tokens(10);
+  order.set_prompt_len_original(3);
+  order.set_deadline_ms(5000);
+  return message;
+}
+
+TEST(Messages, AnOrderThatIsRightIsTaken) {
+  const auto step = parse_chain_step(chain_step(), kShape, 1s);
+  ASSERT_TRUE(step) << step.error().message;
+  EXPECT_EQ(step->chunk, (TokenRange{64, 100}));
+  EXPECT_EQ(step->prefix_pages(), 1);
+  EXPECT_TRUE(step->is_last_rank());
+  EXPECT_EQ(step->deadline, Time(6s));
+  const auto order = parse_decode_order(decode_order(), kShape, 1s);
+  ASSERT_TRUE(order) << order.error().message;
+  EXPECT_EQ(order->prompt_len, 3);
+}
+
+TEST(Messages, NoOrderOutOfBoundsGetsIn) {
+  const std::vector<std::function<void(proto::RunChainStep&)>> steps = {
+      [](auto& s) { s.set_rank(2); },
+      [](auto& s) { s.set_num_ranks(1000); },
+      [](auto& s) { s.set_num_ranks(0); },
+      [](auto& s) { s.set_begin(65); },
+      [](auto& s) { s.set_begin(-64); },
+      [](auto& s) { s.set_end(64); },
+      [](auto& s) { s.set_end(2000); },
+      [](auto& s) { s.set_begin(0); },
+      [](auto& s) { s.set_rank(0); },
+      [](auto& s) { s.set_num_ranks(3); },  // the chunk ends inside a page
+      [](auto& s) { s.set_tokens(3, 100); },
+      [](auto& s) { s.set_tokens(3, -1); },
+      [](auto& s) { s.add_tokens(1); },
+      [](auto& s) { s.clear_upstream(); },
+      [](auto& s) { s.clear_downstream(); },
+      [](auto& s) { s.set_deadline_ms(0); },
+      [](auto& s) { s.set_prompt_len_original(0); },
+      [](auto& s) { s.mutable_sampling()->set_repetition_penalty(2); },  // needs the prompt
+      [](auto& s) { s.mutable_sampling()->set_top_p(-1); },
+      [](auto& s) { s.mutable_sampling()->add_logit_bias()->set_token(100); },
+  };
+  for (size_t i = 0; i < steps.size(); ++i) {
+    proto::Envelope message = chain_step();
+    steps[i](*message.mutable_run_chain_step());
+    EXPECT_FALSE(parse_chain_step(message, kShape, 1s)) << i;
+  }
+  const std::vector<std::function<void(proto::RunDecode&)>> orders = {
+      [](auto& o) { o.set_prompt_len(4); },
+      [](auto& o) { o.set_prompt_len(0); },
+      [](auto& o) { o.set_prompt_len(-5); },
+      [](auto& o) { o.set_max_new_tokens(0); },
+      [](auto& o) { o.set_max_new_tokens(998); },
+      [](auto& o) { o.set_max_new_tokens(UINT32_MAX); },
+      [](auto& o) { o.clear_upstream(); },
+      [](auto& o) { o.set_prompt(1, 100); },
+      [](auto& o) { o.add_stop_tokens(-1); },
+      [](auto& o) { o.set_prompt_len_original(4); },
+      [](auto& o) { o.set_prompt_len_original(0); },
+      [](auto& o) { o.mutable_sampling()->set_temperature(-1); },
+  };
+  for (size_t i = 0; i < orders.size(); ++i) {
+    proto::Envelope message = decode_order();
+    orders[i](*message.mutable_run_decode());
+    EXPECT_FALSE(parse_decode_order(message, kShape, 1s)) << i;
+  }
+}
+
+TEST(Messages, DeadlinesAreBounded) {
+  proto::Envelope message = decode_order();
+  message.mutable_run_decode()->set_deadline_ms(UINT32_MAX);
+  EXPECT_EQ(parse_decode_order(message, kShape, Time{0})->deadline, Time(limits::kRequestDeadline));
+}
+
+TEST(Messages, RubbishIsNoEnvelope) {
+  EXPECT_FALSE(parse_envelope(""));
+  EXPECT_FALSE(parse_envelope("GET / HTTP/1.1\r\n\r\n"));
+  EXPECT_FALSE(parse_envelope(serialize(envelope({1, 2, 3})))) << "no body";
+  SeededRng rng(1);
+  const std::string good = serialize(chain_step());
+  for (int i = 0; i < 2000; ++i) {  // bytes flipped and cut: never a crash, and never an order out of bounds
+    std::string bytes = good.substr(0, rng.next() % (good.size() + 1));
+    for (int flips = 0; flips < 3 && !bytes.empty(); ++flips) bytes[rng.next() % bytes.size()] ^= static_cast<char>(rng.next());
+    const Result<proto::Envelope> message = parse_envelope(bytes);
+    if (!message || !message->has_run_chain_step()) continue;
+    const Result<ChainStep> step = parse_chain_step(*message, kShape, 1s);
+    if (!step) continue;
+    EXPECT_LE(step->chunk.end, kShape.context_len);
+    EXPECT_EQ(std::ssize(step->tokens), step->chunk.size());
+  }
+}
+
+TEST(Messages, SamplingAndTokensCrossUnchanged) {
+  const SamplingParams params{.temperature = 0.7f, .top_k = 5, .top_p = 0.9f, .min_p = 0.1f, .presence_penalty = 0.2f,
+                              .frequency_penalty = -0.3f, .repetition_penalty = 1.1f, .logit_bias = {{3, 1.5f}, {4, -100.f}},
+                              .seed = 0xFFFFFFFFFFFFFFFFull, .top_logprobs = 2};
+  proto::Sampling wire;
+  encode(params, wire);
+  const SamplingParams back = decode(wire);
+  EXPECT_EQ(back.temperature, params.temperature);
+  EXPECT_EQ(back.top_k, params.top_k);
+  EXPECT_EQ(back.top_p, params.top_p);
+  EXPECT_EQ(back.min_p, params.min_p);
+  EXPECT_EQ(back.presence_penalty, params.presence_penalty);
+  EXPECT_EQ(back.frequency_penalty, params.frequency_penalty);
+  EXPECT_EQ(back.repetition_penalty, params.repetition_penalty);
+  EXPECT_EQ(back.logit_bias, params.logit_bias);
+  EXPECT_EQ(back.seed, params.seed);
+  EXPECT_EQ(back.top_logprobs, params.top_logprobs);
+  proto::Token token;
+  encode(SampledToken{.token = 9, .logprob = -0.5f, .top = {{9, -0.5f}, {1, -2.f}}}, token);
+  const SampledToken sampled = decode(token);
+  EXPECT_EQ(sampled.token, 9);
+  EXPECT_EQ(sampled.logprob, -0.5f);
+  ASSERT_EQ(sampled.top.size(), 2u);
+  EXPECT_EQ(sampled.top[1].token, 1);
+  EXPECT_EQ(hex(std::string("\x00\xff\x1a", 3)), "00ff1a");
+}
+
+TEST(KvManifest, KnowsWhatIsThereWithoutAGapAndWhenAllIs) {
+  KvManifest manifest(2, 3);
+  EXPECT_TRUE(manifest.mark({0, 1}));
+  EXPECT_EQ(manifest.ready_pages(0), 0) << "page 0 is missing";
+  EXPECT_TRUE(manifest.mark({0, 0}));
+  EXPECT_EQ(manifest.ready_pages(0), 2);
+  EXPECT_EQ(manifest.ready_pages(1), 0);
+  for (const KvPageKey key : {KvPageKey{0, 2}, {1, 2}, {1, 0}}) EXPECT_TRUE(manifest.mark(key));
+  EXPECT_FALSE(manifest.complete());
+  EXPECT_TRUE(manifest.mark({1, 1}));
+  EXPECT_TRUE(manifest.complete());
+  EXPECT_EQ(manifest.ready_pages(1), 3);
+  for (const KvPageKey key : {KvPageKey{1, 1}, {2, 0}, {0, 3}, {-1, 0}, {0, -1}})
+    EXPECT_EQ(manifest.mark(key).error().code, ErrorCode::kCorrupt);
+  EXPECT_TRUE(KvManifest().complete());
+}
+
+}  // namespace
+}  // namespace runahead::test

@@ -1,0 +1,110 @@
+#include "actors/wake.h"
+
+#include "actors/gate.h"
+#include "actors/mailbox.h"
+#include "actors/thread_lane.h"
+#include "loop.h"
+
+namespace runahead::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+asio::awaitable<void> notify_after(Wake& wake, Clock& clock, Duration delay) {
+  co_await clock.sleep_for(delay);
+  wake.notify();
+}
+
+TEST(Wake, ANotifyWithoutAWaiterIsKept) {
+  Loop loop;
+  Wake wake(loop.io.get_executor(), loop.clock);
+  wake.notify();
+  wake.notify();
+  EXPECT_TRUE(loop.run(wake.wait_until(loop.clock.after(1s))));
+  EXPECT_FALSE(loop.run(wake.wait_until(loop.clock.after(5ms)))) << "several count once";
+}
+
+TEST(Wake, ADeadlinePassesOnTimeAndAnEarlierOneIsNotMissed) {
+  Loop loop;
+  Wake wake(loop.io.get_executor(), loop.clock);
+  loop.spawn(notify_after(wake, loop.clock, 10ms));
+  EXPECT_TRUE(loop.run(wake.wait_until(loop.clock.after(5s)))) << "a late deadline's timer still sleeps";
+  const Time begin = loop.clock.now();
+  EXPECT_FALSE(loop.run(wake.wait_until(loop.clock.after(20ms))));
+  EXPECT_GE(loop.clock.now() - begin, 20ms);
+  EXPECT_LT(loop.clock.now() - begin, 240ms) << "and it does not decide when the earlier one ends";
+}
+
+TEST(Wake, ADeadlineLongerThanASliceIsWaitedFor) {
+  Loop loop;
+  Wake wake(loop.io.get_executor(), loop.clock);
+  const Time begin = loop.clock.now();
+  EXPECT_FALSE(loop.run(wake.wait_until(loop.clock.after(600ms))));
+  EXPECT_GE(loop.clock.now() - begin, 600ms);
+}
+
+asio::awaitable<void> count_after(int& count, Clock& clock, Duration delay) {
+  co_await clock.sleep_for(delay);
+  ++count;
+}
+
+asio::awaitable<bool> close_gate(Gate& gate) {
+  co_await gate.close();
+  co_return true;
+}
+
+TEST(Gate, CloseWaitsForAllThatWereSpawnedAndForPasses) {
+  Loop loop;
+  Gate gate(loop.io.get_executor(), loop.clock);
+  int count = 0;
+  gate.spawn(count_after(count, loop.clock, 5ms));
+  gate.spawn(count_after(count, loop.clock, 20ms));
+  EXPECT_EQ(gate.running(), 2);
+  EXPECT_TRUE(loop.run(close_gate(gate)));
+  EXPECT_EQ(count, 2);
+  auto pass = std::make_unique<Gate::Pass>(gate.enter());
+  bool closed = false;
+  asio::co_spawn(loop.io, gate.close(), [&](std::exception_ptr) { closed = true; });
+  loop.io.run_for(10ms);
+  EXPECT_FALSE(closed);
+  pass.reset();
+  loop.io.restart();
+  loop.io.run_for(10ms);
+  EXPECT_TRUE(closed);
+}
+
+TEST(Mailbox, ItIsAQueueWithABound) {
+  Loop loop;
+  Mailbox<int> box(loop.io.get_executor(), loop.clock, 2);
+  EXPECT_TRUE(box.push(1));
+  EXPECT_TRUE(box.push(2));
+  EXPECT_FALSE(box.push(3)) << "a full queue rejects";
+  EXPECT_EQ(*loop.run(box.pop(loop.clock.after(1s))), 1);
+  EXPECT_EQ(*loop.run(box.pop(loop.clock.after(1s))), 2);
+  EXPECT_EQ(loop.run(box.pop(loop.clock.after(1ms))).error().code, ErrorCode::kDeadlineExceeded);
+}
+
+asio::awaitable<bool> run_jobs(ThreadLane& lane, std::vector<int>& order, int id, int jobs) {
+  for (int i = 0; i < jobs; ++i) {
+    const ComputeLane::Timing timing = co_await lane.run([&] {
+      std::this_thread::sleep_for(2ms);
+      order.push_back(id);  // the lane is one thread
+    });
+    if (timing.computed < 2ms || timing.waited < 0ms) co_return false;
+  }
+  co_return true;
+}
+
+TEST(ThreadLane, RequestsInterleaveFirstComeFirstServed) {
+  Loop loop;
+  ThreadLane lane(loop.clock);
+  std::vector<int> order;
+  bool other = false;
+  asio::co_spawn(loop.io, run_jobs(lane, order, 1, 4), [&](std::exception_ptr, bool ok) { other = ok; });
+  EXPECT_TRUE(loop.run(run_jobs(lane, order, 2, 4)));
+  EXPECT_TRUE(other);
+  EXPECT_EQ(order, (std::vector<int>{1, 2, 1, 2, 1, 2, 1, 2}));
+}
+
+}  // namespace
+}  // namespace runahead::test
