@@ -286,6 +286,14 @@ Result<void> check_tls() {
                                            ",tcp (pages still take the fastest lane)", "UCX_TLS");
 }
 
+bool allows_shared_memory() {
+  const char* variable = std::getenv("UCX_TLS");
+  const std::string tls = variable == nullptr ? "all" : variable;
+  for (const char* name : {"all", "posix", "sysv", "shm", "sm", "mm", "^"})
+    if (tls.find(name) != std::string::npos) return true;
+  return false;
+}
+
 class Inbound final : public KvInbound {
  public:
   Inbound(std::shared_ptr<UcxInStream> stream, std::shared_ptr<State> state)
@@ -346,7 +354,8 @@ State::~State() {
 
 Result<void> State::start() {
   TRY(check_tls());
-  for (const char* variable : kSharedMemorySettings) ::setenv(variable, "y", /*overwrite=*/0);
+  if (allows_shared_memory())  // else UCX warns of variables that nobody reads
+    for (const char* variable : kSharedMemorySettings) ::setenv(variable, "y", /*overwrite=*/0);
   ucp_config_t* config = nullptr;
   ucs_status_t status = ucp_config_read(nullptr, nullptr, &config);
   if (status != UCS_OK) return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX cannot read its settings", status));
