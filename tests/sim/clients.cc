@@ -4,6 +4,7 @@
 #include <variant>
 
 #include "base/limits.h"
+#include "base/log.h"
 
 namespace runahead::sim {
 namespace {
@@ -89,7 +90,8 @@ asio::awaitable<void> Clients::stream(Call call) {
   if (!still) co_return;
   const Duration limit = spec.request.deadline > 0ns ? spec.request.deadline : limits::kRequestDeadline;
   if (clock.now() - sent_at > limit + kDeadlineSlack && !call.host->was_paused && spec.read_pause_mean == 0ns)
-    call.clients->violate(call.index, "LATE: the request outlived its deadline");
+    call.clients->violate(call.index, "LATE: it took " + std::to_string(seconds(clock.now() - sent_at)) + " s of " +
+                                          std::to_string(seconds(limit)) + " s");
   if (!ended) call.clients->on_error(call, *still, ended.error());
   else still->busy = false;
 }
@@ -139,6 +141,7 @@ void Clients::on_tokens(const Call& call, RequestHistory& history, const TokensE
 
 void Clients::judge_answer(size_t index, RequestHistory& history) {
   const RequestSpec& spec = specs_[index];
+  log::debug("client: {} has all its {} tokens", spec.request.external_id, history.tokens.size());
   if (history.tokens != spec.answer)
     violate(index, "WRONG_TOKENS: " + std::to_string(history.tokens.size()) + " of " + std::to_string(spec.answer.size()));
   else if (history.reason != spec.finish)
@@ -165,6 +168,7 @@ void Clients::on_finished(const Call& call, RequestHistory& history, const Finis
 
 void Clients::on_error(const Call& call, RequestHistory& history, const Error& error) {
   const RequestSpec& spec = specs_[call.index];
+  log::debug("client: {}: {} ({})", spec.request.external_id, error.message, name(error.code));
   history.busy = false;
   history.error = error;
   if (error.code == ErrorCode::kCancelled && spec.cancel_after) {
@@ -188,9 +192,11 @@ asio::awaitable<void> Clients::submit_job(Call call) {
   RequestHistory& history = clients.histories_[call.index];
   history.state = RequestHistory::State::kSending;
   ++history.sent;
-  auto view = co_await call.host->jobs->submit({.request = spec.request,
-                                                .idempotency_key = "key-" + std::to_string(spec.number),
-                                                .client_json = "{}"});
+  // A named value: GCC 12 destroys an aggregate that is built inside a co_await twice.
+  JobSubmission submission{.request = spec.request,
+                           .idempotency_key = "key-" + std::to_string(spec.number),
+                           .client_json = "{}"};
+  auto view = co_await call.host->jobs->submit(std::move(submission));
   RequestHistory* still = clients.history(call);
   if (!still) co_return;
   if (!view) {

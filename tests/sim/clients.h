@@ -2,6 +2,7 @@
 // process, as an HTTP handler would; its history outlives that process and is what the checks judge.
 #pragma once
 
+#include <deque>
 #include <string>
 #include <vector>
 
@@ -42,13 +43,13 @@ class Clients {
   bool all_over() const;
   // The first thing that went wrong, if any; "" so far.
   const std::string& violation() const { return violation_; }
-  const std::vector<RequestHistory>& histories() const { return histories_; }
+  const std::deque<RequestHistory>& histories() const { return histories_; }
   void add(RequestSpec spec);
   const RequestSpec& spec(size_t i) const { return specs_[i]; }
   size_t size() const { return specs_.size(); }
 
  private:
-  struct Call {  // what a coroutine needs; by value, since it may outlive the Clients' vectors growing
+  struct Call {  // what a coroutine needs
     Clients* clients;
     CoordinatorHost* host;
     size_t index;
@@ -66,8 +67,8 @@ class Clients {
   void violate(size_t index, const std::string& what);
 
   SimCluster& cluster_;
-  std::vector<RequestSpec> specs_;
-  std::vector<RequestHistory> histories_;
+  std::deque<RequestSpec> specs_;          // deques: coroutines hold references while requests are added
+  std::deque<RequestHistory> histories_;
   std::string violation_;
 };
 

@@ -1,5 +1,7 @@
 #include "nemesis.h"
 
+#include "base/log.h"
+
 namespace runahead::sim {
 
 void Nemesis::start() {
@@ -38,9 +40,10 @@ NodeId Nemesis::any_node(bool prefill) {
 void Nemesis::kill(NodeId node) {
   if (!cluster_.up(node)) return;
   ++kills;
-  cluster_.kill(node);
   SimWorld& world = cluster_.world;
   const Duration down = world.rng.duration(std::chrono::milliseconds(5), cluster_.scenario.nemesis.down_max);
+  log::debug("nemesis: kill node {} for {:.3f} s", node, seconds(down));
+  cluster_.kill(node);
   world.at(world.now() + down, [this, node] {
     if (!cluster_.up(node)) cluster_.start(node);
   });
@@ -54,6 +57,7 @@ void Nemesis::pause(NodeId node) {
   host.was_paused = true;
   world.pause(host.process);
   const Duration length = world.rng.duration(std::chrono::milliseconds(1), cluster_.scenario.nemesis.pause_max);
+  log::debug("nemesis: pause node {} for {:.3f} s", node, seconds(length));
   world.at(world.now() + length, [&world, &process = host.process] { world.resume(process); });
 }
 
@@ -66,6 +70,7 @@ void Nemesis::cut(bool both_ways) {
   cluster_.network.cut(a, b);
   if (both_ways) cluster_.network.cut(b, a);
   const Duration length = world.rng.duration(std::chrono::milliseconds(1), cluster_.scenario.nemesis.cut_max);
+  log::debug("nemesis: cut {} -> {}{} for {:.3f} s", a, b, both_ways ? " and back" : "", seconds(length));
   world.at(world.now() + length, [this, a, b, both_ways] {
     cluster_.network.heal(a, b);
     if (both_ways) cluster_.network.heal(b, a);

@@ -1,7 +1,10 @@
 #include "seed_run.h"
 
+#include <spdlog/pattern_formatter.h>
+
 #include <cstdio>
 
+#include "base/log.h"
 #include "clients.h"
 #include "nemesis.h"
 
@@ -15,10 +18,27 @@ constexpr Duration kLivenessMax = 60s;       // kAttemptsMax tries of the slowes
 constexpr Duration kRest = 15s;              // the longest time-outs that may hold a page: 10 s of a dead connection, 5 s of a transfer
 constexpr int32_t kCanaries = 3;
 
+// The world's time in a log line.
+class VirtualTime final : public spdlog::custom_flag_formatter {
+ public:
+  explicit VirtualTime(const SimWorld& world) : world_(world) {}
+  void format(const spdlog::details::log_msg&, const std::tm&, spdlog::memory_buf_t& out) override {
+    char text[32];
+    const int length = std::snprintf(text, sizeof text, "%10.6f", seconds(world_.now()));
+    out.append(text, text + length);
+  }
+  std::unique_ptr<custom_flag_formatter> clone() const override { return std::make_unique<VirtualTime>(world_); }
+
+ private:
+  const SimWorld& world_;
+};
+
 class SeedRun {
  public:
   SeedRun(uint64_t seed, const Mutant& mutant)
       : cluster_(draw_scenario(seed), mutant), clients_(cluster_), nemesis_(cluster_) {}
+
+  const SimWorld& world() const { return cluster_.world; }
 
   SeedResult run() {
     tick();
@@ -34,6 +54,7 @@ class SeedRun {
  private:
   std::string phases() {
     if (!run_until(cluster_.scenario.safety, false)) return trouble();
+    log::debug("everything heals");
     nemesis_.heal();
     ask_for_success();
     if (!run_until(cluster_.world.now() + kLivenessMax, true)) return trouble();
@@ -129,7 +150,18 @@ class SeedRun {
 
 }  // namespace
 
-SeedResult run_seed(uint64_t seed, const Mutant& mutant) { return SeedRun(seed, mutant).run(); }
+SeedResult run_seed(uint64_t seed, const Mutant& mutant, bool verbose) {
+  SeedRun run(seed, mutant);
+  if (verbose) {
+    auto formatter = std::make_unique<spdlog::pattern_formatter>();
+    formatter->add_flag<VirtualTime>('*', run.world()).set_pattern("%* %v");
+    log::set_formatter(std::move(formatter));
+    log::set_level(log::level::debug);
+  }
+  SeedResult result = run.run();
+  if (verbose) log::set_pattern("%v");  // the world goes
+  return result;
+}
 
 std::string replay_command(uint64_t seed, std::string_view mutant) {
   return "build/release/tests/sim/sim_run --seed " + std::to_string(seed) + " --mutant " + std::string(mutant) + " -v";

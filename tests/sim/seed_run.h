@@ -18,7 +18,8 @@ struct SeedResult {
   int64_t corrupted_pages = 0;
 };
 
-SeedResult run_seed(uint64_t seed, const Mutant& mutant);
+// verbose: the actors' log on stderr, with the world's time.
+SeedResult run_seed(uint64_t seed, const Mutant& mutant, bool verbose = false);
 
 // How a person sees that failure again.
 std::string replay_command(uint64_t seed, std::string_view mutant);

@@ -25,13 +25,13 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   const auto mutant = find_mutant(mutant_name);
   if (!mutant) return std::fprintf(stderr, "%s\n", mutant.error().message.c_str()), 2;
-  log::set_level(verbose ? log::level::debug : log::level::off);
+  if (!verbose) log::set_level(log::level::off);
 
   SeedResult sum;
   std::map<std::string, std::pair<int, uint64_t>> failures;  // kind -> count, first seed
   const auto begin = std::chrono::steady_clock::now();
   for (uint64_t seed = first; seed < first + seeds; ++seed) {
-    const SeedResult result = run_seed(seed, *mutant);
+    const SeedResult result = run_seed(seed, *mutant, verbose);
     if (verbose) std::printf("seed %llu trace %016llx steps %llu\n", static_cast<unsigned long long>(seed),
                              static_cast<unsigned long long>(result.trace), static_cast<unsigned long long>(result.steps));
     sum.steps += result.steps;

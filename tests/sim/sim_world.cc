@@ -9,7 +9,7 @@ namespace runahead::sim {
 namespace {
 
 constexpr Duration kForever = std::chrono::hours(24 * 365);  // later than any seed's end; keeps sums from overflowing
-constexpr double kDriftMax = 0.02;                           // clocks run up to 2 % fast or slow
+constexpr double kDriftMax = 0.0005;                         // more than a bad quartz: 500 ppm
 
 }  // namespace
 
