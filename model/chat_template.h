@@ -1,7 +1,7 @@
 // ChatTemplate: turns a conversation into the text of a prompt by the model's own Jinja template.
-//   as Python Renders as Hugging Face's apply_chat_template does: jinja2 with trim_blocks, lstrip_blocks, loop controls,
-//             the immutable sandbox (list.append and the like fail), its tojson (no HTML escapes, keys in their order),
-//             `generation` blocks. Checked by tests/golden/chat_templates.
+//   like      Hugging Face's apply_chat_template: jinja2 with trim_blocks, lstrip_blocks, loop controls, the immutable
+//             sandbox (list.append and the like fail), its tojson (no HTML escapes, keys in their order), `generation`
+//             blocks. Checked by tests/golden/chat_templates.
 //   unlike    Integers have 64 bits. Format specifications, %-formatting, groupby and a few rare filters end with
 //             kUnsupported. `safe` changes nothing. Lazy filters (map, select) work at once, so an error in an element
 //             that nobody takes is an error here.

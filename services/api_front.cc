@@ -12,7 +12,9 @@ int64_t unix_time_ms() {
 }
 
 GatewayOptions gateway_options(const ApiFrontOptions& options) {
-  GatewayOptions gateway{.model_name = options.model_name, .api_keys_file = options.api_keys};
+  GatewayOptions gateway{.model_name = options.model_name,
+                         .model_aliases = {"default", options.model_alias},
+                         .api_keys_file = options.api_keys};
   gateway.http.listen = options.http;
   gateway.http.allow_remote = options.allow_remote;
   gateway.build = {.version = kVersion, .revision = kRevision};

@@ -17,7 +17,8 @@ struct ApiFrontOptions {
   HostPort http{"127.0.0.1", 0};
   bool allow_remote = false;
   std::string api_keys;    // file; empty: the API is open
-  std::string model_name;  // what /v1/models shows
+  std::string model_name;   // what /v1/models shows
+  std::string model_alias;  // what requests may say too: the name on the command line
 };
 
 struct ApiFrontEnv {

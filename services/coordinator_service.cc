@@ -62,7 +62,7 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
       ApiFrontEnv{.executor = executor, .clock = parts.process.clock(), .rng = parts.process.rng(),
                   .inference = *parts.coordinator, .job_store = *parts.job_store, .codec = *parts.codec, .metrics = *parts.metrics},
       ApiFrontOptions{.http = http, .allow_remote = options.insecure_network, .api_keys = options.api_keys,
-                      .model_name = parts.model_name});
+                      .model_name = parts.model_name, .model_alias = options.model});
   return parts.front->start(std::move(parts.loaded.unfinished));
 }
 

@@ -277,6 +277,15 @@ void on_connection(ucp_conn_request_h request, void* arg) {
   }
 }
 
+// UCX's connection manager needs a network transport among those allowed, though pages may take shared memory.
+Result<void> check_tls() {
+  const char* variable = std::getenv("UCX_TLS");
+  const std::string tls = variable == nullptr ? "all" : variable;
+  if (tls.find("tcp") != std::string::npos || tls.find("all") != std::string::npos || tls.starts_with('^')) return {};
+  return fail(ErrorCode::kUnavailable, "UCX_TLS=" + tls + " lacks tcp, by which UCX connects workers: use UCX_TLS=" + tls +
+                                           ",tcp (pages still take the fastest lane)", "UCX_TLS");
+}
+
 class Inbound final : public KvInbound {
  public:
   Inbound(std::shared_ptr<UcxInStream> stream, std::shared_ptr<State> state)
@@ -336,6 +345,7 @@ State::~State() {
 }
 
 Result<void> State::start() {
+  TRY(check_tls());
   for (const char* variable : kSharedMemorySettings) ::setenv(variable, "y", /*overwrite=*/0);
   ucp_config_t* config = nullptr;
   ucs_status_t status = ucp_config_read(nullptr, nullptr, &config);

@@ -38,30 +38,31 @@ double issue_dots(int64_t rounds) {
   return static_cast<double>(rounds) * kChains * 16 * Num::kPack * 2;
 }
 
-template <class Num>
+// `Linear` computes the products with weights, `Attending` everything with K/V pages.
+template <class Linear, class Attending>
 constexpr OpTable table(ComputeMode mode) {
   OpTable ops;
   ops.isa = RUNAHEAD_STRING(RUNAHEAD_ISA);
   ops.mode = mode;
-  ops.kv_element_bytes = sizeof(typename Num::Element);
-  ops.row_bytes = row_bytes<Num>;
-  ops.panel_scratch_bytes = panel_scratch_bytes<Num>;
+  ops.kv_element_bytes = sizeof(typename Attending::Element);
+  ops.row_bytes = row_bytes<Linear>;
+  ops.panel_scratch_bytes = panel_scratch_bytes<Linear>;
   ops.rms_norm = rms_norm;
-  ops.pack_row = pack_row<Num>;
-  ops.gemm = gemm<Num>;
+  ops.pack_row = pack_row<Linear>;
+  ops.gemm = gemm<Linear>;
   ops.rotate = rotate;
-  ops.store_query = store_query<Num>;
-  ops.store_key = store_key<Num>;
-  ops.store_value = store_value<Num>;
-  ops.attend_page = attend_page<Num>;
+  ops.store_query = store_query<Attending>;
+  ops.store_key = store_key<Attending>;
+  ops.store_value = store_value<Attending>;
+  ops.attend_page = attend_page<Attending>;
   ops.finish_attention = finish_attention;
-  ops.issue_dots = issue_dots<Num>;
+  ops.issue_dots = issue_dots<Linear>;
   return ops;
 }
 
 }  // namespace
 
 extern const OpTable kOps[2];
-const OpTable kOps[2] = {table<Fp32>(ComputeMode::kFp32), table<Bf16>(ComputeMode::kBf16)};
+const OpTable kOps[2] = {table<Fp32, Fp32>(ComputeMode::kFp32), table<Bf16, Bf16>(ComputeMode::kBf16)};
 
 }  // namespace runahead::RUNAHEAD_ISA

@@ -43,6 +43,8 @@ HttpReply error_reply(const Error& error) {
   return reply;
 }
 
+HttpReply reply_of(Result<HttpReply> result) { return result ? std::move(*result) : error_reply(result.error()); }
+
 HttpReply http_error(int status, std::string code, std::string message) {
   return json_reply(error_object(status, code, message, ""), status);
 }

@@ -22,7 +22,7 @@ class Gateway::Impl {
        GatewayMetrics& metrics, GatewayOptions options)
       : options_(std::move(options)),
         rng_(seed_or_random(options_.random_seed)),
-        context_{executor, text_lane_, clock, rng_, inference, codec, metrics, options_.model_name,
+        context_{executor, text_lane_, clock, rng_, inference, codec, metrics, options_.model_name, options_.model_aliases,
                  options_.chat_max_tokens_default, options_.ping_interval},
         server_(executor, clock, [this](Exchange& exchange) { return router_.handle(exchange); }, options_.http) {
     add_generation_routes(router_, context_);

@@ -188,11 +188,12 @@ asio::awaitable<void> serve(const GatewayContext& context, Endpoint endpoint, Ex
   context.metrics.http_request(endpoint_name(endpoint), status, seconds(context.clock.now() - received_at));
 }
 
-Result<PreparedGeneration> prepare_now(Endpoint endpoint, const std::string& body, const ServedModel& model, const TextCodec& codec,
+Result<PreparedGeneration> prepare_now(std::optional<Endpoint> endpoint, const std::string& body, const ServedModel& model, const TextCodec& codec,
                                        const Clock& clock) {
   const json parsed = TRY(parse_json_object(body));
   PreparedGeneration prepared;
-  prepared.request = TRY(parse_generation(endpoint, parsed, model));
+  const Endpoint by_itself = parsed.contains("messages") ? Endpoint::kChat : Endpoint::kCompletions;
+  prepared.request = TRY(parse_generation(endpoint.value_or(by_itself), parsed, model));
   const Time begin = clock.now();
   TRY(tokenize_prompts(prepared.request, codec, model.context_len));
   prepared.tokenize_time = clock.now() - begin;
@@ -200,7 +201,7 @@ Result<PreparedGeneration> prepare_now(Endpoint endpoint, const std::string& bod
 }
 
 // On the text lane's thread. All that it refers to is kept by prepare_generation, which awaits it.
-Task<PreparedGeneration> prepare_on_lane(Endpoint endpoint, const std::string& body, const ServedModel& model, const TextCodec& codec,
+Task<PreparedGeneration> prepare_on_lane(std::optional<Endpoint> endpoint, const std::string& body, const ServedModel& model, const TextCodec& codec,
                                          const Clock& clock) {
   co_return prepare_now(endpoint, body, model, codec, clock);
 }
@@ -208,7 +209,7 @@ Task<PreparedGeneration> prepare_on_lane(Endpoint endpoint, const std::string& b
 }  // namespace
 
 ServedModel GatewayContext::served_model() const {
-  return {model_name, codec.vocab_size(), inference.cluster().context_len, chat_max_tokens_default};
+  return {model_name, model_aliases, codec.vocab_size(), inference.cluster().context_len, chat_max_tokens_default};
 }
 
 std::string GatewayContext::new_id(std::string prefix) const {
@@ -218,7 +219,7 @@ std::string GatewayContext::new_id(std::string prefix) const {
   return prefix + digits;
 }
 
-Task<PreparedGeneration> prepare_generation(const GatewayContext& context, Endpoint endpoint, std::string body) {
+Task<PreparedGeneration> prepare_generation(const GatewayContext& context, std::optional<Endpoint> endpoint, std::string body) {
   const ServedModel model = context.served_model();
   Result<PreparedGeneration> prepared = PreparedGeneration{};
   if (body.size() <= limits::kInlineTextBytesMax) {

@@ -25,6 +25,7 @@ struct GatewayContext {
   const TextCodec& codec;
   GatewayMetrics& metrics;
   std::string model_name;
+  std::vector<std::string> model_aliases;
   int32_t chat_max_tokens_default = 0;
   Duration ping_interval = limits::kSsePingInterval;
 
@@ -36,8 +37,9 @@ struct PreparedGeneration {
   GenerationRequest request;
   Duration tokenize_time{0};
 };
-// Parses, checks, renders and tokenizes a body; large ones on the text lane. The request has a seed afterwards.
-Task<PreparedGeneration> prepare_generation(const GatewayContext& context, Endpoint endpoint, std::string body);
+// Parses, checks, renders and tokenizes a body; large ones on the text lane. The request has a seed afterwards. Without an
+// endpoint the body says by itself which it is: a chat has messages.
+Task<PreparedGeneration> prepare_generation(const GatewayContext& context, std::optional<Endpoint> endpoint, std::string body);
 
 // The prompt's text, where the client wants it in front of a choice's (echo); else empty.
 std::string echoed(const GenerationRequest& request, int32_t choice, const TextCodec& codec);

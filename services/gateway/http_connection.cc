@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "base/check.h"
 #include "services/gateway/api_error.h"
 #include "services/gateway/header_check.h"
 
@@ -66,7 +67,7 @@ asio::awaitable<void> HttpConnection::handle() {
   watcher_.spawn(watch_for_disconnect());
   co_await server_.handler_(*this);
   on_disconnect_ = nullptr;
-  if (!answered_ && !disconnected_) co_await respond(error_reply({ErrorCode::kInternal, "the request was not answered"}));
+  RUNAHEAD_CHECK(answered_ || disconnected_, "a handler answers");
   watch_ends_ = true;
   stream_.cancel();
   co_await watcher_.close();
@@ -240,7 +241,10 @@ asio::awaitable<bool> HttpConnection::write(std::string bytes) {
   co_return co_await send(std::move(bytes));
 }
 
-asio::awaitable<bool> HttpConnection::end_stream() { co_return co_await send(http_1_1_ ? "0\r\n\r\n" : ""); }
+asio::awaitable<bool> HttpConnection::end_stream() {
+  std::string last = http_1_1_ ? "0\r\n\r\n" : "";
+  co_return co_await send(std::move(last));
+}
 
 asio::awaitable<bool> HttpConnection::send(std::string bytes) {
   if (disconnected_) co_return false;

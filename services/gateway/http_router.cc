@@ -27,8 +27,9 @@ bool matches(const std::vector<std::string>& pattern, const std::vector<std::str
 }
 
 asio::awaitable<void> respond_with(HttpRouter::Answer answer, Exchange& exchange) {
-  Result<HttpReply> reply = co_await answer(exchange.request());
-  co_await exchange.respond(reply ? std::move(*reply) : error_reply(reply.error()));
+  Result<HttpReply> result = co_await answer(exchange.request());
+  HttpReply reply = reply_of(std::move(result));
+  co_await exchange.respond(std::move(reply));
 }
 
 }  // namespace

@@ -124,9 +124,7 @@ Result<JobSubmission> submission(const GatewayContext& context, const PreparedGe
 Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, const HttpRequest& http) {
   const Time received_at = http.received_at;
   const std::string key(http.header("idempotency-key"));
-  const bool chat = http.body.find("\"messages\"") != std::string::npos;
-  Result<PreparedGeneration> prepared =
-      co_await prepare_generation(context, chat ? Endpoint::kChat : Endpoint::kCompletions, http.body);
+  Result<PreparedGeneration> prepared = co_await prepare_generation(context, std::nullopt, http.body);
   if (!prepared) co_return std::unexpected(std::move(prepared.error()));
   JobSubmission submitted = CO_TRY(submission(context, *prepared, key));
   submitted.request.received_at = received_at;
@@ -139,11 +137,11 @@ Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, const HttpR
 
 asio::awaitable<void> serve_submit(const GatewayContext& context, JobsApi& jobs, Exchange& exchange) {
   const Time received_at = exchange.request().received_at;
-  Result<HttpReply> reply = co_await submit(context, jobs, exchange.request());
-  const RequestStatus status = reply                                           ? RequestStatus::kOk
-                               : reply.error().code == ErrorCode::kOverloaded ? RequestStatus::kRejected
-                                                                                  : RequestStatus::kError;
-  co_await exchange.respond(reply ? std::move(*reply) : error_reply(reply.error()));
+  Result<HttpReply> result = co_await submit(context, jobs, exchange.request());
+  const bool rejected = !result && result.error().code == ErrorCode::kOverloaded;
+  const RequestStatus status = result ? RequestStatus::kOk : rejected ? RequestStatus::kRejected : RequestStatus::kError;
+  HttpReply reply = reply_of(std::move(result));
+  co_await exchange.respond(std::move(reply));
   context.metrics.http_request("jobs", status, seconds(context.clock.now() - received_at));
 }
 
@@ -258,8 +256,8 @@ asio::awaitable<void> events(const GatewayContext& context, JobsApi& jobs, Excha
   const std::string_view last = http.header("last-event-id");
   const auto seen = last.empty() ? std::optional<int64_t>(0) : whole_number(last, 0, INT32_MAX);
   if (!seen) {
-    co_await exchange.respond(
-        error_reply({ErrorCode::kInvalidArgument, "the header Last-Event-ID is no number of tokens", "Last-Event-ID"}));
+    const Error error{ErrorCode::kInvalidArgument, "the header Last-Event-ID is no number of tokens", "Last-Event-ID"};
+    co_await exchange.respond(error_reply(error));
     co_return;
   }
   Result<JobView> job = co_await jobs.find(id);

@@ -26,12 +26,6 @@ constexpr std::array kUnsupportedChat = {"tools"sv,      "functions"sv,        "
                                          "prediction"sv, "reasoning_effort"sv, "web_search_options"sv, "verbosity"sv};
 constexpr std::array kUnsupportedCompletions = {"suffix"sv};
 
-void take_model(JsonReader& reader, const ServedModel& model) {
-  const auto name = reader.string("model", kNameBytesMax);
-  if (name && *name != model.name)
-    reader.error("model", "names a model that is not served; this server has '" + model.name + "'", ErrorCode::kNotFound);
-}
-
 float number_or(std::optional<double> value, float otherwise) { return value ? static_cast<float>(*value) : otherwise; }
 
 void take_logit_bias(JsonReader& reader, const ServedModel& model, SamplingParams& sampling) {
@@ -228,6 +222,16 @@ std::optional<std::string> content_text(JsonReader& message, std::string& proble
 }
 
 }  // namespace
+
+bool ServedModel::answers_to(std::string_view model) const {
+  return model == name || std::ranges::find(aliases, model) != aliases.end();
+}
+
+void take_model(JsonReader& reader, const ServedModel& model) {
+  const auto name = reader.string("model", kNameBytesMax);
+  if (name && !model.answers_to(*name))
+    reader.error("model", "names a model that is not served; this server has '" + model.name + "'", ErrorCode::kNotFound);
+}
 
 ordered_json take_messages(JsonReader& reader) {
   ordered_json messages = ordered_json::array();

@@ -19,10 +19,13 @@ enum class Endpoint { kCompletions, kChat };
 
 // What a request is checked against.
 struct ServedModel {
-  std::string name;
+  std::string name;                   // what answers carry
+  std::vector<std::string> aliases;   // what `model` may also say
   int32_t vocab_size = 0;
   int32_t context_len = 0;            // tokens; 0: not known before the first worker has come
   int32_t chat_max_tokens_default = 0;
+
+  bool answers_to(std::string_view model) const;
 };
 
 struct TokenizedPrompt {
@@ -56,6 +59,8 @@ struct GenerationRequest {
 };
 
 Result<GenerationRequest> parse_generation(Endpoint endpoint, const nlohmann::json& body, const ServedModel& model);
+// The field `model`: absent, or a name of the served model; else kNotFound.
+void take_model(JsonReader& reader, const ServedModel& model);
 // Messages of chat, /tokenize and /apply-template: checked, text parts joined, "developer" made "system".
 nlohmann::ordered_json take_messages(JsonReader& reader);
 

@@ -23,7 +23,7 @@ Task<HttpReply> list_models(const GatewayContext& context) {
 }
 
 Task<HttpReply> get_model(const GatewayContext& context, std::string id) {
-  if (id != context.model_name)
+  if (!context.served_model().answers_to(id))
     co_return fail(ErrorCode::kNotFound, "no such model; this server has '" + context.model_name + "'", "model");
   co_return json_reply(model_card(context));
 }
@@ -35,12 +35,11 @@ struct TokenizeRequest {
 };
 
 // Exactly one of prompt (vLLM), content (llama.cpp) and messages says what to tokenize.
-Result<TokenizeRequest> parse_tokenize(const std::string& body, const TextCodec& codec, const std::string& model_name) {
+Result<TokenizeRequest> parse_tokenize(const std::string& body, const TextCodec& codec, const ServedModel& model) {
   const json parsed = TRY(parse_json_object(body));
   std::optional<Error> error;
   JsonReader reader(parsed, "", error);
-  if (reader.string("model", limits::kJsonBodyBytesMax).value_or(model_name) != model_name)
-    reader.error("model", "names a model that is not served; this server has '" + model_name + "'", ErrorCode::kNotFound);
+  take_model(reader, model);
   const auto prompt = reader.string("prompt", limits::kJsonBodyBytesMax);
   const auto content = reader.string("content", limits::kJsonBodyBytesMax);
   const nlohmann::ordered_json messages = take_messages(reader);
@@ -63,30 +62,29 @@ Result<TokenizeRequest> parse_tokenize(const std::string& body, const TextCodec&
   return request;
 }
 
-Result<HttpReply> tokenize_now(const std::string& body, const TextCodec& codec, const std::string& model_name, int32_t context_len) {
-  const TokenizeRequest request = TRY(parse_tokenize(body, codec, model_name));
+Result<HttpReply> tokenize_now(const std::string& body, const TextCodec& codec, const ServedModel& model) {
+  const TokenizeRequest request = TRY(parse_tokenize(body, codec, model));
   const std::vector<TokenId> tokens = TRY(codec.encode(request.text, request.add_special, request.parse_special));
   json answer = {{"tokens", tokens}, {"count", tokens.size()}};
-  answer["max_model_len"] = context_len > 0 ? json(context_len) : json(nullptr);
+  answer["max_model_len"] = model.context_len > 0 ? json(model.context_len) : json(nullptr);
   return json_reply(answer);
 }
 
-Task<HttpReply> tokenize_on_lane(const std::string& body, const TextCodec& codec, const std::string& model_name, int32_t context_len) {
-  co_return tokenize_now(body, codec, model_name, context_len);
+Task<HttpReply> tokenize_on_lane(const std::string& body, const TextCodec& codec, const ServedModel& model) {
+  co_return tokenize_now(body, codec, model);
 }
 
 Task<HttpReply> tokenize(const GatewayContext& context, std::string body) {
-  const int32_t context_len = context.inference.cluster().context_len;
-  if (body.size() <= limits::kInlineTextBytesMax) co_return tokenize_now(body, context.codec, context.model_name, context_len);
-  co_return co_await asio::co_spawn(context.text_lane, tokenize_on_lane(body, context.codec, context.model_name, context_len),
-                                    asio::use_awaitable);
+  const ServedModel model = context.served_model();
+  if (body.size() <= limits::kInlineTextBytesMax) co_return tokenize_now(body, context.codec, model);
+  co_return co_await asio::co_spawn(context.text_lane, tokenize_on_lane(body, context.codec, model), asio::use_awaitable);
 }
 
 Task<HttpReply> detokenize(const GatewayContext& context, std::string body) {
   const json parsed = CO_TRY(parse_json_object(body));
   std::optional<Error> error;
   JsonReader reader(parsed, "", error);
-  reader.take("model");
+  take_model(reader, context.served_model());
   const auto tokens = reader.integers("tokens", limits::kJsonBodyBytesMax, 0, context.codec.vocab_size() - 1);
   if (!tokens) reader.error("tokens", "is missing; send a list of token ids");
   reader.finish();
@@ -100,7 +98,7 @@ Task<HttpReply> apply_template(const GatewayContext& context, std::string body) 
   const json parsed = CO_TRY(parse_json_object(body));
   std::optional<Error> error;
   JsonReader reader(parsed, "", error);
-  reader.take("model");
+  take_model(reader, context.served_model());
   const nlohmann::ordered_json messages = take_messages(reader);
   if (messages.empty()) reader.error("messages", "is missing or empty");
   const bool generation_prompt = reader.boolean("add_generation_prompt").value_or(true);

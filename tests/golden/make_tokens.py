@@ -31,7 +31,8 @@ TEXTS = [
     "\u0928\u092e\u0938\u094d\u0924\u0947 \u0926\u0941\u0928\u093f\u092f\u093e",
     "caf\u00e9 cafe\u0301 na\u00efve Stra\u00dfe \u0130stanbul \u01c5",
     "a\u0300\u0301\u0302 \u0301lone e\u0301\u0301\u0301",
-    "\U0001f600\U0001f601 \U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 \U0001f1e9\U0001f1ea \U0001f44d\U0001f3fd",
+    "\U0001f600\U0001f601 \U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 "
+    "\U0001f1e9\U0001f1ea \U0001f44d\U0001f3fd",
     "\u2603\ufe0f \u00a9\u00ae\u2122 \u2192\u21d2\u2211\u221e \u20ac\u00a3\u00a5", "\ufeffBOM first",
     "a\u00a0b\u2003c\u3000d\u2028e\u2029f\u0085g\u200bh\u180ei", "\u180e x\u180e\u180ey", "\u2003\u2003x",
     "a\u0085\u0085 b", "   \n  \n\n \t x", "x   \n", "x\n   ", "x   ", "   x", "\n\n\nx\n\n\n", "\r\r\n\n\r",
@@ -47,8 +48,8 @@ TEXTS = [
     "\u2581under", "\u0120\u010a stand-ins \u00c3\u00a9",
 ]
 POOL = ("abcdefghijklmnopqrstuvwxyz ETAOIN      0123456789 \n\n\t'.,;:!?-_()[]{}<>|@#$%^&*+=/\\\"`~ "
-        "\u00e9\u00fc\u00df\u00f1 \u4e2d\u6587\u5b57 \u0416\u0438 \u0301\u00a0\u2003\u0085\u180e\u3000\U0001f600\u200d\u00bd"
-        "\u0663\u2014\u201c \r\n's'LL<|im_end|>")
+        "\u00e9\u00fc\u00df\u00f1 \u4e2d\u6587\u5b57 \u0416\u0438 \u0301\u00a0\u2003\u0085\u180e"
+        "\u3000\U0001f600\u200d\u00bd\u0663\u2014\u201c \r\n's'LL<|im_end|>")
 
 
 def main():

@@ -82,7 +82,7 @@ std::pair<double, int> chi_square(const std::vector<float>& logits, const Sampli
   return {statistic, cells - 1};
 }
 
-// Mean k and variance 2k: five standard deviations are passed by chance once in some ten thousand seeds. Seeds are fixed.
+// Mean k and variance 2k: five standard deviations are passed by chance once in some ten thousand seeds.
 void expect_distribution(const std::vector<float>& logits, const SamplingParams& params) {
   const auto [statistic, freedom] = chi_square(logits, params, 20000);
   EXPECT_LT(statistic, freedom + 5 * std::sqrt(2.0 * std::max(freedom, 1))) << freedom << " degrees of freedom";

@@ -126,8 +126,10 @@ class GatewayTest : public ::testing::Test {
   // Waits for something that the gateway does on its own time.
   static bool eventually(const std::function<bool()>& condition, std::chrono::milliseconds bound = std::chrono::seconds(5)) {
     const auto end = std::chrono::steady_clock::now() + bound;
-    while (!condition() && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    return condition();
+    bool met = condition();
+    for (; !met && std::chrono::steady_clock::now() < end; met = condition())
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    return met;
   }
 
   GatewayOptions options_{.http = {}, .model_name = "toy", .ping_interval = std::chrono::milliseconds(100),

@@ -199,7 +199,7 @@ TEST_F(GatewayTest, OverloadIs429WithRetryAfter) {
   EXPECT_EQ(answer.headers.at("retry-after"), "7");
   EXPECT_EQ(answer.error_code(), "overloaded");
   EXPECT_EQ(answer.json()["error"]["param"], nullptr);
-  EXPECT_EQ(metrics_.seen(), std::vector<std::string>{"completions:rejected"});
+  EXPECT_TRUE(eventually([&] { return metrics_.seen() == std::vector<std::string>{"completions:rejected"}; }));
 }
 
 TEST_F(GatewayTest, ContextOverflowNamesBothNumbers) {

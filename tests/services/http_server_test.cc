@@ -50,7 +50,7 @@ std::vector<Malformed> malformed() {
       {"folded header", get + "X-A: 1\r\n 2\r\n\r\n", 400},
       {"bare LF", "GET /livez HTTP/1.1\nHost: x\r\n\r\n", 400},
       {"bare CR", get + "X-A: 1\rX-B: 2\r\n\r\n", 400},
-      {"NUL", get + std::string("X-A: \0\r\n\r\n", 9), 400},
+      {"NUL", get + std::string("X-A: \0\r\n\r\n", 10), 400},
       {"no colon", get + "XA\r\n\r\n", 400},
       {"space before the colon", get + "X-A : 1\r\n\r\n", 400},
       {"no host", "GET /livez HTTP/1.1\r\n\r\n", 400},
@@ -78,7 +78,7 @@ TEST_F(HttpServerTest, MalformedRequestsGetOneTypedAnswer) {
   for (const Malformed& test : malformed()) {
     const RawAnswer answer = client().request(test.bytes);
     EXPECT_EQ(answer.status, test.status) << test.what << ": " << answer.body;
-    if (answer.status != 0) EXPECT_FALSE(answer.error_code().find(' ') != std::string::npos) << test.what << ": " << answer.body;
+    EXPECT_EQ(answer.error_code().find(' '), std::string::npos) << test.what << ": " << answer.body;
   }
   EXPECT_EQ(get("/livez").status, 200);
   EXPECT_TRUE(inference_.requests().empty()) << "none of them reached the actors";

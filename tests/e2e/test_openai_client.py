@@ -1,0 +1,91 @@
+"""OpenAI's own Python client against the running service: what makes the claim "OpenAI-compatible" true."""
+import openai
+import pytest
+
+from conftest import LONG_TEXT
+
+QUESTION = [{"role": "user", "content": "Name the capital of France in one word."}]
+
+
+def test_chat_answers_with_exact_usage(client, service, model):
+    answer = client.chat.completions.create(model=model, messages=QUESTION, max_tokens=12, temperature=0)
+    choice = answer.choices[0]
+    assert "Paris" in choice.message.content
+    assert choice.message.role == "assistant"
+    assert choice.finish_reason in ("stop", "length")
+    counted = service.post("/tokenize", {"messages": QUESTION}).json["count"]
+    assert answer.usage.prompt_tokens == counted
+    assert answer.usage.total_tokens == counted + answer.usage.completion_tokens
+    assert answer.usage.completion_tokens <= 12
+
+
+def test_stream_gives_the_same_text_role_first_and_usage_last(client, model):
+    whole = client.chat.completions.create(model=model, messages=QUESTION, max_tokens=24, temperature=0)
+    chunks = list(client.chat.completions.create(model=model, messages=QUESTION, max_tokens=24, temperature=0, stream=True,
+                                                 stream_options={"include_usage": True}))
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == whole.choices[0].message.content
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == whole.choices[0].finish_reason
+    assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+    assert all(c.usage is None for c in chunks[:-1])
+
+
+def test_completion_of_text_and_of_its_ids_is_the_same(client, service, model):
+    ids = service.post("/tokenize", {"prompt": LONG_TEXT}).json["tokens"]
+    by_text = client.completions.create(model=model, prompt=LONG_TEXT, max_tokens=8, temperature=0)
+    by_ids = client.completions.create(model=model, prompt=ids, max_tokens=8, temperature=0)
+    assert by_text.choices[0].text == by_ids.choices[0].text
+    assert by_text.usage.prompt_tokens == len(ids) == by_ids.usage.prompt_tokens
+    assert service.post("/detokenize", {"tokens": ids}).json["prompt"] == LONG_TEXT
+
+
+def test_several_prompts_and_choices_come_back_in_order(client, model):
+    answer = client.completions.create(model=model, prompt=["One two three", "Red green"], n=2, max_tokens=4, temperature=0, echo=True)
+    assert [c.index for c in answer.choices] == [0, 1, 2, 3]
+    assert all(c.text.startswith("One two three") for c in answer.choices[:2])
+    assert all(c.text.startswith("Red green") for c in answer.choices[2:])
+
+
+def test_seed_repeats_and_another_seed_differs(client, model):
+    def sample(seed):
+        return client.completions.create(model=model, prompt="Once upon a time", max_tokens=24, temperature=1.0, seed=seed).choices[0].text
+
+    assert sample(7) == sample(7)
+    assert len({sample(seed) for seed in range(4)}) > 1
+
+
+def test_stop_string_is_cut_exactly(client, model):
+    free = client.completions.create(model=model, prompt="Count: 1, 2, 3, 4,", max_tokens=24, temperature=0).choices[0].text
+    stop = free[5:8]
+    cut = client.completions.create(model=model, prompt="Count: 1, 2, 3, 4,", max_tokens=24, temperature=0, stop=[stop])
+    assert cut.choices[0].text == free[: free.index(stop)]
+    assert cut.choices[0].finish_reason == "stop"
+
+
+def test_logprobs_are_those_of_the_chosen_tokens(client, model):
+    answer = client.chat.completions.create(model=model, messages=QUESTION, max_tokens=4, temperature=0, logprobs=True, top_logprobs=3)
+    content = answer.choices[0].logprobs.content
+    assert len(content) == answer.usage.completion_tokens or answer.choices[0].finish_reason == "stop"
+    for entry in content:
+        assert entry.logprob <= 0
+        assert len(entry.top_logprobs) == 3
+        assert entry.top_logprobs[0].logprob == pytest.approx(entry.logprob, abs=1e-4), "greedy takes the most likely one"
+        assert bytes(entry.bytes).decode(errors="replace") == entry.token
+    assert "".join(e.token for e in content) == answer.choices[0].message.content
+
+
+def test_errors_are_the_clients_own_classes(client, service, model):
+    with pytest.raises(openai.NotFoundError):
+        client.completions.create(model="gpt-4", prompt="a")
+    with pytest.raises(openai.BadRequestError) as unsupported:
+        client.chat.completions.create(model=model, messages=QUESTION, tools=[{"type": "function", "function": {"name": "f"}}])
+    assert unsupported.value.code == "unsupported_parameter" and unsupported.value.param == "tools"
+    with pytest.raises(openai.BadRequestError) as overflow:
+        client.completions.create(model=model, prompt="a", max_tokens=10_000_000)
+    assert overflow.value.code == "context_length_exceeded"
+    assert str(service.cluster()["context_len"]) in overflow.value.message
+
+
+def test_models_are_listed(client, service, model):
+    assert [m.id for m in client.models.list()] == [model]
+    assert client.models.retrieve(model).max_model_len == service.cluster()["context_len"]

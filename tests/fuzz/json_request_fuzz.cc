@@ -1,0 +1,70 @@
+// The border of the API under arbitrary bytes: JSON bodies of every route, headers, and text that comes out of a model.
+// What is accepted must keep the bounds that the rest of the system relies on.
+#include <cstdlib>
+
+#include "base/limits.h"
+#include "services/gateway/answer_text.h"
+#include "services/gateway/api_error.h"
+#include "services/gateway/header_check.h"
+#include "services/gateway/openai_request.h"
+
+namespace {
+
+using namespace runahead;
+
+const ServedModel kModel{"toy", {}, 300, 4096, 1024};
+
+void require(bool condition) {
+  if (!condition) std::abort();
+}
+
+void parse_body(Endpoint endpoint, std::string_view text) {
+  const Result<nlohmann::json> body = parse_json_object(text);
+  if (!body) {
+    require(nlohmann::json::accept(to_text(error_json(body.error()))));
+    return;
+  }
+  const Result<GenerationRequest> request = parse_generation(endpoint, *body, kModel);
+  if (!request) {
+    require(!request.error().message.empty());
+    require(nlohmann::json::accept(to_text(error_json(request.error()))));
+    return;
+  }
+  require(request->num_choices() >= 1 && request->num_choices() <= limits::kPromptChoicesMax);
+  require(request->max_tokens.value_or(1) >= 1);
+  require(request->stop.size() <= static_cast<size_t>(limits::kStopStringsMax));
+  require(request->sampling.temperature >= 0 && request->sampling.top_p > 0);
+  require(request->sampling.top_logprobs <= limits::kTopLogprobsMax);
+  for (const TokenizedPrompt& prompt : request->prompts)
+    for (const TokenId token : prompt.tokens) require(token >= 0 && token < kModel.vocab_size);
+}
+
+// The bytes as tokens of one to four bytes; the first ones are a stop string.
+void assemble(std::string_view bytes) {
+  std::string stop(bytes.substr(0, 3));
+  AnswerText text(stop.empty() ? std::vector<std::string>{} : std::vector<std::string>{stop});
+  bytes.remove_prefix(stop.size());
+  bool stopped = false;
+  for (size_t at = 0; at < bytes.size() && !stopped;) {
+    const size_t length = 1 + static_cast<unsigned char>(bytes[at]) % 4;
+    const TextPiece piece = text.push({}, std::string(bytes.substr(at, length)));
+    require(valid_utf8(piece.text) == piece.text);
+    stopped = piece.stopped;
+    at += length;
+  }
+  if (!stopped) require(nlohmann::json::accept(nlohmann::json(text.flush().text).dump()));
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  if (size == 0) return 0;
+  const std::string_view input(reinterpret_cast<const char*>(data) + 1, size - 1);
+  switch (data[0] % 4) {
+    case 0: parse_body(Endpoint::kCompletions, input); break;
+    case 1: parse_body(Endpoint::kChat, input); break;
+    case 2: (void)check_header(input); break;
+    case 3: assemble(input); break;
+  }
+  return 0;
+}

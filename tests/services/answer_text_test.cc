@@ -1,0 +1,82 @@
+// AnswerText against a naive oracle: the whole answer at once.
+#include "services/gateway/answer_text.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+namespace runahead {
+namespace {
+
+struct Shown {
+  std::string text;
+  size_t tokens = 0;
+  bool stopped = false;
+};
+
+Shown show(const std::vector<std::string>& pieces, const std::vector<std::string>& stops) {
+  AnswerText text(stops);
+  Shown shown;
+  const auto take = [&](const TextPiece& piece) {
+    shown.text += piece.text;
+    shown.tokens += piece.tokens.size();
+    shown.stopped = piece.stopped;
+    EXPECT_EQ(valid_utf8(piece.text), piece.text) << "every piece is valid UTF-8 by itself";
+  };
+  for (size_t i = 0; i < pieces.size() && !shown.stopped; ++i) take(text.push({.token = static_cast<TokenId>(i)}, pieces[i]));
+  if (!shown.stopped) take(text.flush());
+  return shown;
+}
+
+TEST(AnswerText, HoldsBackWhatCouldBecomeAStop) {
+  AnswerText text({"END"});
+  EXPECT_EQ(text.push({}, "abE").text, "ab");
+  EXPECT_EQ(text.push({}, "N").text, "");
+  EXPECT_EQ(text.push({}, "E").text, "EN") << "it was none; the new E may be";
+  const TextPiece last = text.push({}, "NDxyz");
+  EXPECT_EQ(last.text, "");
+  EXPECT_TRUE(last.stopped);
+}
+
+TEST(AnswerText, EarliestStopWins) {
+  EXPECT_EQ(show({"one two three"}, {"three", "two"}).text, "one ");
+  EXPECT_EQ(show({"aab"}, {"ab", "aab"}).text, "");
+}
+
+TEST(AnswerText, BrokenBytesBecomeReplacementCharacters) {
+  EXPECT_EQ(show({"a\xff", "b\xC3"}, {}).text, "a\uFFFDb\uFFFD");
+  EXPECT_EQ(show({"\xE2", "\x82", "x"}, {}).text, "\uFFFDx");
+  EXPECT_EQ(show({"\xF0\x9F", "\x98\x80"}, {}).text, "\U0001F600");
+}
+
+TEST(AnswerText, EveryTokenComesOutOnceWithItsText) {
+  EXPECT_EQ(show({"a", "", "b", "\xC3", "\xA9"}, {"zz"}).tokens, 5u);
+  AnswerText text({"STOP"});
+  EXPECT_EQ(text.push({.token = 1}, "ab").tokens.size(), 1u);
+  EXPECT_EQ(text.push({.token = 2}, "ST").tokens.size(), 0u);
+  const TextPiece last = text.push({.token = 3}, "OP");
+  EXPECT_TRUE(last.tokens.empty()) << "tokens of the stop string are not shown";
+}
+
+// However the bytes are cut into tokens, the text is that of the whole.
+TEST(AnswerText, CuttingIntoTokensChangesNothing) {
+  std::mt19937 random(7);
+  const std::string alphabet[] = {"a", "b", "ab", "é", "€", "😀", "\xff", "stop", "sto"};
+  for (int round = 0; round < 2000; ++round) {
+    std::string whole;
+    for (int i = 0; i < 12; ++i) whole += alphabet[random() % std::size(alphabet)];
+    const std::vector<std::string> stops = round % 2 == 0 ? std::vector<std::string>{"stop", "bb"} : std::vector<std::string>{};
+    size_t end = whole.size();
+    for (const std::string& stop : stops) end = std::min(end, whole.find(stop));
+    std::vector<std::string> pieces;
+    for (size_t at = 0; at < whole.size();) {
+      const size_t length = std::min<size_t>(1 + random() % 3, whole.size() - at);
+      pieces.push_back(whole.substr(at, length));
+      at += length;
+    }
+    EXPECT_EQ(show(pieces, stops).text, valid_utf8(whole.substr(0, end))) << whole;
+  }
+}
+
+}  // namespace
+}  // namespace runahead
