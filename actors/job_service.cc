@@ -261,9 +261,13 @@ asio::awaitable<void> JobService::Impl::close(std::shared_ptr<Job> job, Result<F
   JobRow row = job->row;
   row.status = status;
   row.result_json = to_json(job->result);
-  // The end is told when it is durable. If it cannot be written, the job is still unfinished there and runs again.
+  // The end is told when it is durable. Until it can be written the job stays here; after a stop it runs again.
   Result<void> committed = co_await env_.store.commit(row);
-  if (!committed) log::error("the end of job {} could not be stored: {}", row.id, committed.error().message);
+  while (!committed && !stopping_) {
+    log::error("the end of job {} could not be stored: {}; trying again", row.id, committed.error().message);
+    co_await env_.clock.sleep_for(kRetryPause);
+    committed = co_await env_.store.commit(row);
+  }
   job->row = std::move(row);
   jobs_.erase(job->row.id);
   keys_.erase(job->row.idempotency_key);
@@ -284,10 +288,17 @@ Task<JobView> JobService::Impl::find(std::string id) {
 }
 
 Task<std::vector<JobView>> JobService::Impl::list(int32_t limit) {
+<<<<<<< HEAD
   auto rows = co_await env_.store.list(limit);
   std::vector<JobRow> found = CO_TRY(rows);
   std::vector<JobView> views;
   for (JobRow& row : found) {
+=======
+  auto found = co_await env_.store.list(limit);
+  std::vector<JobRow> rows = CO_TRY(found);
+  std::vector<JobView> views;
+  for (JobRow& row : rows) {
+>>>>>>> refs/heads/actors
     if (const auto known = jobs_.find(row.id); known != jobs_.end()) views.push_back(view_of(*known->second));
     else if (const Result<std::shared_ptr<Job>> job = job_of(std::move(row))) views.push_back(view_of(**job));
   }
