@@ -288,17 +288,10 @@ Task<JobView> JobService::Impl::find(std::string id) {
 }
 
 Task<std::vector<JobView>> JobService::Impl::list(int32_t limit) {
-<<<<<<< HEAD
-  auto rows = co_await env_.store.list(limit);
-  std::vector<JobRow> found = CO_TRY(rows);
-  std::vector<JobView> views;
-  for (JobRow& row : found) {
-=======
   auto found = co_await env_.store.list(limit);
   std::vector<JobRow> rows = CO_TRY(found);
   std::vector<JobView> views;
   for (JobRow& row : rows) {
->>>>>>> refs/heads/actors
     if (const auto known = jobs_.find(row.id); known != jobs_.end()) views.push_back(view_of(*known->second));
     else if (const Result<std::shared_ptr<Job>> job = job_of(std::move(row))) views.push_back(view_of(**job));
   }
