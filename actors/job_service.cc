@@ -205,9 +205,10 @@ void JobService::Impl::enqueue(std::shared_ptr<Job> job) {
 
 void JobService::Impl::start_waiting() {
   while (!waiting_.empty() && running_ < limits::kJobsRunningMax && !stopping_) {
-    ++running_;
-    gate_.spawn(run(std::move(waiting_.front())));
+    std::shared_ptr<Job> job = std::move(waiting_.front());
     waiting_.pop_front();
+    ++running_;
+    gate_.spawn(run(std::move(job)));  // may start, and even end, at once
   }
 }
 
@@ -240,8 +241,9 @@ Task<FinishedEvent> JobService::Impl::generate(std::shared_ptr<Job> job) {
     if (auto* progress = std::get_if<PrefillProgress>(&*event)) job->prefill_fraction = progress->fraction;
     if (auto* tokens = std::get_if<TokensEvent>(&*event)) {
       if (tokens->first_index == 0) job->stream->first_chunk_written();
-      const size_t known = job->result.tokens.size() - std::min<size_t>(job->result.tokens.size(), static_cast<size_t>(tokens->first_index));
-      for (size_t i = known; i < tokens->tokens.size(); ++i) job->result.tokens.push_back(std::move(tokens->tokens[i]));
+      std::vector<SampledToken>& all = job->result.tokens;
+      const size_t known = all.size() - std::min(all.size(), static_cast<size_t>(tokens->first_index));
+      for (size_t i = known; i < tokens->tokens.size(); ++i) all.push_back(std::move(tokens->tokens[i]));
     }
     job->changed();
   }
