@@ -263,9 +263,13 @@ asio::awaitable<void> JobService::Impl::close(std::shared_ptr<Job> job, Result<F
   JobRow row = job->row;
   row.status = status;
   row.result_json = to_json(job->result);
-  // The end is told when it is durable. If it cannot be written, the job is still unfinished there and runs again.
+  // The end is told when it is durable. Until it can be written the job stays here; after a stop it runs again.
   Result<void> committed = co_await env_.store.commit(row);
-  if (!committed) log::error("the end of job {} could not be stored: {}", row.id, committed.error().message);
+  while (!committed && !stopping_) {
+    log::error("the end of job {} could not be stored: {}; trying again", row.id, committed.error().message);
+    co_await env_.clock.sleep_for(kRetryPause);
+    committed = co_await env_.store.commit(row);
+  }
   job->row = std::move(row);
   jobs_.erase(job->row.id);
   keys_.erase(job->row.idempotency_key);
