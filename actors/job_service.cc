@@ -15,8 +15,9 @@
 namespace runahead {
 namespace {
 
-constexpr Duration kRetryPause = std::chrono::milliseconds(500);  // the cluster is full or has no workers: jobs can wait
-constexpr Duration kLook = std::chrono::seconds(1);               // at least this often a waiting coroutine looks around
+constexpr Duration kRetryPause =
+    std::chrono::milliseconds(500);                  // the cluster is full or has no workers: jobs can wait
+constexpr Duration kLook = std::chrono::seconds(1);  // at least this often a waiting coroutine looks around
 
 // One job in memory: accepted and not ended yet, or ended and still read by somebody.
 struct Job {
@@ -104,7 +105,10 @@ class Events final : public JobEvents {
 class JobService::Impl {
  public:
   Impl(JobServiceEnv env, TestFaults faults)
-      : env_(std::move(env)), faults_(faults), stop_wake_(env_.executor, env_.clock), gate_(env_.executor, env_.clock) {}
+      : env_(std::move(env)),
+        faults_(faults),
+        stop_wake_(env_.executor, env_.clock),
+        gate_(env_.executor, env_.clock) {}
 
   void resume(std::vector<JobRow> unfinished);
   Task<JobView> submit(JobSubmission submission);
@@ -228,7 +232,8 @@ asio::awaitable<void> JobService::Impl::run(std::shared_ptr<Job> job) {
   start_waiting();
 }
 
-// One run from the first token on. A second run makes the same tokens; those that are there already are not added again.
+// One run from the first token on. A second run makes the same tokens; those that are there already are not added
+// again.
 Task<FinishedEvent> JobService::Impl::generate(std::shared_ptr<Job> job) {
   job->stream = CO_TRY(env_.inference.submit(job->stored.request));
   for (;;) {

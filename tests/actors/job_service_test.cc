@@ -104,8 +104,10 @@ struct Jobs : Loop {
     return condition();
   }
   JobView submit(std::string key = {}) {
-    JobSubmission submission{.request = {.prompt = {1, 2, 3}, .max_new_tokens = 3, .sampling = {.seed = 9}, .stop_tokens = {7}},
-                             .idempotency_key = std::move(key), .client_json = R"({"kind":"chat"})"};
+    JobSubmission submission{
+        .request = {.prompt = {1, 2, 3}, .max_new_tokens = 3, .sampling = {.seed = 9}, .stop_tokens = {7}},
+        .idempotency_key = std::move(key),
+        .client_json = R"({"kind":"chat"})"};
     Result<JobView> view = run(service->submit(std::move(submission)));
     EXPECT_TRUE(view) << view.error().message;
     return view.value_or(JobView{});
