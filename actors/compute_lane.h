@@ -1,8 +1,9 @@
-// ComputeLane: the only place where the model runs. A queue of short jobs (one layer of one request, or one decode step),
-// first come, first served, so requests interleave between layers: a rank that waits for pages of one works on another.
-//   production  ThreadLane (actors/thread_lane.h): one thread beside the io_context; the engine's own threads work for it.
-//   simulation  a lane on virtual time (tests/sim).
-//   threads     run() is called on the actor thread and resumes there; `work` runs on the lane and does no I/O.
+// ComputeLane: the only place where the model runs. A queue of short jobs (one layer of one request, or one decode
+// step), first come, first served, so requests interleave between layers: a rank that waits for pages of one works on
+// another.
+//   production  ThreadLane (actors/thread_lane.h): one thread beside the io_context; the engine's own threads work for
+//   it. simulation  a lane on virtual time (tests/sim). threads     run() is called on the actor thread and resumes
+//   there; `work` runs on the lane and does no I/O.
 #pragma once
 
 #include <functional>

@@ -10,7 +10,8 @@
 namespace runahead {
 namespace {
 
-constexpr Duration kTick = std::chrono::milliseconds(50);  // deadlines and leases are seconds; 20 looks a second cost nothing
+constexpr Duration kTick =
+    std::chrono::milliseconds(50);  // deadlines and leases are seconds; 20 looks a second cost nothing
 
 }  // namespace
 

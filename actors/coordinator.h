@@ -1,5 +1,5 @@
-// Coordinator: the shell around CoordinatorCore (actors/coordinator_core.h). It turns control-plane events, time and the
-// gateway's calls into steps of the core, and the core's actions into messages and stream events.
+// Coordinator: the shell around CoordinatorCore (actors/coordinator_core.h). It turns control-plane events, time and
+// the gateway's calls into steps of the core, and the core's actions into messages and stream events.
 //   threads  the executor's one thread; so is every call of InferenceService.
 //   owner    the core and the ends of all token streams. Token streams may outlive it; they then say kUnavailable.
 //   limits   base/limits.h, requests. Timers are as fine as kTick.

@@ -57,7 +57,8 @@ void CoordinatorCore::on_attempt_message(Worker& worker, const proto::Envelope& 
     case proto::Envelope::kAttemptFailed:
       return fail_attempt(*request, decode(message.attempt_failed().failure()), now);
     case proto::Envelope::kAttemptEnded:
-      return fail_attempt(*request, {{ErrorCode::kUnavailable, "worker " + worker.name + " ended the attempt"}, worker.id}, now);
+      return fail_attempt(*request,
+                          {{ErrorCode::kUnavailable, "worker " + worker.name + " ended the attempt"}, worker.id}, now);
     default:
       return;
   }
@@ -153,7 +154,8 @@ void CoordinatorCore::accept_tokens(Request& request, size_t first_index, std::v
   finish_if_ready(request, now);
 }
 
-// ---- failure and end -------------------------------------------------------------------------------------------------
+// ---- failure and end
+// -------------------------------------------------------------------------------------------------
 
 void CoordinatorCore::fail_attempt(Request& request, const Failure& failure, Time now) {
   log::warn("request {} ({}), attempt {}: {}", request.id, request.spec.external_id, request.attempts,
@@ -190,7 +192,8 @@ void CoordinatorCore::end_attempt(Request& request, ErrorCode reason) {
   }
 }
 
-// Every token is with the client. The ranks' reports are worth a short wait: they are on their way, or their worker is lost.
+// Every token is with the client. The ranks' reports are worth a short wait: they are on their way, or their worker is
+// lost.
 void CoordinatorCore::finish_if_ready(Request& request, Time now) {
   if (!request.complete || (request.attempt && request.attempt->ranks_left > 0)) return;
   if (!request.written) {

@@ -13,7 +13,8 @@ CoordinatorCore::CoordinatorCore(CoordinatorOptions options, Rng& rng, MetricsSi
     : options_(std::move(options)), rng_(rng), metrics_(metrics),
       registry_(options_.shape, options_.fingerprint, options_.kv_transport) {}
 
-// ---- membership ------------------------------------------------------------------------------------------------------
+// ---- membership
+// ------------------------------------------------------------------------------------------------------
 
 void CoordinatorCore::on_connected(PeerId peer, Time now) {
   strangers_.emplace(peer, now);
@@ -99,7 +100,8 @@ void CoordinatorCore::on_tick(Time now) {
     if (request.complete && request.attempt) request.attempt->ranks_left = 0;  // reports that never came
     finish_if_ready(request, now);
     if (Request* left = find(id))
-      end_with_error(*left, {ErrorCode::kDeadlineExceeded, "the request's deadline has passed"}, RequestOutcome::kError, now);
+      end_with_error(*left, {ErrorCode::kDeadlineExceeded, "the request's deadline has passed"}, RequestOutcome::kError,
+                     now);
   }
   if (now < heartbeat_at_) return;
   heartbeat_at_ = now + limits::kHeartbeatInterval;
@@ -111,11 +113,13 @@ void CoordinatorCore::on_tick(Time now) {
   metrics_.workers_changed(view(now));
 }
 
-// ---- admission -------------------------------------------------------------------------------------------------------
+// ---- admission
+// -------------------------------------------------------------------------------------------------------
 
 Result<void> CoordinatorCore::check_request(const InferenceRequest& request) const {
   const auto outside = [&](TokenId token) { return token < 0 || token >= options_.shape.vocab_size; };
-  if (request.prompt.empty()) return fail(ErrorCode::kInvalidArgument, "the prompt is empty; send at least one token", "prompt");
+  if (request.prompt.empty())
+    return fail(ErrorCode::kInvalidArgument, "the prompt is empty; send at least one token", "prompt");
   if (request.max_new_tokens < 1) return fail(ErrorCode::kInvalidArgument, "ask for at least one token", "max_tokens");
   const int64_t wanted = std::ssize(request.prompt) + int64_t{request.max_new_tokens};
   if (wanted > options_.shape.context_len)
@@ -140,14 +144,17 @@ Result<void> CoordinatorCore::check_room(const InferenceRequest& request) const 
     int64_t& most = worker.is_prefill ? prefill_pages : decode_pages;
     most = std::max(most, worker.pages_total);
   }
-  if (prefill_pages == 0) return fail(ErrorCode::kUnavailable, "no prefill worker is connected; start one and try again");
+  if (prefill_pages == 0)
+    return fail(ErrorCode::kUnavailable, "no prefill worker is connected; start one and try again");
   if (decode_pages == 0) return fail(ErrorCode::kUnavailable, "no decode worker is connected; start one and try again");
   const auto prompt = static_cast<int32_t>(request.prompt.size());
   if (registry_.pages_for_tokens(prompt) <= prefill_pages &&
       registry_.pages_for_tokens(prompt + request.max_new_tokens) <= decode_pages)
     return {};
-  return fail(ErrorCode::kTooLarge, "no worker has K/V memory for a request of this length; shorten it, or start workers "
-                                    "with more K/V memory", "prompt");
+  return fail(ErrorCode::kTooLarge,
+              "no worker has K/V memory for a request of this length; shorten it, or start workers "
+              "with more K/V memory",
+              "prompt");
 }
 
 // A guess at when the queue is empty, for Retry-After: all waiting tokens through all prefill workers, as if linear.
@@ -163,9 +170,11 @@ Result<RequestId> CoordinatorCore::submit(InferenceRequest spec, Time now) {
   if (allowed && draining_) allowed = fail(ErrorCode::kUnavailable, "the cluster is shutting down; try another one");
   if (allowed) allowed = check_room(spec);
   const auto tokens = static_cast<int64_t>(spec.prompt.size());
-  if (allowed && (waiting_.size() >= limits::kQueuedRequestsMax || waiting_tokens_ + tokens > limits::kQueuedTokensMax)) {
+  if (allowed &&
+      (waiting_.size() >= limits::kQueuedRequestsMax || waiting_tokens_ + tokens > limits::kQueuedTokensMax)) {
     const double seconds = std::clamp(std::ceil(predicted_wait_seconds()), 1.0, 60.0);
-    allowed = fail(ErrorCode::kOverloaded, "the queue is full; try again later", std::to_string(static_cast<int>(seconds)));
+    allowed =
+        fail(ErrorCode::kOverloaded, "the queue is full; try again later", std::to_string(static_cast<int>(seconds)));
   }
   if (!allowed) {
     metrics_.request_rejected(allowed.error().code);
@@ -204,7 +213,8 @@ void CoordinatorCore::end_all(Error why, Time now) {
   for (const RequestId id : ids) end_with_error(*find(id), why, RequestOutcome::kError, now);
 }
 
-// ---- helpers ---------------------------------------------------------------------------------------------------------
+// ---- helpers
+// ---------------------------------------------------------------------------------------------------------
 
 CoordinatorCore::Request* CoordinatorCore::find(RequestId id) {
   const auto found = requests_.find(id);

@@ -1,5 +1,5 @@
-// CoordinatorCore: every decision of the coordinator. Who may join, which request starts when and on whom, which token goes
-// to whom, what is stale, what is tried again, when it is over.
+// CoordinatorCore: every decision of the coordinator. Who may join, which request starts when and on whom, which token
+// goes to whom, what is stale, what is tried again, when it is over.
 //   pure      each method is one event at time `now`; what shall be done is in take_actions(). No clock, no I/O;
 //             randomness (stream tokens) comes from the Rng. The metrics sink is only written to.
 //   request   waiting -> running (one attempt at a time) -> ended. A failed attempt is ended everywhere and the request
@@ -57,8 +57,8 @@ class CoordinatorCore {
   // Time passes: leases, heartbeats, deadlines.
   void on_tick(Time now);
 
-  // Plans and dispatches the request that has waited longest, if the workers have room for it; false if not. Called until
-  // it is false after every other event; dispatched() follows when its messages are on their way.
+  // Plans and dispatches the request that has waited longest, if the workers have room for it; false if not. Called
+  // until it is false after every other event; dispatched() follows when its messages are on their way.
   bool start_next(Time now);
   void dispatched(Time now);
 

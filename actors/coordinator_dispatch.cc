@@ -53,8 +53,8 @@ void CoordinatorCore::dispatched(Time now) {
   if (request && !request->reported) request->stamps.dispatched = now;
 }
 
-// Prefill workers with room for the whole prompt, the least busy first; the least busy decode worker with room for every
-// token. A worker that an earlier attempt blamed is taken only if there is nobody else.
+// Prefill workers with room for the whole prompt, the least busy first; the least busy decode worker with room for
+// every token. A worker that an earlier attempt blamed is taken only if there is nobody else.
 std::optional<CoordinatorCore::Staff> CoordinatorCore::choose_workers(const Request& request, Time now) const {
   const auto prompt = static_cast<int32_t>(request.spec.prompt.size() + request.emitted.size());
   const auto left = request.spec.max_new_tokens - static_cast<int32_t>(request.emitted.size());
@@ -91,7 +91,8 @@ Result<Plan> CoordinatorCore::plan_for(const Request& request, const Staff& staf
                    .context_len = static_cast<int32_t>(request.spec.prompt.size() + request.emitted.size()),
                    .model = registry_.model_cost(),
                    .cuts = request.spec.cuts};
-  if (request.attempts > 0 && staff.prefill.size() < plan.cuts.size() + 1) {  // a worker of the cuts is gone: do without
+  if (request.attempts > 0 &&
+      staff.prefill.size() < plan.cuts.size() + 1) {  // a worker of the cuts is gone: do without
     plan.strategy = Strategy::kBalanced;
     plan.cuts.clear();
   }
@@ -121,7 +122,9 @@ void CoordinatorCore::dispatch(Request& request, const Staff& staff, const Plan&
                       .compute = options_.compute_name};
     for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) {
       const Worker& worker = *registry_.find(attempt.ranks[rank]);
-      request.report.ranks.push_back({.rank = static_cast<int32_t>(rank), .worker = worker.name, .device = worker.device,
+      request.report.ranks.push_back({.rank = static_cast<int32_t>(rank),
+                                      .worker = worker.name,
+                                      .device = worker.device,
                                       .chunk = attempt.chunks[rank]});
     }
   }
@@ -132,8 +135,9 @@ void CoordinatorCore::dispatch(Request& request, const Staff& staff, const Plan&
                          registry_.pages_for_tokens(attempt.chunks[rank].end));
     send(attempt.ranks[rank], chain_step(request, prompt, rank, stream_tokens, now));
   }
-  WorkerRegistry::hold(*registry_.find(attempt.decode), attempt.id,
-                       registry_.pages_for_tokens(static_cast<int32_t>(request.spec.prompt.size()) + request.spec.max_new_tokens));
+  WorkerRegistry::hold(
+      *registry_.find(attempt.decode), attempt.id,
+      registry_.pages_for_tokens(static_cast<int32_t>(request.spec.prompt.size()) + request.spec.max_new_tokens));
   send(attempt.decode, decode_order(request, prompt, stream_tokens.back(), now));
   last_started_ = request.id;
 }

@@ -41,7 +41,8 @@ std::vector<DecodeStepRow> DecodeCore::next_step(Time now) {
   return rows;
 }
 
-std::vector<DecodeAction> DecodeCore::stepped(const std::vector<DecodeStepRow>& rows, std::vector<SampledToken> tokens) {
+std::vector<DecodeAction> DecodeCore::stepped(const std::vector<DecodeStepRow>& rows,
+                                              std::vector<SampledToken> tokens) {
   RUNAHEAD_CHECK(rows.size() == tokens.size(), "one token a row");
   std::vector<DecodeAction> actions;
   for (size_t i = 0; i < rows.size(); ++i) {

@@ -1,6 +1,6 @@
-// DecodeCore: the decisions of continuous batching. A sequence joins the batch when all its pages have come (the manifest
-// is complete) and its first token is known; it leaves when it has made max_new_tokens, or a stop token, or is ended.
-// Nothing is preempted: pages for the whole sequence are leased before it joins.
+// DecodeCore: the decisions of continuous batching. A sequence joins the batch when all its pages have come (the
+// manifest is complete) and its first token is known; it leaves when it has made max_new_tokens, or a stop token, or is
+// ended. Nothing is preempted: pages for the whole sequence are leased before it joins.
 //   pure   events in, actions out; time is an argument. threads: the actor's executor; a sequence's numbers are read on
 //          the lane too, while its step runs, and change only between steps.
 #pragma once

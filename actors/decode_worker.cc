@@ -72,7 +72,8 @@ Task<void> DecodeWorker::Impl::run() {
   co_return served;
 }
 
-// ---- the batch -------------------------------------------------------------------------------------------------------
+// ---- the batch
+// -------------------------------------------------------------------------------------------------------
 
 asio::awaitable<void> DecodeWorker::Impl::decode_loop() {
   while (!closing_) {
@@ -126,7 +127,8 @@ void DecodeWorker::Impl::perform(std::vector<DecodeAction> actions) {
   work_.notify();
 }
 
-// ---- one sequence ----------------------------------------------------------------------------------------------------
+// ---- one sequence
+// ----------------------------------------------------------------------------------------------------
 
 void DecodeWorker::Impl::on_message(const proto::Envelope& message) {
   const AttemptId id = attempt_of(message);
@@ -217,7 +219,7 @@ void DecodeWorker::Impl::report_ended(AttemptId id) {
   link_.send(message);
 }
 
-// ----------------------------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------------------------------------------------------------
 
 DecodeWorker::DecodeWorker(WorkerEnv env, WorkerOptions options)
     : impl_(std::make_unique<Impl>(std::move(env), std::move(options))) {}

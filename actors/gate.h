@@ -1,5 +1,5 @@
-// Gate: counts the coroutines of an actor, so that an actor never dies under them (after Seastar's gate). Every co_spawn of
-// an actor goes through spawn(); close() returns when all of them have ended.
+// Gate: counts the coroutines of an actor, so that an actor never dies under them (after Seastar's gate). Every
+// co_spawn of an actor goes through spawn(); close() returns when all of them have ended.
 //   threads  the actor's executor only.
 //   limits   none of its own: what is spawned is bounded by the attempts and streams that spawn it.
 #pragma once
@@ -36,7 +36,8 @@ class Gate {
   void spawn(asio::awaitable<void> coroutine);
   Pass enter() { return Pass(state_); }
   int running() const;
-  // Waits for all that were spawned, also those spawned meanwhile; they end by their own deadlines. One caller at a time.
+  // Waits for all that were spawned, also those spawned meanwhile; they end by their own deadlines. One caller at a
+  // time.
   asio::awaitable<void> close();
 
  private:

@@ -48,7 +48,8 @@ struct RankReport {
 
 // Where the time to first token went: the stages partition the critical path, their sum is ttft within 1 % (DESIGN 2).
 struct TtftReport {
-  double queue = 0, tokenize = 0, plan = 0, dispatch = 0, prefill_compute = 0, kv_wait = 0, sample = 0, respond = 0, other = 0;
+  double queue = 0, tokenize = 0, plan = 0, dispatch = 0, prefill_compute = 0, kv_wait = 0, sample = 0, respond = 0,
+         other = 0;
   double ttft_seconds = 0;
   double predicted_ttft_seconds = 0;
   Strategy strategy = Strategy::kSingle;

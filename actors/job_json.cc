@@ -127,10 +127,11 @@ StoredResult stored_result_of(const json& from) {
   }
   if (from.contains("reason")) {
     const auto reason = std::ranges::find(kReasons, from.at("reason").get<std::string>());
-    result.finished = FinishedEvent{.reason = static_cast<FinishReason>(std::min<int64_t>(reason - kReasons.begin(), 2)),
-                                    .report = report_of(from.at("report")),
-                                    .generated = static_cast<int32_t>(result.tokens.size()),
-                                    .total_seconds = from.at("total_seconds")};
+    result.finished =
+        FinishedEvent{.reason = static_cast<FinishReason>(std::min<int64_t>(reason - kReasons.begin(), 2)),
+                      .report = report_of(from.at("report")),
+                      .generated = static_cast<int32_t>(result.tokens.size()),
+                      .total_seconds = from.at("total_seconds")};
   }
   return result;
 }

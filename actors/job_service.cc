@@ -15,8 +15,9 @@
 namespace runahead {
 namespace {
 
-constexpr Duration kRetryPause = std::chrono::milliseconds(500);  // the cluster is full or has no workers: jobs can wait
-constexpr Duration kLook = std::chrono::seconds(1);               // at least this often a waiting coroutine looks around
+constexpr Duration kRetryPause =
+    std::chrono::milliseconds(500);                  // the cluster is full or has no workers: jobs can wait
+constexpr Duration kLook = std::chrono::seconds(1);  // at least this often a waiting coroutine looks around
 
 // One job in memory: accepted and not ended yet, or ended and still read by somebody.
 struct Job {
@@ -104,7 +105,10 @@ class Events final : public JobEvents {
 class JobService::Impl {
  public:
   Impl(JobServiceEnv env, TestFaults faults)
-      : env_(std::move(env)), faults_(faults), stop_wake_(env_.executor, env_.clock), gate_(env_.executor, env_.clock) {}
+      : env_(std::move(env)),
+        faults_(faults),
+        stop_wake_(env_.executor, env_.clock),
+        gate_(env_.executor, env_.clock) {}
 
   void resume(std::vector<JobRow> unfinished);
   Task<JobView> submit(JobSubmission submission);
@@ -205,9 +209,10 @@ void JobService::Impl::enqueue(std::shared_ptr<Job> job) {
 
 void JobService::Impl::start_waiting() {
   while (!waiting_.empty() && running_ < limits::kJobsRunningMax && !stopping_) {
-    ++running_;
-    gate_.spawn(run(std::move(waiting_.front())));
+    std::shared_ptr<Job> job = std::move(waiting_.front());
     waiting_.pop_front();
+    ++running_;
+    gate_.spawn(run(std::move(job)));  // may start, and even end, at once
   }
 }
 
@@ -227,7 +232,8 @@ asio::awaitable<void> JobService::Impl::run(std::shared_ptr<Job> job) {
   start_waiting();
 }
 
-// One run from the first token on. A second run makes the same tokens; those that are there already are not added again.
+// One run from the first token on. A second run makes the same tokens; those that are there already are not added
+// again.
 Task<FinishedEvent> JobService::Impl::generate(std::shared_ptr<Job> job) {
   job->stream = CO_TRY(env_.inference.submit(job->stored.request));
   for (;;) {
@@ -240,8 +246,9 @@ Task<FinishedEvent> JobService::Impl::generate(std::shared_ptr<Job> job) {
     if (auto* progress = std::get_if<PrefillProgress>(&*event)) job->prefill_fraction = progress->fraction;
     if (auto* tokens = std::get_if<TokensEvent>(&*event)) {
       if (tokens->first_index == 0) job->stream->first_chunk_written();
-      const size_t known = job->result.tokens.size() - std::min<size_t>(job->result.tokens.size(), static_cast<size_t>(tokens->first_index));
-      for (size_t i = known; i < tokens->tokens.size(); ++i) job->result.tokens.push_back(std::move(tokens->tokens[i]));
+      std::vector<SampledToken>& all = job->result.tokens;
+      const size_t known = all.size() - std::min(all.size(), static_cast<size_t>(tokens->first_index));
+      for (size_t i = known; i < tokens->tokens.size(); ++i) all.push_back(std::move(tokens->tokens[i]));
     }
     job->changed();
   }
@@ -261,9 +268,13 @@ asio::awaitable<void> JobService::Impl::close(std::shared_ptr<Job> job, Result<F
   JobRow row = job->row;
   row.status = status;
   row.result_json = to_json(job->result);
-  // The end is told when it is durable. If it cannot be written, the job is still unfinished there and runs again.
+  // The end is told when it is durable. Until it can be written the job stays here; after a stop it runs again.
   Result<void> committed = co_await env_.store.commit(row);
-  if (!committed) log::error("the end of job {} could not be stored: {}", row.id, committed.error().message);
+  while (!committed && !stopping_) {
+    log::error("the end of job {} could not be stored: {}; trying again", row.id, committed.error().message);
+    co_await env_.clock.sleep_for(kRetryPause);
+    committed = co_await env_.store.commit(row);
+  }
   job->row = std::move(row);
   jobs_.erase(job->row.id);
   keys_.erase(job->row.idempotency_key);
@@ -284,10 +295,10 @@ Task<JobView> JobService::Impl::find(std::string id) {
 }
 
 Task<std::vector<JobView>> JobService::Impl::list(int32_t limit) {
-  auto rows = co_await env_.store.list(limit);
-  std::vector<JobRow> found = CO_TRY(rows);
+  auto found = co_await env_.store.list(limit);
+  std::vector<JobRow> rows = CO_TRY(found);
   std::vector<JobView> views;
-  for (JobRow& row : found) {
+  for (JobRow& row : rows) {
     if (const auto known = jobs_.find(row.id); known != jobs_.end()) views.push_back(view_of(*known->second));
     else if (const Result<std::shared_ptr<Job>> job = job_of(std::move(row))) views.push_back(view_of(**job));
   }

@@ -1,8 +1,8 @@
-// JobService: requests that outlive connections and the process. A job is committed before it is acknowledged; unfinished
-// ones run again after a restart and give the same tokens, because sampling is keyed by seed and position.
+// JobService: requests that outlive connections and the process. A job is committed before it is acknowledged;
+// unfinished ones run again after a restart and give the same tokens, because sampling is keyed by seed and position.
 //   threads  the executor's one thread.
-//   owner    the running jobs' streams; results of ended jobs are in the store. Destroy it only after stop() has returned.
-//   limits   kJobsRunningMax at once, kJobsWaitingMax waiting (then kOverloaded).
+//   owner    the running jobs' streams; results of ended jobs are in the store. Destroy it only after stop() has
+//   returned. limits   kJobsRunningMax at once, kJobsWaitingMax waiting (then kOverloaded).
 #pragma once
 
 #include <cstdint>
@@ -43,7 +43,8 @@ struct JobView {
 class JobEvents {
  public:
   virtual ~JobEvents() = default;
-  // As TokenStream::next. After a restart of the coordinator the tokens are made again; the reader sees each index once.
+  // As TokenStream::next. After a restart of the coordinator the tokens are made again; the reader sees each index
+  // once.
   virtual Task<StreamEvent> next(Deadline deadline) = 0;
 };
 

@@ -19,7 +19,7 @@ struct JobRow {
   std::string id;                     // "job-" and 24 hex digits
   std::string idempotency_key;        // empty: none; a second submit with the same key returns the first job
   JobStatus status = JobStatus::kQueued;
-  std::string request_json;           // what is needed to run it again: token ids, sampling, strategy (actors/job_service)
+  std::string request_json;  // what is needed to run it again: token ids, sampling, strategy (actors/job_service)
   std::string result_json;            // set when it has ended
   int64_t created_unix_ms = 0;
   int64_t ended_unix_ms = 0;

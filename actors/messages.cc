@@ -92,15 +92,16 @@ Result<DecodeOrder> parse_decode_order(const proto::Envelope& message, const Mod
   const proto::RunDecode& from = message.run_decode();
   if (from.max_new_tokens() < 1 || from.max_new_tokens() > static_cast<uint32_t>(shape.context_len))
     return invalid("the number of new tokens");
-  DecodeOrder order{.attempt = attempt_of(message),
-                    .prompt_len = from.prompt_len(),
-                    .upstream = TRY(parse_hop(from.upstream())),
-                    .sampling = decode(from.sampling()),
-                    .max_new_tokens = static_cast<int32_t>(from.max_new_tokens()),
-                    .stop_tokens = TRY(parse_tokens(from.stop_tokens(), shape)),
-                    .prompt = TRY(parse_tokens(from.prompt(), shape)),
-                    .prompt_len_original = static_cast<int32_t>(std::min<uint32_t>(from.prompt_len_original(), INT32_MAX)),
-                    .deadline = TRY(parse_deadline(from.deadline_ms(), now))};
+  DecodeOrder order{
+      .attempt = attempt_of(message),
+      .prompt_len = from.prompt_len(),
+      .upstream = TRY(parse_hop(from.upstream())),
+      .sampling = decode(from.sampling()),
+      .max_new_tokens = static_cast<int32_t>(from.max_new_tokens()),
+      .stop_tokens = TRY(parse_tokens(from.stop_tokens(), shape)),
+      .prompt = TRY(parse_tokens(from.prompt(), shape)),
+      .prompt_len_original = static_cast<int32_t>(std::min<uint32_t>(from.prompt_len_original(), INT32_MAX)),
+      .deadline = TRY(parse_deadline(from.deadline_ms(), now))};
   if (order.prompt_len < 1 || order.prompt_len > shape.context_len - order.max_new_tokens)
     return invalid("prompt and new tokens are longer than the context");
   if (std::ssize(order.prompt) != order.prompt_len) return invalid("the prompt and its length differ");

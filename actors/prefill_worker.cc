@@ -63,7 +63,8 @@ class PrefillWorker::Impl final : public WorkerRole {
   WorkerLink link_;
 };
 
-// ---- the way of one attempt ------------------------------------------------------------------------------------------
+// ---- the way of one attempt
+// ------------------------------------------------------------------------------------------
 
 // Paper 4.1, with the cache populated in parallel: each layer's K/V flows from rank to rank while all of them compute.
 Task<void> PrefillWorker::Impl::run(RankAttempt& a) {
@@ -148,7 +149,8 @@ asio::awaitable<void> PrefillWorker::Impl::compute(RankAttempt& a) {
   else a.end(WorkerAttempt::End::kFailed, {done.error(), a.step.downstream.worker});
 }
 
-// ---- its beginning and its end ---------------------------------------------------------------------------------------
+// ---- its beginning and its end
+// ---------------------------------------------------------------------------------------
 
 void PrefillWorker::Impl::on_message(const proto::Envelope& message) {
   const AttemptId id = attempt_of(message);
@@ -195,8 +197,8 @@ Result<void> PrefillWorker::Impl::open(RankAttempt& a) {
 
 asio::awaitable<void> PrefillWorker::Impl::supervise(RankAttempt& a) {
   const AttemptId id = a.id();
-  log::debug("{}: attempt {}.{} began: rank {} of {}, tokens {} to {}", options_.name, id.request, id.attempt, a.step.rank,
-             a.step.num_ranks, a.step.chunk.begin, a.step.chunk.end);
+  log::debug("{}: attempt {}.{} began: rank {} of {}, tokens {} to {}", options_.name, id.request, id.attempt,
+             a.step.rank, a.step.num_ranks, a.step.chunk.begin, a.step.chunk.end);
   const WorkerAttempt::End how = co_await a.until_over();
   if (how == WorkerAttempt::End::kFailed) report_failure(id, a.failure());
   co_await a.release(env_.metrics);
@@ -248,7 +250,7 @@ void PrefillWorker::Impl::report_failure(AttemptId id, const Failure& failure) {
   link_.send(message);
 }
 
-// ----------------------------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------------------------------------------------------------
 
 PrefillWorker::PrefillWorker(WorkerEnv env, WorkerOptions options)
     : impl_(std::make_unique<Impl>(std::move(env), std::move(options))) {}

@@ -1,5 +1,5 @@
-// RankClock: where the time of one rank goes, on its own machine's clock: the lane, the wait for pages, the wait for the
-// lane, and what is left. The parts and `total` travel in RankTiming; clocks of two machines are never compared.
+// RankClock: where the time of one rank goes, on its own machine's clock: the lane, the wait for pages, the wait for
+// the lane, and what is left. The parts and `total` travel in RankTiming; clocks of two machines are never compared.
 // Pure; owned by one attempt.
 #pragma once
 

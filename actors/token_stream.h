@@ -1,5 +1,5 @@
-// TokenQueue: the two ends of one answer. The coordinator pushes events in order; the gateway reads them as a TokenStream.
-// Tokens that nobody has read yet are merged into one event, progress that nobody has read is replaced.
+// TokenQueue: the two ends of one answer. The coordinator pushes events in order; the gateway reads them as a
+// TokenStream. Tokens that nobody has read yet are merged into one event, progress that nobody has read is replaced.
 //   threads  the executor's one thread; one reader.
 //   owner    shared by both ends; reading goes on after the coordinator is gone.
 //   limits   kUnreadTokensMax tokens unread: then push() says false, and the coordinator ends the request.

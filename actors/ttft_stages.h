@@ -1,13 +1,13 @@
-// Where the time to first token went. Every stage is a difference of stamps of one clock (the coordinator's, or the last
-// rank's), so their sum is TTFT exactly, and nothing compares clocks of two machines.
+// Where the time to first token went. Every stage is a difference of stamps of one clock (the coordinator's, or the
+// last rank's), so their sum is TTFT exactly, and nothing compares clocks of two machines.
 //
 //   received   submitted   plan_started   dispatched             first_token   written
 //      | tokenize  |   queue    |    plan     |       dispatch        |            |
 //      | +respond  |            |             | [last rank: total]    |  respond   |
 //
 // `total` of the last rank is divided into prefill_compute, kv_wait, sample, waiting for the lane while other requests
-// compute (counted as queue), and the rest (other). dispatch is what is left of the way there and back. Time that failed
-// attempts took is queue: the request waited for the attempt that succeeded. Pure.
+// compute (counted as queue), and the rest (other). dispatch is what is left of the way there and back. Time that
+// failed attempts took is queue: the request waited for the attempt that succeeded. Pure.
 #pragma once
 
 #include "actors/inference.h"

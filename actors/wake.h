@@ -1,5 +1,5 @@
-// Wake: how one coroutine of an actor waits until another one says "look again". A notify() without a waiter is kept, so
-// none is lost; several count once. The waiter checks its condition itself.
+// Wake: how one coroutine of an actor waits until another one says "look again". A notify() without a waiter is kept,
+// so none is lost; several count once. The waiter checks its condition itself.
 //   threads  the actor's executor only.
 //   owner    the state that both coroutines share; one waiter at a time.
 //   limits   at most one timer sleeps for it in earnest; what sleeps when the Wake dies goes within kSleepSlice.

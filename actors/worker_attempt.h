@@ -1,6 +1,6 @@
-// WorkerAttempt: what both workers hold for one attempt: its pages, its streams, and how it ended. It ends once, for one
-// reason, and always the same way: streams closed, coroutines gone, pages back, and only then the coordinator is told.
-// AttemptTable: all attempts of a worker, by id.
+// WorkerAttempt: what both workers hold for one attempt: its pages, its streams, and how it ended. It ends once, for
+// one reason, and always the same way: streams closed, coroutines gone, pages back, and only then the coordinator is
+// told. AttemptTable: all attempts of a worker, by id.
 //   threads  the actor's executor only. owner: the worker's table.
 #pragma once
 

@@ -18,8 +18,8 @@
 
 namespace runahead {
 
-// A new connection to the coordinator: TcpControlClient::connect in production. The worker calls it again, with backoff,
-// whenever the last connection has ended.
+// A new connection to the coordinator: TcpControlClient::connect in production. The worker calls it again, with
+// backoff, whenever the last connection has ended.
 using ConnectControl = std::function<Task<std::unique_ptr<ControlPlane>>(Deadline)>;
 
 struct WorkerEnv {

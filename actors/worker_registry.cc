@@ -34,7 +34,8 @@ Result<void> WorkerRegistry::check(const proto::Hello& hello) const {
   if (hello.kv_address().empty() || hello.pages_total() <= 0 || hello.attempts_max() == 0)
     return incompatible("the worker's Hello is not complete; install the same release on both");
   if (workers_.size() >= static_cast<size_t>(limits::kWorkersMax))
-    return fail(ErrorCode::kOverloaded, "the cluster has its number of workers (" + std::to_string(limits::kWorkersMax) + ")");
+    return fail(ErrorCode::kOverloaded,
+                "the cluster has its number of workers (" + std::to_string(limits::kWorkersMax) + ")");
   return {};
 }
 
@@ -87,7 +88,9 @@ Worker* WorkerRegistry::by_incarnation(uint64_t incarnation) {
   return nullptr;
 }
 
-bool WorkerRegistry::is_suspect(const Worker& worker, Time now) { return now - worker.heard_at >= limits::kSuspectAfter; }
+bool WorkerRegistry::is_suspect(const Worker& worker, Time now) {
+  return now - worker.heard_at >= limits::kSuspectAfter;
+}
 
 std::vector<WorkerId> WorkerRegistry::lost(Time now) const {
   std::vector<WorkerId> lost;

@@ -1,7 +1,8 @@
 // WorkerRegistry: who is in the cluster, how fast each worker is, and which pages are promised to whom. A worker is one
 // connection of one process (peer, incarnation): whoever comes back gets a new WorkerId and starts with nothing.
 //   pure     no clock, no I/O; owned by CoordinatorCore. limits: kWorkersMax workers.
-//   ledger   a hold is the pages of one attempt on one worker. It ends when the worker says that they are back (RankDone,
+//   ledger   a hold is the pages of one attempt on one worker. It ends when the worker says that they are back
+//   (RankDone,
 //            DecodeDone, AttemptEnded), or with the worker.
 #pragma once
 

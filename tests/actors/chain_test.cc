@@ -22,7 +22,8 @@ TEST(Chain, EveryNumberOfWorkersAndEveryCutGivesTheSameTokensAndLogits) {
   InferenceRequest request = request_of(700, 8);
   const std::vector<TokenId> expected = expected_tokens(request);
   std::string sha256;
-  const std::vector<std::vector<int32_t>> cuts = {{}, {64}, {640}, {64, 128}, {192, 512}, {64, 128, 192}, {256, 448, 640}};
+  const std::vector<std::vector<int32_t>> cuts = {{},         {64},           {640},          {64, 128},
+                                                  {192, 512}, {64, 128, 192}, {256, 448, 640}};
   for (const auto& cut : cuts) {
     request.strategy = Strategy::kByHand;
     request.cuts = cut;
@@ -90,13 +91,15 @@ TEST(Chain, ManyRequestsAtOnceShareTheBatchAndDoNotTouchEachOther) {
     requests.back().strategy = i % 2 ? Strategy::kEven : Strategy::kBalanced;
     answers.push_back(cluster.ask(requests.back()));
   }
-  EXPECT_TRUE(cluster.run_until([&] { return std::ranges::all_of(answers, [](auto& a) { return a->finished || a->error; }); }));
+  EXPECT_TRUE(
+      cluster.run_until([&] { return std::ranges::all_of(answers, [](auto& a) { return a->finished || a->error; }); }));
   for (size_t i = 0; i < answers.size(); ++i) EXPECT_EQ(answers[i]->tokens, expected_tokens(requests[i])) << i;
   EXPECT_GT(cluster.nodes.back()->engine.largest_batch, 1u);
   EXPECT_TRUE(cluster.run_until([&] { return cluster.pages_are_free(); }));
 }
 
-// ---- where the time goes ---------------------------------------------------------------------------------------------
+// ---- where the time goes
+// ---------------------------------------------------------------------------------------------
 
 TEST(Ttft, StagesSumToTheTimeToFirstTokenWithinOnePercent) {
   Cluster cluster(3);
@@ -110,7 +113,8 @@ TEST(Ttft, StagesSumToTheTimeToFirstTokenWithinOnePercent) {
     const auto answer = cluster.answer_to(request);
     ASSERT_TRUE(answer->finished);
     const TtftReport& r = answer->finished->report;
-    const double sum = r.queue + r.tokenize + r.plan + r.dispatch + r.prefill_compute + r.kv_wait + r.sample + r.respond + r.other;
+    const double sum =
+        r.queue + r.tokenize + r.plan + r.dispatch + r.prefill_compute + r.kv_wait + r.sample + r.respond + r.other;
     EXPECT_NEAR(sum, r.ttft_seconds, 0.01 * r.ttft_seconds);
     EXPECT_NEAR(r.tokenize, 0.004, 1e-9);
     EXPECT_GE(r.respond, 0.001 - 1e-9);
@@ -123,7 +127,8 @@ TEST(Ttft, StagesSumToTheTimeToFirstTokenWithinOnePercent) {
   EXPECT_LT(unexplained, 0.2) << "the named stages explain it, where the machine is not busy with something else";
 }
 
-// ---- cancel ----------------------------------------------------------------------------------------------------------
+// ---- cancel
+// ----------------------------------------------------------------------------------------------------------
 
 class Cancel : public testing::TestWithParam<int> {};
 
@@ -143,7 +148,9 @@ TEST_P(Cancel, AtAnyTimeFreesEveryPage) {
   stream->reset();  // the client has gone away
   EXPECT_TRUE(cluster.run_until([&] { return cluster.pages_are_free(); }, 2s));
   EXPECT_EQ(cluster.coordinator->cluster().running, 0);
-  EXPECT_TRUE(cluster.run_until([&] { return std::ranges::all_of(cluster.coordinator->cluster().workers, [](auto& w) { return w.running == 0; }); }));
+  EXPECT_TRUE(cluster.run_until([&] {
+    return std::ranges::all_of(cluster.coordinator->cluster().workers, [](auto& w) { return w.running == 0; });
+  }));
 }
 INSTANTIATE_TEST_SUITE_P(Milliseconds, Cancel, testing::Values(0, 1, 2, 5, 8, 13, 18, 25, 40, 61, 100));
 
@@ -152,7 +159,8 @@ TEST(Chain, AReaderThatDoesNotReadIsCancelledAtTheBound) {
   InferenceRequest request = request_of(10, 1000);
   Result<std::shared_ptr<TokenStream>> stream = cluster.coordinator->submit(request);
   ASSERT_TRUE(stream);
-  EXPECT_TRUE(cluster.run_until([&] { return cluster.pages_are_free() && cluster.coordinator->cluster().running == 0; }));
+  EXPECT_TRUE(
+      cluster.run_until([&] { return cluster.pages_are_free() && cluster.coordinator->cluster().running == 0; }));
   auto answer = std::make_shared<Answer>();
   asio::co_spawn(cluster.io, Cluster::read(*stream, answer, cluster.clock), asio::detached);
   EXPECT_TRUE(cluster.run_until([&] { return answer->finished || answer->error; }));
@@ -170,7 +178,8 @@ TEST(Chain, ADeadlineEndsTheRequestEverywhere) {
   EXPECT_TRUE(cluster.run_until([&] { return cluster.pages_are_free(); }, 3s));
 }
 
-// ---- loss ------------------------------------------------------------------------------------------------------------
+// ---- loss
+// ------------------------------------------------------------------------------------------------------------
 
 TEST(Loss, APrefillWorkerThatGoesMakesThoseLeftGiveTheSameAnswer) {
   for (const int victim : {0, 1, 2}) {
@@ -261,11 +270,13 @@ TEST(Loss, WorkersThatHearNothingEndTheirAttemptsAndComeBack) {
   cluster.hub->deaf = true;
   EXPECT_TRUE(cluster.run_until([&] { return cluster.pages_are_free(); }, 2 * limits::kLeaseDuration));
   cluster.hub->deaf = false;
-  EXPECT_TRUE(cluster.run_until([&] { return answer->tokens.size() > 60 || answer->error; }, 15s)) << "the request goes on";
+  EXPECT_TRUE(cluster.run_until([&] { return answer->tokens.size() > 60 || answer->error; }, 15s))
+      << "the request goes on";
   EXPECT_FALSE(answer->error);
 }
 
-// ---- coming and going ------------------------------------------------------------------------------------------------
+// ---- coming and going
+// ------------------------------------------------------------------------------------------------
 
 TEST(Membership, AWorkerOfAnotherModelEndsWithTheReason) {
   Cluster cluster(1, 1);
@@ -283,7 +294,8 @@ TEST(Membership, DrainFinishesWhatRuns) {
   const auto answer = cluster.ask(request);
   EXPECT_TRUE(cluster.run_until([&] { return answer->tokens.size() > 3; }));
   for (auto& node : cluster.nodes) node->drain();
-  EXPECT_TRUE(cluster.run_until([&] { return std::ranges::none_of(cluster.nodes, [](auto& node) { return node->running; }); }));
+  EXPECT_TRUE(
+      cluster.run_until([&] { return std::ranges::none_of(cluster.nodes, [](auto& node) { return node->running; }); }));
   EXPECT_TRUE(cluster.run_until([&] { return answer->finished || answer->error; }));
   EXPECT_EQ(answer->tokens, expected_tokens(request));
   for (auto& node : cluster.nodes) EXPECT_TRUE(node->ended);

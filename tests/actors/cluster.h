@@ -1,5 +1,6 @@
-// A cluster in one process for tests: the real coordinator and workers on one io_context, the memory transport, real lanes,
-// and the hash engine as model (tests/sim/hash_engine.h: any page that is missing, wrong or out of order changes the tokens).
+// A cluster in one process for tests: the real coordinator and workers on one io_context, the memory transport, real
+// lanes, and the hash engine as model (tests/sim/hash_engine.h: any page that is missing, wrong or out of order changes
+// the tokens).
 #pragma once
 
 #include <gtest/gtest.h>
@@ -32,7 +33,8 @@ inline std::vector<TokenId> expected_tokens(const InferenceRequest& request) {
   std::vector<TokenId> context = request.prompt, generated;
   while (std::ssize(generated) < request.max_new_tokens) {
     std::vector<float> logits = sim::hash_logits(context);
-    const TokenId token = sample(logits, request.sampling, request.prompt, generated, static_cast<int32_t>(context.size())).token;
+    const TokenId token =
+        sample(logits, request.sampling, request.prompt, generated, static_cast<int32_t>(context.size())).token;
     if (std::ranges::count(request.stop_tokens, token) > 0) break;
     generated.push_back(token);
     context.push_back(token);
@@ -121,7 +123,8 @@ class Cluster {
     coordinator_options = options;
     coordinator_running = true;
     server = hub->server();
-    coordinator = std::make_unique<Coordinator>(CoordinatorEnv{io.get_executor(), clock, rng, *server, metrics}, options);
+    coordinator =
+        std::make_unique<Coordinator>(CoordinatorEnv{io.get_executor(), clock, rng, *server, metrics}, options);
     asio::co_spawn(io, coordinator->run(), [this](std::exception_ptr) { coordinator_running = false; });
   }
   void stop_coordinator() {

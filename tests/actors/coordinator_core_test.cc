@@ -27,7 +27,8 @@ struct Three : CoreDriver {
   }
 };
 
-// ---- membership ------------------------------------------------------------------------------------------------------
+// ---- membership
+// ------------------------------------------------------------------------------------------------------
 
 TEST(Membership, AWorkerThatFitsIsWelcome) {
   CoreDriver driver;
@@ -59,7 +60,8 @@ TEST(Membership, AWorkerOfAnotherModelModeVersionOrTransportIsRefusedWithTheReas
     const proto::Envelope* refused = driver.last(2, Kind::kRefused);
     ASSERT_NE(refused, nullptr) << word;
     EXPECT_EQ(refused->refused().failure().code(), static_cast<uint32_t>(ErrorCode::kIncompatible)) << word;
-    EXPECT_NE(refused->refused().failure().message().find(word), std::string::npos) << refused->refused().failure().message();
+    EXPECT_NE(refused->refused().failure().message().find(word), std::string::npos)
+        << refused->refused().failure().message();
     EXPECT_EQ(driver.core.view(driver.now).workers.size(), 1u);
   }
 }
@@ -109,7 +111,8 @@ TEST(Membership, ADrainingWorkerGetsNoNewWork) {
   EXPECT_EQ(driver.last(2, Kind::kRunChainStep)->request(), id);
 }
 
-// ---- admission -------------------------------------------------------------------------------------------------------
+// ---- admission
+// -------------------------------------------------------------------------------------------------------
 
 TEST(Admission, RequestsThatCannotBeServedAreRefusedWithTheirReason) {
   Three driver;
@@ -121,8 +124,11 @@ TEST(Admission, RequestsThatCannotBeServedAreRefusedWithTheirReason) {
   EXPECT_NE(overflow.message.find("4096"), std::string::npos);
   EXPECT_TRUE(driver.submit(4000, 96));
   EXPECT_EQ(driver.submit({.prompt = {100}, .max_new_tokens = 1}).error().code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(driver.submit({.prompt = Tokens(256, 1), .max_new_tokens = 1, .strategy = Strategy::kByHand, .cuts = {100}}).error().code,
-            ErrorCode::kInvalidArgument) << "a cut inside a page";
+  EXPECT_EQ(driver.submit({.prompt = Tokens(256, 1), .max_new_tokens = 1, .strategy = Strategy::kByHand, .cuts = {100}})
+                .error()
+                .code,
+            ErrorCode::kInvalidArgument)
+      << "a cut inside a page";
   EXPECT_EQ(driver.sink.rejected.size(), 5u);
 }
 
@@ -140,7 +146,8 @@ TEST(Admission, ARequestThatNoPoolCouldEverHoldIsTooLarge) {
   driver.join(1, true, 4);  // two pages a layer
   driver.join(9, false, 4);
   EXPECT_EQ(driver.submit(129, 1).error().code, ErrorCode::kTooLarge);
-  EXPECT_EQ(driver.submit(100, 29).error().code, ErrorCode::kTooLarge) << "the decode worker needs room for new tokens too";
+  EXPECT_EQ(driver.submit(100, 29).error().code, ErrorCode::kTooLarge)
+      << "the decode worker needs room for new tokens too";
   EXPECT_TRUE(driver.submit(100, 28));
 }
 
@@ -178,7 +185,8 @@ TEST(Admission, AFullQueueSaysWhenToComeBack) {
   EXPECT_GE(std::stoi(error.param), 1);
 }
 
-// ---- one request -----------------------------------------------------------------------------------------------------
+// ---- one request
+// -----------------------------------------------------------------------------------------------------
 
 TEST(Request, EveryLinkOfTheChainIsToldItsPart) {
   Three driver;
@@ -231,7 +239,8 @@ TEST(Request, TheEndWaitsForTheRanksReportsButNotForever) {
 
 TEST(Request, AStopTokenEndsItAndIsNotPartOfTheAnswer) {
   Three driver;
-  InferenceRequest request{.prompt = Tokens(256, 7), .max_new_tokens = 9, .stop_tokens = {42}, .strategy = Strategy::kEven};
+  InferenceRequest request{
+      .prompt = Tokens(256, 7), .max_new_tokens = 9, .stop_tokens = {42}, .strategy = Strategy::kEven};
   const RequestId id = *driver.submit(std::move(request));
   driver.finish(id, 1, {5, 42, 6});
   EXPECT_EQ(driver.answer(id), Tokens{5});
@@ -279,7 +288,8 @@ TEST(Request, ADeadlineEndsItWhetherItWaitsOrRuns) {
   EXPECT_NE(driver.last(1, Kind::kEndAttempt), nullptr);
 }
 
-// ---- attempts --------------------------------------------------------------------------------------------------------
+// ---- attempts
+// --------------------------------------------------------------------------------------------------------
 
 TEST(Attempts, ALostRankMakesThoseLeftDoItAgain) {
   Three driver;
@@ -335,9 +345,9 @@ TEST(Attempts, EveryStaleMessageIsDropped) {
   ASSERT_EQ(driver.last(9, Kind::kRunDecode)->attempt(), 2u);
   const size_t failures = driver.sink.failures.size();
   for (const proto::Envelope& stale :
-       {CoreDriver::first_token(id, 1, 5), CoreDriver::tokens(id, 1, 0, {5, 6}), CoreDriver::failed(id, 1, ErrorCode::kInternal),
-        CoreDriver::rank_done(id, 1, 0), CoreDriver::decode_done(id, 1), CoreDriver::ended(id, 1),
-        CoreDriver::first_token(id + 1, 1, 5)})
+       {CoreDriver::first_token(id, 1, 5), CoreDriver::tokens(id, 1, 0, {5, 6}),
+        CoreDriver::failed(id, 1, ErrorCode::kInternal), CoreDriver::rank_done(id, 1, 0),
+        CoreDriver::decode_done(id, 1), CoreDriver::ended(id, 1), CoreDriver::first_token(id + 1, 1, 5)})
     for (const PeerId peer : {1, 2, 9}) driver.from(peer, stale);
   EXPECT_TRUE(driver.answer(id).empty());
   EXPECT_EQ(driver.sink.failures.size(), failures);
@@ -404,7 +414,8 @@ TEST(Attempts, ADecodeWorkerThatEndsEarlyFailsTheAttempt) {
 
 TEST(Attempts, CutsByHandGiveWayWhenAWorkerIsLost) {
   Three driver;
-  const RequestId id = *driver.submit({.prompt = Tokens(256, 7), .max_new_tokens = 2, .strategy = Strategy::kByHand, .cuts = {192}});
+  const RequestId id =
+      *driver.submit({.prompt = Tokens(256, 7), .max_new_tokens = 2, .strategy = Strategy::kByHand, .cuts = {192}});
   EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->run_chain_step().end(), 192);
   driver.core.on_disconnected(2, driver.now);
   driver.settle();
@@ -414,7 +425,8 @@ TEST(Attempts, CutsByHandGiveWayWhenAWorkerIsLost) {
 
 TEST(Attempts, CutsByHandDoNotWaitForAWorkerThatIsAvoided) {
   Three driver;
-  const RequestId id = *driver.submit({.prompt = Tokens(256, 7), .max_new_tokens = 2, .strategy = Strategy::kByHand, .cuts = {192}});
+  const RequestId id =
+      *driver.submit({.prompt = Tokens(256, 7), .max_new_tokens = 2, .strategy = Strategy::kByHand, .cuts = {192}});
   driver.from(9, CoreDriver::failed(id, 1, ErrorCode::kWorkerLost, 2));
   EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->attempt(), 2u);
   EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->run_chain_step().end(), 256);

@@ -35,8 +35,15 @@ class CoreDriver {
 
   explicit CoreDriver(TestFaults faults = {})
       : core({.epoch = kEpoch,
-              .shape = {.architecture = "test", .num_layers = kLayers, .model_dim = 64, .num_heads = 1, .num_kv_heads = 1,
-                        .head_dim = 64, .ffn_dim = 128, .vocab_size = kVocab, .context_len = kContext},
+              .shape = {.architecture = "test",
+                        .num_layers = kLayers,
+                        .model_dim = 64,
+                        .num_heads = 1,
+                        .num_kv_heads = 1,
+                        .head_dim = 64,
+                        .ffn_dim = 128,
+                        .vocab_size = kVocab,
+                        .context_len = kContext},
               .compute_name = "fp32",
               .faults = faults},
              rng, sink) {}

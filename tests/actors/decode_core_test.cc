@@ -12,8 +12,12 @@ constexpr Time kNow = 1s;
 AttemptId id_of(uint64_t request) { return {1, request, 1}; }
 
 DecodeOrder order_of(uint64_t request, int32_t max_new_tokens, std::vector<TokenId> stop_tokens = {}) {
-  return {.attempt = id_of(request), .prompt_len = 3, .max_new_tokens = max_new_tokens, .stop_tokens = std::move(stop_tokens),
-          .prompt = {1, 2, 3}, .prompt_len_original = 2};
+  return {.attempt = id_of(request),
+          .prompt_len = 3,
+          .max_new_tokens = max_new_tokens,
+          .stop_tokens = std::move(stop_tokens),
+          .prompt = {1, 2, 3},
+          .prompt_len_original = 2};
 }
 
 template <class T>

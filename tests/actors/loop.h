@@ -18,11 +18,11 @@ struct Loop {
 
   template <class T>
   T run(asio::awaitable<T> coroutine) {
+    io.restart();
     std::optional<T> result;
     asio::co_spawn(io, std::move(coroutine), [&](std::exception_ptr, T value) { result = std::move(value); });
     while (!result && io.run_one() > 0) {}
     EXPECT_TRUE(result) << "the coroutine never ended";
-    io.restart();
     return std::move(*result);
   }
   template <class F>

@@ -119,7 +119,8 @@ TEST(Messages, RubbishIsNoEnvelope) {
   const std::string good = serialize(chain_step());
   for (int i = 0; i < 2000; ++i) {  // bytes flipped and cut: never a crash, and never an order out of bounds
     std::string bytes = good.substr(0, rng.next() % (good.size() + 1));
-    for (int flips = 0; flips < 3 && !bytes.empty(); ++flips) bytes[rng.next() % bytes.size()] ^= static_cast<char>(rng.next());
+    for (int flips = 0; flips < 3 && !bytes.empty(); ++flips)
+      bytes[rng.next() % bytes.size()] ^= static_cast<char>(rng.next());
     const Result<proto::Envelope> message = parse_envelope(bytes);
     if (!message || !message->has_run_chain_step()) continue;
     const Result<ChainStep> step = parse_chain_step(*message, kShape, 1s);
@@ -130,9 +131,16 @@ TEST(Messages, RubbishIsNoEnvelope) {
 }
 
 TEST(Messages, SamplingAndTokensCrossUnchanged) {
-  const SamplingParams params{.temperature = 0.7f, .top_k = 5, .top_p = 0.9f, .min_p = 0.1f, .presence_penalty = 0.2f,
-                              .frequency_penalty = -0.3f, .repetition_penalty = 1.1f, .logit_bias = {{3, 1.5f}, {4, -100.f}},
-                              .seed = 0xFFFFFFFFFFFFFFFFull, .top_logprobs = 2};
+  const SamplingParams params{.temperature = 0.7f,
+                              .top_k = 5,
+                              .top_p = 0.9f,
+                              .min_p = 0.1f,
+                              .presence_penalty = 0.2f,
+                              .frequency_penalty = -0.3f,
+                              .repetition_penalty = 1.1f,
+                              .logit_bias = {{3, 1.5f}, {4, -100.f}},
+                              .seed = 0xFFFFFFFFFFFFFFFFull,
+                              .top_logprobs = 2};
   proto::Sampling wire;
   encode(params, wire);
   const SamplingParams back = decode(wire);

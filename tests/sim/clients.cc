@@ -216,7 +216,9 @@ asio::awaitable<void> Clients::look_up_job(Call call) {
   Clients& clients = *call.clients;
   const std::string id = clients.histories_[call.index].job_id;
   const std::optional<Duration> cancel_after = clients.specs_[call.index].cancel_after;
-  auto view = cancel_after ? co_await call.host->jobs->cancel(id) : co_await call.host->jobs->find(id);
+  Result<JobView> view;  // GCC 12 destroys the wrong temporary of `c ? co_await a : co_await b`
+  if (cancel_after) view = co_await call.host->jobs->cancel(id);
+  else view = co_await call.host->jobs->find(id);
   RequestHistory* history = clients.history(call);
   if (!history) co_return;
   history->busy = false;

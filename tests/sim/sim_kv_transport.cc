@@ -96,7 +96,7 @@ void SimKvHub::attach(const In& in, const Out& out) {
 void SimKvHub::move_pages(const Out& out) {
   if (!out->attached || out->moving || out->closed || out->ledger.error() || !out->ledger.has_page()) return;
   if (!out->process.reachable()) return;
-  const KvOutboundLedger::Page page = out->ledger.front();
+  const KvOutboundLedger::Page page = out->ledger.take();
   const auto header = encode(page.header);
   std::vector<std::byte> wire(header.begin(), header.end());
   wire.insert(wire.end(), page.bytes.begin(), page.bytes.end());
@@ -117,10 +117,10 @@ void SimKvHub::move_pages(const Out& out) {
   out->moving = true;
   const bool breaks = world_.rng.chance(weather_.break_probability);
   send_page(out, std::move(wire), link_free, breaks);
-  world_.at(link_free, [this, out] {
-    out->process.post([this, out] {
+  world_.at(link_free, [this, out, page] {
+    out->process.post([this, out, page] {
       out->moving = false;
-      out->ledger.sent();
+      out->ledger.sent(page);
       out->changed.notify();
       move_pages(out);
     });
