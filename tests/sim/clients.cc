@@ -10,9 +10,9 @@ namespace runahead::sim {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr Duration kRetryMean = 300ms;      // a client that was refused or saw its connection fail
-constexpr Duration kLookUpMean = 150ms;     // a client that asks for its job
-constexpr Duration kPatience = 500ms;       // of one next(): as long as the gateway waits before it writes a comment
+constexpr Duration kRetryMean = 300ms;       // a client that was refused or saw its connection fail
+constexpr Duration kLookUpMean = 150ms;      // a client that asks for its job
+constexpr Duration kPatience = 500ms;        // of one next(): as long as the gateway waits before it writes a comment
 constexpr Duration kDeadlineSlack = 1500ms;  // promise P7: a stuck peer costs at most its deadline; timers are coarse
 constexpr int kStagesOfTtft = 9;
 
@@ -54,8 +54,10 @@ void Clients::tick() {
     history.busy = true;
     history.incarnation = host->process.incarnation();
     const Call call{this, host, i};
-    if (history.state == RequestHistory::State::kAccepted) host->process.spawn(look_up_job(call));
-    else host->process.spawn(specs_[i].is_job ? submit_job(call) : stream(call));
+    if (history.state == RequestHistory::State::kAccepted)
+      host->process.spawn(look_up_job(call));
+    else
+      host->process.spawn(specs_[i].is_job ? submit_job(call) : stream(call));
   }
 }
 
@@ -92,8 +94,10 @@ asio::awaitable<void> Clients::stream(Call call) {
   if (clock.now() - sent_at > limit + kDeadlineSlack && !call.host->was_paused && spec.read_pause_mean == 0ns)
     call.clients->violate(call.index, "LATE: it took " + std::to_string(seconds(clock.now() - sent_at)) + " s of " +
                                           std::to_string(seconds(limit)) + " s");
-  if (!ended) call.clients->on_error(call, *still, ended.error());
-  else still->busy = false;
+  if (!ended)
+    call.clients->on_error(call, *still, ended.error());
+  else
+    still->busy = false;
 }
 
 // Reads to the end; an error is what the stream said, or kCancelled if this client went away.
@@ -143,7 +147,8 @@ void Clients::judge_answer(size_t index, RequestHistory& history) {
   const RequestSpec& spec = specs_[index];
   log::debug("client: {} has all its {} tokens", spec.request.external_id, history.tokens.size());
   if (history.tokens != spec.answer)
-    violate(index, "WRONG_TOKENS: " + std::to_string(history.tokens.size()) + " of " + std::to_string(spec.answer.size()));
+    violate(index,
+            "WRONG_TOKENS: " + std::to_string(history.tokens.size()) + " of " + std::to_string(spec.answer.size()));
   else if (history.reason != spec.finish)
     violate(index, "WRONG_FINISH_REASON");
   history.state = RequestHistory::State::kFinished;
@@ -162,8 +167,10 @@ void Clients::on_finished(const Call& call, RequestHistory& history, const Finis
     if (stage < -1e-9) violate(call.index, "STAGES: one is negative");
   }
   if (!history.tokens.empty() && std::abs(sum - r.ttft_seconds) > 0.01 * r.ttft_seconds + 1e-6)
-    violate(call.index, "STAGES: they sum to " + std::to_string(sum) + " s of " + std::to_string(r.ttft_seconds) + " s");
-  if (event.generated != static_cast<int32_t>(history.tokens.size())) violate(call.index, "WRONG_COUNT of generated tokens");
+    violate(call.index,
+            "STAGES: they sum to " + std::to_string(sum) + " s of " + std::to_string(r.ttft_seconds) + " s");
+  if (event.generated != static_cast<int32_t>(history.tokens.size()))
+    violate(call.index, "WRONG_COUNT of generated tokens");
 }
 
 void Clients::on_error(const Call& call, RequestHistory& history, const Error& error) {
@@ -175,9 +182,11 @@ void Clients::on_error(const Call& call, RequestHistory& history, const Error& e
     history.state = RequestHistory::State::kCancelled;
     return;
   }
-  if (!is_honest_failure(error.code)) violate(call.index, "DISHONEST error " + std::string(name(error.code)) + ": " + error.message);
+  if (!is_honest_failure(error.code))
+    violate(call.index, "DISHONEST error " + std::string(name(error.code)) + ": " + error.message);
   // Refused before it was accepted, or wanted for certain: come back later.
-  const bool refused = history.state == RequestHistory::State::kWaiting || history.state == RequestHistory::State::kSending;
+  const bool refused =
+      history.state == RequestHistory::State::kWaiting || history.state == RequestHistory::State::kSending;
   if ((refused || spec.must_succeed) && history.sent < 200) {
     history.state = RequestHistory::State::kWaiting;
     history.next_at = cluster_.world.now() + cluster_.world.rng.exponential(kRetryMean);
@@ -193,9 +202,8 @@ asio::awaitable<void> Clients::submit_job(Call call) {
   history.state = RequestHistory::State::kSending;
   ++history.sent;
   // A named value: GCC 12 destroys an aggregate that is built inside a co_await twice.
-  JobSubmission submission{.request = spec.request,
-                           .idempotency_key = "key-" + std::to_string(spec.number),
-                           .client_json = "{}"};
+  JobSubmission submission{
+      .request = spec.request, .idempotency_key = "key-" + std::to_string(spec.number), .client_json = "{}"};
   auto view = co_await call.host->jobs->submit(std::move(submission));
   RequestHistory* still = clients.history(call);
   if (!still) co_return;
@@ -217,8 +225,10 @@ asio::awaitable<void> Clients::look_up_job(Call call) {
   const std::string id = clients.histories_[call.index].job_id;
   const std::optional<Duration> cancel_after = clients.specs_[call.index].cancel_after;
   Result<JobView> view;  // GCC 12 destroys the wrong temporary of `c ? co_await a : co_await b`
-  if (cancel_after) view = co_await call.host->jobs->cancel(id);
-  else view = co_await call.host->jobs->find(id);
+  if (cancel_after)
+    view = co_await call.host->jobs->cancel(id);
+  else
+    view = co_await call.host->jobs->find(id);
   RequestHistory* history = clients.history(call);
   if (!history) co_return;
   history->busy = false;
@@ -235,13 +245,15 @@ asio::awaitable<void> Clients::look_up_job(Call call) {
       history->tokens.clear();
       for (const SampledToken& token : view->tokens) history->tokens.push_back(token.token);
       history->reason = view->finished ? view->finished->reason : FinishReason::kAbort;
+      history->attempts = view->finished ? view->finished->report.attempts : 0;
       clients.judge_answer(call.index, *history);
       break;
     case JobStatus::kFailed:
       history->state = RequestHistory::State::kFailed;
       history->error = view->error.value_or(Error{});
       if (!is_honest_failure(history->error.code) || clients.specs_[call.index].must_succeed)
-        clients.violate(call.index, "FAILED_JOB: " + std::string(name(history->error.code)) + ": " + history->error.message);
+        clients.violate(call.index,
+                        "FAILED_JOB: " + std::string(name(history->error.code)) + ": " + history->error.message);
       break;
     case JobStatus::kCancelled:
       history->state = RequestHistory::State::kCancelled;

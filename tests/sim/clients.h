@@ -1,5 +1,5 @@
-// Clients: the gateway's part in the simulation. Each request of the scenario is sent by a coroutine in the coordinator's
-// process, as an HTTP handler would; its history outlives that process and is what the checks judge.
+// Clients: the gateway's part in the simulation. Each request of the scenario is sent by a coroutine in the
+// coordinator's process, as an HTTP handler would; its history outlives that process and is what the checks judge.
 #pragma once
 
 #include <deque>
@@ -26,11 +26,11 @@ struct RequestHistory {
   std::vector<TokenId> tokens;
   FinishReason reason = FinishReason::kAbort;
   Error error;
-  int32_t sent = 0;      // submits
-  Time next_at{0};       // of the world: when to send or look again
+  int32_t sent = 0;          // submits
+  Time next_at{0};           // of the world: when to send or look again
   uint64_t incarnation = 0;  // of the coordinator's process that the coroutine under way runs in
-  bool busy = false;     // a coroutine is under way
-  uint32_t attempts = 0;  // of a finished stream
+  bool busy = false;         // a coroutine is under way
+  uint32_t attempts = 0;     // of what finished
   bool over() const { return state >= State::kFinished; }
 };
 
@@ -67,7 +67,7 @@ class Clients {
   void violate(size_t index, const std::string& what);
 
   SimCluster& cluster_;
-  std::deque<RequestSpec> specs_;          // deques: coroutines hold references while requests are added
+  std::deque<RequestSpec> specs_;  // deques: coroutines hold references while requests are added
   std::deque<RequestHistory> histories_;
   std::string violation_;
 };

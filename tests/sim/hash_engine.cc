@@ -15,11 +15,16 @@ uint64_t mix(uint64_t a, uint64_t b) {
 }
 
 // Row x of a token enters layer 0 as its token; position makes equal tokens unlike.
-uint64_t embed_one(TokenId token) { return mix(0xE3BED, static_cast<uint64_t>(token)); }
-uint64_t kv_of(int32_t layer, int32_t position, uint64_t x) {
-  return mix(mix(static_cast<uint64_t>(layer) + 1, static_cast<uint64_t>(position)), x) | 1;  // never 0: 0 is "unwritten"
+uint64_t embed_one(TokenId token) {
+  return mix(0xE3BED, static_cast<uint64_t>(token));
 }
-uint64_t fold(uint64_t state, uint64_t kv) { return mix(state + 0x5EED, kv); }
+uint64_t kv_of(int32_t layer, int32_t position, uint64_t x) {
+  return mix(mix(static_cast<uint64_t>(layer) + 1, static_cast<uint64_t>(position)), x) |
+         1;  // never 0: 0 is "unwritten"
+}
+uint64_t fold(uint64_t state, uint64_t kv) {
+  return mix(state + 0x5EED, kv);
+}
 
 void fill_logits(uint64_t x, std::span<float> out) {
   RUNAHEAD_CHECK(out.size() == kHashVocab, "logits have the vocabulary's size");
@@ -43,13 +48,22 @@ struct HashHidden final : Hidden {
   std::vector<uint64_t> attended;  // state of each row when its own position was reached
 };
 
-HashHidden& hidden(Hidden& x) { return static_cast<HashHidden&>(x); }
+HashHidden& hidden(Hidden& x) {
+  return static_cast<HashHidden&>(x);
+}
 
 }  // namespace
 
 HashEngine::HashEngine() {
-  shape_ = {.architecture = "hash", .num_layers = kHashLayers, .model_dim = 1, .num_heads = 1, .num_kv_heads = 1, .head_dim = 1,
-            .ffn_dim = 4, .vocab_size = kHashVocab, .context_len = kHashContextLen};
+  shape_ = {.architecture = "hash",
+            .num_layers = kHashLayers,
+            .model_dim = 1,
+            .num_heads = 1,
+            .num_kv_heads = 1,
+            .head_dim = 1,
+            .ffn_dim = 4,
+            .vocab_size = kHashVocab,
+            .context_len = kHashContextLen};
 }
 
 std::unique_ptr<Hidden> HashEngine::embed(std::span<const TokenId> tokens) {
@@ -99,7 +113,9 @@ void HashEngine::finish_layer(int32_t layer, Hidden& x) {
     h.rows[row] = mix(mix(h.rows[row], h.attended[row]), static_cast<uint64_t>(layer));
 }
 
-void HashEngine::logits(Hidden& x, std::span<float> out) { fill_logits(hidden(x).rows.back(), out); }
+void HashEngine::logits(Hidden& x, std::span<float> out) {
+  fill_logits(hidden(x).rows.back(), out);
+}
 
 void HashEngine::decode(std::span<const DecodeRow> batch, std::span<float> out) {
   for (size_t i = 0; i < batch.size(); ++i) {

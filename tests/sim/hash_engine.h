@@ -1,8 +1,10 @@
-// HashEngine: the stand-in model of the simulation. K/V of a token in a layer is a hash of everything it depends on (its
-// token, its position, every K/V before it in the layer below), so that a missing, wrong, stale or reordered page changes
-// every later token. Same protocol as the real engine (model/engine.h); hash_tokens is its oracle, written without pages.
+// HashEngine: the stand-in model of the simulation. K/V of a token in a layer is a hash of everything it depends on
+// (its token, its position, every K/V before it in the layer below), so that a missing, wrong, stale or reordered page
+// changes every later token. Same protocol as the real engine (model/engine.h); hash_tokens is its oracle, written
+// without pages.
 //   page    64 x 8 bytes: one hash a token. Unwritten slots are zero.
-//   checks  attend() in the wrong order, twice, or with pages left out dies: that is a bug of the actor, not of a network.
+//   checks  attend() in the wrong order, twice, or with pages left out dies: that is a bug of the actor, not of a
+//   network.
 #pragma once
 
 #include <vector>

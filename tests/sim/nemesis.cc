@@ -15,7 +15,8 @@ void Nemesis::start() {
 
 void Nemesis::strike() {
   const NemesisPlan& plan = cluster_.scenario.nemesis;
-  const int32_t weights[] = {plan.kill_prefill, plan.kill_decode, plan.kill_coordinator, plan.pause, plan.cut_one_way, plan.cut_both_ways};
+  const int32_t weights[] = {plan.kill_prefill, plan.kill_decode, plan.kill_coordinator,
+                             plan.pause,        plan.cut_one_way, plan.cut_both_ways};
   int32_t sum = 0;
   for (int32_t weight : weights) sum += weight;
   if (sum == 0) return;
@@ -23,11 +24,16 @@ void Nemesis::strike() {
   size_t what = 0;
   while (draw >= weights[what]) draw -= weights[what++];
   switch (what) {
-    case 0: return kill(any_node(true));
-    case 1: return kill(any_node(false));
-    case 2: return kill(0);
-    case 3: return pause(static_cast<NodeId>(cluster_.world.rng.below(static_cast<uint64_t>(cluster_.nodes()))));
-    default: return cut(what == 5);
+    case 0:
+      return kill(any_node(true));
+    case 1:
+      return kill(any_node(false));
+    case 2:
+      return kill(0);
+    case 3:
+      return pause(static_cast<NodeId>(cluster_.world.rng.below(static_cast<uint64_t>(cluster_.nodes()))));
+    default:
+      return cut(what == 5);
   }
 }
 

@@ -1,5 +1,5 @@
-// Prng: SplitMix64, the one source of chance in the simulation. Never std::random_device, never a standard distribution:
-// their results differ between libraries, and a seed must replay everywhere.
+// Prng: SplitMix64, the one source of chance in the simulation. Never std::random_device, never a standard
+// distribution: their results differ between libraries, and a seed must replay everywhere.
 #pragma once
 
 #include <chrono>

@@ -27,7 +27,8 @@ void find_answer(RequestSpec& spec) {
   std::vector<TokenId> context = request.prompt;
   while (static_cast<int32_t>(spec.answer.size()) < request.max_new_tokens) {
     std::vector<float> logits = hash_logits(context);
-    const auto token = sample(logits, request.sampling, request.prompt, spec.answer, static_cast<int32_t>(context.size())).token;
+    const auto token =
+        sample(logits, request.sampling, request.prompt, spec.answer, static_cast<int32_t>(context.size())).token;
     if (std::ranges::find(request.stop_tokens, token) != request.stop_tokens.end()) {
       spec.finish = FinishReason::kStop;
       return;
@@ -54,7 +55,8 @@ RequestSpec draw_request(Prng& rng, int32_t number) {
     request.prompt.push_back(static_cast<TokenId>(rng.below(kHashVocab)));
   request.max_new_tokens = static_cast<int32_t>(rng.chance(0.1) ? 1 : rng.between(2, 14));
   request.sampling = draw_sampling(rng);
-  if (rng.chance(0.3)) request.stop_tokens = {static_cast<TokenId>(rng.below(kHashVocab)), static_cast<TokenId>(rng.below(kHashVocab))};
+  if (rng.chance(0.3))
+    request.stop_tokens = {static_cast<TokenId>(rng.below(kHashVocab)), static_cast<TokenId>(rng.below(kHashVocab))};
   request.strategy = rng.chance(0.6) ? Strategy::kEven : rng.chance(0.2) ? Strategy::kSingle : Strategy::kBalanced;
   if (rng.chance(0.3)) spec.read_pause_mean = rng.duration(1ms, 30ms);
   find_answer(spec);
@@ -79,7 +81,8 @@ void draw_weather(Prng& rng, Scenario& s) {
           .unnoticed_probability = sometimes(0.5, 0.1, 1.0),
           .close_max = rng.duration(1ms, 100ms)};
   s.lane = {.job_mean = rng.duration(20us, 3ms), .slow_probability = sometimes(0.4, 0.001, 0.02)};
-  s.disk = {.write_mean = rng.duration(200us, rng.chance(0.3) ? 200ms : 5ms), .error_probability = sometimes(0.15, 0.01, 0.1)};
+  s.disk = {.write_mean = rng.duration(200us, rng.chance(0.3) ? 200ms : 5ms),
+            .error_probability = sometimes(0.15, 0.01, 0.1)};
 }
 
 void draw_nemesis(Prng& rng, NemesisPlan& plan) {
@@ -98,7 +101,9 @@ void draw_nemesis(Prng& rng, NemesisPlan& plan) {
 
 }  // namespace
 
-std::span<const NamedMutant> all_mutants() { return kMutants; }
+std::span<const NamedMutant> all_mutants() {
+  return kMutants;
+}
 
 Result<Mutant> find_mutant(std::string_view name) {
   std::string names;

@@ -1,5 +1,5 @@
-// Scenario: everything that one seed decides before it starts: the cluster's size, its weather, what the clients ask for,
-// and the answer that is right for each request.
+// Scenario: everything that one seed decides before it starts: the cluster's size, its weather, what the clients ask
+// for, and the answer that is right for each request.
 #pragma once
 
 #include <optional>
@@ -31,9 +31,9 @@ Result<Mutant> find_mutant(std::string_view name);
 struct RequestSpec {
   int32_t number = 0;
   bool is_job = false;
-  bool must_succeed = false;             // sent when everything is well again
+  bool must_succeed = false;  // sent when everything is well again
   InferenceRequest request;
-  std::vector<TokenId> answer;           // the right tokens
+  std::vector<TokenId> answer;  // the right tokens
   FinishReason finish = FinishReason::kLength;
   Time submit_at{0};                     // of the world
   std::optional<Duration> cancel_after;  // the client goes away
@@ -52,7 +52,7 @@ struct NemesisPlan {
 struct Scenario {
   uint64_t seed = 0;
   int32_t prefill_workers = 2, decode_workers = 1;
-  int64_t pool_pages = 256;        // of each worker
+  int64_t pool_pages = 256;         // of each worker
   double ack_lost_probability = 0;  // the client does not hear that its job was accepted, and asks again
   Duration safety = std::chrono::seconds(5);
   NetworkWeather network;

@@ -12,10 +12,11 @@ namespace runahead::sim {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr Duration kTick = 5ms;              // how often clients look for something to send
-constexpr Duration kSettle = 4s;             // leases run out (2 s), workers register again, before success is demanded
-constexpr Duration kLivenessMax = 60s;       // kAttemptsMax tries of the slowest request, with room
-constexpr Duration kRest = 15s;              // the longest time-outs that may hold a page: 10 s of a dead connection, 5 s of a transfer
+constexpr Duration kTick = 5ms;         // how often clients look for something to send
+constexpr Duration kSettle = 4s;        // leases run out (2 s), workers register again, before success is demanded
+constexpr Duration kLivenessMax = 60s;  // kAttemptsMax tries of the slowest request, with room
+constexpr Duration kRest =
+    15s;  // the longest time-outs that may hold a page: 10 s of a dead connection, 5 s of a transfer
 constexpr int32_t kCanaries = 3;
 
 // The world's time in a log line.
@@ -44,10 +45,8 @@ class SeedRun {
     tick();
     nemesis_.start();
     std::string failure = phases();
-    for (NodeId node = 0; node < cluster_.nodes() && failure.empty(); ++node) {
-      if (cluster_.up(node)) cluster_.kill(node);
-      failure = cluster_.failure();
-    }
+    cluster_.take_down();  // while the clients are still there: their coroutines end in it
+    if (failure.empty()) failure = cluster_.failure();
     return summary(std::move(failure));
   }
 
@@ -112,7 +111,8 @@ class SeedRun {
     }
     const ClusterView view = cluster_.coordinator()->coordinator->cluster();
     if (view.running != 0 || view.waiting != 0) return "NOT_AT_REST: the coordinator still counts requests";
-    if (static_cast<NodeId>(view.workers.size()) != cluster_.nodes() - 1) return "NOT_AT_REST: a worker has not come back";
+    if (static_cast<NodeId>(view.workers.size()) != cluster_.nodes() - 1)
+      return "NOT_AT_REST: a worker has not come back";
     for (const WorkerView& worker : view.workers)
       if (worker.pages_free != worker.pages_total || worker.running != 0)
         return "NOT_AT_REST: the coordinator's account of " + worker.name + " is not empty";

@@ -1,5 +1,6 @@
-// run_seed: one seed from start to rest. safety phase (everything may fail) -> heal -> liveness (what was accepted ends,
-// what is asked now succeeds) -> rest (nothing runs, every page is back) -> take-down (stop() ends in every process).
+// run_seed: one seed from start to rest. safety phase (everything may fail) -> heal -> liveness (what was accepted
+// ends, what is asked now succeeds) -> rest (nothing runs, every page is back) -> take-down (stop() ends in every
+// process).
 #pragma once
 
 #include <cstdint>

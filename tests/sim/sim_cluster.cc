@@ -4,8 +4,8 @@ namespace runahead::sim {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr uint64_t kTakeDownStepsMax = 200'000;    // a process that needs more does not stop
-constexpr double kLinearSecondsPerToken = 1e-4;    // what workers say they have measured; the planner's only input
+constexpr uint64_t kTakeDownStepsMax = 200'000;  // a process that needs more does not stop
+constexpr double kLinearSecondsPerToken = 1e-4;  // what workers say they have measured; the planner's only input
 constexpr double kAttentionSecondsPerPair = 2e-7;
 
 }  // namespace
@@ -16,7 +16,8 @@ CoordinatorHost::CoordinatorHost(SimWorld& world, SimNetwork& network, SimDisk& 
   JobStore::Loaded loaded = *store.load();
   const HashEngine engine;
   coordinator = std::make_unique<Coordinator>(
-      CoordinatorEnv{.executor = process.executor(), .clock = clock, .rng = rng, .control = control, .metrics = metrics},
+      CoordinatorEnv{
+          .executor = process.executor(), .clock = clock, .rng = rng, .control = control, .metrics = metrics},
       CoordinatorOptions{.epoch = loaded.epoch,
                          .shape = engine.shape(),
                          .fingerprint = engine.fingerprint(),
@@ -52,24 +53,24 @@ WorkerHost<Worker>::WorkerHost(SimWorld& world, SimNetwork& network, SimKvHub& h
       kv(hub, process),
       lane(process, world.rng, scenario.lane) {
   static_cast<void>(kv.register_memory(pool.memory()));
-  worker = std::make_unique<Worker>(
-      WorkerEnv{.executor = process.executor(),
-                .clock = clock,
-                .rng = rng,
-                .kv = kv,
-                .lane = lane,
-                .engine = engine,
-                .pool = pool,
-                .metrics = metrics,
-                .connect =
-                    [&world, &network, this](Deadline deadline) {
-                      return SimControlClient::connect(world, network, process, 0, deadline);
-                    }},
-      WorkerOptions{.name = "node-" + std::to_string(node),
-                    .device = "simulated",
-                    .linear_seconds_per_token = kLinearSecondsPerToken,
-                    .attention_seconds_per_pair = kAttentionSecondsPerPair,
-                    .faults = mutant.actors});
+  worker =
+      std::make_unique<Worker>(WorkerEnv{.executor = process.executor(),
+                                         .clock = clock,
+                                         .rng = rng,
+                                         .kv = kv,
+                                         .lane = lane,
+                                         .engine = engine,
+                                         .pool = pool,
+                                         .metrics = metrics,
+                                         .connect =
+                                             [&world, &network, this](Deadline deadline) {
+                                               return SimControlClient::connect(world, network, process, 0, deadline);
+                                             }},
+                               WorkerOptions{.name = "node-" + std::to_string(node),
+                                             .device = "simulated",
+                                             .linear_seconds_per_token = kLinearSecondsPerToken,
+                                             .attention_seconds_per_pair = kAttentionSecondsPerPair,
+                                             .faults = mutant.actors});
   // The result says why it ended; what it left behind is checked when the host is taken down.
   process.spawn([](Task<void> run) -> asio::awaitable<void> { auto ended = co_await std::move(run); }(worker->run()));
 }
@@ -82,11 +83,17 @@ SimCluster::SimCluster(const Scenario& s, const Mutant& m)
 }
 
 SimCluster::~SimCluster() {
+  take_down();
+}
+
+void SimCluster::take_down() {
   for (NodeId node = 0; node < nodes(); ++node)
     if (up(node)) kill(node);
 }
 
-CoordinatorHost* SimCluster::coordinator() { return static_cast<CoordinatorHost*>(hosts_[0].get()); }
+CoordinatorHost* SimCluster::coordinator() {
+  return static_cast<CoordinatorHost*>(hosts_[0].get());
+}
 
 void SimCluster::start(NodeId node) {
   auto& host = hosts_[static_cast<size_t>(node)];
@@ -107,11 +114,17 @@ void SimCluster::kill(NodeId node) {
   network.drop_process(process);
   hub.drop_process(process);
   host->stop();
-  const bool stopped = world.run_isolated(process, [&] { return host->stopped(); }, kTakeDownStepsMax);
+  const bool stopped = world.run_isolated(
+      process, [&] { return host->stopped(); }, kTakeDownStepsMax);
   const auto pages = host->pages();
   if (!stopped) failure_ = "STOP_HANGS node " + std::to_string(node);
-  if (stopped && pages && pages->free != pages->total) failure_ = "PAGE_LEAK at the stop of node " + std::to_string(node);
-  if (!failure_.empty()) static_cast<void>(host.release());  // its destructors would only confirm it
+  if (stopped && pages && pages->free != pages->total)
+    failure_ = "PAGE_LEAK at the stop of node " + std::to_string(node);
+  if (!failure_.empty()) {  // destructors would only confirm it
+    world.bury(process);
+    static_cast<void>(host.release());
+    return;
+  }
   host.reset();
   world.end(process);
 }

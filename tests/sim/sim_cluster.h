@@ -21,7 +21,7 @@ class Host {
  public:
   Host(SimWorld& world, NodeId node) : process(world.start(node)), clock(process), rng(world.rng.next()) {}
   virtual ~Host() = default;
-  virtual void stop() = 0;                            // orderly, from any state
+  virtual void stop() = 0;  // orderly, from any state
   virtual std::optional<KvPool::Usage> pages() const { return std::nullopt; }
   bool stopped() const { return process.coroutines() == 0; }
 
@@ -78,6 +78,7 @@ class SimCluster {
   void start(NodeId node);
   // The process is gone for everybody else; what it held is taken down. A failure if that does not end or leaves pages.
   void kill(NodeId node);
+  void take_down();  // kills all; at the end of a seed
   const std::string& failure() const { return failure_; }
 
   Scenario scenario;  // its weather is what blows now

@@ -52,7 +52,8 @@ Task<std::vector<JobRow>> SimJobStore::list(int32_t limit) {
   co_await pass_time(weather_.write_mean / 4);
   std::vector<JobRow> rows;
   for (const auto& [id, row] : disk_.rows) rows.push_back(row);
-  std::ranges::stable_sort(rows, [](const JobRow& a, const JobRow& b) { return a.created_unix_ms > b.created_unix_ms; });
+  std::ranges::stable_sort(rows,
+                           [](const JobRow& a, const JobRow& b) { return a.created_unix_ms > b.created_unix_ms; });
   if (rows.size() > static_cast<size_t>(limit)) rows.resize(static_cast<size_t>(limit));
   co_return rows;
 }

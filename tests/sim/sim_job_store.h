@@ -1,5 +1,5 @@
-// SimJobStore: the job store on a faulty disk. The disk outlives processes; a commit becomes durable some time after it was
-// asked for and says so later still, and a crash in between loses it or not, by chance.
+// SimJobStore: the job store on a faulty disk. The disk outlives processes; a commit becomes durable some time after it
+// was asked for and says so later still, and a crash in between loses it or not, by chance.
 #pragma once
 
 #include <map>

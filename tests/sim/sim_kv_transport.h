@@ -1,7 +1,7 @@
-// SimKvTransport: K/V pages between simulated workers. What decides over a page is production code: KvPageHeader travels
-// encoded, and KvInboundLedger judges identity, geometry and checksum (transport/). What is simulated is how bytes move:
-// latency, bandwidth, reordering, flipped bits, half-written pages, streams that break, stall or meet a dead peer, and
-// writes that are still on their way when the receiver closes.
+// SimKvTransport: K/V pages between simulated workers. What decides over a page is production code: KvPageHeader
+// travels encoded, and KvInboundLedger judges identity, geometry and checksum (transport/). What is simulated is how
+// bytes move: latency, bandwidth, reordering, flipped bits, half-written pages, streams that break, stall or meet a
+// dead peer, and writes that are still on their way when the receiver closes.
 #pragma once
 
 #include <map>
@@ -19,14 +19,14 @@ namespace runahead::sim {
 
 struct KvWeather {
   Duration latency_mean = std::chrono::microseconds(200);
-  double bytes_per_second = 1e7;     // of one link
-  double reorder_probability = 0;    // of a page: others overtake it
-  double corrupt_probability = 0;    // of a page: one bit of its header or its bytes
-  double foreign_probability = 0;    // of a page: a page of an older stream comes before it
-  double break_probability = 0;      // of a page: the stream breaks while it is half written
-  double stall_probability = 0;      // of a page: nothing moves for stall_mean
+  double bytes_per_second = 1e7;   // of one link
+  double reorder_probability = 0;  // of a page: others overtake it
+  double corrupt_probability = 0;  // of a page: one bit of its header or its bytes
+  double foreign_probability = 0;  // of a page: a page of an older stream comes before it
+  double break_probability = 0;    // of a page: the stream breaks while it is half written
+  double stall_probability = 0;    // of a page: nothing moves for stall_mean
   Duration stall_mean = std::chrono::seconds(2);
-  double unnoticed_probability = 0;  // of a killed peer: nobody is told
+  double unnoticed_probability = 0;                    // of a killed peer: nobody is told
   Duration close_max = std::chrono::milliseconds(20);  // a closing transport may still write so long
 };
 
@@ -47,7 +47,7 @@ class SimKvHub {
   friend class SimKvTransport;
   friend class SimKvInbound;
   friend class SimKvOutbound;
-  using In = std::shared_ptr<SimInEnd>;    // shared by the actor's handle and what is under way
+  using In = std::shared_ptr<SimInEnd>;  // shared by the actor's handle and what is under way
   using Out = std::shared_ptr<SimOutEnd>;
 
   Time soon() { return world_.now() + world_.rng.exponential(weather_.latency_mean); }

@@ -1,5 +1,5 @@
-// SimLane: the compute lane on virtual time. Jobs run one after the other; how long each takes is drawn from the seed. A
-// job's work is done at its start or at its end, by chance: a page that is read too early or changed too soon shows.
+// SimLane: the compute lane on virtual time. Jobs run one after the other; how long each takes is drawn from the seed.
+// A job's work is done at its start or at its end, by chance: a page that is read too early or changed too soon shows.
 #pragma once
 
 #include <deque>

@@ -9,8 +9,8 @@ namespace runahead::sim {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr Duration kUserTimeout = 10s;        // TCP_USER_TIMEOUT of transport/link.h
-constexpr Duration kUnnoticedMax = 20s;       // keep-alive finds a dead connection at last
+constexpr Duration kUserTimeout = 10s;   // TCP_USER_TIMEOUT of transport/link.h
+constexpr Duration kUnnoticedMax = 20s;  // keep-alive finds a dead connection at last
 constexpr int kToClient = 0, kToServer = 1;
 
 }  // namespace
@@ -31,8 +31,10 @@ Task<ControlEvent> ControlEndpoint::receive(Deadline deadline) {
 }
 
 void SimNetwork::listen(NodeId node, std::shared_ptr<ControlEndpoint> server) {
-  if (server) servers_[node] = std::move(server);
-  else servers_.erase(node);
+  if (server)
+    servers_[node] = std::move(server);
+  else
+    servers_.erase(node);
 }
 
 Result<PeerId> SimNetwork::connect(std::shared_ptr<ControlEndpoint> client, NodeId server) {
@@ -161,7 +163,9 @@ SimControlServer::SimControlServer(SimNetwork& network, Process& process)
   network_.listen(node_, endpoint_);
 }
 
-SimControlServer::~SimControlServer() { network_.listen(node_, nullptr); }
+SimControlServer::~SimControlServer() {
+  network_.listen(node_, nullptr);
+}
 
 Task<std::unique_ptr<ControlPlane>> SimControlClient::connect(SimWorld& world, SimNetwork& network, Process& process,
                                                               NodeId server, Deadline deadline) {

@@ -18,8 +18,8 @@ namespace runahead::sim {
 
 struct NetworkWeather {
   Duration latency_mean = std::chrono::milliseconds(1);
-  double break_probability = 0;          // of a connection, a message
-  double unnoticed_probability = 0;      // of a break or a crash, an end: it hears of it only after kUnnoticed
+  double break_probability = 0;      // of a connection, a message
+  double unnoticed_probability = 0;  // of a break or a crash, an end: it hears of it only after kUnnoticed
 };
 
 // One end of the control plane in one process.
@@ -62,7 +62,7 @@ class SimNetwork {
     uint64_t held_episode = 0;
   };
   struct Connection {
-    PeerId id = 0;  // both ends call each other by the same number
+    PeerId id = 0;                             // both ends call each other by the same number
     std::shared_ptr<ControlEndpoint> ends[2];  // client, server
     Direction directions[2];                   // to the client, to the server
     bool broken = false;

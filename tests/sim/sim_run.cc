@@ -32,8 +32,9 @@ int main(int argc, char** argv) {
   const auto begin = std::chrono::steady_clock::now();
   for (uint64_t seed = first; seed < first + seeds; ++seed) {
     const SeedResult result = run_seed(seed, *mutant, verbose);
-    if (verbose) std::printf("seed %llu trace %016llx steps %llu\n", static_cast<unsigned long long>(seed),
-                             static_cast<unsigned long long>(result.trace), static_cast<unsigned long long>(result.steps));
+    if (verbose)
+      std::printf("seed %llu trace %016llx steps %llu\n", static_cast<unsigned long long>(seed),
+                  static_cast<unsigned long long>(result.trace), static_cast<unsigned long long>(result.steps));
     sum.steps += result.steps;
     sum.virtual_seconds += result.virtual_seconds;
     sum.requests += result.requests, sum.finished += result.finished, sum.failed += result.failed;
@@ -46,11 +47,13 @@ int main(int argc, char** argv) {
     if (count <= 5) std::printf("%s\n  %s\n", result.failure.c_str(), replay_command(seed, mutant_name).c_str());
   }
   const double wall = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  std::printf("%llu seeds in %.1f s (%.0f a minute): %llu steps, %.0f s virtual, %d requests: %d finished (%d after a retry), "
-              "%d failed honestly, %d cancelled, %d broken; %d kills, %d pauses, %d cuts, %lld pages corrupted\n",
-              static_cast<unsigned long long>(seeds), wall, 60 * static_cast<double>(seeds) / wall,
-              static_cast<unsigned long long>(sum.steps), sum.virtual_seconds, sum.requests, sum.finished, sum.retried, sum.failed,
-              sum.cancelled, sum.broken, sum.kills, sum.pauses, sum.cuts, static_cast<long long>(sum.corrupted_pages));
+  std::printf(
+      "%llu seeds in %.1f s (%.0f a minute): %llu steps, %.0f s virtual, %d requests: %d finished (%d after a retry), "
+      "%d failed honestly, %d cancelled, %d broken; %d kills, %d pauses, %d cuts, %lld pages corrupted\n",
+      static_cast<unsigned long long>(seeds), wall, 60 * static_cast<double>(seeds) / wall,
+      static_cast<unsigned long long>(sum.steps), sum.virtual_seconds, sum.requests, sum.finished, sum.retried,
+      sum.failed, sum.cancelled, sum.broken, sum.kills, sum.pauses, sum.cuts,
+      static_cast<long long>(sum.corrupted_pages));
   for (const auto& [kind, found] : failures)
     std::printf("%s: %d, first seed %llu\n", kind.c_str(), found.first, static_cast<unsigned long long>(found.second));
   return failures.empty() ? 0 : 1;

@@ -1,15 +1,16 @@
 // SimWorld: virtual time, processes and the order of everything, decided by one seed. A process is one incarnation of a
-// node: it has a clock of its own (offset and drift), the tasks that its coroutines have posted, and its timers. The world
-// runs a random ready task; if none is ready, time jumps to the next timer. The same seed always gives the same trace.
+// node: it has a clock of its own (offset and drift), the tasks that its coroutines have posted, and its timers. The
+// world runs a random ready task; if none is ready, time jumps to the next timer. The same seed always gives the same
+// trace.
 //
 //   pause    a process keeps its tasks and timers and runs none: SIGSTOP. Due timers fire in a burst at resume().
 //   isolate  a process can be seen and reached by nobody any more: SIGKILL. What it holds is then taken down in private
 //            time by run_isolated(), so that destructors run in an order that production knows; nothing of that can
 //            reach another process. It shows, in passing, that stop() ends from any state.
 //
-// What Boost 1.81 asks for: destroying a suspended coroutine posts through its executor, so execute() of an ended process
-// drops the function; an Asio timer on this executor would never fire, so time only comes from Clock (base/clock.h).
-// Not thread-safe: a world lives on one thread.
+// What Boost 1.81 asks for: destroying a suspended coroutine posts through its executor, so execute() of an ended
+// process drops the function; an Asio timer on this executor would never fire, so time only comes from Clock
+// (base/clock.h). Not thread-safe: a world lives on one thread.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
@@ -46,9 +47,7 @@ class TimerHeap {
     uint64_t sequence;
     Action action;
   };
-  static bool later(const Timer& a, const Timer& b) {
-    return a.due != b.due ? a.due > b.due : a.sequence > b.sequence;
-  }
+  static bool later(const Timer& a, const Timer& b) { return a.due != b.due ? a.due > b.due : a.sequence > b.sequence; }
   std::vector<Timer> timers_;
 };
 
@@ -77,8 +76,8 @@ class Process {
   const NodeId node_;
   const uint64_t incarnation_;
   State state_ = State::kRunning;
-  double rate_ = 1;         // its seconds per second of the world
-  Time offset_{0};          // its clock's start
+  double rate_ = 1;           // its seconds per second of the world
+  Time offset_{0};            // its clock's start
   Duration private_time_{0};  // passed in run_isolated()
   std::vector<Action> ready_;
   TimerHeap timers_;
@@ -101,10 +100,13 @@ class SimWorld : public asio::execution_context {
   void pause(Process& process);
   void resume(Process& process);
   void isolate(Process& process);
-  // Runs tasks and timers of an isolated process only, until done() or nothing is left or steps_max is used up. True: done.
+  // Runs tasks and timers of an isolated process only, until done() or nothing is left or steps_max is used up. True:
+  // done.
   bool run_isolated(Process& process, const std::function<bool()>& done, uint64_t steps_max);
   // Nothing of it runs any more; its tasks are destroyed.
   void end(Process& process);
+  // Nothing of it runs any more, and nothing of it is destroyed: for a process that is broken already.
+  void bury(Process& process);
 
   // One task or timer; false when nothing is left before `until`, and then it is `until`.
   bool step(Time until);

@@ -24,7 +24,8 @@ TEST(SimWorld, TimeJumpsToTheNextTimerAndClocksDriftLittle) {
   int ticks = 0;
   process.spawn(count_ticks(clock, ticks));
   const Time local_begin = clock.now();
-  while (world.step(1s)) {}
+  while (world.step(1s)) {
+  }
   EXPECT_EQ(world.now(), 1s);
   EXPECT_NEAR(ticks, 99, 1);
   EXPECT_NEAR(seconds(clock.now() - local_begin), 1, 0.0006);
@@ -37,13 +38,16 @@ TEST(SimWorld, APausedProcessRunsNothingAndThenCatchesUp) {
   SimClock clock(process);
   int ticks = 0;
   process.spawn(count_ticks(clock, ticks));
-  while (world.step(100ms)) {}
+  while (world.step(100ms)) {
+  }
   const int before = ticks;
   world.pause(process);
-  while (world.step(2s)) {}
+  while (world.step(2s)) {
+  }
   EXPECT_EQ(ticks, before);
   world.resume(process);
-  while (world.step(2100ms)) {}
+  while (world.step(2100ms)) {
+  }
   EXPECT_GT(ticks, before);
   world.end(process);
 }
@@ -54,11 +58,14 @@ TEST(SimWorld, AnIsolatedProcessRunsInPrivateTimeOnly) {
   SimClock clock(process);
   int ticks = 0;
   process.spawn(count_ticks(clock, ticks));
-  while (world.step(100ms)) {}
+  while (world.step(100ms)) {
+  }
   world.isolate(process);
-  while (world.step(1s)) {}
+  while (world.step(1s)) {
+  }
   const int before = ticks;
-  EXPECT_TRUE(world.run_isolated(process, [&] { return ticks >= before + 50; }, 1000));
+  EXPECT_TRUE(world.run_isolated(
+      process, [&] { return ticks >= before + 50; }, 1000));
   EXPECT_EQ(world.now(), 1s);
   world.end(process);
 }
@@ -78,7 +85,8 @@ TEST(SimWorld, EndingAProcessDestroysItsCoroutines) {
   SimClock clock(process);
   int destroyed = 0;
   process.spawn(hold(clock, destroyed));
-  while (world.step(1s)) {}
+  while (world.step(1s)) {
+  }
   world.end(process);
   EXPECT_EQ(destroyed, 1);
 }
@@ -89,7 +97,8 @@ TEST(SimWorld, TheOrderOfReadyTasksIsTheSeeds) {
     Process& process = world.start(1);
     std::vector<int> ran;
     for (int i = 0; i < 20; ++i) process.post([&ran, i] { ran.push_back(i); });
-    while (world.step(1s)) {}
+    while (world.step(1s)) {
+    }
     return ran;
   };
   EXPECT_EQ(order(7), order(7));
@@ -109,17 +118,20 @@ TEST(SimWorld, ASignalWakesItsWaiterOrTheDeadlineDoes) {
   SimSignal signal(process);
   std::vector<double> woke;
   process.spawn(wait_for(signal, clock, 1s, woke));
-  while (world.step(2s)) {}
+  while (world.step(2s)) {
+  }
   ASSERT_EQ(woke.size(), 1u);
   EXPECT_NEAR(woke[0], 1, 0.01);
   signal.notify();  // kept: nobody waits
   process.spawn(wait_for(signal, clock, 1s, woke));
-  while (world.step(4s)) {}
+  while (world.step(4s)) {
+  }
   ASSERT_EQ(woke.size(), 2u);
   EXPECT_NEAR(woke[1], 0, 0.01);
   process.spawn(wait_for(signal, clock, 1s, woke));
   world.at(world.now() + 100ms, [&] { process.post([&] { signal.notify(); }); });
-  while (world.step(8s)) {}
+  while (world.step(8s)) {
+  }
   ASSERT_EQ(woke.size(), 3u);
   EXPECT_NEAR(woke[2], 0.1, 0.01);
   world.end(process);
