@@ -39,7 +39,9 @@ void expect_agrees_with_the_oracle(const std::filesystem::path& path, const OpTa
       const double error = got[t * vocab + i] - want[t][i];
       errors += error * error;
       squares += want[t][i] * want[t][i];
-      if (mode == ComputeMode::kFp32) ASSERT_NEAR(error, 0, tolerance) << "token " << t << ", logit " << i;
+      if (mode == ComputeMode::kFp32) {
+        ASSERT_NEAR(error, 0, tolerance) << "token " << t << ", logit " << i;
+      }
     }
   }
   EXPECT_LT(std::sqrt(errors / squares), tolerance) << name(mode);
