@@ -20,7 +20,8 @@ nlohmann::json golden() {
   return nlohmann::json::parse(file);
 }
 
-void expect_logits(const nlohmann::json& prompt, size_t sample_step, const std::vector<float>& logits, double tolerance) {
+void expect_logits(const nlohmann::json& prompt, size_t sample_step, const std::vector<float>& logits,
+                   double tolerance) {
   const auto name = prompt["name"].get<std::string>();
   for (const auto& [id, logit] : prompt["top"].get<std::vector<std::pair<size_t, double>>>())
     EXPECT_NEAR(logits[id], logit, tolerance) << name << ", logit " << id;
