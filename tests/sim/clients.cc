@@ -14,6 +14,7 @@ constexpr Duration kRetryMean = 300ms;       // a client that was refused or saw
 constexpr Duration kLookUpMean = 150ms;      // a client that asks for its job
 constexpr Duration kPatience = 500ms;        // of one next(): as long as the gateway waits before it writes a comment
 constexpr Duration kDeadlineSlack = 1500ms;  // promise P7: a stuck peer costs at most its deadline; timers are coarse
+constexpr double kWatchProbability = 0.2;    // of a look at a job, to follow its events instead
 constexpr int kStagesOfTtft = 9;
 
 // What a client may be told while the world is in trouble. Anything else would be our own mistake.
@@ -55,7 +56,7 @@ void Clients::tick() {
     history.incarnation = host->process.incarnation();
     const Call call{this, host, i};
     if (history.state == RequestHistory::State::kAccepted)
-      host->process.spawn(look_up_job(call));
+      host->process.spawn(cluster_.world.rng.chance(kWatchProbability) ? watch_job(call) : look_up_job(call));
     else
       host->process.spawn(specs_[i].is_job ? submit_job(call) : stream(call));
   }
@@ -218,6 +219,32 @@ asio::awaitable<void> Clients::submit_job(Call call) {
   // The answer may be lost on its way: then the client asks again with the same key.
   const bool heard = !clients.cluster_.world.rng.chance(clients.cluster_.scenario.ack_lost_probability);
   still->state = heard ? RequestHistory::State::kAccepted : RequestHistory::State::kWaiting;
+}
+
+// Reads a job's events from some index on, as a client that comes back does, and only judges what it is told.
+asio::awaitable<void> Clients::watch_job(Call call) {
+  Clients& clients = *call.clients;
+  const std::vector<TokenId>& answer = clients.specs_[call.index].answer;
+  SimClock& clock = call.host->clock;
+  auto next_index = static_cast<int32_t>(call.host->rng.below(4));
+  const Time until = clock.now() + kPatience;
+  auto events = co_await call.host->jobs->subscribe(clients.histories_[call.index].job_id, next_index);
+  bool over = !events;
+  while (!over) {
+    auto event = co_await (*events)->next({until});
+    if (!clients.history(call)) co_return;
+    over = !event || std::holds_alternative<FinishedEvent>(*event);
+    const auto* tokens = event ? std::get_if<TokensEvent>(&*event) : nullptr;
+    if (tokens && tokens->first_index != next_index) clients.violate(call.index, "TOKEN_INDEX of a job's event");
+    if (!tokens) continue;
+    for (const SampledToken& token : tokens->tokens) {
+      const auto index = static_cast<size_t>(next_index++);
+      if (index >= answer.size() || answer[index] != token.token)
+        clients.violate(call.index, "WRONG_TOKEN of a job's event");
+    }
+  }
+  RequestHistory* history = clients.history(call);
+  if (history) history->busy = false;
 }
 
 asio::awaitable<void> Clients::look_up_job(Call call) {

@@ -58,6 +58,7 @@ class Clients {
   static Task<void> read_stream(Call call, std::shared_ptr<TokenStream> stream, std::optional<Time> cancel_at);
   static asio::awaitable<void> submit_job(Call call);
   static asio::awaitable<void> look_up_job(Call call);
+  static asio::awaitable<void> watch_job(Call call);
   // The history, or null if the process that asks is dead: then nobody hears it.
   RequestHistory* history(const Call& call);
   void on_tokens(const Call& call, RequestHistory& history, const TokensEvent& event);
