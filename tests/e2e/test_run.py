@@ -1,0 +1,133 @@
+"""`runahead run` as a person would use it: real processes, the JSON of DESIGN section 5, one clear sentence for bad input."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARY = os.environ.get("RUNAHEAD_BINARY", str(ROOT / "build/release/runahead"))
+HANDBOOK = ROOT / "deploy/examples/handbook.txt"
+KEYS = {"text", "token_ids", "prompt_tokens", "ttft_seconds", "total_seconds", "stages", "workers", "plan",
+        "first_logits_sha256", "compute", "transport", "finish_reason"}
+
+pytestmark = pytest.mark.skipif(not Path(BINARY).exists(), reason=f"{BINARY} is not built")
+
+
+def runahead(*arguments, **options):
+    return subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=180, **options)
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory):
+    """About 1,200 tokens of the example: long enough for three ranks, short enough for a test."""
+    path = tmp_path_factory.mktemp("run") / "document.txt"
+    path.write_text(HANDBOOK.read_text()[:5000])
+    return path
+
+
+def run_json(document, *arguments):
+    done = runahead("run", "--raw", "--prompt-file", str(document), "--max-tokens", "8", "-o", "json", *arguments)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def one_worker(document):
+    return run_json(document, "--workers", "1")
+
+
+def test_the_json_object_has_what_others_rely_on(one_worker):
+    assert KEYS <= set(one_worker)
+    assert len(one_worker["token_ids"]) == 8
+    assert len(one_worker["first_logits_sha256"]) == 64
+    assert one_worker["compute"] in ("fp32", "bf16", "int16", "int8")
+    total = sum(one_worker["stages"].values())
+    assert total == pytest.approx(one_worker["ttft_seconds"], rel=0.01)
+
+
+@pytest.mark.parametrize("arguments", [
+    ("--workers", "2"),
+    ("--workers", "3", "--strategy", "even"),
+    ("--workers", "3", "--cuts", "64,704"),
+    ("--workers", "2", "--strategy", "even", "--threads-per-worker", "2"),
+    ("--workers", "2", "--strategy", "even", "--transport", "tcp"),
+    ("--workers", "2", "--strategy", "even", "--transport", "ucx"),
+    ("--workers", "2", "--strategy", "even", "--in-process"),
+], ids=" ".join)
+def test_every_way_through_the_chain_gives_the_same_bits(document, one_worker, arguments):
+    answer = run_json(document, *arguments)
+    assert answer["first_logits_sha256"] == one_worker["first_logits_sha256"]
+    assert answer["token_ids"] == one_worker["token_ids"]
+    assert answer["text"] == one_worker["text"]
+    ends = [worker["end"] for worker in answer["workers"]]
+    assert ends[-1] == answer["prompt_tokens"]
+    assert [worker["begin"] for worker in answer["workers"]] == [0, *ends[:-1]]
+
+
+def test_three_workers_are_three_prefill_processes(document):
+    answer = run_json(document, "--workers", "3", "--strategy", "even")
+    assert len(answer["workers"]) == 3
+
+
+@pytest.mark.parametrize("arguments, code, words", [
+    (("run", "-p", "x", "--model", "/nonexistent.gguf"), 3, "no model file"),
+    (("run", "-p", "x", "--workrs", "2"), 2, "--workers"),
+    (("run",), 2, "--prompt"),
+    (("run", "-p", "x", "--cuts", "63"), 2, "multiple of 64"),
+    (("run", "-p", "x", "--compute", "fp17"), 2, "fp32"),
+    (("run", "--prompt-file", "/nonexistent.txt"), 3, "/nonexistent.txt"),
+    (("rum",), 2, "run"),
+    (("serve", "--http", "127.0.0.1:99999"), 2, "99999"),
+    (("prefill", "--config", "/nonexistent.yaml"), 3, "configuration file"),
+])
+def test_bad_input_gets_one_clear_sentence_and_a_documented_exit_code(arguments, code, words):
+    done = runahead(*arguments)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+
+
+def test_an_unknown_key_of_the_configuration_is_refused_with_a_suggestion(tmp_path):
+    config = tmp_path / "runahead.yaml"
+    config.write_text("thread: 2\n")
+    done = runahead("prefill", "--config", str(config))
+    assert done.returncode == 3
+    assert "threads" in done.stderr
+
+
+def test_a_prompt_over_the_context_is_refused_with_both_numbers(tmp_path):
+    ids = tmp_path / "ids.json"
+    ids.write_text(json.dumps([5] * 9000))
+    done = runahead("run", "--token-ids-file", str(ids), "--workers", "1")
+    assert done.returncode == 2
+    assert "8192" in done.stderr and "9" in done.stderr
+
+
+def test_a_truncated_model_is_refused(tmp_path):
+    model = tmp_path / "broken.gguf"
+    model.write_bytes(b"GGUF\x03\0\0\0" + b"\xff" * 64)
+    done = runahead("run", "-p", "x", "--model", str(model))
+    assert done.returncode == 3
+    assert "broken.gguf" in done.stderr
+
+
+def test_tokenize_and_logits_print_data_only(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("Hello world")
+    ids = json.loads(runahead("tokenize", "--file", str(text), "-o", "json").stdout)
+    assert ids == [19556, 905]
+    path = tmp_path / "ids.json"
+    path.write_text(json.dumps(ids))
+    top = json.loads(runahead("logits", "--token-ids-file", str(path), "--compute", "fp32", "--top", "3", "-o", "json").stdout)["top"]
+    assert len(top) == 3
+    assert top[0]["logprob"] >= top[1]["logprob"] >= top[2]["logprob"]
+
+
+def test_the_plan_balances_the_ranks():
+    plan = json.loads(runahead("plan", "--tokens", "8192", "--workers", "4", "--strategy", "balanced", "-o", "json",
+                               "--seconds-per-token", "0.001", "--seconds-per-pair", "1e-7").stdout)
+    chunks = [rank["end"] - rank["begin"] for rank in plan["ranks"]]
+    assert sum(chunks) == 8192 and chunks == sorted(chunks, reverse=True)
+    assert plan["predicted_ttft_seconds"] < plan["predicted_single_ttft_seconds"] / 3
