@@ -30,7 +30,6 @@ struct CoordinatorOptions {
   uint64_t epoch = 1;        // from JobStore::load: grows with every start
   ModelShape shape;          // of the model that is served
   std::string fingerprint;   // Engine::fingerprint() that workers must have; empty: the first worker decides
-  std::string compute_name;  // for reports
   std::string kv_transport;  // KvTransport::name() that workers must have; empty: the first worker decides
   TestFaults faults;
 };

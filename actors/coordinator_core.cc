@@ -240,7 +240,7 @@ void CoordinatorCore::gauges() {
 ClusterView CoordinatorCore::view(Time now) const {
   ClusterView view{.epoch = options_.epoch,
                    .fingerprint = registry_.fingerprint(),
-                   .compute = options_.compute_name,
+                   .compute = registry_.compute(),
                    .context_len = options_.shape.context_len,
                    .waiting = static_cast<int32_t>(waiting_.size()),
                    .queued_prompt_tokens = waiting_tokens_,

@@ -119,7 +119,7 @@ void CoordinatorCore::dispatch(Request& request, const Staff& staff, const Plan&
     request.stamps.plan_started = request.stamps.dispatched = now;
     request.report = {.predicted_ttft_seconds = plan.predicted_ttft_seconds, .strategy = plan.strategy,
                       .cuts = cuts_of(attempt.chunks), .transport = registry_.kv_transport(),
-                      .compute = options_.compute_name};
+                      .compute = registry_.compute()};
     for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) {
       const Worker& worker = *registry_.find(attempt.ranks[rank]);
       request.report.ranks.push_back({.rank = static_cast<int32_t>(rank),

@@ -130,6 +130,7 @@ proto::Envelope WorkerLink::hello() const {
   hello.set_role(kind_);
   hello.set_incarnation(incarnation_);
   hello.set_fingerprint(env_.engine.fingerprint());
+  hello.set_compute(env_.engine.compute_name());
   hello.set_kv_transport(env_.kv.name());
   hello.set_kv_address(env_.kv.address());
   hello.set_pages_total(env_.pool.usage().total);

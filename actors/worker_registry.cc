@@ -43,6 +43,7 @@ Result<Worker*> WorkerRegistry::join(PeerId peer, const proto::Hello& hello, Tim
   TRY(check(hello));
   if (!cost_) {
     fingerprint_ = hello.fingerprint();
+    compute_ = hello.compute();
     kv_transport_ = hello.kv_transport();
     page_bytes_ = hello.page_bytes();
     cost_ = runahead::model_cost({.num_layers = shape_.num_layers,

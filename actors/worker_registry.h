@@ -66,6 +66,7 @@ class WorkerRegistry {
   // Known when the first worker has joined.
   const ModelCost& model_cost() const { return *cost_; }
   const std::string& fingerprint() const { return fingerprint_; }
+  const std::string& compute() const { return compute_; }
   const std::string& kv_transport() const { return kv_transport_; }
 
  private:
@@ -73,6 +74,7 @@ class WorkerRegistry {
 
   ModelShape shape_;
   std::string fingerprint_;   // all workers'; empty until the first one
+  std::string compute_;       // the same, in a word for people
   std::string kv_transport_;  // likewise
   size_t page_bytes_ = 0;
   std::optional<ModelCost> cost_;

@@ -64,11 +64,16 @@ template <class T>
 T take(Result<T>& result) {
   if constexpr (!std::is_void_v<T>) return std::move(*result);
 }
+template <class T>
+T take(const Result<T>& result) {
+  if constexpr (!std::is_void_v<T>) return *result;
+}
 }  // namespace detail
 
 }  // namespace runahead
 
-// Statement expressions (GCC, clang): the value of `expr`, or return its error from the enclosing function.
+// Statement expressions (GCC, clang): the value of `expr`, or return its error from the enclosing function. The value of a
+// named Result is moved out of it: use what TRY gives, not the name.
 #define TRY(expr)                                                              \
   ({                                                                           \
     auto&& try_result_ = (expr);                                               \

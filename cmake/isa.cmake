@@ -1,6 +1,7 @@
 # One kernel source, several instruction sets. runahead_isa_kernels(target source) compiles `source` once per instruction
 # set of this processor family, each into its own namespace (RUNAHEAD_ISA), and adds the objects to `target`.
-# -Wno-uninitialized: GCC 12 reports its own intrinsics. -O3: the register tiles are loops with constant bounds that must be unrolled. -fno-math-errno: sqrt is one instruction.
+# -Wno-uninitialized: GCC 12 reports its own intrinsics. -O3: the register tiles are loops
+# with constant bounds that must be unrolled. -fno-math-errno: sqrt is one instruction.
 set(RUNAHEAD_AVX512_FLAGS -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c
     -mprefer-vector-width=512)
 function(runahead_isa_kernels target source)
@@ -16,7 +17,8 @@ function(runahead_isa_kernels target source)
     add_library(${target}_${isa} OBJECT ${source})
     target_include_directories(${target}_${isa} PRIVATE ${CMAKE_SOURCE_DIR})
     target_compile_definitions(${target}_${isa} PRIVATE RUNAHEAD_ISA=${isa})
-    target_compile_options(${target}_${isa} PRIVATE -O3 -fno-math-errno -Wno-ignored-attributes -Wno-uninitialized ${flags_${isa}})
+    target_compile_options(${target}_${isa} PRIVATE -O3 -fno-math-errno -Wno-ignored-attributes -Wno-uninitialized
+                           ${flags_${isa}})
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_${isa}>)
   endforeach()
 endfunction()

@@ -22,8 +22,9 @@
 
 namespace runahead {
 
-// How K and V of kPageTokens tokens lie in one page: all heads' K, then all heads' V. Two (bf16, int16) or one (fp32) elements
-// along the summed dimension are neighbours, so that a page is a ready right-hand operand and is never repacked.
+// How K and V of kPageTokens tokens lie in one page: all heads' K, then all heads' V. Two (bf16, int16) or one (fp32)
+// elements along the summed dimension are neighbours, so that a page is a ready right-hand operand and is never
+// repacked.
 struct KvLayout {
   int32_t num_kv_heads = 0;
   int32_t head_dim = 0;
@@ -35,8 +36,10 @@ struct KvLayout {
     return static_cast<size_t>(kPageTokens) * (head_dim * element_bytes + (token_scales ? sizeof(float) : 0));
   }
   size_t page_bytes() const { return 2 * head_bytes() * num_kv_heads; }
-  size_t key_offset(int32_t head) const { return head_bytes() * head; }    // [head_dim / pack, kPageTokens, pack]
-  size_t value_offset(int32_t head) const { return head_bytes() * (num_kv_heads + head); }  // [kPageTokens / pack, head_dim, pack]
+  size_t key_offset(int32_t head) const { return head_bytes() * head; }  // [head_dim / pack, kPageTokens, pack]
+  size_t value_offset(int32_t head) const {
+    return head_bytes() * (num_kv_heads + head);
+  }  // [kPageTokens / pack, head_dim, pack]
 };
 
 enum class Epilogue {
@@ -47,16 +50,16 @@ enum class Epilogue {
 
 // y = a W^T over the panels [panel_begin, panel_end) of W.
 struct GemmArgs {
-  const std::byte* a = nullptr;   // [rows] operand rows of k values
+  const std::byte* a = nullptr;  // [rows] operand rows of k values
   int32_t rows = 0;
   int32_t k = 0;
   const Panel* panels = nullptr;  // of W
   int32_t panel_begin = 0;
   int32_t panel_end = 0;
   Epilogue epilogue = Epilogue::kStore;
-  float* out = nullptr;           // [rows, out_stride]; column 0 belongs to panel 0
+  float* out = nullptr;  // [rows, out_stride]; column 0 belongs to panel 0
   size_t out_stride = 0;
-  std::byte* scratch = nullptr;   // panel_scratch_bytes(k), 64-byte aligned, of this thread
+  std::byte* scratch = nullptr;  // panel_scratch_bytes(k), 64-byte aligned, of this thread
 };
 
 // One K/V page of one KV head, for the rows of its query group. Row r is the query of head r % group of the token at
@@ -69,13 +72,13 @@ struct AttendArgs {
   int32_t rows = 0;
   int32_t group = 1;
   int32_t position = 0;
-  int32_t page_position = 0;         // of the page's first token; <= position
+  int32_t page_position = 0;  // of the page's first token; <= position
   int32_t head_dim = 0;
-  const std::byte* keys = nullptr;   // the page at key_offset(head)
-  const std::byte* values = nullptr; // the page at value_offset(head)
+  const std::byte* keys = nullptr;    // the page at key_offset(head)
+  const std::byte* values = nullptr;  // the page at value_offset(head)
 };
 inline constexpr int32_t kHeadDimMax = 512;  // twice the largest head of a published model; buffers on the stack
-inline constexpr float kNoScore = -1e30f;  // below every score, and finite: no NaN from inf - inf
+inline constexpr float kNoScore = -1e30f;    // below every score, and finite: no NaN from inf - inf
 
 struct OpTable {
   std::string_view isa;  // "avx512bf16", "avx512", "avx2", "generic", "reference"
@@ -106,10 +109,13 @@ struct OpTable {
   // and an add are two).
   double (*issue_dots)(int64_t rounds) = nullptr;
 
-  KvLayout kv_layout(int32_t num_kv_heads, int32_t head_dim) const { return {num_kv_heads, head_dim, kv_element_bytes, kv_token_scales}; }
+  KvLayout kv_layout(int32_t num_kv_heads, int32_t head_dim) const {
+    return {num_kv_heads, head_dim, kv_element_bytes, kv_token_scales};
+  }
 };
 
-// The tables that this build has and this processor can run, best instruction set first; the reference is not among them.
+// The tables that this build has and this processor can run, best instruction set first; the reference is not among
+// them.
 std::span<const OpTable* const> runnable_ops();
 const OpTable& reference_ops(ComputeMode mode);
 

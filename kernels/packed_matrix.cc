@@ -24,7 +24,9 @@ uint16_t read_u16(const std::byte* p) {
 }
 
 // -bias * d as fp16: exact for the power-of-two biases unless it leaves fp16's range, which pack() checks beforehand.
-uint16_t offset_of(uint16_t d, float bias) { return float_to_half(-bias * half_to_float(d)); }
+uint16_t offset_of(uint16_t d, float bias) {
+  return float_to_half(-bias * half_to_float(d));
+}
 
 void read_nibbles(const std::byte* packed, Block& block) {
   for (int i = 0; i < 16; ++i) {
@@ -73,7 +75,8 @@ Block read_block(QuantType type, const std::byte* p) {
       read_nibbles(p + 2, block);
       for (uint8_t& code : block.codes) code = kIq4Codes[code];
       break;
-    default: RUNAHEAD_CHECK(false, "not a format of codes");
+    default:
+      RUNAHEAD_CHECK(false, "not a format of codes");
   }
   return block;
 }
@@ -82,12 +85,15 @@ Block read_block(QuantType type, const std::byte* p) {
 PanelFormat format_of(QuantType type) {
   switch (type) {
     case QuantType::kQ4_0:
-    case QuantType::kQ4_1: return PanelFormat::kCodes4;
+    case QuantType::kQ4_1:
+      return PanelFormat::kCodes4;
     case QuantType::kQ5_0:
     case QuantType::kQ5_1:
     case QuantType::kQ8_0:
-    case QuantType::kIQ4_NL: return PanelFormat::kCodes8;
-    default: return PanelFormat::kFloat32;
+    case QuantType::kIQ4_NL:
+      return PanelFormat::kCodes8;
+    default:
+      return PanelFormat::kFloat32;
   }
 }
 
@@ -130,14 +136,16 @@ void pack_codes(const RowSource& row, PanelFormat format, int32_t output, std::b
   const auto in_bytes = static_cast<size_t>(quant_format(row.type).block_bytes);
   const size_t num_blocks = row.blocks.size() / in_bytes;
   for (size_t b = 0; b < num_blocks; ++b)
-    put_codes(read_block(row.type, row.blocks.data() + b * in_bytes), format, output, panel + b * panel_block_bytes(format));
+    put_codes(read_block(row.type, row.blocks.data() + b * in_bytes), format, output,
+              panel + b * panel_block_bytes(format));
 }
 
 void pack_floats(const RowSource& row, int32_t k, int32_t output, std::vector<float>& values, std::byte* panel) {
   values.resize(static_cast<size_t>(k));
   dequantize(row.type, row.blocks, values);
   auto* out = reinterpret_cast<float*>(panel);
-  for (int32_t i = 0; i < k; ++i) out[static_cast<size_t>(i) * kPanelOutputs + static_cast<size_t>(output)] = values[static_cast<size_t>(i)];
+  for (int32_t i = 0; i < k; ++i)
+    out[static_cast<size_t>(i) * kPanelOutputs + static_cast<size_t>(output)] = values[static_cast<size_t>(i)];
 }
 
 }  // namespace
@@ -145,9 +153,12 @@ void pack_floats(const RowSource& row, int32_t k, int32_t output, std::vector<fl
 size_t panel_block_bytes(PanelFormat format) {
   constexpr size_t kScaleBytes = 2 * sizeof(uint16_t) * kPanelOutputs;
   switch (format) {
-    case PanelFormat::kCodes4: return kScaleBytes + kPanelOutputs * kPanelBlock / 2;
-    case PanelFormat::kCodes8: return kScaleBytes + kPanelOutputs * kPanelBlock;
-    case PanelFormat::kFloat32: return sizeof(float) * kPanelOutputs * kPanelBlock;
+    case PanelFormat::kCodes4:
+      return kScaleBytes + kPanelOutputs * kPanelBlock / 2;
+    case PanelFormat::kCodes8:
+      return kScaleBytes + kPanelOutputs * kPanelBlock;
+    case PanelFormat::kFloat32:
+      return sizeof(float) * kPanelOutputs * kPanelBlock;
   }
   return 0;
 }

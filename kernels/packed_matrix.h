@@ -2,11 +2,13 @@
 // kernels read a panel front to back and widen it once for all rows of a call (kernels/cpu/unpack.h).
 //   layout  the same for every compute mode and instruction set. A panel is k / 32 blocks; a block holds, for
 //           32 outputs x 32 values of k:
-//             kCodes4   d [32] fp16, m [32] fp16, codes [8, 16, 4]: byte (g, j, i) holds the code of output j, k = 4g + i
+//             kCodes4   d [32] fp16, m [32] fp16, codes [8, 16, 4]: byte (g, j, i) holds the code of output j, k = 4g +
+//             i
 //                       in its low half, and of output 16 + j in its high half: 640 B
 //             kCodes8   d [32] fp16, m [32] fp16, codes [8, 32, 4]: 1,152 B
 //             kFloat32  [32 values of k, 32 outputs]: 4,096 B
-//           weight = d * code + m, codes unsigned, exactly as the file format defines it (signed formats: m = -bias * d).
+//           weight = d * code + m, codes unsigned, exactly as the file format defines it (signed formats: m = -bias *
+//           d).
 //   owner   the matrix owns its panels. threads: constant after construction.
 #pragma once
 
@@ -22,7 +24,7 @@
 namespace runahead {
 
 inline constexpr int32_t kPanelOutputs = 32;  // two vectors of 16: the width of the register tile
-inline constexpr int32_t kPanelBlock = 32;    // values of k that share a scale: the block length of GGUF's simple formats
+inline constexpr int32_t kPanelBlock = 32;  // values of k that share a scale: the block length of GGUF's simple formats
 
 enum class PanelFormat : uint8_t { kCodes4, kCodes8, kFloat32 };
 
@@ -42,7 +44,8 @@ struct RowSource {
 class PackedMatrix {
  public:
   PackedMatrix() = default;
-  // Rows in output order; k is a multiple of kPanelBlock. The number of outputs is rounded up to a whole panel with zeros.
+  // Rows in output order; k is a multiple of kPanelBlock. The number of outputs is rounded up to a whole panel with
+  // zeros.
   PackedMatrix(std::span<const RowSource> rows, int32_t k);
 
   int32_t k() const { return k_; }

@@ -45,7 +45,8 @@ void Activations::clear_attention(int32_t r) {
 void Activations::keep_last_of(AlignedBuffer& buffer, size_t row_bytes, int32_t copies) const {
   AlignedBuffer last(static_cast<size_t>(copies) * row_bytes);
   for (size_t c = 0; c < static_cast<size_t>(copies); ++c)
-    std::memcpy(last.data() + c * row_bytes, buffer.data() + ((c + 1) * static_cast<size_t>(rows_) - 1) * row_bytes, row_bytes);
+    std::memcpy(last.data() + c * row_bytes, buffer.data() + ((c + 1) * static_cast<size_t>(rows_) - 1) * row_bytes,
+                row_bytes);
   buffer = std::move(last);
 }
 

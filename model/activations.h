@@ -30,7 +30,9 @@ class Activations final : public Hidden {
   std::byte* query(int32_t kv_head, int32_t r, int32_t in_group) {
     return query_.data() + (group_row(kv_head, r) + static_cast<size_t>(in_group)) * query_row_bytes_;
   }
-  float* attention(int32_t kv_head, int32_t r) { return attention_.as<float>().data() + group_row(kv_head, r) * head_dim_; }
+  float* attention(int32_t kv_head, int32_t r) {
+    return attention_.as<float>().data() + group_row(kv_head, r) * head_dim_;
+  }
   float* row_max(int32_t kv_head, int32_t r) { return row_max_.data() + group_row(kv_head, r); }
   float* row_sum(int32_t kv_head, int32_t r) { return row_sum_.as<float>().data() + group_row(kv_head, r) * 16; }
   // Before the first page of a layer.
@@ -47,13 +49,13 @@ class Activations final : public Hidden {
   size_t model_dim_, head_dim_, group_, query_row_bytes_;
   int32_t num_kv_heads_;
   int32_t rows_;
-  AlignedBuffer x_;               // [rows, model_dim]
-  AlignedBuffer cos_sin_;         // [rows, 2, head_dim / 2]
-  AlignedBuffer query_;           // [num_kv_heads, rows, group] query rows
-  AlignedBuffer attention_;       // [num_kv_heads, rows, group, head_dim]
-  AlignedBuffer row_sum_;         // [num_kv_heads, rows, group, 16]
-  std::vector<float> row_max_;    // [num_kv_heads, rows, group]
-  std::vector<Place> places_;     // [rows]
+  AlignedBuffer x_;             // [rows, model_dim]
+  AlignedBuffer cos_sin_;       // [rows, 2, head_dim / 2]
+  AlignedBuffer query_;         // [num_kv_heads, rows, group] query rows
+  AlignedBuffer attention_;     // [num_kv_heads, rows, group, head_dim]
+  AlignedBuffer row_sum_;       // [num_kv_heads, rows, group, 16]
+  std::vector<float> row_max_;  // [num_kv_heads, rows, group]
+  std::vector<Place> places_;   // [rows]
 };
 
 }  // namespace runahead

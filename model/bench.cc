@@ -54,7 +54,8 @@ BenchResult summarize(std::vector<double> seconds, double tokens_each, double op
 
 // Of the matrices of one layer, for one token; `kv_only`: the rows that end in K and V.
 double layer_weights(const ModelShape& s, bool kv_only) {
-  const double dim = s.model_dim, q = double{1} * s.num_heads * s.head_dim, kv = double{2} * s.num_kv_heads * s.head_dim;
+  const double dim = s.model_dim, q = double{1} * s.num_heads * s.head_dim,
+               kv = double{2} * s.num_kv_heads * s.head_dim;
   return kv_only ? kv * dim : (q + kv) * dim + q * dim + double{3} * s.ffn_dim * dim;
 }
 
@@ -70,7 +71,8 @@ double prefill_operations(const ModelShape& s, int32_t tokens) {
 }
 
 Result<BenchResult> bench_prefill(Transformer& engine, int32_t tokens, int32_t repetitions) {
-  if (tokens < 1 || repetitions < 1) return fail(ErrorCode::kInvalidArgument, "tokens and repetitions must be at least 1");
+  if (tokens < 1 || repetitions < 1)
+    return fail(ErrorCode::kInvalidArgument, "tokens and repetitions must be at least 1");
   SeededRng rng(static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count()));
   TRY(check_tokens(engine, random_tokens(rng, tokens, engine.shape().vocab_size)));
   LocalCache cache(engine, tokens);
@@ -89,10 +91,12 @@ Result<BenchResult> bench_prefill(Transformer& engine, int32_t tokens, int32_t r
 }
 
 Result<BenchResult> bench_decode(Transformer& engine, int32_t context, int32_t batch, int32_t steps) {
-  if (context < 1 || batch < 1 || steps < 1) return fail(ErrorCode::kInvalidArgument, "context, batch and steps must be at least 1");
+  if (context < 1 || batch < 1 || steps < 1)
+    return fail(ErrorCode::kInvalidArgument, "context, batch and steps must be at least 1");
   const ModelShape& s = engine.shape();
   if (context + steps + 1 > s.context_len)
-    return fail(ErrorCode::kContextOverflow, "context and steps do not fit the model's context of " + std::to_string(s.context_len), "context");
+    return fail(ErrorCode::kContextOverflow,
+                "context and steps do not fit the model's context of " + std::to_string(s.context_len), "context");
   SeededRng rng(static_cast<uint64_t>(context));
   LocalCache cache(engine, context + steps + 1, batch);
   std::vector<std::shared_ptr<KvLease>> sequences;
@@ -108,9 +112,11 @@ Result<BenchResult> bench_decode(Transformer& engine, int32_t context, int32_t b
     const double elapsed = seconds_of([&] { engine.decode(rows, logits); });
     if (step > 0) seconds.push_back(elapsed);
   }
-  const double operations = batch * (2 * s.num_layers * (layer_weights(s, false) + 2.0 * context * s.num_heads * s.head_dim) +
-                                     2.0 * s.vocab_size * s.model_dim);
-  BenchResult result = summarize(std::move(seconds), batch, operations, peak_operations(engine.ops(), engine.threads()));
+  const double operations =
+      batch * (2 * s.num_layers * (layer_weights(s, false) + 2.0 * context * s.num_heads * s.head_dim) +
+               2.0 * s.vocab_size * s.model_dim);
+  BenchResult result =
+      summarize(std::move(seconds), batch, operations, peak_operations(engine.ops(), engine.threads()));
   result.tokens = context;
   result.batch = batch;
   return result;

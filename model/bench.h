@@ -11,14 +11,14 @@
 namespace runahead {
 
 struct BenchResult {
-  int32_t tokens = 0;               // prefill: of the prompt; decode: of the context
-  int32_t batch = 1;                // decode: sequences
-  double seconds = 0;               // median of the repetitions
+  int32_t tokens = 0;  // prefill: of the prompt; decode: of the context
+  int32_t batch = 1;   // decode: sequences
+  double seconds = 0;  // median of the repetitions
   double seconds_min = 0;
   double seconds_max = 0;
-  double tokens_per_second = 0;     // from the median
-  double giga_ops_per_second = 0;   // from the median
-  double peak_fraction = 0;         // of the mode's dot instruction on all threads
+  double tokens_per_second = 0;    // from the median
+  double giga_ops_per_second = 0;  // from the median
+  double peak_fraction = 0;        // of the mode's dot instruction on all threads
 };
 
 // Operations of a prefill of `tokens` tokens whose last layer runs for the last token only.

@@ -23,8 +23,10 @@ double log_sum_exp(std::span<const float> logits) {
 Result<void> check_text(const Transformer& engine, std::span<const TokenId> tokens, int32_t ctx) {
   if (ctx < 4) return fail(ErrorCode::kInvalidArgument, "ctx must be at least 4", "ctx");
   if (tokens.size() < static_cast<size_t>(ctx))
-    return fail(ErrorCode::kInvalidArgument, "the text has " + std::to_string(tokens.size()) + " tokens, but one chunk needs " +
-                                                 std::to_string(ctx) + "; use a longer text or a smaller ctx", "ctx");
+    return fail(ErrorCode::kInvalidArgument,
+                "the text has " + std::to_string(tokens.size()) + " tokens, but one chunk needs " +
+                    std::to_string(ctx) + "; use a longer text or a smaller ctx",
+                "ctx");
   for (size_t at = 0; at + static_cast<size_t>(ctx) <= tokens.size(); at += static_cast<size_t>(ctx))
     TRY(check_tokens(engine, tokens.subspan(at, static_cast<size_t>(ctx))));
   return {};
@@ -34,7 +36,8 @@ Result<void> check_text(const Transformer& engine, std::span<const TokenId> toke
 using Scorer = std::function<void(std::span<const std::span<const float>> logits, TokenId next)>;
 
 // Calls `score` for every scored position of every whole chunk, with one row of logits an engine.
-Result<void> score_chunks(std::span<Transformer* const> engines, std::span<const TokenId> tokens, int32_t ctx, const Scorer& score) {
+Result<void> score_chunks(std::span<Transformer* const> engines, std::span<const TokenId> tokens, int32_t ctx,
+                          const Scorer& score) {
   for (const Transformer* engine : engines) TRY(check_text(*engine, tokens, ctx));
   const auto vocab = static_cast<size_t>(engines.front()->shape().vocab_size);
   std::vector<std::vector<float>> rows(engines.size(), std::vector<float>(kRowsAtOnce * vocab));
@@ -50,10 +53,12 @@ Result<void> score_chunks(std::span<Transformer* const> engines, std::span<const
     for (int32_t begin = ctx / 2; begin < ctx - 1; begin += kRowsAtOnce) {
       const int32_t count = std::min(kRowsAtOnce, ctx - 1 - begin);
       for (size_t e = 0; e < engines.size(); ++e)
-        engines[e]->logits_of_rows(*hidden[e], begin, count, std::span(rows[e]).first(static_cast<size_t>(count) * vocab));
+        engines[e]->logits_of_rows(*hidden[e], begin, count,
+                                   std::span(rows[e]).first(static_cast<size_t>(count) * vocab));
       for (int32_t r = 0; r < count; ++r) {
         std::vector<std::span<const float>> logits;
-        for (const auto& buffer : rows) logits.push_back(std::span(buffer).subspan(static_cast<size_t>(r) * vocab, vocab));
+        for (const auto& buffer : rows)
+          logits.push_back(std::span(buffer).subspan(static_cast<size_t>(r) * vocab, vocab));
         score(logits, chunk[static_cast<size_t>(begin + r + 1)]);
       }
     }
@@ -75,7 +80,8 @@ Result<Perplexity> perplexity(Transformer& engine, std::span<const TokenId> toke
   return result;
 }
 
-Result<Agreement> compare_engines(Transformer& base, Transformer& engine, std::span<const TokenId> tokens, int32_t ctx) {
+Result<Agreement> compare_engines(Transformer& base, Transformer& engine, std::span<const TokenId> tokens,
+                                  int32_t ctx) {
   double base_loss = 0, loss = 0, kl = 0;
   int64_t same = 0;
   Agreement result;

@@ -9,7 +9,7 @@
 namespace runahead {
 
 struct Perplexity {
-  double perplexity = 0;      // exp of the mean negative log-probability
+  double perplexity = 0;  // exp of the mean negative log-probability
   int64_t tokens_scored = 0;
 };
 

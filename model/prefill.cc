@@ -23,7 +23,9 @@ LocalCache::LocalCache(const Engine& engine, int32_t tokens, int32_t sequences)
     : num_layers_(engine.shape().num_layers),
       pool_(engine.page_bytes(), static_cast<int64_t>(pages_for(tokens)) * num_layers_ * sequences) {}
 
-Result<std::shared_ptr<KvLease>> LocalCache::lease(int32_t tokens) { return pool_.lease(num_layers_, tokens); }
+Result<std::shared_ptr<KvLease>> LocalCache::lease(int32_t tokens) {
+  return pool_.lease(num_layers_, tokens);
+}
 
 std::unique_ptr<Hidden> run_layers(Engine& engine, KvLease& kv, std::span<const TokenId> tokens) {
   return run(engine, kv, tokens, false);
@@ -40,12 +42,16 @@ Result<void> check_tokens(const Engine& engine, std::span<const TokenId> tokens)
   if (tokens.empty()) return fail(ErrorCode::kInvalidArgument, "the list of tokens is empty", "tokens");
   const ModelShape& shape = engine.shape();
   if (tokens.size() > static_cast<size_t>(shape.context_len))
-    return fail(ErrorCode::kContextOverflow, std::to_string(tokens.size()) + " tokens do not fit the model's context of " +
-                                                 std::to_string(shape.context_len), "tokens");
+    return fail(ErrorCode::kContextOverflow,
+                std::to_string(tokens.size()) + " tokens do not fit the model's context of " +
+                    std::to_string(shape.context_len),
+                "tokens");
   for (size_t i = 0; i < tokens.size(); ++i)
     if (tokens[i] < 0 || tokens[i] >= shape.vocab_size)
-      return fail(ErrorCode::kInvalidArgument, "token " + std::to_string(tokens[i]) + " at place " + std::to_string(i) +
-                                                   " is outside the vocabulary of " + std::to_string(shape.vocab_size), "tokens");
+      return fail(ErrorCode::kInvalidArgument,
+                  "token " + std::to_string(tokens[i]) + " at place " + std::to_string(i) +
+                      " is outside the vocabulary of " + std::to_string(shape.vocab_size),
+                  "tokens");
   return {};
 }
 

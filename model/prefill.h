@@ -24,10 +24,12 @@ class LocalCache {
 
 // All layers over the whole prompt, positions from 0, every row kept. Tokens must be in the vocabulary.
 std::unique_ptr<Hidden> run_layers(Engine& engine, KvLease& kv, std::span<const TokenId> tokens);
-// The same with the last layer for the last token only; returns its logits [vocab_size]. This is the prefill that serves.
+// The same with the last layer for the last token only; returns its logits [vocab_size]. This is the prefill that
+// serves.
 std::vector<float> prefill(Engine& engine, KvLease& kv, std::span<const TokenId> tokens);
 
-// kInvalidArgument, naming the first one that is outside the vocabulary, or an empty list; kContextOverflow if too long.
+// kInvalidArgument, naming the first one that is outside the vocabulary, or an empty list; kContextOverflow if too
+// long.
 Result<void> check_tokens(const Engine& engine, std::span<const TokenId> tokens);
 
 }  // namespace runahead

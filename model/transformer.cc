@@ -31,11 +31,14 @@ Result<std::optional<ComputeMode>> parse_compute_option(std::string_view text) {
   return std::optional<ComputeMode>(TRY(parse_compute_mode(text)));
 }
 
-Result<std::unique_ptr<Transformer>> load_engine(const EngineOptions& options) { return Transformer::load(options); }
+Result<std::unique_ptr<Transformer>> load_engine(const EngineOptions& options) {
+  return Transformer::load(options);
+}
 
 Result<std::unique_ptr<Transformer>> Transformer::load(const EngineOptions& options) {
   if (options.threads < 1 || options.threads > limits::kEngineThreadsMax)
-    return fail(ErrorCode::kInvalidArgument, "threads must be between 1 and " + std::to_string(limits::kEngineThreadsMax), "threads");
+    return fail(ErrorCode::kInvalidArgument,
+                "threads must be between 1 and " + std::to_string(limits::kEngineThreadsMax), "threads");
   const OpTable* ops = options.ops;
   if (ops == nullptr) ops = TRY(select_ops(options.compute ? *options.compute : fastest_mode()));
   Gguf file = TRY(Gguf::open(options.model));
@@ -44,9 +47,11 @@ Result<std::unique_ptr<Transformer>> Transformer::load(const EngineOptions& opti
   engine->weights_ = TRY(load_weights(engine->file_, engine->config_, engine->team_, options.progress));
   engine->layout_ = ops->kv_layout(engine->shape().num_kv_heads, engine->shape().head_dim);
   if (engine->layout_.page_bytes() > limits::kPageBytesMax)
-    return fail(ErrorCode::kTooLarge, "a K/V page of this model would be over " + std::to_string(limits::kPageBytesMax) + " bytes");
+    return fail(ErrorCode::kTooLarge,
+                "a K/V page of this model would be over " + std::to_string(limits::kPageBytesMax) + " bytes");
   engine->compute_name_ = name(ops->mode);
-  engine->fingerprint_ = engine->file_.content_hash() + "/" + engine->compute_name_ + "/kv" + std::to_string(kPageLayoutVersion);
+  engine->fingerprint_ =
+      engine->file_.content_hash() + "/" + engine->compute_name_ + "/kv" + std::to_string(kPageLayoutVersion);
   engine->allocate_scratch();
   return engine;
 }
@@ -96,7 +101,8 @@ std::byte* Transformer::operand_row(const Block& block, int32_t row, int32_t k) 
 }
 
 // out (+)= operand rows of the block times weights.
-void Transformer::multiply(const Block& block, const PackedMatrix& weights, Epilogue epilogue, float* out, size_t out_stride) {
+void Transformer::multiply(const Block& block, const PackedMatrix& weights, Epilogue epilogue, float* out,
+                           size_t out_stride) {
   GemmArgs args{.a = operand_row(block, 0, weights.k()),
                 .rows = block.rows(),
                 .k = weights.k(),
@@ -136,18 +142,22 @@ std::unique_ptr<Hidden> Transformer::embed(std::span<const TokenId> tokens) {
 
 void Transformer::project_qkv(int32_t layer, Hidden& hidden, KvLease& kv, TokenRange chunk) {
   auto& x = static_cast<Activations&>(hidden);
-  RUNAHEAD_CHECK(chunk.size() == x.rows() && chunk.begin % kPageTokens == 0, "a chunk begins a page and has a row a token");
+  RUNAHEAD_CHECK(chunk.size() == x.rows() && chunk.begin % kPageTokens == 0,
+                 "a chunk begins a page and has a row a token");
   if (x.places().front().kv != &kv || x.places().front().position != chunk.begin) {
     for (int32_t r = 0; r < x.rows(); ++r) x.place(r, {&kv, chunk.begin + r}, config_.rope.frequencies);
   }
-  for_row_blocks(x.rows(), [&](const Block& block) { project_block(weights_.layers[static_cast<size_t>(layer)], layer, x, block); });
+  for_row_blocks(x.rows(), [&](const Block& block) {
+    project_block(weights_.layers[static_cast<size_t>(layer)], layer, x, block);
+  });
 }
 
 void Transformer::project_block(const LayerWeights& w, int32_t layer, Activations& x, const Block& block) {
   const ModelShape& s = shape();
   Scratch& scratch = scratch_[static_cast<size_t>(block.thread)];
   for (int32_t r = 0; r < block.rows(); ++r) {
-    ops_.rms_norm(x.row(block.begin + r), w.attention_norm.data(), config_.norm_epsilon, s.model_dim, scratch.row.data());
+    ops_.rms_norm(x.row(block.begin + r), w.attention_norm.data(), config_.norm_epsilon, s.model_dim,
+                  scratch.row.data());
     ops_.pack_row(scratch.row.data(), s.model_dim, operand_row(block, r, s.model_dim));
   }
   float* qkv = scratch.floats.as<float>().data();  // [block rows, stride]
@@ -177,7 +187,9 @@ void Transformer::project_block(const LayerWeights& w, int32_t layer, Activation
   }
 }
 
-void Transformer::keep_last_row(Hidden& x) { static_cast<Activations&>(x).keep_last_row(); }
+void Transformer::keep_last_row(Hidden& x) {
+  static_cast<Activations&>(x).keep_last_row();
+}
 
 // Rows [row, row + rows) are consecutive tokens of one page of the context, or one decode row.
 void Transformer::attend_tile(const KvLease& kv, int32_t layer, Activations& x, int32_t head, int32_t row, int32_t rows,
@@ -218,7 +230,8 @@ void Transformer::attend(int32_t layer, Hidden& hidden, const KvLease& kv, Token
 
 void Transformer::finish_layer(int32_t layer, Hidden& hidden) {
   auto& x = static_cast<Activations&>(hidden);
-  for_row_blocks(x.rows(), [&](const Block& block) { finish_block(weights_.layers[static_cast<size_t>(layer)], x, block); });
+  for_row_blocks(x.rows(),
+                 [&](const Block& block) { finish_block(weights_.layers[static_cast<size_t>(layer)], x, block); });
 }
 
 void Transformer::finish_block(const LayerWeights& w, Activations& x, const Block& block) {
@@ -256,20 +269,23 @@ void Transformer::logits_of_rows(Hidden& hidden, int32_t begin, int32_t count, s
   const FlushDenormals flush;
   auto& x = static_cast<Activations&>(hidden);
   const auto vocab = static_cast<size_t>(shape().vocab_size);
-  RUNAHEAD_CHECK(begin >= 0 && begin + count <= x.rows() && out.size() == static_cast<size_t>(count) * vocab, "logits have a row a token");
+  RUNAHEAD_CHECK(begin >= 0 && begin + count <= x.rows() && out.size() == static_cast<size_t>(count) * vocab,
+                 "logits have a row a token");
   const size_t stride = static_cast<size_t>(weights_.head.num_panels()) * kPanelOutputs;
   AlignedBuffer padded(static_cast<size_t>(std::min(count, block_rows_)) * stride * sizeof(float));
   for (int32_t done = 0; done < count; done += block_rows_) {
     const Block block{begin + done, begin + std::min(count, done + block_rows_), 0, true};
     Scratch& scratch = scratch_[0];
     for (int32_t r = 0; r < block.rows(); ++r) {
-      ops_.rms_norm(x.row(block.begin + r), weights_.output_norm.data(), config_.norm_epsilon, shape().model_dim, scratch.row.data());
+      ops_.rms_norm(x.row(block.begin + r), weights_.output_norm.data(), config_.norm_epsilon, shape().model_dim,
+                    scratch.row.data());
       ops_.pack_row(scratch.row.data(), shape().model_dim, operand_row(block, r, shape().model_dim));
     }
     float* rows = padded.as<float>().data();
     multiply(block, weights_.head, Epilogue::kStore, rows, stride);
     for (int32_t r = 0; r < block.rows(); ++r)
-      std::memcpy(out.data() + static_cast<size_t>(done + r) * vocab, rows + static_cast<size_t>(r) * stride, vocab * sizeof(float));
+      std::memcpy(out.data() + static_cast<size_t>(done + r) * vocab, rows + static_cast<size_t>(r) * stride,
+                  vocab * sizeof(float));
   }
 }
 

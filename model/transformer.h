@@ -24,8 +24,8 @@ struct EngineOptions {
   std::filesystem::path model;
   std::optional<ComputeMode> compute;  // nullopt: auto, the fastest mode here that passes the quality gate
   int32_t threads = 1;
-  LoadProgress progress;               // may be empty
-  const OpTable* ops = nullptr;        // tests and benchmarks: this table, whatever `compute` says
+  LoadProgress progress;         // may be empty
+  const OpTable* ops = nullptr;  // tests and benchmarks: this table, whatever `compute` says
 };
 
 // "auto" gives nullopt; otherwise parse_compute_mode.
@@ -81,7 +81,8 @@ class Transformer final : public Engine {
   std::byte* operand_row(const Block& block, int32_t row, int32_t k);
   void project_block(const LayerWeights& w, int32_t layer, Activations& x, const Block& block);
   void finish_block(const LayerWeights& w, Activations& x, const Block& block);
-  void attend_tile(const KvLease& kv, int32_t layer, Activations& x, int32_t head, int32_t row, int32_t rows, PageRange pages);
+  void attend_tile(const KvLease& kv, int32_t layer, Activations& x, int32_t head, int32_t row, int32_t rows,
+                   PageRange pages);
 
   Gguf file_;
   ModelConfig config_;

@@ -41,15 +41,17 @@ PackedMatrix pack_gate_up(const QuantMatrixView& gate, const QuantMatrixView& up
 Result<QuantMatrixView> matrix(const Gguf& file, const std::string& name, int64_t rows, int64_t cols) {
   const QuantMatrixView m = TRY(file.matrix(name));
   if (m.rows != rows || m.cols != cols)
-    return fail(ErrorCode::kInvalidModel, "tensor " + name + " is [" + std::to_string(m.rows) + ", " + std::to_string(m.cols) +
-                                              "], but the model needs [" + std::to_string(rows) + ", " + std::to_string(cols) + "]");
+    return fail(ErrorCode::kInvalidModel, "tensor " + name + " is [" + std::to_string(m.rows) + ", " +
+                                              std::to_string(m.cols) + "], but the model needs [" +
+                                              std::to_string(rows) + ", " + std::to_string(cols) + "]");
   return m;
 }
 
 Result<LayerWeights> load_layer(const Gguf& file, const ModelConfig& config, int32_t layer) {
   const ModelShape& s = config.shape;
   const std::string block = "blk." + std::to_string(layer) + ".";
-  const int64_t dim = s.model_dim, q_dim = int64_t{s.num_heads} * s.head_dim, kv_dim = int64_t{s.num_kv_heads} * s.head_dim;
+  const int64_t dim = s.model_dim, q_dim = int64_t{s.num_heads} * s.head_dim,
+                kv_dim = int64_t{s.num_kv_heads} * s.head_dim;
   LayerWeights w;
   w.attention_norm = TRY(file.vector(block + "attn_norm.weight", dim));
   w.ffn_norm = TRY(file.vector(block + "ffn_norm.weight", dim));
@@ -74,9 +76,11 @@ Result<void> check_shape(const ModelShape& s) {
       {"embedding_length", s.model_dim}, {"feed_forward_length", s.ffn_dim}, {"the attention head size", s.head_dim}};
   for (const auto& [what, value] : dims)
     if (value <= 0 || value % kPanelBlock != 0)
-      return fail(ErrorCode::kUnsupported, std::string(what) + " is " + std::to_string(value) + "; this build runs multiples of 32");
+      return fail(ErrorCode::kUnsupported,
+                  std::string(what) + " is " + std::to_string(value) + "; this build runs multiples of 32");
   if (s.head_dim > kHeadDimMax)
-    return fail(ErrorCode::kUnsupported, "an attention head of " + std::to_string(s.head_dim) + " is over " + std::to_string(kHeadDimMax));
+    return fail(ErrorCode::kUnsupported,
+                "an attention head of " + std::to_string(s.head_dim) + " is over " + std::to_string(kHeadDimMax));
   if (s.num_kv_heads <= 0 || s.num_heads % s.num_kv_heads != 0)
     return fail(ErrorCode::kInvalidModel, "the number of attention heads is no multiple of the number of KV heads");
   return {};
@@ -94,7 +98,8 @@ size_t Weights::packed_bytes() const {
   return bytes;
 }
 
-Result<Weights> load_weights(const Gguf& file, const ModelConfig& config, ThreadTeam& team, const LoadProgress& progress) {
+Result<Weights> load_weights(const Gguf& file, const ModelConfig& config, ThreadTeam& team,
+                             const LoadProgress& progress) {
   const ModelShape& s = config.shape;
   TRY(check_shape(s));
   Weights weights;

@@ -26,10 +26,10 @@ struct LayerWeights {
 };
 
 struct Weights {
-  QuantMatrixView embedding;        // [vocab_size, model_dim], in the file
+  QuantMatrixView embedding;  // [vocab_size, model_dim], in the file
   std::vector<LayerWeights> layers;
-  std::vector<float> output_norm;   // [model_dim]
-  PackedMatrix head;                // [vocab_size, model_dim]
+  std::vector<float> output_norm;  // [model_dim]
+  PackedMatrix head;               // [vocab_size, model_dim]
 
   size_t packed_bytes() const;
 };
@@ -38,6 +38,7 @@ struct Weights {
 using LoadProgress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
 
 // kUnsupported if a dimension does not suit the kernels (multiples of 32), naming it.
-Result<Weights> load_weights(const Gguf& file, const ModelConfig& config, ThreadTeam& team, const LoadProgress& progress);
+Result<Weights> load_weights(const Gguf& file, const ModelConfig& config, ThreadTeam& team,
+                             const LoadProgress& progress);
 
 }  // namespace runahead

@@ -47,7 +47,7 @@ Result<void> ActorCluster::start() {
   const Engine& engine = *workers_.front()->engine;
   coordinator_ = std::make_unique<Coordinator>(
       CoordinatorEnv{.executor = executor_, .clock = clock_, .rng = rng_, .control = control_hub_.server(), .metrics = metrics_},
-      CoordinatorOptions{.shape = engine.shape(), .fingerprint = engine.fingerprint(), .compute_name = engine.compute_name(),
+      CoordinatorOptions{.shape = engine.shape(), .fingerprint = engine.fingerprint(),
                          .kv_transport = workers_.front()->kv->name()});
   coordinator_gate_.spawn(coordinator_->run());
   for (const auto& worker : workers_) workers_gate_.spawn(run_worker(*worker));

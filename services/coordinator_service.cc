@@ -60,7 +60,8 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
       CoordinatorOptions{.epoch = epoch_of(parts.loaded, !options.job_store.empty()), .shape = parts.model.shape});
   parts.front = std::make_unique<ApiFront>(
       ApiFrontEnv{.executor = executor, .clock = parts.process.clock(), .rng = parts.process.rng(),
-                  .inference = *parts.coordinator, .job_store = *parts.job_store, .codec = *parts.codec, .metrics = *parts.metrics},
+                  .inference = *parts.coordinator, .job_store = *parts.job_store, .codec = *parts.codec,
+                  .metrics = *parts.metrics},
       ApiFrontOptions{.http = http, .allow_remote = options.insecure_network, .api_keys = options.api_keys,
                       .model_name = parts.model_name, .model_alias = options.model});
   return parts.front->start(std::move(parts.loaded.unfinished));

@@ -203,10 +203,13 @@ Result<void> LocalCluster::supervise() {
 }
 
 void LocalCluster::stop() {
-  for (const Child& child : children_)
-    if (child.pid > 0) kill(child.pid, SIGTERM);
   const auto end = std::chrono::steady_clock::now() + limits::kDrainTimeout;
-  for (Child& child : children_) {
+  for (size_t i = 1; i < children_.size(); ++i)
+    if (children_[i].pid > 0) kill(children_[i].pid, SIGTERM);
+  // The coordinator, [0], is the last to go: workers say goodbye to it.
+  for (auto it = children_.rbegin(); it != children_.rend(); ++it) {
+    Child& child = *it;
+    if (it + 1 == children_.rend() && child.pid > 0) kill(child.pid, SIGTERM);
     while (child.pid > 0 && waitpid(child.pid, nullptr, WNOHANG) == 0) {
       if (std::chrono::steady_clock::now() > end || await_stop_signal(5ms)) {  // a second signal means now
         for (const Child& other : children_)

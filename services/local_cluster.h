@@ -42,7 +42,7 @@ class LocalCluster {
   const std::string& http_address() const { return http_; }
   // Waits until SIGINT or SIGTERM; a child that dies meanwhile is started again after a second.
   Result<void> supervise();
-  // SIGTERM to workers and coordinator, SIGKILL to what is left after the drain timeout.
+  // SIGTERM to the workers, then to the coordinator; SIGKILL to what is left after the drain timeout or a second signal.
   void stop();
 
  private:

@@ -1,6 +1,6 @@
 // ControlPlane: small messages between the coordinator and its workers (a star: workers do not talk to each other on
-// this plane). Production: framed TCP over Asio (transport/tcp_control); simulation: a faulty virtual network (tests/sim).
-// Payloads are serialised Envelopes (proto/control.proto); the plane does not look inside.
+// this plane). Production: framed TCP over Asio (transport/tcp_control); simulation: a faulty virtual network
+// (tests/sim). Payloads are serialised Envelopes (proto/control.proto); the plane does not look inside.
 //   threads  the process's io_context thread.
 //   events   a peer's kConnected comes first, then its messages in the order sent, then exactly one kDisconnected: also
 //            after our own disconnect(), which delivers no more of its messages.

@@ -83,9 +83,10 @@ void KvOutboundLedger::post(KvPageKey key, std::span<const std::byte> page, std:
   ++num_posted_;
   if (error_) return;
   if (!first_) first_ = clock_.now();
-  queue_.push_back({{params_.attempt, params_.stream_token, key, static_cast<uint32_t>(page.size()), crc32c.value_or(0)},
-                    page,
-                    crc32c.has_value()});
+  queue_.push_back(
+      {{params_.attempt, params_.stream_token, key, static_cast<uint32_t>(page.size()), crc32c.value_or(0)},
+       page,
+       crc32c.has_value()});
   changed_.notify();
 }
 
@@ -125,7 +126,9 @@ void KvOutboundLedger::release() {
 }
 
 Task<void> KvOutboundLedger::drain(Deadline deadline) {
-  const auto handed_over = [&] { return queue_.empty() && in_flight_ == 0 && (num_posted_ < geometry_.pages() || confirmed_); };
+  const auto handed_over = [&] {
+    return queue_.empty() && in_flight_ == 0 && (num_posted_ < geometry_.pages() || confirmed_);
+  };
   while (!handed_over() && !error_) {
     if (clock_.now() >= deadline.at)
       co_return runahead::fail(ErrorCode::kDeadlineExceeded, "the receiver did not take every KV page in time");

@@ -14,8 +14,12 @@
 
 namespace runahead {
 
-inline KvGeometry geometry_of(const KvInboundParams& p) { return {p.num_layers, p.prefix_pages, p.page_bytes}; }
-inline KvGeometry geometry_of(const KvOutboundParams& p) { return {p.num_layers, p.prefix_pages, p.page_bytes}; }
+inline KvGeometry geometry_of(const KvInboundParams& p) {
+  return {p.num_layers, p.prefix_pages, p.page_bytes};
+}
+inline KvGeometry geometry_of(const KvOutboundParams& p) {
+  return {p.num_layers, p.prefix_pages, p.page_bytes};
+}
 
 class KvInboundLedger {
  public:
@@ -23,9 +27,11 @@ class KvInboundLedger {
 
   const KvInboundParams& params() const { return params_; }
   const KvGeometry& geometry() const { return geometry_; }
-  // The buffer of an announced page; from now on it is under way. kCorrupt: not this stream's, not wanted, or a second time.
+  // The buffer of an announced page; from now on it is under way. kCorrupt: not this stream's, not wanted, or a second
+  // time.
   Result<std::span<std::byte>> claim(const KvPageHeader& header);
-  // The page of a claimed header is in its buffer, and its bytes hash to crc. kCorrupt if that is not the announced one.
+  // The page of a claimed header is in its buffer, and its bytes hash to crc. kCorrupt if that is not the announced
+  // one.
   Result<void> commit(const KvPageHeader& header, uint32_t crc);
   // The stream's one error: the first counts, and none counts after the last page has arrived.
   void fail(Error error);

@@ -11,8 +11,10 @@
 //                    close() has returned, so memory that a peer may still write is never given to somebody else.
 //   threads          everything on the process's io_context thread. No call blocks.
 //   failure          a stream that meets a lost peer, a page that fails its check, or a missed deadline ends with one
-//                    Error (kWorkerLost, kCorrupt, kDeadlineExceeded); the actor fails the attempt. Nothing is retried here.
-// Sources: reference/reliability.md 2.1-2.8 and section 6 (receiver posts, sees the completion, then reuses); DESIGN 1.3, 1.6.
+//                    Error (kWorkerLost, kCorrupt, kDeadlineExceeded); the actor fails the attempt. Nothing is retried
+//                    here.
+// Sources: reference/reliability.md 2.1-2.8 and section 6 (receiver posts, sees the completion, then reuses);
+// DESIGN 1.3, 1.6.
 #pragma once
 
 #include <cstdint>
@@ -52,7 +54,8 @@ class KvInbound {
  public:
   virtual ~KvInbound() = default;  // close() first
   // The next page that has arrived and passed its check, in order of arrival. Each page arrives once. A stream that has
-  // failed gives its error at once; asking for more pages than the stream has is kInvalidArgument. One caller at a time.
+  // failed gives its error at once; asking for more pages than the stream has is kInvalidArgument. One caller at a
+  // time.
   virtual Task<KvArrival> next(Deadline deadline) = 0;
   // Gives up the pages that have not come. Returns when the transport will touch no buffer any more.
   virtual asio::awaitable<void> close() = 0;
@@ -76,11 +79,11 @@ class KvOutbound {
 
 struct KvInboundParams {
   AttemptId attempt;
-  uint64_t stream_token = 0;     // 64 random bits from the coordinator: only the right peer can open the stream
-  std::string sender_address;    // KvTransport::address() of the rank before
-  std::shared_ptr<const void> pin;                            // share of the lease that owns the buffers
-  std::function<std::span<std::byte>(KvPageKey)> buffer;      // where a page goes; valid while `pin` is held
-  int32_t prefix_pages = 0;      // pages a layer, from page 0
+  uint64_t stream_token = 0;        // 64 random bits from the coordinator: only the right peer can open the stream
+  std::string sender_address;       // KvTransport::address() of the rank before
+  std::shared_ptr<const void> pin;  // share of the lease that owns the buffers
+  std::function<std::span<std::byte>(KvPageKey)> buffer;  // where a page goes; valid while `pin` is held
+  int32_t prefix_pages = 0;                               // pages a layer, from page 0
   int32_t num_layers = 0;
   size_t page_bytes = 0;
 };
@@ -88,9 +91,9 @@ struct KvInboundParams {
 struct KvOutboundParams {
   AttemptId attempt;
   uint64_t stream_token = 0;
-  std::string receiver_address;  // KvTransport::address() of the rank after
+  std::string receiver_address;     // KvTransport::address() of the rank after
   std::shared_ptr<const void> pin;  // share of the lease that owns the posted pages
-  int32_t prefix_pages = 0;      // pages a layer that will be posted in all
+  int32_t prefix_pages = 0;         // pages a layer that will be posted in all
   int32_t num_layers = 0;
   size_t page_bytes = 0;
 };
@@ -98,7 +101,7 @@ struct KvOutboundParams {
 class KvTransport {
  public:
   virtual ~KvTransport() = default;
-  virtual std::string name() const = 0;     // "memory", "tcp", "ucx": metric label
+  virtual std::string name() const = 0;  // "memory", "tcp", "ucx": metric label
   // One line for logs and `runahead doctor`: which lanes really carry the pages.
   virtual std::string describe() const { return name(); }
   // How peers reach this transport: opaque bytes that travel in ChainStep. Contains an incarnation, so a restarted
@@ -106,7 +109,8 @@ class KvTransport {
   virtual std::string address() const = 0;
   // Once, before the first stream: the pool that all pages come from.
   virtual Result<void> register_memory(std::span<std::byte> pool) = 0;
-  // Returns at once; connecting goes on inside and fails the stream if it cannot be done within limits::kConnectTimeout.
+  // Returns at once; connecting goes on inside and fails the stream if it cannot be done within
+  // limits::kConnectTimeout.
   virtual Result<std::unique_ptr<KvInbound>> open_inbound(KvInboundParams params) = 0;
   virtual Result<std::unique_ptr<KvOutbound>> open_outbound(KvOutboundParams params) = 0;
   // No new streams; ends the background work. Every stream is closed before.

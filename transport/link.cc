@@ -12,8 +12,8 @@
 namespace runahead {
 namespace {
 
-constexpr size_t kReadBytes = 64 << 10;   // one read; a frame of a usual prompt fits
-constexpr size_t kFramesAWrite = 64;      // gathered into one system call
+constexpr size_t kReadBytes = 64 << 10;  // one read; a frame of a usual prompt fits
+constexpr size_t kFramesAWrite = 64;     // gathered into one system call
 
 }  // namespace
 
@@ -21,7 +21,9 @@ bool ControlInbox::full() const {
   return events_.size() >= limits::kMailboxMessagesMax || payload_bytes_ >= limits::kControlInboxBytesMax;
 }
 
-asio::awaitable<void> ControlInbox::wait_for_room() { return taken_.wait(kNoDeadline); }
+asio::awaitable<void> ControlInbox::wait_for_room() {
+  return taken_.wait(kNoDeadline);
+}
 
 void ControlInbox::push(ControlEvent event) {
   payload_bytes_ += event.payload.size();
@@ -65,8 +67,9 @@ Task<void> Link::open(std::shared_ptr<Link> self, Deadline deadline) {
   }
   self->timeout_.stop();
   if (self->closed_) co_return fail(ErrorCode::kDeadlineExceeded, "the peer did not answer with our protocol in time");
-  auto checked = write_error ? Result<void>(fail(ErrorCode::kUnavailable, connection_lost("the peer", write_error).message))
-                             : check_preamble(theirs, Plane::kControl);
+  auto checked = write_error
+                     ? Result<void>(fail(ErrorCode::kUnavailable, connection_lost("the peer", write_error).message))
+                     : check_preamble(theirs, Plane::kControl);
   if (!checked) {
     self->close(checked.error().message);
     co_return checked;

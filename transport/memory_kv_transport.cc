@@ -49,7 +49,7 @@ struct MemoryKvTransport::State {
   KvTransportOptions options;
   std::string address;
   std::map<AttemptId, std::shared_ptr<OutStream>> outbounds;  // shared with the handles and the pumps
-  Signal opened;  // a new outbound
+  Signal opened;                                              // a new outbound
   bool stopped = false;
 };
 
@@ -58,7 +58,9 @@ struct MemoryKvHub::Registry {
   uint64_t last_id = 0;
 };
 
-std::shared_ptr<MemoryKvHub::Registry> MemoryKvHub::make_registry() { return std::make_shared<Registry>(); }
+std::shared_ptr<MemoryKvHub::Registry> MemoryKvHub::make_registry() {
+  return std::make_shared<Registry>();
+}
 
 namespace {
 
@@ -182,7 +184,8 @@ Task<void> pump(std::shared_ptr<InStream> in, std::shared_ptr<State> receiver, s
     if (moving) moving = move_page(*in, *out, *hub);
     if (!moving) out->ledger.fail(moving.error());
     CO_TRY(moving);
-    co_await asio::post(receiver->executor, asio::use_awaitable);  // completions come through the executor, streams take turns
+    co_await asio::post(receiver->executor,
+                        asio::use_awaitable);  // completions come through the executor, streams take turns
   }
   if (in->ledger.complete()) {
     out->ledger.confirm();
@@ -222,9 +225,13 @@ MemoryKvTransport::~MemoryKvTransport() {
   state_->options.hub->registry_->transports.erase(state_->address);
 }
 
-std::string MemoryKvTransport::address() const { return state_->address; }
+std::string MemoryKvTransport::address() const {
+  return state_->address;
+}
 
-Result<void> MemoryKvTransport::register_memory(std::span<std::byte>) { return {}; }
+Result<void> MemoryKvTransport::register_memory(std::span<std::byte>) {
+  return {};
+}
 
 Result<std::unique_ptr<KvInbound>> MemoryKvTransport::open_inbound(KvInboundParams params) {
   TRY(check_geometry(geometry_of(params)));

@@ -24,8 +24,8 @@ struct KvTransportOptions {
   Duration transfer_timeout = limits::kPageTransferTimeout;
 };
 
-// name: "memory", "tcp", "ucx", or "auto" (ucx where it was built in and starts, else tcp). kInvalidArgument for another
-// name, kUnsupported for one that this build lacks, kAddressInUse, ...
+// name: "memory", "tcp", "ucx", or "auto" (ucx where it was built in and starts, else tcp). kInvalidArgument for
+// another name, kUnsupported for one that this build lacks, kAddressInUse, ...
 Result<std::unique_ptr<KvTransport>> make_kv_transport(std::string_view name, KvTransportOptions options,
                                                        asio::any_io_executor executor, const Clock& clock);
 

@@ -78,7 +78,8 @@ std::array<std::byte, kStreamReplyBytes> encode(StreamReply reply) {
 
 Error error_of(StreamReply reply) {
   switch (reply) {
-    case StreamReply::kOk: break;
+    case StreamReply::kOk:
+      break;
     case StreamReply::kUnknownStream:
       return {ErrorCode::kDeadlineExceeded, "the sender did not open its end of the KV stream in time", {}};
     case StreamReply::kWrongToken:
@@ -89,8 +90,10 @@ Error error_of(StreamReply reply) {
       return {ErrorCode::kWorkerLost, "the worker at this address is not the one that was meant: it was restarted", {}};
     case StreamReply::kAlreadyOpen:
       return {ErrorCode::kStale, "the KV stream has been opened already by another receiver", {}};
-    case StreamReply::kBusy: return {ErrorCode::kOverloaded, "the peer has too many KV streams open", {}};
-    case StreamReply::kCorruptPage: return {ErrorCode::kCorrupt, "the receiver found a corrupt page", {}};
+    case StreamReply::kBusy:
+      return {ErrorCode::kOverloaded, "the peer has too many KV streams open", {}};
+    case StreamReply::kCorruptPage:
+      return {ErrorCode::kCorrupt, "the receiver found a corrupt page", {}};
   }
   return {ErrorCode::kCorrupt, "the peer answered with an unknown reply", {}};
 }

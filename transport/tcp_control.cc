@@ -31,7 +31,8 @@ struct TcpControlServer::State {
 
 namespace {
 
-constexpr auto kAcceptPause = std::chrono::milliseconds(100);  // after a failed accept, most likely for want of descriptors
+constexpr auto kAcceptPause =
+    std::chrono::milliseconds(100);  // after a failed accept, most likely for want of descriptors
 
 auto on_end(const auto& self) {
   return [self](std::exception_ptr) {
@@ -92,7 +93,9 @@ asio::awaitable<void> TcpControlServer::State::serve_peer(std::shared_ptr<State>
   self->links.erase(link->peer());
 }
 
-Task<ControlEvent> TcpControlServer::receive(Deadline deadline) { return state_->inbox->receive(deadline); }
+Task<ControlEvent> TcpControlServer::receive(Deadline deadline) {
+  return state_->inbox->receive(deadline);
+}
 
 void TcpControlServer::send(PeerId peer, std::string payload) {
   const auto found = state_->links.find(peer);
@@ -136,7 +139,9 @@ Task<PeerId> TcpControlClient::connect(Deadline deadline) {
   co_return link->peer();
 }
 
-Task<ControlEvent> TcpControlClient::receive(Deadline deadline) { return inbox_->receive(deadline); }
+Task<ControlEvent> TcpControlClient::receive(Deadline deadline) {
+  return inbox_->receive(deadline);
+}
 
 void TcpControlClient::send(PeerId peer, std::string payload) {
   if (link_ && link_->peer() == peer) link_->send(std::move(payload));

@@ -15,7 +15,8 @@
 namespace runahead {
 namespace {
 
-constexpr size_t kStepBytes = 1 << 20;  // of one read or write: under 1 ms of copying and hashing, then others have a turn
+constexpr size_t kStepBytes =
+    1 << 20;  // of one read or write: under 1 ms of copying and hashing, then others have a turn
 constexpr const char* kClosed = "the KV stream is closed";
 constexpr const char* kNoProgress = "a KV page made no progress in time: the peer seems to be frozen";
 
@@ -41,8 +42,8 @@ Result<TcpKvAddress> parse_tcp_kv_address(std::string_view text) {
   const std::string_view digits = hash == std::string_view::npos ? std::string_view() : text.substr(hash + 1);
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), address.incarnation, 16);
   if (digits.empty() || error != std::errc() || end != digits.data() + digits.size())
-    return fail(ErrorCode::kInvalidArgument,
-                "'" + std::string(text.substr(0, 300)) + "' is not an address of the tcp transport: do both workers use it?");
+    return fail(ErrorCode::kInvalidArgument, "'" + std::string(text.substr(0, 300)) +
+                                                 "' is not an address of the tcp transport: do both workers use it?");
   address.place = TRY(parse_host_port(text.substr(0, hash)));
   return address;
 }
@@ -55,13 +56,15 @@ TcpInStream::TcpInStream(asio::any_io_executor executor, const Clock& clock, Tcp
       sender_(std::move(sender)),
       ledger_(executor, clock, std::move(params)),
       socket_(executor),
-      stall_(executor, clock, [this] { stop({ErrorCode::kDeadlineExceeded, kNoProgress, {}}); }),
+      stall_(executor, clock,
+             [this] {
+               stop({ErrorCode::kDeadlineExceeded, kNoProgress, {}});
+             }),
       ended_(executor, clock) {}
 
 std::shared_ptr<TcpInStream> TcpInStream::start(asio::any_io_executor executor, const Clock& clock,
                                                 TcpKvTimeouts timeouts, TcpKvAddress sender, KvInboundParams params) {
-  std::shared_ptr<TcpInStream> self(
-      new TcpInStream(executor, clock, timeouts, std::move(sender), std::move(params)));
+  std::shared_ptr<TcpInStream> self(new TcpInStream(executor, clock, timeouts, std::move(sender), std::move(params)));
   asio::co_spawn(executor, run(self), [self](std::exception_ptr error) {
     if (error) self->stop(unexpected_end(error));
     self->running_ = false;
@@ -164,7 +167,10 @@ TcpOutStream::TcpOutStream(asio::any_io_executor executor, const Clock& clock, T
       timeouts_(timeouts),
       ledger_(executor, clock, std::move(params)),
       socket_(executor),
-      stall_(executor, clock, [this] { stop({ErrorCode::kDeadlineExceeded, kNoProgress, {}}); }),
+      stall_(executor, clock,
+             [this] {
+               stop({ErrorCode::kDeadlineExceeded, kNoProgress, {}});
+             }),
       ended_(executor, clock) {}
 
 std::shared_ptr<TcpOutStream> TcpOutStream::start(asio::any_io_executor executor, const Clock& clock,

@@ -58,6 +58,9 @@ class TcpOutStream : public std::enable_shared_from_this<TcpOutStream> {
                                              KvOutboundParams params);
 
   KvOutboundLedger& ledger() { return ledger_; }
+  void post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c) {
+    ledger_.post(key, page, crc32c);
+  }
   // The receiver has come. kOk takes the socket; every other reply is to be sent to whoever it is.
   StreamReply attach(const StreamHello& hello, Tcp::socket& socket);
   void abandon();

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "transport/frame.h"
+#include "transport/kv_handles.h"
 #include "transport/tcp_kv_streams.h"
 
 namespace runahead {
@@ -29,6 +30,7 @@ struct TcpKvTransport::State {
   static asio::awaitable<void> greet(std::shared_ptr<State> self, std::shared_ptr<Greeting> greeting);
   asio::awaitable<StreamReply> find_stream(StreamHello hello, std::shared_ptr<Greeting> greeting);
   void spawn(std::shared_ptr<State> self, asio::awaitable<void> work);
+  void forget(AttemptId attempt, const TcpOutStream& stream);
   void stop();
 
   asio::any_io_executor executor;
@@ -47,57 +49,8 @@ struct TcpKvTransport::State {
 namespace {
 
 using State = TcpKvTransport::State;
-constexpr auto kAcceptPause = std::chrono::milliseconds(100);  // after a failed accept, most likely for want of descriptors
-
-class Inbound final : public KvInbound {
- public:
-  Inbound(std::shared_ptr<TcpInStream> stream, std::shared_ptr<State> transport)
-      : stream_(std::move(stream)), transport_(std::move(transport)) {
-    ++transport_->num_inbounds;
-  }
-  ~Inbound() override {
-    stream_->abandon();
-    --transport_->num_inbounds;
-  }
-  Task<KvArrival> next(Deadline deadline) override { return stream_->ledger().next(deadline); }
-  asio::awaitable<void> close() override { return stream_->close(); }
-  KvStreamStats stats() const override { return stream_->ledger().stats(); }
-
- private:
-  std::shared_ptr<TcpInStream> stream_;  // shared with its coroutine
-  std::shared_ptr<State> transport_;
-};
-
-class Outbound final : public KvOutbound {
- public:
-  Outbound(std::shared_ptr<TcpOutStream> stream, std::shared_ptr<State> transport)
-      : stream_(std::move(stream)), transport_(std::move(transport)), attempt_(stream_->ledger().params().attempt) {
-    transport_->outbounds.emplace(attempt_, stream_);
-    transport_->changed.notify();
-  }
-  ~Outbound() override {
-    stream_->abandon();
-    forget();
-  }
-  void post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c) override {
-    stream_->ledger().post(key, page, crc32c);
-  }
-  Task<void> drain(Deadline deadline) override { return stream_->ledger().drain(deadline); }
-  asio::awaitable<void> close() override {
-    forget();
-    return stream_->close();
-  }
-  KvStreamStats stats() const override { return stream_->ledger().stats(); }
-
- private:
-  void forget() {
-    const auto found = transport_->outbounds.find(attempt_);
-    if (found != transport_->outbounds.end() && found->second == stream_) transport_->outbounds.erase(found);
-  }
-  std::shared_ptr<TcpOutStream> stream_;  // shared with its coroutines
-  std::shared_ptr<State> transport_;
-  AttemptId attempt_;
-};
+constexpr auto kAcceptPause =
+    std::chrono::milliseconds(100);  // after a failed accept, most likely for want of descriptors
 
 }  // namespace
 
@@ -107,6 +60,12 @@ void State::spawn(std::shared_ptr<State> self, asio::awaitable<void> work) {
     --self->coroutines;
     self->changed.notify();
   });
+}
+
+// The attempt may belong to a later stream by now.
+void State::forget(AttemptId attempt, const TcpOutStream& stream) {
+  const auto found = outbounds.find(attempt);
+  if (found != outbounds.end() && found->second.get() == &stream) outbounds.erase(found);
 }
 
 void State::stop() {
@@ -188,13 +147,21 @@ Result<std::unique_ptr<KvTransport>> TcpKvTransport::create(KvTransportOptions o
   return std::unique_ptr<KvTransport>(new TcpKvTransport(std::move(state)));
 }
 
-TcpKvTransport::~TcpKvTransport() { state_->stop(); }
+TcpKvTransport::~TcpKvTransport() {
+  state_->stop();
+}
 
-std::string TcpKvTransport::describe() const { return "tcp at " + state_->address; }
+std::string TcpKvTransport::describe() const {
+  return "tcp at " + state_->address;
+}
 
-std::string TcpKvTransport::address() const { return state_->address; }
+std::string TcpKvTransport::address() const {
+  return state_->address;
+}
 
-Result<void> TcpKvTransport::register_memory(std::span<std::byte>) { return {}; }
+Result<void> TcpKvTransport::register_memory(std::span<std::byte>) {
+  return {};
+}
 
 Result<std::unique_ptr<KvInbound>> TcpKvTransport::open_inbound(KvInboundParams params) {
   TRY(check_geometry(geometry_of(params)));
@@ -205,7 +172,8 @@ Result<std::unique_ptr<KvInbound>> TcpKvTransport::open_inbound(KvInboundParams 
   auto stream = TcpInStream::start(state_->executor, state_->clock,
                                    {state_->options.connect_timeout, state_->options.transfer_timeout},
                                    std::move(sender), std::move(params));
-  return std::make_unique<Inbound>(std::move(stream), state_);
+  ++state_->num_inbounds;
+  return std::make_unique<InboundHandle<TcpInStream>>(std::move(stream), [state = state_] { --state->num_inbounds; });
 }
 
 Result<std::unique_ptr<KvOutbound>> TcpKvTransport::open_outbound(KvOutboundParams params) {
@@ -213,12 +181,16 @@ Result<std::unique_ptr<KvOutbound>> TcpKvTransport::open_outbound(KvOutboundPara
   if (state_->stopping) return fail(ErrorCode::kUnavailable, "the tcp transport has been shut down");
   if (state_->outbounds.size() >= limits::kKvStreamsMax)
     return fail(ErrorCode::kOverloaded, "too many KV streams are open");
-  if (state_->outbounds.contains(params.attempt))
+  const AttemptId attempt = params.attempt;
+  if (state_->outbounds.contains(attempt))
     return fail(ErrorCode::kInvalidArgument, "this attempt has a KV stream from here already");
-  auto stream = TcpOutStream::start(state_->executor, state_->clock,
-                                    {state_->options.connect_timeout, state_->options.transfer_timeout},
-                                    std::move(params));
-  return std::make_unique<Outbound>(std::move(stream), state_);
+  auto stream =
+      TcpOutStream::start(state_->executor, state_->clock,
+                          {state_->options.connect_timeout, state_->options.transfer_timeout}, std::move(params));
+  state_->outbounds.emplace(attempt, stream);
+  state_->changed.notify();
+  auto forget = [state = state_, stream, attempt] { state->forget(attempt, *stream); };
+  return std::make_unique<OutboundHandle<TcpOutStream>>(std::move(stream), std::move(forget));
 }
 
 asio::awaitable<void> TcpKvTransport::shutdown() {

@@ -21,7 +21,8 @@ Result<asio::ip::address> resolve_now(asio::any_io_executor executor, const std:
   Tcp::resolver resolver(std::move(executor));
   const auto found = resolver.resolve(host, "0", error);
   if (error || found.empty())
-    return fail(ErrorCode::kInvalidArgument, "the host " + host + " is not known: give an address of this machine", "host");
+    return fail(ErrorCode::kInvalidArgument, "the host " + host + " is not known: give an address of this machine",
+                "host");
   return found.begin()->endpoint().address();
 }
 
@@ -73,14 +74,18 @@ Result<Tcp::endpoint> listen_endpoint(asio::any_io_executor executor, const Host
   const asio::ip::address ip = TRY(resolve_now(executor, address.host));
   if (ip.is_loopback() || allow_remote) return Tcp::endpoint(ip, address.port);
   return fail(ErrorCode::kInvalidArgument,
-              "refusing to listen on " + to_string(address) + ": connections between workers are not encrypted yet, so "
-              "an address beyond loopback must be allowed explicitly (allow_remote)", "host");
+              "refusing to listen on " + to_string(address) +
+                  ": connections between workers are not encrypted yet, so "
+                  "an address beyond loopback must be allowed explicitly (allow_remote)",
+              "host");
 }
 
 Error address_in_use(const HostPort& address) {
   return {ErrorCode::kAddressInUse,
-          "port " + std::to_string(address.port) + " on " + address.host + " is in use: stop what listens there or "
-          "choose another port (0 takes a free one)", "port"};
+          "port " + std::to_string(address.port) + " on " + address.host +
+              " is in use: stop what listens there or "
+              "choose another port (0 takes a free one)",
+          "port"};
 }
 
 Result<Tcp::acceptor> listen_tcp(asio::any_io_executor executor, const HostPort& address, bool allow_remote) {
@@ -92,7 +97,8 @@ Result<Tcp::acceptor> listen_tcp(asio::any_io_executor executor, const HostPort&
   if (!error) acceptor.bind(endpoint, error);
   if (!error) acceptor.listen(Tcp::acceptor::max_listen_connections, error);
   if (error == asio::error::address_in_use) return std::unexpected(address_in_use(address));
-  if (error) return fail(ErrorCode::kInvalidArgument, "cannot listen on " + to_string(address) + ": " + error.message());
+  if (error)
+    return fail(ErrorCode::kInvalidArgument, "cannot listen on " + to_string(address) + ": " + error.message());
   return acceptor;
 }
 

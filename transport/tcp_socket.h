@@ -1,5 +1,6 @@
-// What every TCP connection of ours has in common: addresses, listening, connecting with a deadline, socket options, and
-// Asio's error codes as our Errors. No TLS yet, so listening beyond loopback must be asked for (reliability.md 2, row 18).
+// What every TCP connection of ours has in common: addresses, listening, connecting with a deadline, socket options,
+// and Asio's error codes as our Errors. No TLS yet, so listening beyond loopback must be asked for (reliability.md 2,
+// row 18).
 #pragma once
 
 #include <boost/asio/ip/tcp.hpp>

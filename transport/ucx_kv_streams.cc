@@ -13,7 +13,9 @@ namespace {
 
 constexpr int kPagesUnderWay = 4;  // of one stream: the next rendezvous begins while the last one ends
 
-Error closed_error() { return {ErrorCode::kCancelled, "the KV stream is closed", {}}; }
+Error closed_error() {
+  return {ErrorCode::kCancelled, "the KV stream is closed", {}};
+}
 Error frozen_error() {
   return {ErrorCode::kDeadlineExceeded, "a KV page made no progress in time: the peer seems to be frozen", {}};
 }
@@ -32,11 +34,12 @@ UcxInStream::UcxInStream(std::shared_ptr<UcxStreamContext> context, KvInboundPar
     : context_(std::move(context)),
       ledger_(context_->executor, context_->clock, std::move(params)),
       stall_(context_->executor, context_->clock, [this] {
-        stop(met_ ? frozen_error()
-                  : Error{ErrorCode::kDeadlineExceeded, "the sender did not answer in time", {}});
+        stop(met_ ? frozen_error() : Error{ErrorCode::kDeadlineExceeded, "the sender did not answer in time", {}});
       }) {}
 
-void UcxInStream::start() { stall_.start(context_->connect_timeout, shared_from_this()); }
+void UcxInStream::start() {
+  stall_.start(context_->connect_timeout, shared_from_this());
+}
 
 void UcxInStream::attach(std::shared_ptr<UcxEndpoint> endpoint) {
   endpoint_ = std::move(endpoint);
@@ -79,7 +82,8 @@ void UcxInStream::on_page(std::span<const std::byte> wire, size_t length, const 
   if (wire.size() != kKvPageHeaderBytes) return corrupt({ErrorCode::kCorrupt, "a page came without its header", {}});
   auto header = parse_page_header(wire.first<kKvPageHeaderBytes>());
   if (!header) return corrupt(header.error());
-  if (header->page_bytes != length) return corrupt({ErrorCode::kCorrupt, "a page is not as long as its header says", {}});
+  if (header->page_bytes != length)
+    return corrupt({ErrorCode::kCorrupt, "a page is not as long as its header says", {}});
   auto buffer = ledger_.claim(*header);
   if (!buffer) return corrupt(buffer.error());
   if (++receiving_ == 1) stall_.start(context_->transfer_timeout, shared_from_this());
@@ -105,17 +109,22 @@ void UcxInStream::corrupt(Error why) {
   endpoint_->send_reply(StreamReply::kCorruptPage);
 }
 
-void UcxInStream::on_lost(const char* why) { ledger_.fail(lost_error("lost the connection to the sender", why)); }
+void UcxInStream::on_lost(const char* why) {
+  ledger_.fail(lost_error("lost the connection to the sender", why));
+}
 
 UcxOutStream::UcxOutStream(std::shared_ptr<UcxStreamContext> context, KvOutboundParams params)
     : context_(std::move(context)),
       ledger_(context_->executor, context_->clock, std::move(params)),
       stall_(context_->executor, context_->clock, [this] {
-        stop(endpoint_ ? frozen_error()
-                       : Error{ErrorCode::kDeadlineExceeded, "no receiver opened its end of the KV stream in time", {}});
+        stop(endpoint_
+                 ? frozen_error()
+                 : Error{ErrorCode::kDeadlineExceeded, "no receiver opened its end of the KV stream in time", {}});
       }) {}
 
-void UcxOutStream::start() { stall_.start(context_->connect_timeout, shared_from_this()); }
+void UcxOutStream::start() {
+  stall_.start(context_->connect_timeout, shared_from_this());
+}
 
 StreamReply UcxOutStream::attach(const StreamHello& hello, std::shared_ptr<UcxEndpoint> endpoint) {
   if (hello.stream_token != ledger_.params().stream_token) return StreamReply::kWrongToken;
@@ -166,7 +175,9 @@ void UcxOutStream::on_reply(std::span<const std::byte> reply) {
   endpoint_->close();  // which tells the receiver that its reply has come
 }
 
-void UcxOutStream::on_lost(const char* why) { ledger_.fail(lost_error("lost the connection to the receiver", why)); }
+void UcxOutStream::on_lost(const char* why) {
+  ledger_.fail(lost_error("lost the connection to the receiver", why));
+}
 
 void UcxOutStream::pump() {
   while (endpoint_ && !endpoint_->is_closing() && !closed_ && sending_ < kPagesUnderWay && ledger_.has_page()) {
@@ -177,9 +188,8 @@ void UcxOutStream::pump() {
     auto sending = std::make_shared<Sending>(Sending{ledger_.take(), {}});  // lives as long as the callback
     sending->wire = encode(sending->page.header);
     if (++sending_ == 1) stall_.start(context_->transfer_timeout, shared_from_this());
-    endpoint_->send_page(sending->wire, sending->page.bytes, [self = shared_from_this(), sending](const char* error) {
-      self->sent(sending->page, error);
-    });
+    endpoint_->send_page(sending->wire, sending->page.bytes,
+                         [self = shared_from_this(), sending](const char* error) { self->sent(sending->page, error); });
   }
 }
 

@@ -1,5 +1,6 @@
-// UcxInStream, UcxOutStream: the two ends of one KV stream over UCX (transport/ucx_kv_transport.h), without UCX's types.
-// Each is shared by its handle, its endpoint and the transfers under way; the pin is released when all have ended.
+// UcxInStream, UcxOutStream: the two ends of one KV stream over UCX (transport/ucx_kv_transport.h), without UCX's
+// types. Each is shared by its handle, its endpoint and the transfers under way; the pin is released when all have
+// ended.
 #pragma once
 
 #include <functional>
@@ -44,7 +45,7 @@ class UcxInStream : public std::enable_shared_from_this<UcxInStream> {
   UcxInStream(std::shared_ptr<UcxStreamContext> context, KvInboundParams params);
 
   KvInboundLedger& ledger() { return ledger_; }
-  void start();  // waits for the sender's answer
+  void start();                                        // waits for the sender's answer
   void attach(std::shared_ptr<UcxEndpoint> endpoint);  // the way to the sender; the hello is on its way
   void abandon();
   asio::awaitable<void> close();

@@ -14,6 +14,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "transport/kv_handles.h"
 #include "transport/tcp_kv_streams.h"  // TcpKvAddress: the listener's address has the same form
 #include "transport/ucx_kv_streams.h"
 
@@ -55,6 +56,7 @@ struct UcxKvTransport::State : std::enable_shared_from_this<State> {
   void on_hello(const std::shared_ptr<Endpoint>& endpoint, std::span<const std::byte> header);
   StreamReply match(const std::shared_ptr<Endpoint>& endpoint, const StreamHello& hello, UcxOutStream& stream);
   void note_lanes(ucp_ep_h handle);
+  void forget(AttemptId attempt, const UcxOutStream& stream);
   void stop();
   static asio::awaitable<void> progress(std::shared_ptr<State> self);
   static asio::awaitable<void> connect(std::shared_ptr<State> self, std::shared_ptr<UcxInStream> stream,
@@ -68,13 +70,13 @@ struct UcxKvTransport::State : std::enable_shared_from_this<State> {
   ucp_mem_h memory = nullptr;
   asio::posix::stream_descriptor events;  // UCX's event descriptor; UCX owns it
   std::string address;
-  std::string lanes;  // of the latest stream
-  std::map<ucp_ep_h, std::shared_ptr<Endpoint>> endpoints;            // shared with the streams
-  std::map<AttemptId, std::shared_ptr<UcxOutStream>> outbounds;       // shared with the handles
+  std::string lanes;                                             // of the latest stream
+  std::map<ucp_ep_h, std::shared_ptr<Endpoint>> endpoints;       // shared with the streams
+  std::map<AttemptId, std::shared_ptr<UcxOutStream>> outbounds;  // shared with the handles
   size_t num_inbounds = 0;
   bool sleeping = false;  // the progress coroutine waits for `events`
   bool stopping = false;
-  bool ended = false;     // no progress any more
+  bool ended = false;  // no progress any more
 };
 
 namespace {
@@ -82,7 +84,9 @@ namespace {
 using State = UcxKvTransport::State;
 
 // A pending operation's callback; freed when UCX calls it.
-UcxEndpoint::Done* keep(UcxEndpoint::Done done) { return new UcxEndpoint::Done(std::move(done)); }
+UcxEndpoint::Done* keep(UcxEndpoint::Done done) {
+  return new UcxEndpoint::Done(std::move(done));
+}
 
 void finish(void* kept, ucs_status_t status) {
   const std::unique_ptr<UcxEndpoint::Done> done(static_cast<UcxEndpoint::Done*>(kept));
@@ -94,7 +98,9 @@ void on_sent(void* request, ucs_status_t status, void* kept) {
   finish(kept, status);
 }
 
-void on_received(void* request, ucs_status_t status, size_t, void* kept) { on_sent(request, status, kept); }
+void on_received(void* request, ucs_status_t status, size_t, void* kept) {
+  on_sent(request, status, kept);
+}
 
 // One UCX endpoint: of a stream, or of a receiver that has not named its stream yet.
 class Endpoint final : public UcxEndpoint, public std::enable_shared_from_this<Endpoint> {
@@ -117,7 +123,7 @@ class Endpoint final : public UcxEndpoint, public std::enable_shared_from_this<E
   void orphan() { state_ = nullptr, closing_ = closed_ = true, patience_.cancel(); }
 
   ucp_ep_h handle = nullptr;
-  std::weak_ptr<UcxInStream> in;    // weak: streams hold their endpoint
+  std::weak_ptr<UcxInStream> in;  // weak: streams hold their endpoint
   std::weak_ptr<UcxOutStream> out;
   std::optional<StreamHello> hello;  // of a receiver whose sender has not opened its end yet
 
@@ -277,69 +283,27 @@ void on_connection(ucp_conn_request_h request, void* arg) {
   }
 }
 
-// UCX's connection manager needs a network transport among those allowed, though pages may take shared memory.
-Result<void> check_tls() {
+std::string allowed_transports() {
   const char* variable = std::getenv("UCX_TLS");
-  const std::string tls = variable == nullptr ? "all" : variable;
-  if (tls.find("tcp") != std::string::npos || tls.find("all") != std::string::npos || tls.starts_with('^')) return {};
-  return fail(ErrorCode::kUnavailable, "UCX_TLS=" + tls + " lacks tcp, by which UCX connects workers: use UCX_TLS=" + tls +
-                                           ",tcp (pages still take the fastest lane)", "UCX_TLS");
+  return variable == nullptr ? "all" : variable;
 }
 
 bool allows_shared_memory() {
-  const char* variable = std::getenv("UCX_TLS");
-  const std::string tls = variable == nullptr ? "all" : variable;
+  const std::string tls = allowed_transports();
   for (const char* name : {"all", "posix", "sysv", "shm", "sm", "mm", "^"})
     if (tls.find(name) != std::string::npos) return true;
   return false;
 }
 
-class Inbound final : public KvInbound {
- public:
-  Inbound(std::shared_ptr<UcxInStream> stream, std::shared_ptr<State> state)
-      : stream_(std::move(stream)), state_(std::move(state)) {
-    ++state_->num_inbounds;
-  }
-  ~Inbound() override {
-    stream_->abandon();
-    --state_->num_inbounds;
-  }
-  Task<KvArrival> next(Deadline deadline) override { return stream_->ledger().next(deadline); }
-  asio::awaitable<void> close() override { return stream_->close(); }
-  KvStreamStats stats() const override { return stream_->ledger().stats(); }
-
- private:
-  std::shared_ptr<UcxInStream> stream_;  // shared with its transfers
-  std::shared_ptr<State> state_;
-};
-
-class Outbound final : public KvOutbound {
- public:
-  Outbound(std::shared_ptr<UcxOutStream> stream, std::shared_ptr<State> state)
-      : stream_(std::move(stream)), state_(std::move(state)), attempt_(stream_->ledger().params().attempt) {}
-  ~Outbound() override {
-    forget();
-    stream_->abandon();
-  }
-  void post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c) override {
-    stream_->post(key, page, crc32c);
-  }
-  Task<void> drain(Deadline deadline) override { return stream_->ledger().drain(deadline); }
-  asio::awaitable<void> close() override {
-    forget();
-    return stream_->close();
-  }
-  KvStreamStats stats() const override { return stream_->ledger().stats(); }
-
- private:
-  void forget() {
-    const auto found = state_->outbounds.find(attempt_);
-    if (found != state_->outbounds.end() && found->second == stream_) state_->outbounds.erase(found);
-  }
-  std::shared_ptr<UcxOutStream> stream_;  // shared with its transfers
-  std::shared_ptr<State> state_;
-  AttemptId attempt_;
-};
+// UCX's connection manager needs a network transport among those allowed, though pages may take shared memory.
+Result<void> check_tls() {
+  const std::string tls = allowed_transports();
+  if (tls.find("tcp") != std::string::npos || tls.find("all") != std::string::npos || tls.starts_with('^')) return {};
+  return fail(ErrorCode::kUnavailable,
+              "UCX_TLS=" + tls + " lacks tcp, by which UCX connects workers: use UCX_TLS=" + tls +
+                  ",tcp (pages still take the fastest lane)",
+              "UCX_TLS");
+}
 
 }  // namespace
 
@@ -358,10 +322,12 @@ Result<void> State::start() {
     for (const char* variable : kSharedMemorySettings) ::setenv(variable, "y", /*overwrite=*/0);
   ucp_config_t* config = nullptr;
   ucs_status_t status = ucp_config_read(nullptr, nullptr, &config);
-  if (status != UCS_OK) return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX cannot read its settings", status));
+  if (status != UCS_OK)
+    return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX cannot read its settings", status));
   for (const auto& [key, value] : kSettings)
     if (std::getenv((std::string("UCX_") + key).c_str()) == nullptr) ucp_config_modify(config, key, value);
-  if (!options.allow_remote && std::getenv("UCX_NET_DEVICES") == nullptr) ucp_config_modify(config, "NET_DEVICES", "lo");
+  if (!options.allow_remote && std::getenv("UCX_NET_DEVICES") == nullptr)
+    ucp_config_modify(config, "NET_DEVICES", "lo");
   ucp_params_t params{};
   params.field_mask = UCP_PARAM_FIELD_FEATURES;
   params.features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;
@@ -378,7 +344,8 @@ Result<void> State::start() {
   int fd = -1;
   if (status == UCS_OK) status = ucp_worker_get_efd(worker, &fd);
   if (status != UCS_OK)
-    return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX cannot run on an event loop with this UCX_TLS", status));
+    return std::unexpected(
+        ucx_error(ErrorCode::kUnavailable, "UCX cannot run on an event loop with this UCX_TLS", status));
   events.assign(fd);
   set_handler(kHelloId, on_hello_message);
   set_handler(kReplyId, on_reply_message);
@@ -442,11 +409,14 @@ Result<std::shared_ptr<Endpoint>> State::open_endpoint(ucp_ep_params_t params) {
   auto endpoint = std::make_shared<Endpoint>(*this);
   params.field_mask |= UCP_EP_PARAM_FIELD_ERR_HANDLER | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE;
   params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
-  params.err_handler.cb = [](void* arg, ucp_ep_h, ucs_status_t status) { static_cast<Endpoint*>(arg)->on_error(status); };
+  params.err_handler.cb = [](void* arg, ucp_ep_h, ucs_status_t status) {
+    static_cast<Endpoint*>(arg)->on_error(status);
+  };
   params.err_handler.arg = endpoint.get();
   const ucs_status_t status = ucp_ep_create(worker, &params, &endpoint->handle);
   if (status != UCS_OK)
-    return std::unexpected(ucx_error(ErrorCode::kWorkerLost, "UCX cannot connect (is there a common UCX_TLS lane?)", status));
+    return std::unexpected(
+        ucx_error(ErrorCode::kWorkerLost, "UCX cannot connect (is there a common UCX_TLS lane?)", status));
   endpoints.emplace(endpoint->handle, endpoint);
   kick();
   return endpoint;
@@ -520,6 +490,12 @@ void State::note_lanes(ucp_ep_h handle) {
   std::free(text);
 }
 
+// The attempt may belong to a later stream by now.
+void State::forget(AttemptId attempt, const UcxOutStream& stream) {
+  const auto found = outbounds.find(attempt);
+  if (found != outbounds.end() && found->second.get() == &stream) outbounds.erase(found);
+}
+
 void State::stop() {
   if (stopping) return;
   stopping = true;
@@ -538,13 +514,17 @@ Result<std::unique_ptr<KvTransport>> UcxKvTransport::create(KvTransportOptions o
   return std::unique_ptr<KvTransport>(new UcxKvTransport(std::move(state)));
 }
 
-UcxKvTransport::~UcxKvTransport() { state_->stop(); }
+UcxKvTransport::~UcxKvTransport() {
+  state_->stop();
+}
 
 std::string UcxKvTransport::describe() const {
   return "ucx at " + state_->address + " over " + (state_->lanes.empty() ? "lanes not chosen yet" : state_->lanes);
 }
 
-std::string UcxKvTransport::address() const { return state_->address; }
+std::string UcxKvTransport::address() const {
+  return state_->address;
+}
 
 Result<void> UcxKvTransport::register_memory(std::span<std::byte> pool) {
   RUNAHEAD_CHECK(state_->memory == nullptr, "memory is registered once");
@@ -563,17 +543,20 @@ Result<std::unique_ptr<KvInbound>> UcxKvTransport::open_inbound(KvInboundParams 
   TRY(check_geometry(geometry_of(params)));
   TcpKvAddress sender = TRY(parse_tcp_kv_address(params.sender_address));
   if (state_->stopping) return fail(ErrorCode::kUnavailable, "the ucx transport has been shut down");
-  if (state_->num_inbounds >= limits::kKvStreamsMax) return fail(ErrorCode::kOverloaded, "too many KV streams are open");
+  if (state_->num_inbounds >= limits::kKvStreamsMax)
+    return fail(ErrorCode::kOverloaded, "too many KV streams are open");
   auto stream = std::make_shared<UcxInStream>(state_->streams, std::move(params));
   stream->start();
   asio::co_spawn(state_->streams->executor, State::connect(state_, stream, std::move(sender)), asio::detached);
-  return std::make_unique<Inbound>(std::move(stream), state_);
+  ++state_->num_inbounds;
+  return std::make_unique<InboundHandle<UcxInStream>>(std::move(stream), [state = state_] { --state->num_inbounds; });
 }
 
 Result<std::unique_ptr<KvOutbound>> UcxKvTransport::open_outbound(KvOutboundParams params) {
   TRY(check_geometry(geometry_of(params)));
   if (state_->stopping) return fail(ErrorCode::kUnavailable, "the ucx transport has been shut down");
-  if (state_->outbounds.size() >= limits::kKvStreamsMax) return fail(ErrorCode::kOverloaded, "too many KV streams are open");
+  if (state_->outbounds.size() >= limits::kKvStreamsMax)
+    return fail(ErrorCode::kOverloaded, "too many KV streams are open");
   const AttemptId attempt = params.attempt;
   if (state_->outbounds.contains(attempt))
     return fail(ErrorCode::kInvalidArgument, "this attempt has a KV stream from here already");
@@ -587,7 +570,8 @@ Result<std::unique_ptr<KvOutbound>> UcxKvTransport::open_outbound(KvOutboundPara
     endpoint->hello.reset();
     state_->match(endpoint, hello, *stream);
   }
-  return std::make_unique<Outbound>(std::move(stream), state_);
+  auto forget = [state = state_, stream, attempt] { state->forget(attempt, *stream); };
+  return std::make_unique<OutboundHandle<UcxOutStream>>(std::move(stream), std::move(forget));
 }
 
 asio::awaitable<void> UcxKvTransport::shutdown() {

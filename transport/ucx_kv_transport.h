@@ -2,7 +2,8 @@
 // is installed; its headers are included in ucx_kv_transport.cc alone.
 //   meeting   one endpoint a stream, opened by the receiver through UCX's listener, so both ends own an endpoint with
 //             error handling, and closing a stream ends its transfers and nobody else's. Hello and replies as over TCP.
-//   page      one active message: KvPageHeader is its header, the page its data, always by rendezvous: the receiver sees
+//   page      one active message: KvPageHeader is its header, the page its data, always by rendezvous: the receiver
+//   sees
 //             the header, finds the posted buffer, and only then is the data fetched into it. Nobody but the receiver's
 //             own worker ever writes its memory (get, never put), so a peer that wakes late can do no harm.
 //   progress  on the process's io_context thread, driven by UCX's event descriptor; never a spin.
@@ -24,8 +25,8 @@ class UcxKvTransport final : public KvTransport {
   ~UcxKvTransport() override;
 
   std::string name() const override { return "ucx"; }
-  std::string describe() const override;   // the lanes of the latest stream
-  std::string address() const override;    // "host:port#incarnation" of the listener
+  std::string describe() const override;  // the lanes of the latest stream
+  std::string address() const override;   // "host:port#incarnation" of the listener
   Result<void> register_memory(std::span<std::byte> pool) override;
   Result<std::unique_ptr<KvInbound>> open_inbound(KvInboundParams params) override;
   Result<std::unique_ptr<KvOutbound>> open_outbound(KvOutboundParams params) override;

@@ -12,7 +12,8 @@ inline constexpr int kKeyVecs = kPageTokens / 16;
 
 // One row's step. scores [64] is replaced by the probabilities in `weights` [64]; returns what the old sums shrink by.
 template <class Num>
-inline VecF softmax_step(const float* scores, int visible, float& row_max, float* row_sum, typename Num::Element* weights) {
+inline VecF softmax_step(const float* scores, int visible, float& row_max, float* row_sum,
+                         typename Num::Element* weights) {
   VecF s[kKeyVecs];
 #pragma GCC unroll 4
   for (int v = 0; v < kKeyVecs; ++v) s[v] = load(scores + 16 * v);
@@ -36,14 +37,15 @@ inline VecF softmax_step(const float* scores, int visible, float& row_max, float
 // Scores of kRows rows with the page's 64 keys.
 template <class Num, int kRows>
 inline void score_tile(const AttendArgs& args, int r0, float* scores) {
-  const auto* q = reinterpret_cast<const typename Num::Element*>(args.query) + static_cast<size_t>(r0) * static_cast<size_t>(args.head_dim);
+  const auto* q = reinterpret_cast<const typename Num::Element*>(args.query) +
+                  static_cast<size_t>(r0) * static_cast<size_t>(args.head_dim);
   const auto* keys = reinterpret_cast<const typename Num::Element*>(args.keys);
   for (int c = 0; c < kPageTokens; c += 16 * kWideTileVecs) {
     VecF acc[kRows][kWideTileVecs];
     for (auto& row : acc)
       for (VecF& x : row) x = zero();
-    multiply_tile<Num, kRows, kWideTileVecs>(q, static_cast<size_t>(args.head_dim), keys + c * Num::kPack, kPageTokens * Num::kPack,
-                                             args.head_dim / Num::kPack, acc);
+    multiply_tile<Num, kRows, kWideTileVecs>(q, static_cast<size_t>(args.head_dim), keys + c * Num::kPack,
+                                             kPageTokens * Num::kPack, args.head_dim / Num::kPack, acc);
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
@@ -53,7 +55,8 @@ inline void score_tile(const AttendArgs& args, int r0, float* scores) {
 
 // out = out * shrink + weights * values, for kVecs * 16 columns from column c.
 template <class Num, int kRows, int kVecs>
-inline void value_tile(const AttendArgs& args, int r0, int c, int keys_used, const typename Num::Element* weights, const VecF* shrink) {
+inline void value_tile(const AttendArgs& args, int r0, int c, int keys_used, const typename Num::Element* weights,
+                       const VecF* shrink) {
   const auto dim = static_cast<size_t>(args.head_dim);
   float* out = args.out + static_cast<size_t>(r0) * dim + static_cast<size_t>(c);
   VecF acc[kRows][kVecs];
@@ -62,7 +65,8 @@ inline void value_tile(const AttendArgs& args, int r0, int c, int keys_used, con
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) acc[r][v] = mul(load(out + static_cast<size_t>(r) * dim + 16 * v), shrink[r]);
   const auto* values = reinterpret_cast<const typename Num::Element*>(args.values) + c * Num::kPack;
-  multiply_tile<Num, kRows, kVecs>(weights, kPageTokens, values, dim * Num::kPack, (keys_used + Num::kPack - 1) / Num::kPack, acc);
+  multiply_tile<Num, kRows, kVecs>(weights, kPageTokens, values, dim * Num::kPack,
+                                   (keys_used + Num::kPack - 1) / Num::kPack, acc);
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4

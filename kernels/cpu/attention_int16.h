@@ -1,4 +1,5 @@
-// Attention over int16 pages. Each query, key and value is int16 with one fp32 scale of its own; dot products are exact.
+// Attention over int16 pages. Each query, key and value is int16 with one fp32 scale of its own; dot products are
+// exact.
 //   scores   queries and keys are scaled by their length to 32,000, so that by Cauchy-Schwarz no sum leaves int32
 //   values   are scaled by their largest entry; a row's probabilities, times the values' scales, are scaled to sum to
 //            32,767 over the page, so that no sum leaves 2^30, and rounded to 15 bits of that
@@ -12,7 +13,9 @@ namespace runahead::RUNAHEAD_ISA {
 inline constexpr float kUnitLength = 32000;
 inline constexpr float kUnitSum = 32767;
 
-inline size_t int16_query_row_bytes(int32_t head_dim) { return static_cast<size_t>(head_dim) * sizeof(int16_t) + sizeof(float); }
+inline size_t int16_query_row_bytes(int32_t head_dim) {
+  return static_cast<size_t>(head_dim) * sizeof(int16_t) + sizeof(float);
+}
 
 // Writes head * unit / size as int16 and returns the scale that undoes it.
 inline float quantize_head(const float* head, int32_t head_dim, float size, float unit, int16_t* codes) {
@@ -28,7 +31,8 @@ inline float length(const float* head, int32_t head_dim) {
 }
 
 inline void store_query_int16(const float* head, float scale, int32_t head_dim, std::byte* out) {
-  const float undo = quantize_head(head, head_dim, length(head, head_dim), kUnitLength, reinterpret_cast<int16_t*>(out)) * scale;
+  const float undo =
+      quantize_head(head, head_dim, length(head, head_dim), kUnitLength, reinterpret_cast<int16_t*>(out)) * scale;
   std::memcpy(out + static_cast<size_t>(head_dim) * sizeof(int16_t), &undo, sizeof(undo));
 }
 
@@ -45,7 +49,8 @@ inline void store_value_int16(const float* head, int32_t head_dim, int32_t slot,
   VecF largest = zero();
   for (int32_t i = 0; i < head_dim; i += 16) largest = max(largest, abs(load(head + i)));
   const float scale = quantize_head(head, head_dim, reduce_max(largest), kInt16Max, codes);
-  auto* to = reinterpret_cast<int16_t*>(values) + static_cast<size_t>(slot / 2) * static_cast<size_t>(head_dim) * 2 + slot % 2;
+  auto* to =
+      reinterpret_cast<int16_t*>(values) + static_cast<size_t>(slot / 2) * static_cast<size_t>(head_dim) * 2 + slot % 2;
   for (int32_t i = 0; i < head_dim; ++i, to += 2) *to = codes[i];
   reinterpret_cast<float*>(values + static_cast<size_t>(kPageTokens * head_dim) * sizeof(int16_t))[slot] = scale;
 }
@@ -56,8 +61,9 @@ struct RowStep {
 };
 
 // One row's online-softmax step. scores [64] int32; weights [64] int16 come out.
-inline RowStep softmax_step_int16(const int32_t* scores, float query_scale, const float* key_scales, const float* value_scales,
-                                  int visible, float& row_max, float* row_sum, int16_t* weights) {
+inline RowStep softmax_step_int16(const int32_t* scores, float query_scale, const float* key_scales,
+                                  const float* value_scales, int visible, float& row_max, float* row_sum,
+                                  int16_t* weights) {
   VecF s[kKeyVecs];
 #pragma GCC unroll 4
   for (int v = 0; v < kKeyVecs; ++v)
@@ -105,15 +111,16 @@ inline void score_tile_int16(const AttendArgs& args, int r0, size_t query_stride
 
 // out = out * shrink + weights * values * scale, for kVecs * 16 columns from column c.
 template <int kRows, int kVecs>
-inline void value_tile_int16(const AttendArgs& args, int r0, int c, int keys_used, const int16_t* weights, const RowStep* steps) {
+inline void value_tile_int16(const AttendArgs& args, int r0, int c, int keys_used, const int16_t* weights,
+                             const RowStep* steps) {
   const auto dim = static_cast<size_t>(args.head_dim);
   VecI acc[kRows][kVecs];
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) acc[r][v] = zero_int();
-  multiply_tile<Int16, kRows, kVecs>(weights, kPageTokens, reinterpret_cast<const int16_t*>(args.values) + c * 2, dim * 2,
-                                     (keys_used + 1) / 2, acc);
+  multiply_tile<Int16, kRows, kVecs>(weights, kPageTokens, reinterpret_cast<const int16_t*>(args.values) + c * 2,
+                                     dim * 2, (keys_used + 1) / 2, acc);
   float* out = args.out + static_cast<size_t>(r0) * dim + static_cast<size_t>(c);
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r)
@@ -141,9 +148,11 @@ inline void attend_page_int16(const AttendArgs& args) {
         const int visible = behind + 1 < kPageTokens ? behind + 1 : kPageTokens;
         keys_used = visible > keys_used ? visible : keys_used;
         float query_scale;
-        std::memcpy(&query_scale, args.query + ((static_cast<size_t>(r0 + r) + 1) * query_stride - 2) * sizeof(int16_t), sizeof(float));
-        steps[r] = softmax_step_int16(scores + r * kPageTokens, query_scale, key_scales, value_scales, visible, args.row_max[r0 + r],
-                                      args.row_sum + static_cast<size_t>(r0 + r) * 16, weights + r * kPageTokens);
+        std::memcpy(&query_scale, args.query + ((static_cast<size_t>(r0 + r) + 1) * query_stride - 2) * sizeof(int16_t),
+                    sizeof(float));
+        steps[r] = softmax_step_int16(scores + r * kPageTokens, query_scale, key_scales, value_scales, visible,
+                                      args.row_max[r0 + r], args.row_sum + static_cast<size_t>(r0 + r) * 16,
+                                      weights + r * kPageTokens);
       }
       int c = 0;
       for (; c + 16 * kWideTileVecs <= args.head_dim; c += 16 * kWideTileVecs)

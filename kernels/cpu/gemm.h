@@ -1,5 +1,5 @@
-// y = a W^T in fp32 or bf16: each panel is widened once into scratch, then register tiles of kTileRows x 32 outputs walk
-// down the rows. An output is one chain of multiply-adds over ascending k, whatever the tile.
+// y = a W^T in fp32 or bf16: each panel is widened once into scratch, then register tiles of kTileRows x 32 outputs
+// walk down the rows. An output is one chain of multiply-adds over ascending k, whatever the tile.
 #pragma once
 
 #include "kernels/cpu/unpack.h"
@@ -11,7 +11,8 @@ namespace runahead::RUNAHEAD_ISA {
 template <int kRows>
 inline void finish_tile(const GemmArgs& args, int32_t p, int32_t r0, const VecF (&acc)[kRows][2]) {
   const int width = args.epilogue == Epilogue::kSiluMul ? kPanelOutputs / 2 : kPanelOutputs;
-  float* out = args.out + static_cast<size_t>(r0) * args.out_stride + static_cast<size_t>(p) * static_cast<size_t>(width);
+  float* out =
+      args.out + static_cast<size_t>(r0) * args.out_stride + static_cast<size_t>(p) * static_cast<size_t>(width);
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r, out += args.out_stride) {
     switch (args.epilogue) {
@@ -23,7 +24,9 @@ inline void finish_tile(const GemmArgs& args, int32_t p, int32_t r0, const VecF 
         store(out, add(load(out), acc[r][0]));
         store(out + 16, add(load(out + 16), acc[r][1]));
         break;
-      case Epilogue::kSiluMul: store(out, mul(silu(acc[r][0]), acc[r][1])); break;
+      case Epilogue::kSiluMul:
+        store(out, mul(silu(acc[r][0]), acc[r][1]));
+        break;
     }
   }
 }

@@ -9,18 +9,20 @@
 
 namespace runahead::RUNAHEAD_ISA {
 
-inline constexpr float kWeightCodeMax = 2047;  // of weights that come as floats
+inline constexpr float kWeightCodeMax = 2047;         // of weights that come as floats
 inline constexpr int kInt16TileRows = kTileRows / 2;  // two sums an output: the block's and the total
 
 inline size_t int16_row_bytes(int32_t k) {
-  const size_t bytes = static_cast<size_t>(k) * sizeof(int16_t) + (static_cast<size_t>(k / kPanelBlock) + 1) * sizeof(float);
+  const size_t bytes =
+      static_cast<size_t>(k) * sizeof(int16_t) + (static_cast<size_t>(k / kPanelBlock) + 1) * sizeof(float);
   return (bytes + 63) / 64 * 64;
 }
 
 // Scratch: codes [k / 2, 32, 2], then for each block d [32] and m [32] as floats.
 inline size_t int16_panel_scratch_bytes(int32_t k) {
   const auto outputs = static_cast<size_t>(kPanelOutputs);
-  return static_cast<size_t>(k) * outputs * sizeof(int16_t) + static_cast<size_t>(k / kPanelBlock) * 2 * outputs * sizeof(float);
+  return static_cast<size_t>(k) * outputs * sizeof(int16_t) +
+         static_cast<size_t>(k / kPanelBlock) * 2 * outputs * sizeof(float);
 }
 
 inline void pack_row_int16(const float* x, int32_t k, std::byte* out) {
@@ -47,7 +49,7 @@ inline void quantize_block(const float* from, int16_t* codes, float* scales) {
     const VecF inverse = div(set1(kWeightCodeMax), largest);
     for (int kk = 0; kk < kPanelBlock; kk += 2)
       store_bytes(codes + kk * kPanelOutputs, interleave_int16(mul(load(from + kk * kPanelOutputs), inverse),
-                                                              mul(load(from + (kk + 1) * kPanelOutputs), inverse)));
+                                                               mul(load(from + (kk + 1) * kPanelOutputs), inverse)));
     store(scales + half * 16, mul(largest, set1(1 / kWeightCodeMax)));
     store(scales + kPanelOutputs + half * 16, zero());
   }
@@ -91,8 +93,8 @@ inline void multiply_blocks(const std::byte* a, size_t row_bytes, int32_t k, con
     VecI sum[kRows][2];
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = zero_int();
-    multiply_tile<Int16, kRows, 2>(reinterpret_cast<const int16_t*>(a) + b * kPanelBlock, row_bytes / sizeof(int16_t), codes,
-                                   kPanelOutputs * 2, kPanelBlock / 2, sum);
+    multiply_tile<Int16, kRows, 2>(reinterpret_cast<const int16_t*>(a) + b * kPanelBlock, row_bytes / sizeof(int16_t),
+                                   codes, kPanelOutputs * 2, kPanelBlock / 2, sum);
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) {
       const VecF row_sum = set1(reinterpret_cast<const float*>(a + static_cast<size_t>(r) * row_bytes + sums_at)[b]);
@@ -105,7 +107,8 @@ inline void multiply_blocks(const std::byte* a, size_t row_bytes, int32_t k, con
   }
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
-    const VecF scale = set1(reinterpret_cast<const float*>(a + static_cast<size_t>(r) * row_bytes + sums_at)[k / kPanelBlock]);
+    const VecF scale =
+        set1(reinterpret_cast<const float*>(a + static_cast<size_t>(r) * row_bytes + sums_at)[k / kPanelBlock]);
     total[r][0] = mul(total[r][0], scale);
     total[r][1] = mul(total[r][1], scale);
   }

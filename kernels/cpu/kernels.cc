@@ -1,13 +1,13 @@
 // The op tables of one instruction set. Compiled once per instruction set with RUNAHEAD_ISA as its namespace
 // (cmake/isa.cmake); nothing in here may be an inline function that other files share, or a machine without the
 // instruction set could run it.
+#include <type_traits>
+
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/attention_int16.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/gemm_int16.h"
-
-#include <type_traits>
 
 #define RUNAHEAD_STRING_OF(x) #x
 #define RUNAHEAD_STRING(x) RUNAHEAD_STRING_OF(x)
@@ -26,8 +26,12 @@ Sum sum_of(int x) {
   else
     return set1_int(x);
 }
-inline VecF as_floats(VecF x) { return x; }
-inline VecF as_floats(VecI x) { return to_float(x); }
+inline VecF as_floats(VecF x) {
+  return x;
+}
+inline VecF as_floats(VecI x) {
+  return to_float(x);
+}
 
 // Each pair of dots reads its own broadcast, as in multiply_tile, so that an emulated format pays for its emulation.
 template <class Num>
@@ -103,7 +107,8 @@ OpTable int16_table() {
 }  // namespace
 
 const OpTable& ops_of(ComputeMode mode) {
-  static const OpTable fp32 = float_table<Fp32>(ComputeMode::kFp32), bf16 = float_table<Bf16>(ComputeMode::kBf16), int16 = int16_table();
+  static const OpTable fp32 = float_table<Fp32>(ComputeMode::kFp32), bf16 = float_table<Bf16>(ComputeMode::kBf16),
+                       int16 = int16_table();
   return mode == ComputeMode::kFp32 ? fp32 : mode == ComputeMode::kBf16 ? bf16 : int16;
 }
 

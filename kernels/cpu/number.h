@@ -54,8 +54,8 @@ struct Int16 {
 //   a  [kRows, k] elements, a_stride apart
 //   b  [k / kPack, width, kPack] elements, b_stride from one step of k to the next; 16 * kVecs columns are used
 template <class Num, int kRows, int kVecs>
-inline void multiply_tile(const typename Num::Element* a, size_t a_stride, const typename Num::Element* b, size_t b_stride,
-                          int k_steps, typename Num::Sum (&acc)[kRows][kVecs]) {
+inline void multiply_tile(const typename Num::Element* a, size_t a_stride, const typename Num::Element* b,
+                          size_t b_stride, int k_steps, typename Num::Sum (&acc)[kRows][kVecs]) {
   for (int step = 0; step < k_steps; ++step) {
     typename Num::Vec w[kVecs];
 #pragma GCC unroll 4

@@ -47,7 +47,8 @@ inline void unpack_panel(const Panel& panel, int k, typename Num::Element* out) 
       const auto* from = reinterpret_cast<const float*>(block);
       for (int kk = 0; kk < kPanelBlock; kk += 2, from += 2 * kPanelOutputs, to += 2 * kPanelOutputs)
         for (int half = 0; half < 2; ++half)
-          Num::store_two_k(to + half * 16 * Num::kPack, kPanelOutputs, load(from + half * 16), load(from + kPanelOutputs + half * 16));
+          Num::store_two_k(to + half * 16 * Num::kPack, kPanelOutputs, load(from + half * 16),
+                           load(from + kPanelOutputs + half * 16));
       continue;
     }
     const BlockScales scales(block);

@@ -2,8 +2,9 @@
 // and compiled once per instruction set (cmake/isa.cmake); RUNAHEAD_ISA is the namespace of this compilation.
 //
 // Each operation gives the same bits on every instruction set: a multiply-add is fused, sums over lanes have one fixed
-// tree, and a bf16 pair product is fma(even, fma(odd, acc)) everywhere, which is what VDPBF16PS does (measured on Zen 4,
-// 3.2 million cases; tests/kernels/vec_test.cc checks it on the machine at hand). Denormals are flushed (ThreadTeam).
+// tree, and a bf16 pair product is fma(even, fma(odd, acc)) everywhere, which is what VDPBF16PS does (measured on Zen
+// 4, 3.2 million cases; tests/kernels/vec_test.cc checks it on the machine at hand). Denormals are flushed
+// (ThreadTeam).
 //
 //   VecF   16 floats
 //   VecI   16 int32, or the same 64 bytes seen as 64 bytes

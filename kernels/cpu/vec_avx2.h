@@ -18,24 +18,44 @@ inline constexpr int kTileRows = 3, kTileVecs = 2;
 inline constexpr int kWideTileRows = 3, kWideTileVecs = 2;
 inline constexpr bool kNativeBf16 = false;
 
-inline VecF zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
-inline VecF set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
-inline VecF load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+inline VecF zero() {
+  return {_mm256_setzero_ps(), _mm256_setzero_ps()};
+}
+inline VecF set1(float x) {
+  return {_mm256_set1_ps(x), _mm256_set1_ps(x)};
+}
+inline VecF load(const float* p) {
+  return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
+}
 inline void store(float* p, VecF x) {
   _mm256_storeu_ps(p, x.lo);
   _mm256_storeu_ps(p + 8, x.hi);
 }
-inline VecF add(VecF a, VecF b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
-inline VecF sub(VecF a, VecF b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
-inline VecF mul(VecF a, VecF b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
-inline VecF div(VecF a, VecF b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
-inline VecF max(VecF a, VecF b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
-inline VecF min(VecF a, VecF b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
+inline VecF add(VecF a, VecF b) {
+  return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
+}
+inline VecF sub(VecF a, VecF b) {
+  return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)};
+}
+inline VecF mul(VecF a, VecF b) {
+  return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)};
+}
+inline VecF div(VecF a, VecF b) {
+  return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)};
+}
+inline VecF max(VecF a, VecF b) {
+  return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)};
+}
+inline VecF min(VecF a, VecF b) {
+  return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)};
+}
 inline VecF abs(VecF a) {
   const __m256 sign = _mm256_set1_ps(-0.0f);
   return {_mm256_andnot_ps(sign, a.lo), _mm256_andnot_ps(sign, a.hi)};
 }
-inline VecF fma(VecF a, VecF b, VecF c) { return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)}; }
+inline VecF fma(VecF a, VecF b, VecF c) {
+  return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+}
 inline VecF round_nearest(VecF x) {
   constexpr int kMode = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
   return {_mm256_round_ps(x.lo, kMode), _mm256_round_ps(x.hi, kMode)};
@@ -43,13 +63,16 @@ inline VecF round_nearest(VecF x) {
 inline __m256 power_of_two(__m256 n) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
-inline VecF scale_by_exp2(VecF x, VecF n) { return mul(x, {power_of_two(n.lo), power_of_two(n.hi)}); }
+inline VecF scale_by_exp2(VecF x, VecF n) {
+  return mul(x, {power_of_two(n.lo), power_of_two(n.hi)});
+}
 inline VecF keep_first(VecF x, int count, float other) {
   const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   const __m256 fill = _mm256_set1_ps(other);
   const __m256i keep_lo = _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lanes);
   const __m256i keep_hi = _mm256_cmpgt_epi32(_mm256_set1_epi32(count - 8), lanes);
-  return {_mm256_blendv_ps(fill, x.lo, _mm256_castsi256_ps(keep_lo)), _mm256_blendv_ps(fill, x.hi, _mm256_castsi256_ps(keep_hi))};
+  return {_mm256_blendv_ps(fill, x.lo, _mm256_castsi256_ps(keep_lo)),
+          _mm256_blendv_ps(fill, x.hi, _mm256_castsi256_ps(keep_hi))};
 }
 inline float reduce_max(VecF x) {
   const __m256 y = _mm256_max_ps(x.lo, x.hi);
@@ -73,13 +96,27 @@ inline void store_bytes(void* p, VecI x) {
   _mm256_storeu_si256(q, x.lo);
   _mm256_storeu_si256(q + 1, x.hi);
 }
-inline VecI zero_int() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
-inline VecI set1_int(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
-inline VecI bit_and(VecI a, VecI b) { return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)}; }
-inline VecI shift_right(VecI a, int bits) { return {_mm256_srli_epi32(a.lo, bits), _mm256_srli_epi32(a.hi, bits)}; }
-inline VecI bit_or(VecI a, VecI b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
-inline VecI shift_left(VecI a, int bits) { return {_mm256_slli_epi32(a.lo, bits), _mm256_slli_epi32(a.hi, bits)}; }
-inline VecF to_float(VecI a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
+inline VecI zero_int() {
+  return {_mm256_setzero_si256(), _mm256_setzero_si256()};
+}
+inline VecI set1_int(int32_t x) {
+  return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)};
+}
+inline VecI bit_and(VecI a, VecI b) {
+  return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)};
+}
+inline VecI shift_right(VecI a, int bits) {
+  return {_mm256_srli_epi32(a.lo, bits), _mm256_srli_epi32(a.hi, bits)};
+}
+inline VecI bit_or(VecI a, VecI b) {
+  return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)};
+}
+inline VecI shift_left(VecI a, int bits) {
+  return {_mm256_slli_epi32(a.lo, bits), _mm256_slli_epi32(a.hi, bits)};
+}
+inline VecF to_float(VecI a) {
+  return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)};
+}
 inline VecF load_half(const uint16_t* p) {
   const auto* q = reinterpret_cast<const __m128i*>(p);
   return {_mm256_cvtph_ps(_mm_loadu_si128(q)), _mm256_cvtph_ps(_mm_loadu_si128(q + 1))};
@@ -98,11 +135,16 @@ inline VecI interleave_int16(VecF even, VecF odd) {
   return {interleave_int16(even.lo, odd.lo), interleave_int16(even.hi, odd.hi)};
 }
 inline VecI dot_s16(VecI acc, VecI a, VecI b) {
-  return {_mm256_add_epi32(acc.lo, _mm256_madd_epi16(a.lo, b.lo)), _mm256_add_epi32(acc.hi, _mm256_madd_epi16(a.hi, b.hi))};
+  return {_mm256_add_epi32(acc.lo, _mm256_madd_epi16(a.lo, b.lo)),
+          _mm256_add_epi32(acc.hi, _mm256_madd_epi16(a.hi, b.hi))};
 }
 
-inline VecH load_pairs(const uint16_t* p) { return load_bytes(p); }
-inline void store_pairs(uint16_t* p, VecH x) { store_bytes(p, x); }
+inline VecH load_pairs(const uint16_t* p) {
+  return load_bytes(p);
+}
+inline void store_pairs(uint16_t* p, VecH x) {
+  store_bytes(p, x);
+}
 inline VecH broadcast_pair(const uint16_t* p) {
   int32_t pair;
   std::memcpy(&pair, p, sizeof(pair));
@@ -111,7 +153,9 @@ inline VecH broadcast_pair(const uint16_t* p) {
 inline __m256 odd_floats(__m256i x) {
   return _mm256_castsi256_ps(_mm256_and_si256(x, _mm256_set1_epi32(static_cast<int32_t>(0xFFFF0000u))));
 }
-inline __m256 even_floats(__m256i x) { return _mm256_castsi256_ps(_mm256_slli_epi32(x, 16)); }
+inline __m256 even_floats(__m256i x) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(x, 16));
+}
 inline VecF dot_pairs(VecF acc, VecH a, VecH b) {
   acc = fma({odd_floats(a.lo), odd_floats(a.hi)}, {odd_floats(b.lo), odd_floats(b.hi)}, acc);
   return fma({even_floats(a.lo), even_floats(a.hi)}, {even_floats(b.lo), even_floats(b.hi)}, acc);
@@ -129,7 +173,8 @@ inline VecH interleave_bf16(VecF even, VecF odd) {
   return {interleave_bf16(even.lo, odd.lo), interleave_bf16(even.hi, odd.hi)};
 }
 inline void store_bf16(uint16_t* p, VecF x) {
-  const __m256i words = _mm256_packus_epi32(_mm256_srli_epi32(high_bf16(x.lo), 16), _mm256_srli_epi32(high_bf16(x.hi), 16));
+  const __m256i words =
+      _mm256_packus_epi32(_mm256_srli_epi32(high_bf16(x.lo), 16), _mm256_srli_epi32(high_bf16(x.hi), 16));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(words, 0xD8));
 }
 inline VecF load_bf16(const uint16_t* p) {

@@ -14,20 +14,48 @@ inline constexpr int kTileRows = 12, kTileVecs = 2;
 // The attention's tile is 64 keys wide: 6 x 4 accumulators, 4 vectors of K or V, one broadcast.
 inline constexpr int kWideTileRows = 6, kWideTileVecs = 4;
 
-inline VecF zero() { return _mm512_setzero_ps(); }
-inline VecF set1(float x) { return _mm512_set1_ps(x); }
-inline VecF load(const float* p) { return _mm512_loadu_ps(p); }
-inline void store(float* p, VecF x) { _mm512_storeu_ps(p, x); }
-inline VecF add(VecF a, VecF b) { return _mm512_add_ps(a, b); }
-inline VecF sub(VecF a, VecF b) { return _mm512_sub_ps(a, b); }
-inline VecF mul(VecF a, VecF b) { return _mm512_mul_ps(a, b); }
-inline VecF div(VecF a, VecF b) { return _mm512_div_ps(a, b); }
-inline VecF max(VecF a, VecF b) { return _mm512_max_ps(a, b); }
-inline VecF min(VecF a, VecF b) { return _mm512_min_ps(a, b); }
-inline VecF abs(VecF a) { return _mm512_abs_ps(a); }
-inline VecF fma(VecF a, VecF b, VecF c) { return _mm512_fmadd_ps(a, b, c); }
-inline VecF round_nearest(VecF x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-inline VecF scale_by_exp2(VecF x, VecF n) { return _mm512_scalef_ps(x, n); }
+inline VecF zero() {
+  return _mm512_setzero_ps();
+}
+inline VecF set1(float x) {
+  return _mm512_set1_ps(x);
+}
+inline VecF load(const float* p) {
+  return _mm512_loadu_ps(p);
+}
+inline void store(float* p, VecF x) {
+  _mm512_storeu_ps(p, x);
+}
+inline VecF add(VecF a, VecF b) {
+  return _mm512_add_ps(a, b);
+}
+inline VecF sub(VecF a, VecF b) {
+  return _mm512_sub_ps(a, b);
+}
+inline VecF mul(VecF a, VecF b) {
+  return _mm512_mul_ps(a, b);
+}
+inline VecF div(VecF a, VecF b) {
+  return _mm512_div_ps(a, b);
+}
+inline VecF max(VecF a, VecF b) {
+  return _mm512_max_ps(a, b);
+}
+inline VecF min(VecF a, VecF b) {
+  return _mm512_min_ps(a, b);
+}
+inline VecF abs(VecF a) {
+  return _mm512_abs_ps(a);
+}
+inline VecF fma(VecF a, VecF b, VecF c) {
+  return _mm512_fmadd_ps(a, b, c);
+}
+inline VecF round_nearest(VecF x) {
+  return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+inline VecF scale_by_exp2(VecF x, VecF n) {
+  return _mm512_scalef_ps(x, n);
+}
 // Lanes at and after `count` become `other`.
 inline VecF keep_first(VecF x, int count, float other) {
   const auto mask = static_cast<__mmask16>(count >= 16 ? 0xFFFFu : count <= 0 ? 0u : (1u << count) - 1u);
@@ -50,15 +78,33 @@ inline float reduce_add(VecF x) {
   return _mm_cvtss_f32(_mm_add_ss(z, _mm_shuffle_ps(z, z, 1)));
 }
 
-inline VecI load_bytes(const void* p) { return _mm512_loadu_si512(p); }
-inline void store_bytes(void* p, VecI x) { _mm512_storeu_si512(p, x); }
-inline VecI zero_int() { return _mm512_setzero_si512(); }
-inline VecI set1_int(int32_t x) { return _mm512_set1_epi32(x); }
-inline VecI bit_and(VecI a, VecI b) { return _mm512_and_si512(a, b); }
-inline VecI shift_right(VecI a, int bits) { return _mm512_srli_epi32(a, static_cast<unsigned>(bits)); }
-inline VecI bit_or(VecI a, VecI b) { return _mm512_or_si512(a, b); }
-inline VecI shift_left(VecI a, int bits) { return _mm512_slli_epi32(a, static_cast<unsigned>(bits)); }
-inline VecF to_float(VecI a) { return _mm512_cvtepi32_ps(a); }
+inline VecI load_bytes(const void* p) {
+  return _mm512_loadu_si512(p);
+}
+inline void store_bytes(void* p, VecI x) {
+  _mm512_storeu_si512(p, x);
+}
+inline VecI zero_int() {
+  return _mm512_setzero_si512();
+}
+inline VecI set1_int(int32_t x) {
+  return _mm512_set1_epi32(x);
+}
+inline VecI bit_and(VecI a, VecI b) {
+  return _mm512_and_si512(a, b);
+}
+inline VecI shift_right(VecI a, int bits) {
+  return _mm512_srli_epi32(a, static_cast<unsigned>(bits));
+}
+inline VecI bit_or(VecI a, VecI b) {
+  return _mm512_or_si512(a, b);
+}
+inline VecI shift_left(VecI a, int bits) {
+  return _mm512_slli_epi32(a, static_cast<unsigned>(bits));
+}
+inline VecF to_float(VecI a) {
+  return _mm512_cvtepi32_ps(a);
+}
 inline VecF load_half(const uint16_t* p) {  // 16 fp16
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
@@ -73,10 +119,16 @@ inline VecI interleave_int16(VecF even, VecF odd) {
   return _mm512_or_si512(_mm512_and_si512(low, _mm512_set1_epi32(0xFFFF)), _mm512_slli_epi32(high, 16));
 }
 // acc[j] += a[2j] * b[2j] + a[2j + 1] * b[2j + 1] in int16.
-inline VecI dot_s16(VecI acc, VecI a, VecI b) { return _mm512_dpwssd_epi32(acc, a, b); }
+inline VecI dot_s16(VecI acc, VecI a, VecI b) {
+  return _mm512_dpwssd_epi32(acc, a, b);
+}
 
-inline VecH load_pairs(const uint16_t* p) { return _mm512_loadu_si512(p); }
-inline void store_pairs(uint16_t* p, VecH x) { _mm512_storeu_si512(p, x); }
+inline VecH load_pairs(const uint16_t* p) {
+  return _mm512_loadu_si512(p);
+}
+inline void store_pairs(uint16_t* p, VecH x) {
+  _mm512_storeu_si512(p, x);
+}
 inline VecH broadcast_pair(const uint16_t* p) {
   int32_t pair;
   std::memcpy(&pair, p, sizeof(pair));
@@ -86,7 +138,9 @@ inline VecH broadcast_pair(const uint16_t* p) {
 #if defined(__AVX512BF16__)
 inline constexpr bool kNativeBf16 = true;
 
-inline VecF dot_pairs(VecF acc, VecH a, VecH b) { return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b); }
+inline VecF dot_pairs(VecF acc, VecH a, VecH b) {
+  return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b);
+}
 // Lane j of the result is the pair (even[j], odd[j]), rounded to nearest even.
 inline VecH interleave_bf16(VecF even, VecF odd) {
   const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(odd, even);  // words 0..15 even, 16..31 odd
@@ -108,8 +162,10 @@ inline __m512i high_bf16(VecF x) {  // the rounded value in the upper half of ea
 }
 inline VecF dot_pairs(VecF acc, VecH a, VecH b) {
   const __m512i odd = _mm512_set1_epi32(static_cast<int32_t>(0xFFFF0000u));
-  acc = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_and_si512(a, odd)), _mm512_castsi512_ps(_mm512_and_si512(b, odd)), acc);
-  return _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_slli_epi32(a, 16)), _mm512_castsi512_ps(_mm512_slli_epi32(b, 16)), acc);
+  acc = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_and_si512(a, odd)), _mm512_castsi512_ps(_mm512_and_si512(b, odd)),
+                        acc);
+  return _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_slli_epi32(a, 16)), _mm512_castsi512_ps(_mm512_slli_epi32(b, 16)),
+                         acc);
 }
 inline VecH interleave_bf16(VecF even, VecF odd) {
   const __m512i upper = _mm512_and_si512(high_bf16(odd), _mm512_set1_epi32(static_cast<int32_t>(0xFFFF0000u)));

@@ -1,5 +1,5 @@
-// Plain C++ for machines without AVX2. The same bits as the others, by loops over lanes; slow where the processor has no
-// fused multiply-add of its own. See kernels/cpu/vec.h for the contract.
+// Plain C++ for machines without AVX2. The same bits as the others, by loops over lanes; slow where the processor has
+// no fused multiply-add of its own. See kernels/cpu/vec.h for the contract.
 #pragma once
 
 #include <cmath>
@@ -31,19 +31,45 @@ inline VecI each_int(F f) {
   return r;
 }
 
-inline VecF zero() { return VecF{}; }
-inline VecF set1(float x) { return each([&](int) { return x; }); }
-inline VecF load(const float* p) { return each([&](int i) { return p[i]; }); }
-inline void store(float* p, VecF x) { std::memcpy(p, x.v, sizeof(x.v)); }
-inline VecF add(VecF a, VecF b) { return each([&](int i) { return a.v[i] + b.v[i]; }); }
-inline VecF sub(VecF a, VecF b) { return each([&](int i) { return a.v[i] - b.v[i]; }); }
-inline VecF mul(VecF a, VecF b) { return each([&](int i) { return a.v[i] * b.v[i]; }); }
-inline VecF div(VecF a, VecF b) { return each([&](int i) { return a.v[i] / b.v[i]; }); }
-inline VecF max(VecF a, VecF b) { return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
-inline VecF min(VecF a, VecF b) { return each([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; }); }
-inline VecF abs(VecF a) { return each([&](int i) { return __builtin_fabsf(a.v[i]); }); }
-inline VecF fma(VecF a, VecF b, VecF c) { return each([&](int i) { return __builtin_fmaf(a.v[i], b.v[i], c.v[i]); }); }
-inline VecF round_nearest(VecF x) { return each([&](int i) { return __builtin_nearbyintf(x.v[i]); }); }
+inline VecF zero() {
+  return VecF{};
+}
+inline VecF set1(float x) {
+  return each([&](int) { return x; });
+}
+inline VecF load(const float* p) {
+  return each([&](int i) { return p[i]; });
+}
+inline void store(float* p, VecF x) {
+  std::memcpy(p, x.v, sizeof(x.v));
+}
+inline VecF add(VecF a, VecF b) {
+  return each([&](int i) { return a.v[i] + b.v[i]; });
+}
+inline VecF sub(VecF a, VecF b) {
+  return each([&](int i) { return a.v[i] - b.v[i]; });
+}
+inline VecF mul(VecF a, VecF b) {
+  return each([&](int i) { return a.v[i] * b.v[i]; });
+}
+inline VecF div(VecF a, VecF b) {
+  return each([&](int i) { return a.v[i] / b.v[i]; });
+}
+inline VecF max(VecF a, VecF b) {
+  return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+}
+inline VecF min(VecF a, VecF b) {
+  return each([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
+}
+inline VecF abs(VecF a) {
+  return each([&](int i) { return __builtin_fabsf(a.v[i]); });
+}
+inline VecF fma(VecF a, VecF b, VecF c) {
+  return each([&](int i) { return __builtin_fmaf(a.v[i], b.v[i], c.v[i]); });
+}
+inline VecF round_nearest(VecF x) {
+  return each([&](int i) { return __builtin_nearbyintf(x.v[i]); });
+}
 inline VecF scale_by_exp2(VecF x, VecF n) {
   return each([&](int i) {
     const int32_t bits = (static_cast<int32_t>(n.v[i]) + 127) << 23;
@@ -71,18 +97,30 @@ inline VecI load_bytes(const void* p) {
   std::memcpy(r.v, p, sizeof(r.v));
   return r;
 }
-inline void store_bytes(void* p, VecI x) { std::memcpy(p, x.v, sizeof(x.v)); }
-inline VecI zero_int() { return VecI{}; }
-inline VecI set1_int(int32_t x) { return each_int([&](int) { return x; }); }
-inline VecI bit_and(VecI a, VecI b) { return each_int([&](int i) { return a.v[i] & b.v[i]; }); }
+inline void store_bytes(void* p, VecI x) {
+  std::memcpy(p, x.v, sizeof(x.v));
+}
+inline VecI zero_int() {
+  return VecI{};
+}
+inline VecI set1_int(int32_t x) {
+  return each_int([&](int) { return x; });
+}
+inline VecI bit_and(VecI a, VecI b) {
+  return each_int([&](int i) { return a.v[i] & b.v[i]; });
+}
 inline VecI shift_right(VecI a, int bits) {
   return each_int([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) >> bits); });
 }
-inline VecI bit_or(VecI a, VecI b) { return each_int([&](int i) { return a.v[i] | b.v[i]; }); }
+inline VecI bit_or(VecI a, VecI b) {
+  return each_int([&](int i) { return a.v[i] | b.v[i]; });
+}
 inline VecI shift_left(VecI a, int bits) {
   return each_int([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) << bits); });
 }
-inline VecF to_float(VecI a) { return each([&](int i) { return static_cast<float>(a.v[i]); }); }
+inline VecF to_float(VecI a) {
+  return each([&](int i) { return static_cast<float>(a.v[i]); });
+}
 inline float half_bits_to_float(uint16_t h) {
   const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16, exponent = (h >> 10) & 31u, mantissa = h & 0x3FFu;
   if (exponent == 0) {
@@ -94,7 +132,9 @@ inline float half_bits_to_float(uint16_t h) {
   std::memcpy(&r, &bits, sizeof(r));
   return r;
 }
-inline VecF load_half(const uint16_t* p) { return each([&](int i) { return half_bits_to_float(p[i]); }); }
+inline VecF load_half(const uint16_t* p) {
+  return each([&](int i) { return half_bits_to_float(p[i]); });
+}
 inline int32_t rounded_int16(float x) {
   const float r = __builtin_nearbyintf(x);
   return static_cast<int32_t>(r > 32767.0f ? 32767.0f : r < -32768.0f ? -32768.0f : r);
@@ -104,7 +144,8 @@ inline void store_int16(int16_t* p, VecF x) {
 }
 inline VecI interleave_int16(VecF even, VecF odd) {
   return each_int([&](int i) {
-    const auto low = static_cast<uint32_t>(rounded_int16(even.v[i])), high = static_cast<uint32_t>(rounded_int16(odd.v[i]));
+    const auto low = static_cast<uint32_t>(rounded_int16(even.v[i])),
+               high = static_cast<uint32_t>(rounded_int16(odd.v[i]));
     return static_cast<int32_t>((low & 0xFFFFu) | (high << 16));
   });
 }
@@ -125,8 +166,12 @@ inline uint32_t high_bf16(float x) {
   std::memcpy(&bits, &x, sizeof(bits));
   return bits + 0x7FFFu + ((bits >> 16) & 1u);
 }
-inline VecH load_pairs(const uint16_t* p) { return load_bytes(p); }
-inline void store_pairs(uint16_t* p, VecH x) { store_bytes(p, x); }
+inline VecH load_pairs(const uint16_t* p) {
+  return load_bytes(p);
+}
+inline void store_pairs(uint16_t* p, VecH x) {
+  store_bytes(p, x);
+}
 inline VecH broadcast_pair(const uint16_t* p) {
   int32_t pair;
   std::memcpy(&pair, p, sizeof(pair));
@@ -140,9 +185,8 @@ inline VecF dot_pairs(VecF acc, VecH a, VecH b) {
   });
 }
 inline VecH interleave_bf16(VecF even, VecF odd) {
-  return each_int([&](int i) {
-    return static_cast<int32_t>((high_bf16(odd.v[i]) & 0xFFFF0000u) | (high_bf16(even.v[i]) >> 16));
-  });
+  return each_int(
+      [&](int i) { return static_cast<int32_t>((high_bf16(odd.v[i]) & 0xFFFF0000u) | (high_bf16(even.v[i]) >> 16)); });
 }
 inline void store_bf16(uint16_t* p, VecF x) {
   for (int i = 0; i < 16; ++i) p[i] = static_cast<uint16_t>(high_bf16(x.v[i]) >> 16);

@@ -1,5 +1,5 @@
-// The naive oracle of the int16 mode: its layouts and its rounding of activations, queries, keys and values, but sums in
-// double over the file's own weights and unrounded probabilities.
+// The naive oracle of the int16 mode: its layouts and its rounding of activations, queries, keys and values, but sums
+// in double over the file's own weights and unrounded probabilities.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -62,7 +62,9 @@ void store_query(const float* head, float scale, int32_t head_dim, std::byte* ou
   std::memcpy(out + head_dim * 2, &undo, sizeof(undo));
 }
 
-float* scales_of(std::byte* half_page, int32_t head_dim) { return reinterpret_cast<float*>(half_page + kPageTokens * head_dim * 2); }
+float* scales_of(std::byte* half_page, int32_t head_dim) {
+  return reinterpret_cast<float*>(half_page + kPageTokens * head_dim * 2);
+}
 
 void store_key(const float* head, int32_t head_dim, int32_t slot, std::byte* keys) {
   std::vector<int16_t> codes(static_cast<size_t>(head_dim));
@@ -78,7 +80,9 @@ void store_value(const float* head, int32_t head_dim, int32_t slot, std::byte* v
     reinterpret_cast<int16_t*>(values)[(slot / 2 * head_dim + i) * 2 + slot % 2] = codes[static_cast<size_t>(i)];
 }
 
-size_t query_row_bytes(int32_t head_dim) { return static_cast<size_t>(head_dim) * 2 + 4; }
+size_t query_row_bytes(int32_t head_dim) {
+  return static_cast<size_t>(head_dim) * 2 + 4;
+}
 
 void attend_page(const AttendArgs& args) {
   const int32_t dim = args.head_dim;
@@ -94,8 +98,12 @@ void attend_page(const AttendArgs& args) {
         std::memcpy(&scale, row + dim * 2, sizeof(scale));
         return static_cast<double>(reinterpret_cast<const int16_t*>(row)[i]) * scale;
       },
-      [&](int32_t t, int32_t i) { return static_cast<double>(keys[(i / 2 * kPageTokens + t) * 2 + i % 2]) * key_scales[t]; },
-      [&](int32_t t, int32_t i) { return static_cast<double>(values[(t / 2 * dim + i) * 2 + t % 2]) * value_scales[t]; });
+      [&](int32_t t, int32_t i) {
+        return static_cast<double>(keys[(i / 2 * kPageTokens + t) * 2 + i % 2]) * key_scales[t];
+      },
+      [&](int32_t t, int32_t i) {
+        return static_cast<double>(values[(t / 2 * dim + i) * 2 + t % 2]) * value_scales[t];
+      });
 }
 
 }  // namespace

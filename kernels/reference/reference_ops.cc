@@ -1,12 +1,13 @@
 // The naive oracle: plain loops, sums in double, no tiles and no vectors. It reads and writes the same layouts as the
 // fast path, so that any op can be compared alone.
+#include "kernels/reference/reference_ops.h"
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
 
 #include "base/check.h"
-#include "kernels/reference/reference_ops.h"
 
 namespace runahead {
 namespace {
@@ -25,14 +26,16 @@ struct Bf16 {
 template <class Num>
 double dot_row(const typename Num::Element* a, const Panel& panel, int32_t k_len, int32_t output) {
   double sum = 0;
-  for (int32_t k = 0; k < k_len; ++k) sum += Num::value(a[k]) * Num::value(Num::round(reference_weight(panel, k, output)));
+  for (int32_t k = 0; k < k_len; ++k)
+    sum += Num::value(a[k]) * Num::value(Num::round(reference_weight(panel, k, output)));
   return sum;
 }
 
 template <class Num>
 void gemm(const GemmArgs& args) {
   reference_gemm(args, [&](int32_t r, const Panel& panel, int32_t output) {
-    const auto* a = reinterpret_cast<const typename Num::Element*>(args.a) + static_cast<size_t>(r) * static_cast<size_t>(args.k);
+    const auto* a =
+        reinterpret_cast<const typename Num::Element*>(args.a) + static_cast<size_t>(r) * static_cast<size_t>(args.k);
     return dot_row<Num>(a, panel, args.k, output);
   });
 }

@@ -76,7 +76,8 @@ asio::awaitable<void> look_at_transport(std::string name, AsioClock& clock, Find
   KvTransportOptions options;
   options.incarnation = random_seed() | 1;
   const auto transport = make_kv_transport(name, std::move(options), executor, clock);
-  finding = {"transport", transport.has_value(), name + ": " + (transport ? (*transport)->describe() : transport.error().message)};
+  finding = {"transport", transport.has_value(),
+             name + ": " + (transport ? (*transport)->describe() : transport.error().message)};
   if (transport) co_await (*transport)->shutdown();
 }
 

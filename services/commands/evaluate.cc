@@ -57,8 +57,9 @@ Result<void> logits(const EvaluateOptions& options, const CommonOptions& common)
 Result<void> score_text(const EvaluateOptions& options, const CommonOptions& common) {
   const auto engine = TRY(open_engine(options.model, options.compute, options.threads, !common.quiet && !common.json()));
   if (options.context > engine->shape().context_len)
-    return fail(ErrorCode::kContextOverflow, "--ctx " + std::to_string(options.context) + " is more than the model's context of " +
-                                                 std::to_string(engine->shape().context_len), "ctx");
+    return fail(ErrorCode::kContextOverflow,
+                "--ctx " + std::to_string(options.context) + " is more than the model's context of " +
+                    std::to_string(engine->shape().context_len), "ctx");
   const Tokenizer tokenizer = TRY(Tokenizer::load(engine->file()));
   const auto ids = TRY(tokenizer.encode(TRY(read_text_file(options.file)), false));
   const Perplexity score = TRY(perplexity(*engine, ids, options.context));

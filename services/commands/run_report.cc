@@ -46,8 +46,9 @@ std::string summary_line(const RunReport& report) {
       number(stages, "prefill_compute"), number(stages, "kv_wait"), number(stages, "sample"),
       number(stages, "respond"), number(stages, "other"), with_commas(report.prompt_tokens), workers,
       workers == 1 ? "" : "s");
-  const double single = number(r.value("plan", nlohmann::json::object()), "predicted_single_ttft_seconds");
-  if (workers > 1 && single > 0 && ttft > 0) line += fmt::format(" · {:.1f}x one worker (predicted {:.2f} s)", single / ttft, single);
+  double compute = 0;  // of all ranks: what one worker alone would have to compute
+  for (const nlohmann::json& worker : r.value("workers", nlohmann::json::array())) compute += number(worker, "compute_seconds");
+  if (workers > 1 && ttft > 0) line += fmt::format(" · {:.1f}x one worker", compute / ttft);
   const double decode_seconds = report.total_seconds - ttft;
   if (report.token_ids.size() > 1 && decode_seconds > 0)
     line += fmt::format(" · {:.0f} tok/s", static_cast<double>(report.token_ids.size() - 1) / decode_seconds);

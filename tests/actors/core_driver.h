@@ -44,7 +44,6 @@ class CoreDriver {
                         .ffn_dim = 128,
                         .vocab_size = kVocab,
                         .context_len = kContext},
-              .compute_name = "fp32",
               .faults = faults},
              rng, sink) {}
 

@@ -102,7 +102,8 @@ Outcome run(const std::filesystem::path& model, const Case& c) {
   Recording recording;
   ActorClusterOptions options{.prefill_workers = c.workers, .transport = c.transport, .kv_contexts = 2};
   options.make_engine = [&](int32_t index) -> Result<std::unique_ptr<Engine>> {
-    std::unique_ptr<Engine> engine = TRY(Transformer::load({.model = model, .compute = ComputeMode::kFp32, .threads = c.threads}));
+    std::unique_ptr<Engine> engine =
+        TRY(Transformer::load({.model = model, .compute = ComputeMode::kFp32, .threads = c.threads}));
     if (index == c.workers && c.company == 0) engine = std::make_unique<RecordingEngine>(std::move(engine), &recording);
     return engine;
   };

@@ -22,11 +22,13 @@ class AttentionState {
       ops.store_query(q.data() + r * dim, 0.37f, c.head_dim, query.data() + r * query_row);
     pages = AlignedBuffer(static_cast<size_t>(c.pages) * layout_.page_bytes());
     const int32_t keys = std::min(c.pages * kPageTokens, c.position + c.tokens);
-    const std::vector<float> k = random_floats(22, static_cast<size_t>(keys) * dim, 2.0f), v = random_floats(23, static_cast<size_t>(keys) * dim);
+    const std::vector<float> k = random_floats(22, static_cast<size_t>(keys) * dim, 2.0f),
+                             v = random_floats(23, static_cast<size_t>(keys) * dim);
     for (int32_t t = 0; t < keys; ++t) {
       std::byte* page = pages.data() + static_cast<size_t>(t / kPageTokens) * layout_.page_bytes();
       ops.store_key(k.data() + static_cast<size_t>(t) * dim, c.head_dim, t % kPageTokens, page + layout_.key_offset(0));
-      ops.store_value(v.data() + static_cast<size_t>(t) * dim, c.head_dim, t % kPageTokens, page + layout_.value_offset(0));
+      ops.store_value(v.data() + static_cast<size_t>(t) * dim, c.head_dim, t % kPageTokens,
+                      page + layout_.value_offset(0));
     }
     out.assign(rows * dim, 0.0f);
     row_max.assign(rows, kNoScore);
@@ -77,7 +79,8 @@ TEST_P(Attention, AgreesWithTheReference) {
     AttentionState fast(ops(), c), naive(reference(), c);
     fast.run(ops(), 0, c.tokens);
     naive.run(reference(), 0, c.tokens);
-    expect_close(fast.out, naive.out, tolerance, "head_dim " + std::to_string(c.head_dim) + " group " + std::to_string(c.group));
+    expect_close(fast.out, naive.out, tolerance,
+                 "head_dim " + std::to_string(c.head_dim) + " group " + std::to_string(c.group));
   }
 }
 
@@ -101,7 +104,8 @@ TEST_P(Attention, EveryInstructionSetGivesTheSameBits) {
       AttentionState a(ops(), c), b(*other, c);
       a.run(ops(), 0, c.tokens);
       b.run(*other, 0, c.tokens);
-      ASSERT_EQ(0, std::memcmp(a.out.data(), b.out.data(), a.out.size() * sizeof(float))) << ops().isa << " and " << other->isa;
+      ASSERT_EQ(0, std::memcmp(a.out.data(), b.out.data(), a.out.size() * sizeof(float)))
+          << ops().isa << " and " << other->isa;
     }
   }
 }
@@ -122,7 +126,8 @@ class Elementwise : public EveryOpTable {};
 
 TEST_P(Elementwise, NormAndRotationAgreeWithTheReferenceAndGiveTheSameBitsEverywhere) {
   for (int32_t k : {32, 64, 576, 1536}) {
-    const std::vector<float> x = random_floats(31, static_cast<size_t>(k), 3.0f), gain = random_floats(32, static_cast<size_t>(k));
+    const std::vector<float> x = random_floats(31, static_cast<size_t>(k), 3.0f),
+                             gain = random_floats(32, static_cast<size_t>(k));
     std::vector<float> fast(x.size()), naive(x.size());
     ops().rms_norm(x.data(), gain.data(), 1e-5f, k, fast.data());
     reference().rms_norm(x.data(), gain.data(), 1e-5f, k, naive.data());
@@ -172,7 +177,8 @@ TEST_P(Elementwise, Int16OperandsAreWithinOneStepOfWhatTheyStandFor) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cpu, Attention, ::testing::ValuesIn(runnable_ops().begin(), runnable_ops().end()), table_name);
-INSTANTIATE_TEST_SUITE_P(Cpu, Elementwise, ::testing::ValuesIn(runnable_ops().begin(), runnable_ops().end()), table_name);
+INSTANTIATE_TEST_SUITE_P(Cpu, Elementwise, ::testing::ValuesIn(runnable_ops().begin(), runnable_ops().end()),
+                         table_name);
 
 }  // namespace
 }  // namespace runahead::testing

@@ -5,8 +5,8 @@ namespace {
 
 class Gemm : public EveryOpTable {
  protected:
-  std::vector<float> run(const OpTable& table, const TestMatrix& m, const std::vector<float>& x, int32_t rows, Epilogue epilogue,
-                         int32_t panel_begin, int32_t panel_end) const {
+  std::vector<float> run(const OpTable& table, const TestMatrix& m, const std::vector<float>& x, int32_t rows,
+                         Epilogue epilogue, int32_t panel_begin, int32_t panel_end) const {
     const std::vector<std::byte> operand = pack_rows(table, x, rows, m.cols);
     const size_t width = static_cast<size_t>(m.packed.num_panels()) * (epilogue == Epilogue::kSiluMul ? 16 : 32);
     std::vector<float> out = random_floats(99, static_cast<size_t>(rows) * width);  // kAdd starts from something
@@ -25,8 +25,9 @@ class Gemm : public EveryOpTable {
   }
 };
 
-constexpr QuantType kTypes[] = {QuantType::kQ4_0, QuantType::kQ4_1, QuantType::kQ5_0, QuantType::kQ5_1, QuantType::kQ8_0,
-                                QuantType::kIQ4_NL, QuantType::kF32, QuantType::kF16, QuantType::kBF16};
+constexpr QuantType kTypes[] = {QuantType::kQ4_0, QuantType::kQ4_1, QuantType::kQ5_0,
+                                QuantType::kQ5_1, QuantType::kQ8_0, QuantType::kIQ4_NL,
+                                QuantType::kF32,  QuantType::kF16,  QuantType::kBF16};
 
 TEST_P(Gemm, AgreesWithTheReferenceForEveryFormatAndRowCount) {
   for (QuantType type : kTypes) {
@@ -36,7 +37,8 @@ TEST_P(Gemm, AgreesWithTheReferenceForEveryFormatAndRowCount) {
       // int16 rounds weights that come as floats to 12 bits; everything else is exact but for the order of sums.
       const bool rounds = ops().mode == ComputeMode::kInt16 && m.packed.panels()->format == PanelFormat::kFloat32;
       for (Epilogue epilogue : {Epilogue::kStore, Epilogue::kAdd, Epilogue::kSiluMul})
-        expect_close(run(ops(), m, x, rows, epilogue, 0, 3), run(reference(), m, x, rows, epilogue, 0, 3), rounds ? 2e-2f : 3e-5f,
+        expect_close(run(ops(), m, x, rows, epilogue, 0, 3), run(reference(), m, x, rows, epilogue, 0, 3),
+                     rounds ? 2e-2f : 3e-5f,
                      std::string(quant_format(type).name) + " with " + std::to_string(rows) + " rows");
     }
   }
@@ -45,7 +47,8 @@ TEST_P(Gemm, AgreesWithTheReferenceForEveryFormatAndRowCount) {
 TEST_P(Gemm, TouchesOnlyItsPanels) {
   const TestMatrix m(3, QuantType::kQ4_1, 128, 64);
   const std::vector<float> x = random_floats(4, 5 * 64);
-  const std::vector<float> all = run(ops(), m, x, 5, Epilogue::kStore, 0, 4), part = run(ops(), m, x, 5, Epilogue::kStore, 1, 3);
+  const std::vector<float> all = run(ops(), m, x, 5, Epilogue::kStore, 0, 4),
+                           part = run(ops(), m, x, 5, Epilogue::kStore, 1, 3);
   const std::vector<float> untouched = random_floats(99, 5 * 128);
   for (size_t i = 0; i < part.size(); ++i) {
     const bool inside = i % 128 >= 32 && i % 128 < 96;
@@ -62,7 +65,8 @@ TEST_P(Gemm, ARowDoesNotDependOnItsMates) {
       if (begin + rows > 40) continue;
       const std::vector<float> some(x.begin() + begin * 160, x.begin() + (begin + rows) * 160);
       const std::vector<float> got = run(ops(), m, some, rows, Epilogue::kStore, 0, 2);
-      ASSERT_EQ(0, std::memcmp(got.data(), all.data() + begin * 64, got.size() * sizeof(float))) << begin << " " << rows;
+      ASSERT_EQ(0, std::memcmp(got.data(), all.data() + begin * 64, got.size() * sizeof(float)))
+          << begin << " " << rows;
     }
   }
 }
@@ -93,10 +97,17 @@ TEST(PackedMatrix, HoldsTheWeightsOfTheFileExactly) {
       std::vector<float> unit(64), out(64);
       unit[static_cast<size_t>(k)] = 1;
       const std::vector<std::byte> operand = pack_rows(ops, unit, 1, 64);
-      ops.gemm({.a = operand.data(), .rows = 1, .k = 64, .panels = m.packed.panels(), .panel_end = 2, .out = out.data(),
-                .out_stride = 64, .scratch = scratch.data()});
+      ops.gemm({.a = operand.data(),
+                .rows = 1,
+                .k = 64,
+                .panels = m.packed.panels(),
+                .panel_end = 2,
+                .out = out.data(),
+                .out_stride = 64,
+                .scratch = scratch.data()});
       for (int32_t n = 0; n < 50; ++n)
-        ASSERT_EQ(out[static_cast<size_t>(n)], m.weights[static_cast<size_t>(n * 64 + k)]) << quant_format(type).name << " " << n << " " << k;
+        ASSERT_EQ(out[static_cast<size_t>(n)], m.weights[static_cast<size_t>(n * 64 + k)])
+            << quant_format(type).name << " " << n << " " << k;
       for (int32_t n = 50; n < 64; ++n) ASSERT_EQ(out[static_cast<size_t>(n)], 0.0f) << "padding";
     }
   }
@@ -106,8 +117,10 @@ TEST(PackedMatrix, MixesFormatsInOnePanel) {
   const FlushDenormals flush;
   const TestMatrix a(1, QuantType::kQ4_1, 16, 32), b(2, QuantType::kF16, 16, 32);
   std::vector<RowSource> rows;
-  for (int r = 0; r < 16; ++r) rows.push_back({QuantType::kQ4_1, QuantMatrixView{QuantType::kQ4_1, 16, 32, a.bytes.data()}.row(r)});
-  for (int r = 0; r < 16; ++r) rows.push_back({QuantType::kF16, QuantMatrixView{QuantType::kF16, 16, 32, b.bytes.data()}.row(r)});
+  for (int r = 0; r < 16; ++r)
+    rows.push_back({QuantType::kQ4_1, QuantMatrixView{QuantType::kQ4_1, 16, 32, a.bytes.data()}.row(r)});
+  for (int r = 0; r < 16; ++r)
+    rows.push_back({QuantType::kF16, QuantMatrixView{QuantType::kF16, 16, 32, b.bytes.data()}.row(r)});
   const PackedMatrix packed(rows, 32);
   ASSERT_EQ(packed.num_panels(), 1);
   ASSERT_EQ(packed.panels()[0].format, PanelFormat::kFloat32);
@@ -116,7 +129,13 @@ TEST(PackedMatrix, MixesFormatsInOnePanel) {
   std::vector<float> unit(32), out(32);
   unit[9] = 1;
   const std::vector<std::byte> operand = pack_rows(ops, unit, 1, 32);
-  ops.gemm({.a = operand.data(), .rows = 1, .k = 32, .panels = packed.panels(), .panel_end = 1, .out = out.data(), .out_stride = 32,
+  ops.gemm({.a = operand.data(),
+            .rows = 1,
+            .k = 32,
+            .panels = packed.panels(),
+            .panel_end = 1,
+            .out = out.data(),
+            .out_stride = 32,
             .scratch = scratch.data()});
   for (size_t n = 0; n < 16; ++n) {
     EXPECT_EQ(out[n], a.weights[n * 32 + 9]);

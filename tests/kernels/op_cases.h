@@ -39,12 +39,14 @@ inline std::vector<float> random_floats(uint64_t seed, size_t count, float scale
 inline std::vector<std::byte> pack_rows(const OpTable& ops, const std::vector<float>& x, int32_t rows, int32_t k) {
   std::vector<std::byte> operand(static_cast<size_t>(rows) * ops.row_bytes(k));
   for (int32_t r = 0; r < rows; ++r)
-    ops.pack_row(x.data() + static_cast<size_t>(r) * static_cast<size_t>(k), k, operand.data() + static_cast<size_t>(r) * ops.row_bytes(k));
+    ops.pack_row(x.data() + static_cast<size_t>(r) * static_cast<size_t>(k), k,
+                 operand.data() + static_cast<size_t>(r) * ops.row_bytes(k));
   return operand;
 }
 
 // fp32 sums of a few hundred products differ from sums in double by about 1e-6 of their size.
-inline void expect_close(const std::vector<float>& got, const std::vector<float>& want, float tolerance, const std::string& what) {
+inline void expect_close(const std::vector<float>& got, const std::vector<float>& want, float tolerance,
+                         const std::string& what) {
   ASSERT_EQ(got.size(), want.size()) << what;
   for (size_t i = 0; i < got.size(); ++i)
     ASSERT_NEAR(got[i], want[i], tolerance * (1 + std::fabs(want[i]))) << what << ", index " << i;

@@ -1,4 +1,5 @@
-// DESIGN idea 4: logits and pages are bit-identical for every partition, grouping of pages, thread count and batch mate.
+// DESIGN idea 4: logits and pages are bit-identical for every partition, grouping of pages, thread count and batch
+// mate.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -12,9 +13,9 @@ namespace runahead::testing {
 namespace {
 
 struct Outcome {
-  std::vector<float> logits;                 // of the prompt's last token
-  std::vector<std::vector<float>> decoded;   // of each decode step
-  std::vector<std::vector<std::byte>> pages; // all layers, after the prompt
+  std::vector<float> logits;                  // of the prompt's last token
+  std::vector<std::vector<float>> decoded;    // of each decode step
+  std::vector<std::vector<std::byte>> pages;  // all layers, after the prompt
 };
 
 class Case {
@@ -40,8 +41,10 @@ std::vector<TokenId> prompt_of(Case& c, int32_t tokens, int32_t vocab) {
 }
 
 // One rank of a chain, in this process: pages before `chunk` are in the lease already.
-std::unique_ptr<Hidden> run_chunk(Engine& engine, KvLease& kv, std::span<const TokenId> prompt, TokenRange chunk, bool last, Case& c) {
-  std::unique_ptr<Hidden> x = engine.embed(prompt.subspan(static_cast<size_t>(chunk.begin), static_cast<size_t>(chunk.size())));
+std::unique_ptr<Hidden> run_chunk(Engine& engine, KvLease& kv, std::span<const TokenId> prompt, TokenRange chunk,
+                                  bool last, Case& c) {
+  std::unique_ptr<Hidden> x =
+      engine.embed(prompt.subspan(static_cast<size_t>(chunk.begin), static_cast<size_t>(chunk.size())));
   for (int32_t layer = 0; layer < engine.shape().num_layers; ++layer) {
     engine.project_qkv(layer, *x, kv, chunk);
     const bool final_layer = layer + 1 == engine.shape().num_layers;
@@ -86,7 +89,8 @@ Outcome run_case(Engine& engine, const std::vector<TokenId>& prompt, const std::
   for (int32_t m = 0; m < mates; ++m) mate_kv.push_back(*cache.lease(tokens + more));
   for (int32_t step = 0; step < more; ++step) {
     std::vector<DecodeRow> batch;
-    for (int32_t m = 0; m < mates; ++m) batch.push_back({mate_kv[static_cast<size_t>(m)].get(), c.below(engine.shape().vocab_size), step});
+    for (int32_t m = 0; m < mates; ++m)
+      batch.push_back({mate_kv[static_cast<size_t>(m)].get(), c.below(engine.shape().vocab_size), step});
     const int32_t place = c.below(mates + 1);
     batch.insert(batch.begin() + place, {kv.get(), continuation[static_cast<size_t>(step)], tokens + step});
     std::vector<float> out(batch.size() * outcome.logits.size());
@@ -107,7 +111,8 @@ TEST_P(Exactness, AnyPartitionGroupingThreadsAndMatesGiveTheSameBits) {
   TempDir dir;
   write_tiny_llama(dir / "m.gguf", 77);
   std::vector<std::unique_ptr<Transformer>> engines;  // 1, 2 and 3 threads
-  for (int32_t threads : {1, 2, 3}) engines.push_back(*load_engine({.model = dir / "m.gguf", .compute = GetParam(), .threads = threads}));
+  for (int32_t threads : {1, 2, 3})
+    engines.push_back(*load_engine({.model = dir / "m.gguf", .compute = GetParam(), .threads = threads}));
   constexpr int kPrompts = 20, kCasesEach = 16;
   for (uint64_t p = 0; p < kPrompts; ++p) {
     Case c(1000 + p);
@@ -118,10 +123,12 @@ TEST_P(Exactness, AnyPartitionGroupingThreadsAndMatesGiveTheSameBits) {
       Case variation(5000 + p * 100 + i);
       Engine& engine = *engines[i % engines.size()];
       const Outcome got = run_case(engine, prompt, continuation, variation.cuts(tokens), variation.below(6), variation);
-      ASSERT_TRUE(same_bits(got.logits, want.logits)) << "prompt seed " << 1000 + p << ", case " << i << ", " << tokens << " tokens";
+      ASSERT_TRUE(same_bits(got.logits, want.logits))
+          << "prompt seed " << 1000 + p << ", case " << i << ", " << tokens << " tokens";
       ASSERT_EQ(got.pages, want.pages) << "prompt seed " << 1000 + p << ", case " << i;
       for (size_t step = 0; step < want.decoded.size(); ++step)
-        ASSERT_TRUE(same_bits(got.decoded[step], want.decoded[step])) << "prompt seed " << 1000 + p << ", case " << i << ", step " << step;
+        ASSERT_TRUE(same_bits(got.decoded[step], want.decoded[step]))
+            << "prompt seed " << 1000 + p << ", case " << i << ", step " << step;
     }
   }
 }
@@ -147,21 +154,26 @@ TEST_P(Exactness, ARetryThatPrefillsEmittedTokensContinuesExactly) {
 TEST_P(Exactness, HoldsOnTheRealModel) {
   RUNAHEAD_SKIP_WITHOUT_MODEL();
   std::vector<std::unique_ptr<Transformer>> engines;
-  for (int32_t threads : {1, 2}) engines.push_back(*load_engine({.model = default_model(), .compute = GetParam(), .threads = threads}));
+  for (int32_t threads : {1, 2})
+    engines.push_back(*load_engine({.model = default_model(), .compute = GetParam(), .threads = threads}));
   Case c(9);
   const std::vector<TokenId> prompt = prompt_of(c, 200, 49152), continuation = prompt_of(c, 2, 49152);
   const Outcome want = run_case(*engines[0], prompt, continuation, {}, 0, c);
   for (uint64_t i = 0; i < 3; ++i) {
     Case variation(70 + i);
-    const Outcome got = run_case(*engines[i % 2], prompt, continuation, variation.cuts(200), variation.below(3), variation);
+    const Outcome got =
+        run_case(*engines[i % 2], prompt, continuation, variation.cuts(200), variation.below(3), variation);
     ASSERT_TRUE(same_bits(got.logits, want.logits)) << i;
     ASSERT_EQ(got.pages, want.pages) << i;
     ASSERT_TRUE(same_bits(got.decoded[1], want.decoded[1])) << i;
   }
 }
 
-std::string mode_name(const ::testing::TestParamInfo<ComputeMode>& info) { return std::string(name(info.param)); }
-INSTANTIATE_TEST_SUITE_P(Modes, Exactness, ::testing::Values(ComputeMode::kFp32, ComputeMode::kBf16, ComputeMode::kInt16), mode_name);
+std::string mode_name(const ::testing::TestParamInfo<ComputeMode>& info) {
+  return std::string(name(info.param));
+}
+INSTANTIATE_TEST_SUITE_P(Modes, Exactness,
+                         ::testing::Values(ComputeMode::kFp32, ComputeMode::kBf16, ComputeMode::kInt16), mode_name);
 
 // Workers whose processors differ may still form one chain.
 TEST(Exactness, EveryInstructionSetGivesTheSameBits) {

@@ -1,5 +1,8 @@
 #include "tests/services/gateway_fixture.h"
 
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+
 namespace runahead {
 namespace {
 

@@ -1,5 +1,9 @@
 // /v1/jobs over the real JobService and a store in memory.
 #include "services/sqlite_job_store.h"
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+
 #include "tests/services/gateway_fixture.h"
 
 namespace runahead {

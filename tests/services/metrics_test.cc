@@ -2,6 +2,7 @@
 // end up in the right series.
 #include "services/metrics.h"
 
+#include <cmath>
 #include <gtest/gtest.h>
 
 #include <cstdio>

@@ -86,7 +86,8 @@ class NaiveLlama {
   }
 
   // One query head over the keys and values of tokens [0, last].
-  void attend(const Row& q, size_t head, const std::vector<Row>& keys, const std::vector<Row>& values, size_t last, Row& out) const {
+  void attend(const Row& q, size_t head, const std::vector<Row>& keys, const std::vector<Row>& values, size_t last,
+              Row& out) const {
     const auto dim = static_cast<size_t>(config_.shape.head_dim);
     const size_t group = static_cast<size_t>(config_.shape.num_heads / config_.shape.num_kv_heads);
     const size_t at = head * dim, kv_at = head / group * dim;
@@ -104,7 +105,8 @@ class NaiveLlama {
 
   void add_layer(int32_t layer, std::vector<Row>& x) const {
     const std::string block = "blk." + std::to_string(layer) + ".";
-    const Matrix wq = matrix(block + "attn_q.weight"), wk = matrix(block + "attn_k.weight"), wv = matrix(block + "attn_v.weight");
+    const Matrix wq = matrix(block + "attn_q.weight"), wk = matrix(block + "attn_k.weight"),
+                 wv = matrix(block + "attn_v.weight");
     const Matrix wo = matrix(block + "attn_output.weight"), gate = matrix(block + "ffn_gate.weight");
     const Matrix up = matrix(block + "ffn_up.weight"), down = matrix(block + "ffn_down.weight");
     std::vector<Row> keys, values;

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import cpp_source
 
-LINE_COLUMNS_MAX = 120
+LINE_COLUMNS_MAX = 130  # clang-format breaks at 120; the reason at the end of a table row may stand out by ten
 FILE_LINES_MAX = 600
 FUNCTION_LINES_MAX = 70
 

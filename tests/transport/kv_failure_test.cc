@@ -168,7 +168,8 @@ TEST_P(KvFailureTest, HandlesMayDieWithoutCloseAndTheLoopMayDieFirst) {
   sender.reset();
 }
 
-INSTANTIATE_TEST_SUITE_P(Kv, KvFailureTest, testing::Values("memory", "tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self"), param_name);
+INSTANTIATE_TEST_SUITE_P(Kv, KvFailureTest,
+                         testing::Values("memory", "tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self"), param_name);
 
 // Only the memory transport has hooks between its ends.
 class MemoryKvTest : public KvFailureTest {};

@@ -1,5 +1,5 @@
-// KvNet: several transports of one kind on one io_context, and page memory with known contents. The same test bodies run
-// over every transport (kv_transport_test.cc, kv_failure_test.cc).
+// KvNet: several transports of one kind on one io_context, and page memory with known contents. The same test bodies
+// run over every transport (kv_transport_test.cc, kv_failure_test.cc).
 #pragma once
 
 #include <gtest/gtest.h>
@@ -91,7 +91,8 @@ class KvTest : public testing::TestWithParam<const char*> {
             .num_layers = pages.num_layers,
             .page_bytes = pages.page_bytes};
   }
-  static KvOutboundParams outbound(Pages& pages, const KvTransport& receiver, AttemptId attempt, uint64_t token = kToken) {
+  static KvOutboundParams outbound(Pages& pages, const KvTransport& receiver, AttemptId attempt,
+                                   uint64_t token = kToken) {
     return {.attempt = attempt,
             .stream_token = token,
             .receiver_address = receiver.address(),

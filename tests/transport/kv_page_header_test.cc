@@ -78,7 +78,8 @@ TEST(StreamHello, RoundTripsAndAnyFlippedBitIsCorrupt) {
 }
 
 TEST(StreamHello, AGeometryOutOfBoundsIsCorruptThoughItsChecksumIsRight) {
-  for (const KvGeometry bad : {KvGeometry{0, 1, 1}, {1, 0, 1}, {1, 1, 0}, {-1, 1, 1}, {1, 1 << 30, 1}, {1, 1, 1ull << 40}})
+  for (const KvGeometry bad :
+       {KvGeometry{0, 1, 1}, {1, 0, 1}, {1, 1, 0}, {-1, 1, 1}, {1, 1 << 30, 1}, {1, 1, 1ull << 40}})
     EXPECT_FALSE(parse_stream_hello(encode(StreamHello{{1, 2, 3}, 4, 5, bad})).has_value());
 }
 

@@ -22,7 +22,7 @@ using namespace std::chrono_literals;
 constexpr AttemptId kAttempt{5, 6, 7};
 constexpr uint64_t kStreamToken = 99;
 constexpr int32_t kLayers = 4, kPagesALayer = 8;
-constexpr size_t kBytes = 2 << 20;  // 64 MiB in all: far more than the kernel or UCX buffers
+constexpr size_t kBytes = 2 << 20;             // 64 MiB in all: far more than the kernel or UCX buffers
 constexpr int kFromParent = 3, kToParent = 4;  // descriptors in the child
 
 // Lines over a pipe: the two addresses, then that the child has begun.
@@ -88,8 +88,14 @@ class KvProcessTest : public KvTest {
  protected:
   KvProcessTest() { transfer_timeout = 700ms; }
   KvInboundParams in_params(Pages& pages, std::string sender) {
-    return {kAttempt, kStreamToken, std::move(sender), std::make_shared<int>(0),
-            [&pages](KvPageKey key) { return pages.at(key); }, pages.num_pages, pages.num_layers, pages.page_bytes};
+    return {kAttempt,
+            kStreamToken,
+            std::move(sender),
+            std::make_shared<int>(0),
+            [&pages](KvPageKey key) { return pages.at(key); },
+            pages.num_pages,
+            pages.num_layers,
+            pages.page_bytes};
   }
   KvOutboundParams out_params(Pages& pages, std::string receiver) {
     return {kAttempt,        kStreamToken,     std::move(receiver), std::make_shared<int>(0),
@@ -196,7 +202,8 @@ TEST_P(KvProcessTest, AFrozenSenderEndsAtTheCallersDeadlineAndCloseStillReturns)
   EXPECT_TRUE(std::ranges::all_of(pages.data, [](std::byte b) { return b == std::byte{0xAA}; }));
 }
 
-INSTANTIATE_TEST_SUITE_P(Kv, KvProcessTest, testing::Values("tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self"), param_name);
+INSTANTIATE_TEST_SUITE_P(Kv, KvProcessTest, testing::Values("tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self"),
+                         param_name);
 
 asio::awaitable<void> take(KvInbound* in, RunLoop* loop) {
   for (;;) {
@@ -236,9 +243,9 @@ TEST(KvPeer, DISABLED_Run) {
       loop.io().run_for(20ms);
     }
   } else {
-    in = std::move(*(*made)->open_inbound({kAttempt, kStreamToken, other, nullptr,
-                                           [&pages](KvPageKey key) { return pages.at(key); }, kPagesALayer, kLayers,
-                                           kBytes}));
+    in = std::move(
+        *(*made)->open_inbound({kAttempt, kStreamToken, other, nullptr,
+                                [&pages](KvPageKey key) { return pages.at(key); }, kPagesALayer, kLayers, kBytes}));
     asio::co_spawn(loop.io(), take(in.get(), &loop), asio::detached);
   }
   loop.io().restart();

@@ -183,7 +183,9 @@ asio::awaitable<void> never_reads(TcpControlServer* server, Tcp::endpoint endpoi
   EXPECT_LT(sent, 100);  // ... and what the kernel takes
 }
 
-TEST_F(TcpControl, APeerThatDoesNotReadIsDroppedAtTheBound) { loop_.run(never_reads(server_.get(), endpoint(), &loop_)); }
+TEST_F(TcpControl, APeerThatDoesNotReadIsDroppedAtTheBound) {
+  loop_.run(never_reads(server_.get(), endpoint(), &loop_));
+}
 
 asio::awaitable<void> flood(TcpControlServer* server, TcpControlClient* client, RunLoop* loop) {
   auto peer = co_await client->connect(loop->in(5s));
