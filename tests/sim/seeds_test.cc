@@ -10,7 +10,7 @@ namespace runahead::sim {
 namespace {
 
 constexpr uint64_t kSeedsDefault = 300;
-constexpr uint64_t kMutantSeedsMax = 400;  // a planted bug shows within so many seeds
+constexpr uint64_t kMutantSeedsMax = 1000;  // a planted bug shows within so many seeds
 
 uint64_t seeds_from_environment() {
   const char* text = std::getenv("RUNAHEAD_SIM_SEEDS");

@@ -6,8 +6,9 @@ namespace runahead::sim {
 
 asio::awaitable<ComputeLane::Timing> SimLane::run(std::function<void()> work) {
   auto job = std::make_shared<Job>(Job{.work = std::move(work), .queued = process_.now()});
+  // By reference: GCC 12 destroys what a lambda inside a co_await captures by value once too often.
   co_await asio::async_initiate<const asio::use_awaitable_t<>&, void()>(
-      [this, job](auto handler) {
+      [this, &job](auto handler) {
         job->resume = [handler = std::move(handler)]() mutable { handler(); };
         jobs_.push_back(job);
         if (jobs_.size() == 1) start_next();
