@@ -135,7 +135,10 @@ Result<HttpAnswer> HttpClient::post_stream(const std::string& target, const std:
   if (on_event) x.on_event = &on_event;
   asio::io_context io;
   std::optional<Result<HttpAnswer>> result;
-  asio::co_spawn(io, exchange(std::move(x)), [&](std::exception_ptr, Result<HttpAnswer> r) { result = std::move(r); });
+  asio::co_spawn(io, exchange(std::move(x)), [&](std::exception_ptr error, Result<HttpAnswer> r) {
+    if (error) std::rethrow_exception(error);  // a programming error: expected failures are values
+    result = std::move(r);
+  });
   io.run();
   if (!result) return fail(ErrorCode::kInternal, "the exchange with " + address_ + " ended without a result");
   return std::move(*result);

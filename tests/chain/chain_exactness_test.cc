@@ -50,13 +50,13 @@ InferenceRequest request_of(const Case& c, std::vector<TokenId> prompt) {
 
 Task<void> read(std::shared_ptr<TokenStream> stream, Clock& clock, Outcome& outcome) {
   for (;;) {
-    auto event = co_await stream->next(clock.after(kPatience));
-    CO_TRY(event);
-    if (const auto* tokens = std::get_if<TokensEvent>(&*event)) {
+    auto next = co_await stream->next(clock.after(kPatience));
+    const StreamEvent event = CO_TRY(next);
+    if (const auto* tokens = std::get_if<TokensEvent>(&event)) {
       if (tokens->first_index == 0) stream->first_chunk_written();
       for (const SampledToken& token : tokens->tokens) outcome.tokens.push_back(token.token);
     }
-    if (const auto* finished = std::get_if<FinishedEvent>(&*event)) {
+    if (const auto* finished = std::get_if<FinishedEvent>(&event)) {
       outcome.first_logits_sha256 = finished->report.first_logits_sha256;
       outcome.ranks = finished->report.ranks.size();
       co_return Result<void>{};
@@ -112,7 +112,10 @@ Outcome run(const std::filesystem::path& model, const Case& c) {
   const Result<void> started = cluster.start();
   EXPECT_TRUE(started) << started.error().message;
   Result<void> served = fail(ErrorCode::kInternal, "not run");
-  asio::co_spawn(io, serve_and_stop(cluster, clock, c, outcome), [&](std::exception_ptr, Result<void> r) { served = r; });
+  asio::co_spawn(io, serve_and_stop(cluster, clock, c, outcome), [&](std::exception_ptr error, Result<void> r) {
+    if (error) std::rethrow_exception(error);
+    served = r;
+  });
   io.run();
   EXPECT_TRUE(served) << served.error().message;
   outcome.pages = std::move(recording.prompt_pages);
