@@ -5,7 +5,7 @@ import pytest
 
 from conftest import LONG_TEXT
 
-QUESTION = [{"role": "user", "content": "Name the capital of France in one word."}]
+QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
 def test_chat_answers_with_exact_usage(client, service, model):
