@@ -120,7 +120,8 @@ def test_tokenize_and_logits_print_data_only(tmp_path):
     assert ids == [19556, 905]
     path = tmp_path / "ids.json"
     path.write_text(json.dumps(ids))
-    top = json.loads(runahead("logits", "--token-ids-file", str(path), "--compute", "fp32", "--top", "3", "-o", "json").stdout)["top"]
+    done = runahead("logits", "--token-ids-file", str(path), "--compute", "fp32", "--top", "3", "-o", "json")
+    top = json.loads(done.stdout)["top"]
     assert len(top) == 3
     assert top[0]["logprob"] >= top[1]["logprob"] >= top[2]["logprob"]
 
