@@ -1,4 +1,5 @@
 """deploy/quickstart.sh with a stand-in for the binary: it starts the right processes, shows the answer, leaves none."""
+import re
 import os
 import shutil
 import signal
@@ -89,7 +90,8 @@ def test_it_sets_up_starts_four_processes_answers_and_ends_them(checkout):
 def test_a_process_that_ends_early_is_named_with_its_last_words(checkout):
     done = quickstart(checkout, DIES="prefill")
     assert done.returncode == 1
-    assert "the model file is damaged" in done.stderr and "prefill-0 ended early" in done.stderr
+    assert "the model file is damaged" in done.stderr
+    assert re.search(r"prefill-[01] ended early", done.stderr)  # both die; either may be seen first
     assert not [pid for pid, _, _ in started(checkout) if alive(pid)]
 
 
