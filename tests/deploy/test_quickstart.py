@@ -1,6 +1,7 @@
 """deploy/quickstart.sh with a stand-in for the binary: it starts the right processes, shows the answer, leaves none."""
-import re
+
 import os
+import re
 import shutil
 import signal
 import subprocess
