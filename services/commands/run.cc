@@ -62,6 +62,10 @@ class AnswerReader {
 
   bool take(std::string_view event, std::string_view data) {
     if (data == "[DONE]") return false;
+    if (await_stop_signal(std::chrono::milliseconds(0))) {  // events come a few times a second, also during prefill
+      error_ = Error{ErrorCode::kCancelled, "interrupted", ""};
+      return false;
+    }
     const json chunk = json::parse(data, nullptr, false);
     if (event == "error" || (chunk.is_object() && chunk.contains("error"))) {
       error_ = error_of({.status = 500, .body = std::string(data)});

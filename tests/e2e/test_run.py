@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,10 @@ KEYS = {"text", "token_ids", "prompt_tokens", "ttft_seconds", "total_seconds", "
         "first_logits_sha256", "compute", "transport", "finish_reason"}
 
 pytestmark = pytest.mark.skipif(not Path(BINARY).exists(), reason=f"{BINARY} is not built")
+
+
+def children(pid):
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def runahead(*arguments, **options):
@@ -87,6 +93,22 @@ def test_bad_input_gets_one_clear_sentence_and_a_documented_exit_code(arguments,
     done = runahead(*arguments)
     assert done.returncode == code, done.stderr
     assert words in done.stderr
+
+
+def test_ctrl_c_in_the_middle_of_a_prompt_ends_every_process_with_130(tmp_path):
+    process = subprocess.Popen([BINARY, "run", "--prompt-file", str(HANDBOOK), "--workers", "2", "--max-tokens", "4000"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while len(children(process.pid)) < 4 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    pids = children(process.pid)
+    assert len(pids) == 4  # coordinator, two prefill workers, a decode worker
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130, errors
+    assert "interrupted" in errors
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
 def test_an_unknown_key_of_the_configuration_is_refused_with_a_suggestion(tmp_path):
