@@ -105,6 +105,14 @@ Result<std::vector<TokenId>> Tokenizer::encode(std::string_view text, bool parse
   return std::move(state.ids);
 }
 
+Tokenizer::Spelled Tokenizer::find_control(std::string_view text, size_t from) const {
+  for (size_t at = from; at < text.size(); ++at) {
+    const SpecialTokenMatcher::Match match = matcher_.match(text.substr(at), true);
+    if (match.bytes > 0 && is_control(match.id)) return {at, match.bytes, match.id};
+  }
+  return {text.size(), 0, kNoToken};
+}
+
 Result<void> Tokenizer::encode_plain(std::string_view text, EncodeState& state) const {
   state.pieces.clear();
   TRY(pre_.split(text, state.pieces));

@@ -37,6 +37,14 @@ class Tokenizer {
   // rendered chat template) or whose author may write control tokens: a user's words are taken as words otherwise.
   // kInvalidArgument names the first byte without a token and how many there are; kTooLarge.
   Result<std::vector<TokenId>> encode(std::string_view text, bool parse_special) const;
+  // The first control token that `text` spells at or after `from`; bytes 0: none. For callers that must tell the control
+  // tokens that they wrote from those that somebody quoted (services/gateway/model_text_codec).
+  struct Spelled {
+    size_t at = 0;
+    size_t bytes = 0;
+    TokenId id = kNoToken;
+  };
+  Spelled find_control(std::string_view text, size_t from) const;
   // Puts the beginning- and end-of-text tokens around `ids` that the file asks for, unless they are there already.
   void add_bos_eos(std::vector<TokenId>& ids) const;
 

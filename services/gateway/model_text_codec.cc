@@ -1,9 +1,60 @@
 #include "services/gateway/model_text_codec.h"
 
+#include <algorithm>
+
 namespace runahead {
 namespace {
 
 constexpr const char* kTemplateKey = "tokenizer.chat_template";
+// Noncharacters of Unicode: they stand around the number of a quoted control token while a template is rendered.
+constexpr std::string_view kQuoteBegin = "\xEF\xB7\x90", kQuoteEnd = "\xEF\xB7\x91";
+
+// What messages only quote, taken out of them before the template is rendered, and put back as plain text afterwards.
+class Quotes {
+ public:
+  explicit Quotes(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+
+  void hide(nlohmann::ordered_json& value) {
+    if (value.is_string()) value = hidden(value.get<std::string>());
+    if (value.is_structured())
+      for (auto& inner : value) hide(inner);
+  }
+  std::string shown(std::string_view text) const {
+    std::string out;
+    for (size_t begin; (begin = text.find(kQuoteBegin)) != std::string_view::npos;) {
+      const size_t end = text.find(kQuoteEnd, begin);
+      if (end == std::string_view::npos) break;
+      const std::string number(text.substr(begin + kQuoteBegin.size(), end - begin - kQuoteBegin.size()));
+      out += text.substr(0, begin);
+      out += quotes_[static_cast<size_t>(std::stoul(number))];
+      text.remove_prefix(end + kQuoteEnd.size());
+    }
+    return out += text;
+  }
+
+ private:
+  std::string hidden(std::string_view text) {
+    std::string out;
+    Tokenizer::Spelled token = tokenizer_.find_control(text, 0);
+    size_t own = text.find(kQuoteBegin);  // the message's own noncharacter
+    for (size_t at = 0; at < text.size();) {
+      if (token.at < at) token = tokenizer_.find_control(text, at);
+      if (own < at) own = text.find(kQuoteBegin, at);
+      const size_t place = std::min(own, token.at);
+      const size_t length = own < token.at ? kQuoteBegin.size() : token.bytes;
+      out += text.substr(at, place - at);
+      if (length > 0) {
+        out += std::string(kQuoteBegin) + std::to_string(quotes_.size()) + std::string(kQuoteEnd);
+        quotes_.emplace_back(text.substr(place, length));
+      }
+      at = place + length;
+    }
+    return out;
+  }
+
+  const Tokenizer& tokenizer_;
+  std::vector<std::string> quotes_;
+};
 
 }  // namespace
 
@@ -48,6 +99,24 @@ Result<std::string> ModelTextCodec::render_chat(const nlohmann::ordered_json& me
   Result<std::string> text = template_->render(input);
   if (!text && text.error().param.empty()) text.error().param = "messages";
   return text;
+}
+
+Result<std::vector<TokenId>> ModelTextCodec::encode_chat(const nlohmann::ordered_json& messages,
+                                                         bool add_generation_prompt) const {
+  Quotes quotes(tokenizer_);
+  nlohmann::ordered_json hidden = messages;
+  quotes.hide(hidden);
+  const std::string text = TRY(render_chat(hidden, add_generation_prompt));
+  std::vector<TokenId> ids;
+  for (size_t at = 0; at < text.size();) {
+    const Tokenizer::Spelled control = tokenizer_.find_control(text, at);  // the template's own
+    const std::string plain = quotes.shown(std::string_view(text).substr(at, control.at - at));
+    const std::vector<TokenId> part = TRY(tokenizer_.encode(plain, false));
+    ids.insert(ids.end(), part.begin(), part.end());
+    if (control.bytes > 0) ids.push_back(control.id);
+    at = control.at + control.bytes;
+  }
+  return ids;
 }
 
 }  // namespace runahead

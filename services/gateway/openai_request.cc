@@ -302,8 +302,11 @@ Result<GenerationRequest> parse_generation(Endpoint endpoint, const json& body, 
 Result<void> tokenize_prompts(GenerationRequest& request, const TextCodec& codec, int32_t context_len) {
   for (TokenizedPrompt& prompt : request.prompts) {
     const bool chat = request.endpoint == Endpoint::kChat;
-    if (chat) prompt.text = TRY(codec.render_chat(request.messages, request.add_generation_prompt));
-    if (prompt.tokens.empty()) prompt.tokens = TRY(codec.encode(prompt.text, !chat, chat || request.parse_special));
+    if (chat) {
+      prompt.tokens = TRY(codec.encode_chat(request.messages, request.add_generation_prompt));
+    } else if (prompt.tokens.empty()) {
+      prompt.tokens = TRY(codec.encode(prompt.text, true, request.parse_special));
+    }
     const char* field = chat ? "messages" : "prompt";
     if (prompt.tokens.empty()) return fail(ErrorCode::kInvalidArgument, "the prompt is empty", field);
     const int64_t prompt_len = static_cast<int64_t>(prompt.tokens.size());

@@ -26,6 +26,9 @@ class TextCodec {
   virtual std::string decode(std::span<const TokenId> tokens) const = 0;
   // messages: OpenAI's, checked (role and content are strings). The prompt's text, control tokens spelled out.
   virtual Result<std::string> render_chat(const nlohmann::ordered_json& messages, bool add_generation_prompt) const = 0;
+  // The same as ids. Control tokens that a message only quotes stay letters: nobody can end a turn from inside a message.
+  virtual Result<std::vector<TokenId>> encode_chat(const nlohmann::ordered_json& messages,
+                                                   bool add_generation_prompt) const = 0;
   virtual int32_t vocab_size() const = 0;
   virtual std::vector<TokenId> end_tokens() const = 0;  // any of them ends a generation
 };

@@ -35,6 +35,7 @@ struct TokenizeRequest {
   std::string text;
   bool add_special = true;
   bool parse_special = false;
+  std::optional<std::vector<TokenId>> chat_tokens;  // of `messages`: the template spells its special tokens out itself
 };
 
 // Exactly one of prompt (vLLM), content (llama.cpp) and messages says what to tokenize.
@@ -57,17 +58,18 @@ Result<TokenizeRequest> parse_tokenize(const std::string& body, const TextCodec&
   if (messages.empty()) {
     request.text = prompt ? *prompt : *content;
   } else {
-    request.text = TRY(codec.render_chat(messages, generation_prompt));
+    request.chat_tokens = TRY(codec.encode_chat(messages, generation_prompt));
   }
-  // A rendered template spells its special tokens out, the begin-of-text token too.
-  request.add_special = add_special.value_or(messages.empty());
-  request.parse_special = parse_special.value_or(!messages.empty());
+  request.add_special = add_special.value_or(true);
+  request.parse_special = parse_special.value_or(false);
   return request;
 }
 
 Result<HttpReply> tokenize_now(const std::string& body, const TextCodec& codec, const ServedModel& model) {
   const TokenizeRequest request = TRY(parse_tokenize(body, codec, model));
-  const std::vector<TokenId> tokens = TRY(codec.encode(request.text, request.add_special, request.parse_special));
+  const std::vector<TokenId> tokens =
+      request.chat_tokens ? *request.chat_tokens
+                          : TRY(codec.encode(request.text, request.add_special, request.parse_special));
   json answer = {{"tokens", tokens}, {"count", tokens.size()}};
   answer["max_model_len"] = model.context_len > 0 ? json(model.context_len) : json(nullptr);
   return json_reply(answer);

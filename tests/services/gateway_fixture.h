@@ -42,6 +42,10 @@ class ToyCodec final : public TextCodec {
       text += "<" + message["role"].get<std::string>() + ">" + message["content"].get<std::string>();
     return text + (add_generation_prompt ? "<assistant>" : "");
   }
+  Result<std::vector<TokenId>> encode_chat(const nlohmann::ordered_json& messages,
+                                           bool add_generation_prompt) const override {
+    return encode(TRY(render_chat(messages, add_generation_prompt)), false, true);
+  }
   int32_t vocab_size() const override { return kToyVocab; }
   std::vector<TokenId> end_tokens() const override { return {kToyEnd}; }
 };
