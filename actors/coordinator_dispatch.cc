@@ -105,7 +105,7 @@ Result<Plan> CoordinatorCore::plan_for(const Request& request, const Staff& staf
 
 void CoordinatorCore::dispatch(Request& request, const Staff& staff, const Plan& plan, Time now) {
   const std::vector<TokenId> prompt = whole_prompt(request.spec.prompt, request.emitted);
-  Attempt& attempt = request.attempt.emplace();
+  Attempt& attempt = request.attempt.emplace(Attempt{});  // clang 19 sees no default constructor here
   attempt.id = {options_.epoch, request.id, ++request.attempts};
   attempt.decode = staff.decode;
   attempt.base = request.emitted.size();
