@@ -29,7 +29,7 @@ PACKAGES = ["llama-cpp-python==0.3.36", "openvino-genai", "numpy"]
 REQUANTS = ["Q4_0", "Q8_0", "F16", "BF16"]
 PEER_NAMES = ["ours", "llama:Q4_1"] + [f"llama:{name}" for name in REQUANTS] + ["openvino"]
 WARM_UP_TOKENS = 512  # runahead bench warms up with as many
-CONTEXT_ROOM = 128    # tokens beyond the longest prompt or context, for the decode steps
+CONTEXT_ROOM = 128    # tokens beyond the longest prompt or context, for the decode steps; --steps stays below it
 PERPLEXITY_CTX = 1024
 
 
@@ -176,18 +176,19 @@ def requant(python, model, name):
 
 
 def llama(python, model, name, args, flash):
-    context = max(args.tokens + args.context) + CONTEXT_ROOM
+    context = max(args.tokens + args.context + [WARM_UP_TOKENS, PERPLEXITY_CTX]) + CONTEXT_ROOM
     command = [python, "llama_cpp_peer.py", requant(python, model, name), str(args.threads), str(context), flash]
     return PeerProcess(f"llama:{name}", command)
 
 
-def choose_flash(python, model, args, vocab):
+def choose_flash(python, model, args, vocab, machine):
     """llama.cpp's faster attention for these prompts. It does not depend on the format of the weights, so one decides."""
-    tokens = max(args.tokens)
+    tokens = min(max(args.tokens), args.long_from)
     rivals = {flash: llama(python, model, "Q8_0", args, flash) for flash in ("on", "off")}
     for rival in rivals.values():
         rival.prefill(WARM_UP_TOKENS, vocab)
-    seconds = {flash: rival.prefill(tokens, vocab) for flash, rival in rivals.items()}
+    seconds = {flash: measure(rival, machine, args, lambda rival=rival: rival.prefill(tokens, vocab))[0]
+               for flash, rival in rivals.items()}
     for rival in rivals.values():
         rival.close()
     say(f"llama.cpp, {tokens} tokens: flash attention on {seconds['on']:.2f} s, off {seconds['off']:.2f} s")
@@ -279,7 +280,7 @@ def parse(argv):
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--long-rounds", type=int, default=2, help="of prompts over --long-from tokens")
     parser.add_argument("--long-from", type=int, default=4096)
-    parser.add_argument("--attempts", type=int, default=2, help="samples, of which the least disturbed counts")
+    parser.add_argument("--attempts", type=int, default=3, help="samples, of which the least disturbed counts")
     parser.add_argument("--others-max", type=float, default=0.1, help="share of the machine that disturbs a sample")
     parser.add_argument("--flash", choices=["auto", "on", "off"], default="auto", help="llama.cpp's attention")
     parser.add_argument("--text", default=str(ROOT / "deploy" / "examples" / "handbook.txt"), help="for perplexity")
@@ -292,10 +293,10 @@ def parse(argv):
     return args
 
 
-def open_engines(args, python, vocab):
+def open_engines(args, python, vocab, machine):
     flash = args.flash
     if flash == "auto" and any(name.startswith("llama") for name in args.peers):
-        flash = choose_flash(python, args.model, args, vocab)
+        flash = choose_flash(python, args.model, args, vocab, machine)
     engines = []
     for name in args.peers:
         say(f"loading {name}")
@@ -320,7 +321,7 @@ def main(argv):
     ids = json.loads(subprocess.run([args.binary, "tokenize", "--model", str(args.model), "--file", args.text, "-o", "json"],
                                     capture_output=True, check=True).stdout)
     vocab = max(ids) + 1  # random prompts are of tokens that the model surely has
-    engines, flash = open_engines(args, python, vocab)
+    engines, flash = open_engines(args, python, vocab, machine)
     run_rounds(engines, args, vocab, machine)
     for engine in engines:
         engine.memory = engine.peak_bytes()  # before perplexity, which keeps many logits

@@ -38,7 +38,8 @@ class LlamaCpp:
         if not self.context:
             raise RuntimeError("llama.cpp cannot make a context")
         self.vocab_size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
-        self.batch = llama_cpp.llama_batch_init(BATCH_TOKENS, 0, 1)
+        self.batch_tokens = llama_cpp.llama_n_batch(self.context)  # fewer in a context shorter than that
+        self.batch = llama_cpp.llama_batch_init(self.batch_tokens, 0, 1)
 
     def _clear(self):
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), True)
@@ -60,7 +61,8 @@ class LlamaCpp:
         return time.perf_counter() - start
 
     def _run(self, ids, logits_from):
-        return sum(self._decode(ids[i:i + BATCH_TOKENS], i, logits_from) for i in range(0, len(ids), BATCH_TOKENS))
+        step = self.batch_tokens
+        return sum(self._decode(ids[i:i + step], i, logits_from) for i in range(0, len(ids), step))
 
     def prefill(self, ids):
         self._clear()
@@ -77,7 +79,7 @@ class LlamaCpp:
         for begin in range(0, len(ids) - ctx + 1, ctx):
             chunk = ids[begin:begin + ctx]
             self._clear()
-            self._run(chunk, middle)  # ctx <= BATCH_TOKENS: one call, so all its logits are there
+            self._run(chunk, middle)  # ctx <= batch_tokens: one call, so all its logits are there
             logits = numpy.ctypeslib.as_array(
                 ctypes.cast(llama_cpp.llama_get_logits(self.context), ctypes.POINTER(ctypes.c_float)),
                 (ctx - middle, self.vocab_size))
