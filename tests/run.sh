@@ -69,7 +69,7 @@ run_pytest() {
 }
 
 stage_tidy() { run_pytest tests/tidy; }
-stage_deploy() { run_pytest tests/deploy tests/helm; }
+stage_deploy() { run_pytest tests/deploy tests/helm tests/bench; }
 stage_e2e() { run_pytest tests/e2e tests/golden; }
 
 # run_sanitized PRESET TEST...: builds and runs the named test programs, as far as they exist. The tests on the real

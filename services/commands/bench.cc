@@ -7,8 +7,10 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "model/kernel_bench.h"
 #include "services/commands/commands.h"
 #include "services/engine_loading.h"
+#include "services/model_path.h"
 
 namespace runahead {
 namespace {
@@ -19,6 +21,7 @@ struct BenchOptions {
   std::string what = "prefill", model = "smollm2", compute = "auto";
   std::vector<int> tokens = {512, 2048, 8192}, context = {0, 2048}, batch = {1, 4, 8};
   int threads = 1, repetitions = 3, steps = 32;
+  bool all = false;
 };
 
 // The largest resident set that this process has had, in bytes.
@@ -109,11 +112,77 @@ Result<void> bench_decode_command(const BenchOptions& options, const CommonOptio
   return {};
 }
 
+json kernel_json(const KernelResult& r, const OpTable& ops) {
+  json fields = seconds_json(r.seconds);
+  fields.update({{"kernel", r.kernel},
+                 {"what", r.what},
+                 {"rows", r.rows},
+                 {"compute", name(ops.mode)},
+                 {"isa", ops.isa},
+                 {"operations", r.operations},
+                 {"bytes", r.bytes},
+                 {"giga_ops_per_second", r.operations / r.seconds.median / 1e9},
+                 {"peak_giga_ops_per_second", r.peak_operations_per_second / 1e9},
+                 {"peak_fraction", r.operations / r.seconds.median / r.peak_operations_per_second},
+                 {"giga_bytes_per_second", r.bytes / r.seconds.median / 1e9}});
+  return fields;
+}
+
+void print_kernel(const KernelResult& r, const OpTable& ops) {
+  const double rate = r.operations / r.seconds.median;
+  std::printf("%-10s %-5s %-12s %-44s %5d %11.2f %11.2f..%11.2f ", std::string(ops.isa).c_str(),
+              std::string(name(ops.mode)).c_str(), r.kernel.c_str(), r.what.c_str(), r.rows, 1e6 * r.seconds.median,
+              1e6 * r.seconds.min, 1e6 * r.seconds.max);
+  if (r.operations > 0)
+    std::printf("%8.1f %6.1f %%\n", rate / 1e9, 100 * rate / r.peak_operations_per_second);
+  else
+    std::printf("%8s %8s\n", "", "");
+  std::fflush(stdout);
+}
+
+// The tables that are measured: of --compute (all modes at auto) on the instruction set that was chosen for each, or on
+// every one that runs here.
+Result<std::vector<const OpTable*>> tables_to_measure(const BenchOptions& options) {
+  const std::optional<ComputeMode> wanted = TRY(parse_compute_option(options.compute));
+  std::vector<const OpTable*> tables;
+  for (const OpTable* ops : runnable_ops()) {
+    if (wanted && ops->mode != *wanted) continue;
+    const OpTable* chosen = TRY(select_ops(ops->mode));
+    if (options.all || ops == chosen) tables.push_back(ops);
+  }
+  if (tables.empty()) TRY(select_ops(*wanted));  // says which modes there are
+  return tables;
+}
+
+Result<void> bench_kernels_command(const BenchOptions& options, const CommonOptions& common) {
+  if (options.threads != 1)
+    return fail(ErrorCode::kInvalidArgument, "bench kernels measures one core; leave out --threads", "threads");
+  const Gguf file = TRY(Gguf::open(TRY(find_model(options.model))));
+  const ModelShape shape = TRY(read_model_config(file)).shape;
+  if (!common.json())
+    std::printf("%-10s %-5s %-12s %-44s %5s %11s %24s %8s %8s\n", "isa", "mode", "kernel", "what", "rows", "us/call",
+                "(fastest..slowest)", "GOP/s", "of peak");
+  json results = json::array();
+  for (const OpTable* ops : TRY(tables_to_measure(options))) {
+    const auto report = [&](const KernelResult& result) {
+      if (common.json())
+        results.push_back(kernel_json(result, *ops));
+      else
+        print_kernel(result, *ops);
+    };
+    bench_kernels(*ops, shape, "model", options.repetitions, report);
+    bench_kernels(*ops, llama3_8b_shape(), "Llama-3-8B", options.repetitions, report);
+  }
+  if (common.json()) print_json({{"results", results}});
+  return {};
+}
+
 Result<void> bench(const BenchOptions& options, const CommonOptions& common) {
   if (options.what == "prefill") return bench_prefill_command(options, common);
   if (options.what == "decode") return bench_decode_command(options, common);
-  return fail(ErrorCode::kUnsupported,
-              "bench " + options.what + " is not built; there are: bench prefill, bench decode", "what");
+  if (options.what == "kernels") return bench_kernels_command(options, common);
+  return fail(ErrorCode::kInvalidArgument,
+              "there is no bench '" + options.what + "'; there are prefill, decode and kernels", "what");
 }
 
 }  // namespace
@@ -122,14 +191,15 @@ void add_bench(CommandLine& line) {
   auto options = std::make_shared<BenchOptions>();
   CLI::App* command = line.add("bench", "measure one worker in this process against what the machine allows",
                                [options](const CommonOptions& common) { return bench(*options, common); });
-  command->add_option("what", options->what, "prefill or decode");
+  command->add_option("what", options->what, "prefill, decode or kernels");
   command->add_option("-m,--model", options->model, "path of a GGUF file, or a short name (smollm2)");
-  command->add_option("--compute", options->compute, "auto, fp32, bf16, int16 or int8");
-  command->add_option("--threads", options->threads, "compute threads")->check(CLI::Range(1, 256));
+  command->add_option("--compute", options->compute, "auto, fp32, bf16, int16 or int8; kernels: auto is every mode");
+  command->add_option("--threads", options->threads, "compute threads; kernels: one core only")
+      ->check(CLI::Range(1, 256));
   command->add_option("--tokens", options->tokens, "prefill: prompt lengths")
       ->delimiter(',')
       ->check(CLI::Range(1, 1 << 24));
-  command->add_option("--repetitions", options->repetitions, "prefill: of each length; the median counts")
+  command->add_option("--repetitions", options->repetitions, "prefill, kernels: samples of each; the median counts")
       ->check(CLI::Range(1, 100));
   command->add_option("--context", options->context, "decode: tokens before the first step")
       ->delimiter(',')
@@ -139,6 +209,7 @@ void add_bench(CommandLine& line) {
       ->check(CLI::Range(1, 1024));
   command->add_option("--steps", options->steps, "decode: steps measured; the median counts")
       ->check(CLI::Range(1, 10'000));
+  command->add_flag("--all", options->all, "kernels: every instruction set that runs here, not only the chosen ones");
 }
 
 }  // namespace runahead

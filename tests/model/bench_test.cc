@@ -1,0 +1,121 @@
+#include "model/bench.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "model/kernel_bench.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tiny_model.h"
+
+namespace runahead::testing {
+namespace {
+
+TEST(Bench, SpreadIsTheFiveNumbersOfItsValues) {
+  const Spread s = spread_of({4, 1, 3, 2});
+  EXPECT_DOUBLE_EQ(s.min, 1);
+  EXPECT_DOUBLE_EQ(s.lower_quartile, 1.75);
+  EXPECT_DOUBLE_EQ(s.median, 2.5);
+  EXPECT_DOUBLE_EQ(s.upper_quartile, 3.25);
+  EXPECT_DOUBLE_EQ(s.max, 4);
+  EXPECT_DOUBLE_EQ(spread_of({7}).upper_quartile, 7);
+}
+
+// Two operations a weight and token, and four a pair of query and key and dimension, one product after the other.
+double operations_of_loops(const ModelShape& s, int32_t tokens) {
+  double operations = 0;
+  for (int32_t layer = 0; layer < s.num_layers; ++layer) {
+    for (int32_t t = 0; t < tokens; ++t) {
+      operations += 2.0 * s.model_dim * s.num_kv_heads * s.head_dim * 2;  // K and V
+      if (layer == s.num_layers - 1 && t < tokens - 1) continue;
+      operations += 2.0 * s.model_dim * s.num_heads * s.head_dim * 2;  // Q and the output projection
+      operations += 2.0 * s.model_dim * s.ffn_dim * 3;                 // gate, up, down
+      for (int32_t key = 0; key <= t; ++key) operations += 4.0 * s.num_heads * s.head_dim;
+    }
+  }
+  return operations + 2.0 * s.model_dim * s.vocab_size;
+}
+
+TEST(Bench, PrefillOperationsAreThoseOfTheLoops) {
+  const ModelShape shape{.architecture = "llama",
+                         .num_layers = 3,
+                         .model_dim = 96,
+                         .num_heads = 6,
+                         .num_kv_heads = 2,
+                         .head_dim = 32,
+                         .ffn_dim = 160,
+                         .vocab_size = 500,
+                         .context_len = 512};
+  for (int32_t tokens : {1, 2, 65, 300})
+    EXPECT_DOUBLE_EQ(prefill_operations(shape, tokens), operations_of_loops(shape, tokens)) << tokens;
+  EXPECT_DOUBLE_EQ(decode_operations(shape, 1), operations_of_loops(shape, 1));
+  EXPECT_DOUBLE_EQ(decode_operations(shape, 10) - decode_operations(shape, 9), 4.0 * 3 * 6 * 32);
+}
+
+TEST(Bench, DecodeBeginsAtAnEmptyContextAndReadsTheWeightsOnceForTheBatch) {
+  TempDir dir;
+  write_tiny_llama(dir / "m.gguf", 7);
+  auto engine = *load_engine({.model = dir / "m.gguf", .compute = ComputeMode::kFp32});
+  const int32_t batches[] = {1, 3};
+  for (int32_t context : {0, 100}) {
+    const auto results = bench_decode(*engine, context, batches, 4);
+    ASSERT_TRUE(results.has_value()) << results.error().message;
+    ASSERT_EQ(results->size(), 2u);
+    const BenchResult &one = results->at(0), &three = results->at(1);
+    EXPECT_EQ(three.tokens, 3);
+    EXPECT_EQ(three.context, context);
+    EXPECT_DOUBLE_EQ(three.operations, 3 * one.operations);
+    const double kv_bytes = one.bytes - static_cast<double>(engine->packed_bytes());
+    EXPECT_DOUBLE_EQ(three.bytes, one.bytes + 2 * kv_bytes);
+    // K and V in fp32 of the tokens before the middle step and its own: context + 3.
+    const ModelShape& s = engine->shape();
+    EXPECT_DOUBLE_EQ(kv_bytes, (context + 3.0) * s.num_layers * s.num_kv_heads * s.head_dim * 2 * sizeof(float));
+    EXPECT_GT(one.seconds.min, 0);
+    EXPECT_DOUBLE_EQ(three.tokens_per_second(), 3 / three.seconds.median);
+  }
+  const auto too_long = bench_decode(*engine, engine->shape().context_len, batches, 4);
+  ASSERT_FALSE(too_long.has_value());
+  EXPECT_EQ(too_long.error().code, ErrorCode::kContextOverflow);
+}
+
+// Every table but plain C++, which is slow: each reports each kernel, and none is faster than its dot instruction.
+TEST(KernelBench, ReportsEveryKernelWithTheOperationsOfItsShape) {
+  const ModelShape shape{.architecture = "llama",
+                         .num_layers = 1,
+                         .model_dim = 128,
+                         .num_heads = 4,
+                         .num_kv_heads = 2,
+                         .head_dim = 64,
+                         .ffn_dim = 256,
+                         .vocab_size = 64,
+                         .context_len = 8192};
+  for (const OpTable* ops : runnable_ops()) {
+    if (ops->isa == "generic") continue;
+    std::map<std::string, double> operations;
+    std::map<std::string, int> calls;
+    bench_kernels(*ops, shape, "tiny", 1, [&](const KernelResult& r) {
+      ++calls[r.kernel];
+      operations[r.what + "/" + std::to_string(r.rows)] = r.operations;
+      if (r.kernel != "widen") EXPECT_GT(r.seconds.min, 0) << r.what;  // a difference of two timings may be anything
+      // A tenth for the noise of a peak that is measured on a busy machine.
+      EXPECT_LT(r.operations / r.seconds.median, 1.1 * r.peak_operations_per_second) << ops->isa << " " << r.what;
+    });
+    EXPECT_EQ(calls["gemm"], 2 * 4 * 5);  // two formats, four products, five heights
+    EXPECT_EQ(calls["widen"], 2 * 4);
+    EXPECT_EQ(calls["attention"], 7);
+    EXPECT_EQ(calls["rms_norm"], 2);
+    EXPECT_EQ(calls["pack_row"], 2);
+    EXPECT_EQ(calls["rotate_store"], 1);
+    EXPECT_DOUBLE_EQ(operations["tiny gate_up 128 x 512 Q8_0/16"], 2.0 * 16 * 128 * 512);
+    double own = 0, walk = 0;
+    for (int query = 0; query < 64; ++query) {
+      for (int key = 0; key <= query; ++key) own += 2;  // two heads share the page
+      for (int key = 0; key <= 448 + query; ++key) walk += 2;
+    }
+    EXPECT_DOUBLE_EQ(operations["tiny head_dim 64, own page (half of it is masked)/128"], 4 * 64 * own);
+    EXPECT_DOUBLE_EQ(operations["tiny head_dim 64, the last 64 of 512 tokens/128"], 4 * 64 * walk);
+  }
+}
+
+}  // namespace
+}  // namespace runahead::testing
