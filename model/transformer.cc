@@ -140,6 +140,17 @@ std::unique_ptr<Hidden> Transformer::embed(std::span<const TokenId> tokens) {
   return x;
 }
 
+namespace {
+
+// Before the first token of a page that is not filled at once. The kernels read whole pages, and probability zero times
+// a NaN that an earlier request left is no zero.
+void clear_page(KvLease& kv, int32_t layer, int32_t position) {
+  const std::span<std::byte> page = kv.page(layer, position / kPageTokens);
+  std::memset(page.data(), 0, page.size());
+}
+
+}  // namespace
+
 void Transformer::project_qkv(int32_t layer, Hidden& hidden, KvLease& kv, TokenRange chunk) {
   auto& x = static_cast<Activations&>(hidden);
   RUNAHEAD_CHECK(chunk.size() == x.rows() && chunk.begin % kPageTokens == 0,
@@ -147,6 +158,7 @@ void Transformer::project_qkv(int32_t layer, Hidden& hidden, KvLease& kv, TokenR
   if (x.places().front().kv != &kv || x.places().front().position != chunk.begin) {
     for (int32_t r = 0; r < x.rows(); ++r) x.place(r, {&kv, chunk.begin + r}, config_.rope.frequencies);
   }
+  if (chunk.end % kPageTokens != 0) clear_page(kv, layer, chunk.end);
   for_row_blocks(x.rows(), [&](const Block& block) {
     project_block(weights_.layers[static_cast<size_t>(layer)], layer, x, block);
   });
@@ -301,6 +313,8 @@ void Transformer::decode(std::span<const DecodeRow> batch, std::span<float> out)
   const int32_t heads = shape().num_kv_heads;
   for (int32_t layer = 0; layer < shape().num_layers; ++layer) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
+    for (const DecodeRow& row : batch)
+      if (row.position % kPageTokens == 0) clear_page(*row.kv, layer, row.position);
     for_row_blocks(x.rows(), [&](const Block& block) { project_block(w, layer, x, block); });
     team_.run(x.rows() * heads, [&](int32_t part, int32_t) {
       const DecodeRow& row = batch[static_cast<size_t>(part / heads)];

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "model/prefill.h"
 #include "tests/support/default_model.h"
@@ -84,6 +85,30 @@ TEST(Transformer, PrefillOfTheLastRowIsTheLastRowOfAll) {
   std::vector<float> want(last.size());
   engine->logits(*x, want);
   EXPECT_EQ(last, want);
+}
+
+// 100 tokens leave a page half filled, and 60 decoded ones fill it and begin another.
+TEST(Transformer, WhatAnEarlierRequestLeftInThePagesIsNeverRead) {
+  TempDir dir;
+  write_tiny_llama(dir / "m.gguf", 7);
+  for (const ComputeMode mode : {ComputeMode::kFp32, ComputeMode::kBf16, ComputeMode::kInt16}) {
+    auto engine = load_engine({.model = dir / "m.gguf", .compute = mode});
+    if (!engine) continue;  // a mode that this machine cannot run
+    const std::vector<TokenId> tokens = some_tokens(160, (*engine)->shape().vocab_size);
+    const auto run = [&](int left_over) {
+      KvPool pool((*engine)->page_bytes(), (*engine)->shape().num_layers * 3);
+      std::memset(pool.memory().data(), left_over, pool.memory().size());
+      const auto kv = *pool.lease((*engine)->shape().num_layers, 160);
+      std::vector<std::vector<float>> logits{prefill(**engine, *kv, std::span(tokens).first(100))};
+      for (int32_t position = 100; position < 160; ++position) {
+        logits.emplace_back(logits[0].size());
+        const DecodeRow row{kv.get(), tokens[static_cast<size_t>(position)], position};
+        (*engine)->decode(std::span(&row, 1), logits.back());
+      }
+      return logits;
+    };
+    EXPECT_TRUE(run(0xFF) == run(0)) << "0xFF is a NaN in fp32 and bf16";  // two NaN are not equal either
+  }
 }
 
 TEST(Transformer, RefusesWhatItCannotRun) {
