@@ -44,8 +44,11 @@ inline void score_tile(const AttendArgs& args, int r0, float* scores) {
     VecF acc[kRows][kWideTileVecs];
     for (auto& row : acc)
       for (VecF& x : row) x = zero();
-    multiply_tile<Num, kRows, kWideTileVecs>(q, static_cast<size_t>(args.head_dim), keys + c * Num::kPack,
-                                             kPageTokens * Num::kPack, args.head_dim / Num::kPack, acc);
+    multiply_tile<Num, kRows, kWideTileVecs>({.a = q,
+                                              .a_row = static_cast<size_t>(args.head_dim),
+                                              .b = keys + c * Num::kPack,
+                                              .b_step = kPageTokens * Num::kPack},
+                                             args.head_dim / Num::kPack, acc);
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
@@ -65,7 +68,7 @@ inline void value_tile(const AttendArgs& args, int r0, int c, int keys_used, con
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) acc[r][v] = mul(load(out + static_cast<size_t>(r) * dim + 16 * v), shrink[r]);
   const auto* values = reinterpret_cast<const typename Num::Element*>(args.values) + c * Num::kPack;
-  multiply_tile<Num, kRows, kVecs>(weights, kPageTokens, values, dim * Num::kPack,
+  multiply_tile<Num, kRows, kVecs>({.a = weights, .a_row = kPageTokens, .b = values, .b_step = dim * Num::kPack},
                                    (keys_used + Num::kPack - 1) / Num::kPack, acc);
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r)

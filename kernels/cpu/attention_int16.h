@@ -101,7 +101,8 @@ inline void score_tile_int16(const AttendArgs& args, int r0, size_t query_stride
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < kWideTileVecs; ++v) acc[r][v] = zero_int();
-    multiply_tile<Int16, kRows, kWideTileVecs>(q, query_stride, keys + c * 2, kPageTokens * 2, args.head_dim / 2, acc);
+    multiply_tile<Int16, kRows, kWideTileVecs>(
+        {.a = q, .a_row = query_stride, .b = keys + c * 2, .b_step = kPageTokens * 2}, args.head_dim / 2, acc);
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
@@ -119,8 +120,11 @@ inline void value_tile_int16(const AttendArgs& args, int r0, int c, int keys_use
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) acc[r][v] = zero_int();
-  multiply_tile<Int16, kRows, kVecs>(weights, kPageTokens, reinterpret_cast<const int16_t*>(args.values) + c * 2,
-                                     dim * 2, (keys_used + 1) / 2, acc);
+  multiply_tile<Int16, kRows, kVecs>({.a = weights,
+                                      .a_row = kPageTokens,
+                                      .b = reinterpret_cast<const int16_t*>(args.values) + c * 2,
+                                      .b_step = dim * 2},
+                                     (keys_used + 1) / 2, acc);
   float* out = args.out + static_cast<size_t>(r0) * dim + static_cast<size_t>(c);
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r)

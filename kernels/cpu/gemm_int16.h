@@ -93,8 +93,11 @@ inline void multiply_blocks(const std::byte* a, size_t row_bytes, int32_t k, con
     VecI sum[kRows][2];
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = zero_int();
-    multiply_tile<Int16, kRows, 2>(reinterpret_cast<const int16_t*>(a) + b * kPanelBlock, row_bytes / sizeof(int16_t),
-                                   codes, kPanelOutputs * 2, kPanelBlock / 2, sum);
+    multiply_tile<Int16, kRows, 2>({.a = reinterpret_cast<const int16_t*>(a) + b * kPanelBlock,
+                                    .a_row = row_bytes / sizeof(int16_t),
+                                    .b = codes,
+                                    .b_step = kPanelOutputs * 2},
+                                   kPanelBlock / 2, sum);
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) {
       const VecF row_sum = set1(reinterpret_cast<const float*>(a + static_cast<size_t>(r) * row_bytes + sums_at)[b]);
