@@ -62,18 +62,22 @@ struct GemmArgs {
   std::byte* scratch = nullptr;  // panel_scratch_bytes(k), 64-byte aligned, of this thread
 };
 
-// One K/V page of one KV head, for the rows of its query group. Row r is the query of head r % group of the token at
-// `position + r / group`; it sees the keys of tokens up to its own. One online-softmax step.
-struct AttendArgs {
-  const std::byte* query = nullptr;  // [rows] query rows, scaled by log2(e) / sqrt(head_dim)
-  float* out = nullptr;              // [rows, head_dim] sums of 2^(s - row_max) * v
-  float* row_max = nullptr;          // [rows] largest score so far; kNoScore before the first page
-  float* row_sum = nullptr;          // [rows, 16] lane sums of 2^(s - row_max)
+// Some rows of queries of one KV head, with the state of their online softmax, in the mode's own layout. Row r is the
+// query of head r % group of token r / group; the tokens are consecutive. Rows may be stored and finished by different
+// threads at the same time.
+struct AttentionTile {
+  std::byte* data = nullptr;  // attention_tile_bytes(rows, head_dim), 64-byte aligned, zeroed once
   int32_t rows = 0;
   int32_t group = 1;
-  int32_t position = 0;
-  int32_t page_position = 0;  // of the page's first token; <= position
   int32_t head_dim = 0;
+};
+
+// One online-softmax step of a tile over one page; a row sees the keys of tokens up to its own. Pages come in ascending
+// order; the page at position 0 begins anew.
+struct AttendArgs {
+  AttentionTile tile;
+  int32_t position = 0;       // of the tile's first token
+  int32_t page_position = 0;  // of the page's first token; <= position
   const std::byte* keys = nullptr;    // the page at key_offset(head)
   const std::byte* values = nullptr;  // the page at value_offset(head)
 };
@@ -88,7 +92,7 @@ struct OpTable {
 
   size_t (*row_bytes)(int32_t k) = nullptr;            // of one operand row
   size_t (*panel_scratch_bytes)(int32_t k) = nullptr;  // of GemmArgs::scratch
-  size_t (*query_row_bytes)(int32_t head_dim) = nullptr;
+  size_t (*attention_tile_bytes)(int32_t rows, int32_t head_dim) = nullptr;
 
   // out[i] = x[i] * gain[i] / sqrt(mean(x^2) + epsilon); k a multiple of 16. out may be x.
   void (*rms_norm)(const float* x, const float* gain, float epsilon, int32_t k, float* out) = nullptr;
@@ -97,13 +101,15 @@ struct OpTable {
 
   // Rotates the pairs (i, i + head_dim / 2) of one head by the position's angles. cos_sin: [2, head_dim / 2].
   void (*rotate)(float* head, const float* cos_sin, int32_t head_dim) = nullptr;
-  void (*store_query)(const float* head, float scale, int32_t head_dim, std::byte* out) = nullptr;
+  // scale: log2(e) / sqrt(head_dim); the softmax is one of powers of two.
+  void (*store_query)(const float* head, float scale, const AttentionTile& tile, int32_t row) = nullptr;
+  void (*copy_query)(const AttentionTile& from, int32_t from_row, const AttentionTile& to, int32_t to_row) = nullptr;
   // One token's head into slot `slot` of a page, at key_offset or value_offset.
   void (*store_key)(const float* head, int32_t head_dim, int32_t slot, std::byte* keys) = nullptr;
   void (*store_value)(const float* head, int32_t head_dim, int32_t slot, std::byte* values) = nullptr;
   void (*attend_page)(const AttendArgs& args) = nullptr;
-  // out[r] /= sum over lanes of row_sum[r].
-  void (*finish_attention)(float* out, const float* row_sum, int32_t rows, int32_t head_dim) = nullptr;
+  // out [head_dim]: the row's mix of the values of all pages.
+  void (*finish_attention)(const AttentionTile& tile, int32_t row, float* out) = nullptr;
 
   // Issues the mode's dot instruction, register to register, `rounds` times; returns the operations done (a multiply
   // and an add are two).

@@ -4,7 +4,6 @@
 #include <type_traits>
 
 #include "kernels/cpu/attention.h"
-#include "kernels/cpu/attention_int16.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/gemm_int16.h"
@@ -66,40 +65,41 @@ OpTable common_ops(ComputeMode mode) {
   ops.mode = mode;
   ops.rms_norm = rms_norm;
   ops.rotate = rotate;
-  ops.finish_attention = finish_attention;
   return ops;
+}
+
+template <class Mode>
+void add_attention(OpTable& ops) {
+  ops.kv_element_bytes = sizeof(typename Mode::Element);
+  ops.kv_token_scales = Mode::kScaled;
+  ops.attention_tile_bytes = attention_tile_bytes<Mode>;
+  ops.store_query = store_query<Mode>;
+  ops.copy_query = copy_query<Mode>;
+  ops.store_key = store_key<Mode>;
+  ops.store_value = store_value<Mode>;
+  ops.attend_page = attend_page<Mode>;
+  ops.finish_attention = finish_attention<Mode>;
 }
 
 template <class Num>
 OpTable float_table(ComputeMode mode) {
   OpTable ops = common_ops(mode);
-  ops.kv_element_bytes = sizeof(typename Num::Element);
+  add_attention<FloatAttention<Num>>(ops);
   ops.row_bytes = row_bytes<Num>;
   ops.panel_scratch_bytes = panel_scratch_bytes<Num>;
-  ops.query_row_bytes = row_bytes<Num>;
   ops.pack_row = pack_row<Num>;
   ops.gemm = gemm<Num>;
-  ops.store_query = store_query<Num>;
-  ops.store_key = store_key<Num>;
-  ops.store_value = store_value<Num>;
-  ops.attend_page = attend_page<Num>;
   ops.issue_dots = issue_dots<Num>;
   return ops;
 }
 
 OpTable int16_table() {
   OpTable ops = common_ops(ComputeMode::kInt16);
-  ops.kv_element_bytes = sizeof(int16_t);
-  ops.kv_token_scales = true;
+  add_attention<Int16Attention>(ops);
   ops.row_bytes = int16_row_bytes;
   ops.panel_scratch_bytes = int16_panel_scratch_bytes;
-  ops.query_row_bytes = int16_query_row_bytes;
   ops.pack_row = pack_row_int16;
   ops.gemm = gemm_int16;
-  ops.store_query = store_query_int16;
-  ops.store_key = store_key_int16;
-  ops.store_value = store_value_int16;
-  ops.attend_page = attend_page_int16;
   ops.issue_dots = issue_dots<Int16>;
   return ops;
 }

@@ -15,7 +15,7 @@ struct VecI {
 using VecH = VecI;
 
 inline constexpr int kTileRows = 4, kTileVecs = 2;
-inline constexpr int kWideTileRows = 4, kWideTileVecs = 2;
+inline constexpr int kAttendRows = 4, kAttendBlocks = 1;
 inline constexpr bool kNativeBf16 = false;
 
 template <class F>
@@ -78,8 +78,12 @@ inline VecF scale_by_exp2(VecF x, VecF n) {
     return x.v[i] * power;
   });
 }
-inline VecF keep_first(VecF x, int count, float other) {
-  return each([&](int i) { return i < count ? x.v[i] : other; });
+inline VecF keep_where_least(VecF x, VecI least, int key, float other) {
+  return each([&](int i) { return least.v[i] >= key ? x.v[i] : other; });
+}
+template <int kStep>
+inline VecF butterfly(VecF x) {
+  return each([&](int i) { return (i & kStep) == 0 ? x.v[i] + x.v[i ^ kStep] : x.v[i ^ kStep] - x.v[i]; });
 }
 inline float reduce_max(VecF x) {
   float m = x.v[0];
@@ -153,6 +157,32 @@ inline VecI dot_s16(VecI acc, VecI a, VecI b) {
   return each_int([&](int i) {
     const int32_t even = static_cast<int16_t>(a.v[i]) * static_cast<int16_t>(b.v[i]);
     return acc.v[i] + even + (a.v[i] >> 16) * (b.v[i] >> 16);
+  });
+}
+
+inline void store_int8(int8_t* p, VecF x) {
+  for (int i = 0; i < 16; ++i) {
+    const float r = __builtin_nearbyintf(x.v[i]);
+    p[i] = static_cast<int8_t>(r > 127.0f ? 127.0f : r < -128.0f ? -128.0f : r);
+  }
+}
+inline VecI interleave_uint8(VecF a, VecF b, VecF c, VecF d) {
+  const auto byte = [](float x) { return static_cast<uint32_t>(__builtin_nearbyintf(x)) & 0xFFu; };
+  return each_int([&](int i) {
+    return static_cast<int32_t>(byte(a.v[i]) | byte(b.v[i]) << 8 | byte(c.v[i]) << 16 | byte(d.v[i]) << 24);
+  });
+}
+inline VecI broadcast_quad(const int8_t* p) {
+  int32_t quad;
+  std::memcpy(&quad, p, sizeof(quad));
+  return set1_int(quad);
+}
+inline VecI dot_u8s8(VecI acc, VecI a, VecI b) {
+  return each_int([&](int i) {
+    int32_t sum = acc.v[i];
+    for (int byte = 0; byte < 4; ++byte)
+      sum += static_cast<uint8_t>(a.v[i] >> (8 * byte)) * static_cast<int8_t>(b.v[i] >> (8 * byte));
+    return sum;
   });
 }
 

@@ -10,6 +10,8 @@
 namespace runahead {
 namespace {
 
+constexpr float kUnitLength = 32000, kValueMax = 4095;  // as kernels/cpu/attention_formats.h
+
 // head * unit / size, rounded; returns the scale that undoes it.
 float quantize(const float* head, int32_t count, float size, float unit, int16_t* codes) {
   const float inverse = size > 0 ? unit / size : 0.0f;
@@ -57,9 +59,12 @@ void gemm(const GemmArgs& args) {
   });
 }
 
-void store_query(const float* head, float scale, int32_t head_dim, std::byte* out) {
-  const float undo = quantize(head, head_dim, length(head, head_dim), 32000, reinterpret_cast<int16_t*>(out)) * scale;
-  std::memcpy(out + head_dim * 2, &undo, sizeof(undo));
+void store_query(const float* head, float scale, const AttentionTile& tile, int32_t row) {
+  std::vector<int16_t> codes(static_cast<size_t>(tile.head_dim));
+  const float undo =
+      quantize(head, tile.head_dim, length(head, tile.head_dim), kUnitLength, codes.data()) * scale;
+  for (int32_t i = 0; i < tile.head_dim; ++i)
+    reference_row(tile, row).query[i] = static_cast<double>(codes[static_cast<size_t>(i)]) * undo;
 }
 
 float* scales_of(std::byte* half_page, int32_t head_dim) {
@@ -68,36 +73,26 @@ float* scales_of(std::byte* half_page, int32_t head_dim) {
 
 void store_key(const float* head, int32_t head_dim, int32_t slot, std::byte* keys) {
   std::vector<int16_t> codes(static_cast<size_t>(head_dim));
-  scales_of(keys, head_dim)[slot] = quantize(head, head_dim, length(head, head_dim), 32000, codes.data());
+  scales_of(keys, head_dim)[slot] = quantize(head, head_dim, length(head, head_dim), kUnitLength, codes.data());
   for (int32_t i = 0; i < head_dim; ++i)
     reinterpret_cast<int16_t*>(keys)[(i / 2 * kPageTokens + slot) * 2 + i % 2] = codes[static_cast<size_t>(i)];
 }
 
 void store_value(const float* head, int32_t head_dim, int32_t slot, std::byte* values) {
   std::vector<int16_t> codes(static_cast<size_t>(head_dim));
-  scales_of(values, head_dim)[slot] = quantize(head, head_dim, largest(head, head_dim), 32767, codes.data());
+  scales_of(values, head_dim)[slot] = quantize(head, head_dim, largest(head, head_dim), kValueMax, codes.data());
   for (int32_t i = 0; i < head_dim; ++i)
     reinterpret_cast<int16_t*>(values)[(slot / 2 * head_dim + i) * 2 + slot % 2] = codes[static_cast<size_t>(i)];
 }
 
-size_t query_row_bytes(int32_t head_dim) {
-  return static_cast<size_t>(head_dim) * 2 + 4;
-}
-
 void attend_page(const AttendArgs& args) {
-  const int32_t dim = args.head_dim;
+  const int32_t dim = args.tile.head_dim;
   const auto* keys = reinterpret_cast<const int16_t*>(args.keys);
   const auto* values = reinterpret_cast<const int16_t*>(args.values);
   const auto* key_scales = reinterpret_cast<const float*>(args.keys + kPageTokens * dim * 2);
   const auto* value_scales = reinterpret_cast<const float*>(args.values + kPageTokens * dim * 2);
   reference_attend(
       args,
-      [&](int32_t r, int32_t i) {
-        const std::byte* row = args.query + static_cast<size_t>(r) * query_row_bytes(dim);
-        float scale;
-        std::memcpy(&scale, row + dim * 2, sizeof(scale));
-        return static_cast<double>(reinterpret_cast<const int16_t*>(row)[i]) * scale;
-      },
       [&](int32_t t, int32_t i) {
         return static_cast<double>(keys[(i / 2 * kPageTokens + t) * 2 + i % 2]) * key_scales[t];
       },
@@ -116,7 +111,6 @@ OpTable reference_int16_table() {
   ops.kv_token_scales = true;
   ops.row_bytes = row_bytes;
   ops.panel_scratch_bytes = [](int32_t) { return size_t{64}; };
-  ops.query_row_bytes = query_row_bytes;
   ops.pack_row = pack_row;
   ops.gemm = gemm;
   ops.store_query = store_query;
