@@ -122,6 +122,10 @@ inline VecI interleave_int16(VecF even, VecF odd) {
 inline VecI dot_s16(VecI acc, VecI a, VecI b) {
   return _mm512_dpwssd_epi32(acc, a, b);
 }
+// acc[j] += the sum over the four bytes i of lane j of u[4j + i] * s[4j + i], u unsigned and s signed; no saturation.
+inline VecI dot_u8s8(VecI acc, VecI u, VecI s) {
+  return _mm512_dpbusd_epi32(acc, u, s);
+}
 
 inline VecH load_pairs(const uint16_t* p) {
   return _mm512_loadu_si512(p);

@@ -155,6 +155,14 @@ inline VecI dot_s16(VecI acc, VecI a, VecI b) {
     return acc.v[i] + even + (a.v[i] >> 16) * (b.v[i] >> 16);
   });
 }
+inline VecI dot_u8s8(VecI acc, VecI u, VecI s) {
+  return each_int([&](int j) {
+    int32_t sum = acc.v[j];
+    for (int i = 0; i < 4; ++i)
+      sum += ((u.v[j] >> (8 * i)) & 255) * static_cast<int8_t>(static_cast<uint32_t>(s.v[j]) >> (8 * i));
+    return sum;
+  });
+}
 
 inline float float_of(uint32_t bits) {
   float r;

@@ -18,5 +18,6 @@ using RealAt = std::function<double(int32_t, int32_t)>;
 void reference_attend(const AttendArgs& args, const RealAt& query, const RealAt& key, const RealAt& value);
 
 OpTable reference_int16_table();  // without what all modes have in common
+OpTable reference_int8_table();
 
 }  // namespace runahead
