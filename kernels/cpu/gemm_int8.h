@@ -10,15 +10,13 @@
 //   weights       that come as floats are rounded to 8 bits (kernels/cpu/unpack.h)
 #pragma once
 
-#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/gemm_bytes.h"
 
 namespace runahead::RUNAHEAD_ISA {
 
 // A block has 15 bits if its largest |x| exceeds this many times the mean of the row's block maxima.
 inline constexpr float kOutlierRatio = 1.5f;
 inline constexpr float kInt8Max = 127;
-inline constexpr float kPlanesMax = 127 * 256 + 127;  // the largest value of which both bytes are signed
-inline constexpr int kByteTileRows = kTileRows / 2;    // two sums an output: the block's and the total
 
 // Where the parts of an operand row lie.
 struct Int8Row {
@@ -37,14 +35,6 @@ inline size_t int8_row_bytes(int32_t k) {
 
 inline size_t int8_panel_scratch_bytes(int32_t k) {
   return static_cast<size_t>(k / kPanelBlock) * WidePanel::kBlockBytes;
-}
-
-// value = 256 * high + low, both signed bytes; |value| <= kPlanesMax.
-inline void split_planes(const int16_t* values, int count, int8_t* high, int8_t* low) {
-  for (int i = 0; i < count; ++i) {
-    low[i] = static_cast<int8_t>(values[i]);
-    high[i] = static_cast<int8_t>((values[i] - low[i]) >> 8);
-  }
 }
 
 inline float largest_of_block(const float* x) {
@@ -83,32 +73,6 @@ inline void pack_row_int8(const float* x, int32_t k, std::byte* out) {
     sums[b] = scale * static_cast<float>(sum);
     scales[b] = outlier ? scale * 256 : scale;  // the second pass divides by 256, for all rows of its tile
   }
-}
-
-// sum[r] += codes of one block times 32 signed bytes of each row, `a_row` bytes from row to row.
-template <class Source, int kRows>
-inline void dot_bytes(const std::byte* a, size_t a_row, const std::byte* block, VecI (&sum)[kRows][2]) {
-#pragma GCC unroll 8
-  for (int g = 0; g < kPanelBlock / 4; ++g) {
-    VecI w[2];
-    Source::codes(block, g, w);
-#pragma GCC unroll 6
-    for (int r = 0; r < kRows; ++r) {
-      int32_t four;
-      std::memcpy(&four, a + static_cast<size_t>(r) * a_row + g * 4, sizeof(four));
-      const VecI x = set1_int(four);
-      sum[r][0] = dot_u8s8(sum[r][0], w[0], x);
-      sum[r][1] = dot_u8s8(sum[r][1], w[1], x);
-    }
-  }
-}
-
-// sum = 256 * sum + the second plane's products.
-template <class Source, int kRows>
-inline void add_second_plane(const std::byte* low, size_t a_row, const std::byte* block, VecI (&sum)[kRows][2]) {
-#pragma GCC unroll 6
-  for (int r = 0; r < kRows; ++r) sum[r][0] = shift_left(sum[r][0], 8), sum[r][1] = shift_left(sum[r][1], 8);
-  dot_bytes<Source, kRows>(low, a_row, block, sum);
 }
 
 // One register tile over all blocks.
@@ -158,9 +122,6 @@ inline void gemm_int8_panel(const GemmArgs& args, int32_t p, const std::byte* da
     });
   }
 }
-
-// Up to this many rows the codes are taken from the panel as it lies: widening it would cost more than it saves.
-inline constexpr int32_t kDirectRowsMax = 12;
 
 inline void gemm_int8(const GemmArgs& args) {
   for (int32_t p = args.panel_begin; p < args.panel_end; ++p) {

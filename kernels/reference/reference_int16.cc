@@ -10,6 +10,8 @@
 namespace runahead {
 namespace {
 
+constexpr float kRowMax = 32639;  // 127 * 256 + 127: both bytes of an activation are signed
+
 // head * unit / size, rounded; returns the scale that undoes it.
 float quantize(const float* head, int32_t count, float size, float unit, int16_t* codes) {
   const float inverse = size > 0 ? unit / size : 0.0f;
@@ -37,7 +39,7 @@ size_t row_bytes(int32_t k) {
 void pack_row(const float* x, int32_t k, std::byte* out) {
   auto* codes = reinterpret_cast<int16_t*>(out);
   auto* sums = reinterpret_cast<float*>(out + static_cast<size_t>(k) * 2);
-  sums[k / kPanelBlock] = quantize(x, k, largest(x, k), 32767, codes);
+  sums[k / kPanelBlock] = quantize(x, k, largest(x, k), kRowMax, codes);
   for (int32_t b = 0; b < k / kPanelBlock; ++b) {
     sums[b] = 0;
     for (int32_t i = 0; i < kPanelBlock; ++i) sums[b] += codes[b * kPanelBlock + i];
