@@ -88,17 +88,8 @@ struct Int16Attention {
 
 // Bytes of keys are unsigned (code + 128), because the dot instruction wants one unsigned operand; a query's sum, times
 // -128, takes the bias out again.
-struct Int8Scores {
-  using Element = int8_t;
-  using Sum = VecI;
-  static constexpr int kPack = 4;
-  using Vec = VecI;
-  static Vec load(const Element* p) { return load_bytes(p); }
-  static Vec broadcast(const Element* p) { return broadcast_quad(p); }
+struct Int8Scores : Int8 {
   static VecI dot(VecI acc, Vec key, Vec query) { return dot_u8s8(acc, key, query); }
-};
-struct Int8Mix : Int8Scores {  // weights are unsigned
-  static VecI dot(VecI acc, Vec value, Vec weight) { return dot_u8s8(acc, weight, value); }
 };
 
 // The orthonormal Walsh-Hadamard transform of the largest power of two that divides the head, block by block.
@@ -121,7 +112,7 @@ inline void rotate_hadamard(const float* head, int32_t head_dim, float* out) {
 
 struct Int8Attention {
   using Scores = Int8Scores;
-  using Mix = Int8Mix;
+  using Mix = Int8;  // softmax weights are unsigned, values signed
   using Element = int8_t;
   static constexpr bool kScaled = true;
   static constexpr float kCodeMax = 127;

@@ -3,17 +3,19 @@
 // instruction set could run it.
 #include <type_traits>
 
+#include "base/check.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/gemm_int16.h"
+#include "kernels/cpu/gemm_int8.h"
 
 #define RUNAHEAD_STRING_OF(x) #x
 #define RUNAHEAD_STRING(x) RUNAHEAD_STRING_OF(x)
 
 namespace runahead::RUNAHEAD_ISA {
 
-// Of fp32, bf16 or int16. Declared again where the instruction sets are chosen (kernels/ops_select.cc).
+// Declared again where the instruction sets are chosen (kernels/ops_select.cc).
 const OpTable& ops_of(ComputeMode mode);
 
 namespace {
@@ -104,12 +106,33 @@ OpTable int16_table() {
   return ops;
 }
 
+OpTable int8_table() {
+  OpTable ops = common_ops(ComputeMode::kInt8);
+  add_attention<Int8Attention>(ops);
+  ops.row_bytes = int8_row_bytes;
+  ops.panel_scratch_bytes = int8_panel_scratch_bytes;
+  ops.pack_row = pack_row_int8;
+  ops.gemm = gemm_int8;
+  ops.issue_dots = issue_dots<Int8>;
+  return ops;
+}
+
 }  // namespace
 
 const OpTable& ops_of(ComputeMode mode) {
   static const OpTable fp32 = float_table<Fp32>(ComputeMode::kFp32), bf16 = float_table<Bf16>(ComputeMode::kBf16),
-                       int16 = int16_table();
-  return mode == ComputeMode::kFp32 ? fp32 : mode == ComputeMode::kBf16 ? bf16 : int16;
+                       int16 = int16_table(), int8 = int8_table();
+  switch (mode) {
+    case ComputeMode::kFp32:
+      return fp32;
+    case ComputeMode::kBf16:
+      return bf16;
+    case ComputeMode::kInt16:
+      return int16;
+    case ComputeMode::kInt8:
+      return int8;
+  }
+  RUNAHEAD_CHECK(false, "a compute mode without kernels");
 }
 
 }  // namespace runahead::RUNAHEAD_ISA

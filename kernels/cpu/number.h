@@ -50,6 +50,22 @@ struct Int16 {
   static VecI dot(VecI acc, Vec a, Vec b) { return dot_s16(acc, a, b); }
 };
 
+// Four unsigned codes of a weight against four signed activations. gemm_int8.h has its own loops, because the operands
+// are unlike.
+struct Int8 {
+  using Element = int8_t;
+  using Sum = VecI;
+  static constexpr int kPack = 4;
+  using Vec = VecI;
+  static Vec load(const Element* p) { return load_bytes(p); }
+  static Vec broadcast(const Element* p) {
+    int32_t four;
+    std::memcpy(&four, p, sizeof(four));
+    return set1_int(four);
+  }
+  static VecI dot(VecI acc, Vec a, Vec w) { return dot_u8s8(acc, w, a); }
+};
+
 // The inner loop of everything: acc[r][v] += sum over k of a[r, k] * b[k, v], k ascending, one chain an output.
 //   a  broadcast operand: element (r, k) at r * a_row + k / kPack * a_step, kPack neighbours
 //   b  vector operand: 16 lanes of kPack neighbours at k / kPack * b_step + v * b_vec

@@ -154,6 +154,16 @@ inline VecI dot_s16(VecI acc, VecI a, VecI b) {
   return {_mm256_add_epi32(acc.lo, _mm256_madd_epi16(a.lo, b.lo)),
           _mm256_add_epi32(acc.hi, _mm256_madd_epi16(a.hi, b.hi))};
 }
+// maddubs would saturate the sum of two products, so even and odd bytes are widened and summed in two madds.
+inline __m256i dot_u8s8(__m256i acc, __m256i u, __m256i s) {
+  const __m256i even = _mm256_madd_epi16(_mm256_and_si256(u, _mm256_set1_epi16(255)),
+                                         _mm256_srai_epi16(_mm256_slli_epi16(s, 8), 8));
+  const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(u, 8), _mm256_srai_epi16(s, 8));
+  return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
+}
+inline VecI dot_u8s8(VecI acc, VecI u, VecI s) {
+  return {dot_u8s8(acc.lo, u.lo, s.lo), dot_u8s8(acc.hi, u.hi, s.hi)};
+}
 
 inline __m128i saturated_int8(__m256 x) {  // in the low eight bytes
   const __m256i rounded = _mm256_cvtps_epi32(x);
@@ -173,22 +183,6 @@ inline __m256i interleave_uint8(__m256 a, __m256 b, __m256 c, __m256 d) {
 inline VecI interleave_uint8(VecF a, VecF b, VecF c, VecF d) {
   return {interleave_uint8(a.lo, b.lo, c.lo, d.lo), interleave_uint8(a.hi, b.hi, c.hi, d.hi)};
 }
-inline VecI broadcast_quad(const int8_t* p) {
-  int32_t quad;
-  std::memcpy(&quad, p, sizeof(quad));
-  return set1_int(quad);
-}
-// Without VNNI: even and odd bytes as 16-bit words, whose products and pair sums cannot saturate.
-inline __m256i dot_u8s8(__m256i acc, __m256i a, __m256i b) {
-  const __m256i low = _mm256_set1_epi16(0xFF);
-  const __m256i even = _mm256_madd_epi16(_mm256_and_si256(a, low), _mm256_srai_epi16(_mm256_slli_epi16(b, 8), 8));
-  const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(a, 8), _mm256_srai_epi16(b, 8));
-  return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
-}
-inline VecI dot_u8s8(VecI acc, VecI a, VecI b) {
-  return {dot_u8s8(acc.lo, a.lo, b.lo), dot_u8s8(acc.hi, a.hi, b.hi)};
-}
-
 inline VecH load_pairs(const uint16_t* p) {
   return load_bytes(p);
 }

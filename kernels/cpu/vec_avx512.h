@@ -141,19 +141,16 @@ inline VecI interleave_uint8(VecF a, VecF b, VecF c, VecF d) {
   const __m512i order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
   return _mm512_shuffle_epi8(_mm512_packus_epi16(low, high), order);
 }
-inline VecI broadcast_quad(const int8_t* p) {
-  int32_t quad;
-  std::memcpy(&quad, p, sizeof(quad));
-  return _mm512_set1_epi32(quad);
-}
-// acc[j] += the four products of unsigned bytes of a and signed bytes of b in lane j.
-inline VecI dot_u8s8(VecI acc, VecI a, VecI b) {
-  asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
-  return acc;
-}
+// The dots are written as instructions because GCC 12 copies the accumulator of the intrinsics before and after each,
+// and in the widest tiles spills it too: attention was half as fast.
 // acc[j] += a[2j] * b[2j] + a[2j + 1] * b[2j + 1] in int16.
 inline VecI dot_s16(VecI acc, VecI a, VecI b) {
   asm("vpdpwssd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+  return acc;
+}
+// acc[j] += the sum over the four bytes i of lane j of u[4j + i] * s[4j + i], u unsigned and s signed; no saturation.
+inline VecI dot_u8s8(VecI acc, VecI u, VecI s) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(u), "v"(s));
   return acc;
 }
 

@@ -159,6 +159,14 @@ inline VecI dot_s16(VecI acc, VecI a, VecI b) {
     return acc.v[i] + even + (a.v[i] >> 16) * (b.v[i] >> 16);
   });
 }
+inline VecI dot_u8s8(VecI acc, VecI u, VecI s) {
+  return each_int([&](int j) {
+    int32_t sum = acc.v[j];
+    for (int i = 0; i < 4; ++i)
+      sum += ((u.v[j] >> (8 * i)) & 255) * static_cast<int8_t>(static_cast<uint32_t>(s.v[j]) >> (8 * i));
+    return sum;
+  });
+}
 
 inline void store_int8(int8_t* p, VecF x) {
   for (int i = 0; i < 16; ++i) {
@@ -172,20 +180,6 @@ inline VecI interleave_uint8(VecF a, VecF b, VecF c, VecF d) {
     return static_cast<int32_t>(byte(a.v[i]) | byte(b.v[i]) << 8 | byte(c.v[i]) << 16 | byte(d.v[i]) << 24);
   });
 }
-inline VecI broadcast_quad(const int8_t* p) {
-  int32_t quad;
-  std::memcpy(&quad, p, sizeof(quad));
-  return set1_int(quad);
-}
-inline VecI dot_u8s8(VecI acc, VecI a, VecI b) {
-  return each_int([&](int i) {
-    int32_t sum = acc.v[i];
-    for (int byte = 0; byte < 4; ++byte)
-      sum += static_cast<uint8_t>(a.v[i] >> (8 * byte)) * static_cast<int8_t>(b.v[i] >> (8 * byte));
-    return sum;
-  });
-}
-
 inline float float_of(uint32_t bits) {
   float r;
   std::memcpy(&r, &bits, sizeof(r));

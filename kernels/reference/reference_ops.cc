@@ -213,8 +213,18 @@ const OpTable& reference_ops(ComputeMode mode) {
   static const OpTable fp32 = with_common_ops(float_table<Fp32>(ComputeMode::kFp32));
   static const OpTable bf16 = with_common_ops(float_table<Bf16>(ComputeMode::kBf16));
   static const OpTable int16 = with_common_ops(reference_int16_table());
-  RUNAHEAD_CHECK(mode != ComputeMode::kInt8, "the reference has the modes of the fast path");
-  return mode == ComputeMode::kFp32 ? fp32 : mode == ComputeMode::kBf16 ? bf16 : int16;
+  static const OpTable int8 = with_common_ops(reference_int8_table());
+  switch (mode) {
+    case ComputeMode::kFp32:
+      return fp32;
+    case ComputeMode::kBf16:
+      return bf16;
+    case ComputeMode::kInt16:
+      return int16;
+    case ComputeMode::kInt8:
+      return int8;
+  }
+  RUNAHEAD_CHECK(false, "a compute mode without a reference");
 }
 
 }  // namespace runahead

@@ -25,6 +25,11 @@ ReferenceRow& reference_row(const AttentionTile& tile, int32_t row);
 using RealAt = std::function<double(int32_t, int32_t)>;
 void reference_attend(const AttendArgs& args, const RealAt& key, const RealAt& value);
 
+// Queries, keys and values as the mode rounds them; unrounded softmax weights and sums in double.
+void add_reference_attention_int16(OpTable& ops);
+void add_reference_attention_int8(OpTable& ops);
+
 OpTable reference_int16_table();  // without what all modes have in common
+OpTable reference_int8_table();
 
 }  // namespace runahead
