@@ -98,8 +98,6 @@ TEST(Transformer, RefusesWhatItCannotRun) {
   EXPECT_NE(odd.error().message.find("48"), std::string::npos) << odd.error().message;
   write_tiny_llama(dir / "m.gguf", 1);
   EXPECT_EQ(load_engine({.model = dir / "m.gguf", .threads = 0}).error().code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(load_engine({.model = dir / "m.gguf", .compute = ComputeMode::kInt8}).error().code,
-            ErrorCode::kUnsupported);
   EXPECT_EQ(parse_compute_option("fp8").error().code, ErrorCode::kUnsupported);
   EXPECT_FALSE(parse_compute_option("auto")->has_value());
 }
