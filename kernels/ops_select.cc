@@ -24,8 +24,7 @@ const OpTable& ops_of(ComputeMode mode);
 
 namespace {
 
-constexpr ComputeMode kBuiltModes[] = {ComputeMode::kFp32, ComputeMode::kBf16, ComputeMode::kInt16,
-                                       ComputeMode::kInt8};
+constexpr ComputeMode kBuiltModes[] = {ComputeMode::kFp32, ComputeMode::kBf16, ComputeMode::kInt16, ComputeMode::kInt8};
 
 std::vector<const OpTable*> find_runnable() {
   std::vector<const OpTable*> tables;
@@ -150,7 +149,8 @@ Result<const OpTable*> select_ops(ComputeMode mode) {
   for (size_t i = 0; i < timings().size(); ++i)
     if (timings()[i].mode == mode && timings()[i].chosen) return runnable_ops()[i];
   return fail(ErrorCode::kUnsupported,
-              "compute mode '" + std::string(name(mode)) + "' is not built; use auto, fp32, bf16, int16 or int8", "compute");
+              "compute mode '" + std::string(name(mode)) + "' is not built; use auto, fp32, bf16, int16 or int8",
+              "compute");
 }
 
 // Measured on SmolLM2-135M, Q4_1, against fp32, on prose, a licence and code, 1,022 scored tokens each (2026-11):

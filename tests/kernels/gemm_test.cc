@@ -71,8 +71,8 @@ TEST_P(Gemm, ARowDoesNotDependOnItsMates) {
   }
 }
 
-// Rows of which some blocks stand out, all of one size, all zero but one value, and all zero: in int8 each takes another
-// path, and a tile holds several.
+// Rows of which some blocks stand out, all of one size, all zero but one value, and all zero: in int8 each takes
+// another path, and a tile holds several.
 std::vector<float> uneven_rows(int32_t rows, int32_t k) {
   std::vector<float> x = random_floats(17, static_cast<size_t>(rows) * static_cast<size_t>(k));
   for (int32_t r = 0; r < rows; ++r) {

@@ -173,7 +173,8 @@ std::string mode_name(const ::testing::TestParamInfo<ComputeMode>& info) {
   return std::string(name(info.param));
 }
 INSTANTIATE_TEST_SUITE_P(Modes, Exactness,
-                         ::testing::Values(ComputeMode::kFp32, ComputeMode::kBf16, ComputeMode::kInt16, ComputeMode::kInt8),
+                         ::testing::Values(ComputeMode::kFp32, ComputeMode::kBf16, ComputeMode::kInt16,
+                                           ComputeMode::kInt8),
                          mode_name);
 
 // Workers whose processors differ may still form one chain.

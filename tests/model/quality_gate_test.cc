@@ -24,7 +24,8 @@ std::vector<TokenId> read_text(const Tokenizer& tokenizer, const std::string& pa
 
 struct Gate {
   ComputeMode mode;
-  double perplexity, same_top, mean_kl;  // at most this far from 1; at least; at most (twice what was measured, or more)
+  double perplexity, same_top,
+      mean_kl;  // at most this far from 1; at least; at most (twice what was measured, or more)
 };
 
 TEST(QualityGate, Int16AndInt8StayAsCloseToFp32AsTheyMust) {
