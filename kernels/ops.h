@@ -125,7 +125,7 @@ struct OpTable {
 std::span<const OpTable* const> runnable_ops();
 const OpTable& reference_ops(ComputeMode mode);
 
-// The table of `mode` whose dot instruction is fastest here, timed once at the first call (about 10 ms in all).
+// The table of `mode` whose products are fastest here, timed once at the first call (about 30 ms in all).
 // kUnsupported with the list of modes if this build has none.
 Result<const OpTable*> select_ops(ComputeMode mode);
 // "auto": the fastest mode here that passes the quality gate. tests/model/quality_gate_test.cc holds the gate.
@@ -134,8 +134,9 @@ ComputeMode fastest_mode();
 struct KernelTiming {
   std::string isa;
   ComputeMode mode = ComputeMode::kFp32;
-  double giga_ops_per_second = 0;  // of one core, best of several short runs
-  bool chosen = false;             // by select_ops for its mode
+  double giga_ops_per_second = 0;       // of the dot instruction on one core, best of several short runs
+  double gemm_giga_ops_per_second = 0;  // of a product of 4-bit weights and 48 rows, likewise
+  bool chosen = false;                  // by select_ops for its mode
 };
 std::vector<KernelTiming> kernel_report();
 

@@ -137,7 +137,7 @@ inline void gemm_int16_wide(const GemmArgs& args, int32_t p, const int16_t* code
       VecF total[kRows][2];
       multiply_blocks<kRows>(
           a, args.k,
-          [&](int b, VecI (&sum)[kRows][2]) {
+          [&](int b, VecI(&sum)[kRows][2]) {
             multiply_tile<Int16, kRows, 2>({.a = reinterpret_cast<const int16_t*>(a) + b * kPanelBlock,
                                             .a_row = row_bytes / sizeof(int16_t),
                                             .b = codes + b * kPanelBlock * kPanelOutputs,
@@ -166,7 +166,7 @@ inline void gemm_int16_direct(const GemmArgs& args, int32_t p, const std::byte* 
       VecF total[kRows][2];
       multiply_blocks<kRows>(
           args.a + static_cast<size_t>(r0) * int16_row_bytes(args.k), args.k,
-          [&](int b, VecI (&sum)[kRows][2]) {
+          [&](int b, VecI(&sum)[kRows][2]) {
             const std::byte* block = panel + static_cast<size_t>(b) * Source::kBlockBytes;
             dot_bytes<Source, kRows>(high + b * kPanelBlock, 2 * k, block, sum);
             add_second_plane<Source, kRows>(high + k + b * kPanelBlock, 2 * k, block, sum);

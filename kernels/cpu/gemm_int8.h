@@ -126,13 +126,13 @@ inline void gemm_int8_panel(const GemmArgs& args, int32_t p, const std::byte* da
 inline void gemm_int8(const GemmArgs& args) {
   for (int32_t p = args.panel_begin; p < args.panel_end; ++p) {
     const Panel& panel = args.panels[p];
-    if (panel.format == PanelFormat::kFloat32 || args.rows > kDirectRowsMax) {
-      widen_to_bytes(panel, args.k, args.scratch);
-      gemm_int8_panel<WidePanel>(args, p, args.scratch);
-    } else if (panel.format == PanelFormat::kCodes4) {
+    if (panel.format == PanelFormat::kCodes8) {
+      gemm_int8_panel<BytePanel>(args, p, panel.data);
+    } else if (panel.format == PanelFormat::kCodes4 && args.rows <= kDirectRowsMax) {
       gemm_int8_panel<NibblePanel>(args, p, panel.data);
     } else {
-      gemm_int8_panel<BytePanel>(args, p, panel.data);
+      widen_to_bytes(panel, args.k, args.scratch);
+      gemm_int8_panel<WidePanel>(args, p, args.scratch);
     }
   }
 }

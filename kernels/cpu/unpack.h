@@ -122,6 +122,7 @@ inline void quantize_to_bytes(const float* from, std::byte* to) {
   }
 }
 
+// A panel of nibbles or floats.
 inline void widen_to_bytes(const Panel& panel, int k, std::byte* to) {
   const std::byte* block = panel.data;
   for (int b = 0; b < k / kPanelBlock; ++b, block += panel_block_bytes(panel.format), to += WidePanel::kBlockBytes) {
@@ -134,7 +135,7 @@ inline void widen_to_bytes(const Panel& panel, int k, std::byte* to) {
     store(scales, s.d[0]), store(scales + 16, s.d[1]), store(scales + 32, s.m[0]), store(scales + 48, s.m[1]);
     for (int g = 0; g < kPanelBlock / 4; ++g) {
       VecI w[2];
-      panel.format == PanelFormat::kCodes4 ? NibblePanel::codes(block, g, w) : BytePanel::codes(block, g, w);
+      NibblePanel::codes(block, g, w);
       store_bytes(to + WidePanel::kScaleBytes + g * 128, w[0]);
       store_bytes(to + WidePanel::kScaleBytes + g * 128 + 64, w[1]);
     }
