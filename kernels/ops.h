@@ -22,24 +22,27 @@
 
 namespace runahead {
 
-// How K and V of kPageTokens tokens lie in one page: all heads' K, then all heads' V. Two (bf16, int16) or one (fp32)
-// elements along the summed dimension are neighbours, so that a page is a ready right-hand operand and is never
-// repacked.
+// How K and V of kPageTokens tokens lie in one page: all heads' K, then all heads' V. As many elements along the summed
+// dimension as fill four bytes are neighbours, so that a page is a ready operand and is never repacked.
 struct KvLayout {
   int32_t num_kv_heads = 0;
   int32_t head_dim = 0;
-  int32_t element_bytes = 4;
+  int32_t key_bytes = 4;      // of an element
+  int32_t value_bytes = 4;
   bool token_scales = false;  // a head's K and its V each end with one fp32 scale a token: [kPageTokens]
 
-  int32_t pack() const { return 4 / element_bytes; }
-  size_t head_bytes() const {
+  size_t key_head_bytes() const { return head_bytes(key_bytes); }
+  size_t value_head_bytes() const { return head_bytes(value_bytes); }
+  size_t page_bytes() const { return (key_head_bytes() + value_head_bytes()) * num_kv_heads; }
+  // [head_dim / pack, kPageTokens, pack], pack = 4 / key_bytes
+  size_t key_offset(int32_t head) const { return key_head_bytes() * head; }
+  // [kPageTokens / pack, head_dim, pack], pack = 4 / value_bytes
+  size_t value_offset(int32_t head) const { return key_head_bytes() * num_kv_heads + value_head_bytes() * head; }
+
+ private:
+  size_t head_bytes(int32_t element_bytes) const {
     return static_cast<size_t>(kPageTokens) * (head_dim * element_bytes + (token_scales ? sizeof(float) : 0));
   }
-  size_t page_bytes() const { return 2 * head_bytes() * num_kv_heads; }
-  size_t key_offset(int32_t head) const { return head_bytes() * head; }  // [head_dim / pack, kPageTokens, pack]
-  size_t value_offset(int32_t head) const {
-    return head_bytes() * (num_kv_heads + head);
-  }  // [kPageTokens / pack, head_dim, pack]
 };
 
 enum class Epilogue {
@@ -87,7 +90,8 @@ inline constexpr float kNoScore = -1e30f;    // below every score, and finite: n
 struct OpTable {
   std::string_view isa;  // "avx512bf16", "avx512", "avx2", "generic", "reference"
   ComputeMode mode = ComputeMode::kFp32;
-  int32_t kv_element_bytes = 4;
+  int32_t key_element_bytes = 4;
+  int32_t value_element_bytes = 4;
   bool kv_token_scales = false;
 
   size_t (*row_bytes)(int32_t k) = nullptr;            // of one operand row
@@ -116,7 +120,7 @@ struct OpTable {
   double (*issue_dots)(int64_t rounds) = nullptr;
 
   KvLayout kv_layout(int32_t num_kv_heads, int32_t head_dim) const {
-    return {num_kv_heads, head_dim, kv_element_bytes, kv_token_scales};
+    return {num_kv_heads, head_dim, key_element_bytes, value_element_bytes, kv_token_scales};
   }
 };
 

@@ -2,13 +2,14 @@
 // rows, keys and values are broadcast from the page. So maxima and sums over keys are plain vector operations, a lane's
 // result depends on nothing but its own row, and all query heads of a group share each K/V page.
 //
-//   block  16 rows: query [head_dim / kPack, 16, kPack], then scale, offset, row_max, row_sum [16] each, then the sums
-//          of the values out [head_dim, 16], fp32
+//   block  16 rows: query [head_dim / kPack, 16, kPack], then scale, row_max, row_sum [16] each, then the sums of the
+//          values out [head_dim, 16], fp32
 //   page   a page wholly in the past has no mask; on the diagonal page the keys after a row's own token weigh exactly
 //          nothing. No mask tensor exists.
 //   step   p = 2^(score - page_max) in the mode's number format; out = out * 2^(old_max - new_max) + sum p v *
-//          2^(page_max - new_max). Weights are relative to the page's own maximum, so that pages far below the row's
-//          maximum (a model's attention sink is on the first) keep all their bits.
+//          2^(page_max - new_max). In the scaled modes a weight is p times its value's scale, relative to the largest
+//          such product of the row and page: a model's attention sink has p near 1 and tiny values, and would leave the
+//          others few bits.
 #pragma once
 
 #include <type_traits>
@@ -22,14 +23,13 @@ inline constexpr int kBlockRows = 16;
 template <class Mode>
 struct BlockLayout {
   explicit BlockLayout(int32_t head_dim)
-      : scale(static_cast<size_t>(head_dim) * kBlockRows * sizeof(typename Mode::Element)),
-        offset(scale + kFieldBytes),
-        row_max(offset + kFieldBytes),
+      : scale(static_cast<size_t>(head_dim) * kBlockRows * sizeof(typename Mode::Scores::Element)),
+        row_max(scale + kFieldBytes),
         row_sum(row_max + kFieldBytes),
         out(row_sum + kFieldBytes),
         bytes(out + static_cast<size_t>(head_dim) * kFieldBytes) {}
   static constexpr size_t kFieldBytes = kBlockRows * sizeof(float);
-  size_t scale, offset, row_max, row_sum, out, bytes;
+  size_t scale, row_max, row_sum, out, bytes;
 };
 
 template <class Mode>
@@ -45,7 +45,7 @@ inline std::byte* block_of(const AttentionTile& tile, int32_t row, const BlockLa
 
 template <class Mode>
 void store_query(const float* head, float scale, const AttentionTile& tile, int32_t row) {
-  using Element = typename Mode::Element;
+  using Element = typename Mode::Scores::Element;
   constexpr int kPack = Mode::Scores::kPack;
   const BlockLayout<Mode> layout(tile.head_dim);
   std::byte* block = block_of(tile, row, layout);
@@ -53,13 +53,11 @@ void store_query(const float* head, float scale, const AttentionTile& tile, int3
   Element codes[kHeadDimMax];
   float scaled[kHeadDimMax];
   for (int32_t i = 0; i < tile.head_dim; i += 16) store(scaled + i, mul(load(head + i), set1(scale)));
-  int32_t offset = 0;
-  const float undo = Mode::encode_query(scaled, tile.head_dim, codes, offset);
+  const float undo = Mode::encode_key(scaled, tile.head_dim, codes);
   auto* to = reinterpret_cast<Element*>(block) + lane * kPack;
   for (int32_t i = 0; i < tile.head_dim; i += kPack, to += kBlockRows * kPack)
     std::memcpy(to, codes + i, kPack * sizeof(Element));
   reinterpret_cast<float*>(block + layout.scale)[lane] = undo;
-  reinterpret_cast<int32_t*>(block + layout.offset)[lane] = offset;
 }
 
 template <class Mode>
@@ -80,30 +78,17 @@ void finish_attention(const AttentionTile& tile, int32_t row, float* out) {
   for (int32_t i = 0; i < tile.head_dim; ++i) out[i] = sums[i * kBlockRows] * scale;
 }
 
-// What all rows of a page share.
-struct PageValues {
-  float scale[kPageTokens];    // scaled modes: of each token's values, times weight_max / the largest of them
-  float largest[kPageTokens];  // of the values' scales up to and with each token
-};
-
-template <class Mode>
-inline void read_value_scales(const float* scales, PageValues& page) {
-  float largest = 0;
-  for (int j = 0; j < kPageTokens; ++j) page.largest[j] = largest = scales[j] > largest ? scales[j] : largest;
-  const float inverse = largest > 0 ? Mode::kWeightMax / largest : 0.0f;
-  for (int j = 0; j < kPageTokens; ++j) page.scale[j] = scales[j] * inverse;
-}
-
 // kBlocks blocks of rows and one page. kDiagonal: some row does not see all of it.
 template <class Mode, int kBlocks, bool kDiagonal>
 class PageStep {
-  using Element = typename Mode::Element;
+  using Key = typename Mode::Scores::Element;
+  using Value = typename Mode::Mix::Element;
   using Sum = typename Mode::Scores::Sum;
-  static constexpr int kPack = Mode::Scores::kPack;
+  static constexpr int kKeyPack = Mode::Scores::kPack, kPack = Mode::Mix::kPack;
 
  public:
-  PageStep(const AttendArgs& args, const PageValues& page, int32_t first_row)
-      : args_(args), page_(page), layout_(args.tile.head_dim), block_(block_of(args.tile, first_row, layout_)) {
+  PageStep(const AttendArgs& args, int32_t first_row)
+      : args_(args), layout_(args.tile.head_dim), block_(block_of(args.tile, first_row, layout_)) {
     if constexpr (kDiagonal) {
       int32_t seen_most = 0;
       for (int32_t r = 0; r < kBlocks * kBlockRows; ++r) {
@@ -129,12 +114,6 @@ class PageStep {
   }
   static VecF as_float(VecF x) { return x; }
   static VecF as_float(VecI x) { return to_float(x); }
-  Sum score_start(int v) const {
-    if constexpr (std::is_same_v<typename Mode::Scores, Int8Scores>)
-      return load_bytes(field(v, layout_.offset));
-    else
-      return zero_sum();
-  }
   static Sum zero_sum() {
     if constexpr (std::is_same_v<Sum, VecF>)
       return zero();
@@ -151,21 +130,21 @@ class PageStep {
   // scores_[key][v]: q . k, less the query's scale; page_max_[v] their maximum over the keys that a row sees.
   void score() {
     for (VecF& m : page_max_) m = set1(kNoScore);
-    const auto* keys = reinterpret_cast<const Element*>(args_.keys);
-    const auto* scales = reinterpret_cast<const float*>(keys + kPageTokens * args_.tile.head_dim);
+    const auto* keys = reinterpret_cast<const Key*>(args_.keys);
+    const float* scales = token_scales<Key>(args_.keys, args_.tile.head_dim);
     for (int j = 0; j < keys_; j += kKeyStep) {
       Sum acc[kKeyStep][kBlocks];
 #pragma GCC unroll 8
       for (int r = 0; r < kKeyStep; ++r)
 #pragma GCC unroll 3
-        for (int v = 0; v < kBlocks; ++v) acc[r][v] = score_start(v);
-      multiply_tile<typename Mode::Scores, kKeyStep, kBlocks>({.a = keys + j * kPack,
-                                                               .a_row = kPack,
-                                                               .a_step = kPageTokens * kPack,
-                                                               .b = reinterpret_cast<const Element*>(block_),
-                                                               .b_step = kBlockRows * kPack,
-                                                               .b_vec = layout_.bytes / sizeof(Element)},
-                                                              args_.tile.head_dim / kPack, acc);
+        for (int v = 0; v < kBlocks; ++v) acc[r][v] = zero_sum();
+      multiply_tile<typename Mode::Scores, kKeyStep, kBlocks>({.a = keys + j * kKeyPack,
+                                                               .a_row = kKeyPack,
+                                                               .a_step = kPageTokens * kKeyPack,
+                                                               .b = reinterpret_cast<const Key*>(block_),
+                                                               .b_step = kBlockRows * kKeyPack,
+                                                               .b_vec = layout_.bytes / sizeof(Key)},
+                                                              args_.tile.head_dim / kKeyPack, acc);
 #pragma GCC unroll 8
       for (int r = 0; r < kKeyStep; ++r)
 #pragma GCC unroll 3
@@ -190,46 +169,42 @@ class PageStep {
     grow_[v] = exp2(sub(page_max, new_max));
     store(field(v, layout_.row_max), new_max);
 
-    VecF value_scale = zero();  // diagonal page: weight_max / the largest scale that the row sees
-    if constexpr (Mode::kScaled && kDiagonal) {
-      float most[kBlockRows];
-      for (int lane = 0; lane < kBlockRows; ++lane) most[lane] = page_.largest[behind_[v * kBlockRows + lane]];
-      for (int lane = 0; lane < kBlockRows; ++lane) undo_[lane] = most[lane] * (1 / Mode::kWeightMax);
-      for (float& m : most) m = m > 0 ? Mode::kWeightMax / m : 0.0f;
-      value_scale = load(most);
-    }
+    [[maybe_unused]] const float* value_scales = token_scales<Value>(args_.values, args_.tile.head_dim);
     const VecF low = sub(zero(), page_max);
-    VecF sum = zero();
-    Element* to = weights_ + v * kBlockRows * kPack;
-    for (int j = 0; j < keys_; j += kPack, to += kBlocks * kBlockRows * kPack) {
-      VecF w[kPack];
-#pragma GCC unroll 4
-      for (int i = 0; i < kPack; ++i) {
-        const VecF s = load(scores_[j + i] + v * kBlockRows);
-        VecF p = exp2(Mode::kScaled ? fma(s, query_scale, low) : add(s, low));
-        p = only_visible(p, v, j + i, 0.0f);
-        sum = add(sum, p);
-        if constexpr (Mode::kScaled && kDiagonal)
-          p = only_visible(mul(p, mul(set1(args_scales()[j + i]), value_scale)), v, j + i, 0.0f);
-        else if constexpr (Mode::kScaled)
-          p = mul(p, set1(page_.scale[j + i]));
-        w[i] = p;
+    const int keys = (keys_ + kPack - 1) / kPack * kPack;
+    VecF sum = zero(), most = set1(1e-30f);  // most: above zero, so that its inverse is finite
+    for (int j = 0; j < keys; ++j) {
+      float* at = scores_[j] + v * kBlockRows;
+      VecF p = only_visible(exp2(Mode::kScaled ? fma(load(at), query_scale, low) : add(load(at), low)), v, j, 0.0f);
+      sum = add(sum, p);
+      if constexpr (Mode::kScaled) {
+        p = only_visible(mul(p, set1(value_scales[j])), v, j, 0.0f);
+        most = max(most, p);
       }
-      Mode::store_weights(to, w);
+      store(at, p);
     }
     const VecF old_sum = first ? zero() : load(field(v, layout_.row_sum));
     store(field(v, layout_.row_sum), fma(old_sum, shrink_[v], mul(sum, grow_[v])));
-    if constexpr (Mode::kScaled)
-      grow_[v] = mul(grow_[v], kDiagonal ? load(undo_) : set1(page_.largest[kPageTokens - 1] * (1 / Mode::kWeightMax)));
+    if constexpr (Mode::kScaled) grow_[v] = mul(grow_[v], mul(most, set1(1 / Mode::kWeightMax)));
+    store_weights(v, div(set1(Mode::kWeightMax), most), keys);
   }
-  const float* args_scales() const {
-    return reinterpret_cast<const float*>(reinterpret_cast<const Element*>(args_.values) +
-                                          kPageTokens * args_.tile.head_dim);
+
+  void store_weights(int v, [[maybe_unused]] VecF unit, int keys) {
+    Value* to = weights_ + v * kBlockRows * kPack;
+    for (int j = 0; j < keys; j += kPack, to += kBlocks * kBlockRows * kPack) {
+      VecF w[kPack];
+#pragma GCC unroll 4
+      for (int i = 0; i < kPack; ++i) {
+        w[i] = load(scores_[j + i] + v * kBlockRows);
+        if constexpr (Mode::kScaled) w[i] = mul(w[i], unit);
+      }
+      Mode::store_weights(to, w);
+    }
   }
 
   // out = out * shrink + weights * values * grow.
   void mix() {
-    const auto* values = reinterpret_cast<const Element*>(args_.values);
+    const auto* values = reinterpret_cast<const Value*>(args_.values);
     const auto dim = static_cast<size_t>(args_.tile.head_dim);
     const bool first = args_.page_position == 0;
     for (int32_t d = 0; d < args_.tile.head_dim; d += kKeyStep) {
@@ -256,12 +231,10 @@ class PageStep {
   }
 
   alignas(64) float scores_[kPageTokens][kBlocks * kBlockRows];
-  alignas(64) Element weights_[kPageTokens * kBlocks * kBlockRows];
+  alignas(64) Value weights_[kPageTokens * kBlocks * kBlockRows];
   alignas(64) int32_t behind_[kBlocks * kBlockRows];  // diagonal: the page's last key that a row sees
-  alignas(64) float undo_[kBlockRows];
   VecF page_max_[kBlocks], shrink_[kBlocks], grow_[kBlocks];
   const AttendArgs& args_;
-  const PageValues& page_;
   BlockLayout<Mode> layout_;
   std::byte* block_;
   int32_t keys_ = kPageTokens;  // that some row sees
@@ -269,19 +242,14 @@ class PageStep {
 
 template <class Mode>
 void attend_page(const AttendArgs& args) {
-  PageValues page;
-  if constexpr (Mode::kScaled)
-    read_value_scales<Mode>(reinterpret_cast<const float*>(reinterpret_cast<const typename Mode::Element*>(args.values) +
-                                                           kPageTokens * args.tile.head_dim),
-                            page);
   const int32_t blocks = (args.tile.rows + kBlockRows - 1) / kBlockRows;
   const bool diagonal = args.position - args.page_position < kPageTokens - 1;
   for (int32_t b = 0; b < blocks;) {
     with_tile_rows<kAttendBlocks>(blocks - b, [&]<int kBlocks>() {
       if (diagonal)
-        PageStep<Mode, kBlocks, true>(args, page, b * kBlockRows).run();
+        PageStep<Mode, kBlocks, true>(args, b * kBlockRows).run();
       else
-        PageStep<Mode, kBlocks, false>(args, page, b * kBlockRows).run();
+        PageStep<Mode, kBlocks, false>(args, b * kBlockRows).run();
       b += kBlocks;
     });
   }

@@ -4,10 +4,12 @@
 //   int16  a query, key or value is int16 with one fp32 scale of its own; dot products are exact. Queries and keys are
 //          scaled by their length to 32,000, so that by Cauchy-Schwarz no sum leaves int32. Values have 12 bits and a
 //          sign, weights 13 bits: 64 * 4,095 * 8,191 is just below 2^31. KL against fp32 on SmolLM2: 2e-7 to 5e-7 nats.
-//   int8   the same in bytes, after a Hadamard rotation of queries and keys, which leaves their products as they are and
-//          spreads the few large channels of the keys over all: KL 2e-4 to 6e-4 with it, 6e-4 to 2.4e-3 without.
+//   int8   queries and keys as in int16, values and weights in bytes: KL 5e-5 to 1.5e-4. Keys in bytes cost 6e-4 to
+//          2.4e-3, and 2e-4 to 6e-4 after a Hadamard rotation: with the products in int8 that would miss the quality
+//          gate.
 #pragma once
 
+#include "kernels/cpu/gemm_int8.h"
 #include "kernels/cpu/number.h"
 #include "kernels/ops.h"
 
@@ -46,16 +48,12 @@ struct FloatAttention {
   static constexpr bool kScaled = false;
   static constexpr float kWeightMax = 1;
 
-  static float encode(const float* head, int32_t head_dim, Element* codes) {
+  static float encode_key(const float* head, int32_t head_dim, Element* codes) {
     for (int32_t i = 0; i < head_dim; i += 16) Num::store_row(codes + i, load(head + i));
     return 1;
   }
-  static float encode_query(const float* head, int32_t head_dim, Element* codes, int32_t&) {
-    return encode(head, head_dim, codes);
-  }
-  static float encode_key(const float* head, int32_t head_dim, Element* codes) { return encode(head, head_dim, codes); }
   static float encode_value(const float* head, int32_t head_dim, Element* codes) {
-    return encode(head, head_dim, codes);
+    return encode_key(head, head_dim, codes);
   }
   static void store_weights(Element* to, const VecF (&w)[Num::kPack]) {
     if constexpr (Num::kPack == 1)
@@ -74,9 +72,6 @@ struct Int16Attention {
   static constexpr float kValueMax = 4095;
   static constexpr float kWeightMax = 8191;
 
-  static float encode_query(const float* head, int32_t head_dim, Element* codes, int32_t&) {
-    return quantize_head(head, head_dim, length(head, head_dim), kUnitLength, codes);
-  }
   static float encode_key(const float* head, int32_t head_dim, Element* codes) {
     return quantize_head(head, head_dim, length(head, head_dim), kUnitLength, codes);
   }
@@ -86,90 +81,57 @@ struct Int16Attention {
   static void store_weights(Element* to, const VecF (&w)[2]) { store_bytes(to, interleave_int16(w[0], w[1])); }
 };
 
-// Bytes of keys are unsigned (code + 128), because the dot instruction wants one unsigned operand; a query's sum, times
-// -128, takes the bias out again.
-struct Int8Scores : Int8 {
-  static VecI dot(VecI acc, Vec key, Vec query) { return dot_u8s8(acc, key, query); }
-};
-
-// The orthonormal Walsh-Hadamard transform of the largest power of two that divides the head, block by block.
-inline void rotate_hadamard(const float* head, int32_t head_dim, float* out) {
-  const int32_t block = head_dim & -head_dim;
-  const VecF norm = set1(1 / __builtin_sqrtf(static_cast<float>(block)));
-  for (int32_t i = 0; i < head_dim; i += 16) {
-    VecF x = mul(load(head + i), norm);
-    x = butterfly<1>(x), x = butterfly<2>(x), x = butterfly<4>(x), x = butterfly<8>(x);
-    store(out + i, x);
-  }
-  for (int32_t step = 16; step < block; step *= 2)
-    for (int32_t i = 0; i < head_dim; i += 2 * step)
-      for (int32_t j = i; j < i + step; j += 16) {
-        const VecF a = load(out + j), b = load(out + j + step);
-        store(out + j, add(a, b));
-        store(out + j + step, sub(a, b));
-      }
-}
-
 struct Int8Attention {
-  using Scores = Int8Scores;
-  using Mix = Int8;  // softmax weights are unsigned, values signed
-  using Element = int8_t;
+  using Scores = Int16;
+  using Mix = Int8;
   static constexpr bool kScaled = true;
-  static constexpr float kCodeMax = 127;
   static constexpr float kWeightMax = 255;
 
-  static float encode_query(const float* head, int32_t head_dim, Element* codes, int32_t& offset) {
-    float rotated[kHeadDimMax];
-    rotate_hadamard(head, head_dim, rotated);
-    const float scale = encode_value(rotated, head_dim, codes);
-    int32_t sum = 0;
-    for (int32_t i = 0; i < head_dim; ++i) sum += codes[i];
-    offset = -128 * sum;
-    return scale;
+  static float encode_key(const float* head, int32_t head_dim, int16_t* codes) {
+    return Int16Attention::encode_key(head, head_dim, codes);
   }
-  static float encode_key(const float* head, int32_t head_dim, Element* codes) {
-    float rotated[kHeadDimMax];
-    rotate_hadamard(head, head_dim, rotated);
-    const float scale = encode_value(rotated, head_dim, codes);
-    for (int32_t i = 0; i < head_dim; ++i) codes[i] = static_cast<int8_t>(codes[i] ^ 0x80);
-    return scale;
+  static float encode_value(const float* head, int32_t head_dim, int8_t* codes) {
+    return quantize_head(head, head_dim, largest_entry(head, head_dim), kInt8Max, codes);
   }
-  static float encode_value(const float* head, int32_t head_dim, Element* codes) {
-    return quantize_head(head, head_dim, largest_entry(head, head_dim), kCodeMax, codes);
-  }
-  static void store_weights(Element* to, const VecF (&w)[4]) {
+  static void store_weights(int8_t* to, const VecF (&w)[4]) {
     store_bytes(to, interleave_uint8(w[0], w[1], w[2], w[3]));
   }
 };
 
+// The scales [64] behind a head's K or V.
+template <class Element>
+inline float* token_scales(std::byte* half_page, int32_t head_dim) {
+  return reinterpret_cast<float*>(reinterpret_cast<Element*>(half_page) + kPageTokens * head_dim);
+}
+template <class Element>
+inline const float* token_scales(const std::byte* half_page, int32_t head_dim) {
+  return reinterpret_cast<const float*>(reinterpret_cast<const Element*>(half_page) + kPageTokens * head_dim);
+}
+
 // keys [head_dim / kPack, 64, kPack]: one token is a column; then scales [64].
 template <class Mode>
 void store_key(const float* head, int32_t head_dim, int32_t slot, std::byte* keys) {
-  using Element = typename Mode::Element;
+  using Element = typename Mode::Scores::Element;
   constexpr int kPack = Mode::Scores::kPack;
   Element codes[kHeadDimMax];
   const float scale = Mode::encode_key(head, head_dim, codes);
   auto* to = reinterpret_cast<Element*>(keys) + slot * kPack;
   for (int32_t i = 0; i < head_dim; i += kPack, to += kPageTokens * kPack)
     std::memcpy(to, codes + i, kPack * sizeof(Element));
-  if constexpr (Mode::kScaled)
-    reinterpret_cast<float*>(reinterpret_cast<Element*>(keys) + static_cast<size_t>(kPageTokens * head_dim))[slot] =
-        scale;
+  if constexpr (Mode::kScaled) token_scales<Element>(keys, head_dim)[slot] = scale;
 }
 
 // values [64 / kPack, head_dim, kPack]: one token is every kPack-th element of a row; then scales [64].
 template <class Mode>
 void store_value(const float* head, int32_t head_dim, int32_t slot, std::byte* values) {
-  using Element = typename Mode::Element;
+  using Element = typename Mode::Mix::Element;
   constexpr int kPack = Mode::Mix::kPack;
   Element codes[kHeadDimMax];
   const float scale = Mode::encode_value(head, head_dim, codes);
   auto* to = reinterpret_cast<Element*>(values) +
              static_cast<size_t>(slot / kPack) * static_cast<size_t>(head_dim) * kPack + slot % kPack;
   for (int32_t i = 0; i < head_dim; ++i, to += kPack) *to = codes[i];
-  if constexpr (Mode::kScaled)
-    reinterpret_cast<float*>(reinterpret_cast<Element*>(values) + static_cast<size_t>(kPageTokens * head_dim))[slot] =
-        scale;
+  if constexpr (Mode::kScaled) token_scales<Element>(values, head_dim)[slot] = scale;
 }
 
 }  // namespace runahead::RUNAHEAD_ISA

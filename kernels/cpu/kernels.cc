@@ -72,7 +72,8 @@ OpTable common_ops(ComputeMode mode) {
 
 template <class Mode>
 void add_attention(OpTable& ops) {
-  ops.kv_element_bytes = sizeof(typename Mode::Element);
+  ops.key_element_bytes = sizeof(typename Mode::Scores::Element);
+  ops.value_element_bytes = sizeof(typename Mode::Mix::Element);
   ops.kv_token_scales = Mode::kScaled;
   ops.attention_tile_bytes = attention_tile_bytes<Mode>;
   ops.store_query = store_query<Mode>;

@@ -73,23 +73,6 @@ inline __m256 keep_where_least(__m256 x, __m256i least, int key, float other) {
 inline VecF keep_where_least(VecF x, VecI least, int key, float other) {
   return {keep_where_least(x.lo, least.lo, key, other), keep_where_least(x.hi, least.hi, key, other)};
 }
-template <int kStep>
-inline __m256 butterfly(__m256 x) {
-  __m256 y;
-  if constexpr (kStep == 4)
-    y = _mm256_permute2f128_ps(x, x, 1);
-  else
-    y = _mm256_permute_ps(x, kStep == 2 ? 0x4E : 0xB1);
-  constexpr int kUpper = kStep == 4 ? 0xF0 : kStep == 2 ? 0xCC : 0xAA;
-  return _mm256_blend_ps(_mm256_add_ps(x, y), _mm256_sub_ps(y, x), kUpper);
-}
-template <int kStep>
-inline VecF butterfly(VecF x) {
-  if constexpr (kStep == 8)
-    return {_mm256_add_ps(x.lo, x.hi), _mm256_sub_ps(x.lo, x.hi)};
-  else
-    return {butterfly<kStep>(x.lo), butterfly<kStep>(x.hi)};
-}
 inline float reduce_max(VecF x) {
   const __m256 y = _mm256_max_ps(x.lo, x.hi);
   __m128 z = _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));

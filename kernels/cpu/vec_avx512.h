@@ -60,19 +60,6 @@ inline VecF scale_by_exp2(VecF x, VecF n) {
 inline VecF keep_where_least(VecF x, VecI least, int key, float other) {
   return _mm512_mask_mov_ps(_mm512_set1_ps(other), _mm512_cmpge_epi32_mask(least, _mm512_set1_epi32(key)), x);
 }
-// Lane i becomes x[i] + x[i ^ kStep] where the bit kStep of i is clear, x[i ^ kStep] - x[i] where it is set.
-template <int kStep>
-inline VecF butterfly(VecF x) {
-  VecF y;
-  if constexpr (kStep == 8)
-    y = _mm512_shuffle_f32x4(x, x, 0x4E);
-  else if constexpr (kStep == 4)
-    y = _mm512_shuffle_f32x4(x, x, 0xB1);
-  else
-    y = _mm512_permute_ps(x, kStep == 2 ? 0x4E : 0xB1);
-  constexpr __mmask16 kUpper = kStep == 8 ? 0xFF00 : kStep == 4 ? 0xF0F0 : kStep == 2 ? 0xCCCC : 0xAAAA;
-  return _mm512_mask_sub_ps(_mm512_add_ps(x, y), kUpper, y, x);
-}
 inline __m128 fold_max(VecF x) {
   const __m256 y = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
   return _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));

@@ -81,10 +81,6 @@ inline VecF scale_by_exp2(VecF x, VecF n) {
 inline VecF keep_where_least(VecF x, VecI least, int key, float other) {
   return each([&](int i) { return least.v[i] >= key ? x.v[i] : other; });
 }
-template <int kStep>
-inline VecF butterfly(VecF x) {
-  return each([&](int i) { return (i & kStep) == 0 ? x.v[i] + x.v[i ^ kStep] : x.v[i ^ kStep] - x.v[i]; });
-}
 inline float reduce_max(VecF x) {
   float m = x.v[0];
   for (int i = 1; i < 16; ++i) m = x.v[i] > m ? x.v[i] : m;

@@ -119,7 +119,7 @@ OpTable float_table(ComputeMode mode) {
   OpTable ops;
   ops.isa = "reference";
   ops.mode = mode;
-  ops.kv_element_bytes = sizeof(Element);
+  ops.key_element_bytes = ops.value_element_bytes = sizeof(Element);
   ops.row_bytes = [](int32_t k) { return static_cast<size_t>(k) * sizeof(Element); };
   ops.panel_scratch_bytes = [](int32_t) { return size_t{64}; };
   ops.pack_row = pack_row<Num>;
