@@ -66,11 +66,17 @@ TEST(Transformer, Fp32AgreesWithTheOracleForShapesAndFormats) {
   }
 }
 
+// Relative, of all logits. The tiny model's rows are too short and its weights too random to be kind to rounding: bf16
+// is 0.023 off, int8 0.038, int16 0.0005.
+double tolerance_of(ComputeMode mode) {
+  return mode == ComputeMode::kFp32 ? 2e-4 : mode == ComputeMode::kInt8 ? 0.05 : 0.03;
+}
+
 TEST(Transformer, EveryTableAgreesWithTheOracle) {
   TempDir dir;
   write_tiny_llama(dir / "m.gguf", 5);
   for (const OpTable* ops : runnable_ops())
-    expect_agrees_with_the_oracle(dir / "m.gguf", ops, ops->mode, ops->mode == ComputeMode::kFp32 ? 2e-4 : 0.03);
+    expect_agrees_with_the_oracle(dir / "m.gguf", ops, ops->mode, tolerance_of(ops->mode));
 }
 
 TEST(Transformer, PrefillOfTheLastRowIsTheLastRowOfAll) {
@@ -123,8 +129,6 @@ TEST(Transformer, RefusesWhatItCannotRun) {
   EXPECT_NE(odd.error().message.find("48"), std::string::npos) << odd.error().message;
   write_tiny_llama(dir / "m.gguf", 1);
   EXPECT_EQ(load_engine({.model = dir / "m.gguf", .threads = 0}).error().code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(load_engine({.model = dir / "m.gguf", .compute = ComputeMode::kInt8}).error().code,
-            ErrorCode::kUnsupported);
   EXPECT_EQ(parse_compute_option("fp8").error().code, ErrorCode::kUnsupported);
   EXPECT_FALSE(parse_compute_option("auto")->has_value());
 }
