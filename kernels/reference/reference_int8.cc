@@ -9,7 +9,7 @@
 namespace runahead {
 namespace {
 
-constexpr float kOutlierRatio = 1.5f;  // as in kernels/cpu/gemm_int8.h
+constexpr float kOutlierRatio = 1.75f;  // as in kernels/cpu/gemm_int8.h
 
 size_t round_up(size_t n, size_t unit) {
   return (n + unit - 1) / unit * unit;
