@@ -26,6 +26,7 @@ class Coordinator::Impl : public std::enable_shared_from_this<Impl> {
   void close_streams();
 
   Result<std::shared_ptr<TokenStream>> submit(InferenceRequest request);
+  void finish(RequestId id);
   void cancel(RequestId id);
   void first_chunk_written(RequestId id);
   ClusterView cluster() const { return core_.view(env_.clock.now()); }
@@ -52,12 +53,16 @@ namespace {
 // The gateway's end. Dropping it ends the request.
 class StreamEnd final : public TokenStream {
  public:
-  StreamEnd(std::shared_ptr<TokenQueue> queue, std::function<void()> cancel, std::function<void()> written)
-      : queue_(std::move(queue)), cancel_(std::move(cancel)), written_(std::move(written)) {}
+  StreamEnd(std::shared_ptr<TokenQueue> queue, std::function<void()> finish, std::function<void()> cancel,
+            std::function<void()> written)
+      : queue_(std::move(queue)), finish_(std::move(finish)), cancel_(std::move(cancel)), written_(std::move(written)) {}
   ~StreamEnd() override { cancel(); }
 
   Task<StreamEvent> next(Deadline deadline) override { return TokenQueue::next(queue_, deadline); }
   bool ended() const override { return queue_->ended(); }
+  void finish() override {
+    if (!queue_->ended()) finish_();
+  }
   void cancel() override {
     if (!queue_->ended()) cancel_();
   }
@@ -65,7 +70,7 @@ class StreamEnd final : public TokenStream {
 
  private:
   std::shared_ptr<TokenQueue> queue_;
-  std::function<void()> cancel_, written_;  // hold the coordinator weakly: it may be gone
+  std::function<void()> finish_, cancel_, written_;  // hold the coordinator weakly: it may be gone
 };
 
 }  // namespace
@@ -142,13 +147,21 @@ Result<std::shared_ptr<TokenStream>> Coordinator::Impl::submit(InferenceRequest 
   streams_.emplace(id, queue);
   settle();
   const std::weak_ptr<Impl> self = weak_from_this();
+  const auto finish = [self, id] {
+    if (const auto impl = self.lock()) impl->finish(id);
+  };
   const auto cancel = [self, id] {
     if (const auto impl = self.lock()) impl->cancel(id);
   };
   const auto written = [self, id] {
     if (const auto impl = self.lock()) impl->first_chunk_written(id);
   };
-  return std::make_shared<StreamEnd>(std::move(queue), cancel, written);
+  return std::make_shared<StreamEnd>(std::move(queue), finish, cancel, written);
+}
+
+void Coordinator::Impl::finish(RequestId id) {
+  core_.finish(id, env_.clock.now());
+  settle();
 }
 
 void Coordinator::Impl::cancel(RequestId id) {

@@ -196,6 +196,7 @@ void CoordinatorCore::end_attempt(Request& request, ErrorCode reason) {
 // lost.
 void CoordinatorCore::finish_if_ready(Request& request, Time now) {
   if (!request.complete || (request.attempt && request.attempt->ranks_left > 0)) return;
+  if (request.finished_early) end_attempt(request, ErrorCode::kCancelled);
   if (!request.written) {
     request.stamps.written = request.stamps.first_token;
     close_report(request);

@@ -195,6 +195,15 @@ Result<RequestId> CoordinatorCore::submit(InferenceRequest spec, Time now) {
   return id;
 }
 
+void CoordinatorCore::finish(RequestId id, Time now) {
+  Request* request = find(id);
+  if (request == nullptr || request->complete) return;
+  if (request->emitted.empty()) return cancel(id, now);
+  request->complete = FinishReason::kStop;
+  request->finished_early = true;
+  finish_if_ready(*request, now);
+}
+
 void CoordinatorCore::cancel(RequestId id, Time now) {
   if (Request* request = find(id))
     end_with_error(*request, {ErrorCode::kCancelled, "the client has gone away"}, RequestOutcome::kCancelled, now);

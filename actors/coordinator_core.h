@@ -48,6 +48,7 @@ class CoordinatorCore {
 
   // From the gateway.
   Result<RequestId> submit(InferenceRequest request, Time now);
+  void finish(RequestId id, Time now);  // the client has all it wants
   void cancel(RequestId id, Time now);
   void first_chunk_written(RequestId id, Time now);
   // From the control plane.
@@ -86,6 +87,7 @@ class CoordinatorCore {
     Time not_before{0};           // of the next attempt
     std::vector<TokenId> emitted; // what the client has got; never taken back
     std::optional<FinishReason> complete;  // every token is there
+    bool finished_early = false;  // by its client: the decode worker would go on
     uint32_t attempts = 0;
     std::optional<Attempt> attempt;  // none: waiting
     std::set<WorkerId> avoid;     // blamed by an earlier attempt

@@ -86,6 +86,9 @@ class TokenStream {
   virtual Task<StreamEvent> next(Deadline deadline) = 0;
   // FinishedEvent or an error has come: next() does not wait any more.
   virtual bool ended() const { return false; }
+  // The reader has all it wants, at the tokens it has got: nothing more is made, and FinishedEvent (kStop) follows as soon
+  // as the ranks have reported. Tokens that were under way may still come before it. Before the first token: cancel().
+  virtual void finish() = 0;
   virtual void cancel() = 0;
   // The first chunk with a token has been written to the client: closes the stage `respond` and TTFT itself.
   virtual void first_chunk_written() = 0;

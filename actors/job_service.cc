@@ -26,6 +26,8 @@ struct Job {
   StoredResult result;  // so far
   double prefill_fraction = 0;
   bool cancelled = false;
+  StopRule stops_after;                 // has seen all of result.tokens; empty: none
+  bool stopped = false;                 // by it, at the last of result.tokens
   std::shared_ptr<TokenStream> stream;  // shared with nobody; the handle of InferenceService
   std::set<Wake*> readers;              // in their JobEvents
 
@@ -125,6 +127,7 @@ class JobService::Impl {
   void start_waiting();
   asio::awaitable<void> run(std::shared_ptr<Job> job);
   Task<FinishedEvent> generate(std::shared_ptr<Job> job);
+  void take_tokens(Job& job, TokensEvent event);
   asio::awaitable<void> close(std::shared_ptr<Job> job, Result<FinishedEvent> outcome);
   asio::awaitable<void> commit_later(JobRow row);
 
@@ -201,6 +204,7 @@ std::shared_ptr<Job> JobService::Impl::accept(JobSubmission submission) {
 asio::awaitable<void> JobService::Impl::commit_later(JobRow row) { (void)co_await env_.store.commit(std::move(row)); }
 
 void JobService::Impl::enqueue(std::shared_ptr<Job> job) {
+  if (env_.stop_rule) job->stops_after = env_.stop_rule(job->stored.client_json);
   jobs_.emplace(job->row.id, job);
   if (!job->row.idempotency_key.empty()) keys_.emplace(job->row.idempotency_key, job->row.id);
   waiting_.push_back(std::move(job));
@@ -246,17 +250,29 @@ Task<FinishedEvent> JobService::Impl::generate(std::shared_ptr<Job> job) {
     if (auto* progress = std::get_if<PrefillProgress>(&*event)) job->prefill_fraction = progress->fraction;
     if (auto* tokens = std::get_if<TokensEvent>(&*event)) {
       if (tokens->first_index == 0) job->stream->first_chunk_written();
-      std::vector<SampledToken>& all = job->result.tokens;
-      const size_t known = all.size() - std::min(all.size(), static_cast<size_t>(tokens->first_index));
-      for (size_t i = known; i < tokens->tokens.size(); ++i) all.push_back(std::move(tokens->tokens[i]));
+      take_tokens(*job, std::move(*tokens));
+      if (job->stopped) job->stream->finish();
     }
     job->changed();
+  }
+}
+
+void JobService::Impl::take_tokens(Job& job, TokensEvent event) {
+  std::vector<SampledToken>& all = job.result.tokens;
+  const size_t known = all.size() - std::min(all.size(), static_cast<size_t>(event.first_index));
+  for (size_t i = known; i < event.tokens.size() && !job.stopped; ++i) {
+    all.push_back(std::move(event.tokens[i]));
+    job.stopped = job.stops_after && job.stops_after(all.back());
   }
 }
 
 asio::awaitable<void> JobService::Impl::close(std::shared_ptr<Job> job, Result<FinishedEvent> outcome) {
   JobStatus status = JobStatus::kSucceeded;
   if (outcome) {
+    if (job->stopped) {
+      outcome->reason = FinishReason::kStop;
+      outcome->generated = static_cast<int32_t>(job->result.tokens.size());
+    }
     job->result.finished = std::move(*outcome);
   } else if (job->cancelled) {
     status = JobStatus::kCancelled;

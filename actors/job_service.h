@@ -48,6 +48,10 @@ class JobEvents {
   virtual Task<StreamEvent> next(Deadline deadline) = 0;
 };
 
+// Asked about each generated token in order: is the answer over with this one? Text is the gateway's, and so are stop
+// strings; a job ends by them as a streamed answer does.
+using StopRule = std::function<bool(const SampledToken&)>;
+
 struct JobServiceEnv {
   asio::any_io_executor executor;
   Clock& clock;
@@ -55,6 +59,7 @@ struct JobServiceEnv {
   InferenceService& inference;
   JobStore& store;
   std::function<int64_t()> unix_time_ms;  // wall clock, for people
+  std::function<StopRule(const std::string& client_json)> stop_rule;  // of a job; empty: only stop tokens end it
 };
 
 class JobService {

@@ -22,7 +22,7 @@ Result<ComputeMode> parse_compute_mode(std::string_view text) {
   for (ComputeMode mode : {ComputeMode::kFp32, ComputeMode::kBf16, ComputeMode::kInt16, ComputeMode::kInt8})
     if (text == name(mode)) return mode;
   return fail(ErrorCode::kUnsupported,
-              "unknown compute mode '" + std::string(text) + "'; use auto, fp32, bf16 or int16", "compute");
+              "unknown compute mode '" + std::string(text) + "'; use auto, fp32, bf16, int16 or int8", "compute");
 }
 
 }  // namespace runahead

@@ -22,24 +22,27 @@
 
 namespace runahead {
 
-// How K and V of kPageTokens tokens lie in one page: all heads' K, then all heads' V. Two (bf16, int16) or one (fp32)
-// elements along the summed dimension are neighbours, so that a page is a ready right-hand operand and is never
-// repacked.
+// How K and V of kPageTokens tokens lie in one page: all heads' K, then all heads' V. As many elements along the summed
+// dimension as fill four bytes are neighbours, so that a page is a ready operand and is never repacked.
 struct KvLayout {
   int32_t num_kv_heads = 0;
   int32_t head_dim = 0;
-  int32_t element_bytes = 4;
+  int32_t key_bytes = 4;      // of an element
+  int32_t value_bytes = 4;
   bool token_scales = false;  // a head's K and its V each end with one fp32 scale a token: [kPageTokens]
 
-  int32_t pack() const { return 4 / element_bytes; }
-  size_t head_bytes() const {
+  size_t key_head_bytes() const { return head_bytes(key_bytes); }
+  size_t value_head_bytes() const { return head_bytes(value_bytes); }
+  size_t page_bytes() const { return (key_head_bytes() + value_head_bytes()) * num_kv_heads; }
+  // [head_dim / pack, kPageTokens, pack], pack = 4 / key_bytes
+  size_t key_offset(int32_t head) const { return key_head_bytes() * head; }
+  // [kPageTokens / pack, head_dim, pack], pack = 4 / value_bytes
+  size_t value_offset(int32_t head) const { return key_head_bytes() * num_kv_heads + value_head_bytes() * head; }
+
+ private:
+  size_t head_bytes(int32_t element_bytes) const {
     return static_cast<size_t>(kPageTokens) * (head_dim * element_bytes + (token_scales ? sizeof(float) : 0));
   }
-  size_t page_bytes() const { return 2 * head_bytes() * num_kv_heads; }
-  size_t key_offset(int32_t head) const { return head_bytes() * head; }  // [head_dim / pack, kPageTokens, pack]
-  size_t value_offset(int32_t head) const {
-    return head_bytes() * (num_kv_heads + head);
-  }  // [kPageTokens / pack, head_dim, pack]
 };
 
 enum class Epilogue {
@@ -62,18 +65,22 @@ struct GemmArgs {
   std::byte* scratch = nullptr;  // panel_scratch_bytes(k), 64-byte aligned, of this thread
 };
 
-// One K/V page of one KV head, for the rows of its query group. Row r is the query of head r % group of the token at
-// `position + r / group`; it sees the keys of tokens up to its own. One online-softmax step.
-struct AttendArgs {
-  const std::byte* query = nullptr;  // [rows] query rows, scaled by log2(e) / sqrt(head_dim)
-  float* out = nullptr;              // [rows, head_dim] sums of 2^(s - row_max) * v
-  float* row_max = nullptr;          // [rows] largest score so far; kNoScore before the first page
-  float* row_sum = nullptr;          // [rows, 16] lane sums of 2^(s - row_max)
+// Some rows of queries of one KV head, with the state of their online softmax, in the mode's own layout. Row r is the
+// query of head r % group of token r / group; the tokens are consecutive. Rows may be stored and finished by different
+// threads at the same time.
+struct AttentionTile {
+  std::byte* data = nullptr;  // attention_tile_bytes(rows, head_dim), 64-byte aligned, zeroed once
   int32_t rows = 0;
   int32_t group = 1;
-  int32_t position = 0;
-  int32_t page_position = 0;  // of the page's first token; <= position
   int32_t head_dim = 0;
+};
+
+// One online-softmax step of a tile over one page; a row sees the keys of tokens up to its own. Pages come in ascending
+// order; the page at position 0 begins anew.
+struct AttendArgs {
+  AttentionTile tile;
+  int32_t position = 0;       // of the tile's first token
+  int32_t page_position = 0;  // of the page's first token; <= position
   const std::byte* keys = nullptr;    // the page at key_offset(head)
   const std::byte* values = nullptr;  // the page at value_offset(head)
 };
@@ -83,12 +90,13 @@ inline constexpr float kNoScore = -1e30f;    // below every score, and finite: n
 struct OpTable {
   std::string_view isa;  // "avx512bf16", "avx512", "avx2", "generic", "reference"
   ComputeMode mode = ComputeMode::kFp32;
-  int32_t kv_element_bytes = 4;
+  int32_t key_element_bytes = 4;
+  int32_t value_element_bytes = 4;
   bool kv_token_scales = false;
 
   size_t (*row_bytes)(int32_t k) = nullptr;            // of one operand row
   size_t (*panel_scratch_bytes)(int32_t k) = nullptr;  // of GemmArgs::scratch
-  size_t (*query_row_bytes)(int32_t head_dim) = nullptr;
+  size_t (*attention_tile_bytes)(int32_t rows, int32_t head_dim) = nullptr;
 
   // out[i] = x[i] * gain[i] / sqrt(mean(x^2) + epsilon); k a multiple of 16. out may be x.
   void (*rms_norm)(const float* x, const float* gain, float epsilon, int32_t k, float* out) = nullptr;
@@ -97,20 +105,22 @@ struct OpTable {
 
   // Rotates the pairs (i, i + head_dim / 2) of one head by the position's angles. cos_sin: [2, head_dim / 2].
   void (*rotate)(float* head, const float* cos_sin, int32_t head_dim) = nullptr;
-  void (*store_query)(const float* head, float scale, int32_t head_dim, std::byte* out) = nullptr;
+  // scale: log2(e) / sqrt(head_dim); the softmax is one of powers of two.
+  void (*store_query)(const float* head, float scale, const AttentionTile& tile, int32_t row) = nullptr;
+  void (*copy_query)(const AttentionTile& from, int32_t from_row, const AttentionTile& to, int32_t to_row) = nullptr;
   // One token's head into slot `slot` of a page, at key_offset or value_offset.
   void (*store_key)(const float* head, int32_t head_dim, int32_t slot, std::byte* keys) = nullptr;
   void (*store_value)(const float* head, int32_t head_dim, int32_t slot, std::byte* values) = nullptr;
   void (*attend_page)(const AttendArgs& args) = nullptr;
-  // out[r] /= sum over lanes of row_sum[r].
-  void (*finish_attention)(float* out, const float* row_sum, int32_t rows, int32_t head_dim) = nullptr;
+  // out [head_dim]: the row's mix of the values of all pages.
+  void (*finish_attention)(const AttentionTile& tile, int32_t row, float* out) = nullptr;
 
   // Issues the mode's dot instruction, register to register, `rounds` times; returns the operations done (a multiply
   // and an add are two).
   double (*issue_dots)(int64_t rounds) = nullptr;
 
   KvLayout kv_layout(int32_t num_kv_heads, int32_t head_dim) const {
-    return {num_kv_heads, head_dim, kv_element_bytes, kv_token_scales};
+    return {num_kv_heads, head_dim, key_element_bytes, value_element_bytes, kv_token_scales};
   }
 };
 
@@ -119,7 +129,7 @@ struct OpTable {
 std::span<const OpTable* const> runnable_ops();
 const OpTable& reference_ops(ComputeMode mode);
 
-// The table of `mode` whose dot instruction is fastest here, timed once at the first call (about 10 ms in all).
+// The table of `mode` whose products are fastest here, timed once at the first call (about 30 ms in all).
 // kUnsupported with the list of modes if this build has none.
 Result<const OpTable*> select_ops(ComputeMode mode);
 // "auto": the fastest mode here that passes the quality gate. tests/model/quality_gate_test.cc holds the gate.
@@ -128,8 +138,9 @@ ComputeMode fastest_mode();
 struct KernelTiming {
   std::string isa;
   ComputeMode mode = ComputeMode::kFp32;
-  double giga_ops_per_second = 0;  // of one core, best of several short runs
-  bool chosen = false;             // by select_ops for its mode
+  double giga_ops_per_second = 0;       // of the dot instruction on one core, best of several short runs
+  double gemm_giga_ops_per_second = 0;  // of a product of 4-bit weights and 48 rows, likewise
+  bool chosen = false;                  // by select_ops for its mode
 };
 std::vector<KernelTiming> kernel_report();
 

@@ -5,60 +5,54 @@
 
 namespace runahead {
 
-Activations::Activations(const ModelShape& shape, size_t query_row_bytes, int32_t rows)
-    : model_dim_(static_cast<size_t>(shape.model_dim)),
-      head_dim_(static_cast<size_t>(shape.head_dim)),
-      group_(static_cast<size_t>(shape.num_heads / shape.num_kv_heads)),
-      query_row_bytes_(query_row_bytes),
+Activations::Activations(const ModelShape& shape, const OpTable& ops, int32_t rows, int32_t tile_tokens)
+    : ops_(ops),
+      model_dim_(static_cast<size_t>(shape.model_dim)),
+      head_dim_(shape.head_dim),
+      group_(shape.num_heads / shape.num_kv_heads),
       num_kv_heads_(shape.num_kv_heads),
       rows_(rows),
+      tile_tokens_(tile_tokens),
+      tile_bytes_(ops.attention_tile_bytes(std::min(rows, tile_tokens) * group_, head_dim_)),
       places_(static_cast<size_t>(rows)) {
   const auto tokens = static_cast<size_t>(rows);
-  const size_t query_rows = tokens * static_cast<size_t>(shape.num_heads);
   x_ = AlignedBuffer(tokens * model_dim_ * sizeof(float));
-  cos_sin_ = AlignedBuffer(tokens * head_dim_ * sizeof(float));
-  query_ = AlignedBuffer(query_rows * query_row_bytes_);
-  attention_ = AlignedBuffer(query_rows * head_dim_ * sizeof(float));
-  row_sum_ = AlignedBuffer(query_rows * 16 * sizeof(float));
-  row_max_.resize(query_rows);
+  cos_sin_ = AlignedBuffer(tokens * static_cast<size_t>(head_dim_) * sizeof(float));
+  tiles_ = AlignedBuffer(static_cast<size_t>(num_kv_heads_ * num_tiles()) * tile_bytes_);
 }
 
 void Activations::place(int32_t r, Place place, const std::vector<double>& frequencies) {
   places_[static_cast<size_t>(r)] = place;
-  float* angles = cos_sin_.as<float>().data() + static_cast<size_t>(r) * head_dim_;
-  for (size_t i = 0; i < head_dim_ / 2; ++i) {
+  float* angles = cos_sin_.as<float>().data() + static_cast<size_t>(r) * static_cast<size_t>(head_dim_);
+  const auto half = static_cast<size_t>(head_dim_ / 2);
+  for (size_t i = 0; i < half; ++i) {
     const double angle = place.position * frequencies[i];
     angles[i] = static_cast<float>(std::cos(angle));
-    angles[head_dim_ / 2 + i] = static_cast<float>(std::sin(angle));
+    angles[half + i] = static_cast<float>(std::sin(angle));
   }
 }
 
-void Activations::clear_attention(int32_t r) {
-  for (int32_t h = 0; h < num_kv_heads_; ++h) {
-    std::fill_n(attention(h, r), group_ * head_dim_, 0.0f);
-    std::fill_n(row_sum(h, r), group_ * 16, 0.0f);
-    std::fill_n(row_max(h, r), group_, kNoScore);
-  }
-}
-
-// The buffer is [copies, rows, row_bytes]; afterwards [copies, 1, row_bytes].
-void Activations::keep_last_of(AlignedBuffer& buffer, size_t row_bytes, int32_t copies) const {
-  AlignedBuffer last(static_cast<size_t>(copies) * row_bytes);
-  for (size_t c = 0; c < static_cast<size_t>(copies); ++c)
-    std::memcpy(last.data() + c * row_bytes, buffer.data() + ((c + 1) * static_cast<size_t>(rows_) - 1) * row_bytes,
-                row_bytes);
-  buffer = std::move(last);
+AttentionTile Activations::tile(int32_t kv_head, int32_t tile) {
+  return {.data = tiles_.data() + static_cast<size_t>(kv_head * num_tiles() + tile) * tile_bytes_,
+          .rows = std::min(tile_tokens_, rows_ - tile * tile_tokens_) * group_,
+          .group = group_,
+          .head_dim = head_dim_};
 }
 
 void Activations::keep_last_row() {
-  keep_last_of(x_, model_dim_ * sizeof(float), 1);
-  keep_last_of(cos_sin_, head_dim_ * sizeof(float), 1);
-  keep_last_of(query_, group_ * query_row_bytes_, num_kv_heads_);
-  keep_last_of(attention_, group_ * head_dim_ * sizeof(float), num_kv_heads_);
-  keep_last_of(row_sum_, group_ * 16 * sizeof(float), num_kv_heads_);
+  const int32_t last = rows_ - 1, last_tile = last / tile_tokens_;
+  const size_t tile_bytes = ops_.attention_tile_bytes(group_, head_dim_);
+  AlignedBuffer tiles(static_cast<size_t>(num_kv_heads_) * tile_bytes);
+  for (int32_t h = 0; h < num_kv_heads_; ++h) {
+    const AttentionTile to{tiles.data() + static_cast<size_t>(h) * tile_bytes, group_, group_, head_dim_};
+    for (int32_t g = 0; g < group_; ++g) ops_.copy_query(tile(h, last_tile), tile_row(last, g), to, g);
+  }
+  std::copy_n(row(last), model_dim_, row(0));
+  std::copy_n(cos_sin(last), head_dim_, cos_sin_.as<float>().data());
   places_ = {places_.back()};
-  rows_ = 1;
-  row_max_.assign(group_ * static_cast<size_t>(num_kv_heads_), kNoScore);
+  tiles_ = std::move(tiles);
+  tile_bytes_ = tile_bytes;
+  rows_ = tile_tokens_ = 1;
 }
 
 }  // namespace runahead

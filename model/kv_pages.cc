@@ -1,7 +1,5 @@
 #include "model/kv_pages.h"
 
-#include <cstring>
-
 #include "base/check.h"
 
 namespace runahead {
@@ -50,7 +48,6 @@ Result<std::shared_ptr<KvLease>> KvPool::lease(int32_t num_layers, int32_t token
   free_slots_.resize(free_slots_.size() - static_cast<size_t>(count));
   usage_.free -= count;
   usage_.leased += count;
-  for (uint32_t slot : slots) std::memset(buffer_.data() + slot * page_bytes_, 0, page_bytes_);
   return std::shared_ptr<KvLease>(new KvLease(*this, num_layers, pages, std::move(slots)));
 }
 

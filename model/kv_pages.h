@@ -1,7 +1,7 @@
 // KvPool, KvLease: K and V of every token a worker can see. The receive buffer of the chain *is* this memory.
 //   layout  one page = K and V of one layer, 64 consecutive tokens (kPageTokens), all KV heads; its inside is the compute
 //           mode's (kernels/ops.h), its size is the same for all. A page never straddles two ranks. Unused token slots
-//           of a partly filled page are zero, so that equal contexts have equal bytes.
+//           of a partly filled page are zero (the engine clears it first), so that equal contexts have equal bytes.
 //   owner   the pool: one allocation at start, registered with the transport once. A lease returns its pages when it
 //           is destroyed; a pending transfer shares the lease (shared_ptr), so memory that a peer may still write is
 //           never given to somebody else.
@@ -60,7 +60,7 @@ class KvPool {
   ~KvPool();  // every lease must be gone
 
   size_t page_bytes() const { return page_bytes_; }
-  // kOverloaded if fewer than num_layers * pages_for(tokens) pages are free. The pages are zeroed.
+  // kOverloaded if fewer than num_layers * pages_for(tokens) pages are free. Pages hold what was there before.
   Result<std::shared_ptr<KvLease>> lease(int32_t num_layers, int32_t tokens);
   Usage usage() const { return usage_; }
   // The whole allocation, for registration with a transport.

@@ -11,7 +11,7 @@
 namespace runahead {
 namespace {
 
-constexpr int kPageLayoutVersion = 1;  // grows when the bytes of a K/V page change meaning
+constexpr int kPageLayoutVersion = 2;  // grows when the bytes of a K/V page change meaning
 
 // Most rows a thread carries through a half layer at once: that many share one widening of the weights.
 constexpr int32_t kBlockRowsMax = 132;
@@ -126,9 +126,13 @@ void Transformer::multiply(const Block& block, const PackedMatrix& weights, Epil
 }
 
 std::unique_ptr<Hidden> Transformer::embed(std::span<const TokenId> tokens) {
+  return embed_rows(tokens, kPageTokens);
+}
+
+std::unique_ptr<Activations> Transformer::embed_rows(std::span<const TokenId> tokens, int32_t tile_tokens) {
   RUNAHEAD_CHECK(!tokens.empty(), "a chunk has tokens");
   const auto rows = static_cast<int32_t>(tokens.size());
-  auto x = std::make_unique<Activations>(shape(), ops_.query_row_bytes(shape().head_dim), rows);
+  auto x = std::make_unique<Activations>(shape(), ops_, rows, tile_tokens);
   const QuantMatrixView& table = weights_.embedding;
   for_row_blocks(rows, [&](const Block& block) {
     for (int32_t r = block.begin; r < block.end; ++r) {
@@ -140,6 +144,17 @@ std::unique_ptr<Hidden> Transformer::embed(std::span<const TokenId> tokens) {
   return x;
 }
 
+namespace {
+
+// Before the first token of a page that is not filled at once. The kernels read whole pages, and probability zero times
+// a NaN that an earlier request left is no zero.
+void clear_page(KvLease& kv, int32_t layer, int32_t position) {
+  const std::span<std::byte> page = kv.page(layer, position / kPageTokens);
+  std::memset(page.data(), 0, page.size());
+}
+
+}  // namespace
+
 void Transformer::project_qkv(int32_t layer, Hidden& hidden, KvLease& kv, TokenRange chunk) {
   auto& x = static_cast<Activations&>(hidden);
   RUNAHEAD_CHECK(chunk.size() == x.rows() && chunk.begin % kPageTokens == 0,
@@ -147,6 +162,7 @@ void Transformer::project_qkv(int32_t layer, Hidden& hidden, KvLease& kv, TokenR
   if (x.places().front().kv != &kv || x.places().front().position != chunk.begin) {
     for (int32_t r = 0; r < x.rows(); ++r) x.place(r, {&kv, chunk.begin + r}, config_.rope.frequencies);
   }
+  if (chunk.end % kPageTokens != 0) clear_page(kv, layer, chunk.end);
   for_row_blocks(x.rows(), [&](const Block& block) {
     project_block(weights_.layers[static_cast<size_t>(layer)], layer, x, block);
   });
@@ -175,7 +191,7 @@ void Transformer::project_block(const LayerWeights& w, int32_t layer, Activation
     float* head = qkv + static_cast<size_t>(r) * stride;
     for (int32_t h = 0; h < s.num_heads; ++h, head += s.head_dim) {
       ops_.rotate(head, x.cos_sin(row), s.head_dim);
-      ops_.store_query(head, scale, s.head_dim, x.query(h / group, row, h % group));
+      ops_.store_query(head, scale, x.tile(h / group, row / x.tile_tokens()), x.tile_row(row, h % group));
     }
     for (int32_t h = 0; h < s.num_kv_heads; ++h, head += s.head_dim) {
       ops_.rotate(head, x.cos_sin(row), s.head_dim);
@@ -183,7 +199,6 @@ void Transformer::project_block(const LayerWeights& w, int32_t layer, Activation
     }
     for (int32_t h = 0; h < s.num_kv_heads; ++h, head += s.head_dim)
       ops_.store_value(head, s.head_dim, slot, page + layout_.value_offset(h));
-    x.clear_attention(row);
   }
 }
 
@@ -191,19 +206,11 @@ void Transformer::keep_last_row(Hidden& x) {
   static_cast<Activations&>(x).keep_last_row();
 }
 
-// Rows [row, row + rows) are consecutive tokens of one page of the context, or one decode row.
-void Transformer::attend_tile(const KvLease& kv, int32_t layer, Activations& x, int32_t head, int32_t row, int32_t rows,
+// One KV head of a page of a chunk, or of one decode row.
+void Transformer::attend_tile(const KvLease& kv, int32_t layer, Activations& x, int32_t head, int32_t tile,
                               PageRange pages) {
-  const int32_t group = shape().num_heads / shape().num_kv_heads;
-  const int32_t position = x.places()[static_cast<size_t>(row)].position;
-  AttendArgs args{.query = x.query(head, row, 0),
-                  .out = x.attention(head, row),
-                  .row_max = x.row_max(head, row),
-                  .row_sum = x.row_sum(head, row),
-                  .rows = rows * group,
-                  .group = group,
-                  .position = position,
-                  .head_dim = shape().head_dim};
+  const int32_t position = x.places()[static_cast<size_t>(tile * x.tile_tokens())].position;
+  AttendArgs args{.tile = x.tile(head, tile), .position = position};
   for (int32_t p = pages.begin; p < pages.end && p <= position / kPageTokens; ++p) {
     const std::byte* page = kv.page(layer, p).data();
     args.page_position = p * kPageTokens;
@@ -216,15 +223,10 @@ void Transformer::attend_tile(const KvLease& kv, int32_t layer, Activations& x, 
 void Transformer::attend(int32_t layer, Hidden& hidden, const KvLease& kv, TokenRange chunk, PageRange pages) {
   auto& x = static_cast<Activations&>(hidden);
   RUNAHEAD_CHECK(pages.begin >= 0 && pages.end <= chunk.end_page(), "a chunk attends to its visible pages");
-  const int32_t first = x.places().front().position;
-  const int32_t first_page = first / kPageTokens;
-  const int32_t tiles = (first + x.rows() - 1) / kPageTokens - first_page + 1;
-  const int32_t heads = shape().num_kv_heads;
+  const int32_t tiles = x.num_tiles(), heads = shape().num_kv_heads;
   team_.run(tiles * heads, [&](int32_t part, int32_t) {
-    const int32_t tile = tiles - 1 - part / heads;  // the tile that sees most first, so that threads end together
-    const int32_t begin = std::max(0, (first_page + tile) * kPageTokens - first);
-    const int32_t end = std::min(x.rows(), (first_page + tile + 1) * kPageTokens - first);
-    attend_tile(kv, layer, x, part % heads, begin, end - begin, pages);
+    // The tile that sees most first, so that threads end together.
+    attend_tile(kv, layer, x, part % heads, tiles - 1 - part / heads, pages);
   });
 }
 
@@ -237,14 +239,13 @@ void Transformer::finish_layer(int32_t layer, Hidden& hidden) {
 void Transformer::finish_block(const LayerWeights& w, Activations& x, const Block& block) {
   const ModelShape& s = shape();
   const int32_t group = s.num_heads / s.num_kv_heads;
-  const auto group_dim = static_cast<size_t>(group * s.head_dim), dim = static_cast<size_t>(s.model_dim);
+  const auto dim = static_cast<size_t>(s.model_dim);
   Scratch& scratch = scratch_[static_cast<size_t>(block.thread)];
   for (int32_t r = 0; r < block.rows(); ++r) {
-    for (int32_t h = 0; h < s.num_kv_heads; ++h) {
-      float* mixed = x.attention(h, block.begin + r);  // [group, head_dim]
-      ops_.finish_attention(mixed, x.row_sum(h, block.begin + r), group, s.head_dim);
-      std::memcpy(scratch.row.data() + static_cast<size_t>(h) * group_dim, mixed, group_dim * sizeof(float));
-    }
+    const int32_t row = block.begin + r;
+    for (int32_t h = 0; h < s.num_heads; ++h)
+      ops_.finish_attention(x.tile(h / group, row / x.tile_tokens()), x.tile_row(row, h % group),
+                            scratch.row.data() + static_cast<size_t>(h * s.head_dim));
     ops_.pack_row(scratch.row.data(), s.num_heads * s.head_dim, operand_row(block, r, s.num_heads * s.head_dim));
   }
   multiply(block, w.attention_out, Epilogue::kAdd, x.row(block.begin), dim);
@@ -292,8 +293,8 @@ void Transformer::logits_of_rows(Hidden& hidden, int32_t begin, int32_t count, s
 void Transformer::decode(std::span<const DecodeRow> batch, std::span<float> out) {
   std::vector<TokenId> tokens;
   for (const DecodeRow& row : batch) tokens.push_back(row.token);
-  const std::unique_ptr<Hidden> hidden = embed(tokens);
-  auto& x = static_cast<Activations&>(*hidden);
+  const std::unique_ptr<Activations> rows = embed_rows(tokens, 1);
+  Activations& x = *rows;
   for (int32_t r = 0; r < x.rows(); ++r) {
     const DecodeRow& row = batch[static_cast<size_t>(r)];
     x.place(r, {row.kv, row.position}, config_.rope.frequencies);
@@ -301,10 +302,12 @@ void Transformer::decode(std::span<const DecodeRow> batch, std::span<float> out)
   const int32_t heads = shape().num_kv_heads;
   for (int32_t layer = 0; layer < shape().num_layers; ++layer) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
+    for (const DecodeRow& row : batch)
+      if (row.position % kPageTokens == 0) clear_page(*row.kv, layer, row.position);
     for_row_blocks(x.rows(), [&](const Block& block) { project_block(w, layer, x, block); });
     team_.run(x.rows() * heads, [&](int32_t part, int32_t) {
       const DecodeRow& row = batch[static_cast<size_t>(part / heads)];
-      attend_tile(*row.kv, layer, x, part % heads, part / heads, 1, {0, row.position / kPageTokens + 1});
+      attend_tile(*row.kv, layer, x, part % heads, part / heads, {0, row.position / kPageTokens + 1});
     });
     for_row_blocks(x.rows(), [&](const Block& block) { finish_block(w, x, block); });
   }

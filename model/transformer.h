@@ -81,8 +81,8 @@ class Transformer final : public Engine {
   std::byte* operand_row(const Block& block, int32_t row, int32_t k);
   void project_block(const LayerWeights& w, int32_t layer, Activations& x, const Block& block);
   void finish_block(const LayerWeights& w, Activations& x, const Block& block);
-  void attend_tile(const KvLease& kv, int32_t layer, Activations& x, int32_t head, int32_t row, int32_t rows,
-                   PageRange pages);
+  std::unique_ptr<Activations> embed_rows(std::span<const TokenId> tokens, int32_t tile_tokens);
+  void attend_tile(const KvLease& kv, int32_t layer, Activations& x, int32_t head, int32_t tile, PageRange pages);
 
   Gguf file_;
   ModelConfig config_;

@@ -2,6 +2,7 @@
 
 #include <chrono>
 
+#include "services/gateway/jobs_routes.h"
 #include "services/version.h"
 
 namespace runahead {
@@ -25,7 +26,9 @@ GatewayOptions gateway_options(const ApiFrontOptions& options) {
 
 ApiFront::ApiFront(ApiFrontEnv env, const ApiFrontOptions& options)
     : jobs_({.executor = env.executor, .clock = env.clock, .rng = env.rng, .inference = env.inference,
-             .store = env.job_store, .unix_time_ms = unix_time_ms}),
+             .store = env.job_store,
+             .unix_time_ms = unix_time_ms,
+             .stop_rule = [&codec = env.codec](const std::string& json) { return job_stop_rule(codec, json); }}),
       jobs_api_(jobs_),
       gateway_(env.executor, env.clock, env.inference, &jobs_api_, env.codec, env.metrics, gateway_options(options)) {}
 

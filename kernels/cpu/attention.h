@@ -1,99 +1,256 @@
-// Causal attention of a group of query rows over one K/V page: scores, one online-softmax step, values. All query heads
-// of a group share the page; a page wholly in the past has no mask; on the diagonal page the keys after a row's own
-// token get probability exactly zero. No mask tensor exists.
+// Causal attention of one query group over one K/V page. All of it is transposed: the 16 lanes of a vector are 16 query
+// rows, keys and values are broadcast from the page. So maxima and sums over keys are plain vector operations, a lane's
+// result depends on nothing but its own row, and all query heads of a group share each K/V page.
+//
+//   block  16 rows: query [head_dim / kPack, 16, kPack], then scale, row_max, row_sum [16] each, then the sums of the
+//          values out [head_dim, 16], fp32
+//   page   a page wholly in the past has no mask; on the diagonal page the keys after a row's own token weigh exactly
+//          nothing. No mask tensor exists.
+//   step   p = 2^(score - page_max) in the mode's number format; out = out * 2^(old_max - new_max) + sum p v *
+//          2^(page_max - new_max). In the scaled modes a weight is p times its value's scale, relative to the largest
+//          such product of the row and page: a model's attention sink has p near 1 and tiny values, and would leave the
+//          others few bits.
 #pragma once
 
-#include "kernels/cpu/number.h"
-#include "kernels/ops.h"
+#include <type_traits>
+
+#include "kernels/cpu/attention_formats.h"
 
 namespace runahead::RUNAHEAD_ISA {
 
-inline constexpr int kKeyVecs = kPageTokens / 16;
+inline constexpr int kBlockRows = 16;
 
-// One row's step. scores [64] is replaced by the probabilities in `weights` [64]; returns what the old sums shrink by.
-template <class Num>
-inline VecF softmax_step(const float* scores, int visible, float& row_max, float* row_sum,
-                         typename Num::Element* weights) {
-  VecF s[kKeyVecs];
-#pragma GCC unroll 4
-  for (int v = 0; v < kKeyVecs; ++v) s[v] = load(scores + 16 * v);
-  if (visible < kPageTokens)
-    for (int v = 0; v < kKeyVecs; ++v) s[v] = keep_first(s[v], visible - 16 * v, kNoScore);
-  const float page_max = reduce_max(max(max(s[0], s[1]), max(s[2], s[3])));
-  const float new_max = page_max > row_max ? page_max : row_max;
-  const VecF shrink = exp2(set1(row_max - new_max));
-  row_max = new_max;
-#pragma GCC unroll 4
-  for (int v = 0; v < kKeyVecs; ++v) {
-    VecF p = exp2(sub(s[v], set1(new_max)));
-    if (visible < kPageTokens) p = keep_first(p, visible - 16 * v, 0.0f);
-    Num::store_row(weights + 16 * v, p);
-    s[v] = Num::load_row(weights + 16 * v);  // the sum is of the weights as they are rounded
-  }
-  store(row_sum, fma(load(row_sum), shrink, add(add(s[0], s[1]), add(s[2], s[3]))));
-  return shrink;
+template <class Mode>
+struct BlockLayout {
+  explicit BlockLayout(int32_t head_dim)
+      : scale(static_cast<size_t>(head_dim) * kBlockRows * sizeof(typename Mode::Scores::Element)),
+        row_max(scale + kFieldBytes),
+        row_sum(row_max + kFieldBytes),
+        out(row_sum + kFieldBytes),
+        bytes(out + static_cast<size_t>(head_dim) * kFieldBytes) {}
+  static constexpr size_t kFieldBytes = kBlockRows * sizeof(float);
+  size_t scale, row_max, row_sum, out, bytes;
+};
+
+template <class Mode>
+size_t attention_tile_bytes(int32_t rows, int32_t head_dim) {
+  const auto blocks = static_cast<size_t>((rows + kBlockRows - 1) / kBlockRows);
+  return blocks * BlockLayout<Mode>(head_dim).bytes;
 }
 
-// Scores of kRows rows with the page's 64 keys.
-template <class Num, int kRows>
-inline void score_tile(const AttendArgs& args, int r0, float* scores) {
-  const auto* q = reinterpret_cast<const typename Num::Element*>(args.query) +
-                  static_cast<size_t>(r0) * static_cast<size_t>(args.head_dim);
-  const auto* keys = reinterpret_cast<const typename Num::Element*>(args.keys);
-  for (int c = 0; c < kPageTokens; c += 16 * kWideTileVecs) {
-    VecF acc[kRows][kWideTileVecs];
-    for (auto& row : acc)
-      for (VecF& x : row) x = zero();
-    multiply_tile<Num, kRows, kWideTileVecs>(q, static_cast<size_t>(args.head_dim), keys + c * Num::kPack,
-                                             kPageTokens * Num::kPack, args.head_dim / Num::kPack, acc);
-#pragma GCC unroll 6
-    for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 4
-      for (int v = 0; v < kWideTileVecs; ++v) store(scores + r * kPageTokens + c + 16 * v, acc[r][v]);
-  }
+template <class Mode>
+inline std::byte* block_of(const AttentionTile& tile, int32_t row, const BlockLayout<Mode>& layout) {
+  return tile.data + static_cast<size_t>(row / kBlockRows) * layout.bytes;
 }
 
-// out = out * shrink + weights * values, for kVecs * 16 columns from column c.
-template <class Num, int kRows, int kVecs>
-inline void value_tile(const AttendArgs& args, int r0, int c, int keys_used, const typename Num::Element* weights,
-                       const VecF* shrink) {
-  const auto dim = static_cast<size_t>(args.head_dim);
-  float* out = args.out + static_cast<size_t>(r0) * dim + static_cast<size_t>(c);
-  VecF acc[kRows][kVecs];
-#pragma GCC unroll 6
-  for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) acc[r][v] = mul(load(out + static_cast<size_t>(r) * dim + 16 * v), shrink[r]);
-  const auto* values = reinterpret_cast<const typename Num::Element*>(args.values) + c * Num::kPack;
-  multiply_tile<Num, kRows, kVecs>(weights, kPageTokens, values, dim * Num::kPack,
-                                   (keys_used + Num::kPack - 1) / Num::kPack, acc);
-#pragma GCC unroll 6
-  for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) store(out + static_cast<size_t>(r) * dim + 16 * v, acc[r][v]);
+template <class Mode>
+void store_query(const float* head, float scale, const AttentionTile& tile, int32_t row) {
+  using Element = typename Mode::Scores::Element;
+  constexpr int kPack = Mode::Scores::kPack;
+  const BlockLayout<Mode> layout(tile.head_dim);
+  std::byte* block = block_of(tile, row, layout);
+  const int lane = row % kBlockRows;
+  Element codes[kHeadDimMax];
+  float scaled[kHeadDimMax];
+  for (int32_t i = 0; i < tile.head_dim; i += 16) store(scaled + i, mul(load(head + i), set1(scale)));
+  const float undo = Mode::encode_key(scaled, tile.head_dim, codes);
+  auto* to = reinterpret_cast<Element*>(block) + lane * kPack;
+  for (int32_t i = 0; i < tile.head_dim; i += kPack, to += kBlockRows * kPack)
+    std::memcpy(to, codes + i, kPack * sizeof(Element));
+  reinterpret_cast<float*>(block + layout.scale)[lane] = undo;
 }
 
-template <class Num>
-void attend_page(const AttendArgs& args) {
-  alignas(64) float scores[kWideTileRows * kPageTokens];
-  alignas(64) typename Num::Element weights[kWideTileRows * kPageTokens];
-  VecF shrink[kWideTileRows];
-  for (int r0 = 0; r0 < args.rows;) {
-    with_tile_rows<kWideTileRows>(args.rows - r0, [&]<int kRows>() {
-      score_tile<Num, kRows>(args, r0, scores);
-      int keys_used = 0;
-      for (int r = 0; r < kRows; ++r) {
-        const int behind = args.position + (r0 + r) / args.group - args.page_position;
-        const int visible = behind + 1 < kPageTokens ? behind + 1 : kPageTokens;
-        keys_used = visible > keys_used ? visible : keys_used;
-        shrink[r] = softmax_step<Num>(scores + r * kPageTokens, visible, args.row_max[r0 + r],
-                                      args.row_sum + static_cast<size_t>(r0 + r) * 16, weights + r * kPageTokens);
+template <class Mode>
+void copy_query(const AttentionTile& from, int32_t from_row, const AttentionTile& to, int32_t to_row) {
+  const BlockLayout<Mode> layout(from.head_dim);
+  const auto* source = reinterpret_cast<const uint32_t*>(block_of(from, from_row, layout)) + from_row % kBlockRows;
+  auto* target = reinterpret_cast<uint32_t*>(block_of(to, to_row, layout)) + to_row % kBlockRows;
+  for (size_t at = 0; at < layout.row_max / sizeof(uint32_t); at += kBlockRows) target[at] = source[at];
+}
+
+template <class Mode>
+void finish_attention(const AttentionTile& tile, int32_t row, float* out) {
+  const BlockLayout<Mode> layout(tile.head_dim);
+  const std::byte* block = block_of(tile, row, layout);
+  const int lane = row % kBlockRows;
+  const float scale = 1.0f / reinterpret_cast<const float*>(block + layout.row_sum)[lane];
+  const auto* sums = reinterpret_cast<const float*>(block + layout.out) + lane;
+  for (int32_t i = 0; i < tile.head_dim; ++i) out[i] = sums[i * kBlockRows] * scale;
+}
+
+// kBlocks blocks of rows and one page. kDiagonal: some row does not see all of it.
+template <class Mode, int kBlocks, bool kDiagonal>
+class PageStep {
+  using Key = typename Mode::Scores::Element;
+  using Value = typename Mode::Mix::Element;
+  using Sum = typename Mode::Scores::Sum;
+  static constexpr int kKeyPack = Mode::Scores::kPack, kPack = Mode::Mix::kPack;
+
+ public:
+  PageStep(const AttendArgs& args, int32_t first_row)
+      : args_(args), layout_(args.tile.head_dim), block_(block_of(args.tile, first_row, layout_)) {
+    if constexpr (kDiagonal) {
+      int32_t seen_most = 0;
+      for (int32_t r = 0; r < kBlocks * kBlockRows; ++r) {
+        const int32_t behind = args.position + (first_row + r) / args.tile.group - args.page_position;
+        behind_[r] = behind < kPageTokens - 1 ? behind : kPageTokens - 1;
+        if (first_row + r < args.tile.rows && behind_[r] > seen_most) seen_most = behind_[r];
       }
-      int c = 0;
-      for (; c + 16 * kWideTileVecs <= args.head_dim; c += 16 * kWideTileVecs)
-        value_tile<Num, kRows, kWideTileVecs>(args, r0, c, keys_used, weights, shrink);
-      for (; c < args.head_dim; c += 16) value_tile<Num, kRows, 1>(args, r0, c, keys_used, weights, shrink);
-      r0 += kRows;
+      keys_ = seen_most + 1;
+    }
+  }
+
+  void run() {
+    score();
+    for (int v = 0; v < kBlocks; ++v) weigh(v);
+    mix();
+  }
+
+ private:
+  static constexpr int kKeyStep = kAttendRows;  // keys, then value dimensions, that one register tile covers
+
+  float* field(int v, size_t offset) const {
+    return reinterpret_cast<float*>(block_ + static_cast<size_t>(v) * layout_.bytes + offset);
+  }
+  static VecF as_float(VecF x) { return x; }
+  static VecF as_float(VecI x) { return to_float(x); }
+  static Sum zero_sum() {
+    if constexpr (std::is_same_v<Sum, VecF>)
+      return zero();
+    else
+      return zero_int();
+  }
+  VecF only_visible(VecF x, int v, int key, float other) const {
+    if constexpr (kDiagonal)
+      return keep_where_least(x, load_bytes(behind_ + v * kBlockRows), key, other);
+    else
+      return x;
+  }
+
+  // scores_[key][v]: q . k, less the query's scale; page_max_[v] their maximum over the keys that a row sees.
+  void score() {
+    for (VecF& m : page_max_) m = set1(kNoScore);
+    const auto* keys = reinterpret_cast<const Key*>(args_.keys);
+    const float* scales = token_scales<Key>(args_.keys, args_.tile.head_dim);
+    for (int j = 0; j < keys_; j += kKeyStep) {
+      Sum acc[kKeyStep][kBlocks];
+#pragma GCC unroll 8
+      for (int r = 0; r < kKeyStep; ++r)
+#pragma GCC unroll 3
+        for (int v = 0; v < kBlocks; ++v) acc[r][v] = zero_sum();
+      multiply_tile<typename Mode::Scores, kKeyStep, kBlocks>({.a = keys + j * kKeyPack,
+                                                               .a_row = kKeyPack,
+                                                               .a_step = kPageTokens * kKeyPack,
+                                                               .b = reinterpret_cast<const Key*>(block_),
+                                                               .b_step = kBlockRows * kKeyPack,
+                                                               .b_vec = layout_.bytes / sizeof(Key)},
+                                                              args_.tile.head_dim / kKeyPack, acc);
+#pragma GCC unroll 8
+      for (int r = 0; r < kKeyStep; ++r)
+#pragma GCC unroll 3
+        for (int v = 0; v < kBlocks; ++v) {
+          VecF s = as_float(acc[r][v]);
+          if constexpr (Mode::kScaled) s = mul(s, set1(scales[j + r]));
+          s = only_visible(s, v, j + r, kNoScore);
+          page_max_[v] = max(page_max_[v], s);
+          store(scores_[j + r] + v * kBlockRows, s);
+        }
+    }
+  }
+
+  // The rows' maxima and sums move on; weights_ of block v come out, and by what old and new sums are scaled.
+  void weigh(int v) {
+    const bool first = args_.page_position == 0;
+    const VecF query_scale = load(field(v, layout_.scale));
+    const VecF page_max = Mode::kScaled ? mul(page_max_[v], query_scale) : page_max_[v];
+    const VecF old_max = first ? set1(kNoScore) : load(field(v, layout_.row_max));
+    const VecF new_max = max(old_max, page_max);
+    shrink_[v] = exp2(sub(old_max, new_max));
+    grow_[v] = exp2(sub(page_max, new_max));
+    store(field(v, layout_.row_max), new_max);
+
+    [[maybe_unused]] const float* value_scales = token_scales<Value>(args_.values, args_.tile.head_dim);
+    const VecF low = sub(zero(), page_max);
+    const int keys = (keys_ + kPack - 1) / kPack * kPack;
+    VecF sum = zero(), most = set1(1e-30f);  // most: above zero, so that its inverse is finite
+    for (int j = 0; j < keys; ++j) {
+      float* at = scores_[j] + v * kBlockRows;
+      VecF p = only_visible(exp2(Mode::kScaled ? fma(load(at), query_scale, low) : add(load(at), low)), v, j, 0.0f);
+      sum = add(sum, p);
+      if constexpr (Mode::kScaled) {
+        p = only_visible(mul(p, set1(value_scales[j])), v, j, 0.0f);
+        most = max(most, p);
+      }
+      store(at, p);
+    }
+    const VecF old_sum = first ? zero() : load(field(v, layout_.row_sum));
+    store(field(v, layout_.row_sum), fma(old_sum, shrink_[v], mul(sum, grow_[v])));
+    if constexpr (Mode::kScaled) grow_[v] = mul(grow_[v], mul(most, set1(1 / Mode::kWeightMax)));
+    store_weights(v, div(set1(Mode::kWeightMax), most), keys);
+  }
+
+  void store_weights(int v, [[maybe_unused]] VecF unit, int keys) {
+    Value* to = weights_ + v * kBlockRows * kPack;
+    for (int j = 0; j < keys; j += kPack, to += kBlocks * kBlockRows * kPack) {
+      VecF w[kPack];
+#pragma GCC unroll 4
+      for (int i = 0; i < kPack; ++i) {
+        w[i] = load(scores_[j + i] + v * kBlockRows);
+        if constexpr (Mode::kScaled) w[i] = mul(w[i], unit);
+      }
+      Mode::store_weights(to, w);
+    }
+  }
+
+  // out = out * shrink + weights * values * grow.
+  void mix() {
+    const auto* values = reinterpret_cast<const Value*>(args_.values);
+    const auto dim = static_cast<size_t>(args_.tile.head_dim);
+    const bool first = args_.page_position == 0;
+    for (int32_t d = 0; d < args_.tile.head_dim; d += kKeyStep) {
+      Sum acc[kKeyStep][kBlocks];
+#pragma GCC unroll 8
+      for (int r = 0; r < kKeyStep; ++r)
+#pragma GCC unroll 3
+        for (int v = 0; v < kBlocks; ++v) acc[r][v] = zero_sum();
+      multiply_tile<typename Mode::Mix, kKeyStep, kBlocks>({.a = values + d * kPack,
+                                                            .a_row = kPack,
+                                                            .a_step = dim * kPack,
+                                                            .b = weights_,
+                                                            .b_step = kBlocks * kBlockRows * kPack},
+                                                           (keys_ + kPack - 1) / kPack, acc);
+#pragma GCC unroll 8
+      for (int r = 0; r < kKeyStep; ++r)
+#pragma GCC unroll 3
+        for (int v = 0; v < kBlocks; ++v) {
+          float* out = field(v, layout_.out) + (d + r) * kBlockRows;
+          const VecF fresh = mul(as_float(acc[r][v]), grow_[v]);
+          store(out, first ? fresh : fma(load(out), shrink_[v], fresh));
+        }
+    }
+  }
+
+  alignas(64) float scores_[kPageTokens][kBlocks * kBlockRows];
+  alignas(64) Value weights_[kPageTokens * kBlocks * kBlockRows];
+  alignas(64) int32_t behind_[kBlocks * kBlockRows];  // diagonal: the page's last key that a row sees
+  VecF page_max_[kBlocks], shrink_[kBlocks], grow_[kBlocks];
+  const AttendArgs& args_;
+  BlockLayout<Mode> layout_;
+  std::byte* block_;
+  int32_t keys_ = kPageTokens;  // that some row sees
+};
+
+template <class Mode>
+void attend_page(const AttendArgs& args) {
+  const int32_t blocks = (args.tile.rows + kBlockRows - 1) / kBlockRows;
+  const bool diagonal = args.position - args.page_position < kPageTokens - 1;
+  for (int32_t b = 0; b < blocks;) {
+    with_tile_rows<kAttendBlocks>(blocks - b, [&]<int kBlocks>() {
+      if (diagonal)
+        PageStep<Mode, kBlocks, true>(args, b * kBlockRows).run();
+      else
+        PageStep<Mode, kBlocks, false>(args, b * kBlockRows).run();
+      b += kBlocks;
     });
   }
 }

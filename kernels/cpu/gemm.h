@@ -46,7 +46,10 @@ void gemm(const GemmArgs& args) {
         VecF acc[kRows][2];
 #pragma GCC unroll 12
         for (int r = 0; r < kRows; ++r) acc[r][0] = acc[r][1] = zero();
-        multiply_tile<Num, kRows, 2>(a + static_cast<size_t>(r0) * stride, stride, panel, kPanelOutputs * Num::kPack,
+        multiply_tile<Num, kRows, 2>({.a = a + static_cast<size_t>(r0) * stride,
+                                      .a_row = stride,
+                                      .b = panel,
+                                      .b_step = kPanelOutputs * Num::kPack},
                                      k / Num::kPack, acc);
         finish_tile<kRows>(args, p, r0, acc);
         r0 += kRows;

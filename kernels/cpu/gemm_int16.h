@@ -1,11 +1,11 @@
 // y = a W^T in int16: codes of the weights as they are in the file times activations of 15 bits, summed exactly over a
 // block of 32 and then scaled. Only the activations are rounded, so this is nearly fp32 at the speed of bf16.
 //   y[r, n] = scale[r] * sum over blocks b of (d[b, n] * sum of code * a + m[b, n] * sum of a)
-//   operand row   a [k] int16, then the sums of a [k / 32] fp32 (exact integers), then scale, then padding to 64 B
+//   operand row   a [k] int16 up to kPlanesMax, the sums of a [k / 32] fp32 (exact integers), scale, padding to 64 B
 //   bound         32 * 32,767 * code stays below 2^31 for codes up to 2,047
 #pragma once
 
-#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/gemm_bytes.h"
 
 namespace runahead::RUNAHEAD_ISA {
 
@@ -18,18 +18,22 @@ inline size_t int16_row_bytes(int32_t k) {
   return (bytes + 63) / 64 * 64;
 }
 
-// Scratch: codes [k / 2, 32, 2], then for each block d [32] and m [32] as floats.
-inline size_t int16_panel_scratch_bytes(int32_t k) {
+// Scratch: codes [k / 2, 32, 2], then for each block d [32] and m [32] as floats; then the planes of few rows,
+// [kDirectRowsMax, 2, k] bytes.
+inline size_t int16_planes_at(int32_t k) {
   const auto outputs = static_cast<size_t>(kPanelOutputs);
   return static_cast<size_t>(k) * outputs * sizeof(int16_t) +
          static_cast<size_t>(k / kPanelBlock) * 2 * outputs * sizeof(float);
+}
+inline size_t int16_panel_scratch_bytes(int32_t k) {
+  return int16_planes_at(k) + static_cast<size_t>(kDirectRowsMax) * 2 * static_cast<size_t>(k);
 }
 
 inline void pack_row_int16(const float* x, int32_t k, std::byte* out) {
   VecF largest = zero();
   for (int32_t i = 0; i < k; i += 16) largest = max(largest, abs(load(x + i)));
   const float top = reduce_max(largest);
-  const VecF inverse = set1(top > 0 ? kInt16Max / top : 0.0f);
+  const VecF inverse = set1(top > 0 ? kPlanesMax / top : 0.0f);
   auto* codes = reinterpret_cast<int16_t*>(out);
   for (int32_t i = 0; i < k; i += 16) store_int16(codes + i, mul(load(x + i), inverse));
   auto* sums = reinterpret_cast<float*>(out + static_cast<size_t>(k) * sizeof(int16_t));
@@ -38,7 +42,7 @@ inline void pack_row_int16(const float* x, int32_t k, std::byte* out) {
     for (int32_t i = 0; i < kPanelBlock; ++i) sum += codes[b * kPanelBlock + i];
     sums[b] = static_cast<float>(sum);
   }
-  sums[k / kPanelBlock] = top / kInt16Max;
+  sums[k / kPanelBlock] = top / kPlanesMax;
 }
 
 // Floats of one block, rounded to 12 bits with a scale of their own.
@@ -84,51 +88,115 @@ inline void unpack_panel_int16(const Panel& panel, int32_t k, int16_t* codes, fl
   }
 }
 
-// One register tile over all blocks.
+// total += the integer sums of block b, scaled; row_sums: of row 0, `row_bytes` from row to row.
 template <int kRows>
-inline void multiply_blocks(const std::byte* a, size_t row_bytes, int32_t k, const int16_t* codes, const float* scales,
+inline void add_block(const VecI (&sum)[kRows][2], const BlockScales& s, const std::byte* row_sums, size_t row_bytes,
+                      int b, VecF (&total)[kRows][2]) {
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r) {
+    const VecF row_sum = set1(reinterpret_cast<const float*>(row_sums + static_cast<size_t>(r) * row_bytes)[b]);
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) {
+      total[r][v] = fma(to_float(sum[r][v]), s.d[v], total[r][v]);
+      total[r][v] = fma(row_sum, s.m[v], total[r][v]);
+    }
+  }
+}
+
+// One register tile over all blocks. dot_block(b, sum) adds the integer products of block b, scales_of(b) gives its
+// scales.
+template <int kRows, class DotBlock, class ScalesOf>
+inline void multiply_blocks(const std::byte* a, int32_t k, const DotBlock& dot_block, const ScalesOf& scales_of,
                             VecF (&total)[kRows][2]) {
-  const size_t sums_at = static_cast<size_t>(k) * sizeof(int16_t);
-  for (int b = 0; b < k / kPanelBlock; ++b, codes += kPanelBlock * kPanelOutputs, scales += 2 * kPanelOutputs) {
+  const size_t row_bytes = int16_row_bytes(k);
+  const std::byte* row_sums = a + static_cast<size_t>(k) * sizeof(int16_t);
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r) total[r][0] = total[r][1] = zero();
+  for (int b = 0; b < k / kPanelBlock; ++b) {
     VecI sum[kRows][2];
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = zero_int();
-    multiply_tile<Int16, kRows, 2>(reinterpret_cast<const int16_t*>(a) + b * kPanelBlock, row_bytes / sizeof(int16_t),
-                                   codes, kPanelOutputs * 2, kPanelBlock / 2, sum);
-#pragma GCC unroll 6
-    for (int r = 0; r < kRows; ++r) {
-      const VecF row_sum = set1(reinterpret_cast<const float*>(a + static_cast<size_t>(r) * row_bytes + sums_at)[b]);
-#pragma GCC unroll 2
-      for (int v = 0; v < 2; ++v) {
-        total[r][v] = fma(to_float(sum[r][v]), load(scales + v * 16), total[r][v]);
-        total[r][v] = fma(row_sum, load(scales + kPanelOutputs + v * 16), total[r][v]);
-      }
-    }
+    dot_block(b, sum);
+    add_block<kRows>(sum, scales_of(b), row_sums, row_bytes, b, total);
   }
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
     const VecF scale =
-        set1(reinterpret_cast<const float*>(a + static_cast<size_t>(r) * row_bytes + sums_at)[k / kPanelBlock]);
+        set1(reinterpret_cast<const float*>(row_sums + static_cast<size_t>(r) * row_bytes)[k / kPanelBlock]);
     total[r][0] = mul(total[r][0], scale);
     total[r][1] = mul(total[r][1], scale);
+  }
+}
+
+// All rows of a panel that was widened to int16.
+inline void gemm_int16_wide(const GemmArgs& args, int32_t p, const int16_t* codes, const float* scales) {
+  const size_t row_bytes = int16_row_bytes(args.k);
+  for (int32_t r0 = 0; r0 < args.rows;) {
+    with_tile_rows<kInt16TileRows>(args.rows - r0, [&]<int kRows>() {
+      const std::byte* a = args.a + static_cast<size_t>(r0) * row_bytes;
+      VecF total[kRows][2];
+      multiply_blocks<kRows>(
+          a, args.k,
+          [&](int b, VecI(&sum)[kRows][2]) {
+            multiply_tile<Int16, kRows, 2>({.a = reinterpret_cast<const int16_t*>(a) + b * kPanelBlock,
+                                            .a_row = row_bytes / sizeof(int16_t),
+                                            .b = codes + b * kPanelBlock * kPanelOutputs,
+                                            .b_step = kPanelOutputs * 2},
+                                           kPanelBlock / 2, sum);
+          },
+          [&](int b) {
+            const float* s = scales + b * 2 * kPanelOutputs;
+            return BlockScales({load(s), load(s + 16)}, {load(s + 32), load(s + 48)});
+          },
+          total);
+      finish_tile<kRows>(args, p, r0, total);
+      r0 += kRows;
+    });
+  }
+}
+
+// Few rows, as two planes of bytes: [rows, 2, k]. 256 * sum of high + sum of low is the same integer as above.
+template <class Source>
+inline void gemm_int16_direct(const GemmArgs& args, int32_t p, const std::byte* planes) {
+  const auto k = static_cast<size_t>(args.k);
+  const std::byte* panel = args.panels[p].data;
+  for (int32_t r0 = 0; r0 < args.rows;) {
+    with_tile_rows<kByteTileRows>(args.rows - r0, [&]<int kRows>() {
+      const std::byte* high = planes + static_cast<size_t>(r0) * 2 * k;
+      VecF total[kRows][2];
+      multiply_blocks<kRows>(
+          args.a + static_cast<size_t>(r0) * int16_row_bytes(args.k), args.k,
+          [&](int b, VecI(&sum)[kRows][2]) {
+            const std::byte* block = panel + static_cast<size_t>(b) * Source::kBlockBytes;
+            dot_bytes<Source, kRows>(high + b * kPanelBlock, 2 * k, block, sum);
+            add_second_plane<Source, kRows>(high + k + b * kPanelBlock, 2 * k, block, sum);
+          },
+          [&](int b) { return Source::scales(panel + static_cast<size_t>(b) * Source::kBlockBytes); }, total);
+      finish_tile<kRows>(args, p, r0, total);
+      r0 += kRows;
+    });
   }
 }
 
 inline void gemm_int16(const GemmArgs& args) {
   auto* codes = reinterpret_cast<int16_t*>(args.scratch);
   auto* scales = reinterpret_cast<float*>(args.scratch + static_cast<size_t>(args.k) * kPanelOutputs * sizeof(int16_t));
-  const size_t row_bytes = int16_row_bytes(args.k);
+  std::byte* planes = args.scratch + int16_planes_at(args.k);
+  const bool direct = args.rows <= kDirectRowsMax;
+  for (int32_t r = 0; direct && r < args.rows; ++r) {
+    auto* high = reinterpret_cast<int8_t*>(planes) + static_cast<size_t>(r) * 2 * static_cast<size_t>(args.k);
+    split_planes(reinterpret_cast<const int16_t*>(args.a + static_cast<size_t>(r) * int16_row_bytes(args.k)), args.k,
+                 high, high + args.k);
+  }
   for (int32_t p = args.panel_begin; p < args.panel_end; ++p) {
-    unpack_panel_int16(args.panels[p], args.k, codes, scales);
-    for (int32_t r0 = 0; r0 < args.rows;) {
-      with_tile_rows<kInt16TileRows>(args.rows - r0, [&]<int kRows>() {
-        VecF total[kRows][2];
-#pragma GCC unroll 6
-        for (int r = 0; r < kRows; ++r) total[r][0] = total[r][1] = zero();
-        multiply_blocks<kRows>(args.a + static_cast<size_t>(r0) * row_bytes, row_bytes, args.k, codes, scales, total);
-        finish_tile<kRows>(args, p, r0, total);
-        r0 += kRows;
-      });
+    const Panel& panel = args.panels[p];
+    if (!direct || panel.format == PanelFormat::kFloat32) {
+      unpack_panel_int16(panel, args.k, codes, scales);
+      gemm_int16_wide(args, p, codes, scales);
+    } else if (panel.format == PanelFormat::kCodes4) {
+      gemm_int16_direct<NibblePanel>(args, p, planes);
+    } else {
+      gemm_int16_direct<BytePanel>(args, p, planes);
     }
   }
 }

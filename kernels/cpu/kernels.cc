@@ -3,18 +3,19 @@
 // instruction set could run it.
 #include <type_traits>
 
+#include "base/check.h"
 #include "kernels/cpu/attention.h"
-#include "kernels/cpu/attention_int16.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/gemm_int16.h"
+#include "kernels/cpu/gemm_int8.h"
 
 #define RUNAHEAD_STRING_OF(x) #x
 #define RUNAHEAD_STRING(x) RUNAHEAD_STRING_OF(x)
 
 namespace runahead::RUNAHEAD_ISA {
 
-// Of fp32, bf16 or int16. Declared again where the instruction sets are chosen (kernels/ops_select.cc).
+// Declared again where the instruction sets are chosen (kernels/ops_select.cc).
 const OpTable& ops_of(ComputeMode mode);
 
 namespace {
@@ -66,41 +67,54 @@ OpTable common_ops(ComputeMode mode) {
   ops.mode = mode;
   ops.rms_norm = rms_norm;
   ops.rotate = rotate;
-  ops.finish_attention = finish_attention;
   return ops;
+}
+
+template <class Mode>
+void add_attention(OpTable& ops) {
+  ops.key_element_bytes = sizeof(typename Mode::Scores::Element);
+  ops.value_element_bytes = sizeof(typename Mode::Mix::Element);
+  ops.kv_token_scales = Mode::kScaled;
+  ops.attention_tile_bytes = attention_tile_bytes<Mode>;
+  ops.store_query = store_query<Mode>;
+  ops.copy_query = copy_query<Mode>;
+  ops.store_key = store_key<Mode>;
+  ops.store_value = store_value<Mode>;
+  ops.attend_page = attend_page<Mode>;
+  ops.finish_attention = finish_attention<Mode>;
 }
 
 template <class Num>
 OpTable float_table(ComputeMode mode) {
   OpTable ops = common_ops(mode);
-  ops.kv_element_bytes = sizeof(typename Num::Element);
+  add_attention<FloatAttention<Num>>(ops);
   ops.row_bytes = row_bytes<Num>;
   ops.panel_scratch_bytes = panel_scratch_bytes<Num>;
-  ops.query_row_bytes = row_bytes<Num>;
   ops.pack_row = pack_row<Num>;
   ops.gemm = gemm<Num>;
-  ops.store_query = store_query<Num>;
-  ops.store_key = store_key<Num>;
-  ops.store_value = store_value<Num>;
-  ops.attend_page = attend_page<Num>;
   ops.issue_dots = issue_dots<Num>;
   return ops;
 }
 
 OpTable int16_table() {
   OpTable ops = common_ops(ComputeMode::kInt16);
-  ops.kv_element_bytes = sizeof(int16_t);
-  ops.kv_token_scales = true;
+  add_attention<Int16Attention>(ops);
   ops.row_bytes = int16_row_bytes;
   ops.panel_scratch_bytes = int16_panel_scratch_bytes;
-  ops.query_row_bytes = int16_query_row_bytes;
   ops.pack_row = pack_row_int16;
   ops.gemm = gemm_int16;
-  ops.store_query = store_query_int16;
-  ops.store_key = store_key_int16;
-  ops.store_value = store_value_int16;
-  ops.attend_page = attend_page_int16;
   ops.issue_dots = issue_dots<Int16>;
+  return ops;
+}
+
+OpTable int8_table() {
+  OpTable ops = common_ops(ComputeMode::kInt8);
+  add_attention<Int8Attention>(ops);
+  ops.row_bytes = int8_row_bytes;
+  ops.panel_scratch_bytes = int8_panel_scratch_bytes;
+  ops.pack_row = pack_row_int8;
+  ops.gemm = gemm_int8;
+  ops.issue_dots = issue_dots<Int8>;
   return ops;
 }
 
@@ -108,8 +122,18 @@ OpTable int16_table() {
 
 const OpTable& ops_of(ComputeMode mode) {
   static const OpTable fp32 = float_table<Fp32>(ComputeMode::kFp32), bf16 = float_table<Bf16>(ComputeMode::kBf16),
-                       int16 = int16_table();
-  return mode == ComputeMode::kFp32 ? fp32 : mode == ComputeMode::kBf16 ? bf16 : int16;
+                       int16 = int16_table(), int8 = int8_table();
+  switch (mode) {
+    case ComputeMode::kFp32:
+      return fp32;
+    case ComputeMode::kBf16:
+      return bf16;
+    case ComputeMode::kInt16:
+      return int16;
+    case ComputeMode::kInt8:
+      return int8;
+  }
+  RUNAHEAD_CHECK(false, "a compute mode without kernels");
 }
 
 }  // namespace runahead::RUNAHEAD_ISA

@@ -50,24 +50,45 @@ struct Int16 {
   static VecI dot(VecI acc, Vec a, Vec b) { return dot_s16(acc, a, b); }
 };
 
-// The inner loop of everything: acc[r][v] += sum over k of a[r, k] * b[k, 16 v ..], k ascending, one chain an output.
-//   a  [kRows, k] elements, a_stride apart
-//   b  [k / kPack, width, kPack] elements, b_stride from one step of k to the next; 16 * kVecs columns are used
+// Four unsigned codes of a weight against four signed activations. gemm_int8.h has its own loops, because the operands
+// are unlike.
+struct Int8 {
+  using Element = int8_t;
+  using Sum = VecI;
+  static constexpr int kPack = 4;
+  using Vec = VecI;
+  static Vec load(const Element* p) { return load_bytes(p); }
+  static Vec broadcast(const Element* p) {
+    int32_t four;
+    std::memcpy(&four, p, sizeof(four));
+    return set1_int(four);
+  }
+  static VecI dot(VecI acc, Vec a, Vec w) { return dot_u8s8(acc, w, a); }
+};
+
+// The inner loop of everything: acc[r][v] += sum over k of a[r, k] * b[k, v], k ascending, one chain an output.
+//   a  broadcast operand: element (r, k) at r * a_row + k / kPack * a_step, kPack neighbours
+//   b  vector operand: 16 lanes of kPack neighbours at k / kPack * b_step + v * b_vec
+template <class Num>
+struct TileOperands {
+  const typename Num::Element* a = nullptr;
+  size_t a_row = 0, a_step = Num::kPack;
+  const typename Num::Element* b = nullptr;
+  size_t b_step = 0, b_vec = 16 * Num::kPack;
+};
+
 template <class Num, int kRows, int kVecs>
-inline void multiply_tile(const typename Num::Element* a, size_t a_stride, const typename Num::Element* b,
-                          size_t b_stride, int k_steps, typename Num::Sum (&acc)[kRows][kVecs]) {
-  for (int step = 0; step < k_steps; ++step) {
+inline void multiply_tile(TileOperands<Num> t, int k_steps, typename Num::Sum (&acc)[kRows][kVecs]) {
+  for (int step = 0; step < k_steps; ++step, t.a += t.a_step, t.b += t.b_step) {
     typename Num::Vec w[kVecs];
 #pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) w[v] = Num::load(b + v * 16 * Num::kPack);
+    for (int v = 0; v < kVecs; ++v) w[v] = Num::load(t.b + static_cast<size_t>(v) * t.b_vec);
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
-      const typename Num::Vec x = Num::broadcast(a + static_cast<size_t>(r) * a_stride);
+      const typename Num::Vec x = Num::broadcast(t.a + static_cast<size_t>(r) * t.a_row);
 #pragma GCC unroll 4
       for (int v = 0; v < kVecs; ++v) acc[r][v] = Num::dot(acc[r][v], x, w[v]);
     }
-    a += Num::kPack;
-    b += b_stride;
   }
 }
 

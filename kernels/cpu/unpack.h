@@ -1,5 +1,6 @@
 // Widening a packed panel (kernels/packed_matrix.h) to the number format of the products, once for all rows of a call:
-// about 9 vector instructions for 32 weights, against one dot instruction a row and 32 weights in bf16.
+// about 9 vector instructions for 32 weights, against one dot instruction a row and 32 weights in bf16. And the panels
+// of bytes, which byte products read as they lie.
 #pragma once
 
 #include "kernels/cpu/number.h"
@@ -10,6 +11,7 @@ namespace runahead::RUNAHEAD_ISA {
 // Scales of one block: outputs 0..15 and 16..31.
 struct BlockScales {
   VecF d[2], m[2];
+  BlockScales(const VecF (&ds)[2], const VecF (&ms)[2]) : d{ds[0], ds[1]}, m{ms[0], ms[1]} {}
   explicit BlockScales(const std::byte* block) {
     const auto* p = reinterpret_cast<const uint16_t*>(block);
     d[0] = load_half(p), d[1] = load_half(p + 16), m[0] = load_half(p + 32), m[1] = load_half(p + 48);
@@ -60,6 +62,82 @@ inline void unpack_panel(const Panel& panel, int k, typename Num::Element* out) 
       } else {
         widen_group<Num>({load_bytes(codes + g * 128), load_bytes(codes + g * 128 + 64)}, 8, 0, 255, scales, to);
       }
+    }
+  }
+}
+
+// Panels whose codes a byte product reads without widening. Each gives, of one block, the codes of four k of all 32
+// outputs as bytes, and the scales.
+struct NibblePanel {  // PanelFormat::kCodes4
+  static constexpr size_t kBlockBytes = kBlockScaleBytes + kPanelOutputs * kPanelBlock / 2;
+  static void codes(const std::byte* block, int group, VecI (&w)[2]) {
+    const VecI both = load_bytes(block + kBlockScaleBytes + group * 64), mask = set1_int(0x0F0F0F0F);
+    w[0] = bit_and(both, mask), w[1] = bit_and(shift_right(both, 4), mask);
+  }
+  static BlockScales scales(const std::byte* block) { return BlockScales(block); }
+};
+struct BytePanel {  // PanelFormat::kCodes8
+  static constexpr size_t kBlockBytes = kBlockScaleBytes + kPanelOutputs * kPanelBlock;
+  static void codes(const std::byte* block, int group, VecI (&w)[2]) {
+    const std::byte* from = block + kBlockScaleBytes + group * 128;
+    w[0] = load_bytes(from), w[1] = load_bytes(from + 64);
+  }
+  static BlockScales scales(const std::byte* block) { return BlockScales(block); }
+};
+// What widen_to_bytes makes: the same with scales in fp32.
+struct WidePanel {
+  static constexpr size_t kScaleBytes = 2 * kPanelOutputs * sizeof(float);
+  static constexpr size_t kBlockBytes = kScaleBytes + kPanelOutputs * kPanelBlock;
+  static void codes(const std::byte* block, int group, VecI (&w)[2]) {
+    const std::byte* from = block + kScaleBytes + group * 128;
+    w[0] = load_bytes(from), w[1] = load_bytes(from + 64);
+  }
+  static BlockScales scales(const std::byte* block) {
+    const auto* p = reinterpret_cast<const float*>(block);
+    return {{RUNAHEAD_ISA::load(p), RUNAHEAD_ISA::load(p + 16)},
+            {RUNAHEAD_ISA::load(p + 32), RUNAHEAD_ISA::load(p + 48)}};
+  }
+};
+
+// Weights that come as floats: 8 bits between the least and the largest of the block, as exact as Q8_0. Such panels are
+// right but slow, four passes over 4 KB a block and call.
+inline void quantize_to_bytes(const float* from, std::byte* to) {
+  auto* scales = reinterpret_cast<float*>(to);
+  auto* codes = reinterpret_cast<uint8_t*>(to + WidePanel::kScaleBytes);
+  for (int half = 0; half < 2; ++half, from += 16) {
+    VecF least = load(from), largest = least;
+    for (int kk = 1; kk < kPanelBlock; ++kk) {
+      const VecF w = load(from + kk * kPanelOutputs);
+      least = min(least, w), largest = max(largest, w);
+    }
+    const VecF range = max(sub(largest, least), set1(1e-30f)), inverse = div(set1(255.0f), range);
+    store(scales + half * 16, mul(range, set1(1 / 255.0f)));
+    store(scales + kPanelOutputs + half * 16, least);
+    for (int kk = 0; kk < kPanelBlock; ++kk) {
+      int16_t rounded[16];
+      store_int16(rounded, mul(sub(load(from + kk * kPanelOutputs), least), inverse));
+      for (int j = 0; j < 16; ++j)
+        codes[(kk / 4 * kPanelOutputs + half * 16 + j) * 4 + kk % 4] = static_cast<uint8_t>(rounded[j]);
+    }
+  }
+}
+
+// A panel of nibbles or floats.
+inline void widen_to_bytes(const Panel& panel, int k, std::byte* to) {
+  const std::byte* block = panel.data;
+  for (int b = 0; b < k / kPanelBlock; ++b, block += panel_block_bytes(panel.format), to += WidePanel::kBlockBytes) {
+    if (panel.format == PanelFormat::kFloat32) {
+      quantize_to_bytes(reinterpret_cast<const float*>(block), to);
+      continue;
+    }
+    const BlockScales s(block);
+    auto* scales = reinterpret_cast<float*>(to);
+    store(scales, s.d[0]), store(scales + 16, s.d[1]), store(scales + 32, s.m[0]), store(scales + 48, s.m[1]);
+    for (int g = 0; g < kPanelBlock / 4; ++g) {
+      VecI w[2];
+      NibblePanel::codes(block, g, w);
+      store_bytes(to + WidePanel::kScaleBytes + g * 128, w[0]);
+      store_bytes(to + WidePanel::kScaleBytes + g * 128 + 64, w[1]);
     }
   }
 }

@@ -15,7 +15,7 @@ using VecH = VecI;
 
 // 3 x 2 accumulators of two registers each: 12 of 16 registers.
 inline constexpr int kTileRows = 3, kTileVecs = 2;
-inline constexpr int kWideTileRows = 3, kWideTileVecs = 2;
+inline constexpr int kAttendRows = 4, kAttendBlocks = 1;
 inline constexpr bool kNativeBf16 = false;
 
 inline VecF zero() {
@@ -66,13 +66,12 @@ inline __m256 power_of_two(__m256 n) {
 inline VecF scale_by_exp2(VecF x, VecF n) {
   return mul(x, {power_of_two(n.lo), power_of_two(n.hi)});
 }
-inline VecF keep_first(VecF x, int count, float other) {
-  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  const __m256 fill = _mm256_set1_ps(other);
-  const __m256i keep_lo = _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lanes);
-  const __m256i keep_hi = _mm256_cmpgt_epi32(_mm256_set1_epi32(count - 8), lanes);
-  return {_mm256_blendv_ps(fill, x.lo, _mm256_castsi256_ps(keep_lo)),
-          _mm256_blendv_ps(fill, x.hi, _mm256_castsi256_ps(keep_hi))};
+inline __m256 keep_where_least(__m256 x, __m256i least, int key, float other) {
+  const __m256i hidden = _mm256_cmpgt_epi32(_mm256_set1_epi32(key), least);
+  return _mm256_blendv_ps(x, _mm256_set1_ps(other), _mm256_castsi256_ps(hidden));
+}
+inline VecF keep_where_least(VecF x, VecI least, int key, float other) {
+  return {keep_where_least(x.lo, least.lo, key, other), keep_where_least(x.hi, least.hi, key, other)};
 }
 inline float reduce_max(VecF x) {
   const __m256 y = _mm256_max_ps(x.lo, x.hi);
@@ -138,7 +137,35 @@ inline VecI dot_s16(VecI acc, VecI a, VecI b) {
   return {_mm256_add_epi32(acc.lo, _mm256_madd_epi16(a.lo, b.lo)),
           _mm256_add_epi32(acc.hi, _mm256_madd_epi16(a.hi, b.hi))};
 }
+// maddubs would saturate the sum of two products, so even and odd bytes are widened and summed in two madds.
+inline __m256i dot_u8s8(__m256i acc, __m256i u, __m256i s) {
+  const __m256i even =
+      _mm256_madd_epi16(_mm256_and_si256(u, _mm256_set1_epi16(255)), _mm256_srai_epi16(_mm256_slli_epi16(s, 8), 8));
+  const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(u, 8), _mm256_srai_epi16(s, 8));
+  return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
+}
+inline VecI dot_u8s8(VecI acc, VecI u, VecI s) {
+  return {dot_u8s8(acc.lo, u.lo, s.lo), dot_u8s8(acc.hi, u.hi, s.hi)};
+}
 
+inline __m128i saturated_int8(__m256 x) {  // in the low eight bytes
+  const __m256i rounded = _mm256_cvtps_epi32(x);
+  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1));
+  return _mm_packs_epi16(words, words);
+}
+inline void store_int8(int8_t* p, VecF x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_unpacklo_epi64(saturated_int8(x.lo), saturated_int8(x.hi)));
+}
+inline __m256i interleave_uint8(__m256 a, __m256 b, __m256 c, __m256 d) {
+  const __m256i low = _mm256_packus_epi32(_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b));
+  const __m256i high = _mm256_packus_epi32(_mm256_cvtps_epi32(c), _mm256_cvtps_epi32(d));
+  const __m256i order =
+      _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  return _mm256_shuffle_epi8(_mm256_packus_epi16(low, high), order);
+}
+inline VecI interleave_uint8(VecF a, VecF b, VecF c, VecF d) {
+  return {interleave_uint8(a.lo, b.lo, c.lo, d.lo), interleave_uint8(a.hi, b.hi, c.hi, d.hi)};
+}
 inline VecH load_pairs(const uint16_t* p) {
   return load_bytes(p);
 }

@@ -11,8 +11,8 @@ using VecH = __m512i;
 
 // Register tile of the products: kTileRows x kTileVecs accumulators, and what they need, fill 32 registers.
 inline constexpr int kTileRows = 12, kTileVecs = 2;
-// The attention's tile is 64 keys wide: 6 x 4 accumulators, 4 vectors of K or V, one broadcast.
-inline constexpr int kWideTileRows = 6, kWideTileVecs = 4;
+// The attention's: 8 keys or value dimensions x 3 blocks of 16 query rows.
+inline constexpr int kAttendRows = 8, kAttendBlocks = 3;
 
 inline VecF zero() {
   return _mm512_setzero_ps();
@@ -56,10 +56,9 @@ inline VecF round_nearest(VecF x) {
 inline VecF scale_by_exp2(VecF x, VecF n) {
   return _mm512_scalef_ps(x, n);
 }
-// Lanes at and after `count` become `other`.
-inline VecF keep_first(VecF x, int count, float other) {
-  const auto mask = static_cast<__mmask16>(count >= 16 ? 0xFFFFu : count <= 0 ? 0u : (1u << count) - 1u);
-  return _mm512_mask_blend_ps(mask, _mm512_set1_ps(other), x);
+// Lanes whose `least` is below `key` become `other`.
+inline VecF keep_where_least(VecF x, VecI least, int key, float other) {
+  return _mm512_mask_mov_ps(_mm512_set1_ps(other), _mm512_cmpge_epi32_mask(least, _mm512_set1_epi32(key)), x);
 }
 inline __m128 fold_max(VecF x) {
   const __m256 y = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
@@ -118,9 +117,28 @@ inline VecI interleave_int16(VecF even, VecF odd) {
   const __m512i high = _mm512_cvtepi16_epi32(_mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(odd)));
   return _mm512_or_si512(_mm512_and_si512(low, _mm512_set1_epi32(0xFFFF)), _mm512_slli_epi32(high, 16));
 }
+// Rounded to nearest even, saturated; 16 int8 are written.
+inline void store_int8(int8_t* p, VecF x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x)));
+}
+// Byte i of lane j is lane j of the i-th vector, rounded to nearest even; the inputs are in [0, 255].
+inline VecI interleave_uint8(VecF a, VecF b, VecF c, VecF d) {
+  const __m512i low = _mm512_packus_epi32(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b));
+  const __m512i high = _mm512_packus_epi32(_mm512_cvtps_epi32(c), _mm512_cvtps_epi32(d));
+  const __m512i order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  return _mm512_shuffle_epi8(_mm512_packus_epi16(low, high), order);
+}
+// The dots are written as instructions because GCC 12 copies the accumulator of the intrinsics before and after each,
+// and in the widest tiles spills it too: attention was half as fast.
 // acc[j] += a[2j] * b[2j] + a[2j + 1] * b[2j + 1] in int16.
 inline VecI dot_s16(VecI acc, VecI a, VecI b) {
-  return _mm512_dpwssd_epi32(acc, a, b);
+  asm("vpdpwssd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+  return acc;
+}
+// acc[j] += the sum over the four bytes i of lane j of u[4j + i] * s[4j + i], u unsigned and s signed; no saturation.
+inline VecI dot_u8s8(VecI acc, VecI u, VecI s) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(u), "v"(s));
+  return acc;
 }
 
 inline VecH load_pairs(const uint16_t* p) {

@@ -15,7 +15,7 @@ struct VecI {
 using VecH = VecI;
 
 inline constexpr int kTileRows = 4, kTileVecs = 2;
-inline constexpr int kWideTileRows = 4, kWideTileVecs = 2;
+inline constexpr int kAttendRows = 4, kAttendBlocks = 1;
 inline constexpr bool kNativeBf16 = false;
 
 template <class F>
@@ -78,8 +78,8 @@ inline VecF scale_by_exp2(VecF x, VecF n) {
     return x.v[i] * power;
   });
 }
-inline VecF keep_first(VecF x, int count, float other) {
-  return each([&](int i) { return i < count ? x.v[i] : other; });
+inline VecF keep_where_least(VecF x, VecI least, int key, float other) {
+  return each([&](int i) { return least.v[i] >= key ? x.v[i] : other; });
 }
 inline float reduce_max(VecF x) {
   float m = x.v[0];
@@ -155,7 +155,27 @@ inline VecI dot_s16(VecI acc, VecI a, VecI b) {
     return acc.v[i] + even + (a.v[i] >> 16) * (b.v[i] >> 16);
   });
 }
+inline VecI dot_u8s8(VecI acc, VecI u, VecI s) {
+  return each_int([&](int j) {
+    int32_t sum = acc.v[j];
+    for (int i = 0; i < 4; ++i)
+      sum += ((u.v[j] >> (8 * i)) & 255) * static_cast<int8_t>(static_cast<uint32_t>(s.v[j]) >> (8 * i));
+    return sum;
+  });
+}
 
+inline void store_int8(int8_t* p, VecF x) {
+  for (int i = 0; i < 16; ++i) {
+    const float r = __builtin_nearbyintf(x.v[i]);
+    p[i] = static_cast<int8_t>(r > 127.0f ? 127.0f : r < -128.0f ? -128.0f : r);
+  }
+}
+inline VecI interleave_uint8(VecF a, VecF b, VecF c, VecF d) {
+  const auto byte = [](float x) { return static_cast<uint32_t>(__builtin_nearbyintf(x)) & 0xFFu; };
+  return each_int([&](int i) {
+    return static_cast<int32_t>(byte(a.v[i]) | byte(b.v[i]) << 8 | byte(c.v[i]) << 16 | byte(d.v[i]) << 24);
+  });
+}
 inline float float_of(uint32_t bits) {
   float r;
   std::memcpy(&r, &bits, sizeof(r));

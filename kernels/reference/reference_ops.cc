@@ -62,8 +62,9 @@ void rotate(float* head, const float* cos_sin, int32_t head_dim) {
 }
 
 template <class Num>
-void store_query(const float* head, float scale, int32_t head_dim, std::byte* out) {
-  for (int32_t i = 0; i < head_dim; ++i) reinterpret_cast<typename Num::Element*>(out)[i] = Num::round(head[i] * scale);
+void store_query(const float* head, float scale, const AttentionTile& tile, int32_t row) {
+  for (int32_t i = 0; i < tile.head_dim; ++i)
+    reference_row(tile, row).query[i] = Num::value(Num::round(head[i] * scale));
 }
 
 template <class Num>
@@ -92,21 +93,24 @@ void store_value(const float* head, int32_t head_dim, int32_t slot, std::byte* v
 template <class Num>
 void attend_page(const AttendArgs& args) {
   using Element = typename Num::Element;
-  const auto* queries = reinterpret_cast<const Element*>(args.query);
   const auto* keys = reinterpret_cast<const Element*>(args.keys);
   const auto* values = reinterpret_cast<const Element*>(args.values);
   reference_attend(
-      args, [&](int32_t r, int32_t i) { return Num::value(queries[r * args.head_dim + i]); },
-      [&](int32_t t, int32_t i) { return Num::value(keys[key_index<Num>(i, t)]); },
-      [&](int32_t t, int32_t i) { return Num::value(values[value_index<Num>(i, t, args.head_dim)]); });
+      args, [&](int32_t t, int32_t i) { return Num::value(keys[key_index<Num>(i, t)]); },
+      [&](int32_t t, int32_t i) { return Num::value(values[value_index<Num>(i, t, args.tile.head_dim)]); });
 }
 
-void finish_attention(float* out, const float* row_sum, int32_t rows, int32_t head_dim) {
-  for (int32_t r = 0; r < rows; ++r) {
-    double sum = 0;
-    for (int32_t lane = 0; lane < 16; ++lane) sum += row_sum[r * 16 + lane];
-    for (int32_t i = 0; i < head_dim; ++i) out[r * head_dim + i] = static_cast<float>(out[r * head_dim + i] / sum);
-  }
+size_t attention_tile_bytes(int32_t rows, int32_t) {
+  return static_cast<size_t>(rows) * sizeof(ReferenceRow);
+}
+
+void copy_query(const AttentionTile& from, int32_t from_row, const AttentionTile& to, int32_t to_row) {
+  std::copy_n(reference_row(from, from_row).query, from.head_dim, reference_row(to, to_row).query);
+}
+
+void finish_attention(const AttentionTile& tile, int32_t row, float* out) {
+  const ReferenceRow& state = reference_row(tile, row);
+  for (int32_t i = 0; i < tile.head_dim; ++i) out[i] = static_cast<float>(state.out[i] / state.row_sum);
 }
 
 template <class Num>
@@ -115,10 +119,9 @@ OpTable float_table(ComputeMode mode) {
   OpTable ops;
   ops.isa = "reference";
   ops.mode = mode;
-  ops.kv_element_bytes = sizeof(Element);
+  ops.key_element_bytes = ops.value_element_bytes = sizeof(Element);
   ops.row_bytes = [](int32_t k) { return static_cast<size_t>(k) * sizeof(Element); };
   ops.panel_scratch_bytes = [](int32_t) { return size_t{64}; };
-  ops.query_row_bytes = ops.row_bytes;
   ops.pack_row = pack_row<Num>;
   ops.gemm = gemm<Num>;
   ops.store_query = store_query<Num>;
@@ -131,6 +134,8 @@ OpTable float_table(ComputeMode mode) {
 OpTable with_common_ops(OpTable ops) {
   ops.rms_norm = rms_norm;
   ops.rotate = rotate;
+  ops.attention_tile_bytes = attention_tile_bytes;
+  ops.copy_query = copy_query;
   ops.finish_attention = finish_attention;
   ops.issue_dots = [](int64_t) { return 0.0; };
   return ops;
@@ -173,28 +178,34 @@ void reference_gemm(const GemmArgs& args, const std::function<double(int32_t, co
   }
 }
 
-void reference_attend(const AttendArgs& args, const RealAt& query, const RealAt& key, const RealAt& value) {
-  const int32_t dim = args.head_dim;
-  for (int32_t r = 0; r < args.rows; ++r) {
-    float* out = args.out + static_cast<size_t>(r) * static_cast<size_t>(dim);
-    const int32_t visible = std::min(kPageTokens, args.position + r / args.group - args.page_position + 1);
-    std::vector<double> scores(static_cast<size_t>(visible), 0.0), mix(static_cast<size_t>(dim));
-    double new_max = args.row_max[r];
+ReferenceRow& reference_row(const AttentionTile& tile, int32_t row) {
+  return reinterpret_cast<ReferenceRow*>(tile.data)[row];
+}
+
+void reference_attend(const AttendArgs& args, const RealAt& key, const RealAt& value) {
+  const int32_t dim = args.tile.head_dim;
+  for (int32_t r = 0; r < args.tile.rows; ++r) {
+    ReferenceRow& row = reference_row(args.tile, r);
+    if (args.page_position == 0) {
+      row.row_max = kNoScore, row.row_sum = 0;
+      std::fill_n(row.out, dim, 0.0);
+    }
+    const int32_t visible = std::min(kPageTokens, args.position + r / args.tile.group - args.page_position + 1);
+    std::vector<double> scores(static_cast<size_t>(visible), 0.0);
+    double new_max = row.row_max;
     for (int32_t t = 0; t < visible; ++t) {
-      for (int32_t i = 0; i < dim; ++i) scores[static_cast<size_t>(t)] += query(r, i) * key(t, i);
+      for (int32_t i = 0; i < dim; ++i) scores[static_cast<size_t>(t)] += row.query[i] * key(t, i);
       new_max = std::max(new_max, scores[static_cast<size_t>(t)]);
     }
-    const double shrink = std::exp2(args.row_max[r] - new_max);
-    double sum = args.row_sum[r * 16] * shrink;
-    for (int32_t i = 0; i < dim; ++i) mix[static_cast<size_t>(i)] = out[i] * shrink;
+    const double shrink = std::exp2(row.row_max - new_max);
+    row.row_sum *= shrink;
+    for (int32_t i = 0; i < dim; ++i) row.out[i] *= shrink;
     for (int32_t t = 0; t < visible; ++t) {
       const double p = std::exp2(scores[static_cast<size_t>(t)] - new_max);
-      sum += p;
-      for (int32_t i = 0; i < dim; ++i) mix[static_cast<size_t>(i)] += p * value(t, i);
+      row.row_sum += p;
+      for (int32_t i = 0; i < dim; ++i) row.out[i] += p * value(t, i);
     }
-    for (int32_t i = 0; i < dim; ++i) out[i] = static_cast<float>(mix[static_cast<size_t>(i)]);
-    args.row_max[r] = static_cast<float>(new_max);
-    args.row_sum[r * 16] = static_cast<float>(sum);  // the other 15 lanes stay zero
+    row.row_max = new_max;
   }
 }
 
@@ -202,8 +213,18 @@ const OpTable& reference_ops(ComputeMode mode) {
   static const OpTable fp32 = with_common_ops(float_table<Fp32>(ComputeMode::kFp32));
   static const OpTable bf16 = with_common_ops(float_table<Bf16>(ComputeMode::kBf16));
   static const OpTable int16 = with_common_ops(reference_int16_table());
-  RUNAHEAD_CHECK(mode != ComputeMode::kInt8, "the reference has the modes of the fast path");
-  return mode == ComputeMode::kFp32 ? fp32 : mode == ComputeMode::kBf16 ? bf16 : int16;
+  static const OpTable int8 = with_common_ops(reference_int8_table());
+  switch (mode) {
+    case ComputeMode::kFp32:
+      return fp32;
+    case ComputeMode::kBf16:
+      return bf16;
+    case ComputeMode::kInt16:
+      return int16;
+    case ComputeMode::kInt8:
+      return int8;
+  }
+  RUNAHEAD_CHECK(false, "a compute mode without a reference");
 }
 
 }  // namespace runahead

@@ -1,6 +1,8 @@
 #include "services/gateway/answer_text.h"
 
 #include <algorithm>
+#include <tuple>
+#include <utility>
 
 #include "model/tokenizer_utf8.h"
 
@@ -49,9 +51,14 @@ TextPiece AnswerText::push(const SampledToken& token, const std::string& bytes) 
   const size_t begin = released_ + pending_.size();
   tokens_.push_back({token, begin, begin + bytes.size()});
   pending_ += bytes;
-  size_t stop_at = std::string::npos;
-  for (const std::string& stop : stop_strings_) stop_at = std::min(stop_at, pending_.find(stop));
-  if (stop_at != std::string::npos) return release(stop_at, true);
+  size_t stop_begin = std::string::npos, stop_end = std::string::npos;
+  for (const std::string& stop : stop_strings_) {
+    const size_t found = pending_.find(stop);
+    if (found == std::string::npos) continue;
+    const size_t end = found + stop.size();
+    if (std::pair(end, found) < std::pair(stop_end, stop_begin)) std::tie(stop_end, stop_begin) = std::pair(end, found);
+  }
+  if (stop_end != std::string::npos) return release(stop_begin, true);
   return release(pending_.size() - held_back(), false);
 }
 

@@ -1,6 +1,7 @@
 // AnswerText: the tokens of one choice as text that may be shown. It holds back what could still change: bytes of a
 // UTF-8 character that is not whole yet, and text that could be the beginning of a stop string. At a stop string the
-// text ends exactly before it. Bytes that are no UTF-8 become U+FFFD.
+// text ends exactly before it; of several the one that ends first counts, of those that end together the longest, so
+// that the cut does not depend on the tokens. Bytes that are no UTF-8 become U+FFFD.
 #pragma once
 
 #include <deque>

@@ -68,24 +68,24 @@ Task<void> Generation::follow(int32_t choice, ChoiceSink& sink) {
   ChoiceResult& result = results_[static_cast<size_t>(choice)];
   AnswerText text(stop_strings_);
   bool first = true;
+  bool stopped = false;  // by a stop string: the client has its text, only the report is missing
   while (!error_) {
     Result<StreamEvent> next = co_await stream->next(clock_.after(limits::kRequestDeadline + kOverrun));
+    if (stopped && !next) break;
     StreamEvent event = CO_TRY(next);
     if (auto* progress = std::get_if<PrefillProgress>(&event)) {
       auto sent = co_await sink.progress(choice, std::move(*progress));
       CO_TRY(sent);
     } else if (auto* tokens = std::get_if<TokensEvent>(&event)) {
+      if (stopped) continue;
       Result<bool> taken = co_await take_tokens(choice, std::move(*tokens), text, sink);
-      const bool stopped = CO_TRY(taken);
+      stopped = CO_TRY(taken);
       if (std::exchange(first, false)) stream->first_chunk_written();
-      if (stopped) {
-        stream->cancel();
-        result.finish_reason = "stop";
-        co_return co_await sink.finished(choice, result.finish_reason);
-      }
+      if (stopped) stream->finish();
     } else {
       auto& finished = std::get<FinishedEvent>(event);
       result.report = std::move(finished.report);
+      if (stopped) break;
       result.finish_reason = finish_reason(finished.reason);
       TextPiece rest = text.flush();
       if (!rest.text.empty() || !rest.tokens.empty()) {
@@ -95,7 +95,9 @@ Task<void> Generation::follow(int32_t choice, ChoiceSink& sink) {
       co_return co_await sink.finished(choice, result.finish_reason);
     }
   }
-  co_return std::unexpected(*error_);
+  if (error_) co_return std::unexpected(*error_);
+  result.finish_reason = "stop";
+  co_return co_await sink.finished(choice, result.finish_reason);
 }
 
 // One piece for the whole event. True: a stop string was found.

@@ -63,7 +63,7 @@ json seconds_or_null(int64_t unix_ms) {
   return unix_ms == 0 ? json(nullptr) : json(unix_ms / 1000);
 }
 
-// Stop strings are the gateway's: the text of a job ends before the first one, whatever was generated after it.
+// The tokens end with the stop string, by job_stop_rule(); the text ends before it.
 json result_json(const JobView& job, const JobText& text, const TextCodec& codec) {
   AnswerText assembler(text.stop);
   AnswerChoice choice{.text = text.echo};
@@ -306,6 +306,14 @@ Task<HttpReply> no_trace() {
 }
 
 }  // namespace
+
+StopRule job_stop_rule(const TextCodec& codec, const std::string& client_json) {
+  const JobText text = job_text(client_json);
+  if (text.stop.empty()) return {};
+  return [&codec, answer = AnswerText(text.stop)](const SampledToken& token) mutable {
+    return answer.push(token, codec.token_bytes(token.token)).stopped;
+  };
+}
 
 void add_jobs_routes(HttpRouter& router, const GatewayContext& context, JobsApi* jobs) {
   if (jobs == nullptr) {

@@ -8,6 +8,9 @@
 
 namespace runahead {
 
+// When a job is over by its own stop strings, for JobServiceEnv; empty if it has none.
+StopRule job_stop_rule(const TextCodec& codec, const std::string& client_json);
+
 // jobs: null where the service keeps none; the routes then say so.
 void add_jobs_routes(HttpRouter& router, const GatewayContext& context, JobsApi* jobs);
 

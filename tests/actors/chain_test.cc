@@ -154,6 +154,23 @@ TEST_P(Cancel, AtAnyTimeFreesEveryPage) {
 }
 INSTANTIATE_TEST_SUITE_P(Milliseconds, Cancel, testing::Values(0, 1, 2, 5, 8, 13, 18, 25, 40, 61, 100));
 
+TEST(Chain, AReaderThatFinishesEarlyGetsTheReportAndFreesEveryPage) {
+  Cluster cluster(3);
+  for (auto& node : cluster.nodes) node->engine.step_delay = 4ms;
+  Result<std::shared_ptr<TokenStream>> stream = cluster.coordinator->submit(request_of(600, 1000));
+  ASSERT_TRUE(stream);
+  auto answer = std::make_shared<Answer>();
+  asio::co_spawn(cluster.io, Cluster::read(*stream, answer, cluster.clock), asio::detached);
+  ASSERT_TRUE(cluster.run_until([&] { return answer->tokens.size() >= 3; }));
+  (*stream)->finish();
+  ASSERT_TRUE(cluster.run_until([&] { return answer->finished || answer->error; }));
+  ASSERT_TRUE(answer->finished);
+  EXPECT_EQ(answer->finished->reason, FinishReason::kStop);
+  EXPECT_GT(answer->finished->report.ttft_seconds, 0);
+  EXPECT_LT(answer->tokens.size(), 100u);
+  EXPECT_TRUE(cluster.run_until([&] { return cluster.pages_are_free(); }, 2s));
+}
+
 TEST(Chain, AReaderThatDoesNotReadIsCancelledAtTheBound) {
   Cluster cluster(1);
   InferenceRequest request = request_of(10, 1000);

@@ -275,6 +275,27 @@ TEST(Request, CancelEndsItEverywhereAndPagesCountAsHeldUntilTheyAreBack) {
   EXPECT_EQ(driver.sink.finished[0].outcome, RequestOutcome::kCancelled);
 }
 
+TEST(Request, AClientThatHasAllItWantsFinishesItAndDecodingStops) {
+  Three driver;
+  const RequestId id = driver.start();
+  driver.from(2, CoreDriver::first_token(id, 1, 5));
+  driver.from(9, CoreDriver::tokens(id, 1, 1, {6}));
+  driver.core.finish(id, driver.now);
+  driver.settle();
+  driver.from(9, CoreDriver::tokens(id, 1, 2, {7}));
+  EXPECT_FALSE(driver.finished.contains(id)) << "the ranks have not reported yet";
+  driver.from(1, CoreDriver::rank_done(id, 1, 0));
+  driver.from(2, CoreDriver::rank_done(id, 1, 1));
+  ASSERT_TRUE(driver.finished.contains(id));
+  EXPECT_EQ(driver.finished[id].reason, FinishReason::kStop);
+  EXPECT_EQ(driver.finished[id].generated, 2);
+  EXPECT_EQ(driver.finished[id].report.ranks[0].compute_seconds, 0.5);
+  EXPECT_EQ(driver.answer(id), (Tokens{5, 6})) << "nothing comes after it";
+  ASSERT_NE(driver.last(9, Kind::kEndAttempt), nullptr) << "the decode worker would go on";
+  EXPECT_EQ(driver.sink.finished[0].outcome, RequestOutcome::kOk);
+  EXPECT_TRUE(driver.errors.empty());
+}
+
 TEST(Request, ADeadlineEndsItWhetherItWaitsOrRuns) {
   CoreDriver driver;
   driver.join(1, true, 2);

@@ -59,6 +59,7 @@ class FakeInference final : public InferenceService {
   struct Stream final : TokenStream {
     Task<StreamEvent> next(Deadline deadline) override { return TokenQueue::next(queue, deadline); }
     bool ended() const override { return queue->ended(); }
+    void finish() override { (void)queue->push(FinishedEvent{.reason = FinishReason::kStop}); }
     void cancel() override { queue->close({ErrorCode::kCancelled, "cancelled"}); }
     void first_chunk_written() override {}
     std::shared_ptr<TokenQueue> queue;
@@ -88,7 +89,7 @@ struct Jobs : Loop {
 
   void start(TestFaults faults = {}) {
     service = std::make_unique<JobService>(
-        JobServiceEnv{io.get_executor(), clock, rng, inference, store, [] { return int64_t{1234}; }}, faults);
+        JobServiceEnv{io.get_executor(), clock, rng, inference, store, [] { return int64_t{1234}; }, {}}, faults);
     service->resume(store.load()->unfinished);
   }
   void stop() {

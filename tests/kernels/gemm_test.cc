@@ -71,10 +71,62 @@ TEST_P(Gemm, ARowDoesNotDependOnItsMates) {
   }
 }
 
+// Rows of which some blocks stand out, all of one size, all zero but one value, and all zero: in int8 each takes
+// another path, and a tile holds several.
+std::vector<float> uneven_rows(int32_t rows, int32_t k) {
+  std::vector<float> x = random_floats(17, static_cast<size_t>(rows) * static_cast<size_t>(k));
+  for (int32_t r = 0; r < rows; ++r) {
+    float* row = x.data() + static_cast<size_t>(r) * static_cast<size_t>(k);
+    if (r % 5 == 1) row[(r * 37) % k] = 300;
+    if (r % 5 == 2)
+      for (int32_t i = 0; i < k; i += 32) row[i] = i % 64 == 0 ? -7.0f : 2.0f;
+    if (r % 5 >= 3) std::fill_n(row, k, 0.0f);
+    if (r % 5 == 4) row[(r * 11) % k] = 1e-3f;
+  }
+  return x;
+}
+
+TEST_P(Gemm, UnevenRowsAgreeWithTheReferenceAndDoNotDependOnTheirMates) {
+  for (int32_t k : {32, 96, 1056}) {  // 1056: more than 32 blocks
+    for (QuantType type : {QuantType::kQ4_1, QuantType::kQ5_1, QuantType::kQ8_0}) {
+      const TestMatrix m(21, type, 64, k);
+      const std::vector<float> x = uneven_rows(40, k);
+      const std::vector<float> all = run(ops(), m, x, 40, Epilogue::kStore, 0, 2);
+      if (ops().mode != ComputeMode::kBf16)  // whose sums of large products round differently
+        expect_close(all, run(reference(), m, x, 40, Epilogue::kStore, 0, 2), 2e-4f, "uneven rows");
+      for (int32_t rows = 1; rows <= 40; rows += k == 96 ? 1 : 13) {  // few rows take their codes from other places
+        const std::vector<float> some(x.end() - rows * k, x.end());
+        const std::vector<float> got = run(ops(), m, some, rows, Epilogue::kStore, 0, 2);
+        ASSERT_EQ(0, std::memcmp(got.data(), all.data() + (40 - rows) * 64, got.size() * sizeof(float)))
+            << rows << " rows, k " << k;
+      }
+    }
+  }
+}
+
+// Of a block that stands out, int8 keeps 15 bits; of the others 7 of their own block's largest.
+TEST(Int8, RoundsEachBlockByItsOwnSize) {
+  const FlushDenormals flush;
+  const OpTable& ops = **select_ops(ComputeMode::kInt8);
+  const int32_t k = 1056;
+  std::vector<float> x = random_floats(23, static_cast<size_t>(k));
+  for (int32_t i = 0; i < 32; ++i) x[static_cast<size_t>(64 + i)] *= 200;
+  const std::vector<std::byte> row = pack_rows(ops, x, 1, k);
+  const auto* planes = reinterpret_cast<const int8_t*>(row.data());
+  const auto* scales = reinterpret_cast<const float*>(row.data() + 2 * k);
+  for (int32_t b = 0; b < k / 32; ++b) {
+    float top = 0;
+    for (int32_t i = b * 32; i < b * 32 + 32; ++i) top = std::max(top, std::fabs(x[static_cast<size_t>(i)]));
+    for (int32_t i = b * 32; i < b * 32 + 32; ++i) {
+      const float back = (static_cast<float>(planes[i]) + static_cast<float>(planes[k + i]) / 256) * scales[b];
+      ASSERT_NEAR(back, x[static_cast<size_t>(i)], top * (b == 2 ? 1.6e-5f : 4e-3f)) << i;
+    }
+  }
+}
+
 TEST_P(Gemm, EveryInstructionSetGivesTheSameBits) {
   const TestMatrix m(8, QuantType::kQ4_1, 64, 576);
-  const std::vector<float> x = random_floats(9, 13 * 576);
-  const std::vector<float> want = run(*runnable_ops().back(), m, x, 13, Epilogue::kStore, 0, 2);
+  const std::vector<float> x = uneven_rows(13, 576);
   for (const OpTable* other : runnable_ops()) {
     if (other->mode != ops().mode) continue;
     for (Epilogue epilogue : {Epilogue::kStore, Epilogue::kSiluMul}) {
@@ -143,15 +195,16 @@ TEST(PackedMatrix, MixesFormatsInOnePanel) {
   }
 }
 
-TEST(SelectOps, ChoosesOneTableForEveryModeAndNamesWhatIsMissing) {
-  for (ComputeMode mode : {ComputeMode::kFp32, ComputeMode::kBf16, ComputeMode::kInt16}) {
+TEST(SelectOps, ChoosesOneTableForEveryModeAndNamesThemAll) {
+  for (ComputeMode mode : {ComputeMode::kFp32, ComputeMode::kBf16, ComputeMode::kInt16, ComputeMode::kInt8}) {
     ASSERT_TRUE(select_ops(mode).has_value());
     EXPECT_EQ((*select_ops(mode))->mode, mode);
+    EXPECT_EQ(*parse_compute_mode(name(mode)), mode);
   }
-  const auto missing = select_ops(ComputeMode::kInt8);
+  const auto missing = parse_compute_mode("int4");
   ASSERT_FALSE(missing.has_value());
   EXPECT_EQ(missing.error().code, ErrorCode::kUnsupported);
-  EXPECT_NE(missing.error().message.find("fp32"), std::string::npos);
+  EXPECT_NE(missing.error().message.find("int8"), std::string::npos);
   int chosen = 0;
   for (const KernelTiming& timing : kernel_report()) chosen += timing.chosen && timing.mode == ComputeMode::kFp32;
   EXPECT_EQ(chosen, 1);

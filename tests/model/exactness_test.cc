@@ -173,13 +173,15 @@ std::string mode_name(const ::testing::TestParamInfo<ComputeMode>& info) {
   return std::string(name(info.param));
 }
 INSTANTIATE_TEST_SUITE_P(Modes, Exactness,
-                         ::testing::Values(ComputeMode::kFp32, ComputeMode::kBf16, ComputeMode::kInt16), mode_name);
+                         ::testing::Values(ComputeMode::kFp32, ComputeMode::kBf16, ComputeMode::kInt16,
+                                           ComputeMode::kInt8),
+                         mode_name);
 
 // Workers whose processors differ may still form one chain.
 TEST(Exactness, EveryInstructionSetGivesTheSameBits) {
   TempDir dir;
   write_tiny_llama(dir / "m.gguf", 79);
-  for (ComputeMode mode : {ComputeMode::kFp32, ComputeMode::kBf16, ComputeMode::kInt16}) {
+  for (ComputeMode mode : {ComputeMode::kFp32, ComputeMode::kBf16, ComputeMode::kInt16, ComputeMode::kInt8}) {
     Case c(4);
     const std::vector<TokenId> prompt = prompt_of(c, 150, 300), continuation = prompt_of(c, 2, 300);
     Outcome want;

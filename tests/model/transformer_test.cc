@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "model/prefill.h"
 #include "tests/support/default_model.h"
@@ -65,11 +66,17 @@ TEST(Transformer, Fp32AgreesWithTheOracleForShapesAndFormats) {
   }
 }
 
+// Relative, of all logits. The tiny model's rows are too short and its weights too random to be kind to rounding: bf16
+// is 0.023 off, int8 0.038, int16 0.0005.
+double tolerance_of(ComputeMode mode) {
+  return mode == ComputeMode::kFp32 ? 2e-4 : mode == ComputeMode::kInt8 ? 0.05 : 0.03;
+}
+
 TEST(Transformer, EveryTableAgreesWithTheOracle) {
   TempDir dir;
   write_tiny_llama(dir / "m.gguf", 5);
   for (const OpTable* ops : runnable_ops())
-    expect_agrees_with_the_oracle(dir / "m.gguf", ops, ops->mode, ops->mode == ComputeMode::kFp32 ? 2e-4 : 0.03);
+    expect_agrees_with_the_oracle(dir / "m.gguf", ops, ops->mode, tolerance_of(ops->mode));
 }
 
 TEST(Transformer, PrefillOfTheLastRowIsTheLastRowOfAll) {
@@ -86,6 +93,30 @@ TEST(Transformer, PrefillOfTheLastRowIsTheLastRowOfAll) {
   EXPECT_EQ(last, want);
 }
 
+// 100 tokens leave a page half filled, and 60 decoded ones fill it and begin another.
+TEST(Transformer, WhatAnEarlierRequestLeftInThePagesIsNeverRead) {
+  TempDir dir;
+  write_tiny_llama(dir / "m.gguf", 7);
+  for (const ComputeMode mode : {ComputeMode::kFp32, ComputeMode::kBf16, ComputeMode::kInt16}) {
+    auto engine = load_engine({.model = dir / "m.gguf", .compute = mode});
+    if (!engine) continue;  // a mode that this machine cannot run
+    const std::vector<TokenId> tokens = some_tokens(160, (*engine)->shape().vocab_size);
+    const auto run = [&](int left_over) {
+      KvPool pool((*engine)->page_bytes(), (*engine)->shape().num_layers * 3);
+      std::memset(pool.memory().data(), left_over, pool.memory().size());
+      const auto kv = *pool.lease((*engine)->shape().num_layers, 160);
+      std::vector<std::vector<float>> logits{prefill(**engine, *kv, std::span(tokens).first(100))};
+      for (int32_t position = 100; position < 160; ++position) {
+        logits.emplace_back(logits[0].size());
+        const DecodeRow row{kv.get(), tokens[static_cast<size_t>(position)], position};
+        (*engine)->decode(std::span(&row, 1), logits.back());
+      }
+      return logits;
+    };
+    EXPECT_TRUE(run(0xFF) == run(0)) << "0xFF is a NaN in fp32 and bf16";  // two NaN are not equal either
+  }
+}
+
 TEST(Transformer, RefusesWhatItCannotRun) {
   TempDir dir;
   const auto missing = load_engine({.model = dir / "none.gguf"});
@@ -98,8 +129,6 @@ TEST(Transformer, RefusesWhatItCannotRun) {
   EXPECT_NE(odd.error().message.find("48"), std::string::npos) << odd.error().message;
   write_tiny_llama(dir / "m.gguf", 1);
   EXPECT_EQ(load_engine({.model = dir / "m.gguf", .threads = 0}).error().code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(load_engine({.model = dir / "m.gguf", .compute = ComputeMode::kInt8}).error().code,
-            ErrorCode::kUnsupported);
   EXPECT_EQ(parse_compute_option("fp8").error().code, ErrorCode::kUnsupported);
   EXPECT_FALSE(parse_compute_option("auto")->has_value());
 }

@@ -39,9 +39,10 @@ TEST(AnswerText, HoldsBackWhatCouldBecomeAStop) {
   EXPECT_TRUE(last.stopped);
 }
 
-TEST(AnswerText, EarliestStopWins) {
+TEST(AnswerText, TheStopThatEndsFirstWins) {
   EXPECT_EQ(show({"one two three"}, {"three", "two"}).text, "one ");
   EXPECT_EQ(show({"aab"}, {"ab", "aab"}).text, "");
+  EXPECT_EQ(show({"xabcd"}, {"abcd", "bc"}).text, "xa") << "as if the tokens came one by one";
 }
 
 TEST(AnswerText, BrokenBytesBecomeReplacementCharacters) {
@@ -67,9 +68,13 @@ TEST(AnswerText, CuttingIntoTokensChangesNothing) {
     std::string whole;
     for (int i = 0; i < 12; ++i) whole += alphabet[random() % std::size(alphabet)];
     const std::vector<std::string> stops =
-        round % 2 == 0 ? std::vector<std::string>{"stop", "bb"} : std::vector<std::string>{};
-    size_t end = whole.size();
-    for (const std::string& stop : stops) end = std::min(end, whole.find(stop));
+        round % 2 == 0 ? std::vector<std::string>{"stop", "abab", "ba", "bb"} : std::vector<std::string>{};
+    size_t end = whole.size();  // of the shown text: the shortest beginning of `whole` that ends with a stop string
+    for (size_t length = 1, stop_bytes = 0; length <= whole.size() && stop_bytes == 0; ++length) {
+      for (const std::string& stop : stops)
+        if (whole.substr(0, length).ends_with(stop)) stop_bytes = std::max(stop_bytes, stop.size());
+      if (stop_bytes > 0) end = length - stop_bytes;
+    }
     std::vector<std::string> pieces;
     for (size_t at = 0; at < whole.size();) {
       const size_t length = std::min<size_t>(1 + random() % 3, whole.size() - at);

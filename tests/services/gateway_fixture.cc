@@ -13,6 +13,7 @@ class FakeStream final : public TokenStream {
 
   Task<StreamEvent> next(Deadline) override {
     if (cancelled_) co_return fail(ErrorCode::kCancelled, "cancelled");
+    if (finished_) co_return StreamEvent(finished());
     if (script_.progress) {
       script_.progress = false;
       co_return StreamEvent(PrefillProgress{0.5, {1.0, 0.0}});
@@ -29,6 +30,9 @@ class FakeStream final : public TokenStream {
     if (!event.tokens.empty()) co_return StreamEvent(std::move(event));
     if (script_.fail_at_end) co_return std::unexpected(*script_.fail_at_end);
     co_return StreamEvent(finished());
+  }
+  void finish() override {
+    if (!std::exchange(finished_, true)) ++owner_.finished;
   }
   void cancel() override {
     if (std::exchange(cancelled_, true)) return;
@@ -68,7 +72,7 @@ class FakeStream final : public TokenStream {
   Script script_;
   InferenceRequest request_;
   size_t sent_ = 0;
-  bool cancelled_ = false;
+  bool cancelled_ = false, finished_ = false;
 };
 
 }  // namespace

@@ -82,7 +82,7 @@ class FakeInference final : public InferenceService {
     std::lock_guard lock(mutex_);
     return requests_;
   }
-  std::atomic<int> cancelled{0}, first_chunks{0}, produced{0};
+  std::atomic<int> cancelled{0}, finished{0}, first_chunks{0}, produced{0};
 
  private:
   asio::io_context& io_;

@@ -125,7 +125,9 @@ TEST_F(GatewayTest, StopStringCutsExactlyAndEndsTheRequest) {
   EXPECT_EQ(choice["text"], "one STOX ");
   EXPECT_EQ(choice["finish_reason"], "stop");
   EXPECT_EQ(answer.json()["usage"]["completion_tokens"], 13) << "the tokens up to the end of the stop string";
-  EXPECT_EQ(inference_.cancelled, 1);
+  EXPECT_EQ(answer.json()["usage"]["runahead"]["ttft_seconds"], 0.75) << "it is finished, not cancelled";
+  EXPECT_EQ(inference_.finished, 1);
+  EXPECT_EQ(inference_.cancelled, 0);
 }
 
 TEST_F(GatewayTest, EchoAndSeveralPromptsAndChoices) {

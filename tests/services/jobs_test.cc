@@ -4,6 +4,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 
+#include "services/gateway/jobs_routes.h"
 #include "tests/services/gateway_fixture.h"
 
 namespace runahead {
@@ -17,7 +18,8 @@ class JobsTest : public GatewayTest {
   void SetUp() override {
     store_ = std::move(*SqliteJobStore::open(""));
     service_ = std::make_unique<JobService>(
-        JobServiceEnv{io_.get_executor(), clock_, rng_, inference_, *store_, [] { return int64_t{5000}; }});
+        JobServiceEnv{io_.get_executor(), clock_, rng_, inference_, *store_, [] { return int64_t{5000}; },
+                      [this](const std::string& json) { return job_stop_rule(codec_, json); }});
     api_ = std::make_unique<JobServiceApi>(*service_);
     start();
   }
@@ -46,6 +48,18 @@ class JobsTest : public GatewayTest {
   std::unique_ptr<JobService> service_;
   std::unique_ptr<JobServiceApi> api_;
 };
+
+TEST_F(JobsTest, AStopStringEndsTheJobItself) {
+  inference_.set({.text = "one STOP two ", .endless = true});
+  const json job = wait_for(submit(R"({"prompt":"a","max_tokens":2000,"stop":"STOP"})"), "succeeded");
+  EXPECT_EQ(job["completion_tokens"], 8) << "nothing behind the stop string is kept";
+  EXPECT_EQ(job["result"]["choices"][0]["text"], "one ");
+  EXPECT_EQ(job["result"]["choices"][0]["finish_reason"], "stop");
+  EXPECT_EQ(job["result"]["usage"]["runahead"]["ttft_seconds"], 0.75);
+  EXPECT_EQ(inference_.finished, 1) << "work ends with the answer";
+  EXPECT_LT(inference_.produced, 100);
+  EXPECT_EQ(inference_.cancelled, 0);
+}
 
 TEST_F(JobsTest, SubmittedJobGivesTheAnswerOfItsEndpoint) {
   const std::string chat = submit(R"({"messages":[{"role":"user","content":"hi"}],"stop":"l","logprobs":true})");

@@ -1,0 +1,140 @@
+// y = a W^T in int8: codes of the weights as they are in the file times activations of 8 bits with a scale a block of
+// 32, summed exactly over the block and then scaled. Blocks that stand out of their row have 15 bits, in a second plane
+// of bytes: 8 bits for all of them would cost 0.5 % of perplexity, and they are few.
+//   y[r, n] = sum over blocks b of (d[b, n] * (dx[r, b] * sum of code * a) + m[b, n] * bs[r, b]), bs = dx * sum of a
+//   operand row   a [k] int8, the second plane [k] int8, dx [k / 32] fp32, bs [k / 32] fp32, a bit for each block that
+//                 has 15 bits [k / 32], padding to 64 B. Where the bit is set a block is 256 * a + second plane;
+//                 elsewhere the second plane is zero, so a tile may take the second pass because of one of its rows
+//                 without changing a bit of the others.
+//   bound         32 * 255 * 32,768 stays below 2^31
+//   weights       that come as floats are rounded to 8 bits (kernels/cpu/unpack.h)
+#pragma once
+
+#include "kernels/cpu/gemm_bytes.h"
+
+namespace runahead::RUNAHEAD_ISA {
+
+// A block has 15 bits if its largest |x| exceeds this many times the mean of the row's block maxima.
+inline constexpr float kOutlierRatio = 1.75f;
+inline constexpr float kInt8Max = 127;
+
+// Where the parts of an operand row lie.
+struct Int8Row {
+  explicit Int8Row(int32_t k)
+      : low(static_cast<size_t>(k)),
+        scales(2 * low),
+        sums(scales + low / kPanelBlock * sizeof(float)),
+        flags(sums + low / kPanelBlock * sizeof(float)),
+        bytes((flags + (low / kPanelBlock + 31) / 32 * sizeof(uint32_t) + 63) / 64 * 64) {}
+  size_t low, scales, sums, flags, bytes;
+};
+
+inline size_t int8_row_bytes(int32_t k) {
+  return Int8Row(k).bytes;
+}
+
+inline size_t int8_panel_scratch_bytes(int32_t k) {
+  return static_cast<size_t>(k / kPanelBlock) * WidePanel::kBlockBytes;
+}
+
+inline float largest_of_block(const float* x) {
+  return reduce_max(max(abs(load(x)), abs(load(x + 16))));
+}
+
+inline void pack_row_int8(const float* x, int32_t k, std::byte* out) {
+  const Int8Row row(k);
+  const int blocks = k / kPanelBlock;
+  auto* scales = reinterpret_cast<float*>(out + row.scales);
+  auto* sums = reinterpret_cast<float*>(out + row.sums);
+  auto* flags = reinterpret_cast<uint32_t*>(out + row.flags);
+  float all = 0;
+  for (int b = 0; b < blocks; ++b) all += scales[b] = largest_of_block(x + b * kPanelBlock);
+  const float limit = all / static_cast<float>(blocks) * kOutlierRatio;
+  for (int b = 0; b < blocks; ++b) {
+    if (b % 32 == 0) flags[b / 32] = 0;
+    const float top = scales[b];
+    const bool outlier = top > limit;
+    flags[b / 32] |= static_cast<uint32_t>(outlier) << (b % 32);
+    const float unit = outlier ? kPlanesMax : kInt8Max;
+    const VecF inverse = set1(top > 1e-30f ? unit / top : 0.0f);  // smaller ones are zeros, lest this be infinite
+    int16_t values[kPanelBlock];
+    store_int16(values, mul(load(x + b * kPanelBlock), inverse));
+    store_int16(values + 16, mul(load(x + b * kPanelBlock + 16), inverse));
+    int32_t sum = 0;
+    for (int16_t value : values) sum += value;
+    auto* high = reinterpret_cast<int8_t*>(out) + b * kPanelBlock;
+    auto* low = high + row.low;
+    if (outlier) {
+      split_planes(values, kPanelBlock, high, low);
+    } else {
+      for (int i = 0; i < kPanelBlock; ++i) high[i] = static_cast<int8_t>(values[i]), low[i] = 0;
+    }
+    const float scale = top / unit;
+    sums[b] = scale * static_cast<float>(sum);
+    scales[b] = outlier ? scale * 256 : scale;  // the second pass divides by 256, for all rows of its tile
+  }
+}
+
+// One register tile over all blocks.
+template <class Source, int kRows>
+inline void multiply_int8(const std::byte* a, const Int8Row& row, int32_t k, const std::byte* block,
+                          VecF (&total)[kRows][2]) {
+  uint32_t outliers = 0;  // of the blocks b and after, in any row
+  for (int b = 0; b < k / kPanelBlock; ++b, block += Source::kBlockBytes, outliers >>= 1) {
+    if (b % 32 == 0) {
+      for (int r = 0; r < kRows; ++r)
+        outliers |= reinterpret_cast<const uint32_t*>(a + static_cast<size_t>(r) * row.bytes + row.flags)[b / 32];
+    }
+    VecI sum[kRows][2];
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = zero_int();
+    dot_bytes<Source, kRows>(a + b * kPanelBlock, row.bytes, block, sum);
+    BlockScales s = Source::scales(block);
+    if (outliers & 1) {
+      add_second_plane<Source, kRows>(a + row.low + b * kPanelBlock, row.bytes, block, sum);
+      s.d[0] = mul(s.d[0], set1(1.0f / 256)), s.d[1] = mul(s.d[1], set1(1.0f / 256));
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r) {
+      const std::byte* mine = a + static_cast<size_t>(r) * row.bytes;
+      const VecF scale = set1(reinterpret_cast<const float*>(mine + row.scales)[b]);
+      const VecF row_sum = set1(reinterpret_cast<const float*>(mine + row.sums)[b]);
+#pragma GCC unroll 2
+      for (int v = 0; v < 2; ++v) {
+        total[r][v] = fma(mul(to_float(sum[r][v]), scale), s.d[v], total[r][v]);
+        total[r][v] = fma(row_sum, s.m[v], total[r][v]);
+      }
+    }
+  }
+}
+
+template <class Source>
+inline void gemm_int8_panel(const GemmArgs& args, int32_t p, const std::byte* data) {
+  const Int8Row row(args.k);
+  for (int32_t r0 = 0; r0 < args.rows;) {
+    with_tile_rows<kByteTileRows>(args.rows - r0, [&]<int kRows>() {
+      VecF total[kRows][2];
+#pragma GCC unroll 6
+      for (int r = 0; r < kRows; ++r) total[r][0] = total[r][1] = zero();
+      multiply_int8<Source, kRows>(args.a + static_cast<size_t>(r0) * row.bytes, row, args.k, data, total);
+      finish_tile<kRows>(args, p, r0, total);
+      r0 += kRows;
+    });
+  }
+}
+
+inline void gemm_int8(const GemmArgs& args) {
+  for (int32_t p = args.panel_begin; p < args.panel_end; ++p) {
+    const Panel& panel = args.panels[p];
+    if (panel.format == PanelFormat::kCodes8) {
+      gemm_int8_panel<BytePanel>(args, p, panel.data);
+    } else if (panel.format == PanelFormat::kCodes4 && args.rows <= kDirectRowsMax) {
+      gemm_int8_panel<NibblePanel>(args, p, panel.data);
+    } else {
+      widen_to_bytes(panel, args.k, args.scratch);
+      gemm_int8_panel<WidePanel>(args, p, args.scratch);
+    }
+  }
+}
+
+}  // namespace runahead::RUNAHEAD_ISA
