@@ -13,6 +13,7 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "kernels/ops.h"
 #include "services/gateway/http_client.h"
 
 namespace runahead {
@@ -72,6 +73,8 @@ std::optional<int> await_stop_signal(std::chrono::milliseconds timeout) {
 
 Result<LocalCluster> LocalCluster::start(LocalClusterOptions options) {
   block_stop_signals();
+  // Chosen once for all children: timings differ from process to process, and unlike workers refuse each other.
+  if (options.compute == "auto") options.compute = name(fastest_mode());
   LocalCluster cluster(std::move(options));
   cluster.plan_children();
   Child& coordinator = cluster.children_[0];
