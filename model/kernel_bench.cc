@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/check.h"
 #include "base/memory.h"
 #include "base/rng.h"
 
@@ -12,29 +13,40 @@ namespace runahead {
 namespace {
 
 constexpr double kSampleSeconds =
-    2e-3;  // a sample is at least so long: the clock and a cold start are little beside it
-constexpr double kCallSecondsMax = 3;
+    2e-3;                              // a sample is at least so long: the clock and a cold start are little beside it
+constexpr double kCallSecondsMax = 3;  // ten minutes would go by on one large product otherwise
 constexpr int32_t kDistinctRows = 64;  // weight rows that are made up; a matrix repeats them
-// Both are multiples of every tile height up to 16 that kernels use, so that no call has a narrower last tile.
-constexpr int32_t kWidenRows = 48, kWidenRowsTwice = 96;
-constexpr int32_t kGemmRows[] = {1, 4, 16, 132, 512};
+constexpr size_t kOutlierPeriod = 7;   // of the activations' blocks (kernel_bench.h)
 
 struct Product {
   std::string name;
+  QuantType type;
   int32_t outputs, k;
   Epilogue epilogue;
 };
 
-std::vector<Product> layer_products(const ModelShape& s) {
+std::vector<Product> products_of(const ModelShape& s) {
   const int32_t q_dim = s.num_heads * s.head_dim, kv_dim = s.num_kv_heads * s.head_dim;
-  return {{"qkv", q_dim + 2 * kv_dim, s.model_dim, Epilogue::kStore},
-          {"attention_out", s.model_dim, q_dim, Epilogue::kAdd},
-          {"gate_up", 2 * s.ffn_dim, s.model_dim, Epilogue::kSiluMul},
-          {"down", s.model_dim, s.ffn_dim, Epilogue::kAdd}};
+  std::vector<Product> products = {
+      {"qkv", QuantType::kQ4_1, q_dim + 2 * kv_dim, s.model_dim, Epilogue::kStore},
+      {"attention_out", QuantType::kQ4_1, s.model_dim, q_dim, Epilogue::kAdd},
+      {"gate_up", QuantType::kQ4_1, 2 * s.ffn_dim, s.model_dim, Epilogue::kSiluMul},
+      {"down", QuantType::kQ4_1, s.model_dim, s.ffn_dim, Epilogue::kAdd},
+  };
+  if (s.vocab_size > 0)
+    products.push_back({"vocabulary", QuantType::kQ8_0, s.vocab_size, s.model_dim, Epilogue::kStore});
+  return products;
 }
 
+// Uniform in [-1, 1).
 void fill_uniform(Rng& rng, std::span<float> out) {
   for (float& x : out) x = static_cast<float>(static_cast<double>(rng.next() >> 11) * 0x1p-52 - 1);
+}
+
+void fill_activations(Rng& rng, std::span<float> out) {
+  fill_uniform(rng, out);
+  for (size_t i = 0; i < out.size(); ++i)
+    if (i / kPanelBlock % kOutlierPeriod == 0) out[i] *= 3;
 }
 
 // outputs x k weights of about +-0.08, the size that trained ones have.
@@ -55,261 +67,216 @@ PackedMatrix seeded_matrix(Rng& rng, QuantType type, int32_t outputs, int32_t k)
   return PackedMatrix(rows, k);
 }
 
-class KernelBench {
+// A product with its operands: [rows_max, k] x [k, outputs].
+class Gemm {
  public:
-  KernelBench(const OpTable& ops, const ModelShape& shape, const std::string& name, int32_t repetitions,
-              const KernelReport& report)
-      : ops_(ops), shape_(shape), name_(name), repetitions_(repetitions), report_(report), peak_(ops, team_) {}
+  Gemm(const OpTable& ops, Rng& rng, const Product& product, int32_t rows_max)
+      : ops_(ops),
+        product_(product),
+        weights_(seeded_matrix(rng, product.type, product.outputs, product.k)),
+        operands_(static_cast<size_t>(rows_max) * ops.row_bytes(product.k)),
+        out_(static_cast<size_t>(rows_max) * out_stride() * sizeof(float)),
+        scratch_(ops.panel_scratch_bytes(product.k)) {
+    std::vector<float> row(static_cast<size_t>(product.k));
+    for (int32_t r = 0; r < rows_max; ++r) {
+      fill_activations(rng, row);
+      ops.pack_row(row.data(), product.k, operands_.data() + static_cast<size_t>(r) * ops.row_bytes(product.k));
+    }
+  }
 
-  void products();
-  void attention();
-  void row_kernels();
+  void multiply(int32_t rows) {
+    ops_.gemm({.a = operands_.data(),
+               .rows = rows,
+               .k = product_.k,
+               .panels = weights_.panels(),
+               .panel_begin = 0,
+               .panel_end = weights_.num_panels(),
+               .epilogue = product_.epilogue,
+               .out = out_.as<float>().data(),
+               .out_stride = out_stride(),
+               .scratch = scratch_.data()});
+  }
 
  private:
-  // A matrix with room for its operands and results.
-  struct Gemm {
-    const Product& product;
-    PackedMatrix weights;
-    AlignedBuffer operands, out, scratch;
-  };
-  // One KV head: a tile of queries and the pages before and at it.
-  struct Head {
-    int32_t pages, group, tile_tokens;
-    AlignedBuffer cache, queries, out, row_max, row_sum;
-  };
+  size_t out_stride() const { return static_cast<size_t>(weights_.num_panels()) * kPanelOutputs; }
 
-  Gemm make_gemm(const Product& product, QuantType type);
-  void multiply(Gemm& gemm, int32_t rows);
-  void widen(Gemm& gemm, const std::string& what);
-  Head make_head(int32_t tile_tokens);
-  void attend(Head& head, int32_t position, int32_t first_page, int32_t end_page);
-  void measure_attention(Head& head, const std::string& what, int32_t position, int32_t first_page, int32_t end_page);
+  const OpTable& ops_;
+  Product product_;
+  PackedMatrix weights_;
+  AlignedBuffer operands_, out_, scratch_;
+};
 
-  void measure(KernelResult result, const std::function<void()>& call);
-  void finish(KernelResult result, std::vector<double> seconds);
+// One KV head: a tile of kPageTokens tokens' queries, and the pages up to the tile's own.
+class Head {
+ public:
+  Head(const OpTable& ops, Rng& rng, const ModelShape& shape, int32_t pages)
+      : ops_(ops),
+        layout_(ops.kv_layout(1, shape.head_dim)),
+        cache_(static_cast<size_t>(pages) * layout_.page_bytes()),
+        tile_{.rows = kPageTokens * shape.num_heads / shape.num_kv_heads,
+              .group = shape.num_heads / shape.num_kv_heads,
+              .head_dim = shape.head_dim},
+        tile_data_(ops.attention_tile_bytes(tile_.rows, tile_.head_dim)) {
+    tile_.data = tile_data_.data();
+    std::vector<float> row(static_cast<size_t>(tile_.head_dim));
+    for (int32_t token = 0; token < pages * kPageTokens; ++token) {
+      std::byte* page = page_at(token / kPageTokens);
+      fill_uniform(rng, row);
+      ops.store_key(row.data(), tile_.head_dim, token % kPageTokens, page + layout_.key_offset(0));
+      fill_uniform(rng, row);
+      ops.store_value(row.data(), tile_.head_dim, token % kPageTokens, page + layout_.value_offset(0));
+    }
+    const float scale = 1.44269504f / std::sqrt(static_cast<float>(tile_.head_dim));  // log2(e): powers of two
+    for (int32_t r = 0; r < tile_.rows; ++r) {
+      fill_uniform(rng, row);
+      ops.store_query(row.data(), scale, tile_, r);
+    }
+  }
+
+  // The last kPageTokens of `context` tokens attend to all of them.
+  void attend(int32_t context) {
+    for (int32_t p = 0; p < context / kPageTokens; ++p) {
+      const std::byte* page = page_at(p);
+      ops_.attend_page({.tile = tile_,
+                        .position = context - kPageTokens,
+                        .page_position = p * kPageTokens,
+                        .keys = page + layout_.key_offset(0),
+                        .values = page + layout_.value_offset(0)});
+    }
+  }
+
+  int32_t rows() const { return tile_.rows; }
+  double pairs(int32_t context) const {
+    return tile_.group * (kPageTokens * (context - kPageTokens) + kPageTokens * (kPageTokens + 1) / 2.0);
+  }
+
+ private:
+  std::byte* page_at(int32_t page) { return cache_.data() + static_cast<size_t>(page) * layout_.page_bytes(); }
+
+  const OpTable& ops_;
+  KvLayout layout_;
+  AlignedBuffer cache_;
+  AttentionTile tile_;
+  AlignedBuffer tile_data_;
+};
+
+class KernelBench {
+ public:
+  KernelBench(const OpTable& ops, const ModelShape& shape, const KernelBenchOptions& options,
+              const KernelReport& report)
+      : ops_(ops), shape_(shape), options_(options), report_(report), peak_(ops, team_) {}
+
+  void dots();
+  void products();
+  void attention();
+
+ private:
+  // Calls that take kSampleSeconds together, given what one takes; the time of one.
+  static double sample(const std::function<void()>& call, double call_seconds);
+  void report(KernelResult result, std::vector<double> seconds);
 
   const OpTable& ops_;
   const ModelShape& shape_;
-  const std::string& name_;
-  int32_t repetitions_;
+  const KernelBenchOptions& options_;
   const KernelReport& report_;
   ThreadTeam team_{1};
   InstructionPeak peak_;
   SeededRng rng_{2026};
 };
 
-void KernelBench::finish(KernelResult result, std::vector<double> seconds) {
+double KernelBench::sample(const std::function<void()>& call, double call_seconds) {
+  const double calls = std::max(1.0, std::ceil(kSampleSeconds / std::max(1e-7, call_seconds)));
+  return seconds_of([&] {
+           for (double c = 0; c < calls; ++c) call();
+         }) /
+         calls;
+}
+
+void KernelBench::report(KernelResult result, std::vector<double> seconds) {
   peak_.measure();
   result.seconds = spread_of(std::move(seconds));
   result.peak_operations_per_second = peak_.operations_per_second();
   report_(result);
 }
 
-void KernelBench::measure(KernelResult result, const std::function<void()>& call) {
-  call();
-  const auto calls = static_cast<int32_t>(std::max(1.0, std::ceil(kSampleSeconds / std::max(1e-9, seconds_of(call)))));
+void KernelBench::dots() {
+  constexpr int64_t kRounds = 400'000;  // about 2 ms
+  std::vector<double> seconds_an_operation;
+  for (int32_t i = 0; i < options_.repetitions; ++i) {
+    peak_.measure();
+    double done = 0;
+    const double elapsed = seconds_of([&] { done = ops_.issue_dots(kRounds); });
+    seconds_an_operation.push_back(elapsed / done);
+  }
   peak_.measure();
-  std::vector<double> seconds;
-  for (int32_t i = 0; i < repetitions_; ++i) {
-    seconds.push_back(seconds_of([&] {
-                        for (int32_t c = 0; c < calls; ++c) call();
-                      }) /
-                      calls);
-  }
-  finish(std::move(result), std::move(seconds));
-}
-
-KernelBench::Gemm KernelBench::make_gemm(const Product& product, QuantType type) {
-  const int32_t rows = *std::max_element(std::begin(kGemmRows), std::end(kGemmRows));
-  Gemm gemm{product, seeded_matrix(rng_, type, product.outputs, product.k),
-            AlignedBuffer(static_cast<size_t>(rows) * ops_.row_bytes(product.k)), AlignedBuffer(),
-            AlignedBuffer(ops_.panel_scratch_bytes(product.k))};
-  gemm.out = AlignedBuffer(static_cast<size_t>(rows) * static_cast<size_t>(gemm.weights.num_panels()) * kPanelOutputs *
-                           sizeof(float));
-  std::vector<float> row(static_cast<size_t>(product.k));
-  for (int32_t r = 0; r < rows; ++r) {
-    fill_uniform(rng_, row);
-    ops_.pack_row(row.data(), product.k, gemm.operands.data() + static_cast<size_t>(r) * ops_.row_bytes(product.k));
-  }
-  return gemm;
-}
-
-void KernelBench::multiply(Gemm& gemm, int32_t rows) {
-  ops_.gemm({.a = gemm.operands.data(),
-             .rows = rows,
-             .k = gemm.product.k,
-             .panels = gemm.weights.panels(),
-             .panel_begin = 0,
-             .panel_end = gemm.weights.num_panels(),
-             .epilogue = gemm.product.epilogue,
-             .out = gemm.out.as<float>().data(),
-             .out_stride = static_cast<size_t>(gemm.weights.num_panels()) * kPanelOutputs,
-             .scratch = gemm.scratch.data()});
-}
-
-// What a panel costs before the first row: twice the time of 48 rows less the time of 96.
-void KernelBench::widen(Gemm& gemm, const std::string& what) {
-  const auto calls =
-      static_cast<int32_t>(std::ceil(kSampleSeconds / std::max(1e-9, seconds_of([&] { multiply(gemm, kWidenRows); }))));
-  const auto timed = [&](int32_t rows) {
-    return seconds_of([&] {
-             for (int32_t c = 0; c < calls; ++c) multiply(gemm, rows);
-           }) /
-           calls;
-  };
-  std::vector<double> seconds;
-  for (int32_t i = 0; i < repetitions_; ++i) seconds.push_back(2 * timed(kWidenRows) - timed(kWidenRowsTwice));
-  finish({.kernel = "widen", .what = what, .bytes = static_cast<double>(gemm.weights.bytes())}, std::move(seconds));
+  const double operations = peak_.operations_per_second();
+  for (double& seconds : seconds_an_operation) seconds *= operations;
+  report({.kernel = "dot", .what = "the mode's dot instruction alone", .operations = operations},
+         std::move(seconds_an_operation));
 }
 
 void KernelBench::products() {
-  for (QuantType type : {QuantType::kQ4_1, QuantType::kQ8_0}) {
-    for (const Product& product : layer_products(shape_)) {
-      Gemm gemm = make_gemm(product, type);
-      const std::string what =
-          fmt::format("{} {} {} x {} {}", name_, product.name, product.k, product.outputs, quant_format(type).name);
-      double seconds_a_row = 0;
-      for (int32_t rows : kGemmRows) {
-        if (seconds_a_row * rows > kCallSecondsMax) break;
-        seconds_a_row = seconds_of([&] { multiply(gemm, rows); }) / rows;
-        if (seconds_a_row * rows > kCallSecondsMax) break;
-        const double n = rows, k = product.k, outputs = product.outputs;
-        measure({.kernel = "gemm",
-                 .what = what,
-                 .rows = rows,
-                 .operations = 2 * n * k * outputs,
-                 .bytes = static_cast<double>(gemm.weights.bytes()) +
-                          n * (static_cast<double>(ops_.row_bytes(product.k)) + outputs * sizeof(float))},
-                [&] { multiply(gemm, rows); });
-      }
-      if (seconds_a_row * kWidenRowsTwice < kCallSecondsMax) widen(gemm, what);
+  for (const Product& product : products_of(shape_)) {
+    Gemm gemm(ops_, rng_, product, options_.rows.back());
+    double seconds_a_row = 0;
+    for (int32_t rows : options_.rows) {
+      if (seconds_a_row * rows > kCallSecondsMax) break;
+      const auto call = [&] { gemm.multiply(rows); };
+      const double first = seconds_of(call);  // warms up
+      peak_.measure();
+      std::vector<double> seconds;
+      for (int32_t i = 0; i < options_.repetitions; ++i) seconds.push_back(sample(call, first));
+      seconds_a_row = seconds.back() / rows;
+      report({.kernel = "gemm",
+              .what = fmt::format("{} {} {} -> {} {}", options_.name, product.name, product.k, product.outputs,
+                                  quant_format(product.type).name),
+              .rows = rows,
+              .operations = 2.0 * rows * product.k * product.outputs},
+             std::move(seconds));
     }
   }
 }
 
-KernelBench::Head KernelBench::make_head(int32_t tile_tokens) {
-  constexpr int32_t kPages = 128;  // 8,192 tokens
-  const int32_t group = shape_.num_heads / shape_.num_kv_heads, head_dim = shape_.head_dim;
-  const auto rows = static_cast<size_t>(tile_tokens * group);
-  const KvLayout layout = ops_.kv_layout(1, head_dim);
-  Head head{kPages,
-            group,
-            tile_tokens,
-            AlignedBuffer(kPages * layout.page_bytes()),
-            AlignedBuffer(rows * ops_.query_row_bytes(head_dim)),
-            AlignedBuffer(rows * static_cast<size_t>(head_dim) * sizeof(float)),
-            AlignedBuffer(rows * sizeof(float)),
-            AlignedBuffer(rows * 16 * sizeof(float))};
-  std::vector<float> row(static_cast<size_t>(head_dim));
-  for (int32_t token = 0; token < kPages * kPageTokens; ++token) {
-    std::byte* page = head.cache.data() + static_cast<size_t>(token / kPageTokens) * layout.page_bytes();
-    fill_uniform(rng_, row);
-    ops_.store_key(row.data(), head_dim, token % kPageTokens, page + layout.key_offset(0));
-    fill_uniform(rng_, row);
-    ops_.store_value(row.data(), head_dim, token % kPageTokens, page + layout.value_offset(0));
-  }
-  const float scale = 1.44269504f / std::sqrt(static_cast<float>(head_dim));  // log2(e): the softmax has powers of two
-  for (size_t r = 0; r < rows; ++r) {
-    fill_uniform(rng_, row);
-    ops_.store_query(row.data(), scale, head_dim, head.queries.data() + r * ops_.query_row_bytes(head_dim));
-  }
-  return head;
-}
-
-// The tile's first query is at `position`; pages [first_page, end_page).
-void KernelBench::attend(Head& head, int32_t position, int32_t first_page, int32_t end_page) {
-  const KvLayout layout = ops_.kv_layout(1, shape_.head_dim);
-  std::ranges::fill(head.out.as<float>(), 0.0f);
-  std::ranges::fill(head.row_max.as<float>(), kNoScore);
-  std::ranges::fill(head.row_sum.as<float>(), 0.0f);
-  AttendArgs args{.query = head.queries.data(),
-                  .out = head.out.as<float>().data(),
-                  .row_max = head.row_max.as<float>().data(),
-                  .row_sum = head.row_sum.as<float>().data(),
-                  .rows = head.tile_tokens * head.group,
-                  .group = head.group,
-                  .position = position,
-                  .head_dim = shape_.head_dim};
-  for (int32_t p = first_page; p < end_page; ++p) {
-    const std::byte* page = head.cache.data() + static_cast<size_t>(p) * layout.page_bytes();
-    args.page_position = p * kPageTokens;
-    args.keys = page + layout.key_offset(0);
-    args.values = page + layout.value_offset(0);
-    ops_.attend_page(args);
-  }
-}
-
-void KernelBench::measure_attention(Head& head, const std::string& what, int32_t position, int32_t first_page,
-                                    int32_t end_page) {
-  double pairs = 0;
-  for (int32_t t = 0; t < head.tile_tokens; ++t)
-    pairs += head.group * (std::min(position + t + 1, end_page * kPageTokens) - first_page * kPageTokens);
-  const double page_bytes = static_cast<double>(ops_.kv_layout(1, shape_.head_dim).page_bytes());
-  measure({.kernel = "attention",
-           .what = fmt::format("{} head_dim {}, {}", name_, shape_.head_dim, what),
-           .rows = head.tile_tokens * head.group,
-           .operations = 4 * pairs * shape_.head_dim,
-           .bytes = (end_page - first_page) * page_bytes},
-          [&] { attend(head, position, first_page, end_page); });
-}
-
 void KernelBench::attention() {
-  Head tile = make_head(kPageTokens);
-  const int32_t last = tile.pages - 1, late = last * kPageTokens;
-  measure_attention(tile, "own page (half of it is masked)", late, last, tile.pages);
-  measure_attention(tile, "early pages 0 to 7 of 128", late, 0, 8);
-  measure_attention(tile, "late pages 119 to 126 of 128", late, last - 8, last);
-  for (int32_t context : {512, 2048, 8192})
-    measure_attention(tile, fmt::format("the last 64 of {} tokens", context), context - kPageTokens, 0,
-                      context / kPageTokens);
-  Head single = make_head(1);
-  measure_attention(single, "one token after 2047", 2047, 0, 32);
-}
-
-void KernelBench::row_kernels() {
-  for (int32_t k : {shape_.model_dim, shape_.ffn_dim}) {
-    const auto size = static_cast<size_t>(k);
-    std::vector<float> x(size), gain(size), out(size);
-    fill_uniform(rng_, x);
-    fill_uniform(rng_, gain);
-    AlignedBuffer operand(ops_.row_bytes(k));
-    const std::string what = fmt::format("{} {} values", name_, k);
-    measure({.kernel = "rms_norm", .what = what, .rows = 1, .bytes = 3.0 * k * sizeof(float)},
-            [&] { ops_.rms_norm(x.data(), gain.data(), 1e-5f, k, out.data()); });
-    measure({.kernel = "pack_row",
-             .what = what,
-             .rows = 1,
-             .bytes = static_cast<double>(size * sizeof(float) + ops_.row_bytes(k))},
-            [&] { ops_.pack_row(x.data(), k, operand.data()); });
+  Head head(ops_, rng_, shape_, options_.contexts.back() / kPageTokens);
+  std::vector<std::vector<double>> seconds(options_.contexts.size()), of_first(options_.contexts.size());
+  std::vector<double> first;
+  for (int32_t context : options_.contexts) first.push_back(seconds_of([&] { head.attend(context); }));  // warms up
+  for (int32_t i = 0; i < options_.repetitions; ++i) {
+    peak_.measure();
+    for (size_t c = 0; c < options_.contexts.size(); ++c) {  // in turn, so that a ratio is of neighbours in time
+      const int32_t context = options_.contexts[c];
+      seconds[c].push_back(sample([&] { head.attend(context); }, first[c]));
+      of_first[c].push_back(head.pairs(context) / seconds[c].back() /
+                            (head.pairs(options_.contexts[0]) / seconds[0].back()));
+    }
   }
-  const int32_t head_dim = shape_.head_dim;
-  const KvLayout layout = ops_.kv_layout(1, head_dim);
-  AlignedBuffer page(layout.page_bytes());
-  std::vector<float> key(static_cast<size_t>(head_dim)), value(key.size()), turn(key.size());
-  fill_uniform(rng_, key);
-  fill_uniform(rng_, value);
-  std::fill_n(turn.begin(), turn.size() / 2, 0.6f);                               // cosines
-  std::fill_n(turn.begin() + head_dim / 2, turn.size() - turn.size() / 2, 0.8f);  // sines: the key keeps its length
-  measure({.kernel = "rotate_store",
-           .what = fmt::format("{} one token's key and value of {}", name_, head_dim),
-           .rows = 1,
-           .bytes = 2.0 * head_dim * (sizeof(float) + layout.element_bytes)},
-          [&] {
-            ops_.rotate(key.data(), turn.data(), head_dim);
-            ops_.store_key(key.data(), head_dim, 17, page.data() + layout.key_offset(0));
-            ops_.store_value(value.data(), head_dim, 17, page.data() + layout.value_offset(0));
-          });
+  for (size_t c = 0; c < options_.contexts.size(); ++c) {
+    const double pairs = head.pairs(options_.contexts[c]);
+    report({.kernel = "attention",
+            .what = fmt::format("{} head_dim {}, last {} of {} tokens", options_.name, shape_.head_dim, kPageTokens,
+                                options_.contexts[c]),
+            .rows = head.rows(),
+            .operations = 4 * pairs * shape_.head_dim,
+            .pairs = pairs,
+            .of_first = spread_of(of_first[c]).median},
+           std::move(seconds[c]));
+  }
 }
 
 }  // namespace
 
-void bench_kernels(const OpTable& ops, const ModelShape& shape, const std::string& name, int32_t repetitions,
+void bench_kernels(const OpTable& ops, const ModelShape& shape, const KernelBenchOptions& options,
                    const KernelReport& report) {
+  RUNAHEAD_CHECK(!options.rows.empty() && !options.contexts.empty() && options.repetitions > 0,
+                 "there is something to measure");
+  for (int32_t context : options.contexts)
+    RUNAHEAD_CHECK(context > 0 && context % kPageTokens == 0, "a context is whole pages");
   const FlushDenormals flush;
-  KernelBench bench(ops, shape, name, repetitions, report);
+  KernelBench bench(ops, shape, options, report);
+  bench.dots();
   bench.products();
   bench.attention();
-  bench.row_kernels();
 }
 
 ModelShape llama3_8b_shape() {
@@ -320,7 +287,7 @@ ModelShape llama3_8b_shape() {
           .num_kv_heads = 8,
           .head_dim = 128,
           .ffn_dim = 14336,
-          .vocab_size = 128256,
+          .vocab_size = 0,
           .context_len = 8192};
 }
 

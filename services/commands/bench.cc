@@ -24,6 +24,10 @@ struct BenchOptions {
   bool all = false;
 };
 
+// A decode step alone, two batches of them, a short chunk, a block of prefill; and an early and two late chunks.
+constexpr int32_t kKernelRows[] = {1, 4, 16, 128, 512};
+constexpr int32_t kKernelContexts[] = {512, 2048, 8192};
+
 // The largest resident set that this process has had, in bytes.
 int64_t peak_resident_bytes() {
   rusage usage{};
@@ -120,37 +124,31 @@ json kernel_json(const KernelResult& r, const OpTable& ops) {
                  {"compute", name(ops.mode)},
                  {"isa", ops.isa},
                  {"operations", r.operations},
-                 {"bytes", r.bytes},
                  {"giga_ops_per_second", r.operations / r.seconds.median / 1e9},
                  {"peak_giga_ops_per_second", r.peak_operations_per_second / 1e9},
-                 {"peak_fraction", r.operations / r.seconds.median / r.peak_operations_per_second},
-                 {"giga_bytes_per_second", r.bytes / r.seconds.median / 1e9}});
+                 {"peak_fraction", r.peak_fraction()}});
+  if (r.pairs > 0) fields.update({{"pairs", r.pairs}, {"pair_rate_of_first_context", r.of_first}});
   return fields;
 }
 
 void print_kernel(const KernelResult& r, const OpTable& ops) {
-  const double rate = r.operations / r.seconds.median;
-  std::printf("%-10s %-5s %-12s %-44s %5d %11.2f %11.2f..%11.2f ", std::string(ops.isa).c_str(),
+  std::printf("%-10s %-5s %-9s %-47s %5d %11.1f %10.1f..%10.1f %8.1f %6.1f %%", std::string(ops.isa).c_str(),
               std::string(name(ops.mode)).c_str(), r.kernel.c_str(), r.what.c_str(), r.rows, 1e6 * r.seconds.median,
-              1e6 * r.seconds.min, 1e6 * r.seconds.max);
-  if (r.operations > 0)
-    std::printf("%8.1f %6.1f %%\n", rate / 1e9, 100 * rate / r.peak_operations_per_second);
-  else
-    std::printf("%8s %8s\n", "", "");
+              1e6 * r.seconds.min, 1e6 * r.seconds.max, r.operations / r.seconds.median / 1e9, 100 * r.peak_fraction());
+  if (r.pairs > 0) std::printf(" %8.3f %6.3f", 1e9 * r.seconds.median / r.pairs, r.of_first);
+  std::printf("\n");
   std::fflush(stdout);
 }
 
-// The tables that are measured: of --compute (all modes at auto) on the instruction set that was chosen for each, or on
-// every one that runs here.
+// The tables that are measured: of --compute on the instruction set that was chosen for it; with --all on every one
+// that runs here but plain C++ (minutes), and in every mode if --compute is auto.
 Result<std::vector<const OpTable*>> tables_to_measure(const BenchOptions& options) {
   const std::optional<ComputeMode> wanted = TRY(parse_compute_option(options.compute));
+  const OpTable* chosen = TRY(select_ops(wanted.value_or(fastest_mode())));
+  if (!options.all) return std::vector{chosen};
   std::vector<const OpTable*> tables;
-  for (const OpTable* ops : runnable_ops()) {
-    if (wanted && ops->mode != *wanted) continue;
-    const OpTable* chosen = TRY(select_ops(ops->mode));
-    if (options.all || ops == chosen) tables.push_back(ops);
-  }
-  if (tables.empty()) TRY(select_ops(*wanted));  // says which modes there are
+  for (const OpTable* ops : runnable_ops())
+    if ((!wanted || ops->mode == *wanted) && (ops == chosen || ops->isa != "generic")) tables.push_back(ops);
   return tables;
 }
 
@@ -159,19 +157,24 @@ Result<void> bench_kernels_command(const BenchOptions& options, const CommonOpti
     return fail(ErrorCode::kInvalidArgument, "bench kernels measures one core; leave out --threads", "threads");
   const Gguf file = TRY(Gguf::open(TRY(find_model(options.model))));
   const ModelShape shape = TRY(read_model_config(file)).shape;
+  const std::vector<const OpTable*> tables = TRY(tables_to_measure(options));
   if (!common.json())
-    std::printf("%-10s %-5s %-12s %-44s %5s %11s %24s %8s %8s\n", "isa", "mode", "kernel", "what", "rows", "us/call",
-                "(fastest..slowest)", "GOP/s", "of peak");
+    std::printf("%-10s %-5s %-9s %-47s %5s %11s %22s %8s %8s %8s %6s\n", "isa", "mode", "kernel", "what", "rows",
+                "us/call", "(fastest..slowest)", "GOP/s", "of peak", "ns/pair", "late");
+  KernelBenchOptions measured{
+      .name = "model", .rows = kKernelRows, .contexts = kKernelContexts, .repetitions = options.repetitions};
   json results = json::array();
-  for (const OpTable* ops : TRY(tables_to_measure(options))) {
+  for (const OpTable* ops : tables) {
     const auto report = [&](const KernelResult& result) {
       if (common.json())
         results.push_back(kernel_json(result, *ops));
       else
         print_kernel(result, *ops);
     };
-    bench_kernels(*ops, shape, "model", options.repetitions, report);
-    bench_kernels(*ops, llama3_8b_shape(), "Llama-3-8B", options.repetitions, report);
+    measured.name = "model";
+    bench_kernels(*ops, shape, measured, report);
+    measured.name = "Llama-3-8B";
+    bench_kernels(*ops, llama3_8b_shape(), measured, report);
   }
   if (common.json()) print_json({{"results", results}});
   return {};
@@ -185,15 +188,25 @@ Result<void> bench(const BenchOptions& options, const CommonOptions& common) {
               "there is no bench '" + options.what + "'; there are prefill, decode and kernels", "what");
 }
 
+constexpr const char* kExplanation =
+    "prefill  tokens/s of whole prompts\n"
+    "decode   tokens/s of single steps, by context and batch; GB/s are of weights and K/V, each read once\n"
+    "kernels  one core: the mode's dot instruction, the products of the model and of Llama 3 8B by rows, and the\n"
+    "         attention of a page of queries by context: ns a pair of query and key, and pairs/s over those of the\n"
+    "         first context (late)\n"
+    "of peak: operations, counted from the shapes, over those of the mode's dot instruction in the same run. Numbers\n"
+    "are medians; docs/benchmarks.md says how to read each column.";
+
 }  // namespace
 
 void add_bench(CommandLine& line) {
   auto options = std::make_shared<BenchOptions>();
   CLI::App* command = line.add("bench", "measure one worker in this process against what the machine allows",
                                [options](const CommonOptions& common) { return bench(*options, common); });
+  command->footer(kExplanation);
   command->add_option("what", options->what, "prefill, decode or kernels");
   command->add_option("-m,--model", options->model, "path of a GGUF file, or a short name (smollm2)");
-  command->add_option("--compute", options->compute, "auto, fp32, bf16, int16 or int8; kernels: auto is every mode");
+  command->add_option("--compute", options->compute, "auto, fp32, bf16, int16 or int8");
   command->add_option("--threads", options->threads, "compute threads; kernels: one core only")
       ->check(CLI::Range(1, 256));
   command->add_option("--tokens", options->tokens, "prefill: prompt lengths")
@@ -209,7 +222,8 @@ void add_bench(CommandLine& line) {
       ->check(CLI::Range(1, 1024));
   command->add_option("--steps", options->steps, "decode: steps measured; the median counts")
       ->check(CLI::Range(1, 10'000));
-  command->add_flag("--all", options->all, "kernels: every instruction set that runs here, not only the chosen ones");
+  command->add_flag("--all", options->all,
+                    "kernels: every instruction set that runs here, and every mode if --compute is auto");
 }
 
 }  // namespace runahead

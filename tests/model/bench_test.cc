@@ -78,7 +78,7 @@ TEST(Bench, DecodeBeginsAtAnEmptyContextAndReadsTheWeightsOnceForTheBatch) {
   EXPECT_EQ(too_long.error().code, ErrorCode::kContextOverflow);
 }
 
-// Every table but plain C++, which is slow: each reports each kernel, and none is faster than its dot instruction.
+// Every table but plain C++, which is slow. Only what does not depend on the time is checked: a test machine is busy.
 TEST(KernelBench, ReportsEveryKernelWithTheOperationsOfItsShape) {
   const ModelShape shape{.architecture = "llama",
                          .num_layers = 1,
@@ -87,33 +87,32 @@ TEST(KernelBench, ReportsEveryKernelWithTheOperationsOfItsShape) {
                          .num_kv_heads = 2,
                          .head_dim = 64,
                          .ffn_dim = 256,
-                         .vocab_size = 64,
+                         .vocab_size = 100,
                          .context_len = 8192};
+  constexpr int32_t kRows[] = {1, 16}, kContexts[] = {64, 512};
   for (const OpTable* ops : runnable_ops()) {
     if (ops->isa == "generic") continue;
-    std::map<std::string, double> operations;
-    std::map<std::string, int> calls;
-    bench_kernels(*ops, shape, "tiny", 1, [&](const KernelResult& r) {
-      ++calls[r.kernel];
-      operations[r.what + "/" + std::to_string(r.rows)] = r.operations;
-      if (r.kernel != "widen") EXPECT_GT(r.seconds.min, 0) << r.what;  // a difference of two timings may be anything
-      // A tenth for the noise of a peak that is measured on a busy machine.
-      EXPECT_LT(r.operations / r.seconds.median, 1.1 * r.peak_operations_per_second) << ops->isa << " " << r.what;
-    });
-    EXPECT_EQ(calls["gemm"], 2 * 4 * 5);  // two formats, four products, five heights
-    EXPECT_EQ(calls["widen"], 2 * 4);
-    EXPECT_EQ(calls["attention"], 7);
-    EXPECT_EQ(calls["rms_norm"], 2);
-    EXPECT_EQ(calls["pack_row"], 2);
-    EXPECT_EQ(calls["rotate_store"], 1);
-    EXPECT_DOUBLE_EQ(operations["tiny gate_up 128 x 512 Q8_0/16"], 2.0 * 16 * 128 * 512);
-    double own = 0, walk = 0;
-    for (int query = 0; query < 64; ++query) {
-      for (int key = 0; key <= query; ++key) own += 2;  // two heads share the page
-      for (int key = 0; key <= 448 + query; ++key) walk += 2;
+    std::map<std::string, KernelResult> results;
+    bench_kernels(*ops, shape, {.name = "tiny", .rows = kRows, .contexts = kContexts, .repetitions = 1},
+                  [&](const KernelResult& r) { results[r.what + "/" + std::to_string(r.rows)] = r; });
+    EXPECT_EQ(results.size(), 1u + 5u * 2u + 2u) << ops->isa;  // dot; five products, two heights; two contexts
+    EXPECT_DOUBLE_EQ(results["tiny qkv 128 -> 512 Q4_1/1"].operations, 2.0 * 128 * 512);
+    EXPECT_DOUBLE_EQ(results["tiny gate_up 128 -> 512 Q4_1/16"].operations, 2.0 * 16 * 128 * 512);
+    EXPECT_DOUBLE_EQ(results["tiny vocabulary 128 -> 100 Q8_0/16"].operations, 2.0 * 16 * 128 * 100);
+    for (int32_t context : kContexts) {
+      double pairs = 0;
+      for (int32_t token = context - 64; token < context; ++token)
+        for (int32_t key = 0; key <= token; ++key) pairs += 2;  // two heads share the page
+      const KernelResult& r = results["tiny head_dim 64, last 64 of " + std::to_string(context) + " tokens/128"];
+      EXPECT_DOUBLE_EQ(r.pairs, pairs);
+      EXPECT_DOUBLE_EQ(r.operations, 4 * 64 * pairs);
+      EXPECT_GT(r.of_first, 0);
+      if (context == kContexts[0]) EXPECT_DOUBLE_EQ(r.of_first, 1);
     }
-    EXPECT_DOUBLE_EQ(operations["tiny head_dim 64, own page (half of it is masked)/128"], 4 * 64 * own);
-    EXPECT_DOUBLE_EQ(operations["tiny head_dim 64, the last 64 of 512 tokens/128"], 4 * 64 * walk);
+    for (const auto& [what, r] : results) {
+      EXPECT_GT(r.seconds.min, 0) << what;
+      EXPECT_GT(r.peak_fraction(), 0) << what;
+    }
   }
 }
 
