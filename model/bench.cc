@@ -102,7 +102,7 @@ double prefill_operations(const ModelShape& s, int32_t tokens) {
   const double pairs = n * (n + 1) / 2;
   const double full_layers = (layers - 1) * (n * layer_weights(s, false) + 2 * pairs * q_dim);
   // The last layer: K and V of every token, the rest for the last one.
-  const double last = n * layer_weights(s, true) + layer_weights(s, false) + 2 * n * q_dim;
+  const double last = (n - 1) * layer_weights(s, true) + layer_weights(s, false) + 2 * n * q_dim;
   return 2 * (full_layers + last + double{1} * s.vocab_size * s.model_dim);
 }
 

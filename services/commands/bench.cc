@@ -4,6 +4,7 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -20,12 +21,13 @@ using nlohmann::json;
 struct BenchOptions {
   std::string what = "prefill", model = "smollm2", compute = "auto";
   std::vector<int> tokens = {512, 2048, 8192}, context = {0, 2048}, batch = {1, 4, 8};
+  // A decode step alone, two batches of them, a short chunk, a block of prefill.
+  std::vector<int> rows = {1, 4, 16, 128, 512};
   int threads = 1, repetitions = 3, steps = 32;
   bool all = false;
 };
 
-// A decode step alone, two batches of them, a short chunk, a block of prefill; and an early and two late chunks.
-constexpr int32_t kKernelRows[] = {1, 4, 16, 128, 512};
+// An early and two late chunks.
 constexpr int32_t kKernelContexts[] = {512, 2048, 8192};
 
 // The largest resident set that this process has had, in bytes.
@@ -158,11 +160,13 @@ Result<void> bench_kernels_command(const BenchOptions& options, const CommonOpti
   const Gguf file = TRY(Gguf::open(TRY(find_model(options.model))));
   const ModelShape shape = TRY(read_model_config(file)).shape;
   const std::vector<const OpTable*> tables = TRY(tables_to_measure(options));
+  std::vector<int> rows = options.rows;
+  std::sort(rows.begin(), rows.end());
   if (!common.json())
     std::printf("%-10s %-5s %-9s %-47s %5s %11s %22s %8s %8s %8s %6s\n", "isa", "mode", "kernel", "what", "rows",
                 "us/call", "(fastest..slowest)", "GOP/s", "of peak", "ns/pair", "late");
   KernelBenchOptions measured{
-      .name = "model", .rows = kKernelRows, .contexts = kKernelContexts, .repetitions = options.repetitions};
+      .name = "model", .rows = rows, .contexts = kKernelContexts, .repetitions = options.repetitions};
   json results = json::array();
   for (const OpTable* ops : tables) {
     const auto report = [&](const KernelResult& result) {
@@ -214,6 +218,9 @@ void add_bench(CommandLine& line) {
       ->check(CLI::Range(1, 1 << 24));
   command->add_option("--repetitions", options->repetitions, "prefill, kernels: samples of each; the median counts")
       ->check(CLI::Range(1, 100));
+  command->add_option("--rows", options->rows, "kernels: tokens in a product")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 2048));  // the results of Llama 3 8B's largest product are then 235 MB
   command->add_option("--context", options->context, "decode: tokens before the first step")
       ->delimiter(',')
       ->check(CLI::Range(0, 1 << 24));

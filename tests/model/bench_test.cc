@@ -107,7 +107,9 @@ TEST(KernelBench, ReportsEveryKernelWithTheOperationsOfItsShape) {
       EXPECT_DOUBLE_EQ(r.pairs, pairs);
       EXPECT_DOUBLE_EQ(r.operations, 4 * 64 * pairs);
       EXPECT_GT(r.of_first, 0);
-      if (context == kContexts[0]) EXPECT_DOUBLE_EQ(r.of_first, 1);
+      if (context == kContexts[0]) {
+        EXPECT_DOUBLE_EQ(r.of_first, 1);
+      }
     }
     for (const auto& [what, r] : results) {
       EXPECT_GT(r.seconds.min, 0) << what;
