@@ -2,8 +2,6 @@
 // rows, keys and values are broadcast from the page. So maxima and sums over keys are plain vector operations, a lane's
 // result depends on nothing but its own row, and all query heads of a group share each K/V page.
 //
-//   block  16 rows: query [head_dim / kPack, 16, kPack], then scale, row_max, row_sum [16] each, then the sums of the
-//          values out [head_dim, 16], fp32
 //   page   a page wholly in the past has no mask; on the diagonal page the keys after a row's own token weigh exactly
 //          nothing. No mask tensor exists.
 //   step   p = 2^(score - page_max) in the mode's number format; out = out * 2^(old_max - new_max) + sum p v *
@@ -12,71 +10,9 @@
 //          others few bits.
 #pragma once
 
-#include <type_traits>
-
-#include "kernels/cpu/attention_formats.h"
+#include "kernels/cpu/attention_rows.h"
 
 namespace runahead::RUNAHEAD_ISA {
-
-inline constexpr int kBlockRows = 16;
-
-template <class Mode>
-struct BlockLayout {
-  explicit BlockLayout(int32_t head_dim)
-      : scale(static_cast<size_t>(head_dim) * kBlockRows * sizeof(typename Mode::Scores::Element)),
-        row_max(scale + kFieldBytes),
-        row_sum(row_max + kFieldBytes),
-        out(row_sum + kFieldBytes),
-        bytes(out + static_cast<size_t>(head_dim) * kFieldBytes) {}
-  static constexpr size_t kFieldBytes = kBlockRows * sizeof(float);
-  size_t scale, row_max, row_sum, out, bytes;
-};
-
-template <class Mode>
-size_t attention_tile_bytes(int32_t rows, int32_t head_dim) {
-  const auto blocks = static_cast<size_t>((rows + kBlockRows - 1) / kBlockRows);
-  return blocks * BlockLayout<Mode>(head_dim).bytes;
-}
-
-template <class Mode>
-inline std::byte* block_of(const AttentionTile& tile, int32_t row, const BlockLayout<Mode>& layout) {
-  return tile.data + static_cast<size_t>(row / kBlockRows) * layout.bytes;
-}
-
-template <class Mode>
-void store_query(const float* head, float scale, const AttentionTile& tile, int32_t row) {
-  using Element = typename Mode::Scores::Element;
-  constexpr int kPack = Mode::Scores::kPack;
-  const BlockLayout<Mode> layout(tile.head_dim);
-  std::byte* block = block_of(tile, row, layout);
-  const int lane = row % kBlockRows;
-  Element codes[kHeadDimMax];
-  float scaled[kHeadDimMax];
-  for (int32_t i = 0; i < tile.head_dim; i += 16) store(scaled + i, mul(load(head + i), set1(scale)));
-  const float undo = Mode::encode_key(scaled, tile.head_dim, codes);
-  auto* to = reinterpret_cast<Element*>(block) + lane * kPack;
-  for (int32_t i = 0; i < tile.head_dim; i += kPack, to += kBlockRows * kPack)
-    std::memcpy(to, codes + i, kPack * sizeof(Element));
-  reinterpret_cast<float*>(block + layout.scale)[lane] = undo;
-}
-
-template <class Mode>
-void copy_query(const AttentionTile& from, int32_t from_row, const AttentionTile& to, int32_t to_row) {
-  const BlockLayout<Mode> layout(from.head_dim);
-  const auto* source = reinterpret_cast<const uint32_t*>(block_of(from, from_row, layout)) + from_row % kBlockRows;
-  auto* target = reinterpret_cast<uint32_t*>(block_of(to, to_row, layout)) + to_row % kBlockRows;
-  for (size_t at = 0; at < layout.row_max / sizeof(uint32_t); at += kBlockRows) target[at] = source[at];
-}
-
-template <class Mode>
-void finish_attention(const AttentionTile& tile, int32_t row, float* out) {
-  const BlockLayout<Mode> layout(tile.head_dim);
-  const std::byte* block = block_of(tile, row, layout);
-  const int lane = row % kBlockRows;
-  const float scale = 1.0f / reinterpret_cast<const float*>(block + layout.row_sum)[lane];
-  const auto* sums = reinterpret_cast<const float*>(block + layout.out) + lane;
-  for (int32_t i = 0; i < tile.head_dim; ++i) out[i] = sums[i * kBlockRows] * scale;
-}
 
 // kBlocks blocks of rows and one page. kDiagonal: some row does not see all of it.
 template <class Mode, int kBlocks, bool kDiagonal>
@@ -112,14 +48,6 @@ class PageStep {
   float* field(int v, size_t offset) const {
     return reinterpret_cast<float*>(block_ + static_cast<size_t>(v) * layout_.bytes + offset);
   }
-  static VecF as_float(VecF x) { return x; }
-  static VecF as_float(VecI x) { return to_float(x); }
-  static Sum zero_sum() {
-    if constexpr (std::is_same_v<Sum, VecF>)
-      return zero();
-    else
-      return zero_int();
-  }
   VecF only_visible(VecF x, int v, int key, float other) const {
     if constexpr (kDiagonal)
       return keep_where_least(x, load_bytes(behind_ + v * kBlockRows), key, other);
@@ -137,7 +65,7 @@ class PageStep {
 #pragma GCC unroll 8
       for (int r = 0; r < kKeyStep; ++r)
 #pragma GCC unroll 3
-        for (int v = 0; v < kBlocks; ++v) acc[r][v] = zero_sum();
+        for (int v = 0; v < kBlocks; ++v) acc[r][v] = zero_sum<Sum>();
       multiply_tile<typename Mode::Scores, kKeyStep, kBlocks>({.a = keys + j * kKeyPack,
                                                                .a_row = kKeyPack,
                                                                .a_step = kPageTokens * kKeyPack,
@@ -212,7 +140,7 @@ class PageStep {
 #pragma GCC unroll 8
       for (int r = 0; r < kKeyStep; ++r)
 #pragma GCC unroll 3
-        for (int v = 0; v < kBlocks; ++v) acc[r][v] = zero_sum();
+        for (int v = 0; v < kBlocks; ++v) acc[r][v] = zero_sum<Sum>();
       multiply_tile<typename Mode::Mix, kKeyStep, kBlocks>({.a = values + d * kPack,
                                                             .a_row = kPack,
                                                             .a_step = dim * kPack,
@@ -242,6 +170,8 @@ class PageStep {
 
 template <class Mode>
 void attend_page(const AttendArgs& args) {
+  if (args.tile.rows <= kFewRows)
+    return with_tile_rows<kFewRows>(args.tile.rows, [&]<int kRows>() { RowsStep<Mode, kRows>(args).run(); });
   const int32_t blocks = (args.tile.rows + kBlockRows - 1) / kBlockRows;
   const bool diagonal = args.position - args.page_position < kPageTokens - 1;
   for (int32_t b = 0; b < blocks;) {

@@ -61,6 +61,8 @@ struct FloatAttention {
     else
       store_pairs(to, interleave_bf16(w[0], w[1]));
   }
+  // The weights of 16 keys of one row.
+  static void store_weight_row(Element* to, VecF w) { Num::store_row(to, w); }
 };
 
 struct Int16Attention {
@@ -79,6 +81,7 @@ struct Int16Attention {
     return quantize_head(head, head_dim, largest_entry(head, head_dim), kValueMax, codes);
   }
   static void store_weights(Element* to, const VecF (&w)[2]) { store_bytes(to, interleave_int16(w[0], w[1])); }
+  static void store_weight_row(Element* to, VecF w) { store_int16(to, w); }
 };
 
 struct Int8Attention {
@@ -95,6 +98,11 @@ struct Int8Attention {
   }
   static void store_weights(int8_t* to, const VecF (&w)[4]) {
     store_bytes(to, interleave_uint8(w[0], w[1], w[2], w[3]));
+  }
+  static void store_weight_row(int8_t* to, VecF w) {
+    int16_t words[16];
+    store_int16(words, w);
+    for (int i = 0; i < 16; ++i) to[i] = static_cast<int8_t>(words[i]);
   }
 };
 

@@ -27,12 +27,6 @@ Sum sum_of(int x) {
   else
     return set1_int(x);
 }
-inline VecF as_floats(VecF x) {
-  return x;
-}
-inline VecF as_floats(VecI x) {
-  return to_float(x);
-}
 
 // Each pair of dots reads its own broadcast, as in multiply_tile, so that an emulated format pays for its emulation.
 template <class Num>
@@ -55,7 +49,7 @@ double issue_dots(int64_t rounds) {
   }
   VecF sum = zero();
 #pragma GCC unroll 12
-  for (int c = 0; c < kChains; ++c) sum = add(sum, as_floats(acc[c]));
+  for (int c = 0; c < kChains; ++c) sum = add(sum, as_float(acc[c]));
   volatile float keep = reduce_add(sum);
   (void)keep;
   return static_cast<double>(rounds) * kChains * 16 * Num::kPack * 2;
