@@ -160,17 +160,23 @@ Result<const OpTable*> select_ops(ComputeMode mode) {
 //   int8    0.9972 1.0023 1.0004       97.7 % 98.0 % 98.9 %      6e-4 1e-3 7e-4          0.5 %, 97 %: passes
 // so bf16 is for those who ask for it. tests/model/quality_gate_test.cc holds int16 and int8 to the gate.
 ComputeMode fastest_mode() {
-  // By the bare dot instructions, whose rates differ by a clear factor wherever they differ at all: int8 is twice int16
-  // with VNNI and half of it without. All workers of a cluster must choose alike, and the products' timings, 1.3 to 1, are
-  // too near each other for a busy machine.
-  const auto peak = [](ComputeMode mode) {
-    double best = 0;
-    for (const KernelTiming& timing : timings())
-      if (timing.mode == mode) best = std::max(best, timing.giga_ops_per_second);
-    return best;
+  struct Rates {
+    double dots = 0, products = 0;
   };
-  if (peak(ComputeMode::kInt8) > 1.4 * peak(ComputeMode::kInt16)) return ComputeMode::kInt8;
-  return peak(ComputeMode::kInt16) > 1.2 * peak(ComputeMode::kFp32) ? ComputeMode::kInt16 : ComputeMode::kFp32;
+  const auto best = [](ComputeMode mode) {
+    Rates rates;
+    for (const KernelTiming& timing : timings()) {
+      if (timing.mode != mode) continue;
+      rates.dots = std::max(rates.dots, timing.giga_ops_per_second);
+      rates.products = std::max(rates.products, timing.gemm_giga_ops_per_second);
+    }
+    return rates;
+  };
+  const Rates fp32 = best(ComputeMode::kFp32), int16 = best(ComputeMode::kInt16), int8 = best(ComputeMode::kInt8);
+  // All workers of a cluster must choose alike on a busy machine too, so each bound is far from what is measured: int8's
+  // dots are twice int16's with VNNI (and its products 1.6 times, timed without a second pass), 0.7 times without it.
+  if (int8.dots > 1.4 * int16.dots && int8.products > 1.1 * int16.products) return ComputeMode::kInt8;
+  return int16.dots > 1.2 * fp32.dots && int16.products > fp32.products ? ComputeMode::kInt16 : ComputeMode::kFp32;
 }
 
 }  // namespace runahead

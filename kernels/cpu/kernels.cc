@@ -31,7 +31,7 @@ Sum sum_of(int x) {
 // Each pair of dots reads its own broadcast, as in multiply_tile, so that an emulated format pays for its emulation.
 template <class Num>
 double issue_dots(int64_t rounds) {
-  constexpr int kChains = 12;  // latency x throughput of every dot instruction we know is at most 12
+  constexpr int kChains = kDotChains;
   const typename Num::Element zeros[64] = {};
   const typename Num::Element* operand = zeros;
   typename Num::Sum acc[kChains];

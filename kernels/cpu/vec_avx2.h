@@ -16,6 +16,7 @@ using VecH = VecI;
 // 3 x 2 accumulators of two registers each: 12 of 16 registers.
 inline constexpr int kTileRows = 3, kTileVecs = 2;
 inline constexpr int kAttendRows = 4, kAttendBlocks = 1;
+inline constexpr int kDotChains = 6;  // of two registers each: more would be spilled
 inline constexpr bool kNativeBf16 = false;
 
 inline VecF zero() {

@@ -13,6 +13,8 @@ using VecH = __m512i;
 inline constexpr int kTileRows = 12, kTileVecs = 2;
 // The attention's: 8 keys or value dimensions x 3 blocks of 16 query rows.
 inline constexpr int kAttendRows = 8, kAttendBlocks = 3;
+// Independent dots that keep the units busy: latency times throughput of every dot instruction we know is at most 12.
+inline constexpr int kDotChains = 12;
 
 inline VecF zero() {
   return _mm512_setzero_ps();

@@ -16,6 +16,7 @@ using VecH = VecI;
 
 inline constexpr int kTileRows = 4, kTileVecs = 2;
 inline constexpr int kAttendRows = 4, kAttendBlocks = 1;
+inline constexpr int kDotChains = 4;
 inline constexpr bool kNativeBf16 = false;
 
 template <class F>
