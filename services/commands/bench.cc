@@ -5,6 +5,7 @@
 
 #include "model/bench.h"
 #include "services/commands/commands.h"
+#include "services/commands/input.h"
 #include "services/engine_loading.h"
 
 namespace runahead {
@@ -13,7 +14,7 @@ namespace {
 using nlohmann::json;
 
 struct BenchOptions {
-  std::string what = "prefill", model = "smollm2", compute = "auto";
+  std::string what = "prefill", model = "smollm2", compute = "auto", packed_cache;
   std::vector<int> tokens = {512, 2048, 8192};
   int threads = 1, repetitions = 3;
 };
@@ -21,7 +22,8 @@ struct BenchOptions {
 Result<void> bench(const BenchOptions& options, const CommonOptions& common) {
   if (options.what != "prefill")
     return fail(ErrorCode::kUnsupported, "bench " + options.what + " is not built; there is: bench prefill", "what");
-  const auto engine = TRY(open_engine(options.model, options.compute, options.threads, !common.quiet && !common.json()));
+  const auto engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
+                                       !common.quiet && !common.json()));
   json results = json::array();
   for (int tokens : options.tokens) {
     const BenchResult r = TRY(bench_prefill(*engine, tokens, options.repetitions));
@@ -47,6 +49,7 @@ void add_bench(CommandLine& line) {
   command->add_option("--tokens", options->tokens, "prompt lengths")->delimiter(',')->check(CLI::Range(1, 1 << 24));
   command->add_option("--threads", options->threads, "compute threads")->check(CLI::Range(1, 256));
   command->add_option("--compute", options->compute, "auto, fp32, bf16, int16 or int8");
+  add_packed_cache_flag(*command, options->packed_cache);
   command->add_option("--repetitions", options->repetitions, "the median counts")->check(CLI::Range(1, 100));
 }
 
