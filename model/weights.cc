@@ -156,14 +156,14 @@ Result<void> pack_all(const Gguf& file, const ModelConfig& config, ThreadTeam& t
   return {};
 }
 
-// True if the weights now point into the cache's file.
+// True if the weights now point into the cache's file. `level`: of the line about a file that is refused.
 bool map_cached(const PackedCache& cache, const ModelConfig& config, ThreadTeam& team, WeightsOrigin origin,
-                Weights& weights) {
+                log::level::level_enum level, Weights& weights) {
   Result<PackedFile> found = cache.open(shapes_of(config.shape), team);
   if (!found) {
     if (found.error().code != ErrorCode::kNotFound)
-      log::warn("the packed weights in {} are not used, and packed anew: {}", cache.path().string(),
-                found.error().message);
+      log::log(level, "the packed weights in {} are not used, and packed anew: {}", cache.path().string(),
+               found.error().message);
     return false;
   }
   const std::vector<PackedMatrix*> places = packed_matrices(weights);
@@ -178,7 +178,7 @@ void write_cache(const PackedCache& cache, const ModelConfig& config, ThreadTeam
   const std::vector<PackedMatrix*> matrices = packed_matrices(weights);
   const Result<void> written = cache.write(std::vector<const PackedMatrix*>(matrices.begin(), matrices.end()));
   if (written) {
-    map_cached(cache, config, team, WeightsOrigin::kWritten, weights);
+    map_cached(cache, config, team, WeightsOrigin::kWritten, log::level::warn, weights);
   } else {
     log::warn("the packed weights stay in memory, and the next start packs them again: {}", written.error().message);
   }
@@ -200,12 +200,12 @@ Result<Weights> load_weights(const Gguf& file, const ModelConfig& config, Thread
     TRY(pack_all(file, config, team, progress, weights));
     return weights;
   }
-  if (map_cached(*cache, config, team, WeightsOrigin::kMapped, weights)) return weights;
+  if (map_cached(*cache, config, team, WeightsOrigin::kMapped, log::level::debug, weights)) return weights;
   const Result<FileLock> lock = cache->lock();
   if (!lock)
     log::warn("the packed weights stay in memory, and the next start packs them again: {}", lock.error().message);
   // Whoever held the lock before us may have written what we want.
-  if (lock && map_cached(*cache, config, team, WeightsOrigin::kMapped, weights)) return weights;
+  if (lock && map_cached(*cache, config, team, WeightsOrigin::kMapped, log::level::warn, weights)) return weights;
   TRY(pack_all(file, config, team, progress, weights));
   if (lock) write_cache(*cache, config, team, weights);
   return weights;
