@@ -45,6 +45,7 @@ Result<std::unique_ptr<Transformer>> Transformer::load(const EngineOptions& opti
   ModelConfig config = TRY(read_model_config(file));
   std::unique_ptr<Transformer> engine(new Transformer(std::move(file), std::move(config), *ops, options.threads));
   const std::string hash = engine->file_.content_hash();
+  engine->file_.drop_pages();  // so that the file and its packed form do not count at the same time
   std::optional<PackedCache> cache;
   if (!options.packed_cache.empty()) cache.emplace(options.packed_cache, hash);
   engine->weights_ =
