@@ -75,6 +75,8 @@ inline constexpr size_t kKvGreetingsMax = 256;                // accepted connec
 // Engine (model/transformer)
 inline constexpr int kEngineThreadsMax = 256;               // hardware threads of the largest server we know of
 
+inline constexpr auto kPackedCachePatience = 60s;         // for another worker to pack: 8 B parameters take about 20 s
+
 // Model files (model/gguf)
 inline constexpr uint64_t kGgufKeysMax = 1'000'000;
 inline constexpr uint64_t kGgufTensorsMax = 1'000'000;

@@ -177,6 +177,7 @@ PackedMatrix::PackedMatrix(std::span<const RowSource> rows, int32_t k) : k_(k) {
     bytes += blocks * panel_block_bytes(formats.back());
   }
   buffer_ = AlignedBuffer(bytes);
+  data_ = {buffer_.data(), bytes};
   std::vector<float> values;
   std::byte* at = buffer_.data();
   for (size_t p = 0; p < num_panels; ++p) {
@@ -193,6 +194,16 @@ PackedMatrix::PackedMatrix(std::span<const RowSource> rows, int32_t k) : k_(k) {
     }
     at += blocks * panel_block_bytes(formats[p]);
   }
+}
+
+PackedMatrix::PackedMatrix(std::span<const PanelFormat> formats, int32_t k, std::span<const std::byte> data)
+    : k_(k), data_(data) {
+  const std::byte* at = data.data();
+  for (const PanelFormat format : formats) {
+    panels_.push_back({format, at});
+    at += static_cast<size_t>(k / kPanelBlock) * panel_block_bytes(format);
+  }
+  RUNAHEAD_CHECK(at == data.data() + data.size(), "the panels do not fill their bytes");
 }
 
 }  // namespace runahead

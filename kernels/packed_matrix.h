@@ -9,7 +9,8 @@
 //             kFloat32  [32 values of k, 32 outputs]: 4,096 B
 //           weight = d * code + m, codes unsigned, exactly as the file format defines it (signed formats: m = -bias *
 //           d).
-//   owner   the matrix owns its panels. threads: constant after construction.
+//   owner   the matrix owns its panels, or it is a view of panels that were packed before (model/packed_cache).
+//   threads constant after construction.
 #pragma once
 
 #include <cstddef>
@@ -29,6 +30,8 @@ inline constexpr int32_t kPanelBlock = 32;  // values of k that share a scale: t
 enum class PanelFormat : uint8_t { kCodes4, kCodes8, kFloat32 };
 
 size_t panel_block_bytes(PanelFormat format);
+// Grows when the bytes of a panel change meaning, or which rows stand in it (model/weights.cc).
+inline constexpr uint32_t kPackedLayoutVersion = 1;
 
 struct Panel {
   PanelFormat format = PanelFormat::kFloat32;
@@ -47,15 +50,20 @@ class PackedMatrix {
   // Rows in output order; k is a multiple of kPanelBlock. The number of outputs is rounded up to a whole panel with
   // zeros.
   PackedMatrix(std::span<const RowSource> rows, int32_t k);
+  // Panels that lie one after the other in `data`, which outlives the matrix, is 64-byte aligned and holds as many
+  // bytes as the formats say.
+  PackedMatrix(std::span<const PanelFormat> formats, int32_t k, std::span<const std::byte> data);
 
   int32_t k() const { return k_; }
   int32_t num_panels() const { return static_cast<int32_t>(panels_.size()); }
   const Panel* panels() const { return panels_.data(); }
-  size_t bytes() const { return buffer_.size(); }
+  std::span<const std::byte> data() const { return data_; }
+  size_t bytes() const { return data_.size(); }
 
  private:
   int32_t k_ = 0;
-  AlignedBuffer buffer_;
+  AlignedBuffer buffer_;  // empty if the panels are someone else's
+  std::span<const std::byte> data_;
   std::vector<Panel> panels_;
 };
 

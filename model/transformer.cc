@@ -44,14 +44,19 @@ Result<std::unique_ptr<Transformer>> Transformer::load(const EngineOptions& opti
   Gguf file = TRY(Gguf::open(options.model));
   ModelConfig config = TRY(read_model_config(file));
   std::unique_ptr<Transformer> engine(new Transformer(std::move(file), std::move(config), *ops, options.threads));
-  engine->weights_ = TRY(load_weights(engine->file_, engine->config_, engine->team_, options.progress));
+  const std::string hash = engine->file_.content_hash();
+  engine->file_.drop_pages();  // so that the file and its packed form do not count at the same time
+  std::optional<PackedCache> cache;
+  if (!options.packed_cache.empty()) cache.emplace(options.packed_cache, hash);
+  engine->weights_ =
+      TRY(load_weights(engine->file_, engine->config_, engine->team_, options.progress, cache ? &*cache : nullptr));
+  engine->file_.drop_pages();  // what is still used of them, the embedding's rows, comes back when touched
   engine->layout_ = ops->kv_layout(engine->shape().num_kv_heads, engine->shape().head_dim);
   if (engine->layout_.page_bytes() > limits::kPageBytesMax)
     return fail(ErrorCode::kTooLarge,
                 "a K/V page of this model would be over " + std::to_string(limits::kPageBytesMax) + " bytes");
   engine->compute_name_ = name(ops->mode);
-  engine->fingerprint_ =
-      engine->file_.content_hash() + "/" + engine->compute_name_ + "/kv" + std::to_string(kPageLayoutVersion);
+  engine->fingerprint_ = hash + "/" + engine->compute_name_ + "/kv" + std::to_string(kPageLayoutVersion);
   engine->allocate_scratch();
   return engine;
 }

@@ -25,6 +25,7 @@ struct EngineOptions {
   std::optional<ComputeMode> compute;  // nullopt: auto, the fastest mode here that passes the quality gate
   int32_t threads = 1;
   LoadProgress progress;         // may be empty
+  std::filesystem::path packed_cache = {};  // the folder of the packed weights (model/packed_cache.h); empty: none
   const OpTable* ops = nullptr;  // tests and benchmarks: this table, whatever `compute` says
 };
 
@@ -42,6 +43,7 @@ class Transformer final : public Engine {
   const OpTable& ops() const { return ops_; }
   int32_t threads() const { return team_.size(); }
   size_t packed_bytes() const { return weights_.packed_bytes(); }
+  WeightsOrigin weights_origin() const { return weights_.origin; }
 
   const ModelShape& shape() const override { return config_.shape; }
   size_t page_bytes() const override { return layout_.page_bytes(); }

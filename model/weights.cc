@@ -1,8 +1,12 @@
 #include "model/weights.h"
 
+#include <malloc.h>
+
 #include <mutex>
 #include <string>
 
+#include "base/cache_file.h"
+#include "base/log.h"
 #include "kernels/ops.h"
 
 namespace runahead {
@@ -47,14 +51,13 @@ Result<QuantMatrixView> matrix(const Gguf& file, const std::string& name, int64_
   return m;
 }
 
-Result<LayerWeights> load_layer(const Gguf& file, const ModelConfig& config, int32_t layer) {
+std::string block_name(int32_t layer) { return "blk." + std::to_string(layer) + "."; }
+
+Result<void> pack_layer(const Gguf& file, const ModelConfig& config, int32_t layer, LayerWeights& w) {
   const ModelShape& s = config.shape;
-  const std::string block = "blk." + std::to_string(layer) + ".";
+  const std::string block = block_name(layer);
   const int64_t dim = s.model_dim, q_dim = int64_t{s.num_heads} * s.head_dim,
                 kv_dim = int64_t{s.num_kv_heads} * s.head_dim;
-  LayerWeights w;
-  w.attention_norm = TRY(file.vector(block + "attn_norm.weight", dim));
-  w.ffn_norm = TRY(file.vector(block + "ffn_norm.weight", dim));
   const QuantMatrixView q = TRY(matrix(file, block + "attn_q.weight", q_dim, dim));
   const QuantMatrixView k = TRY(matrix(file, block + "attn_k.weight", kv_dim, dim));
   const QuantMatrixView v = TRY(matrix(file, block + "attn_v.weight", kv_dim, dim));
@@ -68,7 +71,39 @@ Result<LayerWeights> load_layer(const Gguf& file, const ModelConfig& config, int
   const QuantMatrixView up = TRY(matrix(file, block + "ffn_up.weight", s.ffn_dim, dim));
   w.gate_up = pack_gate_up(gate, up);
   w.down = pack(TRY(matrix(file, block + "ffn_down.weight", dim, s.ffn_dim)));
-  return w;
+  return {};
+}
+
+// What is used as it lies in the file.
+Result<Weights> load_unpacked(const Gguf& file, const ModelConfig& config) {
+  const ModelShape& s = config.shape;
+  Weights weights;
+  weights.embedding = TRY(matrix(file, "token_embd.weight", s.vocab_size, s.model_dim));
+  weights.output_norm = TRY(file.vector("output_norm.weight", s.model_dim));
+  for (int32_t layer = 0; layer < s.num_layers; ++layer) {
+    LayerWeights& w = weights.layers.emplace_back();
+    w.attention_norm = TRY(file.vector(block_name(layer) + "attn_norm.weight", s.model_dim));
+    w.ffn_norm = TRY(file.vector(block_name(layer) + "ffn_norm.weight", s.model_dim));
+  }
+  return weights;
+}
+
+// The order of the cache file; shapes_of says the same of the shapes.
+std::vector<PackedMatrix*> packed_matrices(Weights& weights) {
+  std::vector<PackedMatrix*> all = {&weights.head};
+  for (LayerWeights& w : weights.layers) all.insert(all.end(), {&w.qkv, &w.attention_out, &w.gate_up, &w.down});
+  return all;
+}
+
+std::vector<PackedShape> shapes_of(const ModelShape& s) {
+  const int64_t q_dim = int64_t{s.num_heads} * s.head_dim, kv_dim = int64_t{s.num_kv_heads} * s.head_dim;
+  std::vector<PackedShape> shapes = {{s.vocab_size, s.model_dim}};
+  for (int32_t layer = 0; layer < s.num_layers; ++layer)
+    shapes.insert(shapes.end(), {{q_dim + 2 * kv_dim, s.model_dim},
+                                 {s.model_dim, static_cast<int32_t>(q_dim)},
+                                 {2 * int64_t{s.ffn_dim}, s.model_dim},
+                                 {s.model_dim, s.ffn_dim}});
+  return shapes;
 }
 
 Result<void> check_shape(const ModelShape& s) {
@@ -90,25 +125,11 @@ size_t layer_bytes(const LayerWeights& w) {
   return w.qkv.bytes() + w.attention_out.bytes() + w.gate_up.bytes() + w.down.bytes();
 }
 
-}  // namespace
-
-size_t Weights::packed_bytes() const {
-  size_t bytes = head.bytes();
-  for (const LayerWeights& layer : layers) bytes += layer_bytes(layer);
-  return bytes;
-}
-
-Result<Weights> load_weights(const Gguf& file, const ModelConfig& config, ThreadTeam& team,
-                             const LoadProgress& progress) {
+Result<void> pack_all(const Gguf& file, const ModelConfig& config, ThreadTeam& team, const LoadProgress& progress,
+                      Weights& weights) {
   const ModelShape& s = config.shape;
-  TRY(check_shape(s));
-  Weights weights;
-  weights.embedding = TRY(matrix(file, "token_embd.weight", s.vocab_size, s.model_dim));
-  weights.output_norm = TRY(file.vector("output_norm.weight", s.model_dim));
   const QuantMatrixView head =
       config.tied_head ? weights.embedding : TRY(matrix(file, "output.weight", s.vocab_size, s.model_dim));
-  weights.layers.resize(static_cast<size_t>(s.num_layers));
-
   std::mutex mutex;  // guards what follows
   Result<void> outcome;
   const uint64_t head_share = head.row_bytes() * static_cast<uint64_t>(head.rows), total = file.file_bytes();
@@ -124,17 +145,72 @@ Result<Weights> load_weights(const Gguf& file, const ModelConfig& config, Thread
       const std::lock_guard lock(mutex);
       return finished(head_share);
     }
-    Result<LayerWeights> layer = load_layer(file, config, part - 1);
+    Result<void> layer = pack_layer(file, config, part - 1, weights.layers[static_cast<size_t>(part - 1)]);
     const std::lock_guard lock(mutex);
     if (!layer) {
-      outcome = std::unexpected(std::move(layer).error());
+      outcome = std::move(layer);
       return;
     }
-    weights.layers[static_cast<size_t>(part - 1)] = std::move(*layer);
     finished(layer_share);
   });
   TRY(outcome);
   if (progress) progress(total, total);
+  return {};
+}
+
+// True if the weights now point into the cache's file. `level`: of the line about a file that is refused.
+bool map_cached(const PackedCache& cache, const ModelConfig& config, ThreadTeam& team, WeightsOrigin origin,
+                log::level::level_enum level, Weights& weights) {
+  Result<PackedFile> found = cache.open(shapes_of(config.shape), team);
+  if (!found) {
+    if (found.error().code != ErrorCode::kNotFound)
+      log::log(level, "the packed weights in {} are not used, and packed anew: {}", cache.path().string(),
+               found.error().message);
+    return false;
+  }
+  const std::vector<PackedMatrix*> places = packed_matrices(weights);
+  for (size_t i = 0; i < places.size(); ++i) *places[i] = std::move(found->matrices[i]);
+  weights.cache = std::move(found->file);
+  weights.origin = origin;
+  return true;
+}
+
+// Writes the packed weights and exchanges them for the mapped file, which the other workers share.
+void write_cache(const PackedCache& cache, const ModelConfig& config, ThreadTeam& team, Weights& weights) {
+  const std::vector<PackedMatrix*> matrices = packed_matrices(weights);
+  const Result<void> written = cache.write(std::vector<const PackedMatrix*>(matrices.begin(), matrices.end()));
+  if (written) {
+    map_cached(cache, config, team, WeightsOrigin::kWritten, log::level::warn, weights);
+    malloc_trim(0);  // else the allocator keeps the private copies of small matrices: 64 of 98 MB of the default model
+  } else {
+    log::warn("the packed weights stay in memory, and the next start packs them again: {}", written.error().message);
+  }
+}
+
+}  // namespace
+
+size_t Weights::packed_bytes() const {
+  size_t bytes = head.bytes();
+  for (const LayerWeights& layer : layers) bytes += layer_bytes(layer);
+  return bytes;
+}
+
+Result<Weights> load_weights(const Gguf& file, const ModelConfig& config, ThreadTeam& team,
+                             const LoadProgress& progress, const PackedCache* cache) {
+  TRY(check_shape(config.shape));
+  Weights weights = TRY(load_unpacked(file, config));
+  if (cache == nullptr) {
+    TRY(pack_all(file, config, team, progress, weights));
+    return weights;
+  }
+  if (map_cached(*cache, config, team, WeightsOrigin::kMapped, log::level::debug, weights)) return weights;
+  const Result<FileLock> lock = cache->lock();
+  if (!lock)
+    log::warn("the packed weights stay in memory, and the next start packs them again: {}", lock.error().message);
+  // Whoever held the lock before us may have written what we want.
+  if (lock && map_cached(*cache, config, team, WeightsOrigin::kMapped, log::level::warn, weights)) return weights;
+  TRY(pack_all(file, config, team, progress, weights));
+  if (lock) write_cache(*cache, config, team, weights);
   return weights;
 }
 

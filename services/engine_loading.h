@@ -1,5 +1,5 @@
 // Opens a model for a command or a worker: finds it, loads it, and shows a progress bar on a terminal (one line per 10 %
-// elsewhere) while the weights are packed.
+// elsewhere) while the weights are packed. packed_cache: as packed_cache_folder takes it.
 #pragma once
 
 #include <memory>
@@ -10,7 +10,7 @@
 namespace runahead {
 
 Result<std::unique_ptr<Transformer>> open_engine(const std::string& model, const std::string& compute, int threads,
-                                                 bool show_progress);
+                                                 const std::string& packed_cache, bool show_progress);
 
 // "cpu avx512 bf16, 2 threads": for reports.
 std::string device_text(const Transformer& engine);

@@ -12,7 +12,7 @@ namespace runahead {
 
 class InProcessCluster {
  public:
-  // Uses model, workers, compute, threads and progress of the options; K/V pages move over the memory transport.
+  // Uses model, workers, compute, threads, packed_cache and progress of the options; K/V pages move over the memory transport.
   static Result<std::unique_ptr<InProcessCluster>> start(const LocalClusterOptions& options);
   ~InProcessCluster();
   const std::string& http_address() const;

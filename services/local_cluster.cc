@@ -117,6 +117,8 @@ void LocalCluster::plan_children() {
     worker.arguments.insert(worker.arguments.end(), {"--compute", options_.compute, "--threads", std::to_string(threads),
                                                      "--transport", options_.transport, "--name",
                                                      role + "-" + std::to_string(role == "prefill" ? i : 0)});
+    if (!options_.packed_cache.empty())
+      worker.arguments.insert(worker.arguments.end(), {"--packed-cache", options_.packed_cache});
     if (i == 0 && options_.progress) worker.arguments.push_back("--progress");
     children_.push_back(std::move(worker));
   }

@@ -21,6 +21,7 @@ struct LocalClusterOptions {
   int threads_per_worker = 1;
   int decode_threads = 1;
   std::string compute = "auto";
+  std::string packed_cache;                // as WorkerServiceOptions::packed_cache
   std::string transport = "auto";
   std::string http = "127.0.0.1:0";
   std::string control = "127.0.0.1:0";

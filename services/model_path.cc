@@ -11,13 +11,27 @@ struct KnownModel {
 };
 constexpr KnownModel kKnownModels[] = {{"smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"}};
 
+std::filesystem::path home_cache() {
+  const char* home = std::getenv("HOME");
+  return std::filesystem::path(home ? home : "/") / ".cache/runahead";
+}
+
 std::filesystem::path model_directory() {
   if (const char* directory = std::getenv("RUNAHEAD_MODEL_DIR"); directory && *directory) return directory;
-  const char* home = std::getenv("HOME");
-  return std::filesystem::path(home ? home : "/") / ".cache/runahead/models";
+  return home_cache() / "models";
 }
 
 }  // namespace
+
+std::filesystem::path cache_folder() {
+  if (const char* folder = std::getenv("RUNAHEAD_CACHE_DIR"); folder && *folder) return folder;
+  return home_cache();
+}
+
+std::filesystem::path packed_cache_folder(const std::string& option) {
+  if (option == "off") return {};
+  return option.empty() ? cache_folder() / "packed" : std::filesystem::path(option);
+}
 
 Result<std::filesystem::path> find_model(const std::string& model) {
   for (const KnownModel& known : kKnownModels) {

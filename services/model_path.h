@@ -9,6 +9,11 @@
 
 namespace runahead {
 
+// $RUNAHEAD_CACHE_DIR, default ~/.cache/runahead: what this machine may forget.
+std::filesystem::path cache_folder();
+// Of --packed-cache: a folder; empty takes <cache folder>/packed; "off" gives an empty path, no cache.
+std::filesystem::path packed_cache_folder(const std::string& option);
+
 // kNotFound with what to do.
 Result<std::filesystem::path> find_model(const std::string& model);
 

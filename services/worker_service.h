@@ -17,6 +17,7 @@ struct WorkerServiceOptions {
   std::string coordinator = "127.0.0.1:7070";
   std::string compute = "auto";
   int threads = 1;
+  std::string packed_cache;                  // folder of packed weights; empty: the default one; "off": none
   std::string transport = "auto";
   std::string data_listen = "127.0.0.1:0";   // K/V pages
   std::string advertise;                     // host that peers reach data_listen by; empty: its own host

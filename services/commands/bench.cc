@@ -10,6 +10,7 @@
 
 #include "model/kernel_bench.h"
 #include "services/commands/commands.h"
+#include "services/commands/input.h"
 #include "services/engine_loading.h"
 #include "services/model_path.h"
 
@@ -19,7 +20,7 @@ namespace {
 using nlohmann::json;
 
 struct BenchOptions {
-  std::string what = "prefill", model = "smollm2", compute = "auto";
+  std::string what = "prefill", model = "smollm2", compute = "auto", packed_cache;
   std::vector<int> tokens = {512, 2048, 8192}, context = {0, 2048}, batch = {1, 4, 8};
   // A decode step alone, two batches of them, a short chunk, a block of prefill.
   std::vector<int> rows = {1, 4, 16, 128, 512};
@@ -64,7 +65,8 @@ void print_json(const json& fields) {
 
 Result<void> bench_prefill_command(const BenchOptions& options, const CommonOptions& common) {
   const auto engine =
-      TRY(open_engine(options.model, options.compute, options.threads, !common.quiet && !common.json()));
+      TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
+                      !common.quiet && !common.json()));
   json results = json::array();
   if (!common.json())
     std::printf("%8s %12s %19s %10s %8s %8s\n", "tokens", "tokens/s", "(slowest..fastest)", "seconds", "GOP/s",
@@ -89,7 +91,8 @@ Result<void> bench_prefill_command(const BenchOptions& options, const CommonOpti
 
 Result<void> bench_decode_command(const BenchOptions& options, const CommonOptions& common) {
   const auto engine =
-      TRY(open_engine(options.model, options.compute, options.threads, !common.quiet && !common.json()));
+      TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
+                      !common.quiet && !common.json()));
   json results = json::array();
   if (!common.json())
     std::printf("%8s %6s %12s %19s %9s %8s %10s %8s\n", "context", "batch", "tokens/s", "(slowest..fastest)", "ms/step",
@@ -211,6 +214,7 @@ void add_bench(CommandLine& line) {
   command->add_option("what", options->what, "prefill, decode or kernels");
   command->add_option("-m,--model", options->model, "path of a GGUF file, or a short name (smollm2)");
   command->add_option("--compute", options->compute, "auto, fp32, bf16, int16 or int8");
+  add_packed_cache_flag(*command, options->packed_cache);
   command->add_option("--threads", options->threads, "compute threads; kernels: one core only")
       ->check(CLI::Range(1, 256));
   command->add_option("--tokens", options->tokens, "prefill: prompt lengths")

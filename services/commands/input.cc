@@ -33,10 +33,16 @@ Result<Prompt> read_prompt(const PromptOptions& options) {
   return prompt;
 }
 
+void add_packed_cache_flag(CLI::App& command, std::string& folder) {
+  command.add_option("--packed-cache", folder,
+                     "folder of the packed weights that all workers here share, or off; default: ~/.cache/runahead/packed");
+}
+
 void add_cluster_flags(CLI::App& command, LocalClusterOptions& options) {
   command.add_option("-m,--model", options.model, "path of a GGUF file, or a short name (smollm2)");
   command.add_option("-w,--workers", options.workers, "prefill workers")->check(CLI::Range(1, limits::kWorkersMax));
   command.add_option("--compute", options.compute, "auto, fp32, bf16, int16 or int8");
+  add_packed_cache_flag(command, options.packed_cache);
   command.add_option("--threads-per-worker", options.threads_per_worker, "compute threads of each prefill worker")
       ->check(CLI::Range(1, 256));
   command.add_option("--decode-threads", options.decode_threads, "compute threads of the decode worker")

@@ -29,6 +29,9 @@ Result<Prompt> read_prompt(const PromptOptions& options);
 // --model --workers --compute --threads-per-worker --transport
 void add_cluster_flags(CLI::App& command, LocalClusterOptions& options);
 
+// --packed-cache DIR|off
+void add_packed_cache_flag(CLI::App& command, std::string& folder);
+
 // The whole file, or standard input for "-". kNotFound, kTooLarge (limits::kJsonBodyBytesMax).
 Result<std::string> read_text_file(const std::string& path);
 // A JSON array of token ids.

@@ -7,6 +7,7 @@
 #include "base/limits.h"
 #include "planner/strategies.h"
 #include "services/commands/commands.h"
+#include "services/commands/input.h"
 #include "services/engine_loading.h"
 #include "services/engine_profile.h"
 
@@ -16,7 +17,7 @@ namespace {
 using nlohmann::json;
 
 struct PlanOptions {
-  std::string model = "smollm2", compute = "auto", strategy = "auto";
+  std::string model = "smollm2", compute = "auto", packed_cache, strategy = "auto";
   int tokens = 4096, workers = 2, ranks = 0, threads = 1;
   std::vector<int32_t> cuts;
   double seconds_per_token = 0, seconds_per_pair = 0, gigabytes_per_second = 0, latency_ms = -1;
@@ -52,7 +53,8 @@ void print(const PlanOptions& options, const json& plan) {
 
 // Measured on this machine unless both constants are given.
 Result<PlanRequest> request_of(const PlanOptions& options) {
-  const auto engine = TRY(open_engine(options.model, options.compute, options.threads, false));
+  const auto engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
+                                       false));
   if (options.tokens > engine->shape().context_len)
     return fail(ErrorCode::kContextOverflow, fmt::format("{} tokens are more than the model's context of {}",
                                                          options.tokens, engine->shape().context_len), "tokens");
@@ -99,6 +101,7 @@ void add_plan(CommandLine& line) {
   command->add_option("--strategy", options->strategy, "auto, single, even or balanced");
   command->add_option("--cuts", options->cuts, "token positions where the prompt is cut, multiples of 64")->delimiter(',');
   command->add_option("--ranks", options->ranks, "ranks at most; 0 chooses")->check(CLI::NonNegativeNumber);
+  add_packed_cache_flag(*command, options->packed_cache);
   command->add_option("--compute", options->compute, "auto, fp32, bf16, int16 or int8");
   command->add_option("--threads", options->threads, "compute threads of one worker")->check(CLI::Range(1, 256));
   command->add_option("--seconds-per-token", options->seconds_per_token, "cost model a; 0: measured on this machine");

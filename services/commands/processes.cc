@@ -1,5 +1,6 @@
 // runahead coordinator, prefill, decode: one process each of a cluster.
 #include "services/commands/commands.h"
+#include "services/commands/input.h"
 #include "services/coordinator_service.h"
 #include "services/worker_service.h"
 
@@ -21,6 +22,7 @@ void add_worker(CommandLine& line, WorkerKind role, const std::string& name, con
   command->add_option("--coordinator", options->coordinator, "host:port of the coordinator's control plane");
   command->add_option("--compute", options->compute, "auto, fp32, bf16, int16 or int8; the same in the whole cluster");
   command->add_option("--threads", options->threads, "compute threads")->check(CLI::Range(1, 256));
+  add_packed_cache_flag(*command, options->packed_cache);
   command->add_option("--transport", options->transport, "of K/V pages: auto, tcp or ucx");
   command->add_option("--data-listen", options->data_listen, "host:port for K/V pages (tcp); port 0 takes a free one");
   command->add_option("--advertise", options->advertise, "host that the other workers reach this one by");
