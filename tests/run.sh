@@ -19,7 +19,7 @@ SIM_SEEDS=${RUNAHEAD_SIM_SEEDS:-1000}  # about a minute
 STAGES=(setup:1200 tidy:60 build:1500 deploy:300 unit:900 e2e:900 sim:600 fuzz:900 asan:1500 tsan:1200)
 
 # Which test programs run under a sanitizer: those where memory or threads are in play, and that are fast enough.
-ASAN_TESTS=(base planner transport)
+ASAN_TESTS=(base kernels planner transport)
 TSAN_TESTS=(base)
 
 record() { echo "$1 $2" >>"$RESULTS/$STAGE/results.txt"; }  # record passed|failed|skipped "NAME: REASON"
