@@ -19,7 +19,8 @@ SIM_SEEDS=${RUNAHEAD_SIM_SEEDS:-1000}  # about a minute
 STAGES=(setup:1200 tidy:60 build:1500 deploy:300 unit:900 e2e:900 sim:600 fuzz:900 asan:1500 tsan:1200)
 
 # Which test programs run under a sanitizer: those where memory or threads are in play, and that are fast enough. Left
-# out, because their cold builds do not fit yet: actors, sim, chain and services; under tsan also transport and model.
+# out, because it is not measured yet whether their cold builds fit: actors, sim, chain and services; under tsan also
+# transport and model.
 # The filters leave out single cases: hundreds of random partitions, whose code the other tests of the model walk too,
 # and under tsan the kernels that run on one thread.
 ASAN_TESTS=(base kernels model planner transport)
