@@ -4,6 +4,11 @@
 # with constant bounds that must be unrolled. -fno-math-errno: sqrt is one instruction.
 set(RUNAHEAD_AVX512_FLAGS -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c
     -mprefer-vector-width=512)
+# Under a sanitizer the tiles stay at -O1: unrolled and checked at each access, one file takes six minutes to compile.
+set(RUNAHEAD_KERNEL_OPTIMISATION -O3)
+if(RUNAHEAD_SANITIZE)
+  set(RUNAHEAD_KERNEL_OPTIMISATION -O1)
+endif()
 function(runahead_isa_kernels target source)
   set(isas generic)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
@@ -17,8 +22,8 @@ function(runahead_isa_kernels target source)
     add_library(${target}_${isa} OBJECT ${source})
     target_include_directories(${target}_${isa} PRIVATE ${CMAKE_SOURCE_DIR})
     target_compile_definitions(${target}_${isa} PRIVATE RUNAHEAD_ISA=${isa})
-    target_compile_options(${target}_${isa} PRIVATE -O3 -fno-math-errno -Wno-ignored-attributes -Wno-uninitialized
-                           ${flags_${isa}})
+    target_compile_options(${target}_${isa} PRIVATE ${RUNAHEAD_KERNEL_OPTIMISATION} -fno-math-errno
+                           -Wno-ignored-attributes -Wno-uninitialized ${flags_${isa}})
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_${isa}>)
   endforeach()
 endfunction()

@@ -18,9 +18,15 @@ SIM_SEEDS=${RUNAHEAD_SIM_SEEDS:-1000}  # about a minute
 # Stage and time limit in seconds. What fails soonest comes first; together they take under 45 minutes on 2 cores.
 STAGES=(setup:1200 tidy:60 build:1500 deploy:300 unit:900 e2e:900 sim:600 fuzz:900 asan:1500 tsan:1200)
 
-# Which test programs run under a sanitizer: those where memory or threads are in play, and that are fast enough.
-ASAN_TESTS=(base planner transport)
-TSAN_TESTS=(base)
+# Which test programs run under a sanitizer: those where memory or threads are in play, and that are fast enough. Left
+# out, because it is not measured yet whether their cold builds fit: actors, sim, chain and services; under tsan also
+# transport and model.
+# The filters leave out single cases: hundreds of random partitions, whose code the other tests of the model walk too,
+# and under tsan the kernels that run on one thread.
+ASAN_TESTS=(base kernels model planner transport)
+ASAN_FILTER='-*Exactness*'
+TSAN_TESTS=(base kernels)
+TSAN_FILTER='-Cpu/*'
 
 record() { echo "$1 $2" >>"$RESULTS/$STAGE/results.txt"; }  # record passed|failed|skipped "NAME: REASON"
 
@@ -94,11 +100,11 @@ run_sanitized() {
     run_ctest "build/$preset" -R "^($(IFS='|'; echo "${names[*]}"))$"
 }
 
-stage_asan() { run_sanitized asan-ubsan "${ASAN_TESTS[@]}"; }
+stage_asan() { GTEST_FILTER=$ASAN_FILTER run_sanitized asan-ubsan "${ASAN_TESTS[@]}"; }
 
 stage_tsan() {
   [[ -f tests/tsan.supp ]] && export TSAN_OPTIONS="suppressions=$ROOT/tests/tsan.supp"
-  run_sanitized tsan "${TSAN_TESTS[@]}"
+  GTEST_FILTER=$TSAN_FILTER run_sanitized tsan "${TSAN_TESTS[@]}"
 }
 
 # A finding leaves its input in the folder that libFuzzer names; run the target with that file to see it again.
