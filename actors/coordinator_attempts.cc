@@ -19,7 +19,7 @@ bool is_worth_a_retry(ErrorCode code) {
     case ErrorCode::kCorrupt:
     case ErrorCode::kStale:
     case ErrorCode::kCancelled:         // a peer ended its stream; the request itself is wanted
-    case ErrorCode::kDeadlineExceeded:  // of a transfer; the request's own is checked by on_tick
+    case ErrorCode::kDeadlineExceeded:  // of a transfer; the request's own ends it anyway
     case ErrorCode::kInternal:
       return true;
     default:
@@ -167,6 +167,9 @@ void CoordinatorCore::fail_attempt(Request& request, const Failure& failure, Tim
 }
 
 void CoordinatorCore::retry_or_give_up(Request& request, const Failure& failure, Time now) {
+  if (now >= request.deadline)  // before on_tick saw it
+    return end_with_error(request, {ErrorCode::kDeadlineExceeded, "the request's deadline has passed"},
+                          RequestOutcome::kError, now);
   if (!is_worth_a_retry(failure.error.code)) return end_with_error(request, failure.error, RequestOutcome::kError, now);
   if (request.attempts >= static_cast<uint32_t>(limits::kAttemptsMax)) {
     const std::string message = std::to_string(request.attempts) + " attempts failed, the last one because: " +

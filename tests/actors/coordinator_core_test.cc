@@ -309,6 +309,18 @@ TEST(Request, ADeadlineEndsItWhetherItWaitsOrRuns) {
   EXPECT_NE(driver.last(1, Kind::kEndAttempt), nullptr);
 }
 
+// A worker counts the same deadline, and its report may come before the coordinator's next tick.
+TEST(Request, AnAttemptThatFailsAtTheDeadlineIsNotTriedAgainNorBlamedOnAWorker) {
+  CoreDriver driver;
+  driver.join(1, true, 2);
+  driver.join(9, false, 2);
+  const RequestId id = *driver.submit(10, 1, 100ms);
+  driver.now += 100ms;
+  driver.from(1, CoreDriver::failed(id, 1, ErrorCode::kDeadlineExceeded));
+  ASSERT_TRUE(driver.errors.contains(id));
+  EXPECT_EQ(driver.errors[id].code, ErrorCode::kDeadlineExceeded);
+}
+
 // ---- attempts
 // --------------------------------------------------------------------------------------------------------
 
