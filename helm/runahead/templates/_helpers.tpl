@@ -123,6 +123,7 @@ spec:
         - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
         - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
         - {name: RUNAHEAD_MODEL_DIR, value: /models}
+        - {name: RUNAHEAD_PACKED_CACHE, value: "off"}  # one worker a pod: nobody to share it with, and scratch is bounded
         - {name: TMPDIR, value: /scratch}
       ports:
         {{- if eq .role "coordinator" }}
