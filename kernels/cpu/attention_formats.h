@@ -4,12 +4,9 @@
 //   int16  a query, key or value is int16 with one fp32 scale of its own; dot products are exact. Queries and keys are
 //          scaled by their length to 32,000, so that by Cauchy-Schwarz no sum leaves int32. Values have 12 bits and a
 //          sign, weights 13 bits: 64 * 4,095 * 8,191 is just below 2^31. KL against fp32 on SmolLM2: 2e-7 to 5e-7 nats.
-//   int8   queries and keys as in int16, values and weights in bytes: KL 5e-5 to 1.5e-4. Keys in bytes cost 6e-4 to
-//          2.4e-3, and 2e-4 to 6e-4 after a Hadamard rotation: with the products in int8 that would miss the quality
-//          gate.
+//   int8   queries and keys as in int16, values and weights in bytes. Why keys are not: ADR 5.
 #pragma once
 
-#include "kernels/cpu/gemm_int8.h"
 #include "kernels/cpu/number.h"
 #include "kernels/ops.h"
 

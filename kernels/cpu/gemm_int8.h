@@ -16,7 +16,6 @@ namespace runahead::RUNAHEAD_ISA {
 
 // A block has 15 bits if its largest |x| exceeds this many times the mean of the row's block maxima.
 inline constexpr float kOutlierRatio = 1.75f;
-inline constexpr float kInt8Max = 127;
 
 // Where the parts of an operand row lie.
 struct Int8Row {

@@ -50,8 +50,10 @@ struct Int16 {
   static VecI dot(VecI acc, Vec a, Vec b) { return dot_s16(acc, a, b); }
 };
 
-// Four unsigned codes of a weight against four signed activations. gemm_int8.h has its own loops, because the operands
-// are unlike.
+inline constexpr float kInt8Max = 127;
+
+// Four signed bytes, broadcast, against four unsigned ones in the vector: values against softmax weights. The products
+// (gemm_bytes.h) have loops of their own, because their codes come from several panel formats.
 struct Int8 {
   using Element = int8_t;
   using Sum = VecI;
