@@ -4,8 +4,8 @@
 //   threads  pure functions on views: no state, any thread, disjoint outputs. Denormals must be flushed (ThreadTeam).
 //   exact    a row's result does not depend on the other rows of the call, nor on how a call is split into calls over
 //            panels or rows; and every instruction set gives the same bits (kernels/cpu/vec.h). The reference does not.
-//   formats  an "operand row" is a row of activations in the mode's number format, made by pack_row. Queries and K/V
-//            pages have the mode's element type. Everything else is fp32.
+//   formats  an "operand row" is a row of activations in the mode's number format, made by pack_row. Queries, keys
+//            and values have the mode's element types (KvLayout). Everything else is fp32.
 #pragma once
 
 #include <cstddef>

@@ -173,8 +173,9 @@ ComputeMode fastest_mode() {
     return rates;
   };
   const Rates fp32 = best(ComputeMode::kFp32), int16 = best(ComputeMode::kInt16), int8 = best(ComputeMode::kInt8);
-  // All workers of a cluster must choose alike on a busy machine too, so each bound is far from what is measured: int8's
-  // dots are twice int16's with VNNI (and its products 1.6 times, timed without a second pass), 0.7 times without it.
+  // All workers of a cluster must choose alike on a busy machine too, so each bound is far from what is measured: with
+  // VNNI int8's dots are twice int16's and its products 1.6 times (timed without a second pass); with AVX2 alone its
+  // products are 0.7 times int16's.
   if (int8.dots > 1.4 * int16.dots && int8.products > 1.1 * int16.products) return ComputeMode::kInt8;
   return int16.dots > 1.2 * fp32.dots && int16.products > fp32.products ? ComputeMode::kInt16 : ComputeMode::kFp32;
 }
