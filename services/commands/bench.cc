@@ -1,14 +1,18 @@
-// runahead bench prefill|decode|kernels: how fast one worker is, in this process, as a share of what the machine's
-// instructions and memory allow, measured in the same run. docs/benchmarks.md says what each number means.
+// runahead bench prefill|decode|kernels|plan: how fast one worker is, in this process, as a share of what the machine's
+// instructions and memory allow, measured in the same run; and how long a plan takes. docs/benchmarks.md says what each
+// number means.
 #include "model/bench.h"
 
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "base/limits.h"
 #include "model/kernel_bench.h"
+#include "planner/strategies.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/engine_loading.h"
@@ -30,6 +34,14 @@ struct BenchOptions {
 
 // An early and two late chunks.
 constexpr int32_t kKernelContexts[] = {512, 2048, 8192};
+
+// bench plan: chains of Llama 3 8B, from two workers to the registry's most.
+constexpr ModelDims kLlama3Dims{.num_layers = 32, .model_dim = 4096, .num_heads = 32, .num_kv_heads = 8,
+                                .head_dim = 128, .ffn_dim = 14336, .vocab_size = 128256};
+constexpr size_t kLlama3PageBytes = 2 * 64 * 8 * 128 * sizeof(int16_t);  // K and V, 64 tokens, 8 heads of 128
+constexpr int32_t kPlanTokens = 32768;
+constexpr int kPlanWorkers[] = {2, 8, limits::kWorkersMax};
+constexpr int kPlanSamples = 101;
 
 // The largest resident set that this process has had, in bytes.
 int64_t peak_resident_bytes() {
@@ -187,12 +199,36 @@ Result<void> bench_kernels_command(const BenchOptions& options, const CommonOpti
   return {};
 }
 
+// Planning is arithmetic on profiles: no model is opened, and any speeds will do.
+Result<void> bench_plan_command(const CommonOptions& common) {
+  PlanRequest request{.context_len = kPlanTokens, .model = model_cost(kLlama3Dims, kLlama3PageBytes)};
+  json results = json::array();
+  if (!common.json()) std::printf("%8s %12s %22s\n", "workers", "us/plan", "(fastest..slowest)");
+  for (int workers : kPlanWorkers) {
+    request.workers.assign(static_cast<size_t>(workers), {.speed = {1e-3, 1e-7}, .ingress = default_link()});
+    std::vector<double> seconds;
+    for (int i = 0; i < kPlanSamples; ++i) {
+      const auto begin = std::chrono::steady_clock::now();
+      TRY(make_plan(request));
+      seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    }
+    const Spread s = spread_of(std::move(seconds));
+    results.push_back(seconds_json(s));
+    results.back().update({{"workers", workers}, {"tokens", kPlanTokens}});
+    if (!common.json())
+      std::printf("%8d %12.1f %10.1f..%10.1f\n", workers, 1e6 * s.median, 1e6 * s.min, 1e6 * s.max);
+  }
+  if (common.json()) print_json({{"results", results}});
+  return {};
+}
+
 Result<void> bench(const BenchOptions& options, const CommonOptions& common) {
   if (options.what == "prefill") return bench_prefill_command(options, common);
   if (options.what == "decode") return bench_decode_command(options, common);
   if (options.what == "kernels") return bench_kernels_command(options, common);
+  if (options.what == "plan") return bench_plan_command(common);
   return fail(ErrorCode::kInvalidArgument,
-              "there is no bench '" + options.what + "'; there are prefill, decode and kernels", "what");
+              "there is no bench '" + options.what + "'; there are prefill, decode, kernels and plan", "what");
 }
 
 constexpr const char* kExplanation =
@@ -201,6 +237,7 @@ constexpr const char* kExplanation =
     "kernels  one core: the mode's dot instruction, the products of the model and of Llama 3 8B by rows, and the\n"
     "         attention of a page of queries by context: ns a pair of query and key, and pairs/s over those of the\n"
     "         first context (late)\n"
+    "plan     the coordinator's planning of one request, by ready workers\n"
     "of peak: operations, counted from the shapes, over those of the mode's dot instruction in the same run. Numbers\n"
     "are medians; docs/benchmarks.md says how to read each column.";
 
@@ -211,7 +248,7 @@ void add_bench(CommandLine& line) {
   CLI::App* command = line.add("bench", "measure one worker in this process against what the machine allows",
                                [options](const CommonOptions& common) { return bench(*options, common); });
   command->footer(kExplanation);
-  command->add_option("what", options->what, "prefill, decode or kernels");
+  command->add_option("what", options->what, "prefill, decode, kernels or plan");
   command->add_option("-m,--model", options->model, "path of a GGUF file, or a short name (smollm2)");
   command->add_option("--compute", options->compute, "auto, fp32, bf16, int16 or int8");
   add_packed_cache_flag(*command, options->packed_cache);
