@@ -11,6 +11,7 @@
 #include <cstring>
 #include <map>
 #include <optional>
+#include <utility>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -22,6 +23,8 @@ namespace runahead {
 namespace {
 
 constexpr unsigned kHelloId = 1, kReplyId = 2, kPageId = 3;  // active messages
+// A connection that is closed while it is being made gets so long to stand or fail; one takes a few milliseconds.
+constexpr Duration kWireupPatience = std::chrono::seconds(1);
 constexpr int kProgressBudget = 32;  // rounds of UCX before other handlers of this thread have a turn
 
 // What we need of UCX, unless the user's environment says otherwise.
@@ -118,6 +121,8 @@ class Endpoint final : public UcxEndpoint, public std::enable_shared_from_this<E
   // A receiver's endpoint must name its stream within the connect timeout, and be gone as soon after a refusal.
   void start_patience() { patience_.start(state_->options.connect_timeout, shared_from_this()); }
   void stop_patience() { patience_.cancel(); }
+  // Notes when the connection stands or has failed: until then it must not be torn down (close()).
+  void watch_wireup();
   void on_error(ucs_status_t status);
   // The transport is gone, and UCX with it.
   void orphan() { state_ = nullptr, closing_ = closed_ = true, patience_.cancel(); }
@@ -128,6 +133,7 @@ class Endpoint final : public UcxEndpoint, public std::enable_shared_from_this<E
   std::optional<StreamHello> hello;  // of a receiver whose sender has not opened its end yet
 
  private:
+  void close_later();
   void really_close();
   void set_closed();
   void lose_patience();
@@ -138,7 +144,9 @@ class Endpoint final : public UcxEndpoint, public std::enable_shared_from_this<E
 
   State* state_;
   StallTimer patience_;
+  bool wired_ = false;  // the connection stands or has failed
   bool closing_ = false;
+  bool leaving_ = false;  // UCX has been told to close it, or is about to be
   bool closed_ = false;
 };
 
@@ -177,12 +185,30 @@ void Endpoint::on_error(ucs_status_t status) {
   close();
 }
 
-// Later, for this may be called from within one of UCX's callbacks.
+void Endpoint::watch_wireup() {
+  auto* kept = keep([self = shared_from_this()](const char*) {
+    self->wired_ = true;
+    if (self->closing_) self->close_later();
+  });
+  const auto param = request_param(kept, 0);
+  post(ucp_ep_flush_nbx(handle, &param), kept);
+}
+
+// UCX 1.13's connection manager does not bear it that an endpoint goes while it connects: an event that its thread has
+// already taken for that descriptor meets whichever endpoint gets the number next, and an assertion ends the process.
 void Endpoint::close() {
   if (closing_) return;
   closing_ = true;
   patience_.cancel();
   state_->streams->changed.notify();
+  if (wired_) return close_later();
+  patience_.start(kWireupPatience, shared_from_this());
+}
+
+// Later, for this may be called from within one of UCX's callbacks.
+void Endpoint::close_later() {
+  if (std::exchange(leaving_, true)) return;
+  patience_.cancel();
   asio::post(state_->streams->executor, [self = shared_from_this()] {
     if (self->state_ != nullptr) self->really_close();
   });
@@ -202,6 +228,7 @@ void Endpoint::set_closed() {
 }
 
 void Endpoint::lose_patience() {
+  if (closing_) return close_later();
   if (!hello) return close();
   hello.reset();
   send_reply(StreamReply::kUnknownStream);
@@ -418,7 +445,7 @@ Result<std::shared_ptr<Endpoint>> State::open_endpoint(ucp_ep_params_t params) {
     return std::unexpected(
         ucx_error(ErrorCode::kWorkerLost, "UCX cannot connect (is there a common UCX_TLS lane?)", status));
   endpoints.emplace(endpoint->handle, endpoint);
-  kick();
+  endpoint->watch_wireup();
   return endpoint;
 }
 

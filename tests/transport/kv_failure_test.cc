@@ -168,6 +168,27 @@ TEST_P(KvFailureTest, HandlesMayDieWithoutCloseAndTheLoopMayDieFirst) {
   sender.reset();
 }
 
+// UCX 1.13's connection manager aborts the process if an endpoint goes while it connects and another takes its number.
+TEST_P(KvFailureTest, StreamsThatCloseWhileTheyConnectDisturbNobody) {
+  Pages from(1, 2, 4096), to(1, 2, 4096);
+  from.fill(1);
+  auto sender = make(from.data), receiver = make(to.data);
+  for (uint32_t round = 0; round < 60; ++round) {
+    std::vector<std::unique_ptr<KvInbound>> streams;
+    for (uint32_t i = 0; i < 4; ++i)
+      streams.push_back(std::move(*receiver->open_inbound(inbound(to, *sender, {1, round, i}))));
+    loop.io().restart();
+    loop.io().run_for(std::chrono::microseconds(round % 6 * 150));
+    if (round % 2 == 0)
+      for (auto& stream : streams) loop.run(stream->close());
+  }
+  auto in = std::move(*receiver->open_inbound(inbound(to, *sender, kAttempt)));
+  auto out = std::move(*sender->open_outbound(outbound(from, *receiver, kAttempt)));
+  for (const KvPageKey key : from.keys(1)) out->post(key, from.at(key), std::nullopt);
+  loop.run(expect_pages(in.get(), 2, &loop));
+  EXPECT_TRUE(from.data == to.data);
+}
+
 INSTANTIATE_TEST_SUITE_P(Kv, KvFailureTest,
                          testing::Values("memory", "tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self"), param_name);
 
