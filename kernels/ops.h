@@ -30,8 +30,9 @@ struct KvLayout {
   int32_t key_bytes = 4;      // of an element
   int32_t value_bytes = 4;
   bool token_scales = false;  // a head's K and its V each end with one fp32 scale a token: [kPageTokens]
+  bool key_sums = false;      // behind its scales K has one int32 a token: [kPageTokens]
 
-  size_t key_head_bytes() const { return head_bytes(key_bytes); }
+  size_t key_head_bytes() const { return head_bytes(key_bytes) + (key_sums ? kPageTokens * sizeof(int32_t) : 0); }
   size_t value_head_bytes() const { return head_bytes(value_bytes); }
   size_t page_bytes() const { return (key_head_bytes() + value_head_bytes()) * num_kv_heads; }
   // [head_dim / pack, kPageTokens, pack], pack = 4 / key_bytes
@@ -93,6 +94,7 @@ struct OpTable {
   int32_t key_element_bytes = 4;
   int32_t value_element_bytes = 4;
   bool kv_token_scales = false;
+  bool kv_key_sums = false;
 
   size_t (*row_bytes)(int32_t k) = nullptr;            // of one operand row
   size_t (*panel_scratch_bytes)(int32_t k) = nullptr;  // of GemmArgs::scratch
@@ -120,7 +122,7 @@ struct OpTable {
   double (*issue_dots)(int64_t rounds) = nullptr;
 
   KvLayout kv_layout(int32_t num_kv_heads, int32_t head_dim) const {
-    return {num_kv_heads, head_dim, key_element_bytes, value_element_bytes, kv_token_scales};
+    return {num_kv_heads, head_dim, key_element_bytes, value_element_bytes, kv_token_scales, kv_key_sums};
   }
 };
 

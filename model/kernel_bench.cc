@@ -17,7 +17,8 @@ constexpr double kSampleSeconds =
     2e-3;                              // a sample is at least so long: the clock and a cold start are little beside it
 constexpr double kCallSecondsMax = 3;  // ten minutes would go by on one large product otherwise
 constexpr int32_t kDistinctRows = 64;  // weight rows that are made up; a matrix repeats them
-constexpr size_t kOutlierPeriod = 7;   // of the activations' blocks (kernel_bench.h)
+constexpr size_t kOutlierPeriod = 12;      // of the activations' blocks (kernel_bench.h)
+constexpr uint64_t kOutliersPer1024 = 31;  // of the other blocks
 
 struct Product {
   std::string name;
@@ -59,8 +60,10 @@ void fill_uniform(Rng& rng, std::span<float> out) {
 
 void fill_activations(Rng& rng, std::span<float> out) {
   fill_uniform(rng, out);
-  for (size_t i = 0; i < out.size(); ++i)
-    if (i / kPanelBlock % kOutlierPeriod == 0) out[i] *= 3;
+  for (size_t b = 0; b * kPanelBlock < out.size(); ++b) {
+    if (b % kOutlierPeriod != 0 && rng.next() % 1024 >= kOutliersPer1024) continue;
+    for (float& x : out.subspan(b * kPanelBlock, kPanelBlock)) x *= 3;
+  }
 }
 
 // outputs x k weights of about +-0.08, the size that trained ones have.

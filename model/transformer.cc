@@ -11,7 +11,7 @@
 namespace runahead {
 namespace {
 
-constexpr int kPageLayoutVersion = 2;  // grows when the bytes of a K/V page change meaning
+constexpr int kPageLayoutVersion = 3;  // grows when the bytes of a K/V page change meaning
 
 // Most rows a thread carries through a half layer at once: that many share one widening of the weights.
 constexpr int32_t kBlockRowsMax = 132;

@@ -18,12 +18,22 @@ def first_line(text):
     return " ".join(lines)[:REASON_LENGTH_MAX] if lines else "no reason given"
 
 
+def last_words(output):
+    """Of a program that died without a verdict: the last line that speaks of its end, or the last of all."""
+    lines = [line.strip() for line in (output or "").splitlines() if line.strip()]
+    telling = [line for line in lines if re.search(r"assert|abort|fatal|sanitizer|terminat|signal", line, re.IGNORECASE)]
+    return "it died: " + (telling or lines)[-1][:REASON_LENGTH_MAX] if lines else "it died without a word"
+
+
 def verdict(case):
     """(passed|failed|skipped, reason) of one <testcase> of pytest, GoogleTest or ctest."""
     for tag, outcome in (("failure", "failed"), ("error", "failed"), ("skipped", "skipped")):
         found = case.find(tag)
         if found is not None:
-            return outcome, first_line(found.get("message") or found.text)
+            told = found.get("message") or found.text
+            if not told and case.find("system-out") is not None:
+                return outcome, last_words(case.findtext("system-out"))
+            return outcome, first_line(told)
     if case.get("status") in ("fail", "failed"):
         return "failed", first_line(case.findtext("system-out"))
     if case.get("status") in ("disabled", "notrun"):

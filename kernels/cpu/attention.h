@@ -60,12 +60,18 @@ class PageStep {
     for (VecF& m : page_max_) m = set1(kNoScore);
     const auto* keys = reinterpret_cast<const Key*>(args_.keys);
     const float* scales = token_scales<Key>(args_.keys, args_.tile.head_dim);
+    [[maybe_unused]] const int32_t* sums = key_sums<Key>(args_.keys, args_.tile.head_dim);
     for (int j = 0; j < keys_; j += kKeyStep) {
       Sum acc[kKeyStep][kBlocks];
 #pragma GCC unroll 8
       for (int r = 0; r < kKeyStep; ++r)
 #pragma GCC unroll 3
-        for (int v = 0; v < kBlocks; ++v) acc[r][v] = zero_sum<Sum>();
+        for (int v = 0; v < kBlocks; ++v) {
+          if constexpr (Mode::kKeySums)
+            acc[r][v] = set1_int(sums[j + r]);
+          else
+            acc[r][v] = zero_sum<Sum>();
+        }
       multiply_tile<typename Mode::Scores, kKeyStep, kBlocks>({.a = keys + j * kKeyPack,
                                                                .a_row = kKeyPack,
                                                                .a_step = kPageTokens * kKeyPack,
@@ -103,7 +109,8 @@ class PageStep {
     VecF sum = zero(), most = set1(1e-30f);  // most: above zero, so that its inverse is finite
     for (int j = 0; j < keys; ++j) {
       float* at = scores_[j] + v * kBlockRows;
-      VecF p = only_visible(exp2(Mode::kScaled ? fma(load(at), query_scale, low) : add(load(at), low)), v, j, 0.0f);
+      const VecF exponent = Mode::kScaled ? fma(load(at), query_scale, low) : add(load(at), low);
+      VecF p = only_visible(Mode::weight(exponent), v, j, 0.0f);
       sum = add(sum, p);
       if constexpr (Mode::kScaled) {
         p = only_visible(mul(p, set1(value_scales[j])), v, j, 0.0f);

@@ -44,7 +44,7 @@ void store_query(const float* head, float scale, const AttentionTile& tile, int3
   Element codes[kHeadDimMax];
   float scaled[kHeadDimMax];
   for (int32_t i = 0; i < tile.head_dim; i += 16) store(scaled + i, mul(load(head + i), set1(scale)));
-  const float undo = Mode::encode_key(scaled, tile.head_dim, codes);
+  const float undo = Mode::encode_query(scaled, tile.head_dim, codes);
   auto* to = reinterpret_cast<Element*>(block) + lane * kPack;
   for (int32_t i = 0; i < tile.head_dim; i += kPack, to += kBlockRows * kPack)
     std::memcpy(to, codes + i, kPack * sizeof(Element));

@@ -4,8 +4,12 @@
 //   int16  a query, key or value is int16 with one fp32 scale of its own; dot products are exact. Queries and keys are
 //          scaled by their length to 32,000, so that by Cauchy-Schwarz no sum leaves int32. Values have 12 bits and a
 //          sign, weights 13 bits: 64 * 4,095 * 8,191 is just below 2^31. KL against fp32 on SmolLM2: 2e-7 to 5e-7 nats.
-//   int8   queries and keys as in int16, values and weights in bytes. Why keys are not: ADR 5.
+//   int8   bytes throughout. Queries and keys are rotated first, which spreads the few large entries that keys have (ADR
+//          5). The instruction takes one unsigned operand: queries and weights are, queries by an offset of 128, which
+//          a sum of 128 * -key that each key carries takes out again.
 #pragma once
+
+#include <type_traits>
 
 #include "kernels/cpu/number.h"
 #include "kernels/ops.h"
@@ -37,21 +41,56 @@ inline float largest_entry(const float* head, int32_t head_dim) {
   return reduce_max(largest);
 }
 
+// [16, 16] of a Hadamard matrix: entry (i, j) is -1 where i and j have an odd number of ones in common.
+struct HadamardRows {
+  constexpr HadamardRows() : entry() {
+    for (int i = 0; i < 16; ++i)
+      for (int j = 0; j < 16; ++j) entry[i][j] = __builtin_parity(static_cast<unsigned>(i & j)) ? -1.0f : 1.0f;
+  }
+  alignas(64) float entry[16][16];
+};
+inline constexpr HadamardRows kHadamard;
+
+// Rotates a head, so that queries' products with keys stay what they are and no entry stands out: a Hadamard matrix
+// over each 16 neighbours, then over as many groups of 16 as a power of two divides head_dim into.
+inline void spread_head(const float* head, int32_t head_dim, float* out) {
+  int32_t group = 16;
+  for (int32_t i = 0; i < head_dim; i += 16) {
+    VecF sum = zero();
+    for (int32_t j = 0; j < 16; ++j) sum = fma(set1(head[i + j]), load(kHadamard.entry[j]), sum);
+    store(out + i, sum);
+  }
+  for (; head_dim % (2 * group) == 0; group *= 2) {
+    for (int32_t i = 0; i < head_dim; i += 16) {
+      if (i % (2 * group) >= group) continue;
+      const VecF a = load(out + i), b = load(out + i + group);
+      store(out + i, add(a, b));
+      store(out + i + group, sub(a, b));
+    }
+  }
+  const VecF scale = set1(1.0f / __builtin_sqrtf(static_cast<float>(group)));
+  for (int32_t i = 0; i < head_dim; i += 16) store(out + i, mul(load(out + i), scale));
+}
+
 template <class Num>
 struct FloatAttention {
   using Scores = Num;  // keys broadcast, queries in vectors
   using Mix = Num;     // values broadcast, weights in vectors
   using Element = typename Num::Element;
-  static constexpr bool kScaled = false;
+  static constexpr bool kScaled = false, kKeySums = false;
   static constexpr float kWeightMax = 1;
 
   static float encode_key(const float* head, int32_t head_dim, Element* codes) {
     for (int32_t i = 0; i < head_dim; i += 16) Num::store_row(codes + i, load(head + i));
     return 1;
   }
+  static float encode_query(const float* head, int32_t head_dim, Element* codes) {
+    return encode_key(head, head_dim, codes);
+  }
   static float encode_value(const float* head, int32_t head_dim, Element* codes) {
     return encode_key(head, head_dim, codes);
   }
+  static VecF weight(VecF exponent) { return exp2(exponent); }
   static void store_weights(Element* to, const VecF (&w)[Num::kPack]) {
     if constexpr (Num::kPack == 1)
       store(to, w[0]);
@@ -66,7 +105,7 @@ struct Int16Attention {
   using Scores = Int16;
   using Mix = Int16;
   using Element = int16_t;
-  static constexpr bool kScaled = true;
+  static constexpr bool kScaled = true, kKeySums = false;
   static constexpr float kUnitLength = 32000;
   static constexpr float kValueMax = 4095;
   static constexpr float kWeightMax = 8191;
@@ -74,25 +113,38 @@ struct Int16Attention {
   static float encode_key(const float* head, int32_t head_dim, Element* codes) {
     return quantize_head(head, head_dim, length(head, head_dim), kUnitLength, codes);
   }
+  static float encode_query(const float* head, int32_t head_dim, Element* codes) {
+    return encode_key(head, head_dim, codes);
+  }
   static float encode_value(const float* head, int32_t head_dim, Element* codes) {
     return quantize_head(head, head_dim, largest_entry(head, head_dim), kValueMax, codes);
   }
+  static VecF weight(VecF exponent) { return exp2(exponent); }
   static void store_weights(Element* to, const VecF (&w)[2]) { store_bytes(to, interleave_int16(w[0], w[1])); }
   static void store_weight_row(Element* to, VecF w) { store_int16(to, w); }
 };
 
 struct Int8Attention {
-  using Scores = Int16;
+  using Scores = Int8;
   using Mix = Int8;
-  static constexpr bool kScaled = true;
+  static constexpr bool kScaled = true, kKeySums = true;
   static constexpr float kWeightMax = 255;
+  static constexpr int32_t kQueryOffset = 128;
 
-  static float encode_key(const float* head, int32_t head_dim, int16_t* codes) {
-    return Int16Attention::encode_key(head, head_dim, codes);
+  static float encode_key(const float* head, int32_t head_dim, int8_t* codes) {
+    float spread[kHeadDimMax];
+    spread_head(head, head_dim, spread);
+    return quantize_head(spread, head_dim, largest_entry(spread, head_dim), kInt8Max, codes);
+  }
+  static float encode_query(const float* head, int32_t head_dim, int8_t* codes) {
+    const float scale = encode_key(head, head_dim, codes);
+    for (int32_t i = 0; i < head_dim; ++i) codes[i] = static_cast<int8_t>(codes[i] ^ kQueryOffset);
+    return scale;
   }
   static float encode_value(const float* head, int32_t head_dim, int8_t* codes) {
     return quantize_head(head, head_dim, largest_entry(head, head_dim), kInt8Max, codes);
   }
+  static VecF weight(VecF exponent) { return exp2_coarse(exponent); }
   static void store_weights(int8_t* to, const VecF (&w)[4]) {
     store_bytes(to, interleave_uint8(w[0], w[1], w[2], w[3]));
   }
@@ -113,7 +165,14 @@ inline const float* token_scales(const std::byte* half_page, int32_t head_dim) {
   return reinterpret_cast<const float*>(reinterpret_cast<const Element*>(half_page) + kPageTokens * head_dim);
 }
 
-// keys [head_dim / kPack, 64, kPack]: one token is a column; then scales [64].
+// Behind the scales of a page's keys: what a sum of products with unsigned queries starts with [64].
+template <class Element, class Byte>
+inline auto* key_sums(Byte* keys, int32_t head_dim) {
+  using Int = std::conditional_t<std::is_const_v<Byte>, const int32_t, int32_t>;
+  return reinterpret_cast<Int*>(token_scales<Element>(keys, head_dim) + kPageTokens);
+}
+
+// keys [head_dim / kPack, 64, kPack]: one token is a column; then scales [64], then kKeySums' sums [64].
 template <class Mode>
 void store_key(const float* head, int32_t head_dim, int32_t slot, std::byte* keys) {
   using Element = typename Mode::Scores::Element;
@@ -124,6 +183,11 @@ void store_key(const float* head, int32_t head_dim, int32_t slot, std::byte* key
   for (int32_t i = 0; i < head_dim; i += kPack, to += kPageTokens * kPack)
     std::memcpy(to, codes + i, kPack * sizeof(Element));
   if constexpr (Mode::kScaled) token_scales<Element>(keys, head_dim)[slot] = scale;
+  if constexpr (Mode::kKeySums) {
+    int32_t sum = 0;
+    for (int32_t i = 0; i < head_dim; ++i) sum += codes[i];
+    key_sums<Element>(keys, head_dim)[slot] = -Mode::kQueryOffset * sum;
+  }
 }
 
 // values [64 / kPack, head_dim, kPack]: one token is every kPack-th element of a row; then scales [64].

@@ -40,7 +40,12 @@ class RowsStep {
 #pragma GCC unroll 5
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
-      for (int v = 0; v < kKeyVecs; ++v) acc[r][v] = zero_sum<Sum>();
+      for (int v = 0; v < kKeyVecs; ++v) {
+        if constexpr (Mode::kKeySums)
+          acc[r][v] = load_bytes(key_sums<Key>(args_.keys, args_.tile.head_dim) + 16 * v);
+        else
+          acc[r][v] = zero_sum<Sum>();
+      }
     multiply_tile<Swapped<typename Mode::Scores>, kRows, kKeyVecs>({.a = reinterpret_cast<const Key*>(args_.tile.data),
                                                                     .a_row = kKeyPack,
                                                                     .a_step = kBlockRows * kKeyPack,
@@ -85,7 +90,7 @@ class RowsStep {
     VecF most = set1(1e-30f);
 #pragma GCC unroll 4
     for (int v = 0; v < kKeyVecs; ++v) {
-      VecF p = exp2(Mode::kScaled ? fma(s[v], query_scale, low) : add(s[v], low));
+      VecF p = Mode::weight(Mode::kScaled ? fma(s[v], query_scale, low) : add(s[v], low));
       p = keep_where_least(p, least, 16 * v, 0.0f);
       store(scores_[r] + 16 * v, p);
       if constexpr (Mode::kScaled) p = keep_where_least(mul(p, load(value_scales + 16 * v)), least, 16 * v, 0.0f);

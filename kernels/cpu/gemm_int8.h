@@ -3,9 +3,9 @@
 // of bytes: 8 bits for all of them would cost 0.5 % of perplexity, and they are few.
 //   y[r, n] = sum over blocks b of (d[b, n] * (dx[r, b] * sum of code * a) + m[b, n] * bs[r, b]), bs = dx * sum of a
 //   operand row   a [k] int8, the second plane [k] int8, dx [k / 32] fp32, bs [k / 32] fp32, a bit for each block that
-//                 has 15 bits [k / 32], padding to 64 B. Where the bit is set a block is 256 * a + second plane;
-//                 elsewhere the second plane is zero, so a tile may take the second pass because of one of its rows
-//                 without changing a bit of the others.
+//                 has 15 bits [k / 32], padding to 64 B. Where the bit is set a block's value is a + second plane / 256.
+//   two passes    32 blocks after 32 blocks: a tile over all of the first plane, then each row over its own few of the
+//                 second one. A row's sums are in that order whatever its tile.
 //   bound         32 * 255 * 32,768 stays below 2^31
 //   weights       that come as floats are rounded to 8 bits (kernels/cpu/unpack.h)
 #pragma once
@@ -70,29 +70,28 @@ inline void pack_row_int8(const float* x, int32_t k, std::byte* out) {
     }
     const float scale = top / unit;
     sums[b] = scale * static_cast<float>(sum);
-    scales[b] = outlier ? scale * 256 : scale;  // the second pass divides by 256, for all rows of its tile
+    scales[b] = outlier ? scale * 256 : scale;
   }
 }
 
-// One register tile over all blocks.
+inline constexpr int kSpan = 32;       // blocks that are taken together: their codes fit the first-level cache
+inline constexpr int kGroupRows = 48;  // rows that are done with a span before the next one replaces it there
+
+// One register tile over blocks [begin, end) of the first plane; totals [kRows, 32].
 template <class Source, int kRows>
-inline void multiply_int8(const std::byte* a, const Int8Row& row, int32_t k, const std::byte* block,
-                          VecF (&total)[kRows][2]) {
-  uint32_t outliers = 0;  // of the blocks b and after, in any row
-  for (int b = 0; b < k / kPanelBlock; ++b, block += Source::kBlockBytes, outliers >>= 1) {
-    if (b % 32 == 0) {
-      for (int r = 0; r < kRows; ++r)
-        outliers |= reinterpret_cast<const uint32_t*>(a + static_cast<size_t>(r) * row.bytes + row.flags)[b / 32];
-    }
+inline void multiply_first_plane(const std::byte* a, const Int8Row& row, int begin, int end, const std::byte* panel,
+                                 float* totals) {
+  VecF total[kRows][2];
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r)
+    for (int v = 0; v < 2; ++v) total[r][v] = begin == 0 ? zero() : load(totals + r * kPanelOutputs + 16 * v);
+  const std::byte* block = panel + static_cast<size_t>(begin) * Source::kBlockBytes;
+  for (int b = begin; b < end; ++b, block += Source::kBlockBytes) {
     VecI sum[kRows][2];
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = zero_int();
     dot_bytes<Source, kRows>(a + b * kPanelBlock, row.bytes, block, sum);
-    BlockScales s = Source::scales(block);
-    if (outliers & 1) {
-      add_second_plane<Source, kRows>(a + row.low + b * kPanelBlock, row.bytes, block, sum);
-      s.d[0] = mul(s.d[0], set1(1.0f / 256)), s.d[1] = mul(s.d[1], set1(1.0f / 256));
-    }
+    const BlockScales s = Source::scales(block);
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) {
       const std::byte* mine = a + static_cast<size_t>(r) * row.bytes;
@@ -105,19 +104,61 @@ inline void multiply_int8(const std::byte* a, const Int8Row& row, int32_t k, con
       }
     }
   }
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r)
+    for (int v = 0; v < 2; ++v) store(totals + r * kPanelOutputs + 16 * v, total[r][v]);
+}
+
+// One row over those of kSpan blocks from `begin` that have 15 bits; totals [32].
+template <class Source>
+inline void add_second_plane(const std::byte* a, const Int8Row& row, int begin, const std::byte* panel, float* totals) {
+  const auto* scales = reinterpret_cast<const float*>(a + row.scales);
+  uint32_t left = reinterpret_cast<const uint32_t*>(a + row.flags)[begin / kSpan];
+  for (; left != 0; left &= left - 1) {
+    const int b = begin + __builtin_ctz(left);
+    const std::byte* block = panel + static_cast<size_t>(b) * Source::kBlockBytes;
+    VecI sum[1][2] = {{zero_int(), zero_int()}};
+    dot_bytes<Source, 1>(a + row.low + b * kPanelBlock, 0, block, sum);
+    const BlockScales s = Source::scales(block);
+    const VecF scale = set1(scales[b] * (1.0f / 256));
+    for (int v = 0; v < 2; ++v)
+      store(totals + 16 * v, fma(mul(to_float(sum[0][v]), scale), s.d[v], load(totals + 16 * v)));
+  }
+}
+
+// f.template operator()<n>(r) for tiles of n rows that begin at row r and cover [begin, end).
+template <class F>
+inline void for_byte_tiles(int32_t begin, int32_t end, const F& f) {
+  for (int32_t r = begin; r < end;) {
+    with_tile_rows<kByteTileRows>(end - r, [&]<int kRows>() {
+      f.template operator()<kRows>(r);
+      r += kRows;
+    });
+  }
 }
 
 template <class Source>
 inline void gemm_int8_panel(const GemmArgs& args, int32_t p, const std::byte* data) {
   const Int8Row row(args.k);
-  for (int32_t r0 = 0; r0 < args.rows;) {
-    with_tile_rows<kByteTileRows>(args.rows - r0, [&]<int kRows>() {
+  const int blocks = args.k / kPanelBlock;
+  alignas(64) float totals[kGroupRows * kPanelOutputs];
+  for (int32_t r0 = 0; r0 < args.rows; r0 += kGroupRows) {
+    const int32_t r1 = r0 + kGroupRows < args.rows ? r0 + kGroupRows : args.rows;
+    const auto of_row = [&](int32_t r) { return totals + (r - r0) * kPanelOutputs; };
+    for (int b = 0; b < blocks; b += kSpan) {
+      const int end = b + kSpan < blocks ? b + kSpan : blocks;
+      for_byte_tiles(r0, r1, [&]<int kRows>(int32_t r) {
+        multiply_first_plane<Source, kRows>(args.a + static_cast<size_t>(r) * row.bytes, row, b, end, data, of_row(r));
+      });
+      for (int32_t r = r0; r < r1; ++r)
+        add_second_plane<Source>(args.a + static_cast<size_t>(r) * row.bytes, row, b, data, of_row(r));
+    }
+    for_byte_tiles(r0, r1, [&]<int kRows>(int32_t r) {
       VecF total[kRows][2];
 #pragma GCC unroll 6
-      for (int r = 0; r < kRows; ++r) total[r][0] = total[r][1] = zero();
-      multiply_int8<Source, kRows>(args.a + static_cast<size_t>(r0) * row.bytes, row, args.k, data, total);
-      finish_tile<kRows>(args, p, r0, total);
-      r0 += kRows;
+      for (int i = 0; i < kRows; ++i)
+        for (int v = 0; v < 2; ++v) total[i][v] = load(of_row(r + i) + 16 * v);
+      finish_tile<kRows>(args, p, r, total);
     });
   }
 }

@@ -69,6 +69,7 @@ void add_attention(OpTable& ops) {
   ops.key_element_bytes = sizeof(typename Mode::Scores::Element);
   ops.value_element_bytes = sizeof(typename Mode::Mix::Element);
   ops.kv_token_scales = Mode::kScaled;
+  ops.kv_key_sums = Mode::kKeySums;
   ops.attention_tile_bytes = attention_tile_bytes<Mode>;
   ops.store_query = store_query<Mode>;
   ops.copy_query = copy_query<Mode>;

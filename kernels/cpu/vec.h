@@ -39,6 +39,18 @@ inline VecF exp2(VecF x) {
   return scale_by_exp2(p, n);
 }
 
+// The same with a relative error of 7.5e-5 (degree 3): enough where the result is then rounded to 8 bits.
+inline VecF exp2_coarse(VecF x) {
+  x = max(x, set1(-125.0f));
+  const VecF n = round_nearest(x);
+  const VecF f = sub(x, n);
+  VecF p = set1(0.0551716685f);
+  p = fma(p, f, set1(0.242611125f));
+  p = fma(p, f, set1(0.693260968f));
+  p = fma(p, f, set1(0.999928057f));
+  return scale_by_exp2(p, n);
+}
+
 // x * sigmoid(x), the activation of SwiGLU.
 inline VecF silu(VecF x) {
   constexpr float kLog2e = 1.44269504f;

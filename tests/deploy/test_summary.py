@@ -53,6 +53,16 @@ def test_a_program_that_crashed_is_a_failure(tmp_path):
     assert "FAILED: [unit] base: Segmentation fault" in lines
 
 
+def test_a_program_that_died_is_told_with_its_last_words(tmp_path):
+    words = "<system-out>all was well\nx.c:1 Assertion `a' failed\n 0 f(0x1)\n 1 g(0x2)</system-out>"
+    code, lines = summarize(tmp_path, {
+        "unit/ctest.xml": suite(case("base", '<failure message=""/>' + words, status="fail"),
+                                case("model", '<failure message=""/><system-out>the end</system-out>', status="fail")),
+        "unit/exit_code": "8"})
+    assert code == 1
+    assert lines[:2] == ["FAILED: [unit] base: it died: x.c:1 Assertion `a' failed", "FAILED: [unit] model: it died: the end"]
+
+
 def test_a_stage_that_ran_out_of_time_is_a_failure(tmp_path):
     code, lines = summarize(tmp_path, {"e2e/exit_code": "124", "sim/results.txt": "passed sim/seeds\n",
                                        "sim/exit_code": "0"})
