@@ -85,6 +85,8 @@ struct AttendArgs {
   const std::byte* keys = nullptr;    // the page at key_offset(head)
   const std::byte* values = nullptr;  // the page at value_offset(head)
 };
+// Rows of a tile that attend_page_part takes: the groups of most models have 3 to 5 heads.
+inline constexpr int32_t kPartRowsMax = 5;
 inline constexpr int32_t kHeadDimMax = 512;  // twice the largest head of a published model; buffers on the stack
 inline constexpr float kNoScore = -1e30f;    // below every score, and finite: no NaN from inf - inf
 
@@ -114,6 +116,12 @@ struct OpTable {
   void (*store_key)(const float* head, int32_t head_dim, int32_t slot, std::byte* keys) = nullptr;
   void (*store_value)(const float* head, int32_t head_dim, int32_t slot, std::byte* values) = nullptr;
   void (*attend_page)(const AttendArgs& args) = nullptr;
+  // attend_page in two halves, bit by bit, for tiles of up to kPartRowsMax rows: what a page gives, whatever the others
+  // give, as part [rows, part_row_floats(head_dim)]; and `count` such parts of consecutive pages taken into the tile, in
+  // order, the first of them at position 0 if `anew`. Null in the reference.
+  size_t (*part_row_floats)(int32_t head_dim) = nullptr;
+  void (*attend_page_part)(const AttendArgs& args, float* part) = nullptr;
+  void (*fold_page_parts)(const AttentionTile& tile, bool anew, const float* parts, int32_t count) = nullptr;
   // out [head_dim]: the row's mix of the values of all pages.
   void (*finish_attention)(const AttentionTile& tile, int32_t row, float* out) = nullptr;
 

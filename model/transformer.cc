@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/limits.h"
 #include "model/activations.h"
+#include "model/decode_attention.h"
 
 namespace runahead {
 namespace {
@@ -304,16 +305,22 @@ void Transformer::decode(std::span<const DecodeRow> batch, std::span<float> out)
     const DecodeRow& row = batch[static_cast<size_t>(r)];
     x.place(r, {row.kv, row.position}, config_.rope.frequencies);
   }
+  std::optional<DecodeAttention> attention;
+  if (x.tile(0, 0).rows <= kPartRowsMax) attention.emplace(ops_, layout_, x, team_, decode_parts_);
   const int32_t heads = shape().num_kv_heads;
   for (int32_t layer = 0; layer < shape().num_layers; ++layer) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
     for (const DecodeRow& row : batch)
       if (row.position % kPageTokens == 0) clear_page(*row.kv, layer, row.position);
     for_row_blocks(x.rows(), [&](const Block& block) { project_block(w, layer, x, block); });
-    team_.run(x.rows() * heads, [&](int32_t part, int32_t) {
-      const DecodeRow& row = batch[static_cast<size_t>(part / heads)];
-      attend_tile(*row.kv, layer, x, part % heads, part / heads, {0, row.position / kPageTokens + 1});
-    });
+    if (attention) {
+      attention->run(layer);
+    } else {
+      team_.run(x.rows() * heads, [&](int32_t part, int32_t) {
+        const DecodeRow& row = batch[static_cast<size_t>(part / heads)];
+        attend_tile(*row.kv, layer, x, part % heads, part / heads, {0, row.position / kPageTokens + 1});
+      });
+    }
     for_row_blocks(x.rows(), [&](const Block& block) { finish_block(w, x, block); });
   }
   logits_of_rows(x, 0, x.rows(), out);

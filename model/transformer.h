@@ -96,6 +96,7 @@ class Transformer final : public Engine {
   std::string compute_name_;
   int32_t block_rows_ = 0;
   std::vector<Scratch> scratch_;  // one a thread
+  AlignedBuffer decode_parts_;    // model/decode_attention.h
 };
 
 Result<std::unique_ptr<Transformer>> load_engine(const EngineOptions& options);

@@ -177,8 +177,11 @@ class PageStep {
 
 template <class Mode>
 void attend_page(const AttendArgs& args) {
-  if (args.tile.rows <= kFewRows)
-    return with_tile_rows<kFewRows>(args.tile.rows, [&]<int kRows>() { RowsStep<Mode, kRows>(args).run(); });
+  if (args.tile.rows <= kPartRowsMax) {
+    alignas(64) float part[kPartRowsMax * (kPartHead + kHeadDimMax)];
+    attend_page_part<Mode>(args, part);
+    return fold_page_parts<Mode>(args.tile, args.page_position == 0, part, 1);
+  }
   const int32_t blocks = (args.tile.rows + kBlockRows - 1) / kBlockRows;
   const bool diagonal = args.position - args.page_position < kPageTokens - 1;
   for (int32_t b = 0; b < blocks;) {

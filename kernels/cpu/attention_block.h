@@ -34,6 +34,11 @@ inline std::byte* block_of(const AttentionTile& tile, int32_t row, const BlockLa
   return tile.data + static_cast<size_t>(row / kBlockRows) * layout.bytes;
 }
 
+// A field's entry of a row of the first block.
+inline float* row_field(const AttentionTile& tile, size_t field, int32_t row) {
+  return reinterpret_cast<float*>(tile.data + field) + row;
+}
+
 template <class Mode>
 void store_query(const float* head, float scale, const AttentionTile& tile, int32_t row) {
   using Element = typename Mode::Scores::Element;

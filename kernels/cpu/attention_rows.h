@@ -1,13 +1,17 @@
-// The same step for the few rows of a decode step, which would leave most lanes of attention.h empty: the lanes are 16 keys
-// for the scores and 16 dimensions for the values, and the page is read as it lies. Every operation of a row is that of
-// attention.h in the same order, so the bits are the same (tests/kernels/attention_test.cc).
+// The attention of the few rows of a decode step, which would leave most lanes of attention.h empty: here the lanes are
+// 16 keys for the scores and 16 dimensions for the values, and the page is read as it lies. A step is in two halves, so
+// that threads can share a row's pages: a page's part, which no other page has a say in, and the fold of the parts, in
+// order. Every operation of a row is that of attention.h in the same order, so the bits are the same
+// (tests/kernels/attention_test.cc).
+//   part  a row: the page's maximum, the sum of its weights, the largest scaled weight, padding to 16 floats, then the
+//         mix of its values [head_dim], not yet scaled
 #pragma once
 
 #include "kernels/cpu/attention_block.h"
 
 namespace runahead::RUNAHEAD_ISA {
 
-inline constexpr int kFewRows = 5;  // a decode row of one KV head: the groups of most models have 3 to 5 heads
+inline constexpr int kPartHead = 16;  // floats of a row's part before its mix
 inline constexpr int kKeyVecs = kPageTokens / 16;
 
 template <class Num>
@@ -16,15 +20,19 @@ struct Swapped : Num {  // the page is the vector, the query or weight is broadc
   static auto dot(typename Num::Sum acc, Vec a, Vec b) { return Num::dot(acc, b, a); }
 };
 
+inline size_t part_row_floats(int32_t head_dim) {
+  return kPartHead + static_cast<size_t>(head_dim);
+}
+
 template <class Mode, int kRows>
-class RowsStep {
+class PagePart {
   using Key = typename Mode::Scores::Element;
   using Value = typename Mode::Mix::Element;
   using Sum = typename Mode::Scores::Sum;
   static constexpr int kKeyPack = Mode::Scores::kPack, kPack = Mode::Mix::kPack;
 
  public:
-  explicit RowsStep(const AttendArgs& args) : args_(args), layout_(args.tile.head_dim) {}
+  PagePart(const AttendArgs& args, float* part) : args_(args), layout_(args.tile.head_dim), part_(part) {}
 
   void run() {
     score();
@@ -33,7 +41,7 @@ class RowsStep {
   }
 
  private:
-  float* field(size_t offset, int r) const { return reinterpret_cast<float*>(args_.tile.data + offset) + r; }
+  float* part(int r) const { return part_ + static_cast<size_t>(r) * part_row_floats(args_.tile.head_dim); }
 
   void score() {
     Sum acc[kRows][kKeyVecs];
@@ -64,7 +72,6 @@ class RowsStep {
   }
 
   void weigh(int r) {
-    const bool first = args_.page_position == 0;
     const int32_t behind = args_.position + r / args_.tile.group - args_.page_position;
     int32_t behind_lane[16];
     for (int lane = 0; lane < 16; ++lane) behind_lane[lane] = behind - lane;
@@ -77,14 +84,9 @@ class RowsStep {
       s[v] = keep_where_least(load(scores_[r] + 16 * v), least, 16 * v, kNoScore);
       page_max = max(page_max, s[v]);
     }
-    const VecF query_scale = set1(*field(layout_.scale, r));
+    const VecF query_scale = set1(*row_field(args_.tile, layout_.scale, r));
     page_max = set1(reduce_max(page_max));
     if constexpr (Mode::kScaled) page_max = mul(page_max, query_scale);
-    const VecF old_max = set1(first ? kNoScore : *field(layout_.row_max, r));
-    const VecF new_max = max(old_max, page_max);
-    shrink_[r] = exp2(sub(old_max, new_max));
-    grow_[r] = exp2(sub(page_max, new_max));
-    *field(layout_.row_max, r) = reduce_max(new_max);
 
     const VecF low = sub(zero(), page_max);
     VecF most = set1(1e-30f);
@@ -99,12 +101,11 @@ class RowsStep {
     }
     float sum = 0;
     for (float p : scores_[r]) sum += p;
-    const VecF old_sum = set1(first ? 0.0f : *field(layout_.row_sum, r));
-    *field(layout_.row_sum, r) = reduce_max(fma(old_sum, shrink_[r], mul(set1(sum), grow_[r])));
+    float* out = part(r);
+    out[0] = reduce_max(page_max), out[1] = sum, out[2] = reduce_max(most);
     if constexpr (Mode::kScaled) {
-      most = set1(reduce_max(most));
-      grow_[r] = mul(grow_[r], mul(most, set1(1 / Mode::kWeightMax)));
-      for (VecF& w : s) w = mul(w, div(set1(Mode::kWeightMax), most));
+      const VecF unit = div(set1(Mode::kWeightMax), set1(out[2]));
+      for (VecF& w : s) w = mul(w, unit);
     }
     for (int v = 0; v < kKeyVecs; ++v) Mode::store_weight_row(weights_[r] + 16 * v, s[v]);
   }
@@ -123,25 +124,51 @@ class RowsStep {
          .b = reinterpret_cast<const Value*>(args_.values) + static_cast<size_t>(d) * kPack,
          .b_step = dim * kPack},
         (keys + kPack - 1) / kPack, acc);
+#pragma GCC unroll 5
     for (int r = 0; r < kRows; ++r)
-      for (int v = 0; v < 2; ++v) {
-        float* out = field(layout_.out, r) + (d + 16 * v) * kBlockRows;
-        VecF fresh = mul(as_float(acc[r][v]), grow_[r]);
-        alignas(64) float lanes[16];
-        if (args_.page_position != 0) {
-          for (int i = 0; i < 16; ++i) lanes[i] = out[i * kBlockRows];
-          fresh = fma(load(lanes), shrink_[r], fresh);
-        }
-        store(lanes, fresh);
-        for (int i = 0; i < 16; ++i) out[i * kBlockRows] = lanes[i];
-      }
+      for (int v = 0; v < 2; ++v) store(part(r) + kPartHead + d + 16 * v, as_float(acc[r][v]));
   }
 
   alignas(64) float scores_[kRows][kPageTokens];
   alignas(64) Value weights_[kRows][kPageTokens];
-  VecF shrink_[kRows], grow_[kRows];
   const AttendArgs& args_;
   BlockLayout<Mode> layout_;
+  float* part_;
 };
+
+template <class Mode>
+void attend_page_part(const AttendArgs& args, float* part) {
+  with_tile_rows<kPartRowsMax>(args.tile.rows, [&]<int kRows>() { PagePart<Mode, kRows>(args, part).run(); });
+}
+
+// parts: of `count` pages in order, the first of them at position 0 if `anew`.
+template <class Mode>
+void fold_page_parts(const AttentionTile& tile, bool anew, const float* parts, int32_t count) {
+  const BlockLayout<Mode> layout(tile.head_dim);
+  const size_t row_floats = part_row_floats(tile.head_dim);
+  for (int32_t r = 0; r < tile.rows; ++r) {
+    float* row_max = row_field(tile, layout.row_max, r);
+    float* row_sum = row_field(tile, layout.row_sum, r);
+    float* out = row_field(tile, layout.out, r);
+    alignas(64) float mix[kHeadDimMax];
+    for (int32_t d = 0; !anew && d < tile.head_dim; ++d) mix[d] = out[d * kBlockRows];
+    VecF old_max = set1(anew ? kNoScore : *row_max), sum = set1(anew ? 0.0f : *row_sum);
+    for (int32_t p = 0; p < count; ++p) {
+      const float* part = parts + static_cast<size_t>(p * tile.rows + r) * row_floats;
+      const VecF page_max = set1(part[0]), new_max = max(old_max, page_max);
+      const VecF shrink = exp2(sub(old_max, new_max));
+      VecF grow = exp2(sub(page_max, new_max));
+      sum = fma(sum, shrink, mul(set1(part[1]), grow));
+      if constexpr (Mode::kScaled) grow = mul(grow, mul(set1(part[2]), set1(1 / Mode::kWeightMax)));
+      for (int32_t d = 0; d < tile.head_dim; d += 16) {
+        const VecF fresh = mul(load(part + kPartHead + d), grow);
+        store(mix + d, anew && p == 0 ? fresh : fma(load(mix + d), shrink, fresh));
+      }
+      old_max = new_max;
+    }
+    *row_max = reduce_max(old_max), *row_sum = reduce_max(sum);
+    for (int32_t d = 0; d < tile.head_dim; ++d) out[d * kBlockRows] = mix[d];
+  }
+}
 
 }  // namespace runahead::RUNAHEAD_ISA

@@ -76,6 +76,9 @@ void add_attention(OpTable& ops) {
   ops.store_key = store_key<Mode>;
   ops.store_value = store_value<Mode>;
   ops.attend_page = attend_page<Mode>;
+  ops.part_row_floats = part_row_floats;
+  ops.attend_page_part = attend_page_part<Mode>;
+  ops.fold_page_parts = fold_page_parts<Mode>;
   ops.finish_attention = finish_attention<Mode>;
 }
 

@@ -53,6 +53,26 @@ class AttentionState {
       ops_.finish_attention(tile, r, out.data() + static_cast<size_t>((begin * c_.group + r) * c_.head_dim));
   }
 
+  // All tokens, at most kPartRowsMax rows: every page's part, in any order, then folds of `pages_a_fold` of them.
+  void run_in_parts(int32_t pages_a_fold) {
+    const size_t page_floats = static_cast<size_t>(tile_.rows) * ops_.part_row_floats(c_.head_dim);
+    AlignedBuffer parts(static_cast<size_t>(c_.pages) * page_floats * sizeof(float));
+    const auto part = [&](int32_t p) { return parts.as<float>().data() + static_cast<size_t>(p) * page_floats; };
+    for (int32_t p = c_.pages - 1; p >= 0; --p) {
+      const std::byte* page = pages.data() + static_cast<size_t>(p) * layout_.page_bytes();
+      ops_.attend_page_part({.tile = tile_,
+                             .position = c_.position,
+                             .page_position = p * kPageTokens,
+                             .keys = page + layout_.key_offset(0),
+                             .values = page + layout_.value_offset(0)},
+                            part(p));
+    }
+    for (int32_t p = 0; p < c_.pages; p += pages_a_fold)
+      ops_.fold_page_parts(tile_, p == 0, part(p), std::min(pages_a_fold, c_.pages - p));
+    for (int32_t r = 0; r < tile_.rows; ++r)
+      ops_.finish_attention(tile_, r, out.data() + static_cast<size_t>(r * c_.head_dim));
+  }
+
   std::vector<float> out;  // [tokens, group, head_dim]
 
  private:
@@ -91,6 +111,18 @@ TEST_P(Attention, ARowDoesNotDependOnItsMates) {
       t = end;
     }
     ASSERT_EQ(0, std::memcmp(together.out.data(), apart.out.data(), apart.out.size() * sizeof(float))) << c.head_dim;
+  }
+}
+
+TEST_P(Attention, PartsOfPagesFoldToTheSameBits) {
+  for (const AttentionCase& c : {AttentionCase{64, 3, 1, 330, 6}, {128, 4, 1, 255, 4}, {96, 1, 5, 66, 2}}) {
+    AttentionState whole(ops(), c);
+    whole.run(0, c.tokens);
+    for (int32_t pages_a_fold : {1, 2, 4, 6}) {
+      AttentionState parts(ops(), c);
+      parts.run_in_parts(pages_a_fold);
+      ASSERT_EQ(0, std::memcmp(whole.out.data(), parts.out.data(), whole.out.size() * sizeof(float))) << pages_a_fold;
+    }
   }
 }
 
