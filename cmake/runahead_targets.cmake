@@ -1,9 +1,12 @@
-# runahead_library(NAME [LINKS ...]): the static library of the current folder, from its *.cc files.
+# runahead_library(NAME [LINKS ...] [EXCLUDE REGEX]): the static library of the current folder, from its *.cc files.
 # runahead_tests(NAME [LINKS ...]): the test binary of the current folder, from its *_test.cc files and helpers.
 # Files are globbed on purpose: one folder is one library, and the tidy test finds dead files.
 function(runahead_library name)
-  cmake_parse_arguments(ARG "" "" "LINKS" ${ARGN})
+  cmake_parse_arguments(ARG "" "EXCLUDE" "LINKS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  if(ARG_EXCLUDE)
+    list(FILTER sources EXCLUDE REGEX ${ARG_EXCLUDE})
+  endif()
   add_library(runahead_${name} STATIC ${sources})
   target_include_directories(runahead_${name} PUBLIC ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
   target_link_libraries(runahead_${name} PUBLIC ${ARG_LINKS})

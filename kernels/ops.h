@@ -153,5 +153,8 @@ struct KernelTiming {
   bool chosen = false;                  // by select_ops for its mode
 };
 std::vector<KernelTiming> kernel_report();
+// Takes these (but for `chosen`) instead of measuring, if they are of exactly the tables that run here and nothing was
+// measured yet; false if not.
+bool use_kernel_timings(std::vector<KernelTiming> timings);
 
 }  // namespace runahead

@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "base/log.h"
+#include "services/kernel_timings.h"
 #include "services/model_path.h"
 
 namespace runahead {
@@ -47,6 +48,7 @@ Result<std::unique_ptr<Transformer>> open_engine(const std::string& model, const
                         .compute = TRY(parse_compute_option(compute)),
                         .threads = threads,
                         .packed_cache = packed_cache_folder(packed_cache)};
+  prepare_kernels();
   LoadBar bar(options.model.filename().string());
   if (show_progress) options.progress = [&bar](uint64_t done, uint64_t total) { bar.show(done, total); };
   return Transformer::load(options);

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "kernels/ops.h"
 #include "services/gateway/http_client.h"
+#include "services/kernel_timings.h"
 
 namespace runahead {
 namespace {
@@ -74,6 +75,7 @@ std::optional<int> await_stop_signal(std::chrono::milliseconds timeout) {
 Result<LocalCluster> LocalCluster::start(LocalClusterOptions options) {
   block_stop_signals();
   // Chosen once for all children: timings differ from process to process, and unlike workers refuse each other.
+  prepare_kernels();
   if (options.compute == "auto") options.compute = name(fastest_mode());
   LocalCluster cluster(std::move(options));
   cluster.plan_children();

@@ -5,9 +5,11 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 
 #include "actors/metrics_sink.h"
+#include "kernels/ops.h"
 #include "services/gateway/gateway_metrics.h"
 
 namespace runahead {
@@ -48,6 +50,7 @@ class WorkerMetrics final : public MetricsSink {
 
   std::string text();
   void model_loaded(std::string_view compute, int32_t context_len, double seconds);
+  void kernels_chosen(std::span<const KernelTiming> timings);
 
   void pages(const KvPool::Usage& usage) override;
   void kv_stream_ended(bool inbound, uint64_t bytes, double seconds) override;

@@ -28,6 +28,8 @@ struct WorkerMetrics::Series {
   prometheus::Histogram& batch =
       registry.histograms("runahead_decode_batch_size", "sequences of one decode step").Add({}, buckets::kCount);
   prometheus::Family<prometheus::Gauge>& model_info = registry.gauges("runahead_model_info", "the loaded model");
+  prometheus::Family<prometheus::Gauge>& kernels = registry.gauges(
+      "runahead_kernel_operations_per_second", "start-up timing on one core, of the kernels chosen for each compute mode");
   prometheus::Gauge& load_seconds = registry.gauges("runahead_model_load_seconds", "time to load the model").Add({});
 };
 
@@ -58,6 +60,18 @@ void WorkerMetrics::model_loaded(std::string_view compute, int32_t context_len, 
             {"context_length", std::to_string(context_len)}})
       .Set(1);
   series_->load_seconds.Set(seconds);
+}
+
+void WorkerMetrics::kernels_chosen(std::span<const KernelTiming> timings) {
+  for (const KernelTiming& timing : timings) {
+    if (!timing.chosen) continue;
+    const auto set = [&](const char* what, double giga_ops) {
+      series_->kernels.Add({{"isa", timing.isa}, {"compute", std::string(name(timing.mode))}, {"what", what}})
+          .Set(giga_ops * 1e9);
+    };
+    set("dot", timing.giga_ops_per_second);
+    set("product", timing.gemm_giga_ops_per_second);
+  }
 }
 
 void WorkerMetrics::pages(const KvPool::Usage& usage) {

@@ -14,6 +14,7 @@
 #include "services/announcer.h"
 #include "services/engine_loading.h"
 #include "services/engine_profile.h"
+#include "services/kernel_timings.h"
 #include "services/metrics.h"
 #include "services/process.h"
 #include "services/version.h"
@@ -89,6 +90,7 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   parts.metrics = std::make_unique<WorkerMetrics>(
       ProcessInfo{.role = options.role == WorkerKind::kPrefill ? "prefill" : "decode", .version = kVersion,
                   .revision = kRevision, .model_name = std::filesystem::path(options.model).stem().string()});
+  parts.metrics->kernels_chosen(prepare_kernels().timings);
   parts.metrics->model_loaded(parts.engine->compute_name(), parts.engine->shape().context_len, load_seconds);
   parts.kv = TRY(make_kv_transport(options.transport, kv_options, parts.process.io().get_executor(), parts.process.clock()));
   TRY(parts.kv->register_memory(parts.pool->memory()));

@@ -6,8 +6,6 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <optional>
@@ -17,6 +15,7 @@
 #include "base/log.h"
 #include "transport/kv_handles.h"
 #include "transport/tcp_kv_streams.h"  // TcpKvAddress: the listener's address has the same form
+#include "transport/ucx_context.h"
 #include "transport/ucx_kv_streams.h"
 
 namespace runahead {
@@ -26,19 +25,6 @@ constexpr unsigned kHelloId = 1, kReplyId = 2, kPageId = 3;  // active messages
 // A connection that is closed while it is being made gets so long to stand or fail; one takes a few milliseconds.
 constexpr Duration kWireupPatience = std::chrono::seconds(1);
 constexpr int kProgressBudget = 32;  // rounds of UCX before other handlers of this thread have a turn
-
-// What we need of UCX, unless the user's environment says otherwise.
-constexpr std::pair<const char*, const char*> kSettings[] = {
-    {"KEEPALIVE_INTERVAL", "1s"},  // default 20 s: a killed peer over shared memory was noticed after 19.5 s
-    {"RNDV_SCHEME", "get_zcopy"},  // never put: only the receiver's own worker writes its pages
-};
-
-// Without these no endpoint with error handling over shared memory. UCX 1.13 takes them from the environment alone.
-constexpr const char* kSharedMemorySettings[] = {"UCX_POSIX_ERROR_HANDLING", "UCX_SYSV_ERROR_HANDLING"};
-
-Error ucx_error(ErrorCode code, const std::string& what, ucs_status_t status) {
-  return {code, what + ": " + ucs_status_string(status), {}};
-}
 
 class Endpoint;
 
@@ -310,28 +296,6 @@ void on_connection(ucp_conn_request_h request, void* arg) {
   }
 }
 
-std::string allowed_transports() {
-  const char* variable = std::getenv("UCX_TLS");
-  return variable == nullptr ? "all" : variable;
-}
-
-bool allows_shared_memory() {
-  const std::string tls = allowed_transports();
-  for (const char* name : {"all", "posix", "sysv", "shm", "sm", "mm", "^"})
-    if (tls.find(name) != std::string::npos) return true;
-  return false;
-}
-
-// UCX's connection manager needs a network transport among those allowed, though pages may take shared memory.
-Result<void> check_tls() {
-  const std::string tls = allowed_transports();
-  if (tls.find("tcp") != std::string::npos || tls.find("all") != std::string::npos || tls.starts_with('^')) return {};
-  return fail(ErrorCode::kUnavailable,
-              "UCX_TLS=" + tls + " lacks tcp, by which UCX connects workers: use UCX_TLS=" + tls +
-                  ",tcp (pages still take the fastest lane)",
-              "UCX_TLS");
-}
-
 }  // namespace
 
 State::~State() {
@@ -344,30 +308,11 @@ State::~State() {
 }
 
 Result<void> State::start() {
-  TRY(check_tls());
-  if (allows_shared_memory())  // else UCX warns of variables that nobody reads
-    for (const char* variable : kSharedMemorySettings) ::setenv(variable, "y", /*overwrite=*/0);
-  ucp_config_t* config = nullptr;
-  ucs_status_t status = ucp_config_read(nullptr, nullptr, &config);
-  if (status != UCS_OK)
-    return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX cannot read its settings", status));
-  for (const auto& [key, value] : kSettings)
-    if (std::getenv((std::string("UCX_") + key).c_str()) == nullptr) ucp_config_modify(config, key, value);
-  if (!options.allow_remote && std::getenv("UCX_NET_DEVICES") == nullptr)
-    ucp_config_modify(config, "NET_DEVICES", "lo");
-  ucp_params_t params{};
-  params.field_mask = UCP_PARAM_FIELD_FEATURES;
-  params.features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;
-  status = ucp_init(&params, config, &context);
-  ucp_config_release(config);
-  if (status != UCS_OK) {
-    context = nullptr;
-    return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX does not start (is UCX_TLS right?)", status));
-  }
+  context = TRY(open_ucx_context(options.allow_remote));
   ucp_worker_params_t worker_params{};
   worker_params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
   worker_params.thread_mode = UCS_THREAD_MODE_SINGLE;
-  status = ucp_worker_create(context, &worker_params, &worker);
+  ucs_status_t status = ucp_worker_create(context, &worker_params, &worker);
   int fd = -1;
   if (status == UCS_OK) status = ucp_worker_get_efd(worker, &fd);
   if (status != UCS_OK)

@@ -16,6 +16,7 @@
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/engine_loading.h"
+#include "services/kernel_timings.h"
 #include "services/model_path.h"
 
 namespace runahead {
@@ -161,6 +162,7 @@ void print_kernel(const KernelResult& r, const OpTable& ops) {
 // that runs here but plain C++ (minutes), and in every mode if --compute is auto.
 Result<std::vector<const OpTable*>> tables_to_measure(const BenchOptions& options) {
   const std::optional<ComputeMode> wanted = TRY(parse_compute_option(options.compute));
+  prepare_kernels();
   const OpTable* chosen = TRY(select_ops(wanted.value_or(fastest_mode())));
   if (!options.all) return std::vector{chosen};
   std::vector<const OpTable*> tables;

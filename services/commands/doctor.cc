@@ -10,12 +10,12 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "kernels/ops.h"
 #include "model/tokenizer.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/model_path.h"
 #include "services/engine_loading.h"
+#include "services/kernel_timings.h"
 #include "services/process.h"
 #include "services/version.h"
 #include "transport/select_transport.h"
@@ -32,13 +32,6 @@ struct Finding {
   std::string detail;
 };
 
-std::string processor_name() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);)
-    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
-  return "unknown processor";
-}
-
 Finding machine() {
   struct sysinfo info {};
   sysinfo(&info);
@@ -48,10 +41,17 @@ Finding machine() {
 }
 
 std::vector<Finding> kernels() {
+  const KernelTimings& known = prepare_kernels();
   std::vector<Finding> findings;
-  for (const KernelTiming& timing : kernel_report())
-    findings.push_back({"kernels", true, fmt::format("{:>10} {:5} {:8.1f} GOP/s a core{}", timing.isa, name(timing.mode),
-                                                     timing.giga_ops_per_second, timing.chosen ? "  chosen" : "")});
+  for (const KernelTiming& timing : known.timings) {
+    const std::string rates = timing.giga_ops_per_second == 0
+                                  ? "not measured: slower than all others"
+                                  : fmt::format("{:6.1f} GOP/s a core, {:6.1f} in products{}", timing.giga_ops_per_second,
+                                                timing.gemm_giga_ops_per_second, timing.chosen ? "  chosen" : "");
+    findings.push_back({"kernels", true, fmt::format("{:>10} {:5} {}", timing.isa, name(timing.mode), rates)});
+  }
+  findings.push_back({"kernels", true, known.measured ? "measured now; kept in " + known.file.string()
+                                                      : "from " + known.file.string() + "; delete it to measure anew"});
   findings.push_back({"compute", true, fmt::format("auto is {}", name(fastest_mode()))});
   return findings;
 }

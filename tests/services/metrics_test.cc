@@ -130,10 +130,15 @@ TEST(Metrics, PromtoolAcceptsTheWorkers) {
   metrics.lane_busy("decode", 0.5);
   metrics.decode_step(3, 0.01);
   metrics.model_loaded("fp32", 2048, 0.4);
+  metrics.kernels_chosen(std::vector<KernelTiming>{
+      {.isa = "avx2", .mode = ComputeMode::kFp32, .giga_ops_per_second = 60, .gemm_giga_ops_per_second = 50, .chosen = true},
+      {.isa = "generic", .mode = ComputeMode::kFp32}});
   const std::string text = "\n" + metrics.text();
   EXPECT_EQ(value(text, R"(runahead_kv_pages{state="leased"})"), 30);
   EXPECT_EQ(value(text, "runahead_decode_batch_size_sum"), 3);
   EXPECT_EQ(value(text, R"(runahead_kv_transfer_failures_total{reason="corrupt"})"), 1);
+  EXPECT_EQ(value(text, R"(runahead_kernel_operations_per_second{compute="fp32",isa="avx2",what="dot"})"), 60e9);
+  EXPECT_EQ(text.find("generic"), std::string::npos);
   expect_promtool_accepts(metrics.text());
 }
 

@@ -1,0 +1,69 @@
+#include "transport/ucx_context.h"
+
+#include <cstdlib>
+#include <utility>
+
+namespace runahead {
+namespace {
+
+// What we need of UCX, unless the user's environment says otherwise.
+constexpr std::pair<const char*, const char*> kSettings[] = {
+    {"KEEPALIVE_INTERVAL", "1s"},  // default 20 s: a killed peer over shared memory was noticed after 19.5 s
+    {"RNDV_SCHEME", "get_zcopy"},  // never put: only the receiver's own worker writes its pages
+};
+
+// Without these no endpoint with error handling over shared memory. UCX 1.13 takes them from the environment alone.
+constexpr const char* kSharedMemorySettings[] = {"UCX_POSIX_ERROR_HANDLING", "UCX_SYSV_ERROR_HANDLING"};
+
+std::string allowed_transports() {
+  const char* variable = std::getenv("UCX_TLS");
+  return variable == nullptr ? "all" : variable;
+}
+
+bool allows_shared_memory() {
+  const std::string tls = allowed_transports();
+  for (const char* name : {"all", "posix", "sysv", "shm", "sm", "mm", "^"})
+    if (tls.find(name) != std::string::npos) return true;
+  return false;
+}
+
+// UCX's connection manager needs a network transport among those allowed, though pages may take shared memory.
+Result<void> check_tls() {
+  const std::string tls = allowed_transports();
+  if (tls.find("tcp") != std::string::npos || tls.find("all") != std::string::npos || tls.starts_with('^')) return {};
+  return fail(ErrorCode::kUnavailable,
+              "UCX_TLS=" + tls + " lacks tcp, by which UCX connects workers: use UCX_TLS=" + tls +
+                  ",tcp (pages still take the fastest lane)",
+              "UCX_TLS");
+}
+
+}  // namespace
+
+Error ucx_error(ErrorCode code, const std::string& what, ucs_status_t status) {
+  return {code, what + ": " + ucs_status_string(status), {}};
+}
+
+Result<ucp_context_h> open_ucx_context(bool allow_remote) {
+  TRY(check_tls());
+  if (allows_shared_memory())  // else UCX warns of variables that nobody reads
+    for (const char* variable : kSharedMemorySettings) ::setenv(variable, "y", /*overwrite=*/0);
+  ucp_config_t* config = nullptr;
+  ucs_status_t status = ucp_config_read(nullptr, nullptr, &config);
+  if (status != UCS_OK)
+    return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX cannot read its settings", status));
+  for (const auto& [key, value] : kSettings)
+    if (std::getenv((std::string("UCX_") + key).c_str()) == nullptr) ucp_config_modify(config, key, value);
+  if (!allow_remote && std::getenv("UCX_NET_DEVICES") == nullptr)
+    ucp_config_modify(config, "NET_DEVICES", "lo");
+  ucp_params_t params{};
+  params.field_mask = UCP_PARAM_FIELD_FEATURES;
+  params.features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;
+  ucp_context_h context = nullptr;
+  status = ucp_init(&params, config, &context);
+  ucp_config_release(config);
+  if (status != UCS_OK)
+    return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX does not start (is UCX_TLS right?)", status));
+  return context;
+}
+
+}  // namespace runahead
