@@ -3,7 +3,8 @@
 // of bytes: 8 bits for all of them would cost 0.5 % of perplexity, and they are few.
 //   y[r, n] = sum over blocks b of (d[b, n] * (dx[r, b] * sum of code * a) + m[b, n] * bs[r, b]), bs = dx * sum of a
 //   operand row   a [k] int8, the second plane [k] int8, dx [k / 32] fp32, bs [k / 32] fp32, a bit for each block that
-//                 has 15 bits [k / 32], padding to 64 B. Where the bit is set a block's value is a + second plane / 256.
+//                 has 15 bits [k / 32], padding to 64 B. Where the bit is set a block's value is a + second plane / 256;
+//                 elsewhere the second plane is not written and not read.
 //   two passes    32 blocks after 32 blocks: a tile over all of the first plane, then each row over its own few of the
 //                 second one. A row's sums are in that order whatever its tile.
 //   bound         32 * 255 * 32,768 stays below 2^31
@@ -56,20 +57,20 @@ inline void pack_row_int8(const float* x, int32_t k, std::byte* out) {
     flags[b / 32] |= static_cast<uint32_t>(outlier) << (b % 32);
     const float unit = outlier ? kPlanesMax : kInt8Max;
     const VecF inverse = set1(top > 1e-30f ? unit / top : 0.0f);  // smaller ones are zeros, lest this be infinite
+    const VecF x0 = mul(load(x + b * kPanelBlock), inverse), x1 = mul(load(x + b * kPanelBlock + 16), inverse);
     int16_t values[kPanelBlock];
-    store_int16(values, mul(load(x + b * kPanelBlock), inverse));
-    store_int16(values + 16, mul(load(x + b * kPanelBlock + 16), inverse));
-    int32_t sum = 0;
-    for (int16_t value : values) sum += value;
+    store_int16(values, x0);
+    store_int16(values + 16, x1);
+    const auto sum = reduce_add(to_float(dot_s16(zero_int(), load_bytes(values), set1_int(0x00010001))));  // exact
     auto* high = reinterpret_cast<int8_t*>(out) + b * kPanelBlock;
-    auto* low = high + row.low;
     if (outlier) {
-      split_planes(values, kPanelBlock, high, low);
+      split_planes(values, kPanelBlock, high, high + row.low);
     } else {
-      for (int i = 0; i < kPanelBlock; ++i) high[i] = static_cast<int8_t>(values[i]), low[i] = 0;
+      store_int8(high, x0);
+      store_int8(high + 16, x1);
     }
     const float scale = top / unit;
-    sums[b] = scale * static_cast<float>(sum);
+    sums[b] = scale * sum;
     scales[b] = outlier ? scale * 256 : scale;
   }
 }
