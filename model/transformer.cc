@@ -248,20 +248,22 @@ void Transformer::finish_block(const LayerWeights& w, Activations& x, const Bloc
   const int32_t group = s.num_heads / s.num_kv_heads;
   const auto dim = static_cast<size_t>(s.model_dim);
   Scratch& scratch = scratch_[static_cast<size_t>(block.thread)];
-  for (int32_t r = 0; r < block.rows(); ++r) {
-    const int32_t row = block.begin + r;
-    for (int32_t h = 0; h < s.num_heads; ++h)
+  const int32_t q_dim = s.num_heads * s.head_dim;
+  float* floats = scratch.floats.as<float>().data();
+  // floats [block rows, q_dim]; head by head, because the rows of a tile share its cache lines.
+  for (int32_t h = 0; h < s.num_heads; ++h)
+    for (int32_t row = block.begin; row < block.end; ++row)
       ops_.finish_attention(x.tile(h / group, row / x.tile_tokens()), x.tile_row(row, h % group),
-                            scratch.row.data() + static_cast<size_t>(h * s.head_dim));
-    ops_.pack_row(scratch.row.data(), s.num_heads * s.head_dim, operand_row(block, r, s.num_heads * s.head_dim));
-  }
+                            floats + static_cast<size_t>((row - block.begin) * q_dim + h * s.head_dim));
+  for (int32_t r = 0; r < block.rows(); ++r)
+    ops_.pack_row(floats + static_cast<size_t>(r * q_dim), q_dim, operand_row(block, r, q_dim));
   multiply(block, w.attention_out, Epilogue::kAdd, x.row(block.begin), dim);
 
   for (int32_t r = 0; r < block.rows(); ++r) {
     ops_.rms_norm(x.row(block.begin + r), w.ffn_norm.data(), config_.norm_epsilon, s.model_dim, scratch.row.data());
     ops_.pack_row(scratch.row.data(), s.model_dim, operand_row(block, r, s.model_dim));
   }
-  float* gated = scratch.floats.as<float>().data();  // [block rows, ffn_dim]
+  float* gated = floats;  // [block rows, ffn_dim]
   const auto ffn_dim = static_cast<size_t>(s.ffn_dim);
   multiply(block, w.gate_up, Epilogue::kSiluMul, gated, ffn_dim);
   for (int32_t r = 0; r < block.rows(); ++r)
