@@ -76,11 +76,11 @@ Result<ChainStep> parse_chain_step(const proto::Envelope& message, const ModelSh
                  .rank = static_cast<int32_t>(from.rank()),
                  .num_ranks = static_cast<int32_t>(from.num_ranks()),
                  .chunk = {from.begin(), from.end()},
-                 .tokens = TRY(parse_tokens(from.tokens(), shape)),
                  .sampling = decode(from.sampling()),
-                 .prompt = TRY(parse_tokens(from.prompt(), shape)),
-                 .prompt_len_original = static_cast<int32_t>(std::min<uint32_t>(from.prompt_len_original(), INT32_MAX)),
-                 .deadline = TRY(parse_deadline(from.deadline_ms(), now))};
+                 .prompt_len_original = static_cast<int32_t>(std::min<uint32_t>(from.prompt_len_original(), INT32_MAX))};
+  step.tokens = TRY(parse_tokens(from.tokens(), shape));
+  step.prompt = TRY(parse_tokens(from.prompt(), shape));
+  step.deadline = TRY(parse_deadline(from.deadline_ms(), now));
   if (step.rank > 0) step.upstream = TRY(parse_hop(from.upstream()));
   step.downstream = TRY(parse_hop(from.downstream()));
   TRY(check_shape(step, shape));
@@ -95,13 +95,13 @@ Result<DecodeOrder> parse_decode_order(const proto::Envelope& message, const Mod
   DecodeOrder order{
       .attempt = attempt_of(message),
       .prompt_len = from.prompt_len(),
-      .upstream = TRY(parse_hop(from.upstream())),
       .sampling = decode(from.sampling()),
       .max_new_tokens = static_cast<int32_t>(from.max_new_tokens()),
-      .stop_tokens = TRY(parse_tokens(from.stop_tokens(), shape)),
-      .prompt = TRY(parse_tokens(from.prompt(), shape)),
-      .prompt_len_original = static_cast<int32_t>(std::min<uint32_t>(from.prompt_len_original(), INT32_MAX)),
-      .deadline = TRY(parse_deadline(from.deadline_ms(), now))};
+      .prompt_len_original = static_cast<int32_t>(std::min<uint32_t>(from.prompt_len_original(), INT32_MAX))};
+  order.upstream = TRY(parse_hop(from.upstream()));
+  order.stop_tokens = TRY(parse_tokens(from.stop_tokens(), shape));
+  order.prompt = TRY(parse_tokens(from.prompt(), shape));
+  order.deadline = TRY(parse_deadline(from.deadline_ms(), now));
   if (order.prompt_len < 1 || order.prompt_len > shape.context_len - order.max_new_tokens)
     return invalid("prompt and new tokens are longer than the context");
   if (std::ssize(order.prompt) != order.prompt_len) return invalid("the prompt and its length differ");

@@ -44,10 +44,9 @@ class LoadBar {
 
 Result<std::unique_ptr<Transformer>> open_engine(const std::string& model, const std::string& compute, int threads,
                                                  const std::string& packed_cache, bool show_progress) {
-  EngineOptions options{.model = TRY(find_model(model)),
-                        .compute = TRY(parse_compute_option(compute)),
-                        .threads = threads,
-                        .packed_cache = packed_cache_folder(packed_cache)};
+  EngineOptions options{.threads = threads, .packed_cache = packed_cache_folder(packed_cache)};
+  options.model = TRY(find_model(model));
+  options.compute = TRY(parse_compute_option(compute));
   prepare_kernels();
   LoadBar bar(options.model.filename().string());
   if (show_progress) options.progress = [&bar](uint64_t done, uint64_t total) { bar.show(done, total); };

@@ -83,8 +83,9 @@ Result<std::vector<KernelTiming>> parse_kernel_timings(std::string_view text, st
     if (!table.is_object() || !table.value("isa", json()).is_string() || !table.value("compute", json()).is_string() ||
         !is_rate(table, "dot_giga_ops_per_second") || !is_rate(table, "product_giga_ops_per_second"))
       return fail(ErrorCode::kCorrupt, "a table of the kernel timings is incomplete");
+    const ComputeMode mode = TRY(parse_compute_mode(table["compute"].get<std::string>()));
     timings.push_back({.isa = table["isa"],
-                       .mode = TRY(parse_compute_mode(table["compute"].get<std::string>())),
+                       .mode = mode,
                        .giga_ops_per_second = table["dot_giga_ops_per_second"],
                        .gemm_giga_ops_per_second = table["product_giga_ops_per_second"]});
   }
