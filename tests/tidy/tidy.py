@@ -52,8 +52,8 @@ LIBRARIES = [
 DECIDES = ("actors", "planner", "model")  # these replay from a seed: time, chance and environment come through seams
 BANNED = [
     (r"\bstd::w?regex\b", "use PCRE2 (model) or write the loop: std::regex is slow and overflows the stack", ()),
-    (r"(?:^|[\s{,(])\.\w+ = [^;\n]*\b(?:CO_)?TRY\(", "take the value before the braces: GCC 12 leaks the members that an aggregate has "
-     "already got when TRY returns out of it", ()),
+    (r"(?:^|[\s{,(])\.\w+ = [^;\n]*\b(?:CO_)?TRY\(",
+     "take the value before the braces: GCC 12 leaks the members that an aggregate already has when TRY returns", ()),
     (r"\b(strcpy|strcat|v?sprintf|gets)\s*\(", "use std::string or std::format: no bound is checked here", ()),
     (r"\b(atoi|atol|atoll|atof)\s*\(", "use std::from_chars: this one cannot report an error", ()),
     (r"(?<![\w:.>])s?rand\s*\(|\bstd::s?rand\b", "use Rng (base/rng.h), which a seed replays", ()),
