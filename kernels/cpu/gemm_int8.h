@@ -112,7 +112,8 @@ inline void multiply_first_plane(const std::byte* a, const Int8Row& row, int beg
 
 // One row over those of kSpan blocks from `begin` that have 15 bits; totals [32].
 template <class Source>
-inline void add_second_plane(const std::byte* a, const Int8Row& row, int begin, const std::byte* panel, float* totals) {
+inline void add_second_plane_of_row(const std::byte* a, const Int8Row& row, int begin, const std::byte* panel,
+                                    float* totals) {
   const auto* scales = reinterpret_cast<const float*>(a + row.scales);
   uint32_t left = reinterpret_cast<const uint32_t*>(a + row.flags)[begin / kSpan];
   for (; left != 0; left &= left - 1) {
@@ -152,7 +153,7 @@ inline void gemm_int8_panel(const GemmArgs& args, int32_t p, const std::byte* da
         multiply_first_plane<Source, kRows>(args.a + static_cast<size_t>(r) * row.bytes, row, b, end, data, of_row(r));
       });
       for (int32_t r = r0; r < r1; ++r)
-        add_second_plane<Source>(args.a + static_cast<size_t>(r) * row.bytes, row, b, data, of_row(r));
+        add_second_plane_of_row<Source>(args.a + static_cast<size_t>(r) * row.bytes, row, b, data, of_row(r));
     }
     for_byte_tiles(r0, r1, [&]<int kRows>(int32_t r) {
       VecF total[kRows][2];

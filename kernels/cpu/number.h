@@ -39,7 +39,7 @@ struct Bf16 {
 
 inline constexpr float kInt16Max = 32767;
 
-// Sums are exact in int32; the scales that make them real numbers are the callers' (gemm_int16.h, attention_int16.h).
+// Sums are exact in int32; the scales that make them real numbers are the callers' (gemm_int16.h, attention_formats.h).
 struct Int16 {
   using Element = int16_t;
   using Sum = VecI;
