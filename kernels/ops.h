@@ -84,6 +84,10 @@ struct AttendArgs {
   int32_t page_position = 0;  // of the page's first token; <= position
   const std::byte* keys = nullptr;    // the page at key_offset(head)
   const std::byte* values = nullptr;  // the page at value_offset(head)
+  // The same of the page that comes next, or null: attend_page_part fetches them ahead, where the processor's own
+  // prefetchers stop at every 4 KiB.
+  const std::byte* next_keys = nullptr;
+  const std::byte* next_values = nullptr;
 };
 // Rows of a tile that attend_page_part takes: the groups of most models have 3 to 5 heads.
 inline constexpr int32_t kPartRowsMax = 5;

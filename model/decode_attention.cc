@@ -45,25 +45,17 @@ void DecodeAttention::add_row(int32_t row) {
   }
 }
 
-// A head's K and V of a page, ahead of their use: the processor's own prefetchers stop at every 4 KiB.
-void DecodeAttention::fetch(const std::byte* page, int32_t head) const {
-  constexpr size_t kCacheLine = 64;
-  const std::byte* keys = page + layout_.key_offset(head);
-  const std::byte* values = page + layout_.value_offset(head);
-  for (size_t at = 0; at < layout_.key_head_bytes(); at += kCacheLine) __builtin_prefetch(keys + at, 0, 2);
-  for (size_t at = 0; at < layout_.value_head_bytes(); at += kCacheLine) __builtin_prefetch(values + at, 0, 2);
-}
-
 void DecodeAttention::attend(int32_t layer, const Span& span) {
   const Activations::Place& place = x_.places()[static_cast<size_t>(span.row)];
   AttendArgs args{.tile = x_.tile(span.head, span.row), .position = place.position};
   float* part = buffer_.as<float>().data() + span.part;
+  const auto keys_of = [&](int32_t p) { return place.kv->page(layer, p).data() + layout_.key_offset(span.head); };
+  const auto values_of = [&](int32_t p) { return place.kv->page(layer, p).data() + layout_.value_offset(span.head); };
   for (int32_t p = span.begin; p < span.end; ++p, part += page_floats_) {
-    const std::byte* page = place.kv->page(layer, p).data();
-    if (p + 1 < span.end) fetch(place.kv->page(layer, p + 1).data(), span.head);
+    const bool last = p + 1 == span.end;
     args.page_position = p * kPageTokens;
-    args.keys = page + layout_.key_offset(span.head);
-    args.values = page + layout_.value_offset(span.head);
+    args.keys = keys_of(p), args.values = values_of(p);
+    args.next_keys = last ? nullptr : keys_of(p + 1), args.next_values = last ? nullptr : values_of(p + 1);
     ops_.attend_page_part(args, part);
   }
   if (span.whole) fold(span);

@@ -32,7 +32,6 @@ class DecodeAttention {
     std::vector<Span> spans, folds;  // folds: one for each row and head that has several spans
   };
   void add_row(int32_t row);
-  void fetch(const std::byte* page, int32_t head) const;
   void attend(int32_t layer, const Span& span);
   void fold(const Span& all);
 

@@ -148,11 +148,7 @@ struct Int8Attention {
   static void store_weights(int8_t* to, const VecF (&w)[4]) {
     store_bytes(to, interleave_uint8(w[0], w[1], w[2], w[3]));
   }
-  static void store_weight_row(int8_t* to, VecF w) {
-    int16_t words[16];
-    store_int16(words, w);
-    for (int i = 0; i < 16; ++i) to[i] = static_cast<int8_t>(words[i]);
-  }
+  static void store_weight_row(int8_t* to, VecF w) { store_uint8(reinterpret_cast<uint8_t*>(to), w); }
 };
 
 // The scales [64] behind a head's K or V.

@@ -24,7 +24,8 @@ inline size_t part_row_floats(int32_t head_dim) {
   return kPartHead + static_cast<size_t>(head_dim);
 }
 
-template <class Mode, int kRows>
+// kDiagonal: some row does not see all of the page.
+template <class Mode, int kRows, bool kDiagonal>
 class PagePart {
   using Key = typename Mode::Scores::Element;
   using Value = typename Mode::Mix::Element;
@@ -32,16 +33,52 @@ class PagePart {
   static constexpr int kKeyPack = Mode::Scores::kPack, kPack = Mode::Mix::kPack;
 
  public:
-  PagePart(const AttendArgs& args, float* part) : args_(args), layout_(args.tile.head_dim), part_(part) {}
+  PagePart(const AttendArgs& args, float* part) : args_(args), layout_(args.tile.head_dim), part_(part) {
+    if (args.next_keys == nullptr) return;
+    const auto entries = static_cast<size_t>(kPageTokens) * static_cast<size_t>(args.tile.head_dim);
+    constexpr size_t kScales = Mode::kScaled ? kPageTokens * sizeof(float) : 0;
+    constexpr size_t kSums = Mode::kKeySums ? kPageTokens * sizeof(int32_t) : 0;
+    next_keys_ = {args.next_keys, entries * sizeof(Key) + kScales + kSums};
+    next_values_ = {args.next_values, entries * sizeof(Value) + kScales};
+  }
 
   void run() {
     score();
     for (int r = 0; r < kRows; ++r) weigh(r);
-    for (int32_t d = 0; d < args_.tile.head_dim; d += 32) mix(d);
+    int32_t d = 0;
+    for (; d + 64 <= args_.tile.head_dim; d += 64) mix<4>(d);
+    for (; d < args_.tile.head_dim; d += 32) mix<2>(d);
+    sum_weights();
   }
 
  private:
   float* part(int r) const { return part_ + static_cast<size_t>(r) * part_row_floats(args_.tile.head_dim); }
+
+  // What of the next page is still to be fetched.
+  struct Ahead {
+    const std::byte* at = nullptr;
+    size_t bytes = 0;
+
+    void fetch(size_t most) {
+      constexpr size_t kCacheLine = 64;
+      const size_t end = bytes > most ? bytes - most : 0;
+      for (; bytes > end; at += kCacheLine, bytes -= bytes < kCacheLine ? bytes : kCacheLine)
+        __builtin_prefetch(at, 0, 2);
+    }
+  };
+
+  // The tile in slices, between which a share of the next page is fetched: the whole of it at once would hold up this
+  // page's own loads (5 % slower; without fetching, twice).
+  template <class Num, int kVecs>
+  static void multiply(TileOperands<Num> t, int k_steps, Sum (&acc)[kRows][kVecs], Ahead& next) {
+    constexpr int kSlice = 4;
+    constexpr size_t kShare = kSlice * kPageTokens * sizeof(int32_t) * 9 / 8;  // as much as it reads, and the scales
+    for (; k_steps > 0; k_steps -= kSlice, t.a += kSlice * t.a_step, t.b += kSlice * t.b_step) {
+      next.fetch(kShare);
+      const TileOperands<Swapped<Num>> swapped{t.a, t.a_row, t.a_step, t.b, t.b_step, t.b_vec};
+      multiply_tile<Swapped<Num>, kRows, kVecs>(swapped, k_steps < kSlice ? k_steps : kSlice, acc);
+    }
+  }
 
   void score() {
     Sum acc[kRows][kKeyVecs];
@@ -54,12 +91,12 @@ class PagePart {
         else
           acc[r][v] = zero_sum<Sum>();
       }
-    multiply_tile<Swapped<typename Mode::Scores>, kRows, kKeyVecs>({.a = reinterpret_cast<const Key*>(args_.tile.data),
-                                                                    .a_row = kKeyPack,
-                                                                    .a_step = kBlockRows * kKeyPack,
-                                                                    .b = reinterpret_cast<const Key*>(args_.keys),
-                                                                    .b_step = kPageTokens * kKeyPack},
-                                                                   args_.tile.head_dim / kKeyPack, acc);
+    multiply<typename Mode::Scores>({.a = reinterpret_cast<const Key*>(args_.tile.data),
+                                     .a_row = kKeyPack,
+                                     .a_step = kBlockRows * kKeyPack,
+                                     .b = reinterpret_cast<const Key*>(args_.keys),
+                                     .b_step = kPageTokens * kKeyPack},
+                                    args_.tile.head_dim / kKeyPack, acc, next_keys_);
     const float* scales = token_scales<Key>(args_.keys, args_.tile.head_dim);
 #pragma GCC unroll 5
     for (int r = 0; r < kRows; ++r)
@@ -71,17 +108,27 @@ class PagePart {
       }
   }
 
+  VecF only_visible(VecF x, VecI least, int key, float other) const {
+    if constexpr (kDiagonal)
+      return keep_where_least(x, least, key, other);
+    else
+      return x;
+  }
+
   void weigh(int r) {
-    const int32_t behind = args_.position + r / args_.tile.group - args_.page_position;
-    int32_t behind_lane[16];
-    for (int lane = 0; lane < 16; ++lane) behind_lane[lane] = behind - lane;
-    const VecI least = load_bytes(behind_lane);
+    [[maybe_unused]] VecI least = zero_int();  // lane i: the last key that the row sees, less i
+    if constexpr (kDiagonal) {
+      const int32_t behind = args_.position + r / args_.tile.group - args_.page_position;
+      int32_t lanes[16];
+      for (int lane = 0; lane < 16; ++lane) lanes[lane] = behind - lane;
+      least = load_bytes(lanes);
+    }
     const float* value_scales = token_scales<Value>(args_.values, args_.tile.head_dim);
 
     VecF s[kKeyVecs], page_max = set1(kNoScore);
 #pragma GCC unroll 4
     for (int v = 0; v < kKeyVecs; ++v) {
-      s[v] = keep_where_least(load(scores_[r] + 16 * v), least, 16 * v, kNoScore);
+      s[v] = only_visible(load(scores_[r] + 16 * v), least, 16 * v, kNoScore);
       page_max = max(page_max, s[v]);
     }
     const VecF query_scale = set1(*row_field(args_.tile, layout_.scale, r));
@@ -93,16 +140,14 @@ class PagePart {
 #pragma GCC unroll 4
     for (int v = 0; v < kKeyVecs; ++v) {
       VecF p = Mode::weight(Mode::kScaled ? fma(s[v], query_scale, low) : add(s[v], low));
-      p = keep_where_least(p, least, 16 * v, 0.0f);
+      p = only_visible(p, least, 16 * v, 0.0f);
       store(scores_[r] + 16 * v, p);
-      if constexpr (Mode::kScaled) p = keep_where_least(mul(p, load(value_scales + 16 * v)), least, 16 * v, 0.0f);
+      if constexpr (Mode::kScaled) p = only_visible(mul(p, load(value_scales + 16 * v)), least, 16 * v, 0.0f);
       most = max(most, p);
       s[v] = p;
     }
-    float sum = 0;
-    for (float p : scores_[r]) sum += p;
     float* out = part(r);
-    out[0] = reduce_max(page_max), out[1] = sum, out[2] = reduce_max(most);
+    out[0] = reduce_max(page_max), out[2] = reduce_max(most);
     if constexpr (Mode::kScaled) {
       const VecF unit = div(set1(Mode::kWeightMax), set1(out[2]));
       for (VecF& w : s) w = mul(w, unit);
@@ -110,23 +155,40 @@ class PagePart {
     for (int v = 0; v < kKeyVecs; ++v) Mode::store_weight_row(weights_[r] + 16 * v, s[v]);
   }
 
-  // 32 dimensions from d.
+  // Key after key, as attention.h adds; the rows side by side, for each chain of additions waits for itself.
+  void sum_weights() {
+    float sum[kRows] = {};
+    for (int j = 0; j < kPageTokens; ++j)
+#pragma GCC unroll 5
+      for (int r = 0; r < kRows; ++r) sum[r] += scores_[r][j];
+    for (int r = 0; r < kRows; ++r) part(r)[1] = sum[r];
+  }
+
+  // 16 * kVecs dimensions from d.
+  template <int kVecs>
   void mix(int32_t d) {
     const auto dim = static_cast<size_t>(args_.tile.head_dim);
-    const int32_t last_behind = args_.position + (kRows - 1) / args_.tile.group - args_.page_position;
-    const int keys = last_behind + 1 < kPageTokens ? last_behind + 1 : kPageTokens;
-    Sum acc[kRows][2];
-#pragma GCC unroll 5
-    for (int r = 0; r < kRows; ++r) acc[r][0] = acc[r][1] = zero_sum<Sum>();
-    multiply_tile<Swapped<typename Mode::Mix>, kRows, 2>(
-        {.a = weights_[0],
-         .a_row = kPageTokens,
-         .b = reinterpret_cast<const Value*>(args_.values) + static_cast<size_t>(d) * kPack,
-         .b_step = dim * kPack},
-        (keys + kPack - 1) / kPack, acc);
+    Sum acc[kRows][kVecs];
 #pragma GCC unroll 5
     for (int r = 0; r < kRows; ++r)
-      for (int v = 0; v < 2; ++v) store(part(r) + kPartHead + d + 16 * v, as_float(acc[r][v]));
+#pragma GCC unroll 4
+      for (int v = 0; v < kVecs; ++v) acc[r][v] = zero_sum<Sum>();
+    multiply<typename Mode::Mix>({.a = weights_[0],
+                                  .a_row = kPageTokens,
+                                  .b = reinterpret_cast<const Value*>(args_.values) + static_cast<size_t>(d) * kPack,
+                                  .b_step = dim * kPack},
+                                 (seen_keys() + kPack - 1) / kPack, acc, next_values_);
+#pragma GCC unroll 5
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < kVecs; ++v) store(part(r) + kPartHead + d + 16 * v, as_float(acc[r][v]));
+  }
+
+  // Of the page, by some row.
+  int seen_keys() const {
+    if constexpr (!kDiagonal) return kPageTokens;
+    const int32_t behind = args_.position + (kRows - 1) / args_.tile.group - args_.page_position;
+    return behind + 1 < kPageTokens ? behind + 1 : kPageTokens;
   }
 
   alignas(64) float scores_[kRows][kPageTokens];
@@ -134,11 +196,18 @@ class PagePart {
   const AttendArgs& args_;
   BlockLayout<Mode> layout_;
   float* part_;
+  Ahead next_keys_, next_values_;
 };
 
 template <class Mode>
 void attend_page_part(const AttendArgs& args, float* part) {
-  with_tile_rows<kPartRowsMax>(args.tile.rows, [&]<int kRows>() { PagePart<Mode, kRows>(args, part).run(); });
+  const bool diagonal = args.position - args.page_position < kPageTokens - 1;
+  with_tile_rows<kPartRowsMax>(args.tile.rows, [&]<int kRows>() {
+    if (diagonal)
+      PagePart<Mode, kRows, true>(args, part).run();
+    else
+      PagePart<Mode, kRows, false>(args, part).run();
+  });
 }
 
 // parts: of `count` pages in order, the first of them at position 0 if `anew`.

@@ -114,10 +114,10 @@ inline void quantize_to_bytes(const float* from, std::byte* to) {
     store(scales + half * 16, mul(range, set1(1 / 255.0f)));
     store(scales + kPanelOutputs + half * 16, least);
     for (int kk = 0; kk < kPanelBlock; ++kk) {
-      int16_t rounded[16];
-      store_int16(rounded, mul(sub(load(from + kk * kPanelOutputs), least), inverse));
+      uint8_t rounded[16];
+      store_uint8(rounded, mul(sub(load(from + kk * kPanelOutputs), least), inverse));
       for (int j = 0; j < 16; ++j)
-        codes[(kk / 4 * kPanelOutputs + half * 16 + j) * 4 + kk % 4] = static_cast<uint8_t>(rounded[j]);
+        codes[(kk / 4 * kPanelOutputs + half * 16 + j) * 4 + kk % 4] = rounded[j];
     }
   }
 }

@@ -157,6 +157,13 @@ inline __m128i saturated_int8(__m256 x) {  // in the low eight bytes
 inline void store_int8(int8_t* p, VecF x) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_unpacklo_epi64(saturated_int8(x.lo), saturated_int8(x.hi)));
 }
+// Rounded to nearest even, the inputs are in [0, 255]; 16 bytes are written.
+inline void store_uint8(uint8_t* p, VecF x) {
+  const __m256i words = _mm256_packus_epi32(_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi));  // 0..3, 8..11, 4..7 ..
+  const __m256i ordered = _mm256_permute4x64_epi64(words, 0xD8);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm_packus_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1)));
+}
 inline __m256i interleave_uint8(__m256 a, __m256 b, __m256 c, __m256 d) {
   const __m256i low = _mm256_packus_epi32(_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b));
   const __m256i high = _mm256_packus_epi32(_mm256_cvtps_epi32(c), _mm256_cvtps_epi32(d));

@@ -123,6 +123,10 @@ inline VecI interleave_int16(VecF even, VecF odd) {
 inline void store_int8(int8_t* p, VecF x) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x)));
 }
+// Rounded to nearest even, the inputs are in [0, 255]; 16 bytes are written.
+inline void store_uint8(uint8_t* p, VecF x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
+}
 // Byte i of lane j is lane j of the i-th vector, rounded to nearest even; the inputs are in [0, 255].
 inline VecI interleave_uint8(VecF a, VecF b, VecF c, VecF d) {
   const __m512i low = _mm512_packus_epi32(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b));

@@ -171,6 +171,9 @@ inline void store_int8(int8_t* p, VecF x) {
     p[i] = static_cast<int8_t>(r > 127.0f ? 127.0f : r < -128.0f ? -128.0f : r);
   }
 }
+inline void store_uint8(uint8_t* p, VecF x) {
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<uint8_t>(__builtin_nearbyintf(x.v[i]));
+}
 inline VecI interleave_uint8(VecF a, VecF b, VecF c, VecF d) {
   const auto byte = [](float x) { return static_cast<uint32_t>(__builtin_nearbyintf(x)) & 0xFFu; };
   return each_int([&](int i) {
