@@ -52,11 +52,17 @@ enum class Epilogue {
   kSiluMul,  // out[r, n / 2] = silu(gate) * up; each panel holds 16 gate rows, then the 16 up rows of the same columns
 };
 
+// The activations of a product: operand rows fit the product that they are made for.
+struct Operand {
+  int32_t k = 0;  // values of a row, a multiple of 32
+  int32_t rows = 0;
+  PanelFormat weights = PanelFormat::kFloat32;  // PackedMatrix::widest() of the other side
+};
+
 // y = a W^T over the panels [panel_begin, panel_end) of W.
 struct GemmArgs {
-  const std::byte* a = nullptr;  // [rows] operand rows of k values
-  int32_t rows = 0;
-  int32_t k = 0;
+  const std::byte* a = nullptr;  // operand.rows rows
+  Operand operand;
   const Panel* panels = nullptr;  // of W
   int32_t panel_begin = 0;
   int32_t panel_end = 0;
@@ -108,7 +114,7 @@ struct OpTable {
 
   // out[i] = x[i] * gain[i] / sqrt(mean(x^2) + epsilon); k a multiple of 16. out may be x.
   void (*rms_norm)(const float* x, const float* gain, float epsilon, int32_t k, float* out) = nullptr;
-  void (*pack_row)(const float* x, int32_t k, std::byte* out) = nullptr;  // k a multiple of 32
+  void (*pack_row)(const float* x, const Operand& operand, std::byte* out) = nullptr;
   void (*gemm)(const GemmArgs& args) = nullptr;
 
   // Rotates the pairs (i, i + head_dim / 2) of one head by the position's angles. cos_sin: [2, head_dim / 2].

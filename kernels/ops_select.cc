@@ -75,14 +75,14 @@ class SmallGemm {
   }
   // Operations a second, the best of 12 runs of about 20 us.
   double time(const OpTable& ops) {
+    const Operand spec{kK, kRows, weights_.widest()};
     AlignedBuffer operand(kRows * ops.row_bytes(kK)), scratch(ops.panel_scratch_bytes(kK));
-    for (size_t r = 0; r < kRows; ++r) ops.pack_row(x_.data(), kK, operand.data() + r * ops.row_bytes(kK));
+    for (size_t r = 0; r < kRows; ++r) ops.pack_row(x_.data(), spec, operand.data() + r * ops.row_bytes(kK));
     double best = 0;
     for (int run = 0; run < 12; ++run) {
       const auto start = std::chrono::steady_clock::now();
       ops.gemm({.a = operand.data(),
-                .rows = kRows,
-                .k = kK,
+                .operand = spec,
                 .panels = weights_.panels(),
                 .panel_end = weights_.num_panels(),
                 .out = out_.data(),

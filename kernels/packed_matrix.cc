@@ -174,6 +174,7 @@ PackedMatrix::PackedMatrix(std::span<const RowSource> rows, int32_t k) : k_(k) {
   size_t bytes = 0;
   for (size_t p = 0; p < num_panels; ++p) {
     formats.push_back(common_format(rows_of(p)));
+    widest_ = std::max(widest_, formats.back());
     bytes += blocks * panel_block_bytes(formats.back());
   }
   buffer_ = AlignedBuffer(bytes);
@@ -201,6 +202,7 @@ PackedMatrix::PackedMatrix(std::span<const PanelFormat> formats, int32_t k, std:
   const std::byte* at = data.data();
   for (const PanelFormat format : formats) {
     panels_.push_back({format, at});
+    widest_ = std::max(widest_, format);
     at += static_cast<size_t>(k / kPanelBlock) * panel_block_bytes(format);
   }
   RUNAHEAD_CHECK(at == data.data() + data.size(), "the panels do not fill their bytes");

@@ -57,11 +57,13 @@ class PackedMatrix {
   int32_t k() const { return k_; }
   int32_t num_panels() const { return static_cast<int32_t>(panels_.size()); }
   const Panel* panels() const { return panels_.data(); }
+  PanelFormat widest() const { return widest_; }  // format of its panels
   std::span<const std::byte> data() const { return data_; }
   size_t bytes() const { return data_.size(); }
 
  private:
   int32_t k_ = 0;
+  PanelFormat widest_ = PanelFormat::kCodes4;
   AlignedBuffer buffer_;  // empty if the panels are someone else's
   std::span<const std::byte> data_;
   std::vector<Panel> panels_;

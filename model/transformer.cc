@@ -12,7 +12,8 @@
 namespace runahead {
 namespace {
 
-constexpr int kPageLayoutVersion = 3;  // grows when the bytes of a K/V page change meaning
+// Grows when the bytes of a K/V page change meaning, or a mode's arithmetic its bits: the ranks of a chain share both.
+constexpr int kKvVersion = 4;
 
 // Most rows a thread carries through a half layer at once: that many share one widening of the weights.
 constexpr int32_t kBlockRowsMax = 192;
@@ -58,7 +59,7 @@ Result<std::unique_ptr<Transformer>> Transformer::load(const EngineOptions& opti
     return fail(ErrorCode::kTooLarge,
                 "a K/V page of this model would be over " + std::to_string(limits::kPageBytesMax) + " bytes");
   engine->compute_name_ = name(ops->mode);
-  engine->fingerprint_ = hash + "/" + engine->compute_name_ + "/kv" + std::to_string(kPageLayoutVersion);
+  engine->fingerprint_ = hash + "/" + engine->compute_name_ + "/kv" + std::to_string(kKvVersion);
   engine->allocate_scratch();
   return engine;
 }
@@ -107,12 +108,16 @@ std::byte* Transformer::operand_row(const Block& block, int32_t row, int32_t k) 
   return scratch_[static_cast<size_t>(block.thread)].operand.data() + static_cast<size_t>(row) * ops_.row_bytes(k);
 }
 
+// Makes values the operand row of the block's product with weights.
+void Transformer::pack(const Block& block, int32_t row, const float* values, const PackedMatrix& weights) {
+  ops_.pack_row(values, operand_of(block, weights), operand_row(block, row, weights.k()));
+}
+
 // out (+)= operand rows of the block times weights.
 void Transformer::multiply(const Block& block, const PackedMatrix& weights, Epilogue epilogue, float* out,
                            size_t out_stride) {
   GemmArgs args{.a = operand_row(block, 0, weights.k()),
-                .rows = block.rows(),
-                .k = weights.k(),
+                .operand = operand_of(block, weights),
                 .panels = weights.panels(),
                 .panel_begin = 0,
                 .panel_end = weights.num_panels(),
@@ -181,7 +186,7 @@ void Transformer::project_block(const LayerWeights& w, int32_t layer, Activation
   for (int32_t r = 0; r < block.rows(); ++r) {
     ops_.rms_norm(x.row(block.begin + r), w.attention_norm.data(), config_.norm_epsilon, s.model_dim,
                   scratch.row.data());
-    ops_.pack_row(scratch.row.data(), s.model_dim, operand_row(block, r, s.model_dim));
+    pack(block, r, scratch.row.data(), w.qkv);
   }
   float* qkv = scratch.floats.as<float>().data();  // [block rows, stride]
   const size_t stride = static_cast<size_t>(w.qkv.num_panels()) * kPanelOutputs;
@@ -256,18 +261,18 @@ void Transformer::finish_block(const LayerWeights& w, Activations& x, const Bloc
       ops_.finish_attention(x.tile(h / group, row / x.tile_tokens()), x.tile_row(row, h % group),
                             floats + static_cast<size_t>((row - block.begin) * q_dim + h * s.head_dim));
   for (int32_t r = 0; r < block.rows(); ++r)
-    ops_.pack_row(floats + static_cast<size_t>(r * q_dim), q_dim, operand_row(block, r, q_dim));
+    pack(block, r, floats + static_cast<size_t>(r * q_dim), w.attention_out);
   multiply(block, w.attention_out, Epilogue::kAdd, x.row(block.begin), dim);
 
   for (int32_t r = 0; r < block.rows(); ++r) {
     ops_.rms_norm(x.row(block.begin + r), w.ffn_norm.data(), config_.norm_epsilon, s.model_dim, scratch.row.data());
-    ops_.pack_row(scratch.row.data(), s.model_dim, operand_row(block, r, s.model_dim));
+    pack(block, r, scratch.row.data(), w.gate_up);
   }
   float* gated = floats;  // [block rows, ffn_dim]
   const auto ffn_dim = static_cast<size_t>(s.ffn_dim);
   multiply(block, w.gate_up, Epilogue::kSiluMul, gated, ffn_dim);
   for (int32_t r = 0; r < block.rows(); ++r)
-    ops_.pack_row(gated + static_cast<size_t>(r) * ffn_dim, s.ffn_dim, operand_row(block, r, s.ffn_dim));
+    pack(block, r, gated + static_cast<size_t>(r) * ffn_dim, w.down);
   multiply(block, w.down, Epilogue::kAdd, x.row(block.begin), dim);
 }
 
@@ -289,7 +294,7 @@ void Transformer::logits_of_rows(Hidden& hidden, int32_t begin, int32_t count, s
     for (int32_t r = 0; r < block.rows(); ++r) {
       ops_.rms_norm(x.row(block.begin + r), weights_.output_norm.data(), config_.norm_epsilon, shape().model_dim,
                     scratch.row.data());
-      ops_.pack_row(scratch.row.data(), shape().model_dim, operand_row(block, r, shape().model_dim));
+      pack(block, r, scratch.row.data(), weights_.head);
     }
     float* rows = padded.as<float>().data();
     multiply(block, weights_.head, Epilogue::kStore, rows, stride);

@@ -79,6 +79,10 @@ class Transformer final : public Engine {
   void allocate_scratch();
   template <class F>
   void for_row_blocks(int32_t rows, const F& f);
+  static Operand operand_of(const Block& block, const PackedMatrix& weights) {
+    return {weights.k(), block.rows(), weights.widest()};
+  }
+  void pack(const Block& block, int32_t row, const float* values, const PackedMatrix& weights);
   void multiply(const Block& block, const PackedMatrix& weights, Epilogue epilogue, float* out, size_t out_stride);
   std::byte* operand_row(const Block& block, int32_t row, int32_t k);
   void project_block(const LayerWeights& w, int32_t layer, Activations& x, const Block& block);

@@ -12,6 +12,7 @@
 #include <type_traits>
 
 #include "kernels/cpu/number.h"
+#include "kernels/cpu/rotation.h"
 #include "kernels/ops.h"
 
 namespace runahead::RUNAHEAD_ISA {
@@ -39,37 +40,6 @@ inline float largest_entry(const float* head, int32_t head_dim) {
   VecF largest = zero();
   for (int32_t i = 0; i < head_dim; i += 16) largest = max(largest, abs(load(head + i)));
   return reduce_max(largest);
-}
-
-// [16, 16] of a Hadamard matrix: entry (i, j) is -1 where i and j have an odd number of ones in common.
-struct HadamardRows {
-  constexpr HadamardRows() : entry() {
-    for (int i = 0; i < 16; ++i)
-      for (int j = 0; j < 16; ++j) entry[i][j] = __builtin_parity(static_cast<unsigned>(i & j)) ? -1.0f : 1.0f;
-  }
-  alignas(64) float entry[16][16];
-};
-inline constexpr HadamardRows kHadamard;
-
-// Rotates a head, so that queries' products with keys stay what they are and no entry stands out: a Hadamard matrix
-// over each 16 neighbours, then over as many groups of 16 as a power of two divides head_dim into.
-inline void spread_head(const float* head, int32_t head_dim, float* out) {
-  int32_t group = 16;
-  for (int32_t i = 0; i < head_dim; i += 16) {
-    VecF sum = zero();
-    for (int32_t j = 0; j < 16; ++j) sum = fma(set1(head[i + j]), load(kHadamard.entry[j]), sum);
-    store(out + i, sum);
-  }
-  for (; head_dim % (2 * group) == 0; group *= 2) {
-    for (int32_t i = 0; i < head_dim; i += 16) {
-      if (i % (2 * group) >= group) continue;
-      const VecF a = load(out + i), b = load(out + i + group);
-      store(out + i, add(a, b));
-      store(out + i + group, sub(a, b));
-    }
-  }
-  const VecF scale = set1(1.0f / __builtin_sqrtf(static_cast<float>(group)));
-  for (int32_t i = 0; i < head_dim; i += 16) store(out + i, mul(load(out + i), scale));
 }
 
 template <class Num>

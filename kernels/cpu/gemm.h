@@ -35,14 +35,14 @@ template <class Num>
 void gemm(const GemmArgs& args) {
   using Element = typename Num::Element;
   static_assert(kTileVecs == 2, "a tile is one panel wide");
-  const int32_t k = args.k;
+  const int32_t k = args.operand.k;
   auto* panel = reinterpret_cast<Element*>(args.scratch);  // [k / kPack, 32, kPack]
   const auto* a = reinterpret_cast<const Element*>(args.a);
   const auto stride = static_cast<size_t>(k);
   for (int32_t p = args.panel_begin; p < args.panel_end; ++p) {
     unpack_panel<Num>(args.panels[p], k, panel);
-    for (int32_t r0 = 0; r0 < args.rows;) {
-      with_tile_rows<kTileRows>(args.rows - r0, [&]<int kRows>() {
+    for (int32_t r0 = 0; r0 < args.operand.rows;) {
+      with_tile_rows<kTileRows>(args.operand.rows - r0, [&]<int kRows>() {
         VecF acc[kRows][2];
 #pragma GCC unroll 12
         for (int r = 0; r < kRows; ++r) acc[r][0] = acc[r][1] = zero();
@@ -69,9 +69,9 @@ size_t panel_scratch_bytes(int32_t k) {
 }
 
 template <class Num>
-void pack_row(const float* x, int32_t k, std::byte* out) {
+void pack_row(const float* x, const Operand& operand, std::byte* out) {
   auto* to = reinterpret_cast<typename Num::Element*>(out);
-  for (int32_t i = 0; i < k; i += 16) Num::store_row(to + i, load(x + i));
+  for (int32_t i = 0; i < operand.k; i += 16) Num::store_row(to + i, load(x + i));
 }
 
 }  // namespace runahead::RUNAHEAD_ISA

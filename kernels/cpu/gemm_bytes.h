@@ -38,11 +38,12 @@ inline void dot_bytes(const std::byte* a, size_t a_row, const std::byte* block, 
   }
 }
 
-// sum = 256 * sum + the second plane's products.
+// sum = 2^shift * sum + the second plane's products.
 template <class Source, int kRows>
-inline void add_second_plane(const std::byte* low, size_t a_row, const std::byte* block, VecI (&sum)[kRows][2]) {
+inline void add_second_plane(const std::byte* low, size_t a_row, const std::byte* block, int shift,
+                             VecI (&sum)[kRows][2]) {
 #pragma GCC unroll 6
-  for (int r = 0; r < kRows; ++r) sum[r][0] = shift_left(sum[r][0], 8), sum[r][1] = shift_left(sum[r][1], 8);
+  for (int r = 0; r < kRows; ++r) sum[r][0] = shift_left(sum[r][0], shift), sum[r][1] = shift_left(sum[r][1], shift);
   dot_bytes<Source, kRows>(low, a_row, block, sum);
 }
 

@@ -29,7 +29,8 @@ inline size_t int16_panel_scratch_bytes(int32_t k) {
   return int16_planes_at(k) + static_cast<size_t>(kDirectRowsMax) * 2 * static_cast<size_t>(k);
 }
 
-inline void pack_row_int16(const float* x, int32_t k, std::byte* out) {
+inline void pack_row_int16(const float* x, const Operand& operand, std::byte* out) {
+  const int32_t k = operand.k;
   VecF largest = zero();
   for (int32_t i = 0; i < k; i += 16) largest = max(largest, abs(load(x + i)));
   const float top = reduce_max(largest);
@@ -67,7 +68,9 @@ inline VecI byte_pair(VecI lanes, int shift, int mask) {
 
 inline void unpack_panel_int16(const Panel& panel, int32_t k, int16_t* codes, float* scales) {
   const std::byte* block = panel.data;
-  for (int b = 0; b < k / kPanelBlock; ++b, block += panel_block_bytes(panel.format), scales += 2 * kPanelOutputs) {
+  const size_t block_bytes = panel_block_bytes(panel.format);
+  for (int b = 0; b < k / kPanelBlock; ++b, block += block_bytes, scales += 2 * kPanelOutputs) {
+    fetch_ahead(block, block_bytes);
     if (panel.format == PanelFormat::kFloat32) {
       quantize_block(reinterpret_cast<const float*>(block), codes, scales);
       codes += kPanelBlock * kPanelOutputs;
@@ -130,13 +133,13 @@ inline void multiply_blocks(const std::byte* a, int32_t k, const DotBlock& dot_b
 
 // All rows of a panel that was widened to int16.
 inline void gemm_int16_wide(const GemmArgs& args, int32_t p, const int16_t* codes, const float* scales) {
-  const size_t row_bytes = int16_row_bytes(args.k);
-  for (int32_t r0 = 0; r0 < args.rows;) {
-    with_tile_rows<kInt16TileRows>(args.rows - r0, [&]<int kRows>() {
+  const size_t row_bytes = int16_row_bytes(args.operand.k);
+  for (int32_t r0 = 0; r0 < args.operand.rows;) {
+    with_tile_rows<kInt16TileRows>(args.operand.rows - r0, [&]<int kRows>() {
       const std::byte* a = args.a + static_cast<size_t>(r0) * row_bytes;
       VecF total[kRows][2];
       multiply_blocks<kRows>(
-          a, args.k,
+          a, args.operand.k,
           [&](int b, VecI(&sum)[kRows][2]) {
             multiply_tile<Int16, kRows, 2>({.a = reinterpret_cast<const int16_t*>(a) + b * kPanelBlock,
                                             .a_row = row_bytes / sizeof(int16_t),
@@ -158,18 +161,19 @@ inline void gemm_int16_wide(const GemmArgs& args, int32_t p, const int16_t* code
 // Few rows, as two planes of bytes: [rows, 2, k]. 256 * sum of high + sum of low is the same integer as above.
 template <class Source>
 inline void gemm_int16_direct(const GemmArgs& args, int32_t p, const std::byte* planes) {
-  const auto k = static_cast<size_t>(args.k);
+  const auto k = static_cast<size_t>(args.operand.k);
   const std::byte* panel = args.panels[p].data;
-  for (int32_t r0 = 0; r0 < args.rows;) {
-    with_tile_rows<kByteTileRows>(args.rows - r0, [&]<int kRows>() {
+  for (int32_t r0 = 0; r0 < args.operand.rows;) {
+    with_tile_rows<kByteTileRows>(args.operand.rows - r0, [&]<int kRows>() {
       const std::byte* high = planes + static_cast<size_t>(r0) * 2 * k;
       VecF total[kRows][2];
       multiply_blocks<kRows>(
-          args.a + static_cast<size_t>(r0) * int16_row_bytes(args.k), args.k,
+          args.a + static_cast<size_t>(r0) * int16_row_bytes(args.operand.k), args.operand.k,
           [&](int b, VecI(&sum)[kRows][2]) {
             const std::byte* block = panel + static_cast<size_t>(b) * Source::kBlockBytes;
+            if (r0 == 0) fetch_ahead(block, Source::kBlockBytes);
             dot_bytes<Source, kRows>(high + b * kPanelBlock, 2 * k, block, sum);
-            add_second_plane<Source, kRows>(high + k + b * kPanelBlock, 2 * k, block, sum);
+            add_second_plane<Source, kRows>(high + k + b * kPanelBlock, 2 * k, block, 8, sum);
           },
           [&](int b) { return Source::scales(panel + static_cast<size_t>(b) * Source::kBlockBytes); }, total);
       finish_tile<kRows>(args, p, r0, total);
@@ -179,19 +183,20 @@ inline void gemm_int16_direct(const GemmArgs& args, int32_t p, const std::byte* 
 }
 
 inline void gemm_int16(const GemmArgs& args) {
+  const int32_t k = args.operand.k, rows = args.operand.rows;
   auto* codes = reinterpret_cast<int16_t*>(args.scratch);
-  auto* scales = reinterpret_cast<float*>(args.scratch + static_cast<size_t>(args.k) * kPanelOutputs * sizeof(int16_t));
-  std::byte* planes = args.scratch + int16_planes_at(args.k);
-  const bool direct = args.rows <= kDirectRowsMax;
-  for (int32_t r = 0; direct && r < args.rows; ++r) {
-    auto* high = reinterpret_cast<int8_t*>(planes) + static_cast<size_t>(r) * 2 * static_cast<size_t>(args.k);
-    split_planes(reinterpret_cast<const int16_t*>(args.a + static_cast<size_t>(r) * int16_row_bytes(args.k)), args.k,
-                 high, high + args.k);
+  auto* scales = reinterpret_cast<float*>(args.scratch + static_cast<size_t>(k) * kPanelOutputs * sizeof(int16_t));
+  std::byte* planes = args.scratch + int16_planes_at(k);
+  const bool direct = rows <= kDirectRowsMax;
+  for (int32_t r = 0; direct && r < rows; ++r) {
+    auto* high = reinterpret_cast<int8_t*>(planes) + static_cast<size_t>(r) * 2 * static_cast<size_t>(k);
+    split_planes(reinterpret_cast<const int16_t*>(args.a + static_cast<size_t>(r) * int16_row_bytes(k)), k, high,
+                 high + k);
   }
   for (int32_t p = args.panel_begin; p < args.panel_end; ++p) {
     const Panel& panel = args.panels[p];
     if (!direct || panel.format == PanelFormat::kFloat32) {
-      unpack_panel_int16(panel, args.k, codes, scales);
+      unpack_panel_int16(panel, k, codes, scales);
       gemm_int16_wide(args, p, codes, scales);
     } else if (panel.format == PanelFormat::kCodes4) {
       gemm_int16_direct<NibblePanel>(args, p, planes);

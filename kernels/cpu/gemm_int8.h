@@ -1,32 +1,51 @@
 // y = a W^T in int8: codes of the weights as they are in the file times activations of 8 bits with a scale a block of
-// 32, summed exactly over the block and then scaled. Blocks that stand out of their row have 15 bits, in a second plane
-// of bytes: 8 bits for all of them would cost 0.5 % of perplexity, and they are few.
-//   y[r, n] = sum over blocks b of (d[b, n] * (dx[r, b] * sum of code * a) + m[b, n] * bs[r, b]), bs = dx * sum of a
-//   operand row   a [k] int8, the second plane [k] int8, dx [k / 32] fp32, bs [k / 32] fp32, a bit for each block that
-//                 has 15 bits [k / 32], padding to 64 B. Where the bit is set a block's value is a + second plane / 256;
-//                 elsewhere the second plane is not written and not read.
-//   two passes    32 blocks after 32 blocks: a tile over all of the first plane, then each row over its own few of the
-//                 second one. A row's sums are in that order whatever its tile.
+// 32, summed exactly over the block and then scaled. Some activations stand out far from their neighbours, and 8 bits
+// for all of a block would leave those few (0.5 % of perplexity). What is done about it depends on the weights:
+//   rotated  matrices of 4-bit codes: activations and codes are rotated (kernels/cpu/rotation.h), the codes once for all
+//            rows of a call. For few rows the activations are rotated back instead, as exact integers in two bytes, and
+//            the codes are taken as they lie: the same integer sums.
+//   plain    others: blocks that stand out of their row have 15 bits, in a second plane of bytes. Two passes, 32 blocks
+//            after 32 blocks: a tile over all of the first plane, then each row over its own few of the second one.
+//   y[r, n] = sum over blocks b of (d[b, n] * (dx[r, b] * sum of code * a) + m[b, n] * bs[r, b]), bs = dx * sum of a,
+//   in that order whatever the tile
+//   operand row   a [k] int8, a second plane [k] int8, dx [k / 32] fp32, bs [k / 32] fp32, then a word a block, padding
+//                 to 64 B. The words: rotated, what sums of a block start with; plain, word i has a bit for each of 32
+//                 blocks from 32 * i that has 15 bits. a is of one of
+//                   rotated            a [k]; the second plane is not used
+//                   rotated, few rows  16 * a + second plane is the value
+//                   plain              a + second plane / 256 where the bit is set; elsewhere a, the second plane is not
+//                                      written and not read
 //   bound         32 * 255 * 32,768 stays below 2^31
 //   weights       that come as floats are rounded to 8 bits (kernels/cpu/unpack.h)
 #pragma once
 
 #include "kernels/cpu/gemm_bytes.h"
+#include "kernels/cpu/rotation.h"
 
 namespace runahead::RUNAHEAD_ISA {
 
 // A block has 15 bits if its largest |x| exceeds this many times the mean of the row's block maxima.
 inline constexpr float kOutlierRatio = 1.75f;
+// Up to this many rows activations are rotated back: two planes cost as much as rotating the codes at about four rows.
+inline constexpr int32_t kRotatedDirectRowsMax = 4;
+inline constexpr int kBackShift = 4;  // 16 values of 7 bits: 11 bits, of which this many are in the second plane
+
+inline bool is_rotated(const Operand& operand) {
+  return operand.weights == PanelFormat::kCodes4;
+}
+inline bool is_rotated_back(const Operand& operand) {
+  return is_rotated(operand) && operand.rows <= kRotatedDirectRowsMax;
+}
 
 // Where the parts of an operand row lie.
 struct Int8Row {
   explicit Int8Row(int32_t k)
-      : low(static_cast<size_t>(k)),
-        scales(2 * low),
-        sums(scales + low / kPanelBlock * sizeof(float)),
-        flags(sums + low / kPanelBlock * sizeof(float)),
-        bytes((flags + (low / kPanelBlock + 31) / 32 * sizeof(uint32_t) + 63) / 64 * 64) {}
-  size_t low, scales, sums, flags, bytes;
+      : second(static_cast<size_t>(k)),
+        scales(2 * second),
+        sums(scales + second / kPanelBlock * sizeof(float)),
+        words(sums + second / kPanelBlock * sizeof(float)),
+        bytes((words + second / kPanelBlock * sizeof(uint32_t) + 63) / 64 * 64) {}
+  size_t second, scales, sums, words, bytes;
 };
 
 inline size_t int8_row_bytes(int32_t k) {
@@ -37,26 +56,63 @@ inline size_t int8_panel_scratch_bytes(int32_t k) {
   return static_cast<size_t>(k / kPanelBlock) * WidePanel::kBlockBytes;
 }
 
+inline float inverse_of(float top, float unit) {
+  return top > 1e-30f ? unit / top : 0.0f;  // smaller ones are zeros, lest this be infinite
+}
+
+// The rotated values of a block, back among those of its codes: sums of up to 16 of 7 bits, in two planes.
+inline void store_rotated_back(VecF low, VecF high, int8_t* first, int8_t* second) {
+  rotate_block(low, high);
+  for (int at = 0; at < kPanelBlock; at += 16) {
+    const VecF x = at == 0 ? low : high, rounded = round_nearest(mul(x, set1(1.0f / (1 << kBackShift))));
+    store_int8(first + at, rounded);
+    store_int8(second + at, fma(rounded, set1(-(1 << kBackShift)), x));
+  }
+}
+
+inline void pack_row_rotated(const float* x, const Operand& operand, std::byte* out) {
+  const Int8Row row(operand.k);
+  auto* scales = reinterpret_cast<float*>(out + row.scales);
+  auto* sums = reinterpret_cast<float*>(out + row.sums);
+  auto* starts = reinterpret_cast<int32_t*>(out + row.words);
+  for (int b = 0; b < operand.k / kPanelBlock; ++b) {
+    VecF low = load(x + b * kPanelBlock), high = load(x + b * kPanelBlock + 16);
+    rotate_block(low, high);
+    const float top = reduce_max(max(abs(low), abs(high)));
+    const VecF inverse = set1(inverse_of(top, kInt8Max));
+    low = round_nearest(mul(low, inverse)), high = round_nearest(mul(high, inverse));
+    auto* codes = reinterpret_cast<int8_t*>(out) + b * kPanelBlock;
+    store_int8(codes, low);
+    store_int8(codes + 16, high);
+    const int group_sums = codes[kGroupSums[0]] + codes[kGroupSums[1]];
+    const float scale = top / kInt8Max;
+    scales[b] = scale * (1 / kRotatedNorm);
+    sums[b] = scale * static_cast<float>(group_sums);
+    starts[b] = -kRotatedBias * (static_cast<int32_t>(reduce_add(add(low, high))) - group_sums);  // exact
+    if (is_rotated_back(operand)) store_rotated_back(low, high, codes, codes + row.second);
+  }
+}
+
 inline float largest_of_block(const float* x) {
   return reduce_max(max(abs(load(x)), abs(load(x + 16))));
 }
 
-inline void pack_row_int8(const float* x, int32_t k, std::byte* out) {
+inline void pack_row_plain(const float* x, int32_t k, std::byte* out) {
   const Int8Row row(k);
   const int blocks = k / kPanelBlock;
   auto* scales = reinterpret_cast<float*>(out + row.scales);
   auto* sums = reinterpret_cast<float*>(out + row.sums);
-  auto* flags = reinterpret_cast<uint32_t*>(out + row.flags);
+  auto* flags = reinterpret_cast<uint32_t*>(out + row.words);
+  std::memset(flags, 0, static_cast<size_t>(blocks) * sizeof(uint32_t));
   float all = 0;
   for (int b = 0; b < blocks; ++b) all += scales[b] = largest_of_block(x + b * kPanelBlock);
   const float limit = all / static_cast<float>(blocks) * kOutlierRatio;
   for (int b = 0; b < blocks; ++b) {
-    if (b % 32 == 0) flags[b / 32] = 0;
     const float top = scales[b];
     const bool outlier = top > limit;
     flags[b / 32] |= static_cast<uint32_t>(outlier) << (b % 32);
     const float unit = outlier ? kPlanesMax : kInt8Max;
-    const VecF inverse = set1(top > 1e-30f ? unit / top : 0.0f);  // smaller ones are zeros, lest this be infinite
+    const VecF inverse = set1(inverse_of(top, unit));
     const VecF x0 = mul(load(x + b * kPanelBlock), inverse), x1 = mul(load(x + b * kPanelBlock + 16), inverse);
     int16_t values[kPanelBlock];
     store_int16(values, x0);
@@ -64,7 +120,7 @@ inline void pack_row_int8(const float* x, int32_t k, std::byte* out) {
     const auto sum = reduce_add(to_float(dot_s16(zero_int(), load_bytes(values), set1_int(0x00010001))));  // exact
     auto* high = reinterpret_cast<int8_t*>(out) + b * kPanelBlock;
     if (outlier) {
-      split_planes(values, kPanelBlock, high, high + row.low);
+      split_planes(values, kPanelBlock, high, high + row.second);
     } else {
       store_int8(high, x0);
       store_int8(high + 16, x1);
@@ -75,23 +131,56 @@ inline void pack_row_int8(const float* x, int32_t k, std::byte* out) {
   }
 }
 
+inline void pack_row_int8(const float* x, const Operand& operand, std::byte* out) {
+  if (is_rotated(operand)) return pack_row_rotated(x, operand, out);
+  pack_row_plain(x, operand.k, out);
+}
+
+// The three ways to the integer sums of a block; a points to the block in the first of kRows operand rows.
+struct PlainDots {
+  static constexpr bool kOutliers = true;
+  template <class Source, int kRows>
+  static void run(const std::byte* a, const Int8Row& row, const int32_t*, const std::byte* block,
+                  VecI (&sum)[kRows][2]) {
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = zero_int();
+    dot_bytes<Source, kRows>(a, row.bytes, block, sum);
+  }
+};
+struct RotatedDots {
+  static constexpr bool kOutliers = false;
+  template <class Source, int kRows>
+  static void run(const std::byte* a, const Int8Row& row, const int32_t* starts, const std::byte* block,
+                  VecI (&sum)[kRows][2]) {
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r)
+      sum[r][0] = sum[r][1] = set1_int(starts[static_cast<size_t>(r) * row.bytes / sizeof(int32_t)]);
+    dot_bytes<Source, kRows>(a, row.bytes, block, sum);
+  }
+};
+struct RotatedBackDots {
+  static constexpr bool kOutliers = false;
+  template <class Source, int kRows>
+  static void run(const std::byte* a, const Int8Row& row, const int32_t* starts, const std::byte* block,
+                  VecI (&sum)[kRows][2]) {
+    PlainDots::run<Source, kRows>(a, row, starts, block, sum);
+    add_second_plane<Source, kRows>(a + row.second, row.bytes, block, kBackShift, sum);
+  }
+};
+
 inline constexpr int kSpan = 32;       // blocks that are taken together: their codes fit the first-level cache
 inline constexpr int kGroupRows = 48;  // rows that are done with a span before the next one replaces it there
 
-// One register tile over blocks [begin, end) of the first plane; totals [kRows, 32].
-template <class Source, int kRows>
-inline void multiply_first_plane(const std::byte* a, const Int8Row& row, int begin, int end, const std::byte* panel,
-                                 float* totals) {
-  VecF total[kRows][2];
-#pragma GCC unroll 6
-  for (int r = 0; r < kRows; ++r)
-    for (int v = 0; v < 2; ++v) total[r][v] = begin == 0 ? zero() : load(totals + r * kPanelOutputs + 16 * v);
+// One register tile over blocks [begin, end).
+template <class Dots, class Source, int kRows>
+inline void multiply_blocks_int8(const std::byte* a, const Int8Row& row, int begin, int end, const std::byte* panel,
+                                 bool first_tile, VecF (&total)[kRows][2]) {
   const std::byte* block = panel + static_cast<size_t>(begin) * Source::kBlockBytes;
   for (int b = begin; b < end; ++b, block += Source::kBlockBytes) {
     VecI sum[kRows][2];
-#pragma GCC unroll 6
-    for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = zero_int();
-    dot_bytes<Source, kRows>(a + b * kPanelBlock, row.bytes, block, sum);
+    Dots::template run<Source, kRows>(a + b * kPanelBlock, row, reinterpret_cast<const int32_t*>(a + row.words) + b,
+                                      block, sum);
+    if (Source::kFromMemory && first_tile) fetch_ahead(block, Source::kBlockBytes);
     const BlockScales s = Source::scales(block);
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) {
@@ -105,22 +194,33 @@ inline void multiply_first_plane(const std::byte* a, const Int8Row& row, int beg
       }
     }
   }
+}
+
+// totals [kRows, 32]
+template <int kRows>
+inline void load_totals(const float* totals, VecF (&total)[kRows][2]) {
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r)
+    for (int v = 0; v < 2; ++v) total[r][v] = load(totals + r * kPanelOutputs + 16 * v);
+}
+template <int kRows>
+inline void store_totals(const VecF (&total)[kRows][2], float* totals) {
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r)
     for (int v = 0; v < 2; ++v) store(totals + r * kPanelOutputs + 16 * v, total[r][v]);
 }
 
-// One row over those of kSpan blocks from `begin` that have 15 bits; totals [32].
+// One plain row over those of kSpan blocks from `begin` that have 15 bits; totals [32].
 template <class Source>
 inline void add_second_plane_of_row(const std::byte* a, const Int8Row& row, int begin, const std::byte* panel,
                                     float* totals) {
   const auto* scales = reinterpret_cast<const float*>(a + row.scales);
-  uint32_t left = reinterpret_cast<const uint32_t*>(a + row.flags)[begin / kSpan];
+  uint32_t left = reinterpret_cast<const uint32_t*>(a + row.words)[begin / kSpan];
   for (; left != 0; left &= left - 1) {
     const int b = begin + __builtin_ctz(left);
     const std::byte* block = panel + static_cast<size_t>(b) * Source::kBlockBytes;
     VecI sum[1][2] = {{zero_int(), zero_int()}};
-    dot_bytes<Source, 1>(a + row.low + b * kPanelBlock, 0, block, sum);
+    dot_bytes<Source, 1>(a + row.second + b * kPanelBlock, 0, block, sum);
     const BlockScales s = Source::scales(block);
     const VecF scale = set1(scales[b] * (1.0f / 256));
     for (int v = 0; v < 2; ++v)
@@ -139,42 +239,57 @@ inline void for_byte_tiles(int32_t begin, int32_t end, const F& f) {
   }
 }
 
-template <class Source>
+template <class Dots, class Source>
 inline void gemm_int8_panel(const GemmArgs& args, int32_t p, const std::byte* data) {
-  const Int8Row row(args.k);
-  const int blocks = args.k / kPanelBlock;
+  const Int8Row row(args.operand.k);
+  const int blocks = args.operand.k / kPanelBlock, rows = args.operand.rows;
   alignas(64) float totals[kGroupRows * kPanelOutputs];
-  for (int32_t r0 = 0; r0 < args.rows; r0 += kGroupRows) {
-    const int32_t r1 = r0 + kGroupRows < args.rows ? r0 + kGroupRows : args.rows;
-    const auto of_row = [&](int32_t r) { return totals + (r - r0) * kPanelOutputs; };
+  for (int32_t r0 = 0; r0 < rows; r0 += kGroupRows) {
+    const int32_t r1 = r0 + kGroupRows < rows ? r0 + kGroupRows : rows;
+    const auto row_at = [&](int32_t r) { return args.a + static_cast<size_t>(r) * row.bytes; };
+    const auto totals_of = [&](int32_t r) { return totals + (r - r0) * kPanelOutputs; };
     for (int b = 0; b < blocks; b += kSpan) {
       const int end = b + kSpan < blocks ? b + kSpan : blocks;
       for_byte_tiles(r0, r1, [&]<int kRows>(int32_t r) {
-        multiply_first_plane<Source, kRows>(args.a + static_cast<size_t>(r) * row.bytes, row, b, end, data, of_row(r));
+        VecF total[kRows][2];
+        if (b == 0)
+          for (VecF(&t)[2] : total) t[0] = t[1] = zero();
+        else
+          load_totals<kRows>(totals_of(r), total);
+        multiply_blocks_int8<Dots, Source, kRows>(row_at(r), row, b, end, data, r == 0, total);
+        if (!Dots::kOutliers && end == blocks)
+          finish_tile<kRows>(args, p, r, total);
+        else
+          store_totals<kRows>(total, totals_of(r));
       });
-      for (int32_t r = r0; r < r1; ++r)
-        add_second_plane_of_row<Source>(args.a + static_cast<size_t>(r) * row.bytes, row, b, data, of_row(r));
+      for (int32_t r = r0; Dots::kOutliers && r < r1; ++r)
+        add_second_plane_of_row<Source>(row_at(r), row, b, data, totals_of(r));
     }
+    if (!Dots::kOutliers) continue;
     for_byte_tiles(r0, r1, [&]<int kRows>(int32_t r) {
       VecF total[kRows][2];
-#pragma GCC unroll 6
-      for (int i = 0; i < kRows; ++i)
-        for (int v = 0; v < 2; ++v) total[i][v] = load(of_row(r + i) + 16 * v);
+      load_totals<kRows>(totals_of(r), total);
       finish_tile<kRows>(args, p, r, total);
     });
   }
 }
 
 inline void gemm_int8(const GemmArgs& args) {
+  const Operand& operand = args.operand;
   for (int32_t p = args.panel_begin; p < args.panel_end; ++p) {
     const Panel& panel = args.panels[p];
-    if (panel.format == PanelFormat::kCodes8) {
-      gemm_int8_panel<BytePanel>(args, p, panel.data);
-    } else if (panel.format == PanelFormat::kCodes4 && args.rows <= kDirectRowsMax) {
-      gemm_int8_panel<NibblePanel>(args, p, panel.data);
+    if (is_rotated_back(operand)) {
+      gemm_int8_panel<RotatedBackDots, NibblePanel>(args, p, panel.data);
+    } else if (is_rotated(operand)) {
+      widen_rotated(panel, operand.k, args.scratch);
+      gemm_int8_panel<RotatedDots, WidePanel>(args, p, args.scratch);
+    } else if (panel.format == PanelFormat::kCodes8) {
+      gemm_int8_panel<PlainDots, BytePanel>(args, p, panel.data);
+    } else if (panel.format == PanelFormat::kCodes4 && operand.rows <= kDirectRowsMax) {
+      gemm_int8_panel<PlainDots, NibblePanel>(args, p, panel.data);
     } else {
-      widen_to_bytes(panel, args.k, args.scratch);
-      gemm_int8_panel<WidePanel>(args, p, args.scratch);
+      widen_to_bytes(panel, operand.k, args.scratch);
+      gemm_int8_panel<PlainDots, WidePanel>(args, p, args.scratch);
     }
   }
 }

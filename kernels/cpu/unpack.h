@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/cpu/number.h"
+#include "kernels/cpu/rotation.h"
 #include "kernels/packed_matrix.h"
 
 namespace runahead::RUNAHEAD_ISA {
@@ -18,6 +19,13 @@ struct BlockScales {
   }
 };
 inline constexpr size_t kBlockScaleBytes = 4 * kPanelOutputs;
+
+// Fetches the bytes that come kFetchAhead behind `block`, because the processor's own prefetchers stop at every 4 KiB: a
+// panel is read from one end to the other, and the panels of a matrix lie one after the other.
+inline void fetch_ahead(const std::byte* block, size_t bytes) {
+  constexpr size_t kFetchAhead = 4096;
+  for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(block + kFetchAhead + at, 0, 2);
+}
 
 // Four k of 32 outputs from codes in 32-bit lanes: `lane_bits` >> (kk * stride + half_shift) & mask.
 template <class Num>
@@ -44,6 +52,7 @@ inline void unpack_panel(const Panel& panel, int k, typename Num::Element* out) 
   const std::byte* block = panel.data;
   const size_t block_bytes = panel_block_bytes(panel.format);
   for (int b = 0; b < k / kPanelBlock; ++b, block += block_bytes) {
+    fetch_ahead(block, block_bytes);
     typename Num::Element* to = out + static_cast<size_t>(b) * kPanelBlock * kPanelOutputs;
     if (panel.format == PanelFormat::kFloat32) {
       const auto* from = reinterpret_cast<const float*>(block);
@@ -70,6 +79,7 @@ inline void unpack_panel(const Panel& panel, int k, typename Num::Element* out) 
 // outputs as bytes, and the scales.
 struct NibblePanel {  // PanelFormat::kCodes4
   static constexpr size_t kBlockBytes = kBlockScaleBytes + kPanelOutputs * kPanelBlock / 2;
+  static constexpr bool kFromMemory = true;
   static void codes(const std::byte* block, int group, VecI (&w)[2]) {
     const VecI both = load_bytes(block + kBlockScaleBytes + group * 64), mask = set1_int(0x0F0F0F0F);
     w[0] = bit_and(both, mask), w[1] = bit_and(shift_right(both, 4), mask);
@@ -78,6 +88,7 @@ struct NibblePanel {  // PanelFormat::kCodes4
 };
 struct BytePanel {  // PanelFormat::kCodes8
   static constexpr size_t kBlockBytes = kBlockScaleBytes + kPanelOutputs * kPanelBlock;
+  static constexpr bool kFromMemory = true;
   static void codes(const std::byte* block, int group, VecI (&w)[2]) {
     const std::byte* from = block + kBlockScaleBytes + group * 128;
     w[0] = load_bytes(from), w[1] = load_bytes(from + 64);
@@ -88,6 +99,7 @@ struct BytePanel {  // PanelFormat::kCodes8
 struct WidePanel {
   static constexpr size_t kScaleBytes = 2 * kPanelOutputs * sizeof(float);
   static constexpr size_t kBlockBytes = kScaleBytes + kPanelOutputs * kPanelBlock;
+  static constexpr bool kFromMemory = false;
   static void codes(const std::byte* block, int group, VecI (&w)[2]) {
     const std::byte* from = block + kScaleBytes + group * 128;
     w[0] = load_bytes(from), w[1] = load_bytes(from + 64);
@@ -122,22 +134,47 @@ inline void quantize_to_bytes(const float* from, std::byte* to) {
   }
 }
 
+inline void store_scales(const BlockScales& s, std::byte* to) {
+  auto* scales = reinterpret_cast<float*>(to);
+  store(scales, s.d[0]), store(scales + 16, s.d[1]), store(scales + 32, s.m[0]), store(scales + 48, s.m[1]);
+}
+
 // A panel of nibbles or floats.
 inline void widen_to_bytes(const Panel& panel, int k, std::byte* to) {
   const std::byte* block = panel.data;
-  for (int b = 0; b < k / kPanelBlock; ++b, block += panel_block_bytes(panel.format), to += WidePanel::kBlockBytes) {
+  const size_t block_bytes = panel_block_bytes(panel.format);
+  for (int b = 0; b < k / kPanelBlock; ++b, block += block_bytes, to += WidePanel::kBlockBytes) {
+    fetch_ahead(block, block_bytes);
     if (panel.format == PanelFormat::kFloat32) {
       quantize_to_bytes(reinterpret_cast<const float*>(block), to);
       continue;
     }
-    const BlockScales s(block);
-    auto* scales = reinterpret_cast<float*>(to);
-    store(scales, s.d[0]), store(scales + 16, s.d[1]), store(scales + 32, s.m[0]), store(scales + 48, s.m[1]);
+    store_scales(BlockScales(block), to);
     for (int g = 0; g < kPanelBlock / 4; ++g) {
       VecI w[2];
       NibblePanel::codes(block, g, w);
       store_bytes(to + WidePanel::kScaleBytes + g * 128, w[0]);
       store_bytes(to + WidePanel::kScaleBytes + g * 128 + 64, w[1]);
+    }
+  }
+}
+
+// A panel of nibbles, rotated (kernels/cpu/rotation.h).
+inline void widen_rotated(const Panel& panel, int k, std::byte* to) {
+  const std::byte* block = panel.data;
+  for (int b = 0; b < k / kPanelBlock; ++b, block += NibblePanel::kBlockBytes, to += WidePanel::kBlockBytes) {
+    fetch_ahead(block, NibblePanel::kBlockBytes);
+    store_scales(BlockScales(block), to);
+    VecI lanes[8];
+    for (int g = 0; g < 8; ++g) lanes[g] = load_bytes(block + kBlockScaleBytes + g * 64);
+    for (int half = 0; half < 2; ++half) {
+      VecI codes[8];
+#pragma GCC unroll 8
+      for (int g = 0; g < 8; ++g)
+        codes[g] = bit_and(half == 0 ? lanes[g] : shift_right(lanes[g], 4), set1_int(0x0F0F0F0F));
+      rotate_codes(codes);
+#pragma GCC unroll 8
+      for (int g = 0; g < 8; ++g) store_bytes(to + WidePanel::kScaleBytes + g * 128 + half * 64, codes[g]);
     }
   }
 }

@@ -74,6 +74,14 @@ inline __m256 keep_where_least(__m256 x, __m256i least, int key, float other) {
 inline VecF keep_where_least(VecF x, VecI least, int key, float other) {
   return {keep_where_least(x.lo, least.lo, key, other), keep_where_least(x.hi, least.hi, key, other)};
 }
+// Lanes i and i ^ kDistance change places.
+template <int kDistance>
+inline VecF swap_lanes(VecF x) {
+  static_assert(kDistance == 8 || kDistance == 4 || kDistance == 1);
+  if constexpr (kDistance == 8) return {x.hi, x.lo};
+  if constexpr (kDistance == 4) return {_mm256_permute2f128_ps(x.lo, x.lo, 1), _mm256_permute2f128_ps(x.hi, x.hi, 1)};
+  if constexpr (kDistance == 1) return {_mm256_permute_ps(x.lo, 0xB1), _mm256_permute_ps(x.hi, 0xB1)};
+}
 inline float reduce_max(VecF x) {
   const __m256 y = _mm256_max_ps(x.lo, x.hi);
   __m128 z = _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
@@ -113,6 +121,22 @@ inline VecI bit_or(VecI a, VecI b) {
 }
 inline VecI shift_left(VecI a, int bits) {
   return {_mm256_slli_epi32(a.lo, bits), _mm256_slli_epi32(a.hi, bits)};
+}
+inline VecI add_bytes(VecI a, VecI b) {
+  return {_mm256_add_epi8(a.lo, b.lo), _mm256_add_epi8(a.hi, b.hi)};
+}
+inline VecI sub_bytes(VecI a, VecI b) {
+  return {_mm256_sub_epi8(a.lo, b.lo), _mm256_sub_epi8(a.hi, b.hi)};
+}
+// Bytes 2i and 2i + 1 become their sum and their difference.
+inline __m256i sums_and_differences(__m256i x) {
+  const __m256i order =
+      _mm256_broadcastsi128_si256(_mm_setr_epi8(1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14));
+  const __m256i swapped = _mm256_shuffle_epi8(x, order), odd = _mm256_set1_epi16(static_cast<int16_t>(0xFF00));
+  return _mm256_blendv_epi8(_mm256_add_epi8(x, swapped), _mm256_sub_epi8(swapped, x), odd);
+}
+inline VecI sums_and_differences(VecI x) {
+  return {sums_and_differences(x.lo), sums_and_differences(x.hi)};
 }
 inline VecF to_float(VecI a) {
   return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)};

@@ -62,6 +62,14 @@ inline VecF scale_by_exp2(VecF x, VecF n) {
 inline VecF keep_where_least(VecF x, VecI least, int key, float other) {
   return _mm512_mask_mov_ps(_mm512_set1_ps(other), _mm512_cmpge_epi32_mask(least, _mm512_set1_epi32(key)), x);
 }
+// Lanes i and i ^ kDistance change places.
+template <int kDistance>
+inline VecF swap_lanes(VecF x) {
+  static_assert(kDistance == 8 || kDistance == 4 || kDistance == 1);
+  if constexpr (kDistance == 8) return _mm512_shuffle_f32x4(x, x, 0x4E);
+  if constexpr (kDistance == 4) return _mm512_shuffle_f32x4(x, x, 0xB1);
+  if constexpr (kDistance == 1) return _mm512_permute_ps(x, 0xB1);
+}
 inline __m128 fold_max(VecF x) {
   const __m256 y = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
   return _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
@@ -102,6 +110,18 @@ inline VecI bit_or(VecI a, VecI b) {
 }
 inline VecI shift_left(VecI a, int bits) {
   return _mm512_slli_epi32(a, static_cast<unsigned>(bits));
+}
+inline VecI add_bytes(VecI a, VecI b) {
+  return _mm512_add_epi8(a, b);
+}
+inline VecI sub_bytes(VecI a, VecI b) {
+  return _mm512_sub_epi8(a, b);
+}
+// Bytes 2i and 2i + 1 become their sum and their difference.
+inline VecI sums_and_differences(VecI x) {
+  const __m512i order = _mm512_broadcast_i32x4(_mm_setr_epi8(1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14));
+  const __m512i swapped = _mm512_shuffle_epi8(x, order);
+  return _mm512_mask_sub_epi8(_mm512_add_epi8(x, swapped), 0xAAAAAAAAAAAAAAAAu, swapped, x);
 }
 inline VecF to_float(VecI a) {
   return _mm512_cvtepi32_ps(a);

@@ -82,6 +82,10 @@ inline VecF scale_by_exp2(VecF x, VecF n) {
 inline VecF keep_where_least(VecF x, VecI least, int key, float other) {
   return each([&](int i) { return least.v[i] >= key ? x.v[i] : other; });
 }
+template <int kDistance>
+inline VecF swap_lanes(VecF x) {
+  return each([&](int i) { return x.v[i ^ kDistance]; });
+}
 inline float reduce_max(VecF x) {
   float m = x.v[0];
   for (int i = 1; i < 16; ++i) m = x.v[i] > m ? x.v[i] : m;
@@ -118,6 +122,33 @@ inline VecI bit_or(VecI a, VecI b) {
 }
 inline VecI shift_left(VecI a, int bits) {
   return each_int([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) << bits); });
+}
+// f(byte of a, byte of b, its index) of each byte, modulo 256.
+template <class F>
+inline VecI each_byte(VecI a, VecI b, F f) {
+  return each_int([&](int i) {
+    uint32_t bytes = 0;
+    for (int at = 0; at < 32; at += 8) {
+      const uint32_t x = static_cast<uint32_t>(a.v[i]) >> at, y = static_cast<uint32_t>(b.v[i]) >> at;
+      bytes |= (f(x, y, at / 8) & 255u) << at;
+    }
+    return static_cast<int32_t>(bytes);
+  });
+}
+inline VecI add_bytes(VecI a, VecI b) {
+  return each_byte(a, b, [](uint32_t x, uint32_t y, int) { return x + y; });
+}
+inline VecI sub_bytes(VecI a, VecI b) {
+  return each_byte(a, b, [](uint32_t x, uint32_t y, int) { return x - y; });
+}
+inline VecI sums_and_differences(VecI x) {
+  const VecI neighbours = each_int([&](int i) {
+    const auto y = static_cast<uint32_t>(x.v[i]);
+    return static_cast<int32_t>((y >> 8 & 0x00FF00FFu) | (y << 8 & 0xFF00FF00u));
+  });
+  return each_byte(x, neighbours, [](uint32_t own, uint32_t other, int at) {
+    return at % 2 == 0 ? own + other : other - own;
+  });
 }
 inline VecF to_float(VecI a) {
   return each([&](int i) { return static_cast<float>(a.v[i]); });

@@ -30,7 +30,8 @@ size_t row_bytes(int32_t k) {
   return (bytes + 63) / 64 * 64;
 }
 
-void pack_row(const float* x, int32_t k, std::byte* out) {
+void pack_row(const float* x, const Operand& operand, std::byte* out) {
+  const int32_t k = operand.k;
   auto* codes = reinterpret_cast<int16_t*>(out);
   auto* sums = reinterpret_cast<float*>(out + static_cast<size_t>(k) * 2);
   sums[k / kPanelBlock] = quantize(x, k, largest(x, k), kRowMax, codes);
@@ -49,7 +50,7 @@ double dot_row(const std::byte* row, const Panel& panel, int32_t k_len, int32_t 
 
 void gemm(const GemmArgs& args) {
   reference_gemm(args, [&](int32_t r, const Panel& panel, int32_t output) {
-    return dot_row(args.a + static_cast<size_t>(r) * row_bytes(args.k), panel, args.k, output);
+    return dot_row(args.a + static_cast<size_t>(r) * row_bytes(args.operand.k), panel, args.operand.k, output);
   });
 }
 

@@ -1,8 +1,10 @@
 // The naive oracle of the int8 mode's products: its operand rows, its rounding of activations and of weights that come
 // as floats, but sums in double.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 #include "kernels/reference/reference_ops.h"
 
@@ -17,7 +19,7 @@ size_t round_up(size_t n, size_t unit) {
 
 size_t row_bytes(int32_t k) {
   const auto blocks = static_cast<size_t>(k / kPanelBlock);
-  return round_up(static_cast<size_t>(k) * 2 + blocks * 8 + round_up(blocks, 32) / 8, 64);
+  return round_up(static_cast<size_t>(k) * 2 + blocks * 12, 64);
 }
 
 float largest(const float* x) {
@@ -26,7 +28,51 @@ float largest(const float* x) {
   return top;
 }
 
-void pack_row(const float* x, int32_t k, std::byte* out) {
+bool is_rotated(const Operand& operand) {
+  return operand.weights == PanelFormat::kCodes4;
+}
+bool is_rotated_back(const Operand& operand) {
+  return is_rotated(operand) && operand.rows <= 4;  // as in kernels/cpu/gemm_int8.h
+}
+
+// out[i] = the sum of the values of i's group that have bit 1 of their index in common with i, with the sign of the
+// other bits that both have. In the order of additions that the kernels have: over bits 4, 3, 2 and 0.
+void rotate(std::array<float, kPanelBlock>& block) {
+  for (size_t bit : {16, 8, 4, 1}) {
+    const std::array<float, kPanelBlock> x = block;
+    for (size_t i = 0; i < x.size(); ++i) block[i] = (i & bit) != 0 ? x[i ^ bit] - x[i] : x[i] + x[i ^ bit];
+  }
+}
+
+void pack_rotated(const float* x, const Operand& operand, std::byte* out) {
+  const int32_t k = operand.k, blocks = k / kPanelBlock;
+  auto* scales = reinterpret_cast<float*>(out + k * 2);
+  auto* starts = reinterpret_cast<int32_t*>(out + k * 2 + blocks * 8);
+  for (int32_t b = 0; b < blocks; ++b) {
+    std::array<float, kPanelBlock> values;
+    std::copy_n(x + b * kPanelBlock, kPanelBlock, values.begin());
+    rotate(values);
+    const float top = largest(values.data()), inverse = top > 1e-30f ? 127.0f / top : 0.0f;
+    for (float& v : values) v = std::nearbyint(v * inverse);
+    const float group_sums = values[0] + values[2];
+    scales[b] = top / 127 / 16;
+    scales[blocks + b] = top / 127 * group_sums;
+    starts[b] = static_cast<int32_t>(-120 * (std::accumulate(values.begin(), values.end(), 0.0f) - group_sums));
+    auto* codes = reinterpret_cast<int8_t*>(out) + b * kPanelBlock;
+    if (!is_rotated_back(operand)) {
+      std::copy(values.begin(), values.end(), codes);
+      continue;
+    }
+    rotate(values);
+    for (int32_t i = 0; i < kPanelBlock; ++i) {
+      const float first = std::nearbyint(values[static_cast<size_t>(i)] / 16);
+      codes[i] = static_cast<int8_t>(first);
+      codes[k + i] = static_cast<int8_t>(values[static_cast<size_t>(i)] - 16 * first);
+    }
+  }
+}
+
+void pack_plain(const float* x, int32_t k, std::byte* out) {
   const int32_t blocks = k / kPanelBlock;
   auto* high = reinterpret_cast<int8_t*>(out);
   auto* scales = reinterpret_cast<float*>(out + k * 2);
@@ -34,7 +80,7 @@ void pack_row(const float* x, int32_t k, std::byte* out) {
   float all = 0;
   for (int32_t b = 0; b < blocks; ++b) all += largest(x + b * kPanelBlock);
   const float limit = all / static_cast<float>(blocks) * kOutlierRatio;
-  std::memset(flags, 0, round_up(static_cast<size_t>(blocks), 32) / 8);
+  std::memset(flags, 0, static_cast<size_t>(blocks) * 4);
   for (int32_t b = 0; b < blocks; ++b) {
     const float top = largest(x + b * kPanelBlock);
     const bool outlier = top > limit;
@@ -62,16 +108,33 @@ void block_weights(const Panel& panel, int32_t b, int32_t output, float (&weight
   for (float& w : weights) w = std::nearbyint((w - from) * (255.0f / range)) * (range / 255.0f) + from;
 }
 
-double dot_row(const std::byte* row, const Panel& panel, int32_t k, int32_t output) {
-  const auto* high = reinterpret_cast<const int8_t*>(row);
-  const auto* scales = reinterpret_cast<const float*>(row + k * 2);
+void pack_row(const float* x, const Operand& operand, std::byte* out) {
+  if (is_rotated(operand)) return pack_rotated(x, operand, out);
+  pack_plain(x, operand.k, out);
+}
+
+// What the codes of a block stand for, in units of its scale.
+std::array<float, kPanelBlock> block_values(const std::byte* row, const Operand& operand, int32_t b) {
+  const auto* first = reinterpret_cast<const int8_t*>(row) + b * kPanelBlock;
+  const bool two_planes = !is_rotated(operand) || is_rotated_back(operand);
+  const float unit = is_rotated(operand) ? 1.0f : 1.0f / 256;  // of the second plane
+  std::array<float, kPanelBlock> values;
+  for (int32_t i = 0; i < kPanelBlock; ++i)
+    values[static_cast<size_t>(i)] = static_cast<float>(first[i]) * (is_rotated_back(operand) ? 16 : 1) +
+                                     (two_planes ? static_cast<float>(first[operand.k + i]) * unit : 0);
+  if (is_rotated(operand) && !is_rotated_back(operand)) rotate(values);
+  return values;
+}
+
+double dot_row(const std::byte* row, const Operand& operand, const Panel& panel, int32_t output) {
+  const auto* scales = reinterpret_cast<const float*>(row + operand.k * 2);
   double total = 0;
-  for (int32_t b = 0; b < k / kPanelBlock; ++b) {
+  for (int32_t b = 0; b < operand.k / kPanelBlock; ++b) {
     float weights[kPanelBlock];
     block_weights(panel, b, output, weights);
+    const std::array<float, kPanelBlock> values = block_values(row, operand, b);
     double sum = 0;
-    for (int32_t i = 0; i < kPanelBlock; ++i)
-      sum += weights[i] * (high[b * kPanelBlock + i] + high[k + b * kPanelBlock + i] / 256.0);
+    for (size_t i = 0; i < values.size(); ++i) sum += double{weights[i]} * values[i];
     total += sum * scales[b];
   }
   return total;
@@ -79,7 +142,7 @@ double dot_row(const std::byte* row, const Panel& panel, int32_t k, int32_t outp
 
 void gemm(const GemmArgs& args) {
   reference_gemm(args, [&](int32_t r, const Panel& panel, int32_t output) {
-    return dot_row(args.a + static_cast<size_t>(r) * row_bytes(args.k), panel, args.k, output);
+    return dot_row(args.a + static_cast<size_t>(r) * row_bytes(args.operand.k), args.operand, panel, output);
   });
 }
 

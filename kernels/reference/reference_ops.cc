@@ -35,8 +35,8 @@ template <class Num>
 void gemm(const GemmArgs& args) {
   reference_gemm(args, [&](int32_t r, const Panel& panel, int32_t output) {
     const auto* a =
-        reinterpret_cast<const typename Num::Element*>(args.a) + static_cast<size_t>(r) * static_cast<size_t>(args.k);
-    return dot_row<Num>(a, panel, args.k, output);
+        reinterpret_cast<const typename Num::Element*>(args.a) + static_cast<size_t>(r) * static_cast<size_t>(args.operand.k);
+    return dot_row<Num>(a, panel, args.operand.k, output);
   });
 }
 
@@ -48,8 +48,8 @@ void rms_norm(const float* x, const float* gain, float epsilon, int32_t k, float
 }
 
 template <class Num>
-void pack_row(const float* x, int32_t k, std::byte* out) {
-  for (int32_t i = 0; i < k; ++i) reinterpret_cast<typename Num::Element*>(out)[i] = Num::round(x[i]);
+void pack_row(const float* x, const Operand& operand, std::byte* out) {
+  for (int32_t i = 0; i < operand.k; ++i) reinterpret_cast<typename Num::Element*>(out)[i] = Num::round(x[i]);
 }
 
 void rotate(float* head, const float* cos_sin, int32_t head_dim) {
@@ -158,7 +158,7 @@ float reference_weight(const Panel& panel, int32_t k, int32_t output) {
 }
 
 void reference_gemm(const GemmArgs& args, const std::function<double(int32_t, const Panel&, int32_t)>& dot) {
-  for (int32_t r = 0; r < args.rows; ++r) {
+  for (int32_t r = 0; r < args.operand.rows; ++r) {
     float* out = args.out + static_cast<size_t>(r) * args.out_stride;
     for (int32_t p = args.panel_begin; p < args.panel_end; ++p) {
       const Panel& w = args.panels[p];

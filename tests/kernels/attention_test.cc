@@ -189,13 +189,15 @@ TEST_P(Elementwise, OperandsAndPagesAreTheReferencesBitByBit) {
   const size_t compared = ops().mode == ComputeMode::kInt8 ? layout.value_offset(0) : 0;
   EXPECT_EQ(std::vector(fast.begin() + static_cast<ptrdiff_t>(compared), fast.end()),
             std::vector(naive.begin() + static_cast<ptrdiff_t>(compared), naive.end()));
-  EXPECT_EQ(pack_rows(ops(), x, 2, 64), pack_rows(reference(), x, 2, 64));
+  for (PanelFormat weights : {PanelFormat::kCodes4, PanelFormat::kCodes8})
+    for (int32_t rows : {1, 2})
+      EXPECT_EQ(pack_rows(ops(), x, {64, rows, weights}), pack_rows(reference(), x, {64, rows, weights}));
 }
 
 TEST_P(Elementwise, Int16OperandsAreWithinOneStepOfWhatTheyStandFor) {
   if (ops().mode != ComputeMode::kInt16) GTEST_SKIP() << "another mode";
   const std::vector<float> x = random_floats(36, 576, 40.0f);
-  const std::vector<std::byte> operand = pack_rows(ops(), x, 1, 576);
+  const std::vector<std::byte> operand = pack_rows(ops(), x, {576, 1});
   const auto* codes = reinterpret_cast<const int16_t*>(operand.data());
   const auto* sums = reinterpret_cast<const float*>(operand.data() + 576 * 2);
   for (size_t i = 0; i < 576; ++i) ASSERT_NEAR(static_cast<float>(codes[i]) * sums[18], x[i], 0.51f * sums[18]) << i;
@@ -204,7 +206,7 @@ TEST_P(Elementwise, Int16OperandsAreWithinOneStepOfWhatTheyStandFor) {
     for (size_t i = 0; i < 32; ++i) sum += codes[b * 32 + i];
     ASSERT_EQ(sums[b], sum);
   }
-  const std::vector<std::byte> zeros = pack_rows(ops(), std::vector<float>(32), 1, 32);
+  const std::vector<std::byte> zeros = pack_rows(ops(), std::vector<float>(32), {32, 1});
   EXPECT_EQ(std::count(zeros.begin(), zeros.end(), std::byte{0}), static_cast<ptrdiff_t>(zeros.size()));
 }
 

@@ -36,12 +36,12 @@ inline std::vector<float> random_floats(uint64_t seed, size_t count, float scale
   return values;
 }
 
-inline std::vector<std::byte> pack_rows(const OpTable& ops, const std::vector<float>& x, int32_t rows, int32_t k) {
-  std::vector<std::byte> operand(static_cast<size_t>(rows) * ops.row_bytes(k));
-  for (int32_t r = 0; r < rows; ++r)
-    ops.pack_row(x.data() + static_cast<size_t>(r) * static_cast<size_t>(k), k,
-                 operand.data() + static_cast<size_t>(r) * ops.row_bytes(k));
-  return operand;
+inline std::vector<std::byte> pack_rows(const OpTable& ops, const std::vector<float>& x, const Operand& operand) {
+  std::vector<std::byte> packed(static_cast<size_t>(operand.rows) * ops.row_bytes(operand.k));
+  for (int32_t r = 0; r < operand.rows; ++r)
+    ops.pack_row(x.data() + static_cast<size_t>(r) * static_cast<size_t>(operand.k), operand,
+                 packed.data() + static_cast<size_t>(r) * ops.row_bytes(operand.k));
+  return packed;
 }
 
 // fp32 sums of a few hundred products differ from sums in double by about 1e-6 of their size.

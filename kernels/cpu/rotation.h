@@ -1,0 +1,78 @@
+// Rotations by Hadamard matrices (entries 1 and -1). A product does not change when both of its operands are rotated,
+// but a value that stands out is spread over its neighbours, so 8 bits hold them better (ADR 5).
+//   heads   queries and keys, as floats
+//   blocks  the 32 activations and codes of a block of products, as two groups of 16: value i is of group i / 2 % 2. The
+//           groups lie so that a panel (kernels/packed_matrix.h) is rotated by adding whole vectors, and that 16 codes
+//           of 4 bits become codes of 8 bits, exactly: sums up to 240, differences of up to 120.
+#pragma once
+
+#include "kernels/cpu/vec.h"
+
+namespace runahead::RUNAHEAD_ISA {
+
+// [16, 16]: entry (i, j) is -1 where i and j have an odd number of ones in common. So row 2^n has -1 where bit n is set.
+struct HadamardRows {
+  constexpr HadamardRows() : entry() {
+    for (int i = 0; i < 16; ++i)
+      for (int j = 0; j < 16; ++j) entry[i][j] = __builtin_parity(static_cast<unsigned>(i & j)) ? -1.0f : 1.0f;
+  }
+  alignas(64) float entry[16][16];
+};
+inline constexpr HadamardRows kHadamard;
+
+// A head: a Hadamard matrix over each 16 neighbours, then over as many groups of 16 as a power of two divides head_dim
+// into, scaled to keep lengths.
+inline void spread_head(const float* head, int32_t head_dim, float* out) {
+  int32_t group = 16;
+  for (int32_t i = 0; i < head_dim; i += 16) {
+    VecF sum = zero();
+    for (int32_t j = 0; j < 16; ++j) sum = fma(set1(head[i + j]), load(kHadamard.entry[j]), sum);
+    store(out + i, sum);
+  }
+  for (; head_dim % (2 * group) == 0; group *= 2) {
+    for (int32_t i = 0; i < head_dim; i += 16) {
+      if (i % (2 * group) >= group) continue;
+      const VecF a = load(out + i), b = load(out + i + group);
+      store(out + i, add(a, b));
+      store(out + i + group, sub(a, b));
+    }
+  }
+  const VecF scale = set1(1.0f / __builtin_sqrtf(static_cast<float>(group)));
+  for (int32_t i = 0; i < head_dim; i += 16) store(out + i, mul(load(out + i), scale));
+}
+
+// Lanes i and i + kDistance become their sum and difference.
+template <int kDistance>
+inline VecF butterfly(VecF x) {
+  return fma(x, load(kHadamard.entry[kDistance]), swap_lanes<kDistance>(x));
+}
+
+// Values 0..15 and 16..31 of a block.
+inline void rotate_block(VecF& low, VecF& high) {
+  const VecF sum = add(low, high), difference = sub(low, high);
+  low = butterfly<1>(butterfly<4>(butterfly<8>(sum)));
+  high = butterfly<1>(butterfly<4>(butterfly<8>(difference)));
+}
+inline constexpr float kRotatedNorm = 16;  // of the matrix times itself
+
+// The codes of a block of 16 outputs, four k a vector, likewise, plus kRotatedBias but for the two sums of a group: all
+// in [0, 240].
+inline constexpr int32_t kRotatedBias = 120;
+inline constexpr int kGroupSums[] = {0, 2};  // where they are
+inline void rotate_codes(VecI (&codes)[8]) {
+  constexpr int32_t kFirstOfGroups = kRotatedBias << 16 | kRotatedBias;
+  codes[0] = add_bytes(codes[0], set1_int(kFirstOfGroups));  // the first value of a group counts in each result
+#pragma GCC unroll 3
+  for (int step = 1; step < 8; step *= 2)
+#pragma GCC unroll 8
+    for (int v = 0; v < 8; ++v) {
+      if (v & step) continue;
+      const VecI a = codes[v], b = codes[v + step];
+      codes[v] = add_bytes(a, b), codes[v + step] = sub_bytes(a, b);
+    }
+#pragma GCC unroll 8
+  for (VecI& c : codes) c = sums_and_differences(c);
+  codes[0] = sub_bytes(codes[0], set1_int(kFirstOfGroups));
+}
+
+}  // namespace runahead::RUNAHEAD_ISA
