@@ -57,7 +57,8 @@ class PageStep {
 
   // scores_[key][v]: q . k, less the query's scale; page_max_[v] their maximum over the keys that a row sees.
   void score() {
-    for (VecF& m : page_max_) m = set1(kNoScore);
+    VecF most[kBlocks];
+    for (VecF& m : most) m = set1(kNoScore);
     const auto* keys = reinterpret_cast<const Key*>(args_.keys);
     const float* scales = token_scales<Key>(args_.keys, args_.tile.head_dim);
     [[maybe_unused]] const int32_t* sums = key_sums<Key>(args_.keys, args_.tile.head_dim);
@@ -86,10 +87,11 @@ class PageStep {
           VecF s = as_float(acc[r][v]);
           if constexpr (Mode::kScaled) s = mul(s, set1(scales[j + r]));
           s = only_visible(s, v, j + r, kNoScore);
-          page_max_[v] = max(page_max_[v], s);
+          most[v] = max(most[v], s);
           store(scores_[j + r] + v * kBlockRows, s);
         }
     }
+    for (int v = 0; v < kBlocks; ++v) page_max_[v] = most[v];
   }
 
   // The rows' maxima and sums move on; weights_ of block v come out, and by what old and new sums are scaled.
