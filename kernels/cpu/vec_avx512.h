@@ -11,8 +11,9 @@ using VecH = __m512i;
 
 // Register tile of the products: kTileRows x kTileVecs accumulators, and what they need, fill 32 registers.
 inline constexpr int kTileRows = 12, kTileVecs = 2;
-// The attention's: 8 keys or value dimensions x 3 blocks of 16 query rows.
-inline constexpr int kAttendRows = 8, kAttendBlocks = 3;
+// The attention's: 8 keys or value dimensions x 2 blocks of 16 query rows. 16 sums cover the dots' latency; what three
+// blocks have beside the page does not fit the first-level cache.
+inline constexpr int kAttendRows = 8, kAttendBlocks = 2;
 // Independent dots that keep the units busy: latency times throughput of every dot instruction we know is at most 12.
 inline constexpr int kDotChains = 12;
 
