@@ -88,7 +88,9 @@ class PeerProcess:
     def prefill(self, tokens, vocab):
         return self.ask(op="prefill", ids=random_ids(tokens, vocab))["seconds"]
 
-    def decode(self, context, steps, vocab):
+    def decode(self, context, steps, vocab, batch):
+        if batch > 1:
+            return None  # not measured
         return self.ask(op="decode", ids=random_ids(max(1, context), vocab), steps=steps)["seconds"]
 
     def perplexity(self, ids, _text):
@@ -100,6 +102,32 @@ class PeerProcess:
     def close(self):
         self.process.stdin.close()
         self.process.wait(timeout=60)
+
+
+class LlamaCpp(PeerProcess):
+    """With a second process for decoding several sequences, whose K/V would count in the first one's memory."""
+
+    def __init__(self, name, command, batch_command, batch_max):
+        super().__init__(name, command)
+        self.batch_command, self.batch_max, self.batched, self.filled = batch_command, batch_max, None, None
+
+    def decode(self, context, steps, vocab, batch):
+        if batch == 1:
+            return super().decode(context, steps, vocab, batch)
+        if self.batched is None:
+            self.batched = PeerProcess(self.name + ":batch", self.batch_command)
+        if self.filled != context:
+            self.batched.ask(op="fill", prompts=[random_ids(max(1, context), vocab) for _ in range(self.batch_max)])
+            self.filled = context
+        return self.batched.ask(op="decode_batch", batch=batch, steps=steps)["seconds"]
+
+    def own_seconds(self, machine):
+        return sum(PeerProcess.own_seconds(e, machine) for e in (self, self.batched) if e is not None)
+
+    def close(self):
+        super().close()
+        if self.batched is not None:
+            self.batched.close()
 
 
 class Ours:
@@ -128,8 +156,8 @@ class Ours:
         self.compute = answer["results"][0]["compute"]
         return answer["results"][0]["seconds"]
 
-    def decode(self, context, steps, _vocab):
-        answer = self._run("bench", "decode", "--context", str(context), "--batch", "1", "--steps", str(steps),
+    def decode(self, context, steps, _vocab, batch):
+        answer = self._run("bench", "decode", "--context", str(context), "--batch", str(batch), "--steps", str(steps),
                            *self.threads)
         return answer["results"][0]["seconds"]
 
@@ -177,8 +205,10 @@ def requant(python, model, name):
 
 def llama(python, model, name, args, flash):
     context = max(args.tokens + args.context + [WARM_UP_TOKENS, PERPLEXITY_CTX]) + CONTEXT_ROOM
-    command = [python, "llama_cpp_peer.py", requant(python, model, name), str(args.threads), str(context), flash]
-    return PeerProcess(f"llama:{name}", command)
+    command = [python, "llama_cpp_peer.py", requant(python, model, name), str(args.threads)]
+    batch_max = max(args.batch, default=1)
+    return LlamaCpp(f"llama:{name}", command + [str(context), flash],
+                    command + [str(max(args.context) + CONTEXT_ROOM), flash, str(batch_max)], batch_max)
 
 
 def choose_flash(python, model, args, vocab, machine):
@@ -211,26 +241,32 @@ def measure(engine, machine, args, work):
 
 
 def tasks_of(args):
-    tasks = [(f"prefill {n}", "prefill", n) for n in args.tokens]
-    return tasks + [(f"decode {c}", "decode", c) for c in args.context]
+    """(key, kind, tokens, sequences)"""
+    tasks = [(f"prefill {n}", "prefill", n, 1) for n in args.tokens]
+    tasks += [(f"decode {c}", "decode", c, 1) for c in args.context]
+    return tasks + [(f"decode {max(args.context)} x {b}", "decode", max(args.context), b) for b in args.batch]
 
 
 def run_rounds(engines, args, vocab, machine):
     for engine in engines:
         engine.prefill(WARM_UP_TOKENS, vocab)
-    for key, kind, size in tasks_of(args):
+    for key, kind, size, batch in tasks_of(args):
         rounds = args.long_rounds if kind == "prefill" and size > args.long_from else args.rounds
         for number in range(rounds):
             for engine in engines:
                 work = ((lambda: engine.prefill(size, vocab)) if kind == "prefill"
-                        else (lambda: engine.decode(size, args.steps, vocab)))
+                        else (lambda: engine.decode(size, args.steps, vocab, batch)))
                 seconds, others = measure(engine, machine, args, work)
-                rate = (size if kind == "prefill" else 1) / seconds
+                if seconds is None:
+                    continue
+                rate = (size if kind == "prefill" else batch) / seconds
                 engine.samples.setdefault(key, []).append({"tokens_per_second": rate, "others": round(others, 3)})
                 say(f"{key}, round {number + 1} of {rounds}: {engine.name:12} {rate:9.1f} tokens/s, others {others:4.0%}")
 
 
 def cell(samples):
+    if not samples:
+        return "not measured"
     rates = [s["tokens_per_second"] for s in samples]
     return f"{statistics.median(rates):,.0f} ({min(rates):,.0f}–{max(rates):,.0f})"
 
@@ -244,14 +280,21 @@ def label(engine, flash):
     return "llama.cpp, " + ("the file" if name == "Q4_1" else f"requant {name}") + f", flash attention {flash}"
 
 
+def ratio(ours, rivals, key):
+    middle = lambda e: statistics.median(s["tokens_per_second"] for s in e.samples[key])
+    best = max((middle(rival) for rival in rivals if key in rival.samples), default=None)
+    return f"{middle(ours) / best:.2f}x" if best else "not measured"
+
+
 def table(engines, args, flash):
-    keys = [key for key, _, _ in tasks_of(args)]
+    keys = [key for key, _, _, _ in tasks_of(args)]
     longest = max(args.tokens)
     heads = ["tokens/s"] + [f"prefill {n:,}" for n in args.tokens] + [f"decode after {c:,}" for c in args.context]
+    heads += [f"decode of {b} after {max(args.context):,}" for b in args.batch]
     heads += [f"peak memory at {longest:,}", "perplexity"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for engine in engines:
-        row = [label(engine, flash)] + [cell(engine.samples[key]) for key in keys]
+        row = [label(engine, flash)] + [cell(engine.samples.get(key)) for key in keys]
         row += [f"{engine.memory / 2**20:,.0f} MiB", f"{engine.quality:.2f}" if engine.quality else "not measured"]
         lines.append("| " + " | ".join(row) + " |")
     ours = next((engine for engine in engines if engine.name == "ours"), None)
@@ -259,8 +302,7 @@ def table(engines, args, flash):
         for what, names in (("the fastest llama.cpp", "llama"), ("OpenVINO", "openvino")):
             rivals = [engine for engine in engines if engine.name.startswith(names)]
             if rivals:
-                middle = lambda e, key: statistics.median(s["tokens_per_second"] for s in e.samples[key])
-                ratios = [f"{middle(ours, key) / max(middle(r, key) for r in rivals):.2f}x" for key in keys]
+                ratios = [ratio(ours, rivals, key) for key in keys]
                 lines.append("| ours over " + what + " | " + " | ".join(ratios) + " | | |")
     return "\n".join(lines)
 
@@ -276,6 +318,7 @@ def parse(argv):
     parser.add_argument("--compute", default="auto", help="our mode")
     parser.add_argument("--tokens", type=numbers, default=[512, 2048, 8192], help="prompt lengths")
     parser.add_argument("--context", type=numbers, default=[0, 2048], help="tokens before the first decode step")
+    parser.add_argument("--batch", type=numbers, default=[4, 8], help="sequences decoded at once after the longest context")
     parser.add_argument("--steps", type=int, default=32, help="decode steps of one sample")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--long-rounds", type=int, default=2, help="of prompts over --long-from tokens")

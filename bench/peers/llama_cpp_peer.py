@@ -2,7 +2,7 @@
 
 n_batch 2048, n_ubatch 512, the same threads for prompt and decode, K/V in F16 (all llama.cpp's defaults but the threads);
 logits of the last token only, as a server does.
-    llama_cpp_peer.py MODEL.gguf THREADS CONTEXT on|off                      flash attention on or off
+    llama_cpp_peer.py MODEL.gguf THREADS CONTEXT on|off [SEQUENCES]          flash attention on or off; CONTEXT for each
     llama_cpp_peer.py --requantize FROM.gguf TO.gguf Q4_0|Q8_0|F16|BF16      makes a file and ends
 """
 import ctypes
@@ -22,14 +22,14 @@ UBATCH_TOKENS = 512
 
 
 class LlamaCpp:
-    def __init__(self, model, threads, context_len, flash):
+    def __init__(self, model, threads, context_len, flash, sequences):
         self.version = "llama-cpp-python " + llama_cpp.__version__
         llama_cpp.llama_backend_init()
         self.model = llama_cpp.llama_model_load_from_file(model.encode(), llama_cpp.llama_model_default_params())
         if not self.model:
             raise RuntimeError(f"llama.cpp cannot load {model}")
         params = llama_cpp.llama_context_default_params()
-        params.n_ctx = context_len
+        params.n_ctx, params.n_seq_max = context_len * sequences, sequences  # each has K/V of its own, as by default
         params.n_batch, params.n_ubatch = BATCH_TOKENS, UBATCH_TOKENS
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn_type = (llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED if flash
@@ -44,25 +44,27 @@ class LlamaCpp:
     def _clear(self):
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), True)
 
-    def _decode(self, ids, begin, logits_from):
-        """Runs ids, which stand at positions from `begin`; logits of those at positions >= logits_from."""
+    def _decode(self, tokens):
+        """Runs tokens (id, position, sequence, wants logits)."""
         batch = self.batch
-        batch.n_tokens = len(ids)
-        for i, token in enumerate(ids):
+        batch.n_tokens = len(tokens)
+        for i, (token, position, sequence, wants_logits) in enumerate(tokens):
             batch.token[i] = token
-            batch.pos[i] = begin + i
+            batch.pos[i] = position
             batch.n_seq_id[i] = 1
-            batch.seq_id[i][0] = 0
-            batch.logits[i] = begin + i >= logits_from
+            batch.seq_id[i][0] = sequence
+            batch.logits[i] = wants_logits
         start = time.perf_counter()
         if llama_cpp.llama_decode(self.context, batch) != 0:
             raise RuntimeError("llama_decode failed")
         llama_cpp.llama_synchronize(self.context)
         return time.perf_counter() - start
 
-    def _run(self, ids, logits_from):
+    def _run(self, ids, logits_from, sequence=0):
+        """A sequence from its begin; logits of the tokens at positions >= logits_from."""
+        tokens = [(token, at, sequence, at >= logits_from) for at, token in enumerate(ids)]
         step = self.batch_tokens
-        return sum(self._decode(ids[i:i + step], i, logits_from) for i in range(0, len(ids), step))
+        return sum(self._decode(tokens[i:i + step]) for i in range(0, len(tokens), step))
 
     def prefill(self, ids):
         self._clear()
@@ -71,7 +73,24 @@ class LlamaCpp:
     def decode(self, ids, steps):
         self._clear()
         self._run(ids, len(ids))
-        seconds = [self._decode([(7919 * i) % self.vocab_size], len(ids) + i, 0) for i in range(steps + 1)]
+        return self._steps([len(ids)], steps)
+
+    def fill(self, prompts):
+        self._clear()
+        self.lengths = [len(ids) for ids in prompts]
+        for sequence, ids in enumerate(prompts):
+            self._run(ids, len(ids), sequence)
+        return {}
+
+    def decode_batch(self, batch, steps):
+        answer = self._steps(self.lengths[:batch], steps)
+        for sequence, length in enumerate(self.lengths[:batch]):
+            llama_cpp.llama_memory_seq_rm(llama_cpp.llama_get_memory(self.context), sequence, length, -1)
+        return answer
+
+    def _steps(self, lengths, steps):
+        seconds = [self._decode([((7919 * i + 101 * sequence) % self.vocab_size, length + i, sequence, True)
+                                 for sequence, length in enumerate(lengths)]) for i in range(steps + 1)]
         return {"seconds": statistics.median(seconds[1:])}  # the first warms up
 
     def perplexity(self, ids, ctx):
@@ -103,4 +122,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "--requantize":
         requantize(*sys.argv[2:5])
     else:
-        protocol.serve(lambda: LlamaCpp(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "on"))
+        sequences = int(sys.argv[5]) if len(sys.argv) > 5 else 1
+        protocol.serve(lambda: LlamaCpp(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "on", sequences))

@@ -2,6 +2,8 @@
 
     {"op": "prefill", "ids": [...]}               -> {"seconds": s}            until the logits of the last token
     {"op": "decode", "ids": [...], "steps": n}    -> {"seconds": s}            median of one step after the context `ids`
+    {"op": "fill", "prompts": [[...], ...]}       -> {}                        contexts of as many sequences (llama.cpp only)
+    {"op": "decode_batch", "batch": b, "steps": n} -> {"seconds": s}           the same for the first b of them at once
     {"op": "perplexity", "ids": [...], "ctx": n}  -> {"perplexity": p}         llama.cpp's rule; or {"unsupported": why}
     {"op": "memory"}                              -> {"peak_bytes": b}         high-water mark of resident memory
 

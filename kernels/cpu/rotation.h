@@ -10,25 +10,27 @@
 
 namespace runahead::RUNAHEAD_ISA {
 
-// [16, 16]: entry (i, j) is -1 where i and j have an odd number of ones in common. So row 2^n has -1 where bit n is set.
-struct HadamardRows {
-  constexpr HadamardRows() : entry() {
-    for (int i = 0; i < 16; ++i)
-      for (int j = 0; j < 16; ++j) entry[i][j] = __builtin_parity(static_cast<unsigned>(i & j)) ? -1.0f : 1.0f;
+// signs.of[d][i] is -1 where i has bit d set.
+struct ButterflySigns {
+  constexpr ButterflySigns() : of() {
+    for (int d = 1; d < 16; d *= 2)
+      for (int i = 0; i < 16; ++i) of[d][i] = (i & d) != 0 ? -1.0f : 1.0f;
   }
-  alignas(64) float entry[16][16];
+  alignas(64) float of[16][16];
 };
-inline constexpr HadamardRows kHadamard;
+inline constexpr ButterflySigns kSigns;
 
-// A head: a Hadamard matrix over each 16 neighbours, then over as many groups of 16 as a power of two divides head_dim
-// into, scaled to keep lengths.
+// Lanes i and i + kDistance become their sum and difference.
+template <int kDistance>
+inline VecF butterfly(VecF x) {
+  return fma(x, load(kSigns.of[kDistance]), swap_lanes<kDistance>(x));
+}
+
+// A head: a Hadamard matrix over as many neighbours as a power of two divides head_dim into, scaled to keep lengths.
 inline void spread_head(const float* head, int32_t head_dim, float* out) {
+  for (int32_t i = 0; i < head_dim; i += 16)
+    store(out + i, butterfly<1>(butterfly<2>(butterfly<4>(butterfly<8>(load(head + i))))));
   int32_t group = 16;
-  for (int32_t i = 0; i < head_dim; i += 16) {
-    VecF sum = zero();
-    for (int32_t j = 0; j < 16; ++j) sum = fma(set1(head[i + j]), load(kHadamard.entry[j]), sum);
-    store(out + i, sum);
-  }
   for (; head_dim % (2 * group) == 0; group *= 2) {
     for (int32_t i = 0; i < head_dim; i += 16) {
       if (i % (2 * group) >= group) continue;
@@ -39,12 +41,6 @@ inline void spread_head(const float* head, int32_t head_dim, float* out) {
   }
   const VecF scale = set1(1.0f / __builtin_sqrtf(static_cast<float>(group)));
   for (int32_t i = 0; i < head_dim; i += 16) store(out + i, mul(load(out + i), scale));
-}
-
-// Lanes i and i + kDistance become their sum and difference.
-template <int kDistance>
-inline VecF butterfly(VecF x) {
-  return fma(x, load(kHadamard.entry[kDistance]), swap_lanes<kDistance>(x));
 }
 
 // Values 0..15 and 16..31 of a block.

@@ -77,9 +77,10 @@ inline VecF keep_where_least(VecF x, VecI least, int key, float other) {
 // Lanes i and i ^ kDistance change places.
 template <int kDistance>
 inline VecF swap_lanes(VecF x) {
-  static_assert(kDistance == 8 || kDistance == 4 || kDistance == 1);
+  static_assert(kDistance == 8 || kDistance == 4 || kDistance == 2 || kDistance == 1);
   if constexpr (kDistance == 8) return {x.hi, x.lo};
   if constexpr (kDistance == 4) return {_mm256_permute2f128_ps(x.lo, x.lo, 1), _mm256_permute2f128_ps(x.hi, x.hi, 1)};
+  if constexpr (kDistance == 2) return {_mm256_permute_ps(x.lo, 0x4E), _mm256_permute_ps(x.hi, 0x4E)};
   if constexpr (kDistance == 1) return {_mm256_permute_ps(x.lo, 0xB1), _mm256_permute_ps(x.hi, 0xB1)};
 }
 inline float reduce_max(VecF x) {

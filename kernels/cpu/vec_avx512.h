@@ -66,9 +66,10 @@ inline VecF keep_where_least(VecF x, VecI least, int key, float other) {
 // Lanes i and i ^ kDistance change places.
 template <int kDistance>
 inline VecF swap_lanes(VecF x) {
-  static_assert(kDistance == 8 || kDistance == 4 || kDistance == 1);
+  static_assert(kDistance == 8 || kDistance == 4 || kDistance == 2 || kDistance == 1);
   if constexpr (kDistance == 8) return _mm512_shuffle_f32x4(x, x, 0x4E);
   if constexpr (kDistance == 4) return _mm512_shuffle_f32x4(x, x, 0xB1);
+  if constexpr (kDistance == 2) return _mm512_permute_ps(x, 0x4E);
   if constexpr (kDistance == 1) return _mm512_permute_ps(x, 0xB1);
 }
 inline __m128 fold_max(VecF x) {
