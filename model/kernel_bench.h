@@ -2,7 +2,8 @@
 // only, so it measures whatever a mode and an instruction set put behind it.
 //   data     seeded. Weights Q4_1, the vocabulary's Q8_0. Of the activations' blocks of 32 every twelfth of each row is
 //            three times as large as the others, and 3 % of the rest: 11 % of a row's, 23 % in any of six rows, as
-//            measured in SmolLM2's products of 576 (9 % and 36 % in those of 1,536). int8 spends more on those.
+//            measured in SmolLM2's products of 576 (9 % and 36 % in those of 1,536). int8 spends more on those where
+//            it does not rotate: here in the vocabulary's.
 //   time     of the calling thread on its core (its CPU time): turns of other processes do not count, but what they
 //            evict from the caches does.
 //   caches   a matrix that fits a cache is in it: what memory costs, bench_decode (model/bench.h) shows.

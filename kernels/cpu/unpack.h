@@ -17,6 +17,10 @@ struct BlockScales {
     const auto* p = reinterpret_cast<const uint16_t*>(block);
     d[0] = load_half(p), d[1] = load_half(p + 16), m[0] = load_half(p + 32), m[1] = load_half(p + 48);
   }
+  // d times 1, 1.25, 1.5 or 1.75: exact, d has 11 bits.
+  VecF d_times(int32_t quarters, int half) const {
+    return mul(d[half], set1(1 + 0.25f * static_cast<float>(quarters)));
+  }
 };
 inline constexpr size_t kBlockScaleBytes = 4 * kPanelOutputs;
 
@@ -109,6 +113,41 @@ struct WidePanel {
     return {{RUNAHEAD_ISA::load(p), RUNAHEAD_ISA::load(p + 16)},
             {RUNAHEAD_ISA::load(p + 32), RUNAHEAD_ISA::load(p + 48)}};
   }
+  static void store_scales(const BlockScales& s, std::byte* block) {
+    auto* p = reinterpret_cast<float*>(block);
+    store(p, s.d[0]), store(p + 16, s.d[1]), store(p + 32, s.m[0]), store(p + 48, s.m[1]);
+  }
+};
+
+// The same for many rows: d times 1, 1.25, 1.5 and 1.75, then m, in fp32.
+struct MultipliedPanel {
+  static constexpr size_t kScaleBytes = 5 * kPanelOutputs * sizeof(float);
+  static constexpr size_t kBlockBytes = kScaleBytes + kPanelOutputs * kPanelBlock;
+  static constexpr bool kFromMemory = false;
+  struct Scales {
+    const float* d;
+    VecF m[2];
+    VecF d_times(int32_t quarters, int half) const {
+      return RUNAHEAD_ISA::load(d + quarters * kPanelOutputs + half * 16);
+    }
+  };
+  static void codes(const std::byte* block, int group, VecI (&w)[2]) {
+    const std::byte* from = block + kScaleBytes + group * 128;
+    w[0] = load_bytes(from), w[1] = load_bytes(from + 64);
+  }
+  static Scales scales(const std::byte* block) {
+    const auto* p = reinterpret_cast<const float*>(block);
+    const float* m = p + 4 * kPanelOutputs;
+    return {p, {RUNAHEAD_ISA::load(m), RUNAHEAD_ISA::load(m + 16)}};
+  }
+  static void store_scales(const BlockScales& s, std::byte* block) {
+    auto* p = reinterpret_cast<float*>(block);
+    for (int half = 0; half < 2; ++half, p += 16) {
+#pragma GCC unroll 4
+      for (int q = 0; q < 4; ++q) store(p + q * kPanelOutputs, s.d_times(q, half));
+      store(p + 4 * kPanelOutputs, s.m[half]);
+    }
+  }
 };
 
 // Weights that come as floats: 8 bits between the least and the largest of the block, as exact as Q8_0. Such panels are
@@ -134,11 +173,6 @@ inline void quantize_to_bytes(const float* from, std::byte* to) {
   }
 }
 
-inline void store_scales(const BlockScales& s, std::byte* to) {
-  auto* scales = reinterpret_cast<float*>(to);
-  store(scales, s.d[0]), store(scales + 16, s.d[1]), store(scales + 32, s.m[0]), store(scales + 48, s.m[1]);
-}
-
 // A panel of nibbles or floats.
 inline void widen_to_bytes(const Panel& panel, int k, std::byte* to) {
   const std::byte* block = panel.data;
@@ -149,7 +183,7 @@ inline void widen_to_bytes(const Panel& panel, int k, std::byte* to) {
       quantize_to_bytes(reinterpret_cast<const float*>(block), to);
       continue;
     }
-    store_scales(BlockScales(block), to);
+    WidePanel::store_scales(BlockScales(block), to);
     for (int g = 0; g < kPanelBlock / 4; ++g) {
       VecI w[2];
       NibblePanel::codes(block, g, w);
@@ -159,12 +193,13 @@ inline void widen_to_bytes(const Panel& panel, int k, std::byte* to) {
   }
 }
 
-// A panel of nibbles, rotated (kernels/cpu/rotation.h).
+// A panel of nibbles, rotated (kernels/cpu/rotation.h). Target: WidePanel or MultipliedPanel.
+template <class Target>
 inline void widen_rotated(const Panel& panel, int k, std::byte* to) {
   const std::byte* block = panel.data;
-  for (int b = 0; b < k / kPanelBlock; ++b, block += NibblePanel::kBlockBytes, to += WidePanel::kBlockBytes) {
+  for (int b = 0; b < k / kPanelBlock; ++b, block += NibblePanel::kBlockBytes, to += Target::kBlockBytes) {
     fetch_ahead(block, NibblePanel::kBlockBytes);
-    store_scales(BlockScales(block), to);
+    Target::store_scales(BlockScales(block), to);
     VecI lanes[8];
     for (int g = 0; g < 8; ++g) lanes[g] = load_bytes(block + kBlockScaleBytes + g * 64);
     for (int half = 0; half < 2; ++half) {
@@ -174,7 +209,7 @@ inline void widen_rotated(const Panel& panel, int k, std::byte* to) {
         codes[g] = bit_and(half == 0 ? lanes[g] : shift_right(lanes[g], 4), set1_int(0x0F0F0F0F));
       rotate_codes(codes);
 #pragma GCC unroll 8
-      for (int g = 0; g < 8; ++g) store_bytes(to + WidePanel::kScaleBytes + g * 128 + half * 64, codes[g]);
+      for (int g = 0; g < 8; ++g) store_bytes(to + Target::kScaleBytes + g * 128 + half * 64, codes[g]);
     }
   }
 }

@@ -142,6 +142,10 @@ inline VecI sums_and_differences(VecI x) {
 inline VecF to_float(VecI a) {
   return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)};
 }
+inline VecF add_to_exponent(VecF x, VecI steps) {
+  return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x.lo), steps.lo)),
+          _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x.hi), steps.hi))};
+}
 inline VecF load_half(const uint16_t* p) {
   const auto* q = reinterpret_cast<const __m128i*>(p);
   return {_mm256_cvtph_ps(_mm_loadu_si128(q)), _mm256_cvtph_ps(_mm_loadu_si128(q + 1))};

@@ -128,6 +128,11 @@ inline VecI sums_and_differences(VecI x) {
 inline VecF to_float(VecI a) {
   return _mm512_cvtepi32_ps(a);
 }
+// x * 2^(steps / 2^23) by an addition to its bits, which leaves the multiply units alone. steps: whole powers, at least
+// zero; zero becomes 2^(steps / 2^23 - 127) or stays zero.
+inline VecF add_to_exponent(VecF x, VecI steps) {
+  return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), steps));
+}
 inline VecF load_half(const uint16_t* p) {  // 16 fp16
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }

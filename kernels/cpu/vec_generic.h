@@ -153,6 +153,13 @@ inline VecI sums_and_differences(VecI x) {
 inline VecF to_float(VecI a) {
   return each([&](int i) { return static_cast<float>(a.v[i]); });
 }
+inline VecF add_to_exponent(VecF x, VecI steps) {
+  VecI bits;
+  std::memcpy(bits.v, x.v, sizeof(bits.v));
+  bits = each_int([&](int i) { return bits.v[i] + steps.v[i]; });
+  std::memcpy(x.v, bits.v, sizeof(x.v));
+  return x;
+}
 inline float half_bits_to_float(uint16_t h) {
   const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16, exponent = (h >> 10) & 31u, mantissa = h & 0x3FFu;
   if (exponent == 0) {

@@ -19,7 +19,7 @@ size_t round_up(size_t n, size_t unit) {
 
 size_t row_bytes(int32_t k) {
   const auto blocks = static_cast<size_t>(k / kPanelBlock);
-  return round_up(static_cast<size_t>(k) * 2 + blocks * 12, 64);
+  return round_up(static_cast<size_t>(k) * 2 + blocks * 16, 64);
 }
 
 float largest(const float* x) {
@@ -44,19 +44,33 @@ void rotate(std::array<float, kPanelBlock>& block) {
   }
 }
 
+// The least float of the form (1 + quarter / 4) * 2^power, power from -50 to 40, that is at least `scale`; 2^40 the most.
+struct RotatedScale {
+  explicit RotatedScale(float scale) {
+    while (power < 40 && value() < scale) {
+      quarters = (quarters + 1) % 4;
+      if (quarters == 0) ++power;
+    }
+  }
+  float value() const { return std::ldexp(1 + static_cast<float>(quarters) / 4, power); }
+  int32_t power = -50, quarters = 0;
+};
+
 void pack_rotated(const float* x, const Operand& operand, std::byte* out) {
   const int32_t k = operand.k, blocks = k / kPanelBlock;
-  auto* scales = reinterpret_cast<float*>(out + k * 2);
-  auto* starts = reinterpret_cast<int32_t*>(out + k * 2 + blocks * 8);
+  auto* powers = reinterpret_cast<int32_t*>(out + k * 2);
+  auto* sums = reinterpret_cast<float*>(powers + blocks);
+  int32_t *starts = powers + 2 * blocks, *quarters = powers + 3 * blocks;
   for (int32_t b = 0; b < blocks; ++b) {
     std::array<float, kPanelBlock> values;
     std::copy_n(x + b * kPanelBlock, kPanelBlock, values.begin());
     rotate(values);
-    const float top = largest(values.data()), inverse = top > 1e-30f ? 127.0f / top : 0.0f;
-    for (float& v : values) v = std::nearbyint(v * inverse);
+    const RotatedScale scale(largest(values.data()) * (1 / 127.0f));
+    for (float& v : values) v = std::nearbyint(v * (1 / scale.value()));
     const float group_sums = values[0] + values[2];
-    scales[b] = top / 127 / 16;
-    scales[blocks + b] = top / 127 * group_sums;
+    powers[b] = (scale.power + 50) << 23;
+    quarters[b] = scale.quarters;
+    sums[b] = std::ldexp(scale.value(), 54) * group_sums;
     starts[b] = static_cast<int32_t>(-120 * (std::accumulate(values.begin(), values.end(), 0.0f) - group_sums));
     auto* codes = reinterpret_cast<int8_t*>(out) + b * kPanelBlock;
     if (!is_rotated_back(operand)) {
@@ -126,8 +140,15 @@ std::array<float, kPanelBlock> block_values(const std::byte* row, const Operand&
   return values;
 }
 
+// Of block b, whatever the values are of.
+double block_scale(const std::byte* row, const Operand& operand, int32_t b) {
+  const int32_t blocks = operand.k / kPanelBlock;
+  if (!is_rotated(operand)) return reinterpret_cast<const float*>(row + operand.k * 2)[b];
+  const auto* powers = reinterpret_cast<const int32_t*>(row + operand.k * 2);
+  return std::ldexp(1 + powers[3 * blocks + b] / 4.0, (powers[b] >> 23) - 50 - 4);
+}
+
 double dot_row(const std::byte* row, const Operand& operand, const Panel& panel, int32_t output) {
-  const auto* scales = reinterpret_cast<const float*>(row + operand.k * 2);
   double total = 0;
   for (int32_t b = 0; b < operand.k / kPanelBlock; ++b) {
     float weights[kPanelBlock];
@@ -135,7 +156,7 @@ double dot_row(const std::byte* row, const Operand& operand, const Panel& panel,
     const std::array<float, kPanelBlock> values = block_values(row, operand, b);
     double sum = 0;
     for (size_t i = 0; i < values.size(); ++i) sum += double{weights[i]} * values[i];
-    total += sum * scales[b];
+    total += sum * block_scale(row, operand, b);
   }
   return total;
 }

@@ -154,3 +154,20 @@ def test_the_plan_balances_the_ranks():
     chunks = [rank["end"] - rank["begin"] for rank in plan["ranks"]]
     assert sum(chunks) == 8192 and chunks == sorted(chunks, reverse=True)
     assert plan["predicted_ttft_seconds"] < plan["predicted_single_ttft_seconds"] / 3
+
+
+def kernel_lines(cache):
+    done = runahead("doctor", "-o", "json", env={**os.environ, "RUNAHEAD_CACHE_DIR": str(cache)})
+    return [finding["detail"] for finding in json.loads(done.stdout)["findings"] if finding["what"] == "kernels"]
+
+
+def test_kernel_timings_are_taken_from_the_cache_folder_and_measured_anew_if_they_are_of_another_build(tmp_path):
+    file = tmp_path / "kernel-timings.json"
+    assert str(file) in kernel_lines(tmp_path)[-1]
+    kept = json.loads(file.read_text())
+    kept["tables"][0]["dot_giga_ops_per_second"] = 12345.0  # no machine measures this
+    file.write_text(json.dumps(kept))
+    assert any("12345" in line for line in kernel_lines(tmp_path))
+    file.write_text(json.dumps({**kept, "machine": "another build"}))
+    assert not any("12345" in line for line in kernel_lines(tmp_path))
+    assert json.loads(file.read_text())["machine"] == kept["machine"]

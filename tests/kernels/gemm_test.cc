@@ -118,13 +118,15 @@ TEST(Int8, RotatesWhatMeetsCodesOfFourBits) {
                                few = pack_rows(ops, x, {k, 4, PanelFormat::kCodes4});
   const auto* codes = reinterpret_cast<const int8_t*>(row.data());
   const auto* planes = reinterpret_cast<const int8_t*>(few.data());
-  const auto* scales = reinterpret_cast<const float*>(row.data() + 2 * k);
+  const auto* powers = reinterpret_cast<const int32_t*>(row.data() + 2 * k);  // in units of 2^-50, as float exponents
+  const int32_t* quarters = powers + 3 * (k / 32);
   for (int32_t i = 0; i < k; ++i) {
+    const float scale = std::ldexp(1 + static_cast<float>(quarters[i / 32]) / 4, (powers[i / 32] >> 23) - 50 - 4);
     int32_t back = 0;
     for (int32_t j = i / 32 * 32; j < i / 32 * 32 + 32; ++j)
       if ((i & 2) == (j & 2)) back += (std::popcount(static_cast<uint32_t>(i & j & 0b11101)) % 2 ? -1 : 1) * codes[j];
     ASSERT_EQ(16 * planes[i] + planes[k + i], back) << i;
-    ASSERT_NEAR(static_cast<float>(back) * scales[i / 32], x[static_cast<size_t>(i)], i / 32 == 1 ? 0.2f : 0.012f) << i;
+    ASSERT_NEAR(static_cast<float>(back) * scale, x[static_cast<size_t>(i)], i / 32 == 1 ? 0.2f : 0.012f) << i;
   }
 }
 
