@@ -66,7 +66,7 @@ void pack_rotated(const float* x, const Operand& operand, std::byte* out) {
     std::copy_n(x + b * kPanelBlock, kPanelBlock, values.begin());
     rotate(values);
     const RotatedScale scale(largest(values.data()) * (1 / 127.0f));
-    for (float& v : values) v = std::nearbyint(v * (1 / scale.value()));
+    for (float& v : values) v = std::nearbyint(std::clamp(v * (1 / scale.value()), -127.0f, 127.0f));
     const float group_sums = values[0] + values[2];
     powers[b] = (scale.power + 50) << 23;
     quarters[b] = scale.quarters;

@@ -88,6 +88,24 @@ std::vector<float> uneven_rows(int32_t rows, int32_t k) {
   return x;
 }
 
+// Activations far outside what models have: as small as they come, and too large for int8's scales, which saturate.
+TEST_P(Gemm, ExtremeActivationsAgreeWithTheReferenceInEveryPathAndStayFinite) {
+  const TestMatrix m(22, QuantType::kQ4_1, 64, 96);
+  for (float size : {1e-30f, 1e-12f, 1e12f, 1e17f}) {
+    const std::vector<float> x = random_floats(18, 40 * 96, size);
+    const std::vector<float> all = run(ops(), m, x, 40, Epilogue::kStore, 0, 2);
+    for (float y : all) ASSERT_TRUE(std::isfinite(y)) << size;
+    if (ops().mode == ComputeMode::kInt8) {
+      const std::vector<float> want = run(reference(), m, x, 40, Epilogue::kStore, 0, 2);
+      for (size_t i = 0; i < all.size(); ++i) ASSERT_NEAR(all[i], want[i], 1e-4f * (size + std::fabs(want[i]))) << size;
+    }
+    for (int32_t rows : {1, 4, 5, 31}) {
+      const std::vector<float> got = run(ops(), m, x, rows, Epilogue::kStore, 0, 2);
+      ASSERT_EQ(0, std::memcmp(got.data(), all.data(), got.size() * sizeof(float))) << size << ", " << rows << " rows";
+    }
+  }
+}
+
 TEST_P(Gemm, UnevenRowsAgreeWithTheReferenceAndDoNotDependOnTheirMates) {
   for (int32_t k : {32, 96, 1056}) {  // 1056: more than 32 blocks
     for (QuantType type : {QuantType::kQ4_1, QuantType::kQ5_1, QuantType::kQ8_0}) {
