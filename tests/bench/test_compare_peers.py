@@ -48,7 +48,8 @@ def small_peer(tmp_path, monkeypatch):
 def test_a_peer_answers_by_the_protocol_whatever_its_library_prints(small_peer):
     assert small_peer.version == "small 1"
     assert small_peer.prefill(250, 99) == 0.25
-    assert small_peer.decode(0, 7, 99) == 0.07
+    assert small_peer.decode(0, 7, 99, 1) == 0.07
+    assert small_peer.decode(0, 7, 99, 4) is None  # only llama.cpp decodes several
     assert 1 << 20 < small_peer.peak_bytes() < 1 << 30
 
 
@@ -98,7 +99,7 @@ def engine(name, rates, quality=None):
 
 
 def test_the_table_has_medians_with_their_spread_and_ratios_to_the_fastest_rival():
-    args = argparse.Namespace(tokens=[512], context=[])
+    args = argparse.Namespace(tokens=[512], context=[], batch=[])
     engines = [engine("ours", [90, 100, 120], 30.5), engine("llama:Q4_1", [20]), engine("llama:Q8_0", [40, 50, 45]),
                engine("openvino", [80])]
     lines = compare_peers.table(engines, args, "on").splitlines()
@@ -106,6 +107,19 @@ def test_the_table_has_medians_with_their_spread_and_ratios_to_the_fastest_rival
     assert lines[4] == "| llama.cpp, requant Q8_0, flash attention on | 45 (40–50) | 3 MiB | not measured |"
     assert lines[6] == "| ours over the fastest llama.cpp | 2.22x | | |"
     assert lines[7] == "| ours over OpenVINO | 1.25x | | |"
+
+
+def test_what_an_engine_does_not_decode_at_once_is_not_measured_and_no_rival():
+    args = argparse.Namespace(tokens=[512], context=[64], batch=[4])
+    engines = [engine("ours", [100]), engine("llama:Q8_0", [50]), engine("openvino", [80])]
+    for one, rate in zip(engines, (60, 30, 20)):
+        one.samples["decode 64"] = [{"tokens_per_second": rate, "others": 0}]
+    for one, rate in zip(engines[:2], (200, 50)):
+        one.samples["decode 64 x 4"] = [{"tokens_per_second": rate, "others": 0}]
+    lines = compare_peers.table(engines, args, "on").splitlines()
+    assert lines[4].split(" | ")[3] == "not measured"
+    assert lines[5] == "| ours over the fastest llama.cpp | 2.00x | 2.00x | 4.00x | | |"
+    assert lines[6] == "| ours over OpenVINO | 1.25x | 3.00x | not measured | | |"
 
 
 needs_model = pytest.mark.skipif(not (RUNAHEAD.exists() and MODEL.exists()), reason=f"needs {RUNAHEAD} and {MODEL}")
