@@ -222,7 +222,7 @@ struct RotatedBackRows : RotatedRows {
   }
 };
 
-inline constexpr int kSpan = 32;       // blocks that are taken together: their codes fit the first-level cache
+inline constexpr int kSpan = 32;       // blocks that are taken together: 32 KiB of codes, and a word of a plain row's bits
 inline constexpr int kGroupRows = 48;  // rows that are done with a span before the next one replaces it there
 
 // One register tile over blocks [begin, end).

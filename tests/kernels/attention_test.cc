@@ -189,9 +189,12 @@ TEST_P(Elementwise, OperandsAndPagesAreTheReferencesBitByBit) {
   const size_t compared = ops().mode == ComputeMode::kInt8 ? layout.value_offset(0) : 0;
   EXPECT_EQ(std::vector(fast.begin() + static_cast<ptrdiff_t>(compared), fast.end()),
             std::vector(naive.begin() + static_cast<ptrdiff_t>(compared), naive.end()));
+  const std::vector<float> activations = random_floats(37, 5 * 64, 3.0f);
   for (PanelFormat weights : {PanelFormat::kCodes4, PanelFormat::kCodes8})
-    for (int32_t rows : {1, 2})
-      EXPECT_EQ(pack_rows(ops(), x, {64, rows, weights}), pack_rows(reference(), x, {64, rows, weights}));
+    for (int32_t rows : {1, 5}) {  // few and many: int8 packs them in different ways
+      const Operand operand{64, rows, weights};
+      EXPECT_EQ(pack_rows(ops(), activations, operand), pack_rows(reference(), activations, operand));
+    }
 }
 
 TEST_P(Elementwise, Int16OperandsAreWithinOneStepOfWhatTheyStandFor) {
