@@ -13,15 +13,13 @@ namespace runahead {
 namespace {
 
 // Grows when the bytes of a K/V page change meaning, or a mode's arithmetic its bits: the ranks of a chain share both.
-constexpr int kKvVersion = 4;
+constexpr int kKvVersion = 5;
 
-// Most rows a thread carries through a half layer at once: that many share one widening of the weights.
-constexpr int32_t kBlockRowsMax = 264;
-// What they may take of a thread's cache: the operand rows, and the floats of the widest product, which are written once
-// and read once. Measured on a 1 MiB L2 and 32 MiB L3 (Zen 4, SmolLM2, 2 threads): against 1,300 KiB and 192 rows int8 is
-// 1 % faster at 512 tokens and 2.5 % at 2,048, because each panel is widened for more rows; int16 is 2 to 4 % faster, fp32
-// as fast. 3,300 KiB and 396 rows: no more.
-constexpr size_t kBlockBytes = 2200 << 10;
+// Most rows a thread carries through a half layer at once: that many share one widening of the weights, and a product takes
+// them at once (kernels/cpu/gemm_int8.h). Measured on Zen 4, 2 threads, 512 tokens, against as many as fit 2,200 KiB with
+// their widest product (on Llama-8B's shapes 24): int8 1.3 times as fast there, 1.1 times on Llama-1B's; bf16 1.2 and 1.04,
+// fp32 1.15 and 1.03, int16 1.0 and 1.08.
+constexpr int32_t kBlockRows = 264;
 // The register tile is 12 rows high.
 constexpr int32_t kTileRows = 12;
 // Up to this many rows a thread, products are shared by columns: each thread widens half of the weights instead of
@@ -73,14 +71,11 @@ void Transformer::allocate_scratch() {
   const int32_t q_dim = s.num_heads * s.head_dim;
   const int32_t inputs_max = std::max({s.model_dim, s.ffn_dim, q_dim});
   const int32_t outputs_max = std::max(q_dim + 2 * s.num_kv_heads * s.head_dim, s.ffn_dim) + kPanelOutputs;
-  const size_t row_bytes = ops_.row_bytes(s.model_dim) + static_cast<size_t>(outputs_max) * sizeof(float);
-  const auto fitting = static_cast<int32_t>(std::min<size_t>(kBlockRowsMax, kBlockBytes / row_bytes));
-  block_rows_ = std::max(kTileRows, fitting / kTileRows * kTileRows);
   scratch_.resize(static_cast<size_t>(team_.size()));
   for (Scratch& scratch : scratch_) {
     scratch.panel = AlignedBuffer(ops_.panel_scratch_bytes(inputs_max));
-    scratch.operand = AlignedBuffer(static_cast<size_t>(block_rows_) * ops_.row_bytes(inputs_max));
-    scratch.floats = AlignedBuffer(static_cast<size_t>(block_rows_) * static_cast<size_t>(outputs_max) * sizeof(float));
+    scratch.operand = AlignedBuffer(static_cast<size_t>(kBlockRows) * ops_.row_bytes(inputs_max));
+    scratch.floats = AlignedBuffer(static_cast<size_t>(kBlockRows) * static_cast<size_t>(outputs_max) * sizeof(float));
     scratch.row.resize(static_cast<size_t>(inputs_max));
   }
 }
@@ -91,15 +86,15 @@ void Transformer::for_row_blocks(int32_t rows, const F& f) {
   const int32_t threads = team_.size();
   if (threads == 1 || rows <= kSharedRowsPerThread * threads) {
     const auto all = [&](int32_t, int32_t thread) {
-      for (int32_t begin = 0; begin < rows; begin += block_rows_)
-        f(Block{begin, std::min(rows, begin + block_rows_), thread, threads > 1});
+      for (int32_t begin = 0; begin < rows; begin += kBlockRows)
+        f(Block{begin, std::min(rows, begin + kBlockRows), thread, threads > 1});
     };
     return threads > 1 ? all(0, 0) : team_.run(1, all);
   }
   // The same number of blocks for every thread, all of about one size.
-  const int32_t rounds = (rows + threads * block_rows_ - 1) / (threads * block_rows_);
+  const int32_t rounds = (rows + threads * kBlockRows - 1) / (threads * kBlockRows);
   const int32_t wanted = (rows + rounds * threads - 1) / (rounds * threads);
-  const int32_t size = std::min(block_rows_, (wanted + kTileRows - 1) / kTileRows * kTileRows);
+  const int32_t size = std::min(kBlockRows, (wanted + kTileRows - 1) / kTileRows * kTileRows);
   team_.run((rows + size - 1) / size, [&](int32_t part, int32_t thread) {
     f(Block{part * size, std::min(rows, (part + 1) * size), thread, false});
   });
@@ -288,9 +283,9 @@ void Transformer::logits_of_rows(Hidden& hidden, int32_t begin, int32_t count, s
   RUNAHEAD_CHECK(begin >= 0 && begin + count <= x.rows() && out.size() == static_cast<size_t>(count) * vocab,
                  "logits have a row a token");
   const size_t stride = static_cast<size_t>(weights_.head.num_panels()) * kPanelOutputs;
-  AlignedBuffer padded(static_cast<size_t>(std::min(count, block_rows_)) * stride * sizeof(float));
-  for (int32_t done = 0; done < count; done += block_rows_) {
-    const Block block{begin + done, begin + std::min(count, done + block_rows_), 0, true};
+  AlignedBuffer padded(static_cast<size_t>(std::min(count, kBlockRows)) * stride * sizeof(float));
+  for (int32_t done = 0; done < count; done += kBlockRows) {
+    const Block block{begin + done, begin + std::min(count, done + kBlockRows), 0, true};
     Scratch& scratch = scratch_[0];
     for (int32_t r = 0; r < block.rows(); ++r) {
       ops_.rms_norm(x.row(block.begin + r), weights_.output_norm.data(), config_.norm_epsilon, shape().model_dim,

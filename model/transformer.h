@@ -64,8 +64,8 @@ class Transformer final : public Engine {
  private:
   struct Scratch {           // of one thread
     AlignedBuffer panel;     // one widened weight panel
-    AlignedBuffer operand;   // [block_rows_] operand rows
-    AlignedBuffer floats;    // [block_rows_, widest product]
+    AlignedBuffer operand;   // [kBlockRows] operand rows
+    AlignedBuffer floats;    // [kBlockRows, widest product]
     std::vector<float> row;  // [widest input]
   };
   // Rows [begin, end) of one block of work; `shared`: the caller's thread runs it and spreads products over the team.
@@ -98,7 +98,6 @@ class Transformer final : public Engine {
   Weights weights_;
   std::string fingerprint_;
   std::string compute_name_;
-  int32_t block_rows_ = 0;
   std::vector<Scratch> scratch_;  // one a thread
   AlignedBuffer decode_parts_;    // model/decode_attention.h
 };

@@ -4,8 +4,8 @@
 //   rotated  matrices of 4-bit codes: activations and codes are rotated (kernels/cpu/rotation.h), the codes once for all
 //            rows of a call. For few rows the activations are rotated back instead, as exact integers in two bytes, and
 //            the codes are taken as they lie: the same integer sums.
-//   plain    others: blocks that stand out of their row have 15 bits, in a second plane of bytes. Two passes, 32 blocks
-//            after 32 blocks: a tile over all of the first plane, then each row over its own few of the second one.
+//   plain    others: blocks that stand out of their row have 15 bits, in a second plane of bytes. Two passes over
+//            each span of blocks: a tile over all of the first plane, then each row over its own few of the second one.
 //   y[r, n] = sum over blocks b of (d[b, n] * (dx[r, b] * sum of code * a) + m[b, n] * bs[r, b]), bs = dx * sum of a,
 //   in that order whatever the tile. Rotated, dx is a power of two times 1, 1.25, 1.5 or 1.75, over kScaleUnit: the
 //   power is added to the exponent of the sum, the quarters are multiplied with d beforehand. Both exactly, and without
@@ -61,9 +61,6 @@ inline size_t int8_row_bytes(int32_t k) {
   return Int8Row(k).bytes;
 }
 
-inline size_t int8_panel_scratch_bytes(int32_t k) {
-  return static_cast<size_t>(k / kPanelBlock) * MultipliedPanel::kBlockBytes;  // the largest
-}
 
 // The rotated values of a block, back among those of its codes: sums of up to 16 of 7 bits, in two planes.
 inline void store_rotated_back(VecF low, VecF high, int8_t* first, int8_t* second) {
@@ -222,14 +219,22 @@ struct RotatedBackRows : RotatedRows {
   }
 };
 
-inline constexpr int kSpan = 32;       // blocks that are taken together: 32 KiB of codes, and a word of a plain row's bits
-inline constexpr int kGroupRows = 48;  // rows that are done with a span before the next one replaces it there
+// How a product goes through its operands. A span of a panel's blocks is widened into the first-level cache and multiplied
+// with all rows of a group, whose operand rows of that span lie in the second-level cache, where the next panel of its
+// group finds them again.
+inline constexpr int kSpan = 18;
+inline constexpr int32_t kGroupRows = 264;
+inline constexpr int32_t kGroupPanels = 4;
+inline constexpr size_t kTotalsBytes = size_t{kGroupPanels} * kGroupRows * kPanelOutputs * sizeof(float);
 
-// One register tile over blocks [begin, end).
+inline size_t int8_panel_scratch_bytes(int32_t) {
+  return kTotalsBytes + kSpan * MultipliedPanel::kBlockBytes;  // the largest
+}
+
+// One register tile over blocks [begin, end), which lie at `block`.
 template <class Rows, class Source, int kRows>
-inline void multiply_blocks_int8(const std::byte* a, const Int8Row& row, int begin, int end, const std::byte* panel,
+inline void multiply_blocks_int8(const std::byte* a, const Int8Row& row, int begin, int end, const std::byte* block,
                                  bool first_tile, VecF (&total)[kRows][2]) {
-  const std::byte* block = panel + static_cast<size_t>(begin) * Source::kBlockBytes;
   for (int b = begin; b < end; ++b, block += Source::kBlockBytes) {
     VecI sum[kRows][2];
     Rows::template dot<Source, kRows>(a, row, b, block, sum);
@@ -259,15 +264,15 @@ inline void store_totals(const VecF (&total)[kRows][2], float* totals) {
     for (int v = 0; v < 2; ++v) store(totals + r * kPanelOutputs + 16 * v, total[r][v]);
 }
 
-// One plain row over those of kSpan blocks from `begin` that have 15 bits; totals [32].
+// One plain row over those of the blocks [begin, end), which lie at `blocks`, that have 15 bits; totals [32].
 template <class Source>
-inline void add_second_plane_of_row(const std::byte* a, const Int8Row& row, int begin, const std::byte* panel,
-                                    float* totals) {
+inline void add_second_plane_of_row(const std::byte* a, const Int8Row& row, int begin, int end,
+                                    const std::byte* blocks, float* totals) {
   const auto* scales = reinterpret_cast<const float*>(a + row.scales);
-  uint32_t left = reinterpret_cast<const uint32_t*>(a + row.starts)[begin / kSpan];
-  for (; left != 0; left &= left - 1) {
-    const int b = begin + __builtin_ctz(left);
-    const std::byte* block = panel + static_cast<size_t>(b) * Source::kBlockBytes;
+  const auto* flags = reinterpret_cast<const uint32_t*>(a + row.starts);
+  for (int b = begin; b < end; ++b) {
+    if ((flags[b / 32] >> (b % 32) & 1) == 0) continue;
+    const std::byte* block = blocks + static_cast<size_t>(b - begin) * Source::kBlockBytes;
     VecI sum[1][2] = {{zero_int(), zero_int()}};
     dot_bytes<Source, 1>(a + row.second + b * kPanelBlock, 0, block, sum);
     const BlockScales s = Source::scales(block);
@@ -288,35 +293,32 @@ inline void for_byte_tiles(int32_t begin, int32_t end, const F& f) {
   }
 }
 
+// Rows [r0, r1) times blocks [begin, end) of panel p, which lie at `blocks`; totals [r1 - r0, 32] of the blocks before.
 template <class Rows, class Source>
-inline void gemm_int8_panel(const GemmArgs& args, int32_t p, const std::byte* data) {
+inline void multiply_span_int8(const GemmArgs& args, int32_t p, int32_t r0, int32_t r1, int begin, int end,
+                               const std::byte* blocks, float* totals) {
   const Int8Row row(args.operand.k);
-  const int blocks = args.operand.k / kPanelBlock, rows = args.operand.rows;
-  alignas(64) float totals[kGroupRows * kPanelOutputs];
-  for (int32_t r0 = 0; r0 < rows; r0 += kGroupRows) {
-    const int32_t r1 = r0 + kGroupRows < rows ? r0 + kGroupRows : rows;
-    const auto row_at = [&](int32_t r) { return args.a + static_cast<size_t>(r) * row.bytes; };
-    const auto totals_of = [&](int32_t r) { return totals + (r - r0) * kPanelOutputs; };
-    for (int b = 0; b < blocks; b += kSpan) {
-      const int end = b + kSpan < blocks ? b + kSpan : blocks;
-      for_byte_tiles(r0, r1, [&]<int kRows>(int32_t r) {
-        VecF total[kRows][2];
-        if (b == 0)
-          for (VecF(&t)[2] : total) t[0] = t[1] = zero();
-        else
-          load_totals<kRows>(totals_of(r), total);
-        multiply_blocks_int8<Rows, Source, kRows>(row_at(r), row, b, end, data, r == 0, total);
-        if (Rows::kRotated && end == blocks) {
-          multiply_by_unit<kRows>(total);
-          finish_tile<kRows>(args, p, r, total);
-        } else {
-          store_totals<kRows>(total, totals_of(r));
-        }
-      });
-      if constexpr (!Rows::kRotated)
-        for (int32_t r = r0; r < r1; ++r) add_second_plane_of_row<Source>(row_at(r), row, b, data, totals_of(r));
+  const bool last = end == args.operand.k / kPanelBlock;
+  const auto row_at = [&](int32_t r) { return args.a + static_cast<size_t>(r) * row.bytes; };
+  const auto totals_of = [&](int32_t r) { return totals + static_cast<size_t>(r - r0) * kPanelOutputs; };
+  for_byte_tiles(r0, r1, [&]<int kRows>(int32_t r) {
+    VecF total[kRows][2];
+    if (begin == 0)
+      for (VecF(&t)[2] : total) t[0] = t[1] = zero();
+    else
+      load_totals<kRows>(totals_of(r), total);
+    multiply_blocks_int8<Rows, Source, kRows>(row_at(r), row, begin, end, blocks, r == 0, total);
+    if (Rows::kRotated && last) {
+      multiply_by_unit<kRows>(total);
+      finish_tile<kRows>(args, p, r, total);
+    } else {
+      store_totals<kRows>(total, totals_of(r));
     }
-    if (Rows::kRotated) continue;
+  });
+  if constexpr (!Rows::kRotated) {
+    for (int32_t r = r0; r < r1; ++r)
+      add_second_plane_of_row<Source>(row_at(r), row, begin, end, blocks, totals_of(r));
+    if (!last) return;
     for_byte_tiles(r0, r1, [&]<int kRows>(int32_t r) {
       VecF total[kRows][2];
       load_totals<kRows>(totals_of(r), total);
@@ -325,26 +327,60 @@ inline void gemm_int8_panel(const GemmArgs& args, int32_t p, const std::byte* da
   }
 }
 
-inline void gemm_int8(const GemmArgs& args) {
-  const Operand& operand = args.operand;
-  for (int32_t p = args.panel_begin; p < args.panel_end; ++p) {
-    const Panel& panel = args.panels[p];
-    if (is_rotated_back(operand)) {
-      gemm_int8_panel<RotatedBackRows, NibblePanel>(args, p, panel.data);
-    } else if (is_rotated(operand) && operand.rows <= kDirectRowsMax) {
-      widen_rotated<WidePanel>(panel, operand.k, args.scratch);
-      gemm_int8_panel<RotatedRows, WidePanel>(args, p, args.scratch);
-    } else if (is_rotated(operand)) {
-      widen_rotated<MultipliedPanel>(panel, operand.k, args.scratch);
-      gemm_int8_panel<RotatedRows, MultipliedPanel>(args, p, args.scratch);
-    } else if (panel.format == PanelFormat::kCodes8) {
-      gemm_int8_panel<PlainRows, BytePanel>(args, p, panel.data);
-    } else if (panel.format == PanelFormat::kCodes4 && operand.rows <= kDirectRowsMax) {
-      gemm_int8_panel<PlainRows, NibblePanel>(args, p, panel.data);
-    } else {
-      widen_to_bytes(panel, operand.k, args.scratch);
-      gemm_int8_panel<PlainRows, WidePanel>(args, p, args.scratch);
+// blocks_of(panel, begin, end): where these blocks of a panel lie, as Source reads them.
+template <class Rows, class Source, class BlocksOf>
+inline void gemm_int8_panels(const GemmArgs& args, const BlocksOf& blocks_of) {
+  const int blocks = args.operand.k / kPanelBlock;
+  const int32_t rows = args.operand.rows, group = rows <= kDirectRowsMax ? 1 : kGroupPanels;
+  auto* totals = reinterpret_cast<float*>(args.scratch);  // [kGroupPanels, kGroupRows, 32]
+  for (int32_t r0 = 0; r0 < rows; r0 += kGroupRows) {
+    const int32_t r1 = r0 + kGroupRows < rows ? r0 + kGroupRows : rows;
+    for (int32_t p0 = args.panel_begin; p0 < args.panel_end; p0 += group) {
+      const int32_t p1 = p0 + group < args.panel_end ? p0 + group : args.panel_end;
+      for (int begin = 0; begin < blocks; begin += kSpan) {
+        const int end = begin + kSpan < blocks ? begin + kSpan : blocks;
+        for (int32_t p = p0; p < p1; ++p)
+          multiply_span_int8<Rows, Source>(args, p, r0, r1, begin, end, blocks_of(args.panels[p], begin, end),
+                                           totals + static_cast<size_t>(p - p0) * kGroupRows * kPanelOutputs);
+      }
     }
+  }
+}
+
+template <class Rows, class Source>
+inline void gemm_int8_in_place(const GemmArgs& args) {
+  gemm_int8_panels<Rows, Source>(args, [](const Panel& panel, int begin, int) {
+    return panel.data + static_cast<size_t>(begin) * Source::kBlockBytes;
+  });
+}
+template <class Rows, class Source>
+inline void gemm_int8_widened(const GemmArgs& args) {
+  std::byte* scratch = args.scratch + kTotalsBytes;
+  gemm_int8_panels<Rows, Source>(args, [&](const Panel& panel, int begin, int end) {
+    if constexpr (Rows::kRotated)
+      widen_rotated<Source>(panel, begin, end, scratch);
+    else
+      widen_to_bytes(panel, begin, end, scratch);
+    return scratch;
+  });
+}
+
+// All panels of a rotated matrix are of nibbles; those of others are of several formats.
+inline void gemm_int8(const GemmArgs& args) {
+  const bool few = args.operand.rows <= kDirectRowsMax;
+  if (is_rotated_back(args.operand)) return gemm_int8_in_place<RotatedBackRows, NibblePanel>(args);
+  if (is_rotated(args.operand))
+    return few ? gemm_int8_widened<RotatedRows, WidePanel>(args) : gemm_int8_widened<RotatedRows, MultipliedPanel>(args);
+  for (GemmArgs run = args; run.panel_begin < args.panel_end; run.panel_begin = run.panel_end) {
+    const PanelFormat format = args.panels[run.panel_begin].format;
+    run.panel_end = run.panel_begin + 1;
+    while (run.panel_end < args.panel_end && args.panels[run.panel_end].format == format) ++run.panel_end;
+    if (format == PanelFormat::kCodes8)
+      gemm_int8_in_place<PlainRows, BytePanel>(run);
+    else if (format == PanelFormat::kCodes4 && few)
+      gemm_int8_in_place<PlainRows, NibblePanel>(run);
+    else
+      gemm_int8_widened<PlainRows, WidePanel>(run);
   }
 }
 

@@ -173,11 +173,11 @@ inline void quantize_to_bytes(const float* from, std::byte* to) {
   }
 }
 
-// A panel of nibbles or floats.
-inline void widen_to_bytes(const Panel& panel, int k, std::byte* to) {
-  const std::byte* block = panel.data;
+// Blocks [begin, end) of a panel of nibbles or floats.
+inline void widen_to_bytes(const Panel& panel, int begin, int end, std::byte* to) {
   const size_t block_bytes = panel_block_bytes(panel.format);
-  for (int b = 0; b < k / kPanelBlock; ++b, block += block_bytes, to += WidePanel::kBlockBytes) {
+  const std::byte* block = panel.data + static_cast<size_t>(begin) * block_bytes;
+  for (int b = begin; b < end; ++b, block += block_bytes, to += WidePanel::kBlockBytes) {
     fetch_ahead(block, block_bytes);
     if (panel.format == PanelFormat::kFloat32) {
       quantize_to_bytes(reinterpret_cast<const float*>(block), to);
@@ -193,11 +193,11 @@ inline void widen_to_bytes(const Panel& panel, int k, std::byte* to) {
   }
 }
 
-// A panel of nibbles, rotated (kernels/cpu/rotation.h). Target: WidePanel or MultipliedPanel.
+// Blocks [begin, end) of a panel of nibbles, rotated (kernels/cpu/rotation.h). Target: WidePanel or MultipliedPanel.
 template <class Target>
-inline void widen_rotated(const Panel& panel, int k, std::byte* to) {
-  const std::byte* block = panel.data;
-  for (int b = 0; b < k / kPanelBlock; ++b, block += NibblePanel::kBlockBytes, to += Target::kBlockBytes) {
+inline void widen_rotated(const Panel& panel, int begin, int end, std::byte* to) {
+  const std::byte* block = panel.data + static_cast<size_t>(begin) * NibblePanel::kBlockBytes;
+  for (int b = begin; b < end; ++b, block += NibblePanel::kBlockBytes, to += Target::kBlockBytes) {
     fetch_ahead(block, NibblePanel::kBlockBytes);
     Target::store_scales(BlockScales(block), to);
     VecI lanes[8];

@@ -124,6 +124,26 @@ TEST_P(Gemm, UnevenRowsAgreeWithTheReferenceAndDoNotDependOnTheirMates) {
   }
 }
 
+// More rows than a group, more panels than a group, more blocks than a span, and none of them whole groups.
+TEST_P(Gemm, ManyRowsPanelsAndBlocksGiveTheSameBitsAsFew) {
+  constexpr int32_t kRows = 300, kDepth = 1312, kOutputs = 192;
+  for (QuantType type : {QuantType::kQ4_1, QuantType::kQ8_0}) {
+    const TestMatrix m(24, type, kOutputs, kDepth);
+    const std::vector<float> x = uneven_rows(kRows, kDepth);
+    const std::vector<float> all = run(ops(), m, x, kRows, Epilogue::kStore, 0, 6);
+    for (int32_t begin : {0, 7, 263, 264, 297}) {
+      const std::vector<float> some(x.begin() + begin * kDepth, x.begin() + (begin + 3) * kDepth);
+      const std::vector<float> got = run(ops(), m, some, 3, Epilogue::kStore, 0, 6);
+      ASSERT_EQ(0, std::memcmp(got.data(), all.data() + begin * kOutputs, got.size() * sizeof(float)))
+          << quant_format(type).name << ", row " << begin;
+    }
+    const std::vector<float> last(x.end() - kDepth, x.end());
+    if (ops().mode != ComputeMode::kBf16)  // whose sums of large products round differently
+      expect_close({all.end() - kOutputs, all.end()}, run(reference(), m, last, 1, Epilogue::kStore, 0, 6), 2e-4f,
+                   "the last row");
+  }
+}
+
 // A product of codes of 4 bits takes rotated activations: a value that stands out costs its block about a
 // quarter of the precision that it costs unrotated (0.8 a step), and few rows are the same numbers, rotated back.
 TEST(Int8, RotatesWhatMeetsCodesOfFourBits) {
