@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
+#include <optional>
 
 #include "base/check.h"
 
@@ -92,52 +94,103 @@ PanelFormat format_of(QuantType type) {
     case QuantType::kQ8_0:
     case QuantType::kIQ4_NL:
       return PanelFormat::kCodes8;
+    case QuantType::kQ4_K:
+      return PanelFormat::kCodes4K;
+    case QuantType::kQ5_K:
+      return PanelFormat::kCodes6K;
+    case QuantType::kQ2_K:
+    case QuantType::kQ3_K:
+    case QuantType::kQ6_K:
+      return PanelFormat::kCodes6K16;
     default:
       return PanelFormat::kFloat32;
   }
 }
 
-// Scales so large that -128 * d is no fp16 do not occur in real models; such rows are kept as floats.
+// What the minima of a block are multiplied with: the bias of signed formats is taken off with m = -bias * d, t = s.
+float offset_of(const KQuantBlock& block) {
+  return block.bias == 0 ? block.m : -static_cast<float>(block.bias) * block.d;
+}
+
+bool has_superblocks(PanelFormat format) {
+  return panel_layout(format).blocks > 1;
+}
+
+// Scales so large that m = -128 * d is no fp16 do not occur in real models; such rows are kept as floats.
 bool scales_fit(const RowSource& row) {
-  if (row.blocks.empty() || format_of(row.type) == PanelFormat::kFloat32) return true;
-  constexpr float kScaleMax = 65504.0f / 128;
+  if (format_of(row.type) == PanelFormat::kFloat32) return true;
+  constexpr float kHalfMax = 65504, kScaleMax = kHalfMax / 128;
   const auto block_bytes = static_cast<size_t>(quant_format(row.type).block_bytes);
   for (size_t at = 0; at < row.blocks.size(); at += block_bytes) {
-    const float d = half_to_float(read_u16(row.blocks.data() + at));
-    if (!(d <= kScaleMax && d >= -kScaleMax)) return false;
+    const std::byte* block = row.blocks.data() + at;
+    const bool fits = is_k_quant(row.type) ? std::fabs(offset_of(read_k_quant(row.type, block))) <= kHalfMax
+                                           : std::fabs(half_to_float(read_u16(block))) <= kScaleMax;
+    if (!fits) return false;
   }
   return true;
 }
 
+// Rows whose scales are organised differently share a panel only as floats.
 PanelFormat common_format(std::span<const RowSource> rows) {
-  PanelFormat widest = PanelFormat::kCodes4;
+  std::optional<PanelFormat> widest;
   for (const RowSource& row : rows) {
     if (row.blocks.empty()) continue;
     const PanelFormat format = scales_fit(row) ? format_of(row.type) : PanelFormat::kFloat32;
-    widest = std::max(widest, format);
+    if (widest && has_superblocks(*widest) != has_superblocks(format)) return PanelFormat::kFloat32;
+    widest = std::max(widest.value_or(format), format);
   }
-  return widest;
+  return widest.value_or(PanelFormat::kCodes4);
 }
 
-void put_codes(const Block& block, PanelFormat format, int32_t output, std::byte* out) {
-  std::memcpy(out + 2 * output, &block.d, sizeof(block.d));
-  std::memcpy(out + 2 * (kPanelOutputs + output), &block.m, sizeof(block.m));
-  auto* codes = reinterpret_cast<uint8_t*>(out + 4 * kPanelOutputs);
-  if (format == PanelFormat::kCodes8) {
-    for (int g = 0; g < kGroups; ++g) std::memcpy(codes + (g * kPanelOutputs + output) * 4, &block.codes[4 * g], 4);
+// The codes of 32 values of k of one output, into the zeroed codes of a block.
+void put_codes(const uint8_t* from, int32_t code_bits, int32_t output, std::byte* out) {
+  auto* codes = reinterpret_cast<uint8_t*>(out);
+  if (code_bits == 8) {
+    for (int g = 0; g < kGroups; ++g) std::memcpy(codes + (g * kPanelOutputs + output) * 4, from + 4 * g, 4);
     return;
   }
-  const int shift = output < 16 ? 0 : 4;
-  for (int k = 0; k < kPanelBlock; ++k)
-    codes[((k / 4) * 16 + output % 16) * 4 + k % 4] |= static_cast<uint8_t>(block.codes[k] << shift);
+  const int half = output / 16;
+  for (int k = 0; k < kPanelBlock; ++k) {
+    const int at = output % 16 * 4 + k % 4, g = k / 4;
+    codes[g * 64 + at] |= static_cast<uint8_t>((from[k] & 15) << (4 * half));
+    if (code_bits == 6)
+      codes[kGroups * 64 + g / 2 * 64 + at] |= static_cast<uint8_t>(from[k] >> 4 << (4 * (g % 2) + 2 * half));
+  }
 }
 
-void pack_codes(const RowSource& row, PanelFormat format, int32_t output, std::byte* panel) {
+void put_halves(uint16_t d, uint16_t m, int32_t output, std::byte* out) {
+  std::memcpy(out + 2 * output, &d, sizeof(d));
+  std::memcpy(out + 2 * (kPanelOutputs + output), &m, sizeof(m));
+}
+
+void pack_codes(const RowSource& row, PanelFormat format, int32_t output, std::byte* out) {
+  const PanelLayout& layout = panel_layout(format);
   const auto in_bytes = static_cast<size_t>(quant_format(row.type).block_bytes);
-  const size_t num_blocks = row.blocks.size() / in_bytes;
-  for (size_t b = 0; b < num_blocks; ++b)
-    put_codes(read_block(row.type, row.blocks.data() + b * in_bytes), format, output,
-              panel + b * panel_block_bytes(format));
+  for (size_t at = 0; at < row.blocks.size(); at += in_bytes, out += layout.block_bytes) {
+    const Block block = read_block(row.type, row.blocks.data() + at);
+    put_halves(block.d, block.m, output, out);
+    put_codes(block.codes.data(), layout.code_bits, output, out + layout.scale_bytes);
+  }
+}
+
+void pack_superblocks(const RowSource& row, PanelFormat format, int32_t output, std::byte* out) {
+  const PanelLayout& layout = panel_layout(format);
+  const int32_t group = kPanelBlock / layout.sub_blocks;  // weights of a scale
+  const auto in_bytes = static_cast<size_t>(quant_format(row.type).block_bytes);
+  for (size_t at = 0; at < row.blocks.size(); at += in_bytes) {
+    const KQuantBlock from = read_k_quant(row.type, row.blocks.data() + at);
+    put_halves(float_to_half(from.d), float_to_half(offset_of(from)), output, out);  // exact: they come from fp16
+    out += layout.shared_bytes;
+    for (int32_t k = 0; k < KQuantBlock::kWeights; k += kPanelBlock, out += layout.block_bytes) {
+      for (int32_t sub = 0; sub < layout.sub_blocks; ++sub) {
+        const auto g = static_cast<size_t>((k + sub * group) / KQuantBlock::kGroup);
+        auto* scales = reinterpret_cast<int8_t*>(out) + sub * 2 * kPanelOutputs;
+        scales[output] = from.scales[g];
+        scales[kPanelOutputs + output] = from.bias == 0 ? from.minima[g] : from.scales[g];
+      }
+      put_codes(from.codes.data() + k, layout.code_bits, output, out + layout.scale_bytes);
+    }
+  }
 }
 
 void pack_floats(const RowSource& row, int32_t k, int32_t output, std::vector<float>& values, std::byte* panel) {
@@ -150,23 +203,19 @@ void pack_floats(const RowSource& row, int32_t k, int32_t output, std::vector<fl
 
 }  // namespace
 
-size_t panel_block_bytes(PanelFormat format) {
-  constexpr size_t kScaleBytes = 2 * sizeof(uint16_t) * kPanelOutputs;
-  switch (format) {
-    case PanelFormat::kCodes4:
-      return kScaleBytes + kPanelOutputs * kPanelBlock / 2;
-    case PanelFormat::kCodes8:
-      return kScaleBytes + kPanelOutputs * kPanelBlock;
-    case PanelFormat::kFloat32:
-      return sizeof(float) * kPanelOutputs * kPanelBlock;
-  }
-  return 0;
+const PanelLayout& panel_layout(PanelFormat format) {
+  return kPanelLayouts[static_cast<size_t>(format)];
+}
+
+size_t panel_bytes(PanelFormat format, int32_t k) {
+  const PanelLayout& layout = panel_layout(format);
+  const int32_t blocks = k / kPanelBlock;
+  return static_cast<size_t>(blocks / layout.blocks) * layout.shared_bytes + static_cast<size_t>(blocks) * layout.block_bytes;
 }
 
 PackedMatrix::PackedMatrix(std::span<const RowSource> rows, int32_t k) : k_(k) {
   RUNAHEAD_CHECK(k > 0 && k % kPanelBlock == 0, "a packed matrix has whole blocks");
   const size_t num_panels = (rows.size() + kPanelOutputs - 1) / kPanelOutputs;
-  const auto blocks = static_cast<size_t>(k / kPanelBlock);
   const auto rows_of = [&](size_t p) {
     return rows.subspan(p * kPanelOutputs, std::min<size_t>(kPanelOutputs, rows.size() - p * kPanelOutputs));
   };
@@ -175,7 +224,7 @@ PackedMatrix::PackedMatrix(std::span<const RowSource> rows, int32_t k) : k_(k) {
   for (size_t p = 0; p < num_panels; ++p) {
     formats.push_back(common_format(rows_of(p)));
     widest_ = std::max(widest_, formats.back());
-    bytes += blocks * panel_block_bytes(formats.back());
+    bytes += panel_bytes(formats.back(), k);
   }
   buffer_ = AlignedBuffer(bytes);
   data_ = {buffer_.data(), bytes};
@@ -188,12 +237,14 @@ PackedMatrix::PackedMatrix(std::span<const RowSource> rows, int32_t k) : k_(k) {
       if (!row.blocks.empty()) {
         if (formats[p] == PanelFormat::kFloat32)
           pack_floats(row, k, output, values, at);
+        else if (has_superblocks(formats[p]))
+          pack_superblocks(row, formats[p], output, at);
         else
           pack_codes(row, formats[p], output, at);
       }
       ++output;
     }
-    at += blocks * panel_block_bytes(formats[p]);
+    at += panel_bytes(formats[p], k);
   }
 }
 
@@ -203,7 +254,7 @@ PackedMatrix::PackedMatrix(std::span<const PanelFormat> formats, int32_t k, std:
   for (const PanelFormat format : formats) {
     panels_.push_back({format, at});
     widest_ = std::max(widest_, format);
-    at += static_cast<size_t>(k / kPanelBlock) * panel_block_bytes(format);
+    at += panel_bytes(format, k);
   }
   RUNAHEAD_CHECK(at == data.data() + data.size(), "the panels do not fill their bytes");
 }

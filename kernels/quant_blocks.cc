@@ -10,7 +10,7 @@
 namespace runahead {
 namespace {
 
-constexpr int kSuperblock = 256;  // weights a K-quant block
+constexpr int kSuperblock = KQuantBlock::kWeights;
 
 float load_half(const uint8_t* p) {
   return half_to_float(static_cast<uint16_t>(p[0] | p[1] << 8));
@@ -84,84 +84,82 @@ void dequantize_iq4_nl(const uint8_t* block, float* out) {
   }
 }
 
-// Q2_K and Q3_K: weight w = 128 h + 32 s + j lies in byte 32 h + j at bit 2 s, and belongs to group w / 16.
-int two_bits(const uint8_t* quants, int w) {
+// Q2_K and Q3_K: weight w = 128 h + 32 s + j lies in byte 32 h + j at bit 2 s.
+int two_bits(const uint8_t* quants, size_t w) {
   return quants[w / 128 * 32 + w % 32] >> (w % 128 / 32 * 2) & 3;
 }
 
-void dequantize_q2_k(const uint8_t* block, float* out) {
-  const uint8_t *scales = block, *quants = block + 16;
-  const float d = load_half(block + 80), dmin = load_half(block + 82);
-  for (int w = 0; w < kSuperblock; ++w) {
-    const float scale = d * static_cast<float>(scales[w / 16] & 15);
-    const float minimum = dmin * static_cast<float>(scales[w / 16] >> 4);
-    out[w] = scale * static_cast<float>(two_bits(quants, w)) - minimum;
+KQuantBlock read_q2_k(const uint8_t* block) {
+  KQuantBlock k{.d = load_half(block + 80), .m = -load_half(block + 82)};
+  for (size_t g = 0; g < k.scales.size(); ++g) {
+    k.scales[g] = static_cast<int8_t>(block[g] & 15);
+    k.minima[g] = static_cast<int8_t>(block[g] >> 4);
   }
+  for (size_t w = 0; w < k.codes.size(); ++w) k.codes[w] = static_cast<uint8_t>(two_bits(block + 16, w));
+  return k;
 }
 
 // 16 scales of 6 bits: low halves in 8 bytes, the upper two bits of scale g in byte 8 + g % 4 at bit 2 (g / 4).
-int q3_k_scale(const uint8_t* scales, int g) {
+int q3_k_scale(const uint8_t* scales, size_t g) {
   const int low = g < 8 ? scales[g] & 15 : scales[g - 8] >> 4;
   return (low | (scales[8 + g % 4] >> (2 * (g / 4)) & 3) << 4) - 32;
 }
 
-void dequantize_q3_k(const uint8_t* block, float* out) {
-  const uint8_t *high = block, *quants = block + 32, *scales = block + 96;
-  const float d = load_half(block + 108);
-  for (int w = 0; w < kSuperblock; ++w) {
-    const float scale = d * static_cast<float>(q3_k_scale(scales, w / 16));
-    const int lowered = (high[w % 32] >> (w / 32) & 1) != 0 ? 0 : 4;  // a clear bit takes four off
-    out[w] = scale * static_cast<float>(two_bits(quants, w) - lowered);
-  }
+KQuantBlock read_q3_k(const uint8_t* block) {
+  KQuantBlock k{.d = load_half(block + 108), .bias = 4};
+  for (size_t g = 0; g < k.scales.size(); ++g) k.scales[g] = static_cast<int8_t>(q3_k_scale(block + 96, g));
+  for (size_t w = 0; w < k.codes.size(); ++w)  // the third bit
+    k.codes[w] = static_cast<uint8_t>(two_bits(block + 32, w) | (block[w % 32] >> (w / 32) & 1) << 2);
+  return k;
 }
-
-struct ScaleMin {
-  float scale;
-  float minimum;
-};
 
 // Q4_K and Q5_K: 8 scales and 8 minima of 6 bits in 12 bytes; the last four of each are split over two bytes.
-ScaleMin q4_k_scale_min(const uint8_t* packed, int g) {
-  if (g < 4) return {static_cast<float>(packed[g] & 63), static_cast<float>(packed[g + 4] & 63)};
-  return {static_cast<float>((packed[g + 4] & 15) | (packed[g - 4] >> 6) << 4),
-          static_cast<float>(packed[g + 4] >> 4 | (packed[g] >> 6) << 4)};
-}
-
-void dequantize_q4_k(const uint8_t* block, float* out) {
-  const float d = load_half(block), dmin = load_half(block + 2);
-  const uint8_t* quants = block + 16;
-  for (int g = 0; g < 8; ++g) {
-    const ScaleMin sm = q4_k_scale_min(block + 4, g);
-    const float scale = d * sm.scale, minimum = dmin * sm.minimum;
-    for (int j = 0; j < 32; ++j) {
-      const int q = quants[g / 2 * 32 + j] >> (g % 2 * 4) & 15;
-      out[32 * g + j] = scale * static_cast<float>(q) - minimum;
-    }
+void read_scales_and_minima(const uint8_t* packed, KQuantBlock& k) {
+  for (size_t g = 0; g < 8; ++g) {
+    const int scale = g < 4 ? packed[g] & 63 : (packed[g + 4] & 15) | (packed[g - 4] >> 6) << 4;
+    const int minimum = g < 4 ? packed[g + 4] & 63 : packed[g + 4] >> 4 | (packed[g] >> 6) << 4;
+    k.scales[2 * g] = k.scales[2 * g + 1] = static_cast<int8_t>(scale);
+    k.minima[2 * g] = k.minima[2 * g + 1] = static_cast<int8_t>(minimum);
   }
 }
 
-void dequantize_q5_k(const uint8_t* block, float* out) {
-  const float d = load_half(block), dmin = load_half(block + 2);
-  const uint8_t *high = block + 16, *quants = block + 48;
-  for (int g = 0; g < 8; ++g) {
-    const ScaleMin sm = q4_k_scale_min(block + 4, g);
-    const float scale = d * sm.scale, minimum = dmin * sm.minimum;
-    for (int j = 0; j < 32; ++j) {
-      const int q = (quants[g / 2 * 32 + j] >> (g % 2 * 4) & 15) | (high[j] >> g & 1) << 4;
-      out[32 * g + j] = scale * static_cast<float>(q) - minimum;
-    }
+KQuantBlock read_q4_k(const uint8_t* block) {
+  KQuantBlock k{.d = load_half(block), .m = -load_half(block + 2)};
+  read_scales_and_minima(block + 4, k);
+  for (size_t w = 0; w < k.codes.size(); ++w)
+    k.codes[w] = block[16 + w / 64 * 32 + w % 32] >> (w / 32 % 2 * 4) & 15;
+  return k;
+}
+
+KQuantBlock read_q5_k(const uint8_t* block) {
+  KQuantBlock k{.d = load_half(block), .m = -load_half(block + 2)};
+  read_scales_and_minima(block + 4, k);
+  for (size_t w = 0; w < k.codes.size(); ++w) {
+    const int low = block[48 + w / 64 * 32 + w % 32] >> (w / 32 % 2 * 4) & 15;
+    k.codes[w] = static_cast<uint8_t>(low | (block[16 + w % 32] >> (w / 32) & 1) << 4);
   }
+  return k;
 }
 
 // Weight w = 128 h + r: low four bits in byte 64 h + r % 64 (upper half from r = 64), high two in byte 32 h + r % 32.
-void dequantize_q6_k(const uint8_t* block, float* out) {
-  const uint8_t *low = block, *high = block + 128, *scales = block + 192;
-  const float d = load_half(block + 208);
-  for (int w = 0; w < kSuperblock; ++w) {
-    const int h = w / 128, r = w % 128;
-    const int q = (low[64 * h + r % 64] >> (r / 64 * 4) & 15) | (high[32 * h + r % 32] >> (r / 32 * 2) & 3) << 4;
-    const float scale = d * static_cast<float>(static_cast<int8_t>(scales[w / 16]));
-    out[w] = scale * static_cast<float>(q - 32);
+KQuantBlock read_q6_k(const uint8_t* block) {
+  KQuantBlock k{.d = load_half(block + 208), .bias = 32};
+  for (size_t g = 0; g < k.scales.size(); ++g) k.scales[g] = static_cast<int8_t>(block[192 + g]);
+  for (size_t w = 0; w < k.codes.size(); ++w) {
+    const size_t h = w / 128, r = w % 128;
+    const int low = block[64 * h + r % 64] >> (r / 64 * 4) & 15, high = block[128 + 32 * h + r % 32] >> (r / 32 * 2) & 3;
+    k.codes[w] = static_cast<uint8_t>(low | high << 4);
+  }
+  return k;
+}
+
+template <KQuantBlock (*kRead)(const uint8_t*)>
+void dequantize_k(const uint8_t* block, float* out) {
+  const KQuantBlock k = kRead(block);
+  for (size_t w = 0; w < k.codes.size(); ++w) {
+    const size_t g = w / KQuantBlock::kGroup;
+    out[w] = k.d * k.scales[g] * static_cast<float>(k.codes[w] - k.bias);
+    if (k.bias == 0) out[w] += k.m * k.minima[g];
   }
 }
 
@@ -181,11 +179,11 @@ constexpr Row kRows[] = {
     {QuantType::kQ5_1, {"Q5_1", 32, 24}, dequantize_q5_1},
     {QuantType::kQ8_0, {"Q8_0", 32, 34}, dequantize_q8_0},
     {QuantType::kIQ4_NL, {"IQ4_NL", 32, 18}, dequantize_iq4_nl},
-    {QuantType::kQ2_K, {"Q2_K", kSuperblock, 84}, dequantize_q2_k},
-    {QuantType::kQ3_K, {"Q3_K", kSuperblock, 110}, dequantize_q3_k},
-    {QuantType::kQ4_K, {"Q4_K", kSuperblock, 144}, dequantize_q4_k},
-    {QuantType::kQ5_K, {"Q5_K", kSuperblock, 176}, dequantize_q5_k},
-    {QuantType::kQ6_K, {"Q6_K", kSuperblock, 210}, dequantize_q6_k},
+    {QuantType::kQ2_K, {"Q2_K", kSuperblock, 84}, dequantize_k<read_q2_k>},
+    {QuantType::kQ3_K, {"Q3_K", kSuperblock, 110}, dequantize_k<read_q3_k>},
+    {QuantType::kQ4_K, {"Q4_K", kSuperblock, 144}, dequantize_k<read_q4_k>},
+    {QuantType::kQ5_K, {"Q5_K", kSuperblock, 176}, dequantize_k<read_q5_k>},
+    {QuantType::kQ6_K, {"Q6_K", kSuperblock, 210}, dequantize_k<read_q6_k>},
 };
 
 const Row* find_row(uint32_t gguf_type) {
@@ -224,6 +222,28 @@ void dequantize(QuantType type, std::span<const std::byte> blocks, std::span<flo
                  "whole blocks and as many floats as they hold weights");
   const auto* in = reinterpret_cast<const uint8_t*>(blocks.data());
   for (size_t b = 0; b < num_blocks; ++b) row.dequantize(in + b * block_bytes, out.data() + b * block_len);
+}
+
+bool is_k_quant(QuantType type) {
+  return quant_format(type).block_len == KQuantBlock::kWeights;
+}
+
+KQuantBlock read_k_quant(QuantType type, const std::byte* block) {
+  const auto* bytes = reinterpret_cast<const uint8_t*>(block);
+  switch (type) {
+    case QuantType::kQ2_K:
+      return read_q2_k(bytes);
+    case QuantType::kQ3_K:
+      return read_q3_k(bytes);
+    case QuantType::kQ4_K:
+      return read_q4_k(bytes);
+    case QuantType::kQ5_K:
+      return read_q5_k(bytes);
+    case QuantType::kQ6_K:
+      return read_q6_k(bytes);
+    default:
+      RUNAHEAD_CHECK(false, "not a K-quant");
+  }
 }
 
 float half_to_float(uint16_t bits) {

@@ -3,6 +3,7 @@
 //   threads  pure functions on views.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -44,6 +45,18 @@ struct QuantMatrixView {
 
 // blocks: a whole number of blocks; out.size() == number of weights in them.
 void dequantize(QuantType type, std::span<const std::byte> blocks, std::span<float> out);
+
+// The 256 weights of a block of Q2_K to Q6_K, exactly: d * scales[i / 16] * (codes[i] - bias) + m * minima[i / 16]. A format
+// has a bias or minima; those with a scale for 32 weights have each twice.
+struct KQuantBlock {
+  static constexpr int kWeights = 256, kGroup = 16;
+  float d = 0, m = 0;  // fp16 values
+  int32_t bias = 0;
+  std::array<int8_t, kWeights / kGroup> scales{}, minima{};
+  std::array<uint8_t, kWeights> codes{};
+};
+bool is_k_quant(QuantType type);
+KQuantBlock read_k_quant(QuantType type, const std::byte* block);
 
 float half_to_float(uint16_t bits);
 uint16_t float_to_half(float value);       // round to nearest even

@@ -20,11 +20,14 @@ inline void split_planes(const int16_t* values, int count, int8_t* high, int8_t*
   }
 }
 
-// sum[r] += codes of one block times 32 signed bytes of each row, `a_row` bytes from row to row.
+// sum[r] += codes of part `sub` of one block times signed bytes of each row, `a_row` bytes from row to row; a: of the
+// whole block.
 template <class Source, int kRows>
-inline void dot_bytes(const std::byte* a, size_t a_row, const std::byte* block, VecI (&sum)[kRows][2]) {
+inline void dot_bytes(const std::byte* a, size_t a_row, const std::byte* block, VecI (&sum)[kRows][2], int sub = 0) {
+  constexpr int kGroups = kPanelBlock / 4 / Source::kSubBlocks;
 #pragma GCC unroll 8
-  for (int g = 0; g < kPanelBlock / 4; ++g) {
+  for (int i = 0; i < kGroups; ++i) {
+    const int g = sub * kGroups + i;
     VecI w[2];
     Source::codes(block, g, w);
 #pragma GCC unroll 6

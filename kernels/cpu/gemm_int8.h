@@ -17,10 +17,13 @@
 //                   rotated, few rows  the same, but 16 * a + second plane is the value
 //                   plain              dx fp32; starts: word i has a bit for each of 32 blocks from 32 * i that has 15
 //                                      bits. There a + second plane / 256 is the value, elsewhere a, and the second
-//                                      plane is not written and not read
+//                                      plane is not written and not read. In place of quarters bs of half blocks
+//                                      [k / 16], for weights with scales of 16 values, whose halves are scaled each
 //   bound         32 * 255 * 32,768 stays below 2^31
 //   weights       that come as floats are rounded to 8 bits (kernels/cpu/unpack.h)
 #pragma once
+
+#include <type_traits>
 
 #include "kernels/cpu/gemm_bytes.h"
 #include "kernels/cpu/rotation.h"
@@ -39,7 +42,7 @@ inline constexpr int32_t kLeastScale = (127 - 50) << kExponentShift, kLargestSca
 inline constexpr int kBackShift = 4;  // 16 values of 7 bits: 11 bits, of which this many are in the second plane
 
 inline bool is_rotated(const Operand& operand) {
-  return operand.weights == PanelFormat::kCodes4;
+  return operand.weights == PanelFormat::kCodes4 || operand.weights == PanelFormat::kCodes4K;
 }
 inline bool is_rotated_back(const Operand& operand) {
   return is_rotated(operand) && operand.rows <= kRotatedDirectRowsMax;
@@ -53,8 +56,9 @@ struct Int8Row {
         sums(scales + second / kPanelBlock * sizeof(float)),
         starts(sums + second / kPanelBlock * sizeof(float)),
         quarters(starts + second / kPanelBlock * sizeof(int32_t)),
-        bytes((quarters + second / kPanelBlock * sizeof(int32_t) + 63) / 64 * 64) {}
-  size_t second, scales, sums, starts, quarters, bytes;
+        half_sums(quarters),
+        bytes((half_sums + second / kPanelBlock * 2 * sizeof(float) + 63) / 64 * 64) {}
+  size_t second, scales, sums, starts, quarters, half_sums, bytes;
 };
 
 inline size_t int8_row_bytes(int32_t k) {
@@ -124,6 +128,7 @@ inline void pack_row_plain(const float* x, int32_t k, std::byte* out) {
   const int blocks = k / kPanelBlock;
   auto* scales = reinterpret_cast<float*>(out + row.scales);
   auto* sums = reinterpret_cast<float*>(out + row.sums);
+  auto* half_sums = reinterpret_cast<float*>(out + row.half_sums);
   auto* flags = reinterpret_cast<uint32_t*>(out + row.starts);
   std::memset(flags, 0, static_cast<size_t>(blocks) * sizeof(uint32_t));
   float all = 0;
@@ -136,19 +141,20 @@ inline void pack_row_plain(const float* x, int32_t k, std::byte* out) {
     const float unit = outlier ? kPlanesMax : kInt8Max;
     const VecF inverse = set1(top > 1e-30f ? unit / top : 0.0f);  // smaller ones are zeros, lest this be infinite
     const VecF x0 = mul(load(x + b * kPanelBlock), inverse), x1 = mul(load(x + b * kPanelBlock + 16), inverse);
-    int16_t values[kPanelBlock];
-    store_int16(values, x0);
-    store_int16(values + 16, x1);
-    const auto sum = reduce_add(to_float(dot_s16(zero_int(), load_bytes(values), set1_int(0x00010001))));  // exact
+    const float sum0 = reduce_add(round_nearest(x0)), sum1 = reduce_add(round_nearest(x1));  // exact
     auto* high = reinterpret_cast<int8_t*>(out) + b * kPanelBlock;
     if (outlier) {
+      int16_t values[kPanelBlock];
+      store_int16(values, x0);
+      store_int16(values + 16, x1);
       split_planes(values, kPanelBlock, high, high + row.second);
     } else {
       store_int8(high, x0);
       store_int8(high + 16, x1);
     }
     const float scale = top / unit;
-    sums[b] = scale * sum;
+    sums[b] = scale * (sum0 + sum1);
+    half_sums[2 * b] = scale * sum0, half_sums[2 * b + 1] = scale * sum1;
     scales[b] = outlier ? scale * 256 : scale;
   }
 }
@@ -161,20 +167,24 @@ inline void pack_row_int8(const float* x, const Operand& operand, std::byte* out
 // The three ways to the integer sums of block b of kRows operand rows from `a`, and from them to the totals.
 struct PlainRows {
   static constexpr bool kRotated = false;
+  static constexpr int kTileRows = kByteTileRows;
   template <class Source, int kRows>
-  static void dot(const std::byte* a, const Int8Row& row, int b, const std::byte* block, VecI (&sum)[kRows][2]) {
+  static void dot(const std::byte* a, const Int8Row& row, int b, int sub, const std::byte* block,
+                  VecI (&sum)[kRows][2]) {
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = zero_int();
-    dot_bytes<Source, kRows>(a + b * kPanelBlock, row.bytes, block, sum);
+    dot_bytes<Source, kRows>(a + b * kPanelBlock, row.bytes, block, sum, sub);
   }
   template <class Source, int kRows>
-  static void add(const std::byte* a, const Int8Row& row, int b, const std::byte* block, const VecI (&sum)[kRows][2],
-                  VecF (&total)[kRows][2]) {
-    const BlockScales s = Source::scales(block);
+  static void add(const std::byte* a, const Int8Row& row, int b, int sub, const std::byte* block,
+                  const VecI (&sum)[kRows][2], VecF (&total)[kRows][2]) {
+    constexpr int kSubs = Source::kSubBlocks;
+    const BlockScales s = Source::scales(block, b, sub);
+    const size_t sums = kSubs == 1 ? row.sums : row.half_sums;
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r, a += row.bytes) {
       const VecF scale = set1(reinterpret_cast<const float*>(a + row.scales)[b]);
-      const VecF row_sum = set1(reinterpret_cast<const float*>(a + row.sums)[b]);
+      const VecF row_sum = set1(reinterpret_cast<const float*>(a + sums)[b * kSubs + sub]);
 #pragma GCC unroll 2
       for (int v = 0; v < 2; ++v) {
         total[r][v] = fma(mul(to_float(sum[r][v]), scale), s.d[v], total[r][v]);
@@ -183,10 +193,14 @@ struct PlainRows {
     }
   }
 };
+struct FewPlainRows : PlainRows {
+  static constexpr int kTileRows = kRotatedDirectRowsMax;
+};
 struct RotatedRows {
   static constexpr bool kRotated = true;
+  static constexpr int kTileRows = kByteTileRows;
   template <class Source, int kRows>
-  static void dot(const std::byte* a, const Int8Row& row, int b, const std::byte* block, VecI (&sum)[kRows][2]) {
+  static void dot(const std::byte* a, const Int8Row& row, int b, int, const std::byte* block, VecI (&sum)[kRows][2]) {
     const std::byte* starts = a + row.starts;
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r, starts += row.bytes)
@@ -194,9 +208,9 @@ struct RotatedRows {
     dot_bytes<Source, kRows>(a + b * kPanelBlock, row.bytes, block, sum);
   }
   template <class Source, int kRows>
-  static void add(const std::byte* a, const Int8Row& row, int b, const std::byte* block, const VecI (&sum)[kRows][2],
-                  VecF (&total)[kRows][2]) {
-    const auto s = Source::scales(block);
+  static void add(const std::byte* a, const Int8Row& row, int b, int, const std::byte* block,
+                  const VecI (&sum)[kRows][2], VecF (&total)[kRows][2]) {
+    const auto s = Source::scales(block, b, 0);
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r, a += row.bytes) {
       const VecI power = set1_int(reinterpret_cast<const int32_t*>(a + row.scales)[b]);
@@ -212,9 +226,10 @@ struct RotatedRows {
   }
 };
 struct RotatedBackRows : RotatedRows {
+  static constexpr int kTileRows = kRotatedDirectRowsMax;
   template <class Source, int kRows>
-  static void dot(const std::byte* a, const Int8Row& row, int b, const std::byte* block, VecI (&sum)[kRows][2]) {
-    PlainRows::dot<Source, kRows>(a, row, b, block, sum);
+  static void dot(const std::byte* a, const Int8Row& row, int b, int, const std::byte* block, VecI (&sum)[kRows][2]) {
+    PlainRows::dot<Source, kRows>(a, row, b, 0, block, sum);
     add_second_plane<Source, kRows>(a + row.second + b * kPanelBlock, row.bytes, block, kBackShift, sum);
   }
 };
@@ -235,11 +250,14 @@ inline size_t int8_panel_scratch_bytes(int32_t) {
 template <class Rows, class Source, int kRows>
 inline void multiply_blocks_int8(const std::byte* a, const Int8Row& row, int begin, int end, const std::byte* block,
                                  bool first_tile, VecF (&total)[kRows][2]) {
-  for (int b = begin; b < end; ++b, block += Source::kBlockBytes) {
-    VecI sum[kRows][2];
-    Rows::template dot<Source, kRows>(a, row, b, block, sum);
+  for (int b = begin; b < end; block = Source::next(block, b), ++b) {
     if (Source::kFromMemory && first_tile) fetch_ahead(block, Source::kBlockBytes);
-    Rows::template add<Source, kRows>(a, row, b, block, sum, total);
+#pragma GCC unroll 2
+    for (int sub = 0; sub < Source::kSubBlocks; ++sub) {
+      VecI sum[kRows][2];
+      Rows::template dot<Source, kRows>(a, row, b, sub, block, sum);
+      Rows::template add<Source, kRows>(a, row, b, sub, block, sum, total);
+    }
   }
 }
 
@@ -264,29 +282,30 @@ inline void store_totals(const VecF (&total)[kRows][2], float* totals) {
     for (int v = 0; v < 2; ++v) store(totals + r * kPanelOutputs + 16 * v, total[r][v]);
 }
 
-// One plain row over those of the blocks [begin, end), which lie at `blocks`, that have 15 bits; totals [32].
+// One plain row over those of the blocks [begin, end), which lie at `block`, that have 15 bits; totals [32].
 template <class Source>
 inline void add_second_plane_of_row(const std::byte* a, const Int8Row& row, int begin, int end,
-                                    const std::byte* blocks, float* totals) {
+                                    const std::byte* block, float* totals) {
   const auto* scales = reinterpret_cast<const float*>(a + row.scales);
   const auto* flags = reinterpret_cast<const uint32_t*>(a + row.starts);
-  for (int b = begin; b < end; ++b) {
+  for (int b = begin; b < end; block = Source::next(block, b), ++b) {
     if ((flags[b / 32] >> (b % 32) & 1) == 0) continue;
-    const std::byte* block = blocks + static_cast<size_t>(b - begin) * Source::kBlockBytes;
-    VecI sum[1][2] = {{zero_int(), zero_int()}};
-    dot_bytes<Source, 1>(a + row.second + b * kPanelBlock, 0, block, sum);
-    const BlockScales s = Source::scales(block);
     const VecF scale = set1(scales[b] * (1.0f / 256));
-    for (int v = 0; v < 2; ++v)
-      store(totals + 16 * v, fma(mul(to_float(sum[0][v]), scale), s.d[v], load(totals + 16 * v)));
+    for (int sub = 0; sub < Source::kSubBlocks; ++sub) {
+      VecI sum[1][2] = {{zero_int(), zero_int()}};
+      dot_bytes<Source, 1>(a + row.second + b * kPanelBlock, 0, block, sum, sub);
+      const BlockScales s = Source::scales(block, b, sub);
+      for (int v = 0; v < 2; ++v)
+        store(totals + 16 * v, fma(mul(to_float(sum[0][v]), scale), s.d[v], load(totals + 16 * v)));
+    }
   }
 }
 
 // f.template operator()<n>(r) for tiles of n rows that begin at row r and cover [begin, end).
-template <class F>
+template <int kMax, class F>
 inline void for_byte_tiles(int32_t begin, int32_t end, const F& f) {
   for (int32_t r = begin; r < end;) {
-    with_tile_rows<kByteTileRows>(end - r, [&]<int kRows>() {
+    with_tile_rows<kMax>(end - r, [&]<int kRows>() {
       f.template operator()<kRows>(r);
       r += kRows;
     });
@@ -301,7 +320,7 @@ inline void multiply_span_int8(const GemmArgs& args, int32_t p, int32_t r0, int3
   const bool last = end == args.operand.k / kPanelBlock;
   const auto row_at = [&](int32_t r) { return args.a + static_cast<size_t>(r) * row.bytes; };
   const auto totals_of = [&](int32_t r) { return totals + static_cast<size_t>(r - r0) * kPanelOutputs; };
-  for_byte_tiles(r0, r1, [&]<int kRows>(int32_t r) {
+  for_byte_tiles<Rows::kTileRows>(r0, r1, [&]<int kRows>(int32_t r) {
     VecF total[kRows][2];
     if (begin == 0)
       for (VecF(&t)[2] : total) t[0] = t[1] = zero();
@@ -319,7 +338,7 @@ inline void multiply_span_int8(const GemmArgs& args, int32_t p, int32_t r0, int3
     for (int32_t r = r0; r < r1; ++r)
       add_second_plane_of_row<Source>(row_at(r), row, begin, end, blocks, totals_of(r));
     if (!last) return;
-    for_byte_tiles(r0, r1, [&]<int kRows>(int32_t r) {
+    for_byte_tiles<Rows::kTileRows>(r0, r1, [&]<int kRows>(int32_t r) {
       VecF total[kRows][2];
       load_totals<kRows>(totals_of(r), total);
       finish_tile<kRows>(args, p, r, total);
@@ -347,40 +366,61 @@ inline void gemm_int8_panels(const GemmArgs& args, const BlocksOf& blocks_of) {
   }
 }
 
-template <class Rows, class Source>
+template <class Rows, PanelFormat kFormat>
 inline void gemm_int8_in_place(const GemmArgs& args) {
-  gemm_int8_panels<Rows, Source>(args, [](const Panel& panel, int begin, int) {
-    return panel.data + static_cast<size_t>(begin) * Source::kBlockBytes;
-  });
+  gemm_int8_panels<Rows, PackedPanel<kFormat>>(
+      args, [](const Panel& panel, int begin, int) { return PanelReader(panel).block(begin); });
 }
-template <class Rows, class Source>
+template <class Rows, class Target>
 inline void gemm_int8_widened(const GemmArgs& args) {
   std::byte* scratch = args.scratch + kTotalsBytes;
-  gemm_int8_panels<Rows, Source>(args, [&](const Panel& panel, int begin, int end) {
-    if constexpr (Rows::kRotated)
-      widen_rotated<Source>(panel, begin, end, scratch);
+  gemm_int8_panels<Rows, Target>(args, [&](const Panel& panel, int begin, int end) {
+    if constexpr (std::is_same_v<Rows, RotatedRows>)
+      widen_rotated<Target>(panel, begin, end, scratch);
     else
-      widen_to_bytes(panel, begin, end, scratch);
+      widen_to_bytes<Target>(panel, begin, end, scratch);
     return scratch;
   });
 }
 
-// All panels of a rotated matrix are of nibbles; those of others are of several formats.
+// Panels of one format.
+inline void gemm_int8_of_format(const GemmArgs& args, PanelFormat format) {
+  const bool few = args.operand.rows <= kDirectRowsMax, very_few = args.operand.rows <= kRotatedDirectRowsMax;
+  if (is_rotated_back(args.operand)) {
+    if (format == PanelFormat::kCodes4) return gemm_int8_in_place<RotatedBackRows, PanelFormat::kCodes4>(args);
+    return gemm_int8_in_place<RotatedBackRows, PanelFormat::kCodes4K>(args);
+  }
+  if (is_rotated(args.operand)) {
+    if (few) return gemm_int8_widened<RotatedRows, WidePanel>(args);
+    return gemm_int8_widened<RotatedRows, MultipliedPanel>(args);
+  }
+  switch (format) {
+    case PanelFormat::kCodes8:
+      return gemm_int8_in_place<PlainRows, PanelFormat::kCodes8>(args);
+    case PanelFormat::kCodes4:
+      if (few) return gemm_int8_in_place<PlainRows, PanelFormat::kCodes4>(args);
+      break;
+    case PanelFormat::kCodes4K:
+      if (very_few) return gemm_int8_in_place<FewPlainRows, PanelFormat::kCodes4K>(args);
+      break;
+    case PanelFormat::kCodes6K:
+      if (very_few) return gemm_int8_in_place<FewPlainRows, PanelFormat::kCodes6K>(args);
+      break;
+    case PanelFormat::kCodes6K16:
+      if (very_few) return gemm_int8_in_place<FewPlainRows, PanelFormat::kCodes6K16>(args);
+      return gemm_int8_widened<PlainRows, WidePanel16>(args);
+    case PanelFormat::kFloat32:
+      break;
+  }
+  gemm_int8_widened<PlainRows, WidePanel>(args);
+}
+
 inline void gemm_int8(const GemmArgs& args) {
-  const bool few = args.operand.rows <= kDirectRowsMax;
-  if (is_rotated_back(args.operand)) return gemm_int8_in_place<RotatedBackRows, NibblePanel>(args);
-  if (is_rotated(args.operand))
-    return few ? gemm_int8_widened<RotatedRows, WidePanel>(args) : gemm_int8_widened<RotatedRows, MultipliedPanel>(args);
   for (GemmArgs run = args; run.panel_begin < args.panel_end; run.panel_begin = run.panel_end) {
     const PanelFormat format = args.panels[run.panel_begin].format;
     run.panel_end = run.panel_begin + 1;
     while (run.panel_end < args.panel_end && args.panels[run.panel_end].format == format) ++run.panel_end;
-    if (format == PanelFormat::kCodes8)
-      gemm_int8_in_place<PlainRows, BytePanel>(run);
-    else if (format == PanelFormat::kCodes4 && few)
-      gemm_int8_in_place<PlainRows, NibblePanel>(run);
-    else
-      gemm_int8_widened<PlainRows, WidePanel>(run);
+    gemm_int8_of_format(run, format);
   }
 }
 

@@ -137,6 +137,9 @@ inline VecF load_half(const uint16_t* p) {  // 16 fp16
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 // Rounded to nearest even, saturated; 16 int16 are written.
+inline VecF load_int8(const int8_t* p) {  // 16
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
 inline void store_int16(int16_t* p, VecF x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(x)));
 }

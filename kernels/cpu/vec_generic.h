@@ -174,6 +174,9 @@ inline float half_bits_to_float(uint16_t h) {
 inline VecF load_half(const uint16_t* p) {
   return each([&](int i) { return half_bits_to_float(p[i]); });
 }
+inline VecF load_int8(const int8_t* p) {
+  return each([&](int i) { return static_cast<float>(p[i]); });
+}
 inline int32_t rounded_int16(float x) {
   const float r = __builtin_nearbyintf(x);
   return static_cast<int32_t>(r > 32767.0f ? 32767.0f : r < -32768.0f ? -32768.0f : r);

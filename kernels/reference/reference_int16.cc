@@ -26,7 +26,7 @@ float largest(const float* x, int32_t count) {
 }
 
 size_t row_bytes(int32_t k) {
-  const size_t bytes = static_cast<size_t>(k) * 2 + (static_cast<size_t>(k / kPanelBlock) + 1) * 4;
+  const size_t bytes = static_cast<size_t>(k) * 2 + (3 * static_cast<size_t>(k / kPanelBlock) + 1) * 4;
   return (bytes + 63) / 64 * 64;
 }
 
@@ -35,9 +35,12 @@ void pack_row(const float* x, const Operand& operand, std::byte* out) {
   auto* codes = reinterpret_cast<int16_t*>(out);
   auto* sums = reinterpret_cast<float*>(out + static_cast<size_t>(k) * 2);
   sums[k / kPanelBlock] = quantize(x, k, largest(x, k), kRowMax, codes);
-  for (int32_t b = 0; b < k / kPanelBlock; ++b) {
-    sums[b] = 0;
-    for (int32_t i = 0; i < kPanelBlock; ++i) sums[b] += codes[b * kPanelBlock + i];
+  const int32_t blocks = k / kPanelBlock;
+  std::fill_n(sums, blocks, 0.0f);
+  std::fill_n(sums + blocks + 1, 2 * blocks, 0.0f);
+  for (int32_t i = 0; i < k; ++i) {
+    sums[i / kPanelBlock] += codes[i];
+    sums[blocks + 1 + i / 16] += codes[i];
   }
 }
 

@@ -19,7 +19,7 @@ size_t round_up(size_t n, size_t unit) {
 
 size_t row_bytes(int32_t k) {
   const auto blocks = static_cast<size_t>(k / kPanelBlock);
-  return round_up(static_cast<size_t>(k) * 2 + blocks * 16, 64);
+  return round_up(static_cast<size_t>(k) * 2 + blocks * 20, 64);
 }
 
 float largest(const float* x) {
@@ -29,7 +29,7 @@ float largest(const float* x) {
 }
 
 bool is_rotated(const Operand& operand) {
-  return operand.weights == PanelFormat::kCodes4;
+  return operand.weights == PanelFormat::kCodes4 || operand.weights == PanelFormat::kCodes4K;
 }
 bool is_rotated_back(const Operand& operand) {
   return is_rotated(operand) && operand.rows <= 4;  // as in kernels/cpu/gemm_int8.h
@@ -99,17 +99,19 @@ void pack_plain(const float* x, int32_t k, std::byte* out) {
     const float top = largest(x + b * kPanelBlock);
     const bool outlier = top > limit;
     const float unit = outlier ? 32639.0f : 127.0f, inverse = top > 1e-30f ? unit / top : 0.0f;
-    int32_t sum = 0;
+    int32_t sums_of_16[2] = {0, 0};
     for (int32_t i = b * kPanelBlock; i < (b + 1) * kPanelBlock; ++i) {
       const auto value = static_cast<int32_t>(std::nearbyint(x[i] * inverse));
       const int32_t rest = outlier ? (value + 128 + 65536) % 256 - 128 : 0;
       high[i] = static_cast<int8_t>(outlier ? (value - rest) / 256 : value);
       high[k + i] = static_cast<int8_t>(rest);
-      sum += value;
+      sums_of_16[i / 16 % 2] += value;
     }
     if (outlier) flags[b / 32] |= 1u << (b % 32);
     scales[b] = top / unit * (outlier ? 256 : 1);
-    scales[blocks + b] = top / unit * static_cast<float>(sum);
+    scales[blocks + b] = top / unit * static_cast<float>(sums_of_16[0] + sums_of_16[1]);
+    for (int32_t half = 0; half < 2; ++half)
+      scales[3 * blocks + 2 * b + half] = top / unit * static_cast<float>(sums_of_16[half]);
   }
 }
 

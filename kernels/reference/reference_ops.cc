@@ -144,17 +144,28 @@ OpTable with_common_ops(OpTable ops) {
 }  // namespace
 
 float reference_weight(const Panel& panel, int32_t k, int32_t output) {
-  const std::byte* block = panel.data + static_cast<size_t>(k / kPanelBlock) * panel_block_bytes(panel.format);
-  const int32_t kk = k % kPanelBlock;
-  if (panel.format == PanelFormat::kFloat32) return reinterpret_cast<const float*>(block)[kk * kPanelOutputs + output];
-  const auto* halves = reinterpret_cast<const uint16_t*>(block);
-  const auto* codes = reinterpret_cast<const uint8_t*>(block) + 4 * kPanelOutputs;
+  const PanelLayout& layout = panel_layout(panel.format);
+  const int32_t b = k / kPanelBlock, kk = k % kPanelBlock;
+  const std::byte* super = panel.data + panel_bytes(panel.format, b / layout.blocks * layout.blocks * kPanelBlock);
+  const std::byte* block = super + layout.shared_bytes + static_cast<size_t>(b % layout.blocks) * layout.block_bytes;
+  if (layout.code_bits == 0) return reinterpret_cast<const float*>(block)[kk * kPanelOutputs + output];
+  const auto* codes = reinterpret_cast<const uint8_t*>(block) + layout.scale_bytes;
   int code;
-  if (panel.format == PanelFormat::kCodes8)
+  if (layout.code_bits == 8)
     code = codes[(kk / 4 * kPanelOutputs + output) * 4 + kk % 4];
   else
     code = (codes[(kk / 4 * 16 + output % 16) * 4 + kk % 4] >> (output < 16 ? 0 : 4)) & 15;
-  return half_to_float(halves[output]) * static_cast<float>(code) + half_to_float(halves[kPanelOutputs + output]);
+  if (layout.code_bits == 6) {
+    const int high = codes[512 + (kk / 8 * 16 + output % 16) * 4 + kk % 4];
+    code |= (high >> (kk / 4 % 2 * 4 + output / 16 * 2) & 3) << 4;
+  }
+  const auto* halves = reinterpret_cast<const uint16_t*>(super);
+  double d = half_to_float(halves[output]), m = half_to_float(halves[kPanelOutputs + output]);
+  if (layout.blocks > 1) {
+    const auto* own = reinterpret_cast<const int8_t*>(block) + kk * layout.sub_blocks / kPanelBlock * 2 * kPanelOutputs;
+    d *= own[output], m *= own[kPanelOutputs + output];
+  }
+  return static_cast<float>(d * code + m);
 }
 
 void reference_gemm(const GemmArgs& args, const std::function<double(int32_t, const Panel&, int32_t)>& dot) {

@@ -29,18 +29,26 @@ class Gemm : public EveryOpTable {
 
 constexpr QuantType kTypes[] = {QuantType::kQ4_0, QuantType::kQ4_1, QuantType::kQ5_0,
                                 QuantType::kQ5_1, QuantType::kQ8_0, QuantType::kIQ4_NL,
-                                QuantType::kF32,  QuantType::kF16,  QuantType::kBF16};
+                                QuantType::kQ2_K, QuantType::kQ3_K, QuantType::kQ4_K,
+                                QuantType::kQ5_K, QuantType::kQ6_K, QuantType::kF32,
+                                QuantType::kF16,  QuantType::kBF16};
+
+// K-quants come in 256 values; `k` for the others.
+int32_t depth_of(QuantType type, int32_t k) {
+  return is_k_quant(type) ? (k + 255) / 256 * 256 : k;
+}
 
 TEST_P(Gemm, AgreesWithTheReferenceForEveryFormatAndRowCount) {
   for (QuantType type : kTypes) {
-    const TestMatrix m(7, type, 70, 96);  // 70: the last panel is partly padding
+    const int32_t k = depth_of(type, 96);
+    const TestMatrix m(7, type, 70, k);  // 70: the last panel is partly padding
     for (int32_t rows : {1, 2, 3, 5, 11, 12, 13, 23, 30}) {
-      const std::vector<float> x = random_floats(static_cast<uint64_t>(rows), static_cast<size_t>(rows) * 96);
+      const std::vector<float> x = random_floats(static_cast<uint64_t>(rows), static_cast<size_t>(rows) * static_cast<size_t>(k));
       // int16 rounds weights that come as floats to 12 bits; everything else is exact but for the order of sums.
       const bool rounds = ops().mode == ComputeMode::kInt16 && m.packed.panels()->format == PanelFormat::kFloat32;
       for (Epilogue epilogue : {Epilogue::kStore, Epilogue::kAdd, Epilogue::kSiluMul})
         expect_close(run(ops(), m, x, rows, epilogue, 0, 3), run(reference(), m, x, rows, epilogue, 0, 3),
-                     rounds ? 2e-2f : 3e-5f,
+                     rounds ? 2e-2f : 1e-4f,
                      std::string(quant_format(type).name) + " with " + std::to_string(rows) + " rows");
     }
   }
@@ -107,14 +115,16 @@ TEST_P(Gemm, ExtremeActivationsAgreeWithTheReferenceInEveryPathAndStayFinite) {
 }
 
 TEST_P(Gemm, UnevenRowsAgreeWithTheReferenceAndDoNotDependOnTheirMates) {
-  for (int32_t k : {32, 96, 1056}) {  // 1056: more than 32 blocks
-    for (QuantType type : {QuantType::kQ4_1, QuantType::kQ5_1, QuantType::kQ8_0}) {
+  for (int32_t depth : {32, 96, 1056}) {  // 1056: more than a span of blocks
+    for (QuantType type : {QuantType::kQ4_1, QuantType::kQ5_1, QuantType::kQ8_0, QuantType::kQ4_K, QuantType::kQ5_K,
+                           QuantType::kQ6_K}) {
+      const int32_t k = depth_of(type, depth);
       const TestMatrix m(21, type, 64, k);
       const std::vector<float> x = uneven_rows(40, k);
       const std::vector<float> all = run(ops(), m, x, 40, Epilogue::kStore, 0, 2);
       if (ops().mode != ComputeMode::kBf16)  // whose sums of large products round differently
         expect_close(all, run(reference(), m, x, 40, Epilogue::kStore, 0, 2), 2e-4f, "uneven rows");
-      for (int32_t rows = 1; rows <= 40; rows += k == 96 ? 1 : 13) {  // few rows take their codes from other places
+      for (int32_t rows = 1; rows <= 40; rows += depth == 96 ? 1 : 13) {  // few rows take their codes from other places
         const std::vector<float> some(x.end() - rows * k, x.end());
         const std::vector<float> got = run(ops(), m, some, rows, Epilogue::kStore, 0, 2);
         ASSERT_EQ(0, std::memcmp(got.data(), all.data() + (40 - rows) * 64, got.size() * sizeof(float)))
@@ -126,18 +136,19 @@ TEST_P(Gemm, UnevenRowsAgreeWithTheReferenceAndDoNotDependOnTheirMates) {
 
 // More rows than a group, more panels than a group, more blocks than a span, and none of them whole groups.
 TEST_P(Gemm, ManyRowsPanelsAndBlocksGiveTheSameBitsAsFew) {
-  constexpr int32_t kRows = 300, kDepth = 1312, kOutputs = 192;
-  for (QuantType type : {QuantType::kQ4_1, QuantType::kQ8_0}) {
-    const TestMatrix m(24, type, kOutputs, kDepth);
-    const std::vector<float> x = uneven_rows(kRows, kDepth);
+  constexpr int32_t kRows = 300, kOutputs = 192;
+  for (QuantType type : {QuantType::kQ4_1, QuantType::kQ8_0, QuantType::kQ4_K, QuantType::kQ6_K}) {
+    const int32_t k = depth_of(type, 1184);
+    const TestMatrix m(24, type, kOutputs, k);
+    const std::vector<float> x = uneven_rows(kRows, k);
     const std::vector<float> all = run(ops(), m, x, kRows, Epilogue::kStore, 0, 6);
     for (int32_t begin : {0, 7, 263, 264, 297}) {
-      const std::vector<float> some(x.begin() + begin * kDepth, x.begin() + (begin + 3) * kDepth);
+      const std::vector<float> some(x.begin() + begin * k, x.begin() + (begin + 3) * k);
       const std::vector<float> got = run(ops(), m, some, 3, Epilogue::kStore, 0, 6);
       ASSERT_EQ(0, std::memcmp(got.data(), all.data() + begin * kOutputs, got.size() * sizeof(float)))
           << quant_format(type).name << ", row " << begin;
     }
-    const std::vector<float> last(x.end() - kDepth, x.end());
+    const std::vector<float> last(x.end() - k, x.end());
     if (ops().mode != ComputeMode::kBf16)  // whose sums of large products round differently
       expect_close({all.end() - kOutputs, all.end()}, run(reference(), m, last, 1, Epilogue::kStore, 0, 6), 2e-4f,
                    "the last row");
@@ -189,9 +200,10 @@ TEST(Int8, RoundsEachBlockByItsOwnSize) {
 }
 
 TEST_P(Gemm, EveryInstructionSetGivesTheSameBits) {
-  for (QuantType type : {QuantType::kQ4_1, QuantType::kQ8_0}) {
-    const TestMatrix m(8, type, 64, 576);
-    const std::vector<float> x = uneven_rows(13, 576);
+  for (QuantType type : {QuantType::kQ4_1, QuantType::kQ8_0, QuantType::kQ4_K, QuantType::kQ6_K}) {
+    const int32_t k = depth_of(type, 576);
+    const TestMatrix m(8, type, 64, k);
+    const std::vector<float> x = uneven_rows(13, k);
     for (const OpTable* other : runnable_ops()) {
       if (other->mode != ops().mode) continue;
       for (Epilogue epilogue : {Epilogue::kStore, Epilogue::kSiluMul})
@@ -205,25 +217,31 @@ TEST_P(Gemm, EveryInstructionSetGivesTheSameBits) {
   }
 }
 
-// Q, K and V of one product often have different formats: the first panel has codes of 4 bits, the second of 8.
+// Q, K and V of one product often have different formats: each of the two panels has its own.
 TEST_P(Gemm, PanelsOfSeveralFormatsAgreeWithTheReference) {
-  const TestMatrix nibbles(31, QuantType::kQ4_1, 32, 96), bytes(32, QuantType::kQ8_0, 32, 96);
-  TestMatrix both(33, QuantType::kQ4_1, 64, 96);
-  std::vector<RowSource> rows;
-  for (const TestMatrix* m : {&nibbles, &bytes}) {
-    const QuantType type = m == &nibbles ? QuantType::kQ4_1 : QuantType::kQ8_0;
-    for (int r = 0; r < 32; ++r) rows.push_back({type, QuantMatrixView{type, 32, 96, m->bytes.data()}.row(r)});
-  }
-  both.packed = PackedMatrix(rows, 96);
-  ASSERT_EQ(both.packed.panels()[0].format, PanelFormat::kCodes4);
-  ASSERT_EQ(both.packed.panels()[1].format, PanelFormat::kCodes8);
-  const std::vector<float> x = uneven_rows(40, 96);
-  const std::vector<float> all = run(ops(), both, x, 40, Epilogue::kStore, 0, 2);
-  if (ops().mode != ComputeMode::kBf16)
-    expect_close(all, run(reference(), both, x, 40, Epilogue::kStore, 0, 2), 2e-4f, "panels of two formats");
-  for (int32_t count : {1, 4, 5, 31}) {
-    const std::vector<float> got = run(ops(), both, x, count, Epilogue::kStore, 0, 2);
-    ASSERT_EQ(0, std::memcmp(got.data(), all.data(), got.size() * sizeof(float))) << count << " rows";
+  constexpr std::pair<QuantType, QuantType> kPairs[] = {{QuantType::kQ4_1, QuantType::kQ8_0},
+                                                        {QuantType::kQ4_K, QuantType::kQ6_K},
+                                                        {QuantType::kQ4_K, QuantType::kQ4_0},
+                                                        {QuantType::kQ5_K, QuantType::kQ4_1}};
+  constexpr int32_t kDepth = 256;
+  for (const auto& [first, second] : kPairs) {
+    const TestMatrix a(31, first, 32, kDepth), b(32, second, 32, kDepth);
+    TestMatrix both(33, first, 64, kDepth);
+    std::vector<RowSource> rows;
+    for (const auto& [m, type] : {std::pair(&a, first), std::pair(&b, second)})
+      for (int r = 0; r < 32; ++r) rows.push_back({type, QuantMatrixView{type, 32, kDepth, m->bytes.data()}.row(r)});
+    both.packed = PackedMatrix(rows, kDepth);
+    ASSERT_EQ(both.packed.panels()[0].format, a.packed.widest());
+    ASSERT_EQ(both.packed.panels()[1].format, b.packed.widest());
+    const std::vector<float> x = uneven_rows(40, kDepth);
+    const std::vector<float> all = run(ops(), both, x, 40, Epilogue::kStore, 0, 2);
+    if (ops().mode != ComputeMode::kBf16)
+      expect_close(all, run(reference(), both, x, 40, Epilogue::kStore, 0, 2), 2e-4f, "panels of two formats");
+    for (int32_t count : {1, 4, 5, 31}) {
+      const std::vector<float> got = run(ops(), both, x, count, Epilogue::kStore, 0, 2);
+      ASSERT_EQ(0, std::memcmp(got.data(), all.data(), got.size() * sizeof(float)))
+          << count << " rows of " << quant_format(first).name << " and " << quant_format(second).name;
+    }
   }
 }
 
@@ -234,12 +252,13 @@ TEST(PackedMatrix, HoldsTheWeightsOfTheFileExactly) {
   const FlushDenormals flush;
   const OpTable& ops = **select_ops(ComputeMode::kFp32);
   for (QuantType type : kTypes) {
-    const TestMatrix m(11, type, 50, 64);
-    AlignedBuffer scratch(ops.panel_scratch_bytes(64));
-    for (int32_t k = 0; k < 64; ++k) {
-      std::vector<float> unit(64), out(64);
+    const int32_t depth = depth_of(type, 64);
+    const TestMatrix m(11, type, 50, depth);
+    AlignedBuffer scratch(ops.panel_scratch_bytes(depth));
+    for (int32_t k = 0; k < depth; ++k) {
+      std::vector<float> unit(static_cast<size_t>(depth)), out(64);
       unit[static_cast<size_t>(k)] = 1;
-      const Operand operand{64, 1, m.packed.widest()};
+      const Operand operand{depth, 1, m.packed.widest()};
       const std::vector<std::byte> packed = pack_rows(ops, unit, operand);
       ops.gemm({.a = packed.data(),
                 .operand = operand,
@@ -249,11 +268,25 @@ TEST(PackedMatrix, HoldsTheWeightsOfTheFileExactly) {
                 .out_stride = 64,
                 .scratch = scratch.data()});
       for (int32_t n = 0; n < 50; ++n)
-        ASSERT_EQ(out[static_cast<size_t>(n)], m.weights[static_cast<size_t>(n * 64 + k)])
+        ASSERT_EQ(out[static_cast<size_t>(n)], m.weights[static_cast<size_t>(n * depth + k)])
             << quant_format(type).name << " " << n << " " << k;
       for (int32_t n = 50; n < 64; ++n) ASSERT_EQ(out[static_cast<size_t>(n)], 0.0f) << "padding";
     }
   }
+}
+
+// As small as the file's: a panel format that holds floats would run every K-quant, and no test of numbers would tell.
+TEST(PackedMatrix, KeepsCodesAsCodes) {
+  const auto bits = [](QuantType type) {
+    const TestMatrix m(12, type, 64, 256);
+    return 8.0 * static_cast<double>(m.packed.bytes()) / (64 * 256);
+  };
+  for (QuantType type : {QuantType::kQ4_0, QuantType::kQ4_1}) EXPECT_EQ(bits(type), 5.0) << quant_format(type).name;
+  EXPECT_EQ(bits(QuantType::kQ4_K), 4.625);
+  EXPECT_EQ(bits(QuantType::kQ5_K), 6.625);
+  EXPECT_EQ(bits(QuantType::kQ8_0), 9.0);
+  for (QuantType type : {QuantType::kQ2_K, QuantType::kQ3_K, QuantType::kQ6_K})
+    EXPECT_EQ(bits(type), 7.125) << quant_format(type).name;
 }
 
 TEST(PackedMatrix, MixesFormatsInOnePanel) {

@@ -107,14 +107,12 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
 
 class Exactness : public ::testing::TestWithParam<ComputeMode> {};
 
-TEST_P(Exactness, AnyPartitionGroupingThreadsAndMatesGiveTheSameBits) {
-  TempDir dir;
-  write_tiny_llama(dir / "m.gguf", 77);
+void expect_the_same_bits_however_run(const std::filesystem::path& model, ComputeMode mode, int prompts) {
   std::vector<std::unique_ptr<Transformer>> engines;  // 1, 2 and 3 threads
   for (int32_t threads : {1, 2, 3})
-    engines.push_back(*load_engine({.model = dir / "m.gguf", .compute = GetParam(), .threads = threads}));
-  constexpr int kPrompts = 20, kCasesEach = 16;
-  for (uint64_t p = 0; p < kPrompts; ++p) {
+    engines.push_back(*load_engine({.model = model, .compute = mode, .threads = threads}));
+  constexpr int kCasesEach = 16;
+  for (uint64_t p = 0; p < static_cast<uint64_t>(prompts); ++p) {
     Case c(1000 + p);
     const int32_t tokens = 1 + c.below(p % 4 == 0 ? 600 : 200);
     const std::vector<TokenId> prompt = prompt_of(c, tokens, 300), continuation = prompt_of(c, 3, 300);
@@ -131,6 +129,18 @@ TEST_P(Exactness, AnyPartitionGroupingThreadsAndMatesGiveTheSameBits) {
             << "prompt seed " << 1000 + p << ", case " << i << ", step " << step;
     }
   }
+}
+
+TEST_P(Exactness, AnyPartitionGroupingThreadsAndMatesGiveTheSameBits) {
+  TempDir dir;
+  write_tiny_llama(dir / "m.gguf", 77);
+  expect_the_same_bits_however_run(dir / "m.gguf", GetParam(), 20);
+}
+
+TEST_P(Exactness, HoldsForKQuants) {
+  TempDir dir;
+  write_tiny_k_quants(dir / "k.gguf", 79);
+  expect_the_same_bits_however_run(dir / "k.gguf", GetParam(), 4);
 }
 
 // A retry after a crash prefills what was decoded before: the answer must continue as if nothing had happened.

@@ -75,8 +75,10 @@ double tolerance_of(ComputeMode mode) {
 TEST(Transformer, EveryTableAgreesWithTheOracle) {
   TempDir dir;
   write_tiny_llama(dir / "m.gguf", 5);
+  write_tiny_k_quants(dir / "k.gguf", 8);
   for (const OpTable* ops : runnable_ops())
-    expect_agrees_with_the_oracle(dir / "m.gguf", ops, ops->mode, tolerance_of(ops->mode));
+    for (const char* file : {"m.gguf", "k.gguf"})
+      expect_agrees_with_the_oracle(dir / file, ops, ops->mode, tolerance_of(ops->mode));
 }
 
 TEST(Transformer, PrefillOfTheLastRowIsTheLastRowOfAll) {

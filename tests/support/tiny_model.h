@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -214,8 +215,9 @@ inline void add_tiny_keys(GgufBuilder& file, const TinyShape& shape, uint32_t vo
   file.u32("llama.vocab_size", vocab_size);
 }
 
-// `type` is the format of every matrix; norms are F32.
-inline GgufBuilder tiny_llama(uint64_t seed, const TinyShape& shape, QuantType type) {
+// `type` is the format of every matrix but for V, down and the embedding if they have their own; norms are F32.
+inline GgufBuilder tiny_llama(uint64_t seed, const TinyShape& shape, QuantType type,
+                              std::optional<QuantType> finer_type = {}) {
   const TinyVocabulary vocabulary = tiny_vocabulary();
   RandomWeights random(seed);
   GgufBuilder file;
@@ -223,8 +225,11 @@ inline GgufBuilder tiny_llama(uint64_t seed, const TinyShape& shape, QuantType t
   add_tiny_tokenizer(file, vocabulary);
   // deviation: 1 / sqrt(inputs) keeps activations of order one through the layers.
   const auto matrix = [&](const std::string& name, int32_t rows, int32_t cols, float gain) {
+    const bool finer = name.find("attn_v") != std::string::npos || name.find("down") != std::string::npos ||
+                       name.find("token_embd") != std::string::npos;
+    const QuantType own = finer ? finer_type.value_or(type) : type;
     const auto r = static_cast<uint64_t>(rows), c = static_cast<uint64_t>(cols);
-    file.tensor(name, {c, r}, type, random.blocks(type, r * c, gain / std::sqrt(static_cast<float>(cols))));
+    file.tensor(name, {c, r}, own, random.blocks(own, r * c, gain / std::sqrt(static_cast<float>(cols))));
   };
   const auto norm = [&](const std::string& name) {
     std::vector<float> weights(static_cast<size_t>(shape.model_dim));
@@ -254,6 +259,12 @@ inline GgufBuilder tiny_llama(uint64_t seed, const TinyShape& shape, QuantType t
 inline void write_tiny_llama(const std::filesystem::path& path, uint64_t seed, const TinyShape& shape = {},
                              QuantType type = QuantType::kQ4_1) {
   tiny_llama(seed, shape, type).write(path);
+}
+
+// Of the formats of a Q4_K_M file.
+inline void write_tiny_k_quants(const std::filesystem::path& path, uint64_t seed) {
+  const TinyShape shape{.num_layers = 2, .model_dim = 256, .num_heads = 4, .num_kv_heads = 2, .head_dim = 64, .ffn_dim = 512};
+  tiny_llama(seed, shape, QuantType::kQ4_K, QuantType::kQ6_K).write(path);
 }
 
 }  // namespace runahead::testing
