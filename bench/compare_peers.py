@@ -2,8 +2,9 @@
 """Runahead beside llama.cpp and OpenVINO GenAI: one machine, one model file, the same threads, one run.
 
     bench/compare_peers.py                                     everything, about an hour on two cores
-    bench/compare_peers.py --tokens 512 --rounds 2 --peers ours,llama:Q4_1,openvino --no-quality     under five minutes
+    bench/compare_peers.py --tokens 512 --rounds 2 --peers ours,llama:file,openvino --no-quality     under five minutes
     bench/compare_peers.py --python PATH ...                   an interpreter that has llama-cpp-python and openvino-genai
+    bench/compare_peers.py --model FILE ...                    another model, for instance one of bench/random_model.py
 
 Every engine runs in a process of its own and only one works at a time: each round measures every engine once before the
 next round begins, so that a change of the machine's load falls on all of them. Loading and warming up are not timed.
@@ -27,7 +28,7 @@ CACHE = Path(os.environ.get("RUNAHEAD_CACHE_DIR", Path.home() / ".cache" / "runa
 MODELS = Path(os.environ.get("RUNAHEAD_MODEL_DIR", Path.home() / ".cache" / "runahead" / "models"))
 PACKAGES = ["llama-cpp-python==0.3.36", "openvino-genai", "numpy"]
 REQUANTS = ["Q4_0", "Q8_0", "F16", "BF16"]
-PEER_NAMES = ["ours", "llama:Q4_1"] + [f"llama:{name}" for name in REQUANTS] + ["openvino"]
+PEER_NAMES = ["ours", "llama:file"] + [f"llama:{name}" for name in REQUANTS] + ["openvino"]
 WARM_UP_TOKENS = 512  # runahead bench warms up with as many
 CONTEXT_ROOM = 128    # tokens beyond the longest prompt or context, for the decode steps; --steps stays below it
 PERPLEXITY_CTX = 1024
@@ -192,7 +193,7 @@ def peer_python(given):
 
 def requant(python, model, name):
     """The model file in llama.cpp's format `name`, made once."""
-    if name == "Q4_1":
+    if name == "file":
         return str(model)
     target = CACHE / "peers" / f"{model.stem}-to-{name}.gguf"
     if not target.exists() or target.stat().st_mtime < model.stat().st_mtime:
@@ -277,7 +278,7 @@ def label(engine, flash):
     if engine.name == "openvino":
         return "OpenVINO GenAI, the file"
     name = engine.name.split(":")[1]
-    return "llama.cpp, " + ("the file" if name == "Q4_1" else f"requant {name}") + f", flash attention {flash}"
+    return "llama.cpp, " + ("the file" if name == "file" else f"requant {name}") + f", flash attention {flash}"
 
 
 def ratio(ours, rivals, key):

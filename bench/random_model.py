@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""Writes a GGUF model of random weights in the shapes of a larger one: its speed is real, what it says means nothing.
+
+    bench/random_model.py OUT.gguf                                        Llama 3 8B's layers, four of them, in Q4_1
+    bench/random_model.py OUT.gguf --shape llama-3.2-1b --format Q4_K_M   llama.cpp's usual mix of Q4_K and Q6_K
+
+The tokenizer, and with it the vocabulary, is that of the default model, so that all engines of bench/compare_peers.py can
+load the file. A few layers are enough, since they are all alike. Needs PyPI `gguf` (tests/requirements.txt).
+"""
+import argparse
+import math
+import os
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+MODELS = Path(os.environ.get("RUNAHEAD_MODEL_DIR", Path.home() / ".cache" / "runahead" / "models"))
+TOKENIZER = MODELS / "SmolLM2-135M-Instruct.Q4_1.gguf"
+SEED = 20240508  # the day of arXiv 2405.05329
+# hidden size, FFN size, query heads, K/V heads, layers
+SHAPES = {"llama-3-8b": (4096, 14336, 32, 8, 4), "llama-3.2-1b": (2048, 8192, 32, 8, 6)}
+# Of a block: where its halves d and m lie (m in None: it has none), the sd of a weight whose other bytes are random and
+# d is 1, and m over d such that the mean is zero. Q4_K: codes 0..15 times scales 0..63, less minima 0..63 times m.
+FORMATS = {"Q4_0": (0, None, 4.6, 0), "Q4_1": (0, 2, 4.6, -7.5), "Q8_0": (0, None, 74, 0), "Q4_K": (0, 2, 260, 7.5),
+           "Q6_K": (208, None, 1370, 0)}
+
+
+def random_blocks(rng, name, rows, row_len):
+    """[rows, bytes of a row] with weights of mean 0 and sd 1 / sqrt(row_len)."""
+    block_len, block_bytes = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[name]]
+    d_at, m_at, sd, m_over_d = FORMATS[name]
+    blocks = rng.integers(0, 256, (rows * row_len // block_len, block_bytes), dtype=np.uint8)
+    d = 1 / (sd * math.sqrt(row_len))
+    blocks[:, d_at:d_at + 2] = np.array([d], "<f2").view(np.uint8)
+    if m_at is not None:
+        blocks[:, m_at:m_at + 2] = np.array([m_over_d * d], "<f2").view(np.uint8)
+    return blocks.reshape(rows, -1)
+
+
+def has_more_bits(layer, layers):
+    """Where llama.cpp's Q4_K_M takes Q6_K for the values and the FFN's second matrix."""
+    return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
+
+
+def format_of(name, mix, layer, layers):
+    if mix != "Q4_K_M":
+        return mix
+    if layer is None or (name in ("attn_v", "ffn_down") and has_more_bits(layer, layers)):
+        return "Q6_K"
+    return "Q4_K"
+
+
+def write_header(writer, shape, layers, source):
+    hidden, ffn, heads, kv_heads = shape
+    writer.add_block_count(layers)
+    writer.add_context_length(32768)
+    writer.add_embedding_length(hidden)
+    writer.add_feed_forward_length(ffn)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_rope_dimension_count(hidden // heads)
+    writer.add_rope_freq_base(500000.0)
+    writer.add_layer_norm_rms_eps(1e-5)
+    for name, field in source.fields.items():
+        if name.startswith("tokenizer."):
+            writer.add_key_value(name, field.contents(), field.types[0], field.types[-1] if len(field.types) > 1 else None)
+
+
+def write_model(out, shape_name, layers, mix):
+    *shape, usual_layers = SHAPES[shape_name]
+    hidden, ffn, heads, kv_heads = shape
+    layers = layers or usual_layers
+    kv = hidden // heads * kv_heads
+    source = gguf.GGUFReader(TOKENIZER)
+    vocab = len(source.fields["tokenizer.ggml.tokens"].data)
+    rng = np.random.default_rng(SEED)
+    writer = gguf.GGUFWriter(out, "llama")
+    write_header(writer, shape, layers, source)
+
+    def add(name, rows, row_len, layer=None):
+        kind = format_of(name, mix, layer, layers)
+        full = f"{name}.weight" if layer is None else f"blk.{layer}.{name}.weight"
+        writer.add_tensor(full, random_blocks(rng, kind, rows, row_len), raw_dtype=gguf.GGMLQuantizationType[kind])
+
+    def add_ones(name):
+        writer.add_tensor(name, np.ones(hidden, np.float32))
+
+    add("token_embd", vocab, hidden)
+    add("output", vocab, hidden)
+    add_ones("output_norm.weight")
+    for layer in range(layers):
+        for name, rows, row_len in (("attn_q", hidden, hidden), ("attn_k", kv, hidden), ("attn_v", kv, hidden),
+                                    ("attn_output", hidden, hidden), ("ffn_gate", ffn, hidden), ("ffn_up", ffn, hidden),
+                                    ("ffn_down", hidden, ffn)):
+            add(name, rows, row_len, layer)
+        add_ones(f"blk.{layer}.attn_norm.weight")
+        add_ones(f"blk.{layer}.ffn_norm.weight")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--shape", choices=SHAPES, default="llama-3-8b")
+    parser.add_argument("--layers", type=int, help="default: 4 of the larger, 6 of the smaller shape")
+    parser.add_argument("--format", choices=["Q4_0", "Q4_1", "Q8_0", "Q4_K_M"], default="Q4_1")
+    args = parser.parse_args()
+    write_model(args.out, args.shape, args.layers, args.format)
+
+
+if __name__ == "__main__":
+    main()
