@@ -1,5 +1,4 @@
-// What the products of bytes share: codes of the weights read from the panel, times activations in one signed byte or
-// in two (value = 256 * high + low). The int8 mode is made of them; int16 takes them for few rows.
+// Products of bytes: codes of the weights times activations in one signed byte or in two (value = 256 * high + low).
 #pragma once
 
 #include "kernels/cpu/gemm.h"
@@ -7,7 +6,6 @@
 namespace runahead::RUNAHEAD_ISA {
 
 inline constexpr float kPlanesMax = 127 * 256 + 127;  // the largest value of which both bytes are signed
-inline constexpr int kByteTileRows = kTileRows / 2;   // two sums an output: the block's and the total
 // Up to this many rows nibbles are taken from the panel as it lies: widening would cost more than it saves. Measured on
 // Zen 4: at 24 rows direct is 3 to 6 % faster, at 36 even, at 96 6 % slower.
 inline constexpr int32_t kDirectRowsMax = 30;

@@ -25,7 +25,7 @@
 
 #include <type_traits>
 
-#include "kernels/cpu/gemm_bytes.h"
+#include "kernels/cpu/gemm_spans.h"
 #include "kernels/cpu/rotation.h"
 
 namespace runahead::RUNAHEAD_ISA {
@@ -64,7 +64,6 @@ struct Int8Row {
 inline size_t int8_row_bytes(int32_t k) {
   return Int8Row(k).bytes;
 }
-
 
 // The rotated values of a block, back among those of its codes: sums of up to 16 of 7 bits, in two planes.
 inline void store_rotated_back(VecF low, VecF high, int8_t* first, int8_t* second) {
@@ -166,17 +165,18 @@ inline void pack_row_int8(const float* x, const Operand& operand, std::byte* out
 
 // The three ways to the integer sums of block b of kRows operand rows from `a`, and from them to the totals.
 struct PlainRows {
-  static constexpr bool kRotated = false;
-  static constexpr int kTileRows = kByteTileRows;
+  using Row = Int8Row;
+  static constexpr int kTileRows = kIntTileRows;
+  static constexpr bool kOutliers = true;
   template <class Source, int kRows>
-  static void dot(const std::byte* a, const Int8Row& row, int b, int sub, const std::byte* block,
+  static void dot(const std::byte* a, const Row& row, int b, int sub, const std::byte* block,
                   VecI (&sum)[kRows][2]) {
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = zero_int();
     dot_bytes<Source, kRows>(a + b * kPanelBlock, row.bytes, block, sum, sub);
   }
   template <class Source, int kRows>
-  static void add(const std::byte* a, const Int8Row& row, int b, int sub, const std::byte* block,
+  static void add(const std::byte* a, const Row& row, int b, int sub, const std::byte* block,
                   const VecI (&sum)[kRows][2], VecF (&total)[kRows][2]) {
     constexpr int kSubs = Source::kSubBlocks;
     const BlockScales s = Source::scales(block, b, sub);
@@ -192,15 +192,36 @@ struct PlainRows {
       }
     }
   }
+  // One row over those of the blocks [begin, end), which lie at `block`, that have 15 bits; totals [32].
+  template <class Source>
+  static void add_outliers(const std::byte* a, const Row& row, int begin, int end, const std::byte* block,
+                           float* totals) {
+    const auto* scales = reinterpret_cast<const float*>(a + row.scales);
+    const auto* flags = reinterpret_cast<const uint32_t*>(a + row.starts);
+    for (int b = begin; b < end; block = Source::next(block, b), ++b) {
+      if ((flags[b / 32] >> (b % 32) & 1) == 0) continue;
+      const VecF scale = set1(scales[b] * (1.0f / 256));
+      for (int sub = 0; sub < Source::kSubBlocks; ++sub) {
+        VecI sum[1][2] = {{zero_int(), zero_int()}};
+        dot_bytes<Source, 1>(a + row.second + b * kPanelBlock, 0, block, sum, sub);
+        const BlockScales s = Source::scales(block, b, sub);
+        for (int v = 0; v < 2; ++v)
+          store(totals + 16 * v, fma(mul(to_float(sum[0][v]), scale), s.d[v], load(totals + 16 * v)));
+      }
+    }
+  }
+  template <int kRows>
+  static void finish(const std::byte*, const Row&, VecF (&)[kRows][2]) {}
 };
 struct FewPlainRows : PlainRows {
   static constexpr int kTileRows = kRotatedDirectRowsMax;
 };
 struct RotatedRows {
-  static constexpr bool kRotated = true;
-  static constexpr int kTileRows = kByteTileRows;
+  using Row = Int8Row;
+  static constexpr int kTileRows = kIntTileRows;
+  static constexpr bool kOutliers = false;
   template <class Source, int kRows>
-  static void dot(const std::byte* a, const Int8Row& row, int b, int, const std::byte* block, VecI (&sum)[kRows][2]) {
+  static void dot(const std::byte* a, const Row& row, int b, int, const std::byte* block, VecI (&sum)[kRows][2]) {
     const std::byte* starts = a + row.starts;
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r, starts += row.bytes)
@@ -208,7 +229,7 @@ struct RotatedRows {
     dot_bytes<Source, kRows>(a + b * kPanelBlock, row.bytes, block, sum);
   }
   template <class Source, int kRows>
-  static void add(const std::byte* a, const Int8Row& row, int b, int, const std::byte* block,
+  static void add(const std::byte* a, const Row& row, int b, int, const std::byte* block,
                   const VecI (&sum)[kRows][2], VecF (&total)[kRows][2]) {
     const auto s = Source::scales(block, b, 0);
 #pragma GCC unroll 6
@@ -224,204 +245,55 @@ struct RotatedRows {
       }
     }
   }
+  template <int kRows>
+  static void finish(const std::byte*, const Row&, VecF (&total)[kRows][2]) {
+    const VecF unit = set1(kScaleUnit / kRotatedNorm);
+#pragma GCC unroll 6
+    for (VecF(&t)[2] : total) t[0] = mul(t[0], unit), t[1] = mul(t[1], unit);
+  }
 };
 struct RotatedBackRows : RotatedRows {
   static constexpr int kTileRows = kRotatedDirectRowsMax;
   template <class Source, int kRows>
-  static void dot(const std::byte* a, const Int8Row& row, int b, int, const std::byte* block, VecI (&sum)[kRows][2]) {
+  static void dot(const std::byte* a, const Row& row, int b, int, const std::byte* block, VecI (&sum)[kRows][2]) {
     PlainRows::dot<Source, kRows>(a, row, b, 0, block, sum);
     add_second_plane<Source, kRows>(a + row.second + b * kPanelBlock, row.bytes, block, kBackShift, sum);
   }
 };
 
-// How a product goes through its operands. A span of a panel's blocks is widened into the first-level cache and multiplied
-// with all rows of a group, whose operand rows of that span lie in the second-level cache, where the next panel of its
-// group finds them again.
-inline constexpr int kSpan = 18;
-inline constexpr int32_t kGroupRows = 264;
-inline constexpr int32_t kGroupPanels = 4;
-inline constexpr size_t kTotalsBytes = size_t{kGroupPanels} * kGroupRows * kPanelOutputs * sizeof(float);
-
-inline size_t int8_panel_scratch_bytes(int32_t) {
-  return kTotalsBytes + kSpan * MultipliedPanel::kBlockBytes;  // the largest
-}
-
-// One register tile over blocks [begin, end), which lie at `block`.
-template <class Rows, class Source, int kRows>
-inline void multiply_blocks_int8(const std::byte* a, const Int8Row& row, int begin, int end, const std::byte* block,
-                                 bool first_tile, VecF (&total)[kRows][2]) {
-  for (int b = begin; b < end; block = Source::next(block, b), ++b) {
-    if (Source::kFromMemory && first_tile) fetch_ahead(block, Source::kBlockBytes);
-#pragma GCC unroll 2
-    for (int sub = 0; sub < Source::kSubBlocks; ++sub) {
-      VecI sum[kRows][2];
-      Rows::template dot<Source, kRows>(a, row, b, sub, block, sum);
-      Rows::template add<Source, kRows>(a, row, b, sub, block, sum, total);
-    }
-  }
-}
-
-template <int kRows>
-inline void multiply_by_unit(VecF (&total)[kRows][2]) {
-  const VecF unit = set1(kScaleUnit / kRotatedNorm);
-#pragma GCC unroll 6
-  for (VecF(&t)[2] : total) t[0] = mul(t[0], unit), t[1] = mul(t[1], unit);
-}
-
-// totals [kRows, 32]
-template <int kRows>
-inline void load_totals(const float* totals, VecF (&total)[kRows][2]) {
-#pragma GCC unroll 6
-  for (int r = 0; r < kRows; ++r)
-    for (int v = 0; v < 2; ++v) total[r][v] = load(totals + r * kPanelOutputs + 16 * v);
-}
-template <int kRows>
-inline void store_totals(const VecF (&total)[kRows][2], float* totals) {
-#pragma GCC unroll 6
-  for (int r = 0; r < kRows; ++r)
-    for (int v = 0; v < 2; ++v) store(totals + r * kPanelOutputs + 16 * v, total[r][v]);
-}
-
-// One plain row over those of the blocks [begin, end), which lie at `block`, that have 15 bits; totals [32].
-template <class Source>
-inline void add_second_plane_of_row(const std::byte* a, const Int8Row& row, int begin, int end,
-                                    const std::byte* block, float* totals) {
-  const auto* scales = reinterpret_cast<const float*>(a + row.scales);
-  const auto* flags = reinterpret_cast<const uint32_t*>(a + row.starts);
-  for (int b = begin; b < end; block = Source::next(block, b), ++b) {
-    if ((flags[b / 32] >> (b % 32) & 1) == 0) continue;
-    const VecF scale = set1(scales[b] * (1.0f / 256));
-    for (int sub = 0; sub < Source::kSubBlocks; ++sub) {
-      VecI sum[1][2] = {{zero_int(), zero_int()}};
-      dot_bytes<Source, 1>(a + row.second + b * kPanelBlock, 0, block, sum, sub);
-      const BlockScales s = Source::scales(block, b, sub);
-      for (int v = 0; v < 2; ++v)
-        store(totals + 16 * v, fma(mul(to_float(sum[0][v]), scale), s.d[v], load(totals + 16 * v)));
-    }
-  }
-}
-
-// f.template operator()<n>(r) for tiles of n rows that begin at row r and cover [begin, end).
-template <int kMax, class F>
-inline void for_byte_tiles(int32_t begin, int32_t end, const F& f) {
-  for (int32_t r = begin; r < end;) {
-    with_tile_rows<kMax>(end - r, [&]<int kRows>() {
-      f.template operator()<kRows>(r);
-      r += kRows;
-    });
-  }
-}
-
-// Rows [r0, r1) times blocks [begin, end) of panel p, which lie at `blocks`; totals [r1 - r0, 32] of the blocks before.
-template <class Rows, class Source>
-inline void multiply_span_int8(const GemmArgs& args, int32_t p, int32_t r0, int32_t r1, int begin, int end,
-                               const std::byte* blocks, float* totals) {
-  const Int8Row row(args.operand.k);
-  const bool last = end == args.operand.k / kPanelBlock;
-  const auto row_at = [&](int32_t r) { return args.a + static_cast<size_t>(r) * row.bytes; };
-  const auto totals_of = [&](int32_t r) { return totals + static_cast<size_t>(r - r0) * kPanelOutputs; };
-  for_byte_tiles<Rows::kTileRows>(r0, r1, [&]<int kRows>(int32_t r) {
-    VecF total[kRows][2];
-    if (begin == 0)
-      for (VecF(&t)[2] : total) t[0] = t[1] = zero();
-    else
-      load_totals<kRows>(totals_of(r), total);
-    multiply_blocks_int8<Rows, Source, kRows>(row_at(r), row, begin, end, blocks, r == 0, total);
-    if (Rows::kRotated && last) {
-      multiply_by_unit<kRows>(total);
-      finish_tile<kRows>(args, p, r, total);
-    } else {
-      store_totals<kRows>(total, totals_of(r));
-    }
-  });
-  if constexpr (!Rows::kRotated) {
-    for (int32_t r = r0; r < r1; ++r)
-      add_second_plane_of_row<Source>(row_at(r), row, begin, end, blocks, totals_of(r));
-    if (!last) return;
-    for_byte_tiles<Rows::kTileRows>(r0, r1, [&]<int kRows>(int32_t r) {
-      VecF total[kRows][2];
-      load_totals<kRows>(totals_of(r), total);
-      finish_tile<kRows>(args, p, r, total);
-    });
-  }
-}
-
-// blocks_of(panel, begin, end): where these blocks of a panel lie, as Source reads them.
-template <class Rows, class Source, class BlocksOf>
-inline void gemm_int8_panels(const GemmArgs& args, const BlocksOf& blocks_of) {
-  const int blocks = args.operand.k / kPanelBlock;
-  const int32_t rows = args.operand.rows, group = rows <= kDirectRowsMax ? 1 : kGroupPanels;
-  auto* totals = reinterpret_cast<float*>(args.scratch);  // [kGroupPanels, kGroupRows, 32]
-  for (int32_t r0 = 0; r0 < rows; r0 += kGroupRows) {
-    const int32_t r1 = r0 + kGroupRows < rows ? r0 + kGroupRows : rows;
-    for (int32_t p0 = args.panel_begin; p0 < args.panel_end; p0 += group) {
-      const int32_t p1 = p0 + group < args.panel_end ? p0 + group : args.panel_end;
-      for (int begin = 0; begin < blocks; begin += kSpan) {
-        const int end = begin + kSpan < blocks ? begin + kSpan : blocks;
-        for (int32_t p = p0; p < p1; ++p)
-          multiply_span_int8<Rows, Source>(args, p, r0, r1, begin, end, blocks_of(args.panels[p], begin, end),
-                                           totals + static_cast<size_t>(p - p0) * kGroupRows * kPanelOutputs);
-      }
-    }
-  }
-}
-
-template <class Rows, PanelFormat kFormat>
-inline void gemm_int8_in_place(const GemmArgs& args) {
-  gemm_int8_panels<Rows, PackedPanel<kFormat>>(
-      args, [](const Panel& panel, int begin, int) { return PanelReader(panel).block(begin); });
-}
-template <class Rows, class Target>
-inline void gemm_int8_widened(const GemmArgs& args) {
-  std::byte* scratch = args.scratch + kTotalsBytes;
-  gemm_int8_panels<Rows, Target>(args, [&](const Panel& panel, int begin, int end) {
-    if constexpr (std::is_same_v<Rows, RotatedRows>)
-      widen_rotated<Target>(panel, begin, end, scratch);
-    else
-      widen_to_bytes<Target>(panel, begin, end, scratch);
-    return scratch;
-  });
-}
-
-// Panels of one format.
 inline void gemm_int8_of_format(const GemmArgs& args, PanelFormat format) {
   const bool few = args.operand.rows <= kDirectRowsMax, very_few = args.operand.rows <= kRotatedDirectRowsMax;
   if (is_rotated_back(args.operand)) {
-    if (format == PanelFormat::kCodes4) return gemm_int8_in_place<RotatedBackRows, PanelFormat::kCodes4>(args);
-    return gemm_int8_in_place<RotatedBackRows, PanelFormat::kCodes4K>(args);
+    if (format == PanelFormat::kCodes4) return gemm_in_place<RotatedBackRows, PackedPanel<PanelFormat::kCodes4>>(args);
+    return gemm_in_place<RotatedBackRows, PackedPanel<PanelFormat::kCodes4K>>(args);
   }
   if (is_rotated(args.operand)) {
-    if (few) return gemm_int8_widened<RotatedRows, WidePanel>(args);
-    return gemm_int8_widened<RotatedRows, MultipliedPanel>(args);
+    if (few) return gemm_widened<RotatedRows, WidePanel>(args, widen_rotated<WidePanel>);
+    return gemm_widened<RotatedRows, MultipliedPanel>(args, widen_rotated<MultipliedPanel>);
   }
   switch (format) {
     case PanelFormat::kCodes8:
-      return gemm_int8_in_place<PlainRows, PanelFormat::kCodes8>(args);
+      return gemm_in_place<PlainRows, PackedPanel<PanelFormat::kCodes8>>(args);
     case PanelFormat::kCodes4:
-      if (few) return gemm_int8_in_place<PlainRows, PanelFormat::kCodes4>(args);
+      if (few) return gemm_in_place<PlainRows, PackedPanel<PanelFormat::kCodes4>>(args);
       break;
     case PanelFormat::kCodes4K:
-      if (very_few) return gemm_int8_in_place<FewPlainRows, PanelFormat::kCodes4K>(args);
+      if (very_few) return gemm_in_place<FewPlainRows, PackedPanel<PanelFormat::kCodes4K>>(args);
       break;
     case PanelFormat::kCodes6K:
-      if (very_few) return gemm_int8_in_place<FewPlainRows, PanelFormat::kCodes6K>(args);
+      if (very_few) return gemm_in_place<FewPlainRows, PackedPanel<PanelFormat::kCodes6K>>(args);
       break;
     case PanelFormat::kCodes6K16:
-      if (very_few) return gemm_int8_in_place<FewPlainRows, PanelFormat::kCodes6K16>(args);
-      return gemm_int8_widened<PlainRows, WidePanel16>(args);
+      if (very_few) return gemm_in_place<FewPlainRows, PackedPanel<PanelFormat::kCodes6K16>>(args);
+      return gemm_widened<PlainRows, WidePanel16>(args, widen_to_bytes<WidePanel16>);
     case PanelFormat::kFloat32:
       break;
   }
-  gemm_int8_widened<PlainRows, WidePanel>(args);
+  gemm_widened<PlainRows, WidePanel>(args, widen_to_bytes<WidePanel>);
 }
 
 inline void gemm_int8(const GemmArgs& args) {
-  for (GemmArgs run = args; run.panel_begin < args.panel_end; run.panel_begin = run.panel_end) {
-    const PanelFormat format = args.panels[run.panel_begin].format;
-    run.panel_end = run.panel_begin + 1;
-    while (run.panel_end < args.panel_end && args.panels[run.panel_end].format == format) ++run.panel_end;
-    gemm_int8_of_format(run, format);
-  }
+  for_formats(args, gemm_int8_of_format);
 }
 
 }  // namespace runahead::RUNAHEAD_ISA

@@ -98,7 +98,7 @@ OpTable int16_table() {
   OpTable ops = common_ops(ComputeMode::kInt16);
   add_attention<Int16Attention>(ops);
   ops.row_bytes = int16_row_bytes;
-  ops.panel_scratch_bytes = int16_panel_scratch_bytes;
+  ops.panel_scratch_bytes = span_scratch_bytes;
   ops.pack_row = pack_row_int16;
   ops.gemm = gemm_int16;
   ops.issue_dots = issue_dots<Int16>;
@@ -109,7 +109,7 @@ OpTable int8_table() {
   OpTable ops = common_ops(ComputeMode::kInt8);
   add_attention<Int8Attention>(ops);
   ops.row_bytes = int8_row_bytes;
-  ops.panel_scratch_bytes = int8_panel_scratch_bytes;
+  ops.panel_scratch_bytes = span_scratch_bytes;
   ops.pack_row = pack_row_int8;
   ops.gemm = gemm_int8;
   ops.issue_dots = issue_dots<Int8>;

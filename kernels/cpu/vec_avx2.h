@@ -15,6 +15,9 @@ using VecH = VecI;
 
 // 3 x 2 accumulators of two registers each: 12 of 16 registers.
 inline constexpr int kTileRows = 3, kTileVecs = 2;
+// Of integer products: the sums of a block fill 8 registers, the totals stay in the first-level cache meanwhile.
+inline constexpr int kIntTileRows = 2;
+inline constexpr int kPairsInPlaceMax = 4;  // rows up to which int16 products take panels as they lie
 inline constexpr int kAttendRows = 4, kAttendBlocks = 1;
 inline constexpr int kDotChains = 6;  // of two registers each: more would be spilled
 inline constexpr bool kNativeBf16 = false;
@@ -82,6 +85,10 @@ inline VecF swap_lanes(VecF x) {
   if constexpr (kDistance == 4) return {_mm256_permute2f128_ps(x.lo, x.lo, 1), _mm256_permute2f128_ps(x.hi, x.hi, 1)};
   if constexpr (kDistance == 2) return {_mm256_permute_ps(x.lo, 0x4E), _mm256_permute_ps(x.hi, 0x4E)};
   if constexpr (kDistance == 1) return {_mm256_permute_ps(x.lo, 0xB1), _mm256_permute_ps(x.hi, 0xB1)};
+}
+// The second and third of each four lanes change places.
+inline VecF swap_middle(VecF x) {
+  return {_mm256_permute_ps(x.lo, 0xD8), _mm256_permute_ps(x.hi, 0xD8)};
 }
 inline float reduce_max(VecF x) {
   const __m256 y = _mm256_max_ps(x.lo, x.hi);
@@ -168,9 +175,13 @@ inline __m256i interleave_int16(__m256 even, __m256 odd) {
 inline VecI interleave_int16(VecF even, VecF odd) {
   return {interleave_int16(even.lo, odd.lo), interleave_int16(even.hi, odd.hi)};
 }
+// The barriers keep GCC 12 from multiplying for all sums first and adding later, which spills the products.
 inline VecI dot_s16(VecI acc, VecI a, VecI b) {
-  return {_mm256_add_epi32(acc.lo, _mm256_madd_epi16(a.lo, b.lo)),
-          _mm256_add_epi32(acc.hi, _mm256_madd_epi16(a.hi, b.hi))};
+  acc.lo = _mm256_add_epi32(acc.lo, _mm256_madd_epi16(a.lo, b.lo));
+  asm volatile("" : "+x"(acc.lo));
+  acc.hi = _mm256_add_epi32(acc.hi, _mm256_madd_epi16(a.hi, b.hi));
+  asm volatile("" : "+x"(acc.hi));
+  return acc;
 }
 // maddubs would saturate the sum of two products, so even and odd bytes are widened and summed in two madds.
 inline __m256i dot_u8s8(__m256i acc, __m256i u, __m256i s) {

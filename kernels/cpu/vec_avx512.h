@@ -11,6 +11,8 @@ using VecH = __m512i;
 
 // Register tile of the products: kTileRows x kTileVecs accumulators, and what they need, fill 32 registers.
 inline constexpr int kTileRows = 12, kTileVecs = 2;
+inline constexpr int kIntTileRows = 6;       // of integer products: two sums an output, the block's and the total
+inline constexpr int kPairsInPlaceMax = 30;  // rows up to which int16 products take panels as they lie
 // The attention's: 8 keys or value dimensions x 2 blocks of 16 query rows. 16 sums cover the dots' latency; what three
 // blocks have beside the page does not fit the first-level cache.
 inline constexpr int kAttendRows = 8, kAttendBlocks = 2;
@@ -71,6 +73,10 @@ inline VecF swap_lanes(VecF x) {
   if constexpr (kDistance == 4) return _mm512_shuffle_f32x4(x, x, 0xB1);
   if constexpr (kDistance == 2) return _mm512_permute_ps(x, 0x4E);
   if constexpr (kDistance == 1) return _mm512_permute_ps(x, 0xB1);
+}
+// The second and third of each four lanes change places.
+inline VecF swap_middle(VecF x) {
+  return _mm512_permute_ps(x, 0xD8);
 }
 inline __m128 fold_max(VecF x) {
   const __m256 y = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));

@@ -15,6 +15,7 @@ struct VecI {
 using VecH = VecI;
 
 inline constexpr int kTileRows = 4, kTileVecs = 2;
+inline constexpr int kIntTileRows = 2, kPairsInPlaceMax = 0;  // of integer products, see vec_avx2.h; always widened
 inline constexpr int kAttendRows = 4, kAttendBlocks = 1;
 inline constexpr int kDotChains = 4;
 inline constexpr bool kNativeBf16 = false;
@@ -85,6 +86,10 @@ inline VecF keep_where_least(VecF x, VecI least, int key, float other) {
 template <int kDistance>
 inline VecF swap_lanes(VecF x) {
   return each([&](int i) { return x.v[i ^ kDistance]; });
+}
+// The second and third of each four lanes change places.
+inline VecF swap_middle(VecF x) {
+  return each([&](int i) { return x.v[i % 4 == 1 ? i + 1 : i % 4 == 2 ? i - 1 : i]; });
 }
 inline float reduce_max(VecF x) {
   float m = x.v[0];
