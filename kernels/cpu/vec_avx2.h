@@ -19,7 +19,7 @@ inline constexpr int kTileRows = 3, kTileVecs = 2;
 inline constexpr int kIntTileRows = 2;
 inline constexpr int kPairsInPlaceMax = 4;  // rows up to which int16 products take panels as they lie
 inline constexpr int kAttendRows = 4, kAttendBlocks = 1;
-inline constexpr int kDotChains = 6;  // of two registers each: more would be spilled
+inline constexpr int kDotChains = 4;  // of two registers each: more would be spilled
 inline constexpr bool kNativeBf16 = false;
 
 inline VecF zero() {
