@@ -134,6 +134,7 @@ struct Int16Rows {
     constexpr int kGroups = kPanelBlock / 4 / Source::kSubBlocks;
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = zero_int();
+#pragma GCC unroll 4
     for (int i = 0; i < kGroups; ++i) {
       const int g = sub * kGroups + i;
       VecI w[2][2];

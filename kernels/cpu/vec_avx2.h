@@ -175,13 +175,16 @@ inline __m256i interleave_int16(__m256 even, __m256 odd) {
 inline VecI interleave_int16(VecF even, VecF odd) {
   return {interleave_int16(even.lo, odd.lo), interleave_int16(even.hi, odd.hi)};
 }
-// The barriers keep GCC 12 from multiplying for all sums first and adding later, which spills the products.
-inline VecI dot_s16(VecI acc, VecI a, VecI b) {
-  acc.lo = _mm256_add_epi32(acc.lo, _mm256_madd_epi16(a.lo, b.lo));
-  asm volatile("" : "+x"(acc.lo));
-  acc.hi = _mm256_add_epi32(acc.hi, _mm256_madd_epi16(a.hi, b.hi));
-  asm volatile("" : "+x"(acc.hi));
+// The barriers keep GCC 12 from multiplying for all sums first and adding later, which spills products and sums.
+inline __m256i dot_s16(__m256i acc, __m256i a, __m256i b) {
+  __m256i product = _mm256_madd_epi16(a, b);
+  asm volatile("" : "+x"(product));
+  acc = _mm256_add_epi32(acc, product);
+  asm volatile("" : "+x"(acc));
   return acc;
+}
+inline VecI dot_s16(VecI acc, VecI a, VecI b) {
+  return {dot_s16(acc.lo, a.lo, b.lo), dot_s16(acc.hi, a.hi, b.hi)};
 }
 // maddubs would saturate the sum of two products, so even and odd bytes are widened and summed in two madds.
 inline __m256i dot_u8s8(__m256i acc, __m256i u, __m256i s) {
