@@ -16,7 +16,7 @@ namespace {
 constexpr int kKvVersion = 5;
 
 // Most rows a thread carries through a half layer at once: that many share one widening of the weights, and a product takes
-// them at once (kernels/cpu/gemm_int8.h). Measured on Zen 4, 2 threads, 512 tokens, against as many as fit 2,200 KiB with
+// them at once (kernels/cpu/gemm_spans.h). Measured on Zen 4, 2 threads, 512 tokens, against as many as fit 2,200 KiB with
 // their widest product (on Llama-8B's shapes 24): int8 1.3 times as fast there, 1.1 times on Llama-1B's; bf16 1.2 and 1.04,
 // fp32 1.15 and 1.03, int16 1.0 and 1.08.
 constexpr int32_t kBlockRows = 264;
