@@ -109,6 +109,8 @@ def main():
     parser.add_argument("--layers", type=int, help="default: 4 of the larger, 6 of the smaller shape")
     parser.add_argument("--format", choices=["Q4_0", "Q4_1", "Q8_0", "Q4_K_M"], default="Q4_1")
     args = parser.parse_args()
+    if not TOKENIZER.exists():
+        parser.error(f"there is no {TOKENIZER}, whose tokenizer the model gets; deploy/quickstart.sh fetches it")
     write_model(args.out, args.shape, args.layers, args.format)
 
 

@@ -6,6 +6,7 @@ set(RUNAHEAD_AVX512_FLAGS -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnn
     -mprefer-vector-width=512)
 # Under a sanitizer the tiles stay at -O1: unrolled and checked at each access, one file takes six minutes to compile.
 set(RUNAHEAD_KERNEL_OPTIMISATION -O3)
+# The loops over 16 lanes that stand for a vector in generic, unrolled by the tiles, take GCC 12 seven minutes at -O3.
 set(RUNAHEAD_GENERIC_OPTIMISATION -O2 -fno-tree-slp-vectorize)
 if(RUNAHEAD_SANITIZE)
   set(RUNAHEAD_KERNEL_OPTIMISATION -O1)
@@ -20,7 +21,6 @@ function(runahead_isa_kernels target source)
     set(flags_avx512bf16 ${RUNAHEAD_AVX512_FLAGS} -mavx512bf16)
     target_compile_definitions(${target} PRIVATE RUNAHEAD_X86_KERNELS)
   endif()
-  # The loops over 16 lanes that stand for a vector there, unrolled by the tiles, take GCC 12 seven minutes at -O3.
   set(flags_generic ${RUNAHEAD_GENERIC_OPTIMISATION})
   foreach(isa ${isas})
     add_library(${target}_${isa} OBJECT ${source})

@@ -1,6 +1,6 @@
 // y = a W^T in int16: codes of the weights as they are in the file times activations of 15 bits, summed exactly over a
-// block of 32 and then scaled. Only the activations are rounded, so this is nearly fp32, at twice its speed and more. It
-// is the fastest mode where the processor has no byte dot instruction.
+// block of 32 and then scaled. Only the activations are rounded, so this is nearly fp32. Where the processor has no byte dot
+// instruction it is the mode of `auto`: its dots are 1.5 times fp32's there (docs/benchmarks.md, "Without a byte dot").
 //   y[r, n] = scale[r] * sum over blocks b of (d[b, n] * sum of code * a + m[b, n] * sum of a)
 //   operand row   a [k] int16 up to kPlanesMax, in the order 0, 2, 1, 3 of each four; the sums of a [k / 32] fp32 (exact
 //                 integers), scale, the sums of 16 values [k / 16], padding to 64 B

@@ -11,8 +11,9 @@ using VecH = __m512i;
 
 // Register tile of the products: kTileRows x kTileVecs accumulators, and what they need, fill 32 registers.
 inline constexpr int kTileRows = 12, kTileVecs = 2;
-inline constexpr int kIntTileRows = 6;       // of integer products: two sums an output, the block's and the total
-inline constexpr int kPairsInPlaceMax = 30;  // rows up to which int16 products take panels as they lie
+inline constexpr int kIntTileRows = 6;  // of integer products: two sums an output, the block's and the total
+// Rows up to which int16 products take panels as they lie: kDirectRowsMax, of bytes; not measured for words.
+inline constexpr int kPairsInPlaceMax = 30;
 // The attention's: 8 keys or value dimensions x 2 blocks of 16 query rows. 16 sums cover the dots' latency; what three
 // blocks have beside the page does not fit the first-level cache.
 inline constexpr int kAttendRows = 8, kAttendBlocks = 2;

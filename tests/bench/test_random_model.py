@@ -32,7 +32,7 @@ def test_weights_have_mean_zero_and_the_size_that_keeps_activations_level(small_
         if "norm" in tensor.name or tensor.name in ("token_embd.weight", "output.weight"):
             continue
         weights = gguf.quants.dequantize(tensor.data, tensor.tensor_type) * math.sqrt(tensor.shape[0])
-        assert weights.std() == pytest.approx(1, abs=0.1), tensor.name  # few superblocks
+        assert weights.std() == pytest.approx(1, abs=0.1 if mix == "Q4_K_M" else 0.03), tensor.name  # few superblocks
         assert weights.mean() == pytest.approx(0, abs=0.12), tensor.name  # codes of Q4_0 are -8..7
 
 
