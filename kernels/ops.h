@@ -112,7 +112,7 @@ struct OpTable {
   size_t (*panel_scratch_bytes)(int32_t k) = nullptr;  // of GemmArgs::scratch
   size_t (*attention_tile_bytes)(int32_t rows, int32_t head_dim) = nullptr;
 
-  // out[i] = x[i] * gain[i] / sqrt(mean(x^2) + epsilon); k a multiple of 16. out may be x.
+  // out[i] = x[i] * gain[i] / sqrt(mean(x^2) + epsilon); k padded to a multiple of 16 by zeros in all. out may be x.
   void (*rms_norm)(const float* x, const float* gain, float epsilon, int32_t k, float* out) = nullptr;
   void (*pack_row)(const float* x, const Operand& operand, std::byte* out) = nullptr;
   void (*gemm)(const GemmArgs& args) = nullptr;

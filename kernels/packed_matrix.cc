@@ -116,6 +116,11 @@ bool has_superblocks(PanelFormat format) {
   return panel_layout(format).blocks > 1;
 }
 
+size_t weights_of(const RowSource& row) {
+  const QuantFormat& format = quant_format(row.type);
+  return row.blocks.size() / static_cast<size_t>(format.block_bytes) * static_cast<size_t>(format.block_len);
+}
+
 // Scales so large that m = -128 * d is no fp16 do not occur in real models; such rows are kept as floats.
 bool scales_fit(const RowSource& row) {
   if (format_of(row.type) == PanelFormat::kFloat32) return true;
@@ -193,12 +198,11 @@ void pack_superblocks(const RowSource& row, PanelFormat format, int32_t output, 
   }
 }
 
-void pack_floats(const RowSource& row, int32_t k, int32_t output, std::vector<float>& values, std::byte* panel) {
-  values.resize(static_cast<size_t>(k));
+void pack_floats(const RowSource& row, int32_t output, std::vector<float>& values, std::byte* panel) {
+  values.resize(weights_of(row));
   dequantize(row.type, row.blocks, values);
   auto* out = reinterpret_cast<float*>(panel);
-  for (int32_t i = 0; i < k; ++i)
-    out[static_cast<size_t>(i) * kPanelOutputs + static_cast<size_t>(output)] = values[static_cast<size_t>(i)];
+  for (size_t i = 0; i < values.size(); ++i) out[i * kPanelOutputs + static_cast<size_t>(output)] = values[i];
 }
 
 }  // namespace
@@ -234,9 +238,10 @@ PackedMatrix::PackedMatrix(std::span<const RowSource> rows, int32_t k) : k_(k) {
     panels_.push_back({formats[p], at});
     int32_t output = 0;
     for (const RowSource& row : rows_of(p)) {
+      RUNAHEAD_CHECK(weights_of(row) <= static_cast<size_t>(k), "a row fits its matrix");
       if (!row.blocks.empty()) {
         if (formats[p] == PanelFormat::kFloat32)
-          pack_floats(row, k, output, values, at);
+          pack_floats(row, output, values, at);
         else if (has_superblocks(formats[p]))
           pack_superblocks(row, formats[p], output, at);
         else

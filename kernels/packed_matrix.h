@@ -58,7 +58,7 @@ struct Panel {
 // One output row as it lies in the file.
 struct RowSource {
   QuantType type = QuantType::kF32;
-  std::span<const std::byte> blocks;  // k weights; empty: a row of zeros (padding)
+  std::span<const std::byte> blocks;  // up to k weights; the rest, and all of an empty row, is zero (padding)
 };
 
 class PackedMatrix {

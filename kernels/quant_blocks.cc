@@ -186,6 +186,25 @@ constexpr Row kRows[] = {
     {QuantType::kQ6_K, {"Q6_K", kSuperblock, 210}, dequantize_k<read_q6_k>},
 };
 
+// ggml's other types, so that a file of them is told what it is. Those that ggml has taken back are among them.
+struct OtherType {
+  uint32_t type;
+  std::string_view name;
+};
+constexpr OtherType kOtherTypes[] = {
+    {4, "Q4_2"},        {5, "Q4_3"},      {9, "Q8_1"},   {15, "Q8_K"},  {16, "IQ2_XXS"},    {17, "IQ2_XS"},
+    {18, "IQ3_XXS"},    {19, "IQ1_S"},    {21, "IQ3_S"}, {22, "IQ2_S"}, {23, "IQ4_XS"},     {24, "I8"},
+    {25, "I16"},        {26, "I32"},      {27, "I64"},   {28, "F64"},   {29, "IQ1_M"},      {31, "Q4_0_4_4"},
+    {32, "Q4_0_4_8"},   {33, "Q4_0_8_8"}, {34, "TQ1_0"}, {35, "TQ2_0"}, {36, "IQ4_NL_4_4"}, {37, "IQ4_NL_4_8"},
+    {38, "IQ4_NL_8_8"}, {39, "MXFP4"},    {40, "NVFP4"}, {41, "Q1_0"},  {42, "Q2_0"},
+};
+
+std::string name_of_other(uint32_t gguf_type) {
+  for (const OtherType& other : kOtherTypes)
+    if (other.type == gguf_type) return std::string(other.name);
+  return "number " + std::to_string(gguf_type);
+}
+
 const Row* find_row(uint32_t gguf_type) {
   for (const Row& row : kRows) {
     if (static_cast<uint32_t>(row.type) == gguf_type) return &row;
@@ -205,8 +224,8 @@ Result<QuantFormat> quant_format(uint32_t gguf_type) {
   if (const Row* row = find_row(gguf_type)) return row->format;
   std::string supported;
   for (const Row& row : kRows) supported += (supported.empty() ? "" : ", ") + std::string(row.format.name);
-  return fail(ErrorCode::kUnsupported, "tensor type " + std::to_string(gguf_type) +
-                                           " is not supported; requantise the model to one of " + supported);
+  return fail(ErrorCode::kUnsupported, "tensors of the type " + name_of_other(gguf_type) +
+                                           " are not read; choose a file of the types " + supported);
 }
 
 const QuantFormat& quant_format(QuantType type) {

@@ -25,7 +25,7 @@ struct QuantFormat {
   int32_t block_bytes = 0;
 };
 
-// kUnsupported, naming the number, for a type that we do not read.
+// kUnsupported for a type that we do not read: names it (its number, if ggml has no such type) and those that we read.
 Result<QuantFormat> quant_format(uint32_t gguf_type);
 const QuantFormat& quant_format(QuantType type);
 

@@ -7,8 +7,8 @@ namespace runahead {
 
 Activations::Activations(const ModelShape& shape, const OpTable& ops, int32_t rows, int32_t tile_tokens)
     : ops_(ops),
-      model_dim_(static_cast<size_t>(shape.model_dim)),
-      head_dim_(shape.head_dim),
+      model_dim_(static_cast<size_t>(PaddedShape(shape).model_dim)),
+      head_dim_(PaddedShape(shape).head_dim),
       group_(shape.num_heads / shape.num_kv_heads),
       num_kv_heads_(shape.num_kv_heads),
       rows_(rows),
@@ -25,7 +25,7 @@ void Activations::place(int32_t r, Place place, const std::vector<double>& frequ
   places_[static_cast<size_t>(r)] = place;
   float* angles = cos_sin_.as<float>().data() + static_cast<size_t>(r) * static_cast<size_t>(head_dim_);
   const auto half = static_cast<size_t>(head_dim_ / 2);
-  for (size_t i = 0; i < half; ++i) {
+  for (size_t i = 0; i < frequencies.size(); ++i) {
     const double angle = place.position * frequencies[i];
     angles[i] = static_cast<float>(std::cos(angle));
     angles[half + i] = static_cast<float>(std::sin(angle));

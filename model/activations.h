@@ -1,6 +1,6 @@
 // Activations: the Hidden of the transformer. Rows are tokens: a chunk's, or one of each sequence of a decode batch.
 // Queries and attention sums lie in tiles (kernels/ops.h): one KV head's query group of one page of a chunk, or of one
-// sequence of a batch.
+// sequence of a batch. Lengths are the padded ones; the padding of rows is zero.
 #pragma once
 
 #include <cstring>
@@ -8,7 +8,7 @@
 
 #include "base/memory.h"
 #include "kernels/ops.h"
-#include "model/engine.h"
+#include "model/padded_shape.h"
 
 namespace runahead {
 
@@ -38,7 +38,7 @@ class Activations final : public Hidden {
 
  private:
   const OpTable& ops_;
-  size_t model_dim_;
+  size_t model_dim_;  // padded, as the head's
   int32_t head_dim_, group_, num_kv_heads_;
   int32_t rows_, tile_tokens_;
   size_t tile_bytes_;

@@ -2,6 +2,7 @@
 
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
@@ -51,6 +52,30 @@ bool is_type(uint32_t type, GgufValueType wanted) {
   return type == static_cast<uint32_t>(wanted);
 }
 
+// Nothing for a string.
+std::optional<double> load_number(uint32_t type, const std::byte* data) {
+  switch (static_cast<GgufValueType>(type)) {
+    case GgufValueType::kF32:
+      return load<float>(data);
+    case GgufValueType::kF64:
+      return load<double>(data);
+    case GgufValueType::kBool:
+      return load<uint8_t>(data) != 0 ? 1 : 0;
+    case GgufValueType::kI8:
+      return load<int8_t>(data);
+    case GgufValueType::kI16:
+      return load<int16_t>(data);
+    case GgufValueType::kI32:
+      return load<int32_t>(data);
+    case GgufValueType::kI64:
+      return static_cast<double>(load<int64_t>(data));
+    default: {
+      const std::optional<uint64_t> whole = load_non_negative(type, data);
+      return whole ? std::optional<double>(static_cast<double>(*whole)) : std::nullopt;
+    }
+  }
+}
+
 // "-00002-of-00003.gguf" for part 1 of 3.
 std::string part_tail(uint64_t part, uint64_t count) {
   char text[64];
@@ -59,6 +84,13 @@ std::string part_tail(uint64_t part, uint64_t count) {
 }
 
 }  // namespace
+
+std::string quoted(std::string_view name) {
+  constexpr size_t kBytesMax = 80;
+  std::string text = "'";
+  for (const char c : name.substr(0, kBytesMax)) text += c >= ' ' && c <= '~' ? c : '?';
+  return text + (name.size() > kBytesMax ? "...'" : "'");
+}
 
 Result<Gguf> Gguf::parse(std::span<const std::byte> file, std::string name) {
   Gguf gguf;
@@ -105,7 +137,7 @@ std::unexpected<Error> Gguf::bad(std::string message) const {
 }
 
 std::unexpected<Error> Gguf::bad_key(std::string_view key, std::string_view what) const {
-  const std::string message = name_ + ": the key '" + std::string(key) + "' is " + std::string(what);
+  const std::string message = name_ + ": the key " + quoted(key) + " is " + std::string(what);
   return fail(ErrorCode::kInvalidModel, message + "; convert the model again", std::string(key));
 }
 
@@ -124,9 +156,17 @@ Result<uint64_t> Gguf::u64(std::string_view key) const {
 }
 
 Result<float> Gguf::f32(std::string_view key) const {
-  const Value* value = TRY(find(key, false, "not a 32-bit float"));
-  if (!is_type(value->type, GgufValueType::kF32)) return bad_key(key, "not a 32-bit float");
+  const Value* value = TRY(find(key, false, "not a float"));
+  if (is_type(value->type, GgufValueType::kF64)) return static_cast<float>(load<double>(value->data));
+  if (!is_type(value->type, GgufValueType::kF32)) return bad_key(key, "not a float");
   return load<float>(value->data);
+}
+
+Result<double> Gguf::number(std::string_view key) const {
+  const Value* value = TRY(find(key, false, "not a number"));
+  const std::optional<double> number = load_number(value->type, value->data);
+  if (!number) return bad_key(key, "not a number");
+  return *number;
 }
 
 Result<bool> Gguf::boolean(std::string_view key) const {
@@ -172,6 +212,23 @@ Result<std::vector<float>> Gguf::f32s(std::string_view key) const {
   return out;
 }
 
+Result<std::vector<uint64_t>> Gguf::u64s(std::string_view key) const {
+  const auto found = values_.find(key);
+  if (found == values_.end()) return bad_key(key, "missing");
+  const Value& value = found->second;
+  std::vector<uint64_t> out;
+  for (uint64_t i = 0; i < value.count; ++i) {
+    const auto number = load_non_negative(value.type, value.data + i * scalar_bytes(value.type));
+    if (!number) return bad_key(key, "not made of non-negative integers");
+    out.push_back(*number);
+  }
+  return out;
+}
+
+Result<uint64_t> Gguf::array_size(std::string_view key) const {
+  return TRY(find(key, true, "not an array"))->count;
+}
+
 Result<uint64_t> Gguf::u64_or(std::string_view key, uint64_t fallback) const {
   return has(key) ? u64(key) : Result<uint64_t>(fallback);
 }
@@ -184,6 +241,26 @@ Result<bool> Gguf::boolean_or(std::string_view key, bool fallback) const {
   return has(key) ? boolean(key) : Result<bool>(fallback);
 }
 
+std::vector<std::string_view> Gguf::keys() const {
+  std::vector<std::string_view> names;
+  names.reserve(values_.size());
+  for (const auto& [key, value] : values_) names.push_back(key);
+  std::ranges::sort(names);
+  return names;
+}
+
+std::string Gguf::shown(std::string_view key) const {
+  const auto found = values_.find(key);
+  if (found == values_.end()) return "missing";
+  const Value& value = found->second;
+  if (value.is_array) return "an array of " + std::to_string(value.count) + " values";
+  if (is_type(value.type, GgufValueType::kString)) return quoted(*str(key));
+  if (is_type(value.type, GgufValueType::kBool)) return *boolean(key) ? "true" : "false";
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.9g", *number(key));
+  return text;
+}
+
 std::vector<std::string_view> Gguf::tensor_names() const {
   std::vector<std::string_view> names;
   names.reserve(tensors_.size());
@@ -193,21 +270,21 @@ std::vector<std::string_view> Gguf::tensor_names() const {
 
 Result<TensorInfo> Gguf::tensor(std::string_view name) const {
   const auto found = tensor_index_.find(name);
-  if (found == tensor_index_.end())
-    return bad("the tensor '" + std::string(name) + "' is missing; convert the model again");
+  if (found == tensor_index_.end()) return bad("the tensor " + quoted(name) + " is missing; convert the model again");
   return tensors_[found->second];
 }
 
 Result<QuantMatrixView> Gguf::matrix(std::string_view name) const {
   const TensorInfo info = TRY(tensor(name));
-  if (info.num_dims != 2) return bad("the tensor '" + std::string(name) + "' is not a matrix; convert the model again");
+  if (info.num_dims < 2 || info.dims[2] != 1 || info.dims[3] != 1)
+    return bad("the tensor " + quoted(name) + " is not a matrix; convert the model again");
   return QuantMatrixView{.type = info.type, .rows = info.dims[1], .cols = info.dims[0], .data = info.bytes.data()};
 }
 
 Result<std::vector<float>> Gguf::vector(std::string_view name, int64_t size) const {
   const TensorInfo info = TRY(tensor(name));
-  if (info.num_dims != 1 || info.dims[0] != size)
-    return bad("the tensor '" + std::string(name) + "' is not a vector of " + std::to_string(size) +
+  if (info.dims[0] != size || info.elements() != size)
+    return bad("the tensor " + quoted(name) + " is not a vector of " + std::to_string(size) +
                " weights; convert the model again");
   std::vector<float> out(static_cast<size_t>(size));
   dequantize(info.type, info.bytes, out);

@@ -33,6 +33,9 @@ struct TensorInfo {
 
 class GgufParser;
 
+// A key or tensor's name for a message, in quotes: what is not printable ASCII as '?', at most 80 bytes.
+std::string quoted(std::string_view name);
+
 class Gguf {
  public:
   // kNotFound, or kInvalidModel / kUnsupported with the file's name and what is wrong with it.
@@ -41,14 +44,21 @@ class Gguf {
   static Result<Gguf> parse(std::span<const std::byte> file, std::string name);
 
   bool has(std::string_view key) const { return values_.contains(key); }
-  // A missing key or one of another type is kInvalidModel and names the key. u64 takes every non-negative integer.
+  std::vector<std::string_view> keys() const;  // sorted
+  // The value for a message: `3`, `'yarn'`, `an array of 32 values`.
+  std::string shown(std::string_view key) const;
+  // A missing key or one of another type is kInvalidModel and names the key. u64 takes every non-negative integer, f32
+  // floats of 32 and 64 bits, number every number and a boolean as 0 or 1.
   Result<uint64_t> u64(std::string_view key) const;
   Result<float> f32(std::string_view key) const;
+  Result<double> number(std::string_view key) const;
   Result<bool> boolean(std::string_view key) const;
   Result<std::string_view> str(std::string_view key) const;
   Result<std::vector<std::string_view>> strings(std::string_view key) const;
   Result<std::vector<int32_t>> i32s(std::string_view key) const;  // 32-bit integers, signed or not
   Result<std::vector<float>> f32s(std::string_view key) const;
+  Result<std::vector<uint64_t>> u64s(std::string_view key) const;  // one integer comes as a list of one
+  Result<uint64_t> array_size(std::string_view key) const;
   // The fallback if the key is missing; still an error if it has another type.
   Result<uint64_t> u64_or(std::string_view key, uint64_t fallback) const;
   Result<float> f32_or(std::string_view key, float fallback) const;
@@ -58,8 +68,8 @@ class Gguf {
   std::vector<std::string_view> tensor_names() const;
   bool has_tensor(std::string_view name) const { return tensor_index_.contains(name); }
   Result<TensorInfo> tensor(std::string_view name) const;
-  Result<QuantMatrixView> matrix(std::string_view name) const;  // the tensor must have two dimensions
-  // A tensor of one dimension and `size` elements, as floats.
+  Result<QuantMatrixView> matrix(std::string_view name) const;  // two dimensions, but for trailing ones of 1
+  // A tensor of one dimension, but for trailing ones of 1, and `size` elements, as floats.
   Result<std::vector<float>> vector(std::string_view name, int64_t size) const;
 
   // XXH3-128 over every byte of every part, as 32 hex digits: part of Engine::fingerprint. About 10 ms for 100 MB.

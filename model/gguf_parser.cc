@@ -1,5 +1,6 @@
 #include "model/gguf_parser.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/limits.h"
@@ -11,13 +12,33 @@ constexpr uint32_t kMagic = 0x46554747;                  // "GGUF"
 constexpr uint64_t kValueBytesMin = 8 + 4 + 1;           // key length, type, the smallest value
 constexpr uint64_t kTensorBytesMin = 8 + 4 + 8 + 4 + 8;  // name length, dims, one dimension, type, offset
 
-// Bytes of one value; 0 for strings, arrays and unknown numbers.
+// What people hand over in place of a GGUF file, by its first bytes.
+struct OtherFile {
+  std::string_view begins, is;
+};
+constexpr OtherFile kOtherFiles[] = {
+    {"version https://git-lfs", "a pointer of Git LFS, not the model itself; fetch it with `git lfs pull`"},
+    {"<", "a web page, not a model; download the file itself"},
+    {"PK", "a PyTorch checkpoint or another zip file; convert the model to GGUF"},
+    {"tjgg", "a file of the old format GGJT; convert the model to GGUF"},
+    {"fmgg", "a file of the old format GGMF; convert the model to GGUF"},
+    {"lmgg", "a file of the old format GGML; convert the model to GGUF"},
+};
+
+std::string not_gguf(std::span<const std::byte> file) {
+  const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
+  for (const OtherFile& other : kOtherFiles)
+    if (text.starts_with(other.begins)) return "this is not a GGUF file but " + std::string(other.is);
+  if (text.size() > 8 && text[8] == '{') return "this is not a GGUF file but one of safetensors; convert it to GGUF";
+  return "this is not a GGUF file; choose another one";
+}
+
+}  // namespace
+
 uint64_t scalar_bytes(uint32_t type) {
   constexpr uint8_t kBytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
   return type < std::size(kBytes) ? kBytes[type] : 0;
 }
-
-}  // namespace
 
 std::unexpected<Error> GgufParser::bad(std::string message) const {
   return fail(ErrorCode::kInvalidModel, name_ + ": " + std::move(message) + "; download or convert the model again");
@@ -57,14 +78,16 @@ Result<void> GgufParser::run(uint64_t part) {
 }
 
 Result<void> GgufParser::read_header() {
-  if (TRY(take_number<uint32_t>("its magic")) != kMagic) return bad("this is not a GGUF file");
+  if (TRY(take_number<uint32_t>("its magic")) != kMagic)
+    return fail(ErrorCode::kInvalidModel, name_ + ": " + not_gguf(file_));
   const auto version = TRY(take_number<uint32_t>("its version"));
   if ((version & 0xffff) == 0 && version != 0)
     return fail(ErrorCode::kUnsupported,
                 name_ + ": big-endian GGUF files are not supported; convert the model as little-endian");
   if (version != 2 && version != 3)
-    return fail(ErrorCode::kUnsupported, name_ + ": GGUF version " + std::to_string(version) +
-                                             " is not supported, only 2 and 3; convert the model again");
+    return fail(ErrorCode::kUnsupported,
+                name_ + ": GGUF version " + std::to_string(version) + " is not supported, only 2 and 3; " +
+                    (version < 2 ? "convert the model again" : "choose a file of version 3, or a newer Runahead"));
   num_tensors_ = TRY(take_number<uint64_t>("the number of tensors"));
   num_values_ = TRY(take_number<uint64_t>("the number of keys"));
   if (num_tensors_ > limits::kGgufTensorsMax || num_values_ > limits::kGgufKeysMax ||
@@ -78,7 +101,7 @@ Result<void> GgufParser::read_values() {
   for (uint64_t i = 0; i < num_values_; ++i) {
     const auto key = TRY(take_string(limits::kGgufNameBytesMax, "a key"));
     const Value value = TRY(read_value());
-    if (!own_.values_.emplace(key, value).second) return bad("the key '" + std::string(key) + "' comes twice");
+    if (!own_.values_.emplace(key, value).second) return bad("the key " + quoted(key) + " comes twice");
   }
   return {};
 }
@@ -138,11 +161,22 @@ Result<void> GgufParser::read_tensors() {
   for (uint64_t i = 0; i < num_tensors_; ++i) {
     const TensorInfo info = TRY(read_tensor_info());
     if (!out_.tensor_index_.emplace(info.name, out_.tensors_.size()).second)
-      return bad("the tensor '" + std::string(info.name) + "' comes twice");
+      return bad("the tensor " + quoted(info.name) + " comes twice");
     out_.tensors_.push_back(info);
   }
   const uint64_t data_begin = (at_ + alignment_ - 1) / alignment_ * alignment_;
   for (uint64_t i = 0; i < num_tensors_; ++i) TRY(place_tensor(out_.tensors_[first + i], offsets_[i], data_begin));
+  return check_apart(std::span(out_.tensors_).subspan(first));
+}
+
+// No byte belongs to two tensors: no writer shares them, so one of the two offsets is wrong.
+Result<void> GgufParser::check_apart(std::span<const TensorInfo> tensors) const {
+  std::vector<const TensorInfo*> order;
+  for (const TensorInfo& info : tensors) order.push_back(&info);
+  std::ranges::sort(order, {}, [](const TensorInfo* info) { return info->bytes.data(); });
+  for (size_t i = 1; i < order.size(); ++i)
+    if (order[i - 1]->bytes.data() + order[i - 1]->bytes.size() > order[i]->bytes.data())
+      return bad("the tensors " + quoted(order[i - 1]->name) + " and " + quoted(order[i]->name) + " overlap");
   return {};
 }
 
@@ -151,20 +185,18 @@ Result<TensorInfo> GgufParser::read_tensor_info() {
   info.name = TRY(take_string(limits::kGgufNameBytesMax, "the name of a tensor"));
   const auto num_dims = TRY(take_number<uint32_t>("the dimensions of a tensor"));
   if (num_dims < 1 || num_dims > info.dims.size())
-    return bad("the tensor '" + std::string(info.name) + "' has " + std::to_string(num_dims) +
-               " dimensions, not 1 to 4");
+    return bad("the tensor " + quoted(info.name) + " has " + std::to_string(num_dims) + " dimensions, not 1 to 4");
   info.num_dims = static_cast<int32_t>(num_dims);
   uint64_t elements = 1;
   for (uint32_t i = 0; i < num_dims; ++i) {
     const auto dim = TRY(take_number<uint64_t>("the dimensions of a tensor"));
     if (dim == 0 || __builtin_mul_overflow(elements, dim, &elements) || elements > INT64_MAX)
-      return bad("the tensor '" + std::string(info.name) + "' has an impossible dimension " + std::to_string(dim));
+      return bad("the tensor " + quoted(info.name) + " has an impossible dimension " + std::to_string(dim));
     info.dims[i] = static_cast<int64_t>(dim);
   }
   const auto type = TRY(take_number<uint32_t>("the type of a tensor"));
   const auto format = quant_format(type);
-  if (!format)
-    return fail(format.error().code, name_ + ": '" + std::string(info.name) + "': " + format.error().message);
+  if (!format) return fail(format.error().code, name_ + ": " + quoted(info.name) + ": " + format.error().message);
   info.type = static_cast<QuantType>(type);
   offsets_.push_back(TRY(take_number<uint64_t>("the offset of a tensor")));
   return info;
@@ -172,7 +204,7 @@ Result<TensorInfo> GgufParser::read_tensor_info() {
 
 Result<void> GgufParser::place_tensor(TensorInfo& info, uint64_t offset, uint64_t data_begin) {
   const QuantFormat& format = quant_format(info.type);
-  const std::string name = "the tensor '" + std::string(info.name) + "'";
+  const std::string name = "the tensor " + quoted(info.name);
   if (info.dims[0] % format.block_len != 0)
     return bad(name + " has rows of " + std::to_string(info.dims[0]) + " weights, no whole number of " +
                std::string(format.name) + " blocks");

@@ -24,6 +24,9 @@ enum class GgufValueType : uint32_t {
   kF64 = 12,
 };
 
+// Bytes of one value; 0 for strings, arrays and unknown numbers.
+uint64_t scalar_bytes(uint32_t type);
+
 class GgufParser {
  public:
   GgufParser(Gguf& out, std::span<const std::byte> file, std::string name)
@@ -48,6 +51,7 @@ class GgufParser {
   Result<void> read_tensors();
   Result<TensorInfo> read_tensor_info();
   Result<void> place_tensor(TensorInfo& info, uint64_t offset, uint64_t data_begin);
+  Result<void> check_apart(std::span<const TensorInfo> tensors) const;
 
   Result<std::span<const std::byte>> take_bytes(uint64_t count, std::string_view what);
   template <class T>

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "base/rng.h"
+#include "model/padded_shape.h"
 
 namespace runahead {
 namespace {
@@ -180,11 +181,18 @@ class Head {
   AlignedBuffer tile_data_;
 };
 
+// With the lengths that the kernels see.
+ModelShape padded(ModelShape shape) {
+  const PaddedShape lengths(shape);
+  shape.model_dim = lengths.model_dim, shape.head_dim = lengths.head_dim, shape.ffn_dim = lengths.ffn_dim;
+  return shape;
+}
+
 class KernelBench {
  public:
   KernelBench(const OpTable& ops, const ModelShape& shape, const KernelBenchOptions& options,
               const KernelReport& report)
-      : ops_(ops), shape_(shape), options_(options), report_(report), peak_(ops, team_) {}
+      : ops_(ops), shape_(padded(shape)), options_(options), report_(report), peak_(ops, team_) {}
 
   void dots();
   void products();
@@ -196,7 +204,7 @@ class KernelBench {
   void report(KernelResult result, std::vector<double> seconds);
 
   const OpTable& ops_;
-  const ModelShape& shape_;
+  const ModelShape shape_;
   const KernelBenchOptions& options_;
   const KernelReport& report_;
   ThreadTeam team_{1};

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/limits.h"
+#include "model/unread_parts.h"
 
 namespace runahead {
 namespace {
@@ -24,33 +25,80 @@ class Keys {
   std::string full(std::string_view name) const { return prefix_ + std::string(name); }
   bool has(std::string_view name) const { return file_.has(full(name)); }
   Result<int32_t> size(std::string_view name, uint64_t max) const {
-    const uint64_t value = TRY(file_.u64(full(name)));
-    if (value == 0 || value > max)
-      return contradiction(full(name) + " is " + std::to_string(value) + ", not 1 to " + std::to_string(max));
-    return static_cast<int32_t>(value);
+    return checked(name, TRY(file_.u64(full(name))), max);
   }
   Result<int32_t> size_or(std::string_view name, uint64_t max, int32_t fallback) const {
     return has(name) ? size(name, max) : Result<int32_t>(fallback);
   }
+  // One number for all layers, or an array with the same number for each.
+  Result<int32_t> size_of_layers(std::string_view name, uint64_t max, int32_t num_layers) const {
+    const std::vector<uint64_t> values = TRY(file_.u64s(full(name)));
+    if (values.size() != 1 && values.size() != static_cast<size_t>(num_layers))
+      return contradiction(full(name) + " has " + std::to_string(values.size()) + " numbers for " +
+                           std::to_string(num_layers) + " layers");
+    for (const uint64_t value : values)
+      if (value != values.front())
+        return unsupported("a model whose layers differ in " + full(name) + " (" + std::to_string(values.front()) +
+                           " and " + std::to_string(value) + ")");
+    return checked(name, values.front(), max);
+  }
   Result<float> positive_or(std::string_view name, float fallback) const {
     const float value = TRY(file_.f32_or(full(name), fallback));
-    if (!(value > 0) || !std::isfinite(value)) return contradiction(full(name) + " is not a positive number");
+    if (!(value > 0) || !std::isfinite(value))
+      return contradiction(full(name) + " is " + file_.shown(full(name)) + ", not a positive number");
     return value;
   }
 
  private:
+  Result<int32_t> checked(std::string_view name, uint64_t value, uint64_t max) const {
+    if (value == 0 || value > max)
+      return contradiction(full(name) + " is " + std::to_string(value) + ", not 1 to " + std::to_string(max));
+    return static_cast<int32_t>(value);
+  }
+
   const Gguf& file_;
   std::string prefix_;
 };
 
-Result<int32_t> read_vocab_size(const Gguf& file, const Keys& keys) {
+// Rows of the embedding, one a token.
+Result<int32_t> read_vocab_size(const Gguf& file) {
+  constexpr const char* kTokens = "tokenizer.ggml.tokens";
   const QuantMatrixView embedding = TRY(file.matrix("token_embd.weight"));
   if (embedding.rows > limits::kVocabMax)
-    return contradiction("token_embd.weight has " + std::to_string(embedding.rows) + " rows, over the limit");
-  const auto rows = static_cast<int32_t>(embedding.rows);
-  if (TRY(keys.size_or("vocab_size", limits::kVocabMax, rows)) != rows)
-    return contradiction("vocab_size and the rows of token_embd.weight differ");
-  return rows;
+    return contradiction("token_embd.weight has " + std::to_string(embedding.rows) + " rows, at most " +
+                         std::to_string(limits::kVocabMax) + " are read");
+  const auto rows = static_cast<uint64_t>(embedding.rows),
+             tokens = file.has(kTokens) ? TRY(file.array_size(kTokens)) : rows;
+  if (tokens != rows)
+    return contradiction("the vocabulary has " + std::to_string(tokens) + " tokens, but token_embd.weight has " +
+                         std::to_string(rows) + " rows");
+  return static_cast<int32_t>(rows);
+}
+
+// Within the window, sliding and full attention are the same. A window of 0 is none.
+Result<int32_t> read_context(const Gguf& file, const Keys& keys) {
+  const int32_t context = TRY(keys.size("context_length", limits::kModelContextMax));
+  const uint64_t window = TRY(file.u64_or(keys.full("attention.sliding_window"), 0));
+  return window == 0 || window >= static_cast<uint64_t>(context) ? context : static_cast<int32_t>(window);
+}
+
+Result<int32_t> read_head_dim(const Keys& keys, const ModelShape& shape) {
+  if (!keys.has("attention.key_length") && shape.model_dim % shape.num_heads != 0)
+    return contradiction("embedding_length is no multiple of attention.head_count");
+  const int32_t head_dim =
+      TRY(keys.size_or("attention.key_length", limits::kModelHeadDimMax, shape.model_dim / shape.num_heads));
+  const int32_t value_length = TRY(keys.size_or("attention.value_length", limits::kModelHeadDimMax, head_dim));
+  if (value_length != head_dim)
+    return unsupported("a model whose values have another length than its keys (" +
+                       keys.full("attention.value_length") + " is " + std::to_string(value_length) + ", a key has " +
+                       std::to_string(head_dim) + ")");
+  if (head_dim % 2 != 0 || head_dim > static_cast<int32_t>(limits::kModelHeadDimMax))
+    return unsupported("a head_dim of " + std::to_string(head_dim));
+  const int32_t rotated = TRY(keys.size_or("rope.dimension_count", limits::kModelHeadDimMax, head_dim));
+  if (rotated != head_dim)
+    return unsupported("RoPE over a part of a head (" + keys.full("rope.dimension_count") + " is " +
+                       std::to_string(rotated) + " of " + std::to_string(head_dim) + ")");
+  return head_dim;
 }
 
 Result<ModelShape> read_shape(const Gguf& file, const Keys& keys) {
@@ -58,39 +106,31 @@ Result<ModelShape> read_shape(const Gguf& file, const Keys& keys) {
   shape.architecture = TRY(file.str("general.architecture"));
   shape.num_layers = TRY(keys.size("block_count", limits::kModelLayersMax));
   shape.model_dim = TRY(keys.size("embedding_length", limits::kModelDimMax));
-  shape.ffn_dim = TRY(keys.size("feed_forward_length", limits::kModelDimMax));
-  shape.num_heads = TRY(keys.size("attention.head_count", limits::kModelHeadsMax));
-  shape.num_kv_heads = TRY(keys.size_or("attention.head_count_kv", limits::kModelHeadsMax, shape.num_heads));
-  shape.context_len = TRY(keys.size("context_length", limits::kModelContextMax));
-  // Within the window, sliding and full attention are the same.
-  const int32_t window = TRY(keys.size_or("attention.sliding_window", limits::kModelContextMax, shape.context_len));
-  shape.context_len = std::min(shape.context_len, window);
+  shape.ffn_dim = TRY(keys.size_of_layers("feed_forward_length", limits::kModelDimMax, shape.num_layers));
+  shape.num_heads = TRY(keys.size_of_layers("attention.head_count", limits::kModelHeadsMax, shape.num_layers));
+  shape.num_kv_heads = shape.num_heads;
+  if (keys.has("attention.head_count_kv"))
+    shape.num_kv_heads = TRY(keys.size_of_layers("attention.head_count_kv", limits::kModelHeadsMax, shape.num_layers));
   if (shape.num_heads % shape.num_kv_heads != 0)
     return contradiction(std::to_string(shape.num_heads) + " heads cannot share " + std::to_string(shape.num_kv_heads) +
                          " KV heads");
-  shape.head_dim =
-      TRY(keys.size_or("attention.key_length", limits::kModelHeadDimMax, shape.model_dim / shape.num_heads));
-  if (!keys.has("attention.key_length") && shape.model_dim % shape.num_heads != 0)
-    return contradiction("embedding_length is no multiple of attention.head_count");
-  if (TRY(keys.size_or("attention.value_length", limits::kModelHeadDimMax, shape.head_dim)) != shape.head_dim)
-    return unsupported("a model whose keys and values have different lengths");
-  if (shape.head_dim % 2 != 0 || shape.head_dim > static_cast<int32_t>(limits::kModelHeadDimMax))
-    return unsupported("a head_dim of " + std::to_string(shape.head_dim));
-  if (TRY(keys.size_or("rope.dimension_count", limits::kModelHeadDimMax, shape.head_dim)) != shape.head_dim)
-    return unsupported("RoPE over a part of a head");
-  shape.vocab_size = TRY(read_vocab_size(file, keys));
+  shape.context_len = TRY(read_context(file, keys));
+  shape.head_dim = TRY(read_head_dim(keys, shape));
+  shape.vocab_size = TRY(read_vocab_size(file));
   return shape;
 }
 
+// 1 for none.
 Result<float> read_linear_scaling(const Gguf& file, const Keys& keys) {
+  // Llama 3.1 and later scale by rope_freqs.weight alone; a factor without a type is linear, as is the old key.
   if (keys.has("rope.scaling.type")) {
     const std::string_view type = TRY(file.str(keys.full("rope.scaling.type")));
     if (type == "none") return 1.0f;
-    if (type != "linear") return unsupported("RoPE scaling of type '" + std::string(type) + "'");
-    return keys.positive_or("rope.scaling.factor", 1);
+    if (type != "linear") return unsupported("RoPE scaling of the type " + quoted(type));
   }
-  // Llama 3.1 and later scale by rope_freqs.weight alone; a factor without a type is linear, as is the old key.
-  return keys.positive_or(keys.has("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear", 1);
+  const char* key = keys.has("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear";
+  if (TRY(file.f32_or(keys.full(key), 1)) == 0) return 1.0f;  // converters write 0 for none
+  return keys.positive_or(key, 1);
 }
 
 Result<RopeConfig> read_rope(const Gguf& file, const Keys& keys, int32_t head_dim) {
@@ -109,27 +149,17 @@ Result<RopeConfig> read_rope(const Gguf& file, const Keys& keys, int32_t head_di
   return rope;
 }
 
-// Tensors that change the result and that the forward pass does not read.
-Result<void> refuse_unknown_parts(const Gguf& file, const Keys& keys) {
-  if (TRY(file.u64_or(keys.full("expert_count"), 0)) != 0) return unsupported("a mixture of experts");
-  for (const std::string_view name : file.tensor_names()) {
-    const bool is_bias = name.ends_with(".bias");
-    if (is_bias || name.ends_with("_q_norm.weight") || name.ends_with("_k_norm.weight"))
-      return unsupported("the tensor '" + std::string(name) + "' of a `llama` model");
-  }
-  return {};
-}
-
 }  // namespace
 
 Result<SpecialTokens> read_special_tokens(const Gguf& file, int32_t vocab_size) {
   SpecialTokens special;
   const auto read = [&](std::string_view key, TokenId& id) -> Result<void> {
     if (!file.has(key)) return {};
-    const uint64_t value = TRY(file.u64(key));
-    if (value == UINT32_MAX) return {};  // converters write -1 for "none"
-    if (value >= static_cast<uint64_t>(vocab_size))
-      return contradiction(std::string(key) + " is " + std::to_string(value) + ", outside the vocabulary");
+    const double value = TRY(file.number(key));
+    if (value == -1 || value == UINT32_MAX) return {};  // converters write -1 for "none"
+    if (!(value >= 0 && value < vocab_size) || value != std::floor(value))
+      return contradiction(std::string(key) + " is " + file.shown(key) + ", outside the vocabulary of " +
+                           std::to_string(vocab_size));
     id = static_cast<TokenId>(value);
     return {};
   };
@@ -137,8 +167,6 @@ Result<SpecialTokens> read_special_tokens(const Gguf& file, int32_t vocab_size) 
   TRY(read("tokenizer.ggml.eos_token_id", special.eos));
   TRY(read("tokenizer.ggml.eot_token_id", special.eot));
   TRY(read("tokenizer.ggml.eom_token_id", special.eom));
-  TRY(read("tokenizer.ggml.unknown_token_id", special.unknown));
-  TRY(read("tokenizer.ggml.padding_token_id", special.padding));
   special.add_bos = TRY(file.boolean_or("tokenizer.ggml.add_bos_token", false));
   special.add_eos = TRY(file.boolean_or("tokenizer.ggml.add_eos_token", false));
   if ((special.add_bos && special.bos == kNoToken) || (special.add_eos && special.eos == kNoToken))
@@ -152,18 +180,22 @@ Result<ModelConfig> read_model_config(const Gguf& file) {
     return fail(ErrorCode::kUnsupported, "the model's architecture '" + architecture +
                                              "' is not supported; choose a model of architecture llama");
   const Keys keys(file, architecture);
-  TRY(refuse_unknown_parts(file, keys));
+  if (TRY(file.u64_or(keys.full("expert_count"), 0)) != 0)
+    return unsupported("a mixture of experts (" + keys.full("expert_count") + " is " +
+                       file.shown(keys.full("expert_count")) + ")");
   ModelConfig config;
   config.shape = TRY(read_shape(file, keys));
   const QuantMatrixView embedding = TRY(file.matrix("token_embd.weight"));
   if (embedding.cols != config.shape.model_dim)
     return contradiction("token_embd.weight does not have embedding_length columns");
   config.norm_epsilon = TRY(file.f32(keys.full("attention.layer_norm_rms_epsilon")));
-  if (!(config.norm_epsilon >= 0 && config.norm_epsilon < 1))
-    return contradiction("layer_norm_rms_epsilon is not in [0, 1)");
+  if (!(config.norm_epsilon > 0 && config.norm_epsilon < 1))  // of 0, a row of zeros would make no number
+    return contradiction(keys.full("attention.layer_norm_rms_epsilon") + " is " +
+                         file.shown(keys.full("attention.layer_norm_rms_epsilon")) + ", not between 0 and 1");
   config.tied_head = !file.has_tensor("output.weight");
   config.rope = TRY(read_rope(file, keys, config.shape.head_dim));
   config.special = TRY(read_special_tokens(file, config.shape.vocab_size));
+  TRY(refuse_unread_parts(file, config));
   return config;
 }
 

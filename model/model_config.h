@@ -1,6 +1,6 @@
 // ModelConfig: what a model file says about its model, checked and complete: nobody else reads these keys.
 // Architectures: `llama` (Llama 1 to 3, Mistral 7B, SmolLM2, TinyLlama, ...). Anything that we would compute wrongly
-// (experts, biases, YaRN) is refused with kUnsupported and a sentence, never guessed.
+// (experts, biases, YaRN) is refused with kUnsupported and a sentence, never guessed (model/unread_parts.h).
 //   threads  plain data.
 #pragma once
 
@@ -29,7 +29,7 @@ struct RopeConfig {
 inline constexpr TokenId kNoToken = -1;
 
 struct SpecialTokens {
-  TokenId bos = kNoToken, eos = kNoToken, eot = kNoToken, eom = kNoToken, unknown = kNoToken, padding = kNoToken;
+  TokenId bos = kNoToken, eos = kNoToken, eot = kNoToken, eom = kNoToken;
   bool add_bos = false, add_eos = false;  // what the file asks a tokenizer to add around a text
 };
 
@@ -42,6 +42,7 @@ struct ModelConfig {
 };
 
 // kUnsupported for another architecture or a feature we lack; kInvalidModel if keys or tensors contradict each other.
+// Every key and tensor of the file is accounted for, but whether the layers' tensors are there says load_weights.
 Result<ModelConfig> read_model_config(const Gguf& file);
 // The tokenizer keys alone: for files without weights.
 Result<SpecialTokens> read_special_tokens(const Gguf& file, int32_t vocab_size);

@@ -53,7 +53,7 @@ Result<std::unique_ptr<Transformer>> Transformer::load(const EngineOptions& opti
   engine->weights_ =
       TRY(load_weights(engine->file_, engine->config_, engine->team_, options.progress, cache ? &*cache : nullptr));
   engine->file_.drop_pages();  // what is still used of them, the embedding's rows, comes back when touched
-  engine->layout_ = ops->kv_layout(engine->shape().num_kv_heads, engine->shape().head_dim);
+  engine->layout_ = ops->kv_layout(engine->shape().num_kv_heads, engine->padded_.head_dim);
   if (engine->layout_.page_bytes() > limits::kPageBytesMax)
     return fail(ErrorCode::kTooLarge,
                 "a K/V page of this model would be over " + std::to_string(limits::kPageBytesMax) + " bytes");
@@ -64,13 +64,12 @@ Result<std::unique_ptr<Transformer>> Transformer::load(const EngineOptions& opti
 }
 
 Transformer::Transformer(Gguf file, ModelConfig config, const OpTable& ops, int32_t threads)
-    : file_(std::move(file)), config_(std::move(config)), ops_(ops), team_(threads) {}
+    : file_(std::move(file)), config_(std::move(config)), padded_(config_.shape), ops_(ops), team_(threads) {}
 
 void Transformer::allocate_scratch() {
-  const ModelShape& s = shape();
-  const int32_t q_dim = s.num_heads * s.head_dim;
-  const int32_t inputs_max = std::max({s.model_dim, s.ffn_dim, q_dim});
-  const int32_t outputs_max = std::max(q_dim + 2 * s.num_kv_heads * s.head_dim, s.ffn_dim) + kPanelOutputs;
+  const PaddedShape& p = padded_;
+  const int32_t inputs_max = std::max({p.model_dim, p.ffn_dim, p.heads_dim});
+  const int32_t outputs_max = std::max({p.qkv_dim, p.ffn_dim, p.mixed_stride}) + kPanelOutputs;
   scratch_.resize(static_cast<size_t>(team_.size()));
   for (Scratch& scratch : scratch_) {
     scratch.panel = AlignedBuffer(ops_.panel_scratch_bytes(inputs_max));
@@ -188,7 +187,7 @@ void Transformer::project_block(const LayerWeights& w, int32_t layer, Activation
   const size_t stride = static_cast<size_t>(w.qkv.num_panels()) * kPanelOutputs;
   multiply(block, w.qkv, Epilogue::kStore, qkv, stride);
 
-  const int32_t group = s.num_heads / s.num_kv_heads;
+  const int32_t group = s.num_heads / s.num_kv_heads, dim = padded_.head_dim;
   // log2(e): the softmax is computed with powers of two.
   const float scale = 1.44269504f / std::sqrt(static_cast<float>(s.head_dim));
   for (int32_t r = 0; r < block.rows(); ++r) {
@@ -197,16 +196,16 @@ void Transformer::project_block(const LayerWeights& w, int32_t layer, Activation
     const int32_t slot = place.position % kPageTokens;
     std::byte* page = place.kv->page(layer, place.position / kPageTokens).data();
     float* head = qkv + static_cast<size_t>(r) * stride;
-    for (int32_t h = 0; h < s.num_heads; ++h, head += s.head_dim) {
-      ops_.rotate(head, x.cos_sin(row), s.head_dim);
+    for (int32_t h = 0; h < s.num_heads; ++h, head += dim) {
+      ops_.rotate(head, x.cos_sin(row), dim);
       ops_.store_query(head, scale, x.tile(h / group, row / x.tile_tokens()), x.tile_row(row, h % group));
     }
-    for (int32_t h = 0; h < s.num_kv_heads; ++h, head += s.head_dim) {
-      ops_.rotate(head, x.cos_sin(row), s.head_dim);
-      ops_.store_key(head, s.head_dim, slot, page + layout_.key_offset(h));
+    for (int32_t h = 0; h < s.num_kv_heads; ++h, head += dim) {
+      ops_.rotate(head, x.cos_sin(row), dim);
+      ops_.store_key(head, dim, slot, page + layout_.key_offset(h));
     }
-    for (int32_t h = 0; h < s.num_kv_heads; ++h, head += s.head_dim)
-      ops_.store_value(head, s.head_dim, slot, page + layout_.value_offset(h));
+    for (int32_t h = 0; h < s.num_kv_heads; ++h, head += dim)
+      ops_.store_value(head, dim, slot, page + layout_.value_offset(h));
   }
 }
 
@@ -244,20 +243,29 @@ void Transformer::finish_layer(int32_t layer, Hidden& hidden) {
                  [&](const Block& block) { finish_block(weights_.layers[static_cast<size_t>(layer)], x, block); });
 }
 
-void Transformer::finish_block(const LayerWeights& w, Activations& x, const Block& block) {
+// The heads of the block's rows side by side: mixed [block rows, mixed_stride]. Head by head, because the rows of a
+// tile share its cache lines; the next head overwrites the padding of the one before.
+void Transformer::collect_heads(Activations& x, const Block& block, float* mixed) {
   const ModelShape& s = shape();
   const int32_t group = s.num_heads / s.num_kv_heads;
-  const auto dim = static_cast<size_t>(s.model_dim);
-  Scratch& scratch = scratch_[static_cast<size_t>(block.thread)];
-  const int32_t q_dim = s.num_heads * s.head_dim;
-  float* floats = scratch.floats.as<float>().data();
-  // floats [block rows, q_dim]; head by head, because the rows of a tile share its cache lines.
+  const auto stride = static_cast<size_t>(padded_.mixed_stride);
   for (int32_t h = 0; h < s.num_heads; ++h)
     for (int32_t row = block.begin; row < block.end; ++row)
       ops_.finish_attention(x.tile(h / group, row / x.tile_tokens()), x.tile_row(row, h % group),
-                            floats + static_cast<size_t>((row - block.begin) * q_dim + h * s.head_dim));
+                            mixed + static_cast<size_t>(row - block.begin) * stride + h * s.head_dim);
+  const int32_t heads_dim = s.num_heads * s.head_dim;
+  for (int32_t r = 0; r < block.rows() && heads_dim < padded_.heads_dim; ++r)
+    std::fill_n(mixed + static_cast<size_t>(r) * stride + heads_dim, padded_.heads_dim - heads_dim, 0.0f);
+}
+
+void Transformer::finish_block(const LayerWeights& w, Activations& x, const Block& block) {
+  const ModelShape& s = shape();
+  const auto dim = static_cast<size_t>(padded_.model_dim), ffn_dim = static_cast<size_t>(padded_.ffn_dim);
+  Scratch& scratch = scratch_[static_cast<size_t>(block.thread)];
+  float* floats = scratch.floats.as<float>().data();
+  collect_heads(x, block, floats);
   for (int32_t r = 0; r < block.rows(); ++r)
-    pack(block, r, floats + static_cast<size_t>(r * q_dim), w.attention_out);
+    pack(block, r, floats + static_cast<size_t>(r) * static_cast<size_t>(padded_.mixed_stride), w.attention_out);
   multiply(block, w.attention_out, Epilogue::kAdd, x.row(block.begin), dim);
 
   for (int32_t r = 0; r < block.rows(); ++r) {
@@ -265,7 +273,6 @@ void Transformer::finish_block(const LayerWeights& w, Activations& x, const Bloc
     pack(block, r, scratch.row.data(), w.gate_up);
   }
   float* gated = floats;  // [block rows, ffn_dim]
-  const auto ffn_dim = static_cast<size_t>(s.ffn_dim);
   multiply(block, w.gate_up, Epilogue::kSiluMul, gated, ffn_dim);
   for (int32_t r = 0; r < block.rows(); ++r)
     pack(block, r, gated + static_cast<size_t>(r) * ffn_dim, w.down);

@@ -86,12 +86,14 @@ class Transformer final : public Engine {
   void multiply(const Block& block, const PackedMatrix& weights, Epilogue epilogue, float* out, size_t out_stride);
   std::byte* operand_row(const Block& block, int32_t row, int32_t k);
   void project_block(const LayerWeights& w, int32_t layer, Activations& x, const Block& block);
+  void collect_heads(Activations& x, const Block& block, float* mixed);
   void finish_block(const LayerWeights& w, Activations& x, const Block& block);
   std::unique_ptr<Activations> embed_rows(std::span<const TokenId> tokens, int32_t tile_tokens);
   void attend_tile(const KvLease& kv, int32_t layer, Activations& x, int32_t head, int32_t tile, PageRange pages);
 
   Gguf file_;
   ModelConfig config_;
+  PaddedShape padded_;
   const OpTable& ops_;
   ThreadTeam team_;
   KvLayout layout_;

@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 
+#include <algorithm>
 #include <mutex>
 #include <string>
 
@@ -12,34 +13,55 @@
 namespace runahead {
 namespace {
 
-// The row that rotate-half RoPE wants at place `i` of a head, where the file has pairs side by side.
-int64_t source_row(RopePairing pairing, int64_t head_dim, int64_t i) {
-  if (pairing == RopePairing::kHalves) return i;
-  const int64_t head = i / head_dim, place = i % head_dim, half = head_dim / 2;
-  return head * head_dim + (place < half ? 2 * place : 2 * (place - half) + 1);
+// Appends the rows that the kernels see; what the file does not have is zero.
+class RowList {
+ public:
+  void add(const QuantMatrixView& m, int64_t row) { rows_.push_back({m.type, m.row(row)}); }
+  void pad_to(int64_t rows) { rows_.resize(static_cast<size_t>(rows)); }
+  PackedMatrix pack(int32_t k) const { return PackedMatrix(rows_, k); }
+  int64_t size() const { return static_cast<int64_t>(rows_.size()); }
+
+ private:
+  std::vector<RowSource> rows_;
+};
+
+PackedMatrix pack(const QuantMatrixView& m, int32_t k) {
+  RowList rows;
+  for (int64_t r = 0; r < m.rows; ++r) rows.add(m, r);
+  return rows.pack(k);
 }
 
-void append_rows(const QuantMatrixView& m, std::vector<RowSource>& rows) {
-  for (int64_t r = 0; r < m.rows; ++r) rows.push_back({m.type, m.row(r)});
-}
-
-void append_rotary_rows(const QuantMatrixView& m, RopePairing pairing, int64_t head_dim, std::vector<RowSource>& rows) {
-  for (int64_t r = 0; r < m.rows; ++r) rows.push_back({m.type, m.row(source_row(pairing, head_dim, r))});
-}
-
-PackedMatrix pack(const QuantMatrixView& m) {
-  std::vector<RowSource> rows;
-  append_rows(m, rows);
-  return PackedMatrix(rows, static_cast<int32_t>(m.cols));
-}
-
-PackedMatrix pack_gate_up(const QuantMatrixView& gate, const QuantMatrixView& up) {
-  std::vector<RowSource> rows;
-  for (int64_t r = 0; r < gate.rows; r += 16) {
-    for (int64_t i = r; i < r + 16; ++i) rows.push_back({gate.type, gate.row(i)});
-    for (int64_t i = r; i < r + 16; ++i) rows.push_back({up.type, up.row(i)});
+// Heads of Q or K. The two halves of a head are what rotate-half RoPE turns: place i of each is pair i.
+void add_rotary_heads(const QuantMatrixView& m, RopePairing pairing, int64_t head_dim, int64_t padded, RowList& rows) {
+  const bool interleaved = pairing == RopePairing::kInterleaved;
+  const int64_t half = head_dim / 2, step = interleaved ? 2 : 1, second = interleaved ? 1 : half;
+  for (int64_t head = 0; head < m.rows; head += head_dim) {
+    const int64_t begin = rows.size();
+    for (int64_t i = 0; i < half; ++i) rows.add(m, head + step * i);
+    rows.pad_to(begin + padded / 2);
+    for (int64_t i = 0; i < half; ++i) rows.add(m, head + step * i + second);
+    rows.pad_to(begin + padded);
   }
-  return PackedMatrix(rows, static_cast<int32_t>(gate.cols));
+}
+
+void add_heads(const QuantMatrixView& m, int64_t head_dim, int64_t padded, RowList& rows) {
+  for (int64_t head = 0; head < m.rows; head += head_dim) {
+    const int64_t begin = rows.size();
+    for (int64_t i = 0; i < head_dim; ++i) rows.add(m, head + i);
+    rows.pad_to(begin + padded);
+  }
+}
+
+PackedMatrix pack_gate_up(const QuantMatrixView& gate, const QuantMatrixView& up, const PaddedShape& padded) {
+  RowList rows;
+  for (int64_t r = 0; r < padded.ffn_dim; r += 16) {
+    for (const QuantMatrixView* m : {&gate, &up}) {
+      const int64_t end = rows.size() + 16;
+      for (int64_t i = r; i < std::min(r + 16, m->rows); ++i) rows.add(*m, i);
+      rows.pad_to(end);
+    }
+  }
+  return rows.pack(padded.model_dim);
 }
 
 Result<QuantMatrixView> matrix(const Gguf& file, const std::string& name, int64_t rows, int64_t cols) {
@@ -53,25 +75,53 @@ Result<QuantMatrixView> matrix(const Gguf& file, const std::string& name, int64_
 
 std::string block_name(int32_t layer) { return "blk." + std::to_string(layer) + "."; }
 
+struct QkvViews {
+  QuantMatrixView q, k, v;
+};
+
+// Of three tensors, or of one that holds their rows one after the other.
+Result<QkvViews> qkv_views(const Gguf& file, const ModelShape& s, const std::string& block) {
+  const int64_t q_rows = int64_t{s.num_heads} * s.head_dim, kv_rows = int64_t{s.num_kv_heads} * s.head_dim;
+  const std::string fused = block + "attn_qkv.weight";
+  if (!file.has_tensor(fused))
+    return QkvViews{.q = TRY(matrix(file, block + "attn_q.weight", q_rows, s.model_dim)),
+                    .k = TRY(matrix(file, block + "attn_k.weight", kv_rows, s.model_dim)),
+                    .v = TRY(matrix(file, block + "attn_v.weight", kv_rows, s.model_dim))};
+  const QuantMatrixView all = TRY(matrix(file, fused, q_rows + 2 * kv_rows, s.model_dim));
+  const auto part = [&](int64_t begin, int64_t rows) {
+    QuantMatrixView view = all;
+    view.rows = rows;
+    view.data = all.row(begin).data();
+    return view;
+  };
+  return QkvViews{part(0, q_rows), part(q_rows, kv_rows), part(q_rows + kv_rows, kv_rows)};
+}
+
 Result<void> pack_layer(const Gguf& file, const ModelConfig& config, int32_t layer, LayerWeights& w) {
   const ModelShape& s = config.shape;
+  const PaddedShape padded(s);
   const std::string block = block_name(layer);
-  const int64_t dim = s.model_dim, q_dim = int64_t{s.num_heads} * s.head_dim,
-                kv_dim = int64_t{s.num_kv_heads} * s.head_dim;
-  const QuantMatrixView q = TRY(matrix(file, block + "attn_q.weight", q_dim, dim));
-  const QuantMatrixView k = TRY(matrix(file, block + "attn_k.weight", kv_dim, dim));
-  const QuantMatrixView v = TRY(matrix(file, block + "attn_v.weight", kv_dim, dim));
-  std::vector<RowSource> rows;
-  append_rotary_rows(q, config.rope.pairing, s.head_dim, rows);
-  append_rotary_rows(k, config.rope.pairing, s.head_dim, rows);
-  append_rows(v, rows);
-  w.qkv = PackedMatrix(rows, s.model_dim);
-  w.attention_out = pack(TRY(matrix(file, block + "attn_output.weight", dim, q_dim)));
+  const int64_t dim = s.model_dim;
+  const QkvViews qkv = TRY(qkv_views(file, s, block));
+  RowList rows;
+  add_rotary_heads(qkv.q, config.rope.pairing, s.head_dim, padded.head_dim, rows);
+  add_rotary_heads(qkv.k, config.rope.pairing, s.head_dim, padded.head_dim, rows);
+  add_heads(qkv.v, s.head_dim, padded.head_dim, rows);
+  w.qkv = rows.pack(padded.model_dim);
+  const int64_t heads_dim = int64_t{s.num_heads} * s.head_dim;
+  w.attention_out = pack(TRY(matrix(file, block + "attn_output.weight", dim, heads_dim)), padded.heads_dim);
   const QuantMatrixView gate = TRY(matrix(file, block + "ffn_gate.weight", s.ffn_dim, dim));
   const QuantMatrixView up = TRY(matrix(file, block + "ffn_up.weight", s.ffn_dim, dim));
-  w.gate_up = pack_gate_up(gate, up);
-  w.down = pack(TRY(matrix(file, block + "ffn_down.weight", dim, s.ffn_dim)));
+  w.gate_up = pack_gate_up(gate, up, padded);
+  w.down = pack(TRY(matrix(file, block + "ffn_down.weight", dim, s.ffn_dim)), padded.ffn_dim);
   return {};
+}
+
+// The gain of a norm.
+Result<std::vector<float>> norm(const Gguf& file, const std::string& name, const ModelShape& s) {
+  std::vector<float> gain = TRY(file.vector(name, s.model_dim));
+  gain.resize(static_cast<size_t>(PaddedShape(s).model_dim));
+  return gain;
 }
 
 // What is used as it lies in the file.
@@ -79,11 +129,11 @@ Result<Weights> load_unpacked(const Gguf& file, const ModelConfig& config) {
   const ModelShape& s = config.shape;
   Weights weights;
   weights.embedding = TRY(matrix(file, "token_embd.weight", s.vocab_size, s.model_dim));
-  weights.output_norm = TRY(file.vector("output_norm.weight", s.model_dim));
+  weights.output_norm = TRY(norm(file, "output_norm.weight", s));
   for (int32_t layer = 0; layer < s.num_layers; ++layer) {
     LayerWeights& w = weights.layers.emplace_back();
-    w.attention_norm = TRY(file.vector(block_name(layer) + "attn_norm.weight", s.model_dim));
-    w.ffn_norm = TRY(file.vector(block_name(layer) + "ffn_norm.weight", s.model_dim));
+    w.attention_norm = TRY(norm(file, block_name(layer) + "attn_norm.weight", s));
+    w.ffn_norm = TRY(norm(file, block_name(layer) + "ffn_norm.weight", s));
   }
   return weights;
 }
@@ -96,28 +146,21 @@ std::vector<PackedMatrix*> packed_matrices(Weights& weights) {
 }
 
 std::vector<PackedShape> shapes_of(const ModelShape& s) {
-  const int64_t q_dim = int64_t{s.num_heads} * s.head_dim, kv_dim = int64_t{s.num_kv_heads} * s.head_dim;
-  std::vector<PackedShape> shapes = {{s.vocab_size, s.model_dim}};
+  const PaddedShape padded(s);
+  std::vector<PackedShape> shapes = {{s.vocab_size, padded.model_dim}};
   for (int32_t layer = 0; layer < s.num_layers; ++layer)
-    shapes.insert(shapes.end(), {{q_dim + 2 * kv_dim, s.model_dim},
-                                 {s.model_dim, static_cast<int32_t>(q_dim)},
-                                 {2 * int64_t{s.ffn_dim}, s.model_dim},
-                                 {s.model_dim, s.ffn_dim}});
+    shapes.insert(shapes.end(), {{padded.qkv_dim, padded.model_dim},
+                                 {s.model_dim, padded.heads_dim},
+                                 {2 * int64_t{padded.ffn_dim}, padded.model_dim},
+                                 {s.model_dim, padded.ffn_dim}});
   return shapes;
 }
 
 Result<void> check_shape(const ModelShape& s) {
-  const std::pair<const char*, int32_t> dims[] = {
-      {"embedding_length", s.model_dim}, {"feed_forward_length", s.ffn_dim}, {"the attention head size", s.head_dim}};
-  for (const auto& [what, value] : dims)
-    if (value <= 0 || value % kPanelBlock != 0)
-      return fail(ErrorCode::kUnsupported,
-                  std::string(what) + " is " + std::to_string(value) + "; this build runs multiples of 32");
   if (s.head_dim > kHeadDimMax)
-    return fail(ErrorCode::kUnsupported,
-                "an attention head of " + std::to_string(s.head_dim) + " is over " + std::to_string(kHeadDimMax));
-  if (s.num_kv_heads <= 0 || s.num_heads % s.num_kv_heads != 0)
-    return fail(ErrorCode::kInvalidModel, "the number of attention heads is no multiple of the number of KV heads");
+    return fail(ErrorCode::kUnsupported, "an attention head of " + std::to_string(s.head_dim) + " is over " +
+                                             std::to_string(kHeadDimMax) +
+                                             ", which this version does not run; choose another model");
   return {};
 }
 
@@ -141,7 +184,7 @@ Result<void> pack_all(const Gguf& file, const ModelConfig& config, ThreadTeam& t
   };
   team.run(s.num_layers + 1, [&](int32_t part, int32_t) {
     if (part == 0) {  // the head is the largest piece, so it comes first
-      weights.head = pack(head);
+      weights.head = pack(head, PaddedShape(s).model_dim);
       const std::lock_guard lock(mutex);
       return finished(head_share);
     }

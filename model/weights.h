@@ -15,14 +15,16 @@
 #include "kernels/thread_team.h"
 #include "model/model_config.h"
 #include "model/packed_cache.h"
+#include "model/padded_shape.h"
 
 namespace runahead {
 
+// Lengths are those of PaddedShape.
 struct LayerWeights {
   std::vector<float> attention_norm;  // [model_dim]
   std::vector<float> ffn_norm;        // [model_dim]
-  PackedMatrix qkv;                   // [(num_heads + 2 num_kv_heads) * head_dim, model_dim]
-  PackedMatrix attention_out;         // [model_dim, num_heads * head_dim]
+  PackedMatrix qkv;                   // [qkv_dim, model_dim]
+  PackedMatrix attention_out;         // [model_dim, heads_dim]
   PackedMatrix gate_up;               // [2 ffn_dim, model_dim], 16 gate rows, then their 16 up rows
   PackedMatrix down;                  // [model_dim, ffn_dim]
 };
@@ -34,7 +36,7 @@ enum class WeightsOrigin {
 };
 
 struct Weights {
-  QuantMatrixView embedding;  // [vocab_size, model_dim], in the file
+  QuantMatrixView embedding;  // [vocab_size, model_dim], in the file, not padded
   std::vector<LayerWeights> layers;
   std::vector<float> output_norm;  // [model_dim]
   PackedMatrix head;               // [vocab_size, model_dim]
@@ -48,8 +50,8 @@ struct Weights {
 // Called on any thread, one at a time, with the bytes of the file that are packed so far and in all.
 using LoadProgress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
 
-// kUnsupported if a dimension does not suit the kernels (multiples of 32), naming it. cache: nullptr for none; a cache
-// that cannot be read or written costs a warning and the time to pack, never the start.
+// kUnsupported if a head is too long for the kernels, kInvalidModel if a tensor is missing or of another shape. cache:
+// nullptr for none; a cache that cannot be read or written costs a warning and the time to pack, never the start.
 Result<Weights> load_weights(const Gguf& file, const ModelConfig& config, ThreadTeam& team,
                              const LoadProgress& progress, const PackedCache* cache = nullptr);
 

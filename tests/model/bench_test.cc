@@ -1,5 +1,6 @@
 #include "model/bench.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <map>
@@ -116,6 +117,23 @@ TEST(KernelBench, ReportsEveryKernelWithTheOperationsOfItsShape) {
       EXPECT_GT(r.peak_fraction(), 0) << what;
     }
   }
+}
+
+TEST(KernelBench, MeasuresTheLengthsThatTheKernelsSee) {
+  constexpr int32_t kRows[] = {1}, kContexts[] = {64};
+  const ModelShape shape{.architecture = "llama",
+                         .num_layers = 1,
+                         .model_dim = 42,
+                         .num_heads = 4,
+                         .num_kv_heads = 2,
+                         .head_dim = 100,
+                         .ffn_dim = 172,
+                         .vocab_size = 0,
+                         .context_len = 64};
+  std::vector<std::string> names;
+  bench_kernels(*runnable_ops().front(), shape, {.name = "odd", .rows = kRows, .contexts = kContexts, .repetitions = 1},
+                [&](const KernelResult& r) { names.push_back(r.what); });
+  EXPECT_THAT(names, ::testing::IsSupersetOf({"odd qkv 64 -> 1024 Q4_1", "odd down 192 -> 64 Q4_1"}));
 }
 
 }  // namespace

@@ -14,6 +14,7 @@ namespace {
 using ::testing::ElementsAre;
 using testing::GgufBuilder;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using testing::TempDir;
 
 constexpr uint32_t kF32Type = 0;
@@ -161,6 +162,85 @@ TEST(Gguf, ImpossibleTensorsAreRefused) {
   EXPECT_EQ(error_with({32}, UINT32_MAX, 0).code, ErrorCode::kUnsupported);
 }
 
+TEST(Gguf, TrailingDimensionsOfOneAreNone) {
+  GgufBuilder file;
+  file.f32_tensor("vector", {2, 1, 1}, {7, 8});
+  file.f32_tensor("matrix", {2, 3, 1, 1}, {0, 1, 10, 11, 20, 21});
+  file.f32_tensor("cube", {2, 3, 2}, std::vector<float>(12));
+  file.f32_tensor("row", {1, 2}, {7, 8});
+  const std::vector<std::byte> bytes = file.build();
+  const Gguf gguf = Gguf::parse(bytes, "test.gguf").value();
+  EXPECT_THAT(gguf.vector("vector", 2).value(), ElementsAre(7, 8));
+  const auto matrix = gguf.matrix("matrix");
+  ASSERT_TRUE(matrix) << matrix.error().message;
+  EXPECT_EQ(matrix->rows, 3);
+  EXPECT_EQ(matrix->cols, 2);
+  EXPECT_THAT(gguf.matrix("cube").error().message, HasSubstr("'cube'"));
+  EXPECT_THAT(gguf.vector("matrix", 2).error().message, HasSubstr("'matrix'"));
+  EXPECT_THAT(gguf.vector("row", 2).error().message, HasSubstr("'row'"));
+}
+
+TEST(Gguf, NumbersComeFromEveryNumericType) {
+  GgufBuilder file;
+  file.f64("double", 1e-6);
+  file.key("tiny", 0).number<uint8_t>(7);
+  file.i32("negative", -3);
+  file.i32s("list", {5, 5});
+  const std::vector<std::byte> bytes = file.build();
+  const Gguf gguf = Gguf::parse(bytes, "test.gguf").value();
+  EXPECT_FLOAT_EQ(gguf.f32("double").value(), 1e-6f);
+  EXPECT_EQ(gguf.number("tiny"), 7.0);
+  EXPECT_EQ(gguf.number("negative"), -3.0);
+  EXPECT_FALSE(gguf.number("list"));
+  EXPECT_THAT(gguf.u64s("list").value(), ElementsAre(5u, 5u));
+  EXPECT_THAT(gguf.u64s("tiny").value(), ElementsAre(7u));
+  EXPECT_EQ(gguf.u64s("negative").error().param, "negative");
+  EXPECT_EQ(gguf.array_size("list"), 2u);
+  EXPECT_EQ(gguf.array_size("tiny").error().param, "tiny");
+  EXPECT_THAT(gguf.keys(), ElementsAre("double", "list", "negative", "tiny"));
+}
+
+// A tensor type that we do not read is called by ggml's name, and the message says what we read.
+TEST(Gguf, TensorTypesAreNamed) {
+  const std::pair<uint32_t, const char*> types[] = {
+      {4, "Q4_2"},   {9, "Q8_1"},   {15, "Q8_K"},     {16, "IQ2_XXS"},    {17, "IQ2_XS"}, {18, "IQ3_XXS"},
+      {19, "IQ1_S"}, {21, "IQ3_S"}, {22, "IQ2_S"},    {23, "IQ4_XS"},     {24, "I8"},     {26, "I32"},
+      {28, "F64"},   {29, "IQ1_M"}, {33, "Q4_0_8_8"}, {34, "TQ1_0"},      {35, "TQ2_0"},  {39, "MXFP4"},
+      {40, "NVFP4"}, {41, "Q1_0"},  {42, "Q2_0"},     {137, "number 137"}};
+  for (const auto& [type, name] : types) {
+    GgufBuilder file;
+    file.tensor_info("blk.0.odd.weight", {256}, type, 0);
+    const Error error = error_of(file);
+    EXPECT_EQ(error.code, ErrorCode::kUnsupported) << name;
+    EXPECT_THAT(error.message, HasSubstr("blk.0.odd.weight"));
+    EXPECT_THAT(error.message, HasSubstr("of the type " + std::string(name) + " are not read"));
+    EXPECT_THAT(error.message, HasSubstr("F32, F16, BF16, Q4_0"));
+  }
+}
+
+TEST(Gguf, TensorsThatOverlapAreRefused) {
+  GgufBuilder file;
+  file.f32_tensor("first", {16}, std::vector<float>(16));
+  file.f32_tensor("second", {16}, std::vector<float>(16));
+  file.tensor_info("third", {16}, kF32Type, 32);
+  EXPECT_THAT(error_of(file).message, HasSubstr("'first' and 'third' overlap"));
+}
+
+TEST(Gguf, WhatIsNoGgufIsNamed) {
+  const std::pair<std::string, const char*> files[] = {
+      {"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"},
+      {"<!DOCTYPE html><html>", "web page"},
+      {std::string("PK\3\4", 4) + std::string(60, 'x'), "PyTorch"},
+      {"tjgg" + std::string(60, '\0'), "GGJT"},
+      {std::string("\x40\0\0\0\0\0\0\0{\"a\":1}", 15), "safetensors"},
+      {std::string(64, 'x'), "not a GGUF file"}};
+  for (const auto& [content, name] : files) {
+    const auto file = Gguf::parse(std::as_bytes(std::span(content)), "m.gguf");
+    ASSERT_FALSE(file) << name;
+    EXPECT_THAT(file.error().message, HasSubstr(name));
+  }
+}
+
 TEST(Gguf, NamesThatComeTwiceAreRefused) {
   GgufBuilder keys = small_file(), tensors = small_file();
   keys.u32("answer", 43);
@@ -193,6 +273,9 @@ TEST(Gguf, OtherFormsOfFileAreNamedInTheError) {
   EXPECT_THAT(error_of(big_endian).message, HasSubstr("big-endian"));
   old.version = 1;
   EXPECT_THAT(error_of(old).message, HasSubstr("version 1"));
+  old.version = 4;
+  EXPECT_THAT(error_of(old).message, HasSubstr("version 4"));
+  EXPECT_THAT(error_of(old).message, Not(HasSubstr("convert the model again")));
   nested.key("nested", 9).number<uint32_t>(9).number<uint64_t>(1);
   EXPECT_THAT(error_of(nested).message, HasSubstr("type 9"));
   unknown.key("unknown", 77).number<uint64_t>(1);

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <functional>
 
 #include "tests/support/default_model.h"
@@ -13,6 +14,7 @@ namespace {
 
 using testing::GgufBuilder;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using testing::TinyShape;
 
 TEST(ModelConfig, ReadsEveryFieldOfATinyModel) {
@@ -104,6 +106,209 @@ TEST(ModelConfig, WhatWouldBeComputedWronglyIsUnsupported) {
   expect_unsupported([](GgufBuilder& file) { file.u32("llama.expert_count", 8); }, "experts");
   expect_unsupported([](GgufBuilder& file) { file.str("llama.rope.scaling.type", "yarn"); }, "yarn");
   expect_unsupported([](GgufBuilder& file) { file.f32_tensor("blk.0.attn_q.bias", {1}, {0}); }, "attn_q.bias");
+}
+
+// What a file says in other words than ours, with the same meaning.
+TEST(ModelConfig, WhatChangesNothingIsAccepted) {
+  const auto expect_plain = [](const std::function<void(GgufBuilder&)>& change, const char* what) {
+    const auto config = config_with(change);
+    ASSERT_TRUE(config) << what << ": " << config.error().message;
+    EXPECT_EQ(config->shape.context_len, 4096) << what;
+    EXPECT_DOUBLE_EQ(config->rope.frequencies[8], 0.01) << what;
+  };
+  for (const char* key : {"attention.sliding_window", "expert_count", "expert_used_count", "nextn_predict_layers"})
+    expect_plain([&](GgufBuilder& file) { file.u32(std::string("llama.") + key, 0); }, key);
+  expect_plain([](GgufBuilder& file) { file.u64("llama.attention.sliding_window", 1u << 30); }, "a window beyond");
+  for (const char* key : {"rope.scaling.factor", "rope.scale_linear", "logit_scale", "residual_scale",
+                          "embedding_scale", "attention.clamp_kqv", "attention.max_alibi_bias", "attention.scale",
+                          "attn_logit_softcapping", "final_logit_softcapping"})
+    expect_plain([&](GgufBuilder& file) { file.f32(std::string("llama.") + key, 0); }, key);
+  for (const char* key : {"logit_scale", "residual_scale", "embedding_scale", "rope.scaling.attn_factor"})
+    expect_plain([&](GgufBuilder& file) { file.f64(std::string("llama.") + key, 1); }, key);
+  expect_plain([](GgufBuilder& file) { file.f32("llama.attention.scale", 0.17677669f); }, "1 / sqrt(32)");
+  expect_plain([](GgufBuilder& file) { file.boolean("llama.attention.causal", true); }, "causal");
+  expect_plain([](GgufBuilder& file) { file.boolean("llama.use_parallel_residual", false); }, "parallel residual");
+  expect_plain([](GgufBuilder& file) { file.u32("llama.embedding_length_out", 64); }, "the same length");
+  expect_plain([](GgufBuilder& file) { file.f32("llama.rope.freq_base_swa", 10000); }, "the same base");
+  expect_plain([](GgufBuilder& file) { file.str("llama.tensor_data_layout", "Meta AI original pth"); }, "a remark");
+  expect_plain(
+      [](GgufBuilder& file) {
+        file.str("llama.rope.scaling.type", "none");
+        file.f32("llama.rope.scaling.factor", 4);
+        file.u32("llama.rope.scaling.original_context_length", 2048);
+      },
+      "no scaling");
+  expect_plain([](GgufBuilder& file) { file.u32("general.quantization_version", 1); }, "nothing is quantised");
+  expect_plain([](GgufBuilder& file) { file.u32("tokenizer.ggml.padding_token_id", 300); }, "padding");
+  expect_plain([](GgufBuilder& file) { file.i32("tokenizer.ggml.padding_token_id", -1); }, "padding");
+  expect_plain([](GgufBuilder& file) { file.u32("tokenizer.ggml.unknown_token_id", 1u << 31); }, "unknown");
+  expect_plain([](GgufBuilder& file) { file.i32("tokenizer.ggml.eot_token_id", -1); }, "none");
+  expect_plain([](GgufBuilder& file) { file.strings("tokenizer.ggml.tokens", std::vector<std::string>(300)); }, "300");
+}
+
+// The keys of a tiny model, one of them given again by `change` in another form.
+Result<ModelConfig> config_without(const char* key, const std::function<void(GgufBuilder&)>& change) {
+  GgufBuilder file;
+  file.str("general.architecture", "llama");
+  const auto u32 = [&](const std::string& name, uint32_t value) {
+    if (name != key) file.u32("llama." + name, value);
+  };
+  u32("block_count", 3), u32("context_length", 4096), u32("embedding_length", 64), u32("feed_forward_length", 160);
+  u32("attention.head_count", 4), u32("attention.head_count_kv", 2), u32("attention.key_length", 32);
+  u32("attention.value_length", 32), u32("rope.dimension_count", 32), u32("vocab_size", 300);
+  if (std::string_view(key) != "attention.layer_norm_rms_epsilon")
+    file.f32("llama.attention.layer_norm_rms_epsilon", 1e-5f);
+  file.f32_tensor("token_embd.weight", {64, 300}, std::vector<float>(64 * 300));
+  change(file);
+  const std::vector<std::byte> bytes = file.build();
+  const Gguf gguf = TRY(Gguf::parse(bytes, "test.gguf"));
+  return read_model_config(gguf);
+}
+
+TEST(ModelConfig, NumbersOfEachLayerAreOneIfTheyAreEqual) {
+  const auto array = [](const char* key, const std::vector<int32_t>& values) {
+    return config_without(key, [&](GgufBuilder& file) { file.i32s(std::string("llama.") + key, values); });
+  };
+  const auto heads = array("attention.head_count", {4, 4, 4});
+  ASSERT_TRUE(heads) << heads.error().message;
+  EXPECT_EQ(heads->shape.num_heads, 4);
+  EXPECT_EQ(array("attention.head_count_kv", {2, 2, 2})->shape.num_kv_heads, 2);
+  EXPECT_EQ(array("feed_forward_length", {160, 160, 160})->shape.ffn_dim, 160);
+  for (const char* key : {"attention.head_count", "attention.head_count_kv", "feed_forward_length"}) {
+    const auto unequal = array(key, {4, 4, 2});
+    ASSERT_FALSE(unequal) << key;
+    EXPECT_EQ(unequal.error().code, ErrorCode::kUnsupported);
+    EXPECT_THAT(unequal.error().message, HasSubstr(std::string("llama.") + key + " (4 and 2)"));
+    EXPECT_EQ(array(key, {4, 4}).error().code, ErrorCode::kInvalidModel) << "two numbers for three layers";
+    EXPECT_EQ(array(key, {4, 4, -4}).error().code, ErrorCode::kInvalidModel);
+    EXPECT_EQ(array(key, {}).error().code, ErrorCode::kInvalidModel);
+  }
+}
+
+TEST(ModelConfig, IntegersAndFloatsOfAnyWidthAreNumbers) {
+  const auto eps = [](const std::function<void(GgufBuilder&)>& change) {
+    return config_without("attention.layer_norm_rms_epsilon", change);
+  };
+  constexpr const char* kEps = "llama.attention.layer_norm_rms_epsilon";
+  EXPECT_FLOAT_EQ(eps([](GgufBuilder& file) { file.f64(kEps, 1e-6); })->norm_epsilon, 1e-6f);
+  for (const float bad : {0.0f, -1e-5f, 1.0f, INFINITY, NAN}) {
+    const auto config = eps([&](GgufBuilder& file) { file.f32(kEps, bad); });
+    ASSERT_FALSE(config) << bad;
+    EXPECT_THAT(config.error().message, HasSubstr("not between 0 and 1"));
+  }
+  EXPECT_EQ(config_without("context_length", [](GgufBuilder& file) { file.u64("llama.context_length", 1u << 24); })
+                ->shape.context_len,
+            1 << 24);
+  const auto negative =
+      config_without("context_length", [](GgufBuilder& file) { file.i32("llama.context_length", -5); });
+  EXPECT_THAT(negative.error().message, HasSubstr("llama.context_length"));
+}
+
+// The rows of the embedding are the model's vocabulary, whatever llama.vocab_size says: nothing reads that key.
+TEST(ModelConfig, TheKeyVocabSizeIsNotRead) {
+  const auto config = config_without("vocab_size", [](GgufBuilder& file) { file.u32("llama.vocab_size", 32000); });
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->shape.vocab_size, 300);
+}
+
+TEST(ModelConfig, TokensWithoutARowOrRowsWithoutATokenAreRefused) {
+  for (const size_t count : {299u, 301u, 0u}) {
+    const auto config =
+        config_with([&](GgufBuilder& file) { file.strings("tokenizer.ggml.tokens", std::vector<std::string>(count)); });
+    ASSERT_FALSE(config) << count;
+    EXPECT_EQ(config.error().code, ErrorCode::kInvalidModel);
+    EXPECT_THAT(config.error().message, HasSubstr(std::to_string(count) + " tokens"));
+    EXPECT_THAT(config.error().message, HasSubstr("300 rows"));
+  }
+}
+
+TEST(ModelConfig, AKeyThatCouldChangeAnAnswerIsRefusedByNameAndValue) {
+  const auto expect_refused = [](const std::function<void(GgufBuilder&)>& change, const char* name, const char* value) {
+    const auto config = config_with(change);
+    ASSERT_FALSE(config) << name;
+    EXPECT_EQ(config.error().code, ErrorCode::kUnsupported) << config.error().message;
+    EXPECT_THAT(config.error().message, HasSubstr(name));
+    EXPECT_THAT(config.error().message, HasSubstr(value));
+    EXPECT_THAT(config.error().message, Not(HasSubstr("convert the model again"))) << "the file is a valid one";
+  };
+  for (const char* key : {"logit_scale", "residual_scale", "embedding_scale", "attention.scale", "attention.clamp_kqv",
+                          "attn_logit_softcapping", "final_logit_softcapping", "attention.max_alibi_bias",
+                          "rope.scaling.attn_factor", "rope.scaling.yarn_ext_factor", "rope.freq_base_swa"}) {
+    const std::string full = std::string("llama.") + key;
+    expect_refused([&](GgufBuilder& file) { file.f32(full, 0.5f); }, full.c_str(), "0.5");
+    expect_refused([&](GgufBuilder& file) { file.f32(full, NAN); }, full.c_str(), "nan");
+    expect_refused([&](GgufBuilder& file) { file.f32s(full, {0.5f, 0.5f}); }, full.c_str(), "an array of 2 values");
+    expect_refused([&](GgufBuilder& file) { file.str(full, "half"); }, full.c_str(), "'half'");
+  }
+  expect_refused([](GgufBuilder& file) { file.boolean("llama.attention.causal", false); }, "llama.attention.causal",
+                 "false");
+  expect_refused([](GgufBuilder& file) { file.boolean("llama.use_parallel_residual", true); },
+                 "llama.use_parallel_residual", "true");
+  expect_refused([](GgufBuilder& file) { file.u32("llama.expert_used_count", 2); }, "llama.expert_used_count", "2");
+  expect_refused([](GgufBuilder& file) { file.u32("llama.never_heard_of", 7); }, "llama.never_heard_of", "7");
+  expect_refused([](GgufBuilder& file) { file.u32("llama.ssm.state_size", 16); }, "llama.ssm.state_size", "16");
+  expect_refused([](GgufBuilder& file) { file.u32("llama.a\nb\xff", 7); }, "'llama.a?b?'", "7");
+  expect_refused(
+      [](GgufBuilder& file) {
+        file.u32("general.quantization_version", 1);
+        file.tensor("output.weight", {32, 1}, QuantType::kQ8_0, std::vector<std::byte>(34));
+      },
+      "general.quantization_version", "1");
+}
+
+// Each of them was ignored once, and the answers were wrong without a word.
+TEST(ModelConfig, ATensorThatNothingReadsIsRefusedByName) {
+  for (const char* name : {"blk.0.attn_q.scale",
+                           "blk.0.attn_q.input_scale",
+                           "blk.0.ffn_down.scale",
+                           "blk.2.post_attention_norm.weight",
+                           "blk.0.post_ffw_norm.weight",
+                           "blk.0.attn_q_norm.weight",
+                           "blk.0.attn_k_norm.weight",
+                           "blk.1.ffn_gate_inp.weight",
+                           "blk.0.ffn_gate_exps.weight",
+                           "blk.0.ffn_norm_exps.weight",
+                           "blk.0.attn_output.bias",
+                           "blk.0.attn_sub_norm.weight",
+                           "blk.0.attn_sinks.weight",
+                           "blk.0.attn_norm_2.weight",
+                           "blk.0.attn_q.weight.lora_a",
+                           "blk.00.attn_q.weight",
+                           "blk.-1.attn_q.weight",
+                           "token_embd_norm.weight",
+                           "position_embd.weight",
+                           "token_types.weight",
+                           "output.bias",
+                           "output_norm.bias",
+                           "output.scale",
+                           "rope_factors_long.weight",
+                           "cls.weight",
+                           "mm.0.weight",
+                           "stranger"}) {
+    const auto config = config_with([&](GgufBuilder& file) { file.f32_tensor(name, {1}, {0}); });
+    ASSERT_FALSE(config) << name;
+    EXPECT_EQ(config.error().code, ErrorCode::kUnsupported) << name;
+    EXPECT_THAT(config.error().message, HasSubstr("'" + std::string(name) + "'"));
+    EXPECT_THAT(config.error().message, Not(HasSubstr("convert the model again")));
+  }
+}
+
+TEST(ModelConfig, OneOfTwoFormsOfQKAndVIsReadAndBothAreRefused) {
+  const auto with = [](const std::vector<std::string>& names) {
+    return config_with([&](GgufBuilder& file) {
+      for (const std::string& name : names) file.f32_tensor(name, {1}, {0});
+    });
+  };
+  EXPECT_TRUE(with({"blk.0.attn_q.weight", "blk.1.attn_qkv.weight"}));
+  EXPECT_THAT(with({"blk.0.attn_k.weight", "blk.0.attn_qkv.weight"}).error().message, HasSubstr("blk.0.attn_k.weight"));
+}
+
+TEST(ModelConfig, ALayerBeyondTheBlockCountIsRefused) {
+  const auto config = config_with([](GgufBuilder& file) { file.f32_tensor("blk.3.attn_norm.weight", {1}, {0}); });
+  ASSERT_FALSE(config);
+  EXPECT_EQ(config.error().code, ErrorCode::kInvalidModel);
+  EXPECT_THAT(config.error().message, HasSubstr("'blk.3.attn_norm.weight'"));
+  EXPECT_THAT(config.error().message, HasSubstr("the 3 of llama.block_count"));
 }
 
 TEST(ModelConfig, AnotherArchitectureIsRefusedByName) {

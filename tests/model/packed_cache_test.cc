@@ -66,6 +66,18 @@ TEST_F(PackedCacheTest, TheSecondStartPacksNothingAndGivesTheSameBits) {
   EXPECT_TRUE(same_bits(without, second));
 }
 
+TEST_F(PackedCacheTest, PaddedMatricesAreMappedAsTheyWerePacked) {
+  for (const OddModel& odd : kOddModels) {
+    write_odd_model(dir_ / odd.name, odd);
+    const Outcome without = run_model(dir_ / odd.name, {});
+    const Outcome first = run_model(dir_ / odd.name, cache_);
+    const Outcome second = run_model(dir_ / odd.name, cache_);
+    EXPECT_EQ(first.origin, WeightsOrigin::kWritten) << odd.name;
+    EXPECT_EQ(second.origin, WeightsOrigin::kMapped) << odd.name;
+    EXPECT_TRUE(same_bits(without, first) && same_bits(without, second)) << odd.name;
+  }
+}
+
 TEST_F(PackedCacheTest, AnyDamagedByteOrLengthIsFoundAndThePanelsArePackedAnew) {
   const Outcome want = run_model(model_, cache_);
   const fs::path file = cache_file();

@@ -50,6 +50,7 @@ class GgufBuilder {
   void u32(std::string_view name, uint32_t value) { key(name, 4).number(value); }
   void u64(std::string_view name, uint64_t value) { key(name, 10).number(value); }
   void i32(std::string_view name, int32_t value) { key(name, 5).number(value); }
+  void f64(std::string_view name, double value) { key(name, 12).number(value); }
   void f32(std::string_view name, float value) { key(name, 6).number(value); }
   void boolean(std::string_view name, bool value) { key(name, 7).number<uint8_t>(value); }
   void str(std::string_view name, std::string_view value) { key(name, 8).text(value); }

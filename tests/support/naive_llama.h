@@ -3,6 +3,7 @@
 // side by side as the file has them, and every token attends to all before it in one softmax.
 #pragma once
 
+#include <array>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -58,6 +59,16 @@ class NaiveLlama {
     return m;
   }
 
+  // Q, K and V, of three tensors or of one.
+  std::array<Matrix, 3> projections(const std::string& block) const {
+    if (!file_.has_tensor(block + "attn_qkv.weight"))
+      return {matrix(block + "attn_q.weight"), matrix(block + "attn_k.weight"), matrix(block + "attn_v.weight")};
+    const Matrix all = matrix(block + "attn_qkv.weight");
+    const auto q = all.rows.begin() + config_.shape.num_heads * config_.shape.head_dim;
+    const auto k = q + config_.shape.num_kv_heads * config_.shape.head_dim;
+    return {Matrix{{all.rows.begin(), q}}, Matrix{{q, k}}, Matrix{{k, all.rows.end()}}};
+  }
+
   Row norm(const Row& x, const std::string& name) const {
     const std::vector<float> gain = *file_.vector(name, config_.shape.model_dim);
     double squares = 0;
@@ -105,8 +116,7 @@ class NaiveLlama {
 
   void add_layer(int32_t layer, std::vector<Row>& x) const {
     const std::string block = "blk." + std::to_string(layer) + ".";
-    const Matrix wq = matrix(block + "attn_q.weight"), wk = matrix(block + "attn_k.weight"),
-                 wv = matrix(block + "attn_v.weight");
+    const auto [wq, wk, wv] = projections(block);
     const Matrix wo = matrix(block + "attn_output.weight"), gate = matrix(block + "ffn_gate.weight");
     const Matrix up = matrix(block + "ffn_up.weight"), down = matrix(block + "ffn_down.weight");
     std::vector<Row> keys, values;

@@ -19,7 +19,7 @@ namespace runahead::testing {
 
 struct TinyShape {
   int32_t num_layers = 3;
-  int32_t model_dim = 64;  // a multiple of the type's block length, as are heads * head_dim and ffn_dim
+  int32_t model_dim = 64;  // multiples of the type's block length: model_dim, heads * head_dim, ffn_dim
   int32_t num_heads = 4;
   int32_t num_kv_heads = 2;
   int32_t head_dim = 32;
@@ -27,6 +27,44 @@ struct TinyShape {
   int32_t context_len = 4096;
   float rope_base = 10000;
   bool tied_head = true;
+  bool fused_qkv = false;  // one tensor in place of three
+};
+
+// Lengths that no kernel takes as they are, with a format that can hold them: heads of 16, 48, 80 and 100, so that
+// blocks of the output projection belong to two heads; FFN widths and a model_dim that are no multiple of 32.
+struct OddModel {
+  const char* name;
+  TinyShape shape;
+  QuantType type;
+};
+inline const OddModel kOddModels[] = {
+    {"heads_of_16",
+     {.num_layers = 2, .num_heads = 4, .num_kv_heads = 2, .head_dim = 16, .ffn_dim = 96},
+     QuantType::kQ4_1},
+    {"heads_of_48",
+     {.num_layers = 2, .model_dim = 96, .num_heads = 2, .num_kv_heads = 2, .head_dim = 48, .ffn_dim = 256},
+     QuantType::kQ8_0},
+    {"heads_of_80",
+     {.num_layers = 2, .model_dim = 160, .num_heads = 2, .num_kv_heads = 1, .head_dim = 80, .ffn_dim = 224},
+     QuantType::kQ4_0},
+    {"heads_of_80_in_k_quants",
+     {.num_layers = 2, .model_dim = 256, .num_heads = 16, .num_kv_heads = 8, .head_dim = 80, .ffn_dim = 512},
+     QuantType::kQ4_K},
+    {"heads_of_100",
+     {.num_layers = 2, .model_dim = 64, .num_heads = 8, .num_kv_heads = 4, .head_dim = 100, .ffn_dim = 172},
+     QuantType::kF16},
+    {"heads_of_8",
+     {.num_layers = 2, .num_heads = 8, .num_kv_heads = 4, .head_dim = 8, .ffn_dim = 172},
+     QuantType::kF32},
+    {"nothing_even",
+     {.num_layers = 2,
+      .model_dim = 42,
+      .num_heads = 3,
+      .num_kv_heads = 1,
+      .head_dim = 30,
+      .ffn_dim = 77,
+      .tied_head = false},
+     QuantType::kBF16},
 };
 
 // GPT-2's printable stand-in for each byte, as UTF-8.
@@ -231,21 +269,25 @@ inline GgufBuilder tiny_llama(uint64_t seed, const TinyShape& shape, QuantType t
     const auto r = static_cast<uint64_t>(rows), c = static_cast<uint64_t>(cols);
     file.tensor(name, {c, r}, own, random.blocks(own, r * c, gain / std::sqrt(static_cast<float>(cols))));
   };
+  const auto qkv = [&](const std::string& block) {
+    const int32_t q_dim = shape.num_heads * shape.head_dim, kv_dim = shape.num_kv_heads * shape.head_dim;
+    if (shape.fused_qkv) return matrix(block + "attn_qkv.weight", q_dim + 2 * kv_dim, shape.model_dim, 2);
+    matrix(block + "attn_q.weight", q_dim, shape.model_dim, 2);
+    matrix(block + "attn_k.weight", kv_dim, shape.model_dim, 2);
+    matrix(block + "attn_v.weight", kv_dim, shape.model_dim, 1);
+  };
   const auto norm = [&](const std::string& name) {
     std::vector<float> weights(static_cast<size_t>(shape.model_dim));
     for (float& w : weights) w = 1 + 0.2f * random.uniform();
     file.f32_tensor(name, {weights.size()}, weights);
   };
-  const int32_t q_dim = shape.num_heads * shape.head_dim, kv_dim = shape.num_kv_heads * shape.head_dim;
   const auto vocab_size = static_cast<int32_t>(vocabulary.tokens.size());
   matrix("token_embd.weight", vocab_size, shape.model_dim, 4);
   for (int32_t layer = 0; layer < shape.num_layers; ++layer) {
     const std::string block = "blk." + std::to_string(layer) + ".";
     norm(block + "attn_norm.weight");
-    matrix(block + "attn_q.weight", q_dim, shape.model_dim, 2);
-    matrix(block + "attn_k.weight", kv_dim, shape.model_dim, 2);
-    matrix(block + "attn_v.weight", kv_dim, shape.model_dim, 1);
-    matrix(block + "attn_output.weight", shape.model_dim, q_dim, 1);
+    qkv(block);
+    matrix(block + "attn_output.weight", shape.model_dim, shape.num_heads * shape.head_dim, 1);
     norm(block + "ffn_norm.weight");
     matrix(block + "ffn_gate.weight", shape.ffn_dim, shape.model_dim, 1);
     matrix(block + "ffn_up.weight", shape.ffn_dim, shape.model_dim, 1);
@@ -254,6 +296,10 @@ inline GgufBuilder tiny_llama(uint64_t seed, const TinyShape& shape, QuantType t
   norm("output_norm.weight");
   if (!shape.tied_head) matrix("output.weight", vocab_size, shape.model_dim, 4);
   return file;
+}
+
+inline void write_odd_model(const std::filesystem::path& path, const OddModel& odd) {
+  tiny_llama(90, odd.shape, odd.type).write(path);
 }
 
 inline void write_tiny_llama(const std::filesystem::path& path, uint64_t seed, const TinyShape& shape = {},
