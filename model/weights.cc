@@ -83,10 +83,13 @@ struct QkvViews {
 Result<QkvViews> qkv_views(const Gguf& file, const ModelShape& s, const std::string& block) {
   const int64_t q_rows = int64_t{s.num_heads} * s.head_dim, kv_rows = int64_t{s.num_kv_heads} * s.head_dim;
   const std::string fused = block + "attn_qkv.weight";
-  if (!file.has_tensor(fused))
-    return QkvViews{.q = TRY(matrix(file, block + "attn_q.weight", q_rows, s.model_dim)),
-                    .k = TRY(matrix(file, block + "attn_k.weight", kv_rows, s.model_dim)),
-                    .v = TRY(matrix(file, block + "attn_v.weight", kv_rows, s.model_dim))};
+  if (!file.has_tensor(fused)) {
+    QkvViews views;
+    views.q = TRY(matrix(file, block + "attn_q.weight", q_rows, s.model_dim));
+    views.k = TRY(matrix(file, block + "attn_k.weight", kv_rows, s.model_dim));
+    views.v = TRY(matrix(file, block + "attn_v.weight", kv_rows, s.model_dim));
+    return views;
+  }
   const QuantMatrixView all = TRY(matrix(file, fused, q_rows + 2 * kv_rows, s.model_dim));
   const auto part = [&](int64_t begin, int64_t rows) {
     QuantMatrixView view = all;
