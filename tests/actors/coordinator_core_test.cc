@@ -231,17 +231,19 @@ TEST(Admission, RetryAfterCountsTheAnswersToo) {
   driver.join(9, false, 4);
   const RequestId first = *driver.submit(10, 101);
   driver.from(1, CoreDriver::first_token(first, 1, 5));
-  driver.from(1, CoreDriver::rank_done(first, 1, 0));
-  for (uint32_t index = 1; index <= 100; ++index) {  // 50 tokens a second
-    driver.pass(20ms, {1, 9});
-    driver.from(9, CoreDriver::tokens(first, 1, index, {5}));
+  proto::Envelope done = CoreDriver::rank_done(first, 1, 0);
+  done.mutable_rank_done()->mutable_timing()->set_compute_seconds(1e-4);
+  driver.from(1, done);
+  for (uint32_t index = 1; index <= 100; index += 10) {  // 40 tokens a second
+    driver.pass(250ms, {1, 9});
+    driver.from(9, CoreDriver::tokens(first, 1, index, Tokens(10, 5)));
   }
   driver.from(9, CoreDriver::decode_done(first, 1));
   ASSERT_TRUE(driver.finished.contains(first));
   Result<RequestId> last = first;
   int waiting = 0;
   for (; last; ++waiting) last = driver.submit(10, 2);
-  const double answers = waiting * 2 / 50.0;
+  const double answers = waiting * 2 / 40.0;
   EXPECT_NEAR(std::stoi(last.error().param), answers, 0.2 * answers) << "prefill is nothing beside it";
 }
 
