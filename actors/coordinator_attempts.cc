@@ -76,8 +76,9 @@ CoordinatorCore::Request* CoordinatorCore::is_current(const Worker& worker, cons
 
 void CoordinatorCore::on_rank_progress(Request& request, const proto::RankProgress& progress) {
   Attempt& attempt = *request.attempt;
-  if (progress.rank() >= attempt.progress.size() || progress.layers_total() == 0 || request.reported) return;
+  if (progress.rank() >= attempt.progress.size() || progress.layers_total() == 0) return;
   attempt.progress[progress.rank()] = std::min(1.0, double(progress.layers_done()) / progress.layers_total());
+  if (request.reported) return;
   PrefillProgress event{.ranks = attempt.progress};
   for (size_t rank = 0; rank < attempt.chunks.size(); ++rank)
     event.fraction += attempt.progress[rank] * attempt.chunks[rank].size() / attempt.chunks.back().end;
@@ -121,6 +122,7 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
                           .kv_received_bytes = timing.kv_received_bytes()},
                          registry_.kv_transport());
   --attempt.ranks_left;
+  attempt.progress[done.rank()] = 1;
   if (!request.reported || *request.reported == attempt.id) {
     RankReport& rank = request.report.ranks[done.rank()];
     rank.compute_seconds = timing.compute_seconds();
@@ -150,6 +152,7 @@ void CoordinatorCore::accept_tokens(Request& request, size_t first_index, std::v
     event.tokens.push_back(std::move(token));
     if (std::ssize(request.emitted) == request.spec.max_new_tokens) request.complete = FinishReason::kLength;
   }
+  if (!event.tokens.empty() && request.attempt->base + first_index > 0) pace_.decoded(event.tokens.size(), now);
   if (!event.tokens.empty()) actions_.push_back(EmitEvent{request.id, std::move(event)});
   finish_if_ready(request, now);
 }
@@ -178,7 +181,7 @@ void CoordinatorCore::retry_or_give_up(Request& request, const Failure& failure,
   }
   if (failure.blamed != 0) request.avoid.insert(failure.blamed);
   if (failure.error.code == ErrorCode::kOverloaded) request.not_before = now + kOverloadedPause * request.attempts;
-  waiting_.push_front(request.id);
+  waiting_.push_back(request.id);
   waiting_tokens_ += std::ssize(request.spec.prompt);
   gauges();
 }
@@ -205,6 +208,7 @@ void CoordinatorCore::finish_if_ready(Request& request, Time now) {
     close_report(request);
   }
   request.report.attempts = request.attempts;
+  pace_.ended(static_cast<int32_t>(request.emitted.size()));
   record_end(request, RequestOutcome::kOk, ErrorCode::kInternal, now);
   actions_.push_back(EmitEvent{request.id, FinishedEvent{.reason = *request.complete,
                                                          .report = std::move(request.report),

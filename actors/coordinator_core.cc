@@ -157,12 +157,27 @@ Result<void> CoordinatorCore::check_room(const InferenceRequest& request) const 
               "prompt");
 }
 
-// A guess at when the queue is empty, for Retry-After: all waiting tokens through all prefill workers, as if linear.
-double CoordinatorCore::predicted_wait_seconds() const {
-  double tokens_per_second = 0;
+std::vector<WorkerProfile> CoordinatorCore::prefill_profiles() const {
+  std::vector<WorkerProfile> profiles;
   for (const auto& [id, worker] : registry_.workers())
-    if (worker.is_prefill) tokens_per_second += 1 / worker.speed.speed().a;
-  return tokens_per_second > 0 ? static_cast<double>(waiting_tokens_) / tokens_per_second : 0;
+    if (worker.is_prefill && !worker.draining) profiles.push_back({worker.speed.speed(), worker.ingress.speed()});
+  return profiles;
+}
+
+// A guess at when the queue is empty, for Retry-After: what is left of every request's prefill, and then of its answer.
+// The two overlap on machines of their own; on one machine they share its cores, and too late is better than too soon.
+double CoordinatorCore::predicted_wait_seconds() const {
+  double wait = 0;
+  for (const auto& [id, request] : requests_) {
+    const bool waits_for_token = request.emitted.empty();
+    if (waits_for_token) {
+      double left = 1;
+      if (request.attempt) left -= std::ranges::min(request.attempt->progress);
+      wait += request.service_seconds * left;
+    }
+    wait += pace_.expected_seconds(request.spec.max_new_tokens - static_cast<int32_t>(request.emitted.size()));
+  }
+  return wait;
 }
 
 Result<RequestId> CoordinatorCore::submit(InferenceRequest spec, Time now) {
@@ -188,6 +203,8 @@ Result<RequestId> CoordinatorCore::submit(InferenceRequest spec, Time now) {
   request.stamps = {.received = stamped ? request.spec.received_at : now,
                     .tokenize = stamped ? request.spec.tokenize_time : Duration{0},
                     .submitted = now};
+  request.service_seconds = service_seconds(registry_.model_cost(), prefill_profiles(), static_cast<int32_t>(tokens));
+  request.order = lane_order(now, request.service_seconds, id);
   requests_.emplace(id, std::move(request));
   waiting_.push_back(id);
   waiting_tokens_ += tokens;

@@ -9,7 +9,6 @@
 //   limits    base/limits.h: requests, attempts.
 #pragma once
 
-#include <deque>
 #include <map>
 #include <optional>
 #include <set>
@@ -17,6 +16,8 @@
 #include <vector>
 
 #include "actors/coordinator.h"
+#include "actors/decode_pace.h"
+#include "actors/lane_order.h"
 #include "actors/messages.h"
 #include "actors/ttft_stages.h"
 #include "actors/worker_registry.h"
@@ -77,13 +78,16 @@ class CoordinatorCore {
     std::vector<TokenRange> chunks;
     WorkerId decode = 0;
     size_t base = 0;              // tokens that the client had before
-    std::vector<double> progress; // [num_ranks]
+    std::vector<double> progress; // [num_ranks], of 1
+    std::vector<double> rank_seconds;  // [num_ranks], predicted compute
     int ranks_left = 0;           // that have not said RankDone
   };
   struct Request {
     RequestId id = 0;
     InferenceRequest spec;
     Time deadline{0};
+    LaneOrder order;              // among all requests: who starts, and computes, first
+    double service_seconds = 0;   // of its prefill, on all workers
     Time not_before{0};           // of the next attempt
     std::vector<TokenId> emitted; // what the client has got; never taken back
     std::optional<FinishReason> complete;  // every token is there
@@ -109,10 +113,12 @@ class CoordinatorCore {
   Result<void> check_request(const InferenceRequest& request) const;
   Result<void> check_room(const InferenceRequest& request) const;
   double predicted_wait_seconds() const;
+  std::vector<WorkerProfile> prefill_profiles() const;
 
   // coordinator_dispatch.cc: planning and dispatch
   std::optional<Staff> choose_workers(const Request& request, Time now) const;
   Result<Plan> plan_for(const Request& request, const Staff& staff) const;
+  double busy_seconds(WorkerId worker, LaneOrder before) const;
   void dispatch(Request& request, const Staff& staff, const Plan& plan, Time now);
   proto::Envelope chain_step(const Request& request, const std::vector<TokenId>& prompt, size_t rank,
                              const std::vector<uint64_t>& stream_tokens, Time now) const;
@@ -145,10 +151,11 @@ class CoordinatorCore {
   WorkerRegistry registry_;
   std::map<PeerId, Time> strangers_;  // connected, no Hello yet
   std::map<RequestId, Request> requests_;
-  std::deque<RequestId> waiting_;     // first come, first served; what is tried again comes first
+  std::vector<RequestId> waiting_;    // served by their order
   int64_t waiting_tokens_ = 0;        // prompt tokens of those
   RequestId last_request_ = 0;
   RequestId last_started_ = 0;
+  DecodePace pace_;
   Time heartbeat_at_{0};
   bool draining_ = false;
   std::vector<CoordinatorAction> actions_;

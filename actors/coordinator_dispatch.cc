@@ -30,9 +30,13 @@ void encode_hop(const Worker& peer, uint64_t stream_token, proto::KvPeer& hop) {
 }  // namespace
 
 bool CoordinatorCore::start_next(Time now) {
-  // First come, first served: a request that waits for room is not overtaken, one that waits for its time is.
-  const auto next = std::ranges::find_if(waiting_, [&](RequestId id) { return find(id)->not_before <= now; });
-  if (next == waiting_.end()) return false;
+  // By their order, as on the lanes: a request that waits for room is not overtaken, one that waits for its time is.
+  const auto place = [&](RequestId id) {
+    const Request& request = *find(id);
+    return std::pair(request.not_before > now, request.order);
+  };
+  const auto next = std::ranges::min_element(waiting_, {}, place);
+  if (next == waiting_.end() || find(*next)->not_before > now) return false;
   Request& request = *find(*next);
   const std::optional<Staff> staff = choose_workers(request, now);
   if (!staff) return false;
@@ -98,9 +102,22 @@ Result<Plan> CoordinatorCore::plan_for(const Request& request, const Staff& staf
   }
   for (const WorkerId id : staff.prefill) {
     const Worker& worker = registry_.workers().at(id);
-    plan.workers.push_back({.speed = worker.speed.speed(), .ingress = worker.ingress.speed()});
+    plan.workers.push_back({.speed = worker.speed.speed(), .ingress = worker.ingress.speed(),
+                            .busy_seconds = busy_seconds(id, request.order)});
   }
   return make_plan(plan);
+}
+
+// Of the work that this worker has and will do first.
+double CoordinatorCore::busy_seconds(WorkerId worker, LaneOrder before) const {
+  double busy = 0;
+  for (const auto& [id, request] : requests_) {
+    if (!request.attempt || request.order > before) continue;
+    const Attempt& attempt = *request.attempt;
+    for (size_t rank = 0; rank < attempt.ranks.size(); ++rank)
+      if (attempt.ranks[rank] == worker) busy += attempt.rank_seconds[rank] * (1 - attempt.progress[rank]);
+  }
+  return busy;
 }
 
 void CoordinatorCore::dispatch(Request& request, const Staff& staff, const Plan& plan, Time now) {
@@ -112,6 +129,7 @@ void CoordinatorCore::dispatch(Request& request, const Staff& staff, const Plan&
   for (const PlannedRank& rank : plan.ranks) {
     attempt.ranks.push_back(staff.prefill[static_cast<size_t>(rank.worker)]);
     attempt.chunks.push_back(rank.range);
+    attempt.rank_seconds.push_back(rank.compute_seconds);
   }
   attempt.progress.resize(plan.ranks.size());
   attempt.ranks_left = static_cast<int>(plan.ranks.size());
@@ -164,6 +182,7 @@ proto::Envelope CoordinatorCore::chain_step(const Request& request, const std::v
   }
   step.set_prompt_len_original(static_cast<uint32_t>(request.spec.prompt.size()));
   step.set_deadline_ms(milliseconds_left(request.deadline, now));
+  step.set_lane_due(request.order.due);
   return message;
 }
 

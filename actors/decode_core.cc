@@ -35,6 +35,7 @@ std::vector<DecodeStepRow> DecodeCore::next_step(Time now) {
   std::vector<DecodeStepRow> rows;
   for (auto& [id, sequence] : sequences_) {
     if (!has_joined(*sequence) || sequence->done) continue;
+    if (slots_ > 0 && std::ssize(rows) == slots_) break;
     if (!sequence->handoff) sequence->handoff = now - *sequence->first_token_at;
     rows.push_back({sequence, sequence->generated.back(), sequence->next_position() - 1});
   }

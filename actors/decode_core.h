@@ -1,6 +1,7 @@
 // DecodeCore: the decisions of continuous batching. A sequence joins the batch when all its pages have come (the
 // manifest is complete) and its first token is known; it leaves when it has made max_new_tokens, or a stop token, or is
-// ended. Nothing is preempted: pages for the whole sequence are leased before it joins.
+// ended. Nothing is preempted: pages for the whole sequence are leased before it joins. A step takes at most `slots` of
+// them, the oldest requests; a younger one has its first token, which needs no slot, and waits for the next free one.
 //   pure   events in, actions out; time is an argument. threads: the actor's executor; a sequence's numbers are read on
 //          the lane too, while its step runs, and change only between steps.
 #pragma once
@@ -53,7 +54,8 @@ using DecodeAction = std::variant<SendToken, SequenceDone>;
 
 class DecodeCore {
  public:
-  explicit DecodeCore(TestFaults faults = {}) : faults_(faults) {}
+  // slots: 0 for all.
+  explicit DecodeCore(TestFaults faults = {}, int32_t slots = 0) : faults_(faults), slots_(slots) {}
 
   void add(DecodeOrder order);
   std::vector<DecodeAction> pages_complete(AttemptId id);
@@ -61,7 +63,7 @@ class DecodeCore {
   // Unknown ids are no error: the other side may have ended it meanwhile.
   void leave(AttemptId id) { sequences_.erase(id); }
 
-  // All sequences that can go on, in the order of their ids. Empty: nothing to do until the next event.
+  // The sequences that go on, in the order of their ids. Empty: nothing to do until the next event.
   std::vector<DecodeStepRow> next_step(Time now);
   // tokens[i] was sampled for rows[i] of the last next_step().
   std::vector<DecodeAction> stepped(const std::vector<DecodeStepRow>& rows, std::vector<SampledToken> tokens);
@@ -74,6 +76,7 @@ class DecodeCore {
   std::vector<DecodeAction> finish_if_done(DecodeSequence& sequence);
 
   TestFaults faults_;
+  int32_t slots_;
   std::map<AttemptId, std::shared_ptr<DecodeSequence>> sequences_;
 };
 

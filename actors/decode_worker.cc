@@ -27,7 +27,7 @@ struct SequenceAttempt : WorkerAttempt {
 class DecodeWorker::Impl final : public WorkerRole {
  public:
   Impl(WorkerEnv env, WorkerOptions options)
-      : env_(std::move(env)), options_(std::move(options)), core_(options_.faults), work_(env_.executor, env_.clock),
+      : env_(std::move(env)), options_(std::move(options)), core_(options_.faults, options_.decode_slots), work_(env_.executor, env_.clock),
         attempts_gate_(env_.executor, env_.clock), loop_gate_(env_.executor, env_.clock),
         link_(env_, options_, proto::Hello::DECODE, *this) {}
 
@@ -95,7 +95,7 @@ asio::awaitable<void> DecodeWorker::Impl::step(std::vector<DecodeStepRow> rows) 
   }
   logits_.resize(batch.size() * vocab);
   std::vector<SampledToken> tokens(batch.size());
-  const ComputeLane::Timing timing = co_await env_.lane.run([&] {
+  const ComputeLane::Timing timing = co_await env_.lane.run(LaneOrder{}, [&] {
     env_.engine.decode(batch, logits_);
     for (size_t i = 0; i < rows.size(); ++i) {
       const DecodeSequence& sequence = *rows[i].sequence;

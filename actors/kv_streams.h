@@ -52,6 +52,7 @@ class PrefixReceiver {
   Result<void> open(KvTransport& transport, const HopShape& shape, const KvHop& from, std::shared_ptr<KvLease> kv);
   // Takes pages as they arrive and hands them on to `downstream`, if there is one, until all have come.
   Task<void> relay(PageSender* downstream, Deadline deadline);
+  int32_t ready_pages(int32_t layer) const { return manifest_.ready_pages(layer); }
   // The n > have for which pages [0, n) of the layer are there. Ends for certain: relay() ends by its deadline.
   Task<int32_t> wait_for_pages(int32_t layer, int32_t have);
   Task<void> wait_until_complete();

@@ -77,7 +77,8 @@ Result<ChainStep> parse_chain_step(const proto::Envelope& message, const ModelSh
                  .num_ranks = static_cast<int32_t>(from.num_ranks()),
                  .chunk = {from.begin(), from.end()},
                  .sampling = decode(from.sampling()),
-                 .prompt_len_original = static_cast<int32_t>(std::min<uint32_t>(from.prompt_len_original(), INT32_MAX))};
+                 .prompt_len_original = static_cast<int32_t>(std::min<uint32_t>(from.prompt_len_original(), INT32_MAX)),
+                 .order = {.due = from.lane_due(), .request = message.request()}};
   step.tokens = TRY(parse_tokens(from.tokens(), shape));
   step.prompt = TRY(parse_tokens(from.prompt(), shape));
   step.deadline = TRY(parse_deadline(from.deadline_ms(), now));

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "actors/lane_order.h"
 #include "base/clock.h"
 #include "base/ids.h"
 #include "base/result.h"
@@ -36,6 +37,7 @@ struct ChainStep {
   std::vector<TokenId> prompt;    // last rank, if a penalty is in use: the whole prompt of this attempt
   int32_t prompt_len_original = 0;
   Time deadline{0};
+  LaneOrder order;
 
   bool is_last_rank() const { return rank == num_ranks - 1; }
   TokenRange visible() const { return {0, chunk.end}; }

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "actors/lane_slices.h"
 #include "actors/messages.h"
 #include "actors/rank_clock.h"
 #include "actors/worker_attempt.h"
@@ -19,9 +20,12 @@ namespace {
 // One rank in one attempt.
 struct RankAttempt : WorkerAttempt {
   RankAttempt(const WorkerEnv& env, ChainStep step_in)
-      : WorkerAttempt(env, step_in.attempt, step_in.deadline), step(std::move(step_in)), clock(env.clock.now()) {}
+      : WorkerAttempt(env, step_in.attempt, step_in.deadline), step(std::move(step_in)), rows(step.chunk.size()),
+        clock(env.clock.now()) {}
 
   const ChainStep step;
+  int32_t rows;         // of x: the chunk's, and in the end only the last one
+  int32_t projected = 0;  // layers whose K,V are written
   RankClock clock;
   Time progress_at{0};  // when the next RankProgress is due
 };
@@ -32,6 +36,9 @@ class PrefillWorker::Impl final : public WorkerRole {
  public:
   Impl(WorkerEnv env, WorkerOptions options)
       : env_(std::move(env)), options_(std::move(options)), num_layers_(env_.engine.shape().num_layers),
+        speed_{.seconds_per_row = options_.linear_seconds_per_token / num_layers_,
+               .seconds_per_pair = options_.attention_seconds_per_pair / num_layers_,
+               .rows_at_once = env_.engine.rows_at_once()},
         attempts_gate_(env_.executor, env_.clock), link_(env_, options_, proto::Hello::PREFILL, *this) {}
 
   WorkerLink& link() { return link_; }
@@ -48,16 +55,20 @@ class PrefillWorker::Impl final : public WorkerRole {
   asio::awaitable<void> relay(RankAttempt& a);
   asio::awaitable<void> compute(RankAttempt& a);
   Task<void> run(RankAttempt& a);
-  Task<void> attend_and_mlp(RankAttempt& a, int32_t layer, Hidden& x);
+  Task<void> project_qkv(RankAttempt& a, int32_t layer, Hidden& x);
+  void project_rows(RankAttempt& a, int32_t layer, Hidden& x, RowRange rows);
+  Task<void> attend_and_mlp(RankAttempt& a, int32_t layer, Hidden& x, LaneHold& turn);
+  Task<int32_t> wait_for_pages(RankAttempt& a, int32_t layer, int32_t have, LaneHold& turn);
   Task<void> report_first_token(RankAttempt& a, Hidden& x);
-  template <class Work>
-  asio::awaitable<void> on_lane(RankAttempt& a, Work work);
+  asio::awaitable<void> on_lane(RankAttempt& a, std::function<void()> work);
+  Task<void> in_slices(RankAttempt& a, double seconds_per_row, std::function<void(RowRange)> work);
   void report_progress(RankAttempt& a, int32_t layers_done);
   void report_failure(AttemptId id, const Failure& failure);
 
   WorkerEnv env_;
   WorkerOptions options_;
   int32_t num_layers_;
+  LayerSpeed speed_;
   AttemptTable<RankAttempt> attempts_;
   Gate attempts_gate_;  // one coroutine an attempt
   WorkerLink link_;
@@ -70,17 +81,15 @@ class PrefillWorker::Impl final : public WorkerRole {
 Task<void> PrefillWorker::Impl::run(RankAttempt& a) {
   const ChainStep& step = a.step;
   const int32_t last_layer = num_layers_ - 1;
+  LaneHold turn(env_.lane, step.order);
   std::unique_ptr<Hidden> x;                                                   // [chunk_len, model_dim]
   co_await on_lane(a, [&] { x = env_.engine.embed(step.tokens); });
   for (int32_t layer = 0; layer < num_layers_; ++layer) {
-    if (a.over()) co_return fail(ErrorCode::kCancelled, "the attempt has ended");
-    co_await on_lane(a, [&] {
-      env_.engine.project_qkv(layer, *x, *a.kv, step.chunk);                   // own K,V, written into own pages
-      if (layer == last_layer && step.is_last_rank()) env_.engine.keep_last_row(*x);
-    });
+    Result<void> projected = co_await project_qkv(a, layer, *x);               // own K,V, written into own pages
+    CO_TRY(projected);
     a.downstream.post(layer, {step.chunk.first_page(), step.chunk.end_page()});  // overlaps everything below
     if (layer == last_layer && !step.is_last_rank()) break;                    // K,V is all that the next rank needs
-    Result<void> attended = co_await attend_and_mlp(a, layer, *x);
+    Result<void> attended = co_await attend_and_mlp(a, layer, *x, turn);
     CO_TRY(attended);
     report_progress(a, layer + 1);
   }
@@ -88,31 +97,66 @@ Task<void> PrefillWorker::Impl::run(RankAttempt& a) {
     Result<void> reported = co_await report_first_token(a, *x);
     CO_TRY(reported);
   }
+  turn.release();
   Result<void> relayed = co_await a.prefix.wait_until_complete();  // pages of the last layer are only passed on here
   CO_TRY(relayed);
   co_return co_await a.downstream.drain(a.deadline());
 }
 
+Task<void> PrefillWorker::Impl::project_qkv(RankAttempt& a, int32_t layer, Hidden& x) {
+  if (layer < a.projected) co_return Result<void>{};
+  Result<void> projected =
+      co_await in_slices(a, speed_.seconds_per_row, [&](RowRange rows) { project_rows(a, layer, x, rows); });
+  co_return projected;
+}
+
+// On the lane.
+void PrefillWorker::Impl::project_rows(RankAttempt& a, int32_t layer, Hidden& x, RowRange rows) {
+  env_.engine.project_qkv(layer, x, *a.kv, a.step.chunk, rows);
+  if (rows.end < a.rows) return;
+  a.projected = layer + 1;
+  if (a.projected < num_layers_ || !a.step.is_last_rank()) return;
+  env_.engine.keep_last_row(x);
+  a.rows = 1;
+}
+
 // Attention takes the pages of the prefix in position order as they come, then the chunk's own.
-Task<void> PrefillWorker::Impl::attend_and_mlp(RankAttempt& a, int32_t layer, Hidden& x) {
+Task<void> PrefillWorker::Impl::attend_and_mlp(RankAttempt& a, int32_t layer, Hidden& x, LaneHold& turn) {
   const TokenRange chunk = a.step.chunk;
   const int32_t prefix_pages = a.step.prefix_pages();
+  const auto attention = [this](PageRange pages) {
+    return speed_.seconds_per_pair * kPageTokens * (pages.end - pages.begin);
+  };
   int32_t done = 0;
   while (done < prefix_pages) {
-    const Time asked = env_.clock.now();
-    Result<int32_t> ready = co_await a.prefix.wait_for_pages(layer, done);  // the chain's only wait
-    a.clock.waited_for_pages(env_.clock.now() - asked);
+    Result<int32_t> ready = co_await wait_for_pages(a, layer, done, turn);
     CO_TRY(ready);
     if (*ready == prefix_pages) break;
-    co_await on_lane(a, [&] { env_.engine.attend(layer, x, *a.kv, chunk, {done, *ready}); });
+    const PageRange come{done, *ready};
+    Result<void> attended = co_await in_slices(
+        a, attention(come), [&](RowRange rows) { env_.engine.attend(layer, x, *a.kv, chunk, come, rows); });
+    CO_TRY(attended);
     done = *ready;
-    if (a.over()) co_return fail(ErrorCode::kCancelled, "the attempt has ended");
   }
-  co_await on_lane(a, [&] {
-    env_.engine.attend(layer, x, *a.kv, chunk, {done, chunk.end_page()});
-    env_.engine.finish_layer(layer, x);
+  const PageRange rest{done, chunk.end_page()};
+  Result<void> finished = co_await in_slices(a, attention(rest) + speed_.seconds_per_row, [&](RowRange rows) {
+    env_.engine.attend(layer, x, *a.kv, chunk, rest, rows);
+    env_.engine.finish_layer(layer, x, rows);
+    // Of a short chunk in the same job, which saves a hand-over a layer.
+    if (rows.size() == a.rows && layer + 1 < num_layers_) project_rows(a, layer + 1, x, rows);
   });
-  co_return Result<void>{};
+  co_return finished;
+}
+
+// The chain's only wait. Meanwhile the lane is another request's.
+Task<int32_t> PrefillWorker::Impl::wait_for_pages(RankAttempt& a, int32_t layer, int32_t have, LaneHold& turn) {
+  if (const int32_t ready = a.prefix.ready_pages(layer); ready > have) co_return ready;
+  const Time asked = env_.clock.now();
+  turn.release();
+  Result<int32_t> ready = co_await a.prefix.wait_for_pages(layer, have);
+  turn.acquire();
+  a.clock.waited_for_pages(env_.clock.now() - asked);
+  co_return ready;
 }
 
 Task<void> PrefillWorker::Impl::report_first_token(RankAttempt& a, Hidden& x) {
@@ -121,7 +165,7 @@ Task<void> PrefillWorker::Impl::report_first_token(RankAttempt& a, Hidden& x) {
   const std::span<const TokenId> prompt(step.prompt);
   proto::Envelope message = envelope(a.id());
   proto::FirstToken& first = *message.mutable_first_token();
-  const auto timing = co_await env_.lane.run([&] {
+  const auto timing = co_await env_.lane.run(step.order, [&] {
     std::vector<float> logits(static_cast<size_t>(env_.engine.shape().vocab_size));  // [vocab_size]
     env_.engine.logits(x, logits);
     std::string& digest = *first.mutable_logits_sha256();
@@ -224,10 +268,18 @@ void PrefillWorker::Impl::end_all() {
   for (auto& [id, attempt] : attempts_) attempt->end(WorkerAttempt::End::kTold);
 }
 
-template <class Work>
-asio::awaitable<void> PrefillWorker::Impl::on_lane(RankAttempt& a, Work work) {
-  const ComputeLane::Timing timing = co_await env_.lane.run(std::move(work));
+asio::awaitable<void> PrefillWorker::Impl::on_lane(RankAttempt& a, std::function<void()> work) {
+  const ComputeLane::Timing timing = co_await env_.lane.run(a.step.order, std::move(work));
   a.clock.computed(timing);
+}
+
+// Work on all rows, which an earlier request may interrupt between two slices.
+Task<void> PrefillWorker::Impl::in_slices(RankAttempt& a, double seconds_per_row, std::function<void(RowRange)> work) {
+  for (const RowRange rows : cut_rows(a.rows, slice_rows(speed_, seconds_per_row))) {
+    if (a.over()) co_return fail(ErrorCode::kCancelled, "the attempt has ended");
+    co_await on_lane(a, [&] { work(rows); });
+  }
+  co_return Result<void>{};
 }
 
 void PrefillWorker::Impl::report_progress(RankAttempt& a, int32_t layers_done) {

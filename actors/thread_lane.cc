@@ -20,7 +20,7 @@ ThreadLane::~ThreadLane() {
   thread_.join();
 }
 
-asio::awaitable<ComputeLane::Timing> ThreadLane::run(std::function<void()> work) {
+asio::awaitable<ComputeLane::Timing> ThreadLane::run(LaneOrder order, std::function<void()> work) {
   const asio::any_io_executor executor = co_await asio::this_coro::executor;
   const Time queued = clock_.now();
   Timing timing;
@@ -32,22 +32,42 @@ asio::awaitable<ComputeLane::Timing> ThreadLane::run(std::function<void()> work)
       asio::post(executor, std::move(handler));
     };
     std::lock_guard lock(mutex_);
-    jobs_.push_back(std::move(job));
+    jobs_.push(order, std::move(job));
     changed_.notify_one();
   };
   co_await asio::async_initiate<const asio::use_awaitable_t<>&, void()>(enqueue, asio::use_awaitable);
   co_return timing;
 }
 
+void ThreadLane::hold(LaneOrder order) {
+  std::lock_guard lock(mutex_);
+  jobs_.hold(order);
+}
+
+void ThreadLane::release(LaneOrder order) {
+  std::lock_guard lock(mutex_);
+  jobs_.release(order);
+  changed_.notify_one();
+}
+
 void ThreadLane::serve() {
+  while (std::optional<Job> job = next_job()) {
+    (*job)();
+    job.reset();  // what it holds goes before the next one waits
+    std::lock_guard lock(mutex_);
+    jobs_.job_ended(clock_.now());
+  }
+}
+
+// None: the lane ends.
+std::optional<ThreadLane::Job> ThreadLane::next_job() {
+  std::unique_lock lock(mutex_);
   for (;;) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return stopping_ || !jobs_.empty(); });
-    if (jobs_.empty()) return;
-    std::move_only_function<void()> job = std::move(jobs_.front());
-    jobs_.pop_front();
-    lock.unlock();
-    job();
+    const Time now = clock_.now();
+    if (std::optional<Job> job = jobs_.take(now)) return job;
+    if (stopping_) return std::nullopt;
+    if (const std::optional<Time> until = jobs_.wait_until()) changed_.wait_for(lock, *until - now);
+    else changed_.wait(lock);
   }
 }
 

@@ -2,6 +2,7 @@
 // (or tests/sim) build these; the worker owns none of them and they outlive it.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <string>
@@ -10,6 +11,7 @@
 #include "actors/metrics_sink.h"
 #include "actors/test_faults.h"
 #include "base/clock.h"
+#include "base/limits.h"
 #include "base/rng.h"
 #include "model/engine.h"
 #include "model/kv_pages.h"
@@ -39,8 +41,14 @@ struct WorkerOptions {
   std::string device;                     // "cpu avx512 bf16, 2 threads"
   double linear_seconds_per_token = 0;    // cost model a, measured at start; 0: not measured
   double attention_seconds_per_pair = 0;  // cost model b
-  int32_t attempts_max = 8;               // in work at once; the coordinator sends no more
+  int32_t attempts_max = 8;               // in work at once; the coordinator sends no more (attempts_for_pool())
+  int32_t decode_slots = 0;               // sequences that one decode step takes; 0: all that have joined
   TestFaults faults;
 };
+
+// As many attempts as the pool holds, each at least a page in every layer.
+inline int32_t attempts_for_pool(int64_t pages, int32_t num_layers) {
+  return static_cast<int32_t>(std::clamp<int64_t>(pages / num_layers, 1, limits::kAttemptsPerWorkerMax));
+}
 
 }  // namespace runahead

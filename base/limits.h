@@ -53,6 +53,7 @@ inline constexpr auto kLeaseDuration = 2s;                 // a worker silent fo
 inline constexpr auto kConnectTimeout = 5s;
 inline constexpr int kAttemptsMax = 4;                     // tries of one request before worker_lost
 inline constexpr auto kProgressInterval = 250ms;           // of one rank: a progress bar moves smoothly at four a second
+inline constexpr int kAttemptsPerWorkerMax = 256;          // in work at once, if its memory holds them: 4 a worker of the largest cluster
 inline constexpr int kWorkersMax = 64;                     // `rank` label cardinality
 
 // Requests (coordinator)

@@ -5,11 +5,12 @@
 // A chunk of a prompt goes through it like this (paper 4.1; the awaits in between are the actor's):
 //   x = embed(tokens)                                   [chunk_len, model_dim]
 //   for each layer
-//     project_qkv(layer, x, kv, chunk)                  K,V of the chunk into its own pages: these may be sent now
-//     attend(layer, x, kv, chunk, {0, p1}), {p1, p2}... pages in ascending position, one online-softmax step a page;
-//                                                       how they are grouped into calls does not change a bit
-//     finish_layer(layer, x)                            output projection, residual, MLP
+//     project_qkv(layer, x, kv, chunk, rows)...         K,V of the chunk into its own pages: these may be sent now
+//     attend(layer, x, kv, chunk, {0, p1}, rows)...     pages in ascending position, one online-softmax step a page
+//     finish_layer(layer, x, rows)...                   output projection, residual, MLP
 //   logits(x, out)                                      of the last row
+// A call takes some rows of the chunk, so that long work can be cut into short jobs. How rows and pages are grouped into
+// calls does not change a bit.
 // Results are bit-identical for every partition, thread count and batch mate within one compute mode (DESIGN 1.4).
 #pragma once
 
@@ -49,6 +50,13 @@ struct PageRange {
   int32_t end = 0;
 };
 
+// Rows [begin, end) of a chunk: its tokens, counted from its first.
+struct RowRange {
+  int32_t begin = 0;
+  int32_t end = 0;
+  int32_t size() const { return end - begin; }
+};
+
 struct DecodeRow {
   KvLease* kv = nullptr;   // has room for `position`
   TokenId token = 0;       // the token at `position`: its K/V is written
@@ -65,13 +73,20 @@ class Engine {
   virtual const std::string& fingerprint() const = 0;
   virtual const std::string& compute_name() const = 0;    // "fp32", ...
 
+  // Fewer rows a call cost more a row: all threads want a block of rows each that shares one reading of the weights. A
+  // multiple of kPageTokens.
+  virtual int32_t rows_at_once() const = 0;
+
   virtual std::unique_ptr<Hidden> embed(std::span<const TokenId> tokens) = 0;
-  virtual void project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange chunk) = 0;
-  // Only the last row is needed from here on (the last rank in the last layer). After project_qkv, before attend.
+  // The first call of a layer begins at row 0.
+  virtual void project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange chunk, RowRange rows) = 0;
+  // Only the last row is needed from here on (the last rank in the last layer). After project_qkv, before attend; it is
+  // row 0 then.
   virtual void keep_last_row(Hidden& x) = 0;
-  // Consumes `pages`; the first call of a layer begins at page 0, the last one ends at chunk.end_page().
-  virtual void attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages) = 0;
-  virtual void finish_layer(int32_t layer, Hidden& x) = 0;
+  // Consumes `pages` for `rows`; a row's first call of a layer begins at page 0, its last one ends at chunk.end_page().
+  // rows.begin is a multiple of kPageTokens, and so is rows.end, unless it is the last row's.
+  virtual void attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages, RowRange rows) = 0;
+  virtual void finish_layer(int32_t layer, Hidden& x, RowRange rows) = 0;
   virtual void logits(Hidden& x, std::span<float> out) = 0;  // [vocab_size], of the last row
   // One decode step for a batch: out [batch, vocab_size]. Each row's result does not depend on the others.
   virtual void decode(std::span<const DecodeRow> batch, std::span<float> out) = 0;

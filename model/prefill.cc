@@ -8,11 +8,15 @@ namespace {
 std::unique_ptr<Hidden> run(Engine& engine, KvLease& kv, std::span<const TokenId> tokens, bool only_last_row) {
   const TokenRange all{0, static_cast<int32_t>(tokens.size())};
   std::unique_ptr<Hidden> x = engine.embed(tokens);
+  RowRange rows{0, all.size()};
   for (int32_t layer = 0; layer < engine.shape().num_layers; ++layer) {
-    engine.project_qkv(layer, *x, kv, all);
-    if (only_last_row && layer + 1 == engine.shape().num_layers) engine.keep_last_row(*x);
-    engine.attend(layer, *x, kv, all, {0, all.end_page()});
-    engine.finish_layer(layer, *x);
+    engine.project_qkv(layer, *x, kv, all, rows);
+    if (only_last_row && layer + 1 == engine.shape().num_layers) {
+      engine.keep_last_row(*x);
+      rows = {0, 1};
+    }
+    engine.attend(layer, *x, kv, all, {0, all.end_page()}, rows);
+    engine.finish_layer(layer, *x, rows);
   }
   return x;
 }

@@ -80,13 +80,13 @@ void Transformer::allocate_scratch() {
 }
 
 template <class F>
-void Transformer::for_row_blocks(int32_t rows, const F& f) {
+void Transformer::for_row_blocks(RowRange range, const F& f) {
   const FlushDenormals flush;
-  const int32_t threads = team_.size();
+  const int32_t threads = team_.size(), rows = range.size();
   if (threads == 1 || rows <= kSharedRowsPerThread * threads) {
     const auto all = [&](int32_t, int32_t thread) {
-      for (int32_t begin = 0; begin < rows; begin += kBlockRows)
-        f(Block{begin, std::min(rows, begin + kBlockRows), thread, threads > 1});
+      for (int32_t begin = range.begin; begin < range.end; begin += kBlockRows)
+        f(Block{begin, std::min(range.end, begin + kBlockRows), thread, threads > 1});
     };
     return threads > 1 ? all(0, 0) : team_.run(1, all);
   }
@@ -95,7 +95,7 @@ void Transformer::for_row_blocks(int32_t rows, const F& f) {
   const int32_t wanted = (rows + rounds * threads - 1) / (rounds * threads);
   const int32_t size = std::min(kBlockRows, (wanted + kTileRows - 1) / kTileRows * kTileRows);
   team_.run((rows + size - 1) / size, [&](int32_t part, int32_t thread) {
-    f(Block{part * size, std::min(rows, (part + 1) * size), thread, false});
+    f(Block{range.begin + part * size, std::min(range.end, range.begin + (part + 1) * size), thread, false});
   });
 }
 
@@ -141,7 +141,7 @@ std::unique_ptr<Activations> Transformer::embed_rows(std::span<const TokenId> to
   const auto rows = static_cast<int32_t>(tokens.size());
   auto x = std::make_unique<Activations>(shape(), ops_, rows, tile_tokens);
   const QuantMatrixView& table = weights_.embedding;
-  for_row_blocks(rows, [&](const Block& block) {
+  for_row_blocks({0, rows}, [&](const Block& block) {
     for (int32_t r = block.begin; r < block.end; ++r) {
       const TokenId token = tokens[static_cast<size_t>(r)];
       RUNAHEAD_CHECK(token >= 0 && token < shape().vocab_size, "a token is outside the vocabulary");
@@ -162,15 +162,18 @@ void clear_page(KvLease& kv, int32_t layer, int32_t position) {
 
 }  // namespace
 
-void Transformer::project_qkv(int32_t layer, Hidden& hidden, KvLease& kv, TokenRange chunk) {
+int32_t Transformer::rows_at_once() const { return kBlockRows / kPageTokens * kPageTokens * team_.size(); }
+
+void Transformer::project_qkv(int32_t layer, Hidden& hidden, KvLease& kv, TokenRange chunk, RowRange rows) {
   auto& x = static_cast<Activations&>(hidden);
   RUNAHEAD_CHECK(chunk.size() == x.rows() && chunk.begin % kPageTokens == 0,
                  "a chunk begins a page and has a row a token");
+  RUNAHEAD_CHECK(rows.begin >= 0 && rows.begin < rows.end && rows.end <= x.rows(), "rows of the chunk");
   if (x.places().front().kv != &kv || x.places().front().position != chunk.begin) {
     for (int32_t r = 0; r < x.rows(); ++r) x.place(r, {&kv, chunk.begin + r}, config_.rope.frequencies);
   }
-  if (chunk.end % kPageTokens != 0) clear_page(kv, layer, chunk.end);
-  for_row_blocks(x.rows(), [&](const Block& block) {
+  if (rows.begin == 0 && chunk.end % kPageTokens != 0) clear_page(kv, layer, chunk.end);
+  for_row_blocks(rows, [&](const Block& block) {
     project_block(weights_.layers[static_cast<size_t>(layer)], layer, x, block);
   });
 }
@@ -227,19 +230,25 @@ void Transformer::attend_tile(const KvLease& kv, int32_t layer, Activations& x, 
   }
 }
 
-void Transformer::attend(int32_t layer, Hidden& hidden, const KvLease& kv, TokenRange chunk, PageRange pages) {
+void Transformer::attend(int32_t layer, Hidden& hidden, const KvLease& kv, TokenRange chunk, PageRange pages,
+                         RowRange rows) {
   auto& x = static_cast<Activations&>(hidden);
   RUNAHEAD_CHECK(pages.begin >= 0 && pages.end <= chunk.end_page(), "a chunk attends to its visible pages");
-  const int32_t tiles = x.num_tiles(), heads = shape().num_kv_heads;
-  team_.run(tiles * heads, [&](int32_t part, int32_t) {
+  const int32_t tile_tokens = x.tile_tokens(), heads = shape().num_kv_heads;
+  RUNAHEAD_CHECK(rows.begin >= 0 && rows.begin < rows.end && rows.begin % tile_tokens == 0 &&
+                     (rows.end % tile_tokens == 0 ? rows.end <= x.rows() : rows.end == x.rows()),
+                 "whole tiles of the chunk");
+  const int32_t first = rows.begin / tile_tokens, end = (rows.end + tile_tokens - 1) / tile_tokens;
+  team_.run((end - first) * heads, [&](int32_t part, int32_t) {
     // The tile that sees most first, so that threads end together.
-    attend_tile(kv, layer, x, part % heads, tiles - 1 - part / heads, pages);
+    attend_tile(kv, layer, x, part % heads, end - 1 - part / heads, pages);
   });
 }
 
-void Transformer::finish_layer(int32_t layer, Hidden& hidden) {
+void Transformer::finish_layer(int32_t layer, Hidden& hidden, RowRange rows) {
   auto& x = static_cast<Activations&>(hidden);
-  for_row_blocks(x.rows(),
+  RUNAHEAD_CHECK(rows.begin >= 0 && rows.begin < rows.end && rows.end <= x.rows(), "rows of the chunk");
+  for_row_blocks(rows,
                  [&](const Block& block) { finish_block(weights_.layers[static_cast<size_t>(layer)], x, block); });
 }
 
@@ -323,7 +332,7 @@ void Transformer::decode(std::span<const DecodeRow> batch, std::span<float> out)
     const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
     for (const DecodeRow& row : batch)
       if (row.position % kPageTokens == 0) clear_page(*row.kv, layer, row.position);
-    for_row_blocks(x.rows(), [&](const Block& block) { project_block(w, layer, x, block); });
+    for_row_blocks({0, x.rows()}, [&](const Block& block) { project_block(w, layer, x, block); });
     if (attention) {
       attention->run(layer);
     } else {
@@ -332,7 +341,7 @@ void Transformer::decode(std::span<const DecodeRow> batch, std::span<float> out)
         attend_tile(*row.kv, layer, x, part % heads, part / heads, {0, row.position / kPageTokens + 1});
       });
     }
-    for_row_blocks(x.rows(), [&](const Block& block) { finish_block(w, x, block); });
+    for_row_blocks({0, x.rows()}, [&](const Block& block) { finish_block(w, x, block); });
   }
   logits_of_rows(x, 0, x.rows(), out);
 }

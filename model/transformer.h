@@ -50,11 +50,12 @@ class Transformer final : public Engine {
   const std::string& fingerprint() const override { return fingerprint_; }
   const std::string& compute_name() const override { return compute_name_; }
 
+  int32_t rows_at_once() const override;
   std::unique_ptr<Hidden> embed(std::span<const TokenId> tokens) override;
-  void project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange chunk) override;
+  void project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange chunk, RowRange rows) override;
   void keep_last_row(Hidden& x) override;
-  void attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages) override;
-  void finish_layer(int32_t layer, Hidden& x) override;
+  void attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages, RowRange rows) override;
+  void finish_layer(int32_t layer, Hidden& x, RowRange rows) override;
   void logits(Hidden& x, std::span<float> out) override;
   void decode(std::span<const DecodeRow> batch, std::span<float> out) override;
 
@@ -78,7 +79,7 @@ class Transformer final : public Engine {
   Transformer(Gguf file, ModelConfig config, const OpTable& ops, int32_t threads);
   void allocate_scratch();
   template <class F>
-  void for_row_blocks(int32_t rows, const F& f);
+  void for_row_blocks(RowRange rows, const F& f);
   static Operand operand_of(const Block& block, const PackedMatrix& weights) {
     return {weights.k(), block.rows(), weights.widest()};
   }

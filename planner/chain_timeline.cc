@@ -73,9 +73,10 @@ ChainTimeline chain_timeline(const ModelCost& model, std::span<const WorkerProfi
   RUNAHEAD_CHECK(!partition.empty() && chain.size() == partition.size(), "one worker a rank");
   std::vector<Rank> ranks = prepare(model, chain, partition);
   ChainTimeline timeline{.ranks = std::vector<RankTimeline>(ranks.size())};
-  double first_page = ranks[0].qkv;  // the link into rank i cannot work before any page is there
+  for (size_t i = 0; i < ranks.size(); ++i) ranks[i].end = chain[i].busy_seconds;
+  double first_page = ranks[0].end + ranks[0].qkv;  // the link into rank i cannot work before any page is there
   for (size_t i = 1; i < ranks.size(); ++i) {
-    ranks[i].sent = std::min(first_page, ranks[i - 1].qkv);
+    ranks[i].sent = std::min(first_page, ranks[i - 1].end + ranks[i - 1].qkv);
     first_page = ranks[i].sent + ranks[i].link_page + ranks[i].latency;
   }
   for (int32_t layer = 0; layer < model.num_layers; ++layer) {

@@ -19,7 +19,7 @@ struct RankTimeline {
 };
 
 struct ChainTimeline {
-  double ttft_seconds = 0;  // from the first rank's start to the first token's logits
+  double ttft_seconds = 0;  // from now to the first token's logits; a rank begins after its busy_seconds
   std::vector<RankTimeline> ranks;
 };
 

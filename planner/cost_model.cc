@@ -46,6 +46,13 @@ Work chunk_work(const ModelCost& model, TokenRange chunk, bool is_last_rank) {
   return work;
 }
 
+double service_seconds(const ModelCost& model, std::span<const WorkerProfile> workers, int32_t context_len) {
+  const Work whole = chunk_work(model, {0, context_len}, true);
+  double prompts_per_second = 0;
+  for (const WorkerProfile& worker : workers) prompts_per_second += 1 / compute_seconds(worker.speed, whole);
+  return prompts_per_second > 0 ? 1 / prompts_per_second : 0;
+}
+
 WorkerSpeed default_speed(const ModelCost& model) {
   return {.a = model.linear_flops_per_token / kDefaultFlops,
           .b = model.attention_flops_per_pair / kDefaultAttentionFlops};

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "base/token_range.h"
 
@@ -31,6 +32,7 @@ struct LinkSpeed {
 struct WorkerProfile {
   WorkerSpeed speed;
   LinkSpeed ingress;
+  double busy_seconds = 0;  // of work that goes before this prompt's
 };
 
 // What the planner knows of a model.
@@ -69,6 +71,9 @@ Work chunk_work(const ModelCost& model, TokenRange chunk, bool is_last_rank);
 inline double compute_seconds(const WorkerSpeed& speed, const Work& work) {
   return speed.a * work.tokens + speed.b * work.pairs;
 }
+
+// A whole prompt on all workers at once, as if it could be divided without loss and they had nothing else to do.
+double service_seconds(const ModelCost& model, std::span<const WorkerProfile> workers, int32_t context_len);
 
 // Before the first measurement. A rate of one server core pair; wrong by a factor at most until the first request ends,
 // and the same factor for all workers, so the cuts are right at once.

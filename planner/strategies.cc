@@ -29,18 +29,22 @@ double tokens_in(const WorkerSpeed& speed, double g, double prefix, double secon
   return 2 * seconds / (linear + std::sqrt(linear * linear + 4 * quadratic * seconds));  // stable for small quadratic
 }
 
+double time_left(const WorkerProfile& worker, double seconds) { return std::max(0.0, seconds - worker.busy_seconds); }
+
 // Chunks of the first ranks as large as `seconds` allows, the rest to the last rank. True if that one makes it too.
 bool fits(const ModelCost& model, std::span<const WorkerProfile> chain, double context_len, double seconds,
           std::vector<double>& chunks) {
   double prefix = 0;
   for (size_t i = 0; i + 1 < chain.size(); ++i) {
     const double link_tokens = seconds * chain[i + 1].ingress.bytes_per_second / model.kv_bytes_per_token;
-    const double computed = tokens_in(effective(model, chain[i].speed), model.diagonal_share, prefix, seconds);
+    const double computed =
+        tokens_in(effective(model, chain[i].speed), model.diagonal_share, prefix, time_left(chain[i], seconds));
     chunks[i] = std::clamp(link_tokens - prefix, 0.0, std::min(computed, context_len - prefix));
     prefix += chunks[i];
   }
   chunks.back() = context_len - prefix;
-  return chunks.back() <= tokens_in(effective(model, chain.back().speed), model.diagonal_share, prefix, seconds);
+  return chunks.back() <= tokens_in(effective(model, chain.back().speed), model.diagonal_share, prefix,
+                                    time_left(chain.back(), seconds));
 }
 
 // Cuts at the nearest page, each rank with at least one page.
@@ -74,13 +78,15 @@ Choice choose(const PlanRequest& request, std::vector<int32_t> workers, Partitio
   return choice;
 }
 
-// Worker indices, fastest for this prompt first; equals in the order given.
+// Worker indices, the one that would be done with this prompt first before the others; equals in the order given.
 std::vector<int32_t> by_speed(const PlanRequest& request) {
   std::vector<int32_t> order(request.workers.size());
   std::iota(order.begin(), order.end(), 0);
   const Work whole = chunk_work(request.model, {0, request.context_len}, true);
-  std::ranges::stable_sort(
-      order, {}, [&](int32_t w) { return compute_seconds(request.workers[static_cast<size_t>(w)].speed, whole); });
+  std::ranges::stable_sort(order, {}, [&](int32_t w) {
+    const WorkerProfile& worker = request.workers[static_cast<size_t>(w)];
+    return worker.busy_seconds + compute_seconds(worker.speed, whole);
+  });
   return order;
 }
 
@@ -165,7 +171,7 @@ Result<void> check_request(const PlanRequest& request) {
   RUNAHEAD_CHECK(request.model.num_layers > 0 && request.model.kv_bytes_per_token > 0, "the model is known");
   for (const WorkerProfile& worker : request.workers)
     RUNAHEAD_CHECK(worker.speed.a > 0 && worker.speed.b >= 0 && worker.ingress.bytes_per_second > 0 &&
-                       worker.ingress.latency_seconds >= 0,
+                       worker.ingress.latency_seconds >= 0 && worker.busy_seconds >= 0,
                    "profiles are positive");
   if (request.strategy != Strategy::kByHand && !request.cuts.empty())
     return fail(ErrorCode::kInvalidArgument, "cuts and a strategy exclude each other; give one of them", "cuts");
@@ -203,9 +209,10 @@ std::vector<double> balanced_chunks(const ModelCost& model, std::span<const Work
   RUNAHEAD_CHECK(!chain.empty() && context_len > 0, "a chain has workers and tokens");
   std::vector<double> chunks(chain.size());
   double low = 0;
-  double high = compute_seconds(
-      effective(model, chain.back().speed),  // the last worker alone always makes it
-      {.tokens = static_cast<double>(context_len), .pairs = model.diagonal_share * context_len * context_len});
+  double high = chain.back().busy_seconds +  // the last worker alone always makes it
+                compute_seconds(effective(model, chain.back().speed),
+                                {.tokens = static_cast<double>(context_len),
+                                 .pairs = model.diagonal_share * context_len * context_len});
   for (int i = 0; i < kBisections; ++i) {
     const double middle = (low + high) / 2;
     (fits(model, chain, context_len, middle, chunks) ? high : low) = middle;

@@ -1,11 +1,11 @@
 // Strategies: who gets which tokens. make_plan answers in under a millisecond (`runahead bench plan`), so every
 // request gets its own plan. Pure arithmetic, no clock, any thread.
 //
-//   single     the fastest worker alone
+//   single     the worker that is done first, alone
 //   even       KVR-E, paper 4.2: equal chunks, all workers in the order given
-//   balanced   ours: every rank computes equally long, no link carries more than fits into that time; unequal workers
-//              and links; as many ranks as minimise the predicted TTFT. Closed form and bisection instead of the
-//              paper's search
+//   balanced   ours: all ranks are done together, whatever they must do before, and no link carries more than fits into
+//              that time; unequal workers and links; as many ranks as minimise the predicted TTFT. Closed form and
+//              bisection instead of the paper's search
 //   by hand    cuts given by a person; worker r is rank r
 //   searched, predicted   the paper's KVR-S and KVR-P are not built: kUnsupported
 #pragma once

@@ -33,7 +33,8 @@ Result<std::unique_ptr<ActorCluster::Worker>> ActorCluster::build_worker(int32_t
                       .connect = [this](Deadline) { return connect_to(&control_hub_); }};
   const bool prefill = index < options_.prefill_workers;
   const WorkerOptions options{.name = prefill ? "prefill-" + std::to_string(index) : "decode-0",
-                              .device = "cpu " + worker->engine->compute_name() + ", in process"};
+                              .device = "cpu " + worker->engine->compute_name() + ", in process",
+                              .attempts_max = attempts_for_pool(worker->pool->usage().total, shape.num_layers)};
   if (prefill) {
     worker->prefill = std::make_unique<PrefillWorker>(env, options);
   } else {

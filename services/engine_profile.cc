@@ -22,18 +22,19 @@ EngineProfile measure_engine(Engine& engine, const Clock& clock) {
   const TokenRange chunk{prefix_tokens, prefix_tokens + chunk_tokens};
   KvPool pool(engine.page_bytes(), chunk.end_page());
   const auto kv = pool.lease(1, chunk.end);
+  const RowRange rows{0, chunk_tokens};
   const std::vector<TokenId> tokens(static_cast<size_t>(chunk_tokens), 0);
   double linear = std::numeric_limits<double>::max(), prefix = linear;
   for (int i = 0; i < kRepetitions; ++i) {
     const auto x = engine.embed(tokens);
     const Time begin = clock.now();
-    engine.project_qkv(0, *x, **kv, chunk);
+    engine.project_qkv(0, *x, **kv, chunk, rows);
     const Time projected = clock.now();
-    engine.attend(0, *x, **kv, chunk, {0, chunk.first_page()});
+    engine.attend(0, *x, **kv, chunk, {0, chunk.first_page()}, rows);
     const Time prefix_done = clock.now();
-    engine.attend(0, *x, **kv, chunk, {chunk.first_page(), chunk.end_page()});
+    engine.attend(0, *x, **kv, chunk, {chunk.first_page(), chunk.end_page()}, rows);
     const Time attended = clock.now();
-    engine.finish_layer(0, *x);
+    engine.finish_layer(0, *x, rows);
     linear = std::min(linear, seconds(projected - begin) + seconds(clock.now() - attended));
     if (prefix_tokens > 0) prefix = std::min(prefix, seconds(prefix_done - projected));
   }

@@ -121,6 +121,7 @@ void LocalCluster::plan_children() {
                                                      role + "-" + std::to_string(role == "prefill" ? i : 0)});
     if (!options_.packed_cache.empty())
       worker.arguments.insert(worker.arguments.end(), {"--packed-cache", options_.packed_cache});
+    if (role == "decode") worker.arguments.insert(worker.arguments.end(), {"--slots", std::to_string(options_.slots)});
     if (i == 0 && options_.progress) worker.arguments.push_back("--progress");
     children_.push_back(std::move(worker));
   }

@@ -20,6 +20,7 @@ struct LocalClusterOptions {
   int workers = 2;                         // prefill processes
   int threads_per_worker = 1;
   int decode_threads = 1;
+  int slots = 0;                           // of the decode worker, as WorkerServiceOptions::slots
   std::string compute = "auto";
   std::string packed_cache;                // as WorkerServiceOptions::packed_cache
   std::string transport = "auto";

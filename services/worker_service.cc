@@ -97,7 +97,9 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   parts.worker_options = {.name = options.name.empty() ? default_name() : options.name,
                           .device = device_text(*parts.engine),
                           .linear_seconds_per_token = profile.linear_seconds_per_token,
-                          .attention_seconds_per_pair = profile.attention_seconds_per_pair};
+                          .attention_seconds_per_pair = profile.attention_seconds_per_pair,
+                          .attempts_max = attempts_for_pool(parts.pool->usage().total, parts.engine->shape().num_layers),
+                          .decode_slots = options.slots};
   return {};
 }
 

@@ -24,6 +24,7 @@ struct WorkerServiceOptions {
   std::string admin;                         // host:port of probes and metrics; empty: none
   std::string name;                          // empty: host:pid
   int64_t kv_memory_mib = 0;                 // of the page pool; 0: four full contexts, at most an eighth of the memory
+  int slots = 0;                             // decode: sequences in one step; 0: all that the memory holds
   bool insecure_network = false;             // listen beyond loopback without TLS
   bool progress = false;                     // a bar while the weights load
   int announce_fd = -1, parent_pid = 0;      // set by services/local_cluster

@@ -1,4 +1,5 @@
 // runahead coordinator, prefill, decode: one process each of a cluster.
+#include "base/limits.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/coordinator_service.h"
@@ -30,6 +31,9 @@ void add_worker(CommandLine& line, WorkerKind role, const std::string& name, con
   command->add_option("--name", options->name, "for people: in logs, reports and /v1/cluster");
   command->add_option("--kv-memory-mib", options->kv_memory_mib, "memory of the K/V pages; 0 chooses")
       ->check(CLI::NonNegativeNumber);
+  if (role == WorkerKind::kDecode)
+    command->add_option("--slots", options->slots, "answers that one decode step carries on; 0: all that the memory holds")
+        ->check(CLI::Range(0, limits::kAttemptsPerWorkerMax));
   command->add_flag("--insecure-network", options->insecure_network, "listen beyond loopback; there is no TLS yet");
   command->add_flag("--progress", options->progress, "show a bar while the weights load");
   add_child_flags(*command, options->announce_fd, options->parent_pid);

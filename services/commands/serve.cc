@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "base/limits.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/local_cluster.h"
@@ -42,6 +43,8 @@ void add_serve(CommandLine& line) {
                                [options](const CommonOptions& common) { return serve(*options, common); });
   add_cluster_flags(*command, options->cluster);
   command->add_option("--http", options->cluster.http, "host:port of the API; port 0 takes a free one");
+  command->add_option("--slots", options->cluster.slots, "answers that one decode step carries on; 0: all that the memory holds")
+      ->check(CLI::Range(0, limits::kAttemptsPerWorkerMax));
   command->add_option("--job-store", options->cluster.job_store, "SQLite file of /v1/jobs; without it jobs end with the process");
   command->add_option("--api-keys", options->api_keys, "file with one API key a line; without it the API is open");
 }

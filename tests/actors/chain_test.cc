@@ -47,6 +47,56 @@ TEST(Chain, PromptsOfEveryLengthAroundAPageAreAnswered) {
   }
 }
 
+// Every layer job of the long one takes a while; the short one has three layers too, and waits for no more than one of them.
+TEST(Chain, AShortPromptPassesALongOne) {
+  Cluster cluster(1);
+  cluster.nodes[0]->engine.layer_delay = 30ms;
+  InferenceRequest long_request = request_of(1900, 2);  // 29 slices a layer
+  const auto long_answer = cluster.ask(long_request);
+  ASSERT_TRUE(cluster.run_until([&] { return cluster.coordinator->cluster().running == 1; }));
+  const InferenceRequest request = request_of(40, 2, 5);
+  const auto answer = cluster.answer_to(request);
+  EXPECT_EQ(answer->tokens, expected_tokens(request));
+  EXPECT_TRUE(long_answer->tokens.empty()) << "the long one was first, and is not done";
+  cluster.nodes[0]->engine.layer_delay = 0ms;
+  ASSERT_TRUE(cluster.run_until([&] { return long_answer->finished || long_answer->error; }));
+  EXPECT_EQ(long_answer->tokens, expected_tokens(long_request)) << "it was interrupted, and no bit is another";
+}
+
+TEST(Chain, EqualPromptsEndOneAfterTheOther) {
+  Cluster cluster(1);
+  cluster.nodes[0]->engine.layer_delay = 5ms;
+  std::vector<std::shared_ptr<Answer>> answers;
+  std::vector<size_t> order;
+  for (uint64_t i = 0; i < 4; ++i) answers.push_back(cluster.ask(request_of(640, 1, i + 1)));
+  ASSERT_TRUE(cluster.run_until([&] {
+    for (size_t i = 0; i < answers.size(); ++i)
+      if (!answers[i]->tokens.empty() && std::ranges::count(order, i) == 0) order.push_back(i);
+    return order.size() == answers.size();
+  }));
+  EXPECT_EQ(order, (std::vector<size_t>{0, 1, 2, 3}));
+}
+
+TEST(Chain, TheFirstTokenNeedsNoDecodeSlot) {
+  Cluster cluster(1, 0);
+  cluster.add(false, 4096, {.attempts_max = 16, .decode_slots = 2});
+  ASSERT_TRUE(cluster.run_until([&] { return cluster.coordinator->cluster().ready(); }));
+  Cluster::Node& decode = *cluster.nodes.back();
+  decode.engine.step_delay = 20ms;
+  std::vector<std::shared_ptr<Answer>> answers;
+  for (uint64_t i = 0; i < 2; ++i) answers.push_back(cluster.ask(request_of(64, 400, i + 1)));
+  ASSERT_TRUE(cluster.run_until([&] { return std::ranges::all_of(answers, [](auto& a) { return a->tokens.size() > 1; }); }));
+  const InferenceRequest third = request_of(64, 3, 9);
+  const auto late = cluster.ask(third);
+  ASSERT_TRUE(cluster.run_until([&] { return !late->tokens.empty(); }));
+  EXPECT_LT(answers[0]->tokens.size(), 400u) << "both slots are taken all the while";
+  EXPECT_EQ(late->tokens.size(), 1u);
+  decode.engine.step_delay = 0ms;
+  ASSERT_TRUE(cluster.run_until([&] { return late->finished || late->error; }));
+  EXPECT_EQ(late->tokens, expected_tokens(third));
+  EXPECT_EQ(decode.engine.largest_batch, 2u);
+}
+
 TEST(Chain, OneTokenIsEnough) {
   Cluster cluster(2);
   InferenceRequest request = request_of(300, 1);

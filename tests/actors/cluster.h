@@ -58,15 +58,16 @@ class SlowEngine final : public Engine {
   const std::string& fingerprint() const override { return fingerprint_; }
   const std::string& compute_name() const override { return engine_.compute_name(); }
   std::unique_ptr<Hidden> embed(std::span<const TokenId> tokens) override { return engine_.embed(tokens); }
-  void project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange chunk) override {
+  int32_t rows_at_once() const override { return engine_.rows_at_once(); }
+  void project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange chunk, RowRange rows) override {
     std::this_thread::sleep_for(layer_delay.load());
-    engine_.project_qkv(layer, x, kv, chunk);
+    engine_.project_qkv(layer, x, kv, chunk, rows);
   }
   void keep_last_row(Hidden& x) override { engine_.keep_last_row(x); }
-  void attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages) override {
-    engine_.attend(layer, x, kv, chunk, pages);
+  void attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages, RowRange rows) override {
+    engine_.attend(layer, x, kv, chunk, pages, rows);
   }
-  void finish_layer(int32_t layer, Hidden& x) override { engine_.finish_layer(layer, x); }
+  void finish_layer(int32_t layer, Hidden& x, RowRange rows) override { engine_.finish_layer(layer, x, rows); }
   void logits(Hidden& x, std::span<float> out) override { engine_.logits(x, out); }
   void decode(std::span<const DecodeRow> batch, std::span<float> out) override {
     std::this_thread::sleep_for(step_delay.load());

@@ -157,7 +157,7 @@ TEST(Admission, PagesArePromisedOnceAndTheQueueWaitsInOrder) {
   driver.join(9, false, 8);  // room for one request of 200 + 8 tokens (8 pages)
   const RequestId first = *driver.submit(200, 8);
   const RequestId second = *driver.submit(200, 8);
-  const RequestId small = *driver.submit(10, 2);
+  const RequestId third = *driver.submit(200, 8);
   EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->request(), first);
   EXPECT_EQ(driver.sink.queue.waiting, 2) << "nobody overtakes";
   driver.from(1, CoreDriver::first_token(first, 1, 5));
@@ -172,7 +172,79 @@ TEST(Admission, PagesArePromisedOnceAndTheQueueWaitsInOrder) {
   driver.settle();
   driver.from(1, CoreDriver::ended(second, 1));
   driver.from(9, CoreDriver::ended(second, 1));
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->request(), third);
+}
+
+TEST(Admission, AShortRequestPassesALongOneThatWaitsButNotWhenThatIsDue) {
+  CoreDriver driver;
+  driver.join(1, true, 128);
+  driver.join(9, false, 8);
+  const RequestId first = *driver.submit(200, 8);  // takes the decode worker's pages
+  const RequestId long_one = *driver.submit(220, 8);
+  const RequestId small = *driver.submit(10, 2);
+  driver.core.cancel(first, driver.now);
+  driver.from(9, CoreDriver::ended(first, 1));
   EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->request(), small);
+  driver.pass(1s, {1, 9});  // far more than four times what 220 tokens take
+  const RequestId late = *driver.submit(10, 2);
+  EXPECT_NE(driver.last(1, Kind::kRunChainStep)->request(), late) << "there is room for it, but the long one is due";
+  driver.core.cancel(small, driver.now);
+  driver.from(9, CoreDriver::ended(small, 1));
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->request(), long_one);
+}
+
+TEST(Admission, EveryRankOfARequestHasTheSamePlaceOnItsLane) {
+  CoreDriver driver;
+  driver.join(1, true);
+  driver.join(2, true);
+  driver.join(9, false);
+  InferenceRequest request{.prompt = std::vector<TokenId>(128, 7), .max_new_tokens = 1, .strategy = Strategy::kByHand, .cuts = {64}};
+  ASSERT_TRUE(driver.submit(request));
+  const uint64_t due = driver.last(1, Kind::kRunChainStep)->run_chain_step().lane_due();
+  EXPECT_GT(due, 0u);
+  EXPECT_EQ(driver.last(2, Kind::kRunChainStep)->run_chain_step().lane_due(), due);
+  driver.now += 1ms;
+  ASSERT_TRUE(driver.submit(request));
+  EXPECT_GT(driver.last(1, Kind::kRunChainStep)->run_chain_step().lane_due(), due);
+}
+
+TEST(Admission, AShortPromptGoesToTheWorkerThatHasNothingToDo) {
+  CoreDriver driver;
+  driver.join(1, true);
+  driver.join(2, true);
+  driver.join(9, false);
+  std::map<PeerId, int> taken;
+  for (int i = 0; i < 4; ++i) {
+    const RequestId id = *driver.submit(30, 4);  // one page: one rank
+    for (const PeerId peer : {1, 2}) {
+      const auto* step = driver.last(peer, Kind::kRunChainStep);
+      taken[peer] += step != nullptr && step->request() == id;
+    }
+  }
+  EXPECT_EQ(taken[1], 2);
+  EXPECT_EQ(taken[2], 2);
+}
+
+TEST(Admission, RetryAfterCountsTheAnswersToo) {
+  CoreDriver driver;
+  driver.join(1, true, 4);
+  driver.join(9, false, 4);
+  const RequestId first = *driver.submit(10, 101);
+  driver.from(1, CoreDriver::first_token(first, 1, 5));
+  proto::Envelope done = CoreDriver::rank_done(first, 1, 0);
+  done.mutable_rank_done()->mutable_timing()->set_compute_seconds(1e-4);
+  driver.from(1, done);
+  for (uint32_t index = 1; index <= 100; index += 10) {  // 40 tokens a second
+    driver.pass(250ms, {1, 9});
+    driver.from(9, CoreDriver::tokens(first, 1, index, Tokens(10, 5)));
+  }
+  driver.from(9, CoreDriver::decode_done(first, 1));
+  ASSERT_TRUE(driver.finished.contains(first));
+  Result<RequestId> last = first;
+  int waiting = 0;
+  for (; last; ++waiting) last = driver.submit(10, 2);
+  const double answers = waiting * 2 / 40.0;
+  EXPECT_NEAR(std::stoi(last.error().param), answers, 0.2 * answers) << "prefill is nothing beside it";
 }
 
 TEST(Admission, AFullQueueSaysWhenToComeBack) {

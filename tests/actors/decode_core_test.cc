@@ -45,6 +45,23 @@ TEST(DecodeCore, ASequenceJoinsWhenBothItsPagesAndItsFirstTokenAreThere) {
   }
 }
 
+TEST(DecodeCore, AStepTakesTheOldestUpToItsSlotsAndTheNextWhenOneIsFree) {
+  DecodeCore core({}, 2);
+  for (const uint64_t request : {3, 1, 2}) {
+    core.add(order_of(request, 2));
+    core.pages_complete(id_of(request));
+    core.first_token(id_of(request), 7, kNow);
+  }
+  auto rows = core.next_step(kNow);
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0].sequence->order.attempt, id_of(1));
+  EXPECT_EQ(rows[1].sequence->order.attempt, id_of(2));
+  core.stepped(rows, {{.token = 8}, {.token = 8}});  // both have their two tokens
+  rows = core.next_step(kNow);
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_EQ(rows[0].sequence->order.attempt, id_of(3));
+}
+
 TEST(DecodeCore, WithoutTheManifestCheckItWouldJoinTooEarly) {  // the planted bug that the simulation must find
   DecodeCore core(TestFaults{.accept_incomplete_manifest = true});
   core.add(order_of(1, 4));

@@ -26,14 +26,15 @@ class RecordingEngine final : public Engine {
   const std::string& fingerprint() const override { return engine_->fingerprint(); }
   const std::string& compute_name() const override { return engine_->compute_name(); }
   std::unique_ptr<Hidden> embed(std::span<const TokenId> tokens) override { return engine_->embed(tokens); }
-  void project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange chunk) override {
-    engine_->project_qkv(layer, x, kv, chunk);
+  int32_t rows_at_once() const override { return engine_->rows_at_once(); }
+  void project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange chunk, RowRange rows) override {
+    engine_->project_qkv(layer, x, kv, chunk, rows);
   }
   void keep_last_row(Hidden& x) override { engine_->keep_last_row(x); }
-  void attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages) override {
-    engine_->attend(layer, x, kv, chunk, pages);
+  void attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages, RowRange rows) override {
+    engine_->attend(layer, x, kv, chunk, pages, rows);
   }
-  void finish_layer(int32_t layer, Hidden& x) override { engine_->finish_layer(layer, x); }
+  void finish_layer(int32_t layer, Hidden& x, RowRange rows) override { engine_->finish_layer(layer, x, rows); }
   void logits(Hidden& x, std::span<float> out) override { engine_->logits(x, out); }
 
   void decode(std::span<const DecodeRow> batch, std::span<float> out) override {

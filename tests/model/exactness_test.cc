@@ -40,22 +40,34 @@ std::vector<TokenId> prompt_of(Case& c, int32_t tokens, int32_t vocab) {
   return prompt;
 }
 
+// Rows cut into calls by chance: anywhere, or between tiles only.
+std::vector<RowRange> cut_rows(int32_t rows, int32_t unit, Case& c) {
+  std::vector<RowRange> parts;
+  for (int32_t begin = 0; begin < rows; begin = parts.back().end)
+    parts.push_back({begin, std::min(rows, begin + unit * (1 + c.below(1 + rows / unit)))});
+  return parts;
+}
+
 // One rank of a chain, in this process: pages before `chunk` are in the lease already.
 std::unique_ptr<Hidden> run_chunk(Engine& engine, KvLease& kv, std::span<const TokenId> prompt, TokenRange chunk,
                                   bool last, Case& c) {
   std::unique_ptr<Hidden> x =
       engine.embed(prompt.subspan(static_cast<size_t>(chunk.begin), static_cast<size_t>(chunk.size())));
   for (int32_t layer = 0; layer < engine.shape().num_layers; ++layer) {
-    engine.project_qkv(layer, *x, kv, chunk);
+    for (const RowRange part : cut_rows(chunk.size(), 1, c)) engine.project_qkv(layer, *x, kv, chunk, part);
     const bool final_layer = layer + 1 == engine.shape().num_layers;
     if (final_layer && !last) break;
-    if (final_layer && c.below(2) == 0) engine.keep_last_row(*x);
+    int32_t rows = chunk.size();
+    if (final_layer && c.below(2) == 0) {
+      engine.keep_last_row(*x);
+      rows = 1;
+    }
     for (int32_t page = 0; page < chunk.end_page();) {
       const int32_t end = std::min(chunk.end_page(), page + 1 + c.below(4));
-      engine.attend(layer, *x, kv, chunk, {page, end});
+      for (const RowRange part : cut_rows(rows, kPageTokens, c)) engine.attend(layer, *x, kv, chunk, {page, end}, part);
       page = end;
     }
-    engine.finish_layer(layer, *x);
+    for (const RowRange part : cut_rows(rows, 1, c)) engine.finish_layer(layer, *x, part);
   }
   return x;
 }

@@ -164,6 +164,43 @@ TEST(Strategies, ASlowerWorkerGetsFewerTokens) {
   EXPECT_LT(most / least, 1.06);  // a page is 64 of about 2,000 tokens
 }
 
+TEST(Strategies, ABusyWorkerGetsFewerTokensOrNone) {
+  PlanRequest plan = request(2048, 2);
+  plan.workers[0].busy_seconds = 0.05;
+  const Plan some = *make_plan(plan);
+  ASSERT_EQ(some.ranks.size(), 2u);
+  const size_t busy = some.ranks[0].worker == 0 ? 0 : 1;
+  EXPECT_LT(some.ranks[busy].range.size(), some.ranks[1 - busy].range.size());
+  plan.workers[0].busy_seconds = 100;
+  const Plan alone = *make_plan(plan);
+  ASSERT_EQ(alone.ranks.size(), 1u);
+  EXPECT_EQ(alone.ranks[0].worker, 1);
+  plan.strategy = Strategy::kSingle;
+  EXPECT_EQ(make_plan(plan)->ranks[0].worker, 1) << "the one that is done first";
+}
+
+TEST(Strategies, WaitingIsPartOfThePrediction) {
+  PlanRequest plan = request(1000, 1);
+  const double idle = make_plan(plan)->predicted_ttft_seconds;
+  plan.workers[0].busy_seconds = 3;
+  EXPECT_NEAR(make_plan(plan)->predicted_ttft_seconds, idle + 3, 1e-9);
+}
+
+TEST(Strategies, BusyWorkersEndTogether) {
+  SeededRng rng(11);
+  for (int i = 0; i < 100; ++i) {
+    PlanRequest plan = request(8192, 4);
+    for (WorkerProfile& worker : plan.workers) worker.busy_seconds = uniform(rng, 0, 0.2);
+    const Plan best = *make_plan(plan);
+    double least = 0;  // all work divided without loss among workers that begin when they are free
+    for (const WorkerProfile& worker : plan.workers) least += worker.busy_seconds;
+    const Work whole = chunk_work(plan.model, {0, 8192}, true);
+    least = (least + compute_seconds(kWorker.speed, whole)) / 4;
+    EXPECT_GE(best.predicted_ttft_seconds, 0.95 * least);
+    EXPECT_LE(best.predicted_ttft_seconds, 1.25 * least) << i;
+  }
+}
+
 TEST(Strategies, CutsByHandAreTakenAsGivenOrRefusedClearly) {
   PlanRequest r = request(1000, 2, Strategy::kByHand);
   r.cuts = {640};

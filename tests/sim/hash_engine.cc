@@ -1,5 +1,6 @@
 #include "hash_engine.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/check.h"
@@ -43,8 +44,13 @@ void store(std::span<std::byte> page, int32_t slot, uint64_t value) {
 struct HashHidden final : Hidden {
   std::vector<uint64_t> rows;      // x of each token of the chunk
   int32_t first = 0;               // rows[0] is row `first` of the chunk: not 0 after keep_last_row
-  uint64_t state = 0;              // over all K/V attended so far in this layer
-  int32_t next_page = 0;           // the page that attend() must take next
+  struct Tile {                    // a page's worth of rows
+    uint64_t state = 0;            // over all K/V attended so far in this layer
+    int32_t next_page = 0;         // the page that attend() must take next
+  };
+  std::vector<Tile> tiles;
+  int32_t end_page = 0;            // of the chunk
+  int32_t projected = 0;           // rows of this layer
   std::vector<uint64_t> attended;  // state of each row when its own position was reached
 };
 
@@ -72,15 +78,20 @@ std::unique_ptr<Hidden> HashEngine::embed(std::span<const TokenId> tokens) {
   return x;
 }
 
-void HashEngine::project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange chunk) {
+void HashEngine::project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange chunk, RowRange rows) {
   HashHidden& h = hidden(x);
   RUNAHEAD_CHECK(h.first == 0 && h.rows.size() == static_cast<size_t>(chunk.size()), "one row a token");
-  for (int32_t position = chunk.begin; position < chunk.end; ++position)
+  if (rows.begin == 0) {
+    h.projected = 0;
+    h.end_page = chunk.end_page();
+    h.tiles.assign(static_cast<size_t>(pages_for(chunk.size())), {});
+    h.attended.assign(h.rows.size(), 0);
+  }
+  RUNAHEAD_CHECK(rows.begin == h.projected && rows.end > rows.begin && rows.end <= chunk.size(), "each row once, in order");
+  for (int32_t position = chunk.begin + rows.begin; position < chunk.begin + rows.end; ++position)
     store(kv.page(layer, position / kPageTokens), position % kPageTokens,
           kv_of(layer, position, h.rows[static_cast<size_t>(position - chunk.begin)]));
-  h.state = 0;
-  h.next_page = 0;
-  h.attended.assign(h.rows.size(), 0);
+  h.projected = rows.end;
 }
 
 void HashEngine::keep_last_row(Hidden& x) {
@@ -88,29 +99,34 @@ void HashEngine::keep_last_row(Hidden& x) {
   h.first += static_cast<int32_t>(h.rows.size()) - 1;
   h.rows = {h.rows.back()};
   h.attended = {0};
+  h.tiles.resize(1);
 }
 
-void HashEngine::attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages) {
+void HashEngine::attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages, RowRange rows) {
   HashHidden& h = hidden(x);
-  RUNAHEAD_CHECK(pages.begin == h.next_page && pages.end > pages.begin && pages.end <= chunk.end_page(),
-                 "pages are attended once, in ascending order");
-  h.next_page = pages.end;
-  for (int32_t page = pages.begin; page < pages.end; ++page) {
-    const std::span<const std::byte> bytes = kv.page(layer, page);
-    for (int32_t slot = 0; slot < kPageTokens; ++slot) {
-      const int32_t position = page * kPageTokens + slot;
-      if (position >= chunk.end) return;
-      h.state = fold(h.state, load(bytes, slot));
+  RUNAHEAD_CHECK(h.projected == chunk.size(), "all rows are projected before one attends");
+  RUNAHEAD_CHECK(rows.begin % kPageTokens == 0 && rows.end > rows.begin && rows.end <= std::ssize(h.rows), "whole tiles");
+  for (int32_t begin = rows.begin; begin < rows.end; begin += kPageTokens) {
+    HashHidden::Tile& tile = h.tiles[static_cast<size_t>(begin / kPageTokens)];
+    RUNAHEAD_CHECK(pages.begin == tile.next_page && pages.end > pages.begin && pages.end <= chunk.end_page(),
+                   "pages are attended once, in ascending order");
+    tile.next_page = pages.end;
+    const int32_t end = std::min(begin + kPageTokens, static_cast<int32_t>(std::ssize(h.rows)));
+    for (int32_t position = pages.begin * kPageTokens; position < std::min(pages.end * kPageTokens, chunk.end); ++position) {
+      tile.state = fold(tile.state, load(kv.page(layer, position / kPageTokens), position % kPageTokens));
       const int32_t row = position - chunk.begin - h.first;
-      if (row >= 0) h.attended[static_cast<size_t>(row)] = h.state;
+      if (row >= begin && row < end) h.attended[static_cast<size_t>(row)] = tile.state;
     }
   }
 }
 
-void HashEngine::finish_layer(int32_t layer, Hidden& x) {
+void HashEngine::finish_layer(int32_t layer, Hidden& x, RowRange rows) {
   HashHidden& h = hidden(x);
-  for (size_t row = 0; row < h.rows.size(); ++row)
-    h.rows[row] = mix(mix(h.rows[row], h.attended[row]), static_cast<uint64_t>(layer));
+  for (int32_t row = rows.begin; row < rows.end; ++row) {
+    RUNAHEAD_CHECK(h.tiles[static_cast<size_t>(row / kPageTokens)].next_page == h.end_page, "every page was attended");
+    uint64_t& value = h.rows[static_cast<size_t>(row)];
+    value = mix(mix(value, h.attended[static_cast<size_t>(row)]), static_cast<uint64_t>(layer));
+  }
 }
 
 void HashEngine::logits(Hidden& x, std::span<float> out) {

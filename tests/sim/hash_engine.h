@@ -26,11 +26,12 @@ class HashEngine final : public Engine {
   const std::string& fingerprint() const override { return fingerprint_; }
   const std::string& compute_name() const override { return compute_name_; }
 
+  int32_t rows_at_once() const override { return kPageTokens; }  // so that chunks are cut into several calls
   std::unique_ptr<Hidden> embed(std::span<const TokenId> tokens) override;
-  void project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange chunk) override;
+  void project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange chunk, RowRange rows) override;
   void keep_last_row(Hidden& x) override;
-  void attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages) override;
-  void finish_layer(int32_t layer, Hidden& x) override;
+  void attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages, RowRange rows) override;
+  void finish_layer(int32_t layer, Hidden& x, RowRange rows) override;
   void logits(Hidden& x, std::span<float> out) override;
   void decode(std::span<const DecodeRow> batch, std::span<float> out) override;
 

@@ -24,15 +24,23 @@ std::vector<float> chain_logits(HashEngine& engine, KvLease& all, std::span<cons
     const bool last = rank + 2 == cuts.size();
     auto x = engine.embed(tokens.subspan(static_cast<size_t>(chunk.begin), static_cast<size_t>(chunk.size())));
     for (int32_t layer = 0; layer < kHashLayers; ++layer) {
-      engine.project_qkv(layer, *x, all, chunk);
+      RowRange rows{0, chunk.size()};
+      const auto middle = static_cast<int32_t>(rng.between(1, rows.end));  // in one call, or in two
+      engine.project_qkv(layer, *x, all, chunk, {0, middle});
+      if (middle < rows.end) engine.project_qkv(layer, *x, all, chunk, {middle, rows.end});
       if (layer + 1 == kHashLayers && !last) break;
-      if (layer + 1 == kHashLayers) engine.keep_last_row(*x);
+      if (layer + 1 == kHashLayers) {
+        engine.keep_last_row(*x);
+        rows = {0, 1};
+      }
       for (int32_t page = 0; page < chunk.end_page();) {
         const auto end = static_cast<int32_t>(rng.between(page + 1, chunk.end_page()));
-        engine.attend(layer, *x, all, chunk, {page, end});
+        const int32_t tiles = rows.end / kPageTokens * kPageTokens;
+        if (tiles > 0) engine.attend(layer, *x, all, chunk, {page, end}, {0, tiles});
+        if (tiles < rows.end) engine.attend(layer, *x, all, chunk, {page, end}, {tiles, rows.end});
         page = end;
       }
-      engine.finish_layer(layer, *x);
+      engine.finish_layer(layer, *x, rows);
     }
     if (last) engine.logits(*x, out);
   }

@@ -2,8 +2,6 @@
 // A job's work is done at its start or at its end, by chance: a page that is read too early or changed too soon shows.
 #pragma once
 
-#include <deque>
-
 #include "actors/compute_lane.h"
 #include "sim_world.h"
 
@@ -18,7 +16,9 @@ struct LaneWeather {
 class SimLane final : public ComputeLane {
  public:
   SimLane(Process& process, Prng& rng, const LaneWeather& weather) : process_(process), rng_(rng), weather_(weather) {}
-  asio::awaitable<Timing> run(std::function<void()> work) override;
+  asio::awaitable<Timing> run(LaneOrder order, std::function<void()> work) override;
+  void hold(LaneOrder order) override { jobs_.hold(order); }
+  void release(LaneOrder order) override;
 
  private:
   struct Job {
@@ -27,11 +27,13 @@ class SimLane final : public ComputeLane {
     Action resume;
   };
   void start_next();
+  void start(std::shared_ptr<Job> job);
 
   Process& process_;
   Prng& rng_;
   const LaneWeather& weather_;
-  std::deque<std::shared_ptr<Job>> jobs_;  // the first one is running
+  LaneQueue<std::shared_ptr<Job>> jobs_;
+  bool busy_ = false;
 };
 
 }  // namespace runahead::sim
