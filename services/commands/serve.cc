@@ -41,6 +41,7 @@ void add_serve(CommandLine& line) {
   CLI::App* command = line.add("serve", "serve the API from a whole cluster on this machine, until Ctrl-C",
                                [options](const CommonOptions& common) { return serve(*options, common); });
   add_cluster_flags(*command, options->cluster);
+  add_generation_flags(*command, options->cluster.generation);
   command->add_option("--http", options->cluster.http, "host:port of the API; port 0 takes a free one");
   command->add_option("--job-store", options->cluster.job_store, "SQLite file of /v1/jobs; without it jobs end with the process");
   command->add_option("--api-keys", options->api_keys, "file with one API key a line; without it the API is open");
