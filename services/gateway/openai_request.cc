@@ -207,8 +207,6 @@ void take_completions_fields(JsonReader& reader, const ServedModel& model, Gener
   if (request.echo && request.logprobs)
     reader.error("logprobs", "of the prompt (with echo) are not supported; leave out one of the two",
                  ErrorCode::kUnsupported);
-  if (reader.integer("best_of", 1, limits::kChoicesMax).value_or(1) > 1)
-    reader.error("best_of", "over 1 is not supported; use n", ErrorCode::kUnsupported);
   reader.unsupported(kUnsupportedCompletions);
 }
 
