@@ -191,10 +191,7 @@ Result<RequestId> CoordinatorCore::submit(InferenceRequest spec, Time now) {
     allowed =
         fail(ErrorCode::kOverloaded, "the queue is full; try again later", std::to_string(static_cast<int>(seconds)));
   }
-  if (!allowed) {
-    metrics_.request_rejected(allowed.error().code);
-    return std::unexpected(allowed.error());
-  }
+  if (!allowed) return std::unexpected(allowed.error());
   const RequestId id = ++last_request_;
   const Duration limit = spec.deadline > Duration{0} ? std::min<Duration>(spec.deadline, limits::kRequestDeadline)
                                                      : Duration(limits::kRequestDeadline);
@@ -272,7 +269,10 @@ ClusterView CoordinatorCore::view(Time now) const {
                    .queued_prompt_tokens = waiting_tokens_,
                    .draining = draining_};
   view.running = static_cast<int32_t>(requests_.size()) - view.waiting;
+  const int64_t pages_per_block = registry_.pages_for_tokens(kPageTokens);
   for (const auto& [id, worker] : registry_.workers()) {
+    if (!worker.is_prefill && !worker.draining)
+      view.kv_tokens = std::max(view.kv_tokens, worker.pages_total / pages_per_block * kPageTokens);
     const char* state = worker.draining ? "draining" : WorkerRegistry::is_suspect(worker, now) ? "suspect" : "ready";
     view.workers.push_back({.id = id,
                             .name = worker.name,

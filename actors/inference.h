@@ -105,6 +105,7 @@ struct ClusterView {
   uint64_t epoch = 0;
   std::string fingerprint, compute;
   int32_t context_len = 0;
+  int64_t kv_tokens = 0;                 // that the largest decode worker's K/V memory holds
   std::vector<WorkerView> workers;
   int32_t running = 0, waiting = 0;
   int64_t queued_prompt_tokens = 0;

@@ -27,6 +27,8 @@ json sampling_json(const SamplingParams& s) {
           {"frequency_penalty", s.frequency_penalty},
           {"repetition_penalty", s.repetition_penalty},
           {"logit_bias", s.logit_bias},
+          {"banned", s.banned},
+          {"banned_before", s.banned_before},
           {"seed", s.seed},
           {"top_logprobs", s.top_logprobs}};
 }
@@ -40,6 +42,8 @@ SamplingParams sampling_of(const json& from) {
           .frequency_penalty = from.at("frequency_penalty"),
           .repetition_penalty = from.at("repetition_penalty"),
           .logit_bias = from.at("logit_bias").get<std::vector<std::pair<TokenId, float>>>(),
+          .banned = from.value("banned", std::vector<TokenId>{}),  // rows of older versions have none
+          .banned_before = from.value("banned_before", 0),
           .seed = from.at("seed"),
           .top_logprobs = from.at("top_logprobs")};
 }

@@ -129,6 +129,8 @@ void encode(const SamplingParams& from, proto::Sampling& to) {
     entry->set_token(token);
     entry->set_bias(bias);
   }
+  to.mutable_banned()->Add(from.banned.begin(), from.banned.end());
+  to.set_banned_before(from.banned_before);
   to.set_seed(from.seed);
   to.set_top_logprobs(from.top_logprobs);
 }
@@ -141,6 +143,8 @@ SamplingParams decode(const proto::Sampling& from) {
                     .presence_penalty = from.presence_penalty(),
                     .frequency_penalty = from.frequency_penalty(),
                     .repetition_penalty = from.repetition_penalty(),
+                    .banned = {from.banned().begin(), from.banned().end()},
+                    .banned_before = from.banned_before(),
                     .seed = from.seed(),
                     .top_logprobs = from.top_logprobs()};
   for (const auto& entry : from.logit_bias()) to.logit_bias.emplace_back(entry.token(), entry.bias());

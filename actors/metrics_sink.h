@@ -41,7 +41,6 @@ class MetricsSink {
   virtual ~MetricsSink() = default;
 
   // Coordinator
-  virtual void request_rejected(ErrorCode) {}             // by submit(): overloaded, unavailable, too long
   virtual void request_finished(const RequestRecord&) {}
   virtual void first_token(const TtftReport&) {}          // when TTFT is known; also carries plan error and cuts
   virtual void rank_finished(const RankRecord&, std::string_view /*transport*/) {}

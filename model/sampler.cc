@@ -43,6 +43,14 @@ void apply_bias(std::span<float> logits, const SamplingParams& params) {
   }
 }
 
+void apply_ban(std::span<float> logits, const SamplingParams& params, int32_t position) {
+  if (position >= params.banned_before) return;
+  for (const TokenId token : params.banned) {
+    RUNAHEAD_CHECK(token >= 0 && static_cast<size_t>(token) < logits.size(), "validate() was not called");
+    logits[token] = kImpossible;
+  }
+}
+
 // Each token once, however often it occurs.
 void apply_repetition(std::span<float> logits, float penalty, std::span<const TokenId> prompt,
                       std::span<const TokenId> generated) {
@@ -185,6 +193,9 @@ Result<void> validate(const SamplingParams& params, int32_t vocab_size) {
   if (params.top_logprobs < -1 || params.top_logprobs > limits::kTopLogprobsMax) {
     return invalid("top_logprobs", "between 0 and " + std::to_string(limits::kTopLogprobsMax));
   }
+  if (params.banned.size() > limits::kBannedTokensMax) return invalid("banned", "shorter");
+  for (const TokenId token : params.banned)
+    if (token < 0 || token >= vocab_size) return invalid("banned", "of ids below " + std::to_string(vocab_size));
   for (const auto& [token, bias] : params.logit_bias) {
     if (token < 0 || token >= vocab_size) {
       return invalid("logit_bias", "given for ids below " + std::to_string(vocab_size));
@@ -201,6 +212,7 @@ SampledToken sample(std::span<float> logits, const SamplingParams& params, std::
   apply_bias(logits, params);
   apply_repetition(logits, params.repetition_penalty, prompt, generated);
   apply_occurrence(logits, params, generated);
+  apply_ban(logits, params, position);
   clean(logits);
   const TokenId best = greedy(logits);
   const float largest = logits[best];

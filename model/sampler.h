@@ -2,9 +2,9 @@
 // order, at every attempt; the only randomness is Philox keyed by (seed, position) (base/rng.h), so a retry after a
 // crash continues exactly.
 //   order    logit bias; repetition penalty (tokens of prompt and generated: a positive logit is divided, a negative
-//            one multiplied); presence and frequency penalty (generated tokens); log-probabilities; temperature; top-k;
-//            top-p; min-p; draw. Log-probabilities are thus those of the biased and penalised distribution before
-//            temperature and filters, over the whole vocabulary.
+//            one multiplied); presence and frequency penalty (generated tokens); ban (min_tokens); log-probabilities;
+//            temperature; top-k; top-p; min-p; draw. Log-probabilities are thus those of the biased and penalised
+//            distribution before temperature and filters, over the whole vocabulary.
 //   greedy   temperature 0 takes the largest logit, the lowest id of equals; no draw, filters do not matter.
 //   numbers  sums and exponentials in double, in a fixed order. NaN and -inf count as impossible; +inf as the largest
 //            float. If every token is impossible, the lowest id is taken: the model is broken, but the process lives.

@@ -18,6 +18,8 @@ struct SamplingParams {
   float frequency_penalty = 0.0f;   // [-2, 2], over generated tokens
   float repetition_penalty = 1.0f;  // (0, 2], over prompt and generated tokens
   std::vector<std::pair<TokenId, float>> logit_bias;
+  std::vector<TokenId> banned = {};  // tokens that are never chosen ...
+  int32_t banned_before = 0;         // ... for positions below this one: min_tokens, whatever a retry has kept
   uint64_t seed = 0;                // key of the counter-based generator; the counter is the token's position
   int32_t top_logprobs = -1;        // -1: none; n: the chosen token's log-probability and the n most likely ones
 };

@@ -15,6 +15,7 @@ int64_t unix_time_ms() {
 GatewayOptions gateway_options(const ApiFrontOptions& options) {
   GatewayOptions gateway{.model_name = options.model_name,
                          .model_aliases = {"default", options.model_alias},
+                         .generation_defaults = options.generation_defaults,
                          .api_keys_file = options.api_keys};
   gateway.http.listen = options.http;
   gateway.http.allow_remote = options.allow_remote;

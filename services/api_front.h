@@ -19,6 +19,7 @@ struct ApiFrontOptions {
   std::string api_keys;    // file; empty: the API is open
   std::string model_name;   // what /v1/models shows
   std::string model_alias;  // what requests may say too: the name on the command line
+  GenerationDefaults generation_defaults = {};
 };
 
 struct ApiFrontEnv {

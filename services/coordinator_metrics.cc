@@ -15,8 +15,8 @@ using GaugeFamily = prometheus::Family<prometheus::Gauge>;
 using HistogramFamily = prometheus::Family<prometheus::Histogram>;
 
 constexpr std::array kEndpoints = {"completions", "chat", "jobs"};
-constexpr std::array kStatuses = {"ok", "error", "cancelled", "rejected"};  // in the order of RequestStatus
-constexpr std::array kRejections = {ErrorCode::kOverloaded, ErrorCode::kUnavailable, ErrorCode::kContextOverflow};
+constexpr std::array kStatuses = {"ok", "client_error", "rejected", "server_error", "cancelled"};  // as RequestStatus
+constexpr std::array kRoles = {"prefill", "decode"};
 constexpr std::array kReplans = {ErrorCode::kWorkerLost, ErrorCode::kCorrupt, ErrorCode::kDeadlineExceeded};
 constexpr std::array kStrategies = {Strategy::kSingle, Strategy::kEven, Strategy::kBalanced, Strategy::kByHand};
 
@@ -47,7 +47,8 @@ struct CoordinatorMetrics::Series {
     return with({{"rank", std::to_string(std::clamp(rank, 0, limits::kWorkersMax - 1))}});
   }
   void show_rank(int32_t rank);
-  void show_worker(const WorkerView& worker, bool up);
+  void show_worker(const WorkerView& worker);
+  void show_model(const ClusterView& cluster);
 
   std::string model_name;
   MetricsRegistry registry;
@@ -62,7 +63,8 @@ struct CoordinatorMetrics::Series {
       registry.histograms("runahead_request_duration_seconds", "first byte of the request to last byte of the answer");
   HistogramFamily& prompt_tokens = registry.histograms("runahead_request_prompt_tokens", "prompt tokens of a request");
   CounterFamily& requests = registry.counters("runahead_requests_total", "HTTP requests for generation, by outcome");
-  CounterFamily& rejections = registry.counters("runahead_request_rejections_total", "requests that were not accepted");
+  CounterFamily& rejections =
+      registry.counters("runahead_request_rejections_total", "work that was sent and not taken: 4xx, 503");
   CounterFamily& prompt_total = registry.counters("runahead_prompt_tokens_total", "prompt tokens of ended requests");
   CounterFamily& generated_total =
       registry.counters("runahead_generation_tokens_total", "generated tokens of ended requests");
@@ -88,7 +90,9 @@ struct CoordinatorMetrics::Series {
   HistogramFamily& kv_bytes = registry.histograms("runahead_kv_transfer_bytes", "K/V bytes over one hop");
   CounterFamily& kv_bytes_total = registry.counters("runahead_worker_kv_bytes_total", "K/V bytes of a rank");
   // Workers
-  GaugeFamily& up = registry.gauges("runahead_worker_up", "1: the worker's lease is alive");
+  GaugeFamily& workers_ready = registry.gauges("runahead_workers_ready", "workers that take new work");
+  GaugeFamily& up =
+      registry.gauges("runahead_worker_up", "1: the worker is heard; 0: its lease runs out. Gone with the worker");
   GaugeFamily& cache =
       registry.gauges("runahead_worker_kv_cache_usage_ratio", "share of the worker's K/V pages in use");
   GaugeFamily& speed = registry.gauges("runahead_worker_tokens_per_second", "measured prefill speed without context");
@@ -96,8 +100,10 @@ struct CoordinatorMetrics::Series {
 
   struct Worker {
     prometheus::Gauge *up, *cache, *speed;
+    bool listed = true;  // in the last view of the cluster
   };
   std::map<Labels, Worker> workers;
+  prometheus::Gauge* model = nullptr;
   int32_t ranks_shown = 0;
 };
 
@@ -118,7 +124,12 @@ CoordinatorMetrics::Series::Series(const ProcessInfo& process) : model_name(proc
     duration.Add(with({{"endpoint", endpoint}}), buckets::kRequest);
     for (const char* status : kStatuses) requests.Add(with({{"endpoint", endpoint}, {"status", status}}));
   }
-  for (const ErrorCode code : kRejections) rejections.Add({{"reason", std::string(name(code))}});
+  for (int i = 0; i <= static_cast<int>(ErrorCode::kInternal); ++i) {
+    const auto code = static_cast<ErrorCode>(i);
+    const bool refuses = http_status(code) < 500 || code == ErrorCode::kUnavailable;
+    if (refuses && code != ErrorCode::kCancelled) rejections.Add({{"reason", std::string(name(code))}});
+  }
+  for (const char* role : kRoles) workers_ready.Add({{"role", role}});
   for (const ErrorCode code : kReplans) replans.Add({{"reason", std::string(name(code))}});
   for (const Strategy strategy : kStrategies) plans.Add({{"strategy", std::string(name(strategy))}});
   show_rank(0);
@@ -132,15 +143,26 @@ void CoordinatorMetrics::Series::show_rank(int32_t rank) {
   }
 }
 
-void CoordinatorMetrics::Series::show_worker(const WorkerView& worker, bool is_up) {
+void CoordinatorMetrics::Series::show_worker(const WorkerView& worker) {
   const Labels labels = {{"worker", worker.name}, {"role", worker.role}};
   auto it = workers.find(labels);
   if (it == workers.end())
     it = workers.emplace(labels, Worker{&up.Add(labels), &cache.Add(labels), &speed.Add(labels)}).first;
-  it->second.up->Set(is_up ? 1 : 0);
+  it->second.listed = true;
+  it->second.up->Set(worker.state == "suspect" ? 0 : 1);
   const double used = static_cast<double>(worker.pages_total - worker.pages_free);
   it->second.cache->Set(worker.pages_total > 0 ? used / static_cast<double>(worker.pages_total) : 0);
   it->second.speed->Set(worker.tokens_per_second);
+}
+
+// Workers of another model or mode may follow those that have left.
+void CoordinatorMetrics::Series::show_model(const ClusterView& cluster) {
+  if (cluster.compute.empty()) return;
+  prometheus::Gauge* shown =
+      &model_info.Add(with({{"dtype", cluster.compute}, {"context_length", std::to_string(cluster.context_len)}}));
+  if (model != nullptr && model != shown) model_info.Remove(model);
+  model = shown;
+  model->Set(1);
 }
 
 CoordinatorMetrics::CoordinatorMetrics(const ProcessInfo& process) : series_(std::make_unique<Series>(process)) {}
@@ -157,8 +179,8 @@ void CoordinatorMetrics::http_request(std::string_view endpoint, RequestStatus s
   if (status == RequestStatus::kOk) s.duration.Add(s.with({{"endpoint", name}}), buckets::kRequest).Observe(seconds);
 }
 
-void CoordinatorMetrics::request_rejected(ErrorCode code) {
-  series_->rejections.Add({{"reason", std::string(name(code))}}).Increment();
+void CoordinatorMetrics::request_rejected(std::string_view reason) {
+  series_->rejections.Add({{"reason", std::string(reason)}}).Increment();
 }
 
 void CoordinatorMetrics::request_finished(const RequestRecord& record) {
@@ -220,27 +242,31 @@ void CoordinatorMetrics::queue_changed(const QueueGauges& gauges) {
   s.queued_tokens.Add(s.with({})).Set(static_cast<double>(gauges.queued_prompt_tokens));
 }
 
-// A worker that is gone stays visible as 0, for alerts; when there would be too many of them they are forgotten.
+// What a worker that has left showed last is nobody's state; runahead_workers_ready says that it is missing.
 void CoordinatorMetrics::workers_changed(const ClusterView& cluster) {
   Series& s = *series_;
-  if (s.workers.size() >= static_cast<size_t>(2 * limits::kWorkersMax)) {
-    for (const auto& [labels, worker] : s.workers) {
-      s.up.Remove(worker.up);
-      s.cache.Remove(worker.cache);
-      s.speed.Remove(worker.speed);
-    }
-    s.workers.clear();
-  }
-  for (const auto& [labels, worker] : s.workers) worker.up->Set(0);
+  for (auto& [labels, worker] : s.workers) worker.listed = false;
   int32_t prefill_workers = 0;
+  std::map<std::string, int> ready;
   for (const WorkerView& worker : cluster.workers) {
-    s.show_worker(worker, true);
+    s.show_worker(worker);
     prefill_workers += worker.role == "prefill" ? 1 : 0;
+    ready[worker.role] += worker.state == "ready" ? 1 : 0;
   }
+  for (auto it = s.workers.begin(); it != s.workers.end();) {
+    const Series::Worker& worker = it->second;
+    if (worker.listed) {
+      ++it;
+      continue;
+    }
+    s.up.Remove(worker.up);
+    s.cache.Remove(worker.cache);
+    s.speed.Remove(worker.speed);
+    it = s.workers.erase(it);
+  }
+  for (const char* role : kRoles) s.workers_ready.Add({{"role", role}}).Set(ready[role]);
   s.show_rank(prefill_workers - 1);
-  if (!cluster.compute.empty())
-    s.model_info.Add(s.with({{"dtype", cluster.compute}, {"context_length", std::to_string(cluster.context_len)}}))
-        .Set(1);
+  s.show_model(cluster);
 }
 
 }  // namespace runahead

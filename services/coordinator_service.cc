@@ -47,6 +47,7 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
   parts.model = TRY(read_model_config(file));
   parts.model_name = path.stem().string();
   parts.codec = TRY(ModelTextCodec::load(file, &local_time_now));
+  const GenerationDefaults generation = TRY(load_generation_defaults(options.generation, path, file));
   parts.metrics = std::make_unique<CoordinatorMetrics>(
       ProcessInfo{.role = "coordinator", .version = kVersion, .revision = kRevision, .model_name = parts.model_name});
   parts.job_store = TRY(SqliteJobStore::open(options.job_store));
@@ -63,7 +64,8 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
                   .inference = *parts.coordinator, .job_store = *parts.job_store, .codec = *parts.codec,
                   .metrics = *parts.metrics},
       ApiFrontOptions{.http = http, .allow_remote = options.insecure_network, .api_keys = options.api_keys,
-                      .model_name = parts.model_name, .model_alias = options.model});
+                      .model_name = parts.model_name, .model_alias = options.model,
+                      .generation_defaults = generation});
   return parts.front->start(std::move(parts.loaded.unfinished));
 }
 

@@ -41,14 +41,16 @@ class InProcessCluster::Impl {
   }
 
   Result<void> start(const LocalClusterOptions& options) {
-    const Gguf file = TRY(Gguf::open(TRY(find_model(options.model))));
+    const std::filesystem::path path = TRY(find_model(options.model));
+    const Gguf file = TRY(Gguf::open(path));
     codec_ = TRY(ModelTextCodec::load(file, &local_time_now));
+    const GenerationDefaults defaults = TRY(load_generation_defaults(options.generation, path, file));
     job_store_ = TRY(SqliteJobStore::open({}));
     TRY(cluster_.start());
     front_ = std::make_unique<ApiFront>(
         ApiFrontEnv{.executor = io_.get_executor(), .clock = clock_, .rng = rng_, .inference = cluster_.coordinator(),
                     .job_store = *job_store_, .codec = *codec_, .metrics = metrics_},
-        ApiFrontOptions{.model_name = "default"});
+        ApiFrontOptions{.model_name = "default", .generation_defaults = defaults});
     TRY(front_->start({}));
     address_ = front_->address();
     auto ready = ready_.get_future();

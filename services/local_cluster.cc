@@ -109,6 +109,11 @@ void LocalCluster::plan_children() {
   coordinator.arguments.insert(coordinator.arguments.end(), {"--listen", options_.control, "--http", options_.http});
   if (!options_.job_store.empty())
     coordinator.arguments.insert(coordinator.arguments.end(), {"--job-store", options_.job_store});
+  if (!options_.generation.defaults.empty())
+    coordinator.arguments.insert(coordinator.arguments.end(), {"--generation-defaults", options_.generation.defaults});
+  if (options_.generation.max_tokens)
+    coordinator.arguments.insert(coordinator.arguments.end(),
+                                 {"--default-max-tokens", std::to_string(*options_.generation.max_tokens)});
   coordinator.arguments.insert(coordinator.arguments.end(), options_.coordinator_flags.begin(),
                                options_.coordinator_flags.end());
   children_.push_back(std::move(coordinator));

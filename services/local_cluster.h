@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "services/gateway/generation_defaults.h"
 
 namespace runahead {
 
@@ -27,6 +28,7 @@ struct LocalClusterOptions {
   std::string http = "127.0.0.1:0";
   std::string control = "127.0.0.1:0";
   std::string log_level = "warn";
+  GenerationFlags generation;
   std::string job_store;                   // path of the SQLite file; empty: jobs live in memory
   std::vector<std::string> coordinator_flags;  // passed on as they are
   bool progress = false;                   // the first worker shows a progress bar while weights load

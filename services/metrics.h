@@ -1,7 +1,7 @@
 // CoordinatorMetrics, WorkerMetrics: what happens in a process, as Prometheus series. Names, labels and buckets:
 // docs/operations.md. Every label set that is known at the start is there from the start, with zero.
 //   threads  events on the io_context thread; text() on any. Neither takes a lock of the data path.
-//   labels   rank (below kWorkersMax) and worker are the only ones that grow; both are bounded.
+//   labels   rank (below kWorkersMax) and worker are the only ones that grow. A worker's series leave with it.
 #pragma once
 
 #include <memory>
@@ -26,9 +26,9 @@ class CoordinatorMetrics final : public MetricsSink, public GatewayMetrics {
   ~CoordinatorMetrics() override;
 
   void http_request(std::string_view endpoint, RequestStatus status, double seconds) override;
+  void request_rejected(std::string_view reason) override;
   std::string text() override;
 
-  void request_rejected(ErrorCode code) override;
   void request_finished(const RequestRecord& record) override;
   void first_token(const TtftReport& report) override;
   void rank_finished(const RankRecord& record, std::string_view transport) override;

@@ -29,6 +29,9 @@ Result<Prompt> read_prompt(const PromptOptions& options);
 // --model --workers --compute --threads-per-worker --transport
 void add_cluster_flags(CLI::App& command, LocalClusterOptions& options);
 
+// --generation-defaults JSON|none, --default-max-tokens N
+void add_generation_flags(CLI::App& command, GenerationFlags& flags);
+
 // --packed-cache DIR|off
 void add_packed_cache_flag(CLI::App& command, std::string& folder);
 

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdio>
 #include <iostream>
+#include <optional>
 
 #include "base/token_range.h"
 #include "services/commands/commands.h"
@@ -26,7 +27,7 @@ struct RunOptions {
   std::string strategy = "auto";
   std::vector<int> cuts;
   int max_tokens = 64;
-  double temperature = 0;
+  std::optional<double> temperature;
   uint64_t seed = 0;
   bool in_process = false;
 };
@@ -34,12 +35,12 @@ struct RunOptions {
 json request_body(const RunOptions& options, const Prompt& prompt) {
   json body = {{"model", "default"},
                {"max_tokens", options.max_tokens},
-               {"temperature", options.temperature},
                {"seed", options.seed},
                {"stream", true},
                {"stream_options", {{"include_usage", true}}},
                {"return_token_ids", true},
                {"return_progress", true}};
+  if (options.temperature) body["temperature"] = *options.temperature;
   if (options.cuts.empty()) {
     body["runahead"]["strategy"] = options.strategy;
   } else {
@@ -159,12 +160,15 @@ void add_run(CommandLine& line) {
   CLI::App* command = line.add("run", "run one prompt through a whole cluster on this machine",
                                [options](const CommonOptions& common) { return run(*options, common); });
   add_cluster_flags(*command, options->cluster);
+  add_generation_flags(*command, options->cluster.generation);
   add_prompt_flags(*command, options->prompt);
   command->add_option("--strategy", options->strategy, "auto, single, even or balanced")
       ->check(CLI::IsMember({"auto", "single", "even", "balanced", "searched", "predicted"}));
   command->add_option("--cuts", options->cuts, "token positions where the prompt is cut, multiples of 64")->delimiter(',');
   command->add_option("--max-tokens", options->max_tokens, "tokens to generate at most")->check(CLI::Range(1, 1 << 20));
-  command->add_option("--temperature", options->temperature, "0: greedy")->check(CLI::Range(0.0, 2.0));
+  command
+      ->add_option("--temperature", options->temperature, "0: greedy; default: the model's own, see --generation-defaults")
+      ->check(CLI::Range(0.0, 2.0));
   command->add_option("--seed", options->seed, "of the sampling");
   command->add_flag("--in-process", options->in_process, "all actors in this process, over the memory transport");
 }

@@ -42,6 +42,7 @@ void add_serve(CommandLine& line) {
   CLI::App* command = line.add("serve", "serve the API from a whole cluster on this machine, until Ctrl-C",
                                [options](const CommonOptions& common) { return serve(*options, common); });
   add_cluster_flags(*command, options->cluster);
+  add_generation_flags(*command, options->cluster.generation);
   command->add_option("--http", options->cluster.http, "host:port of the API; port 0 takes a free one");
   command->add_option("--slots", options->cluster.slots, "answers that one decode step carries on; 0: all that the memory holds")
       ->check(CLI::Range(0, limits::kAttemptsPerWorkerMax));

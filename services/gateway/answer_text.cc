@@ -28,6 +28,18 @@ size_t begun(std::string_view text, std::string_view stop) {
   return 0;
 }
 
+// Takes the characters off `text` that are whole within its first `bytes`, and counts them.
+int64_t take_characters(std::string_view& text, size_t bytes) {
+  int64_t count = 0;
+  for (size_t taken = 0; taken < bytes; ++count) {
+    const size_t next = utf8_sequence(text).bytes;
+    if (taken + next > bytes) break;
+    taken += next;
+    text.remove_prefix(next);
+  }
+  return count;
+}
+
 }  // namespace
 
 std::string valid_utf8(std::string_view bytes) {
@@ -41,6 +53,10 @@ std::string valid_utf8(std::string_view bytes) {
   return text;
 }
 
+int64_t character_count(std::string_view bytes) {
+  return take_characters(bytes, bytes.size());
+}
+
 size_t AnswerText::held_back() const {
   size_t held = unfinished_tail(pending_);
   for (const std::string& stop : stop_strings_) held = std::max(held, begun(pending_, stop));
@@ -51,6 +67,10 @@ TextPiece AnswerText::push(const SampledToken& token, const std::string& bytes) 
   const size_t begin = released_ + pending_.size();
   tokens_.push_back({token, begin, begin + bytes.size()});
   pending_ += bytes;
+  if (unstoppable_ > 0) {
+    --unstoppable_;
+    return release(pending_.size() - unfinished_tail(pending_), false);
+  }
   size_t stop_begin = std::string::npos, stop_end = std::string::npos;
   for (const std::string& stop : stop_strings_) {
     const size_t found = pending_.find(stop);
@@ -67,13 +87,21 @@ TextPiece AnswerText::flush() {
 }
 
 TextPiece AnswerText::release(size_t bytes, bool stopped) {
-  TextPiece piece{.text = valid_utf8(std::string_view(pending_).substr(0, bytes)), .stopped = stopped};
-  pending_.erase(0, bytes);
-  released_ += bytes;
-  while (!tokens_.empty() && (tokens_.front().begin < released_ || tokens_.front().end <= released_)) {
-    piece.tokens.push_back(std::move(tokens_.front().token));
+  std::string_view shown = std::string_view(pending_).substr(0, bytes);
+  TextPiece piece{.text = valid_utf8(shown), .stopped = stopped};
+  const size_t end = released_ + bytes;
+  const auto count_up_to = [&](size_t place) {
+    const size_t before = shown.size();
+    characters_ += take_characters(shown, place - released_);
+    released_ += before - shown.size();
+  };
+  while (!tokens_.empty() && (tokens_.front().begin < end || tokens_.front().end <= end)) {
+    count_up_to(tokens_.front().begin);
+    piece.tokens.push_back({std::move(tokens_.front().token), characters_});
     tokens_.pop_front();
   }
+  count_up_to(end);
+  pending_.erase(0, bytes);
   return piece;
 }
 

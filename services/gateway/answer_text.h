@@ -12,15 +12,22 @@
 
 namespace runahead {
 
+struct ShownToken {
+  SampledToken sampled;
+  int64_t offset = 0;  // characters of the answer that end at or before the token's first byte
+};
+
 struct TextPiece {
-  std::string text;                  // valid UTF-8
-  std::vector<SampledToken> tokens;  // whose text begins in it, in order
-  bool stopped = false;              // a stop string was found: nothing may follow
+  std::string text;                // valid UTF-8
+  std::vector<ShownToken> tokens;  // whose text begins in it, in order
+  bool stopped = false;            // a stop string was found: nothing may follow
 };
 
 class AnswerText {
  public:
-  explicit AnswerText(std::vector<std::string> stop_strings) : stop_strings_(std::move(stop_strings)) {}
+  // The text of the first `min_tokens` tokens is no part of a stop string.
+  explicit AnswerText(std::vector<std::string> stop_strings, int32_t min_tokens = 0)
+      : stop_strings_(std::move(stop_strings)), unstoppable_(min_tokens) {}
 
   TextPiece push(const SampledToken& token, const std::string& bytes);
   // The end without a stop string: everything that was held back.
@@ -36,12 +43,16 @@ class AnswerText {
   size_t held_back() const;
 
   std::vector<std::string> stop_strings_;
+  int32_t unstoppable_;           // tokens to come that no stop string ends
   std::string pending_;           // received, not yet released
   size_t released_ = 0;           // bytes before pending_
+  int64_t characters_ = 0;        // the same in characters as they are shown
   std::deque<HeldToken> tokens_;  // not yet released; at most one a byte of pending_, and empty ones
 };
 
 // Replaces every byte sequence that is not UTF-8 by U+FFFD.
 std::string valid_utf8(std::string_view bytes);
+// Unicode code points that valid_utf8(bytes) has.
+int64_t character_count(std::string_view bytes);
 
 }  // namespace runahead

@@ -39,6 +39,7 @@ json error_json(const Error& error) {
 
 HttpReply error_reply(const Error& error) {
   HttpReply reply = json_reply(error_json(error), http_status(error.code));
+  reply.error_code = name(error.code);
   if (error.code == ErrorCode::kOverloaded || error.code == ErrorCode::kUnavailable)
     reply.headers.emplace_back("Retry-After", retry_after(error));
   return reply;
@@ -49,7 +50,9 @@ HttpReply reply_of(Result<HttpReply> result) {
 }
 
 HttpReply http_error(int status, std::string code, std::string message) {
-  return json_reply(error_object(status, code, message, ""), status);
+  HttpReply reply = json_reply(error_object(status, code, message, ""), status);
+  reply.error_code = std::move(code);
+  return reply;
 }
 
 std::string to_text(const json& value) {

@@ -14,6 +14,18 @@ uint64_t seed_or_random(uint64_t seed) {
   return static_cast<uint64_t>(device()) << 32 | device();
 }
 
+// Work that was sent and not taken: 4xx and 503. Other 5xx end work that was, and a GET brings none.
+bool is_rejection(const HttpRequest& request, const HttpReply& reply) {
+  return request.method != "GET" && (reply.status < 500 || reply.error_code == name(ErrorCode::kUnavailable));
+}
+
+HttpServerOptions counting(HttpServerOptions options, GatewayMetrics& metrics) {
+  options.on_error = [&metrics](const HttpRequest& request, const HttpReply& reply) {
+    if (is_rejection(request, reply)) metrics.request_rejected(reply.error_code);
+  };
+  return options;
+}
+
 }  // namespace
 
 class Gateway::Impl {
@@ -31,10 +43,11 @@ class Gateway::Impl {
                  metrics,
                  options_.model_name,
                  options_.model_aliases,
-                 options_.chat_max_tokens_default,
+                 options_.generation_defaults,
                  options_.ping_interval},
         server_(
-            executor, clock, [this](Exchange& exchange) { return router_.handle(exchange); }, options_.http) {
+            executor, clock, [this](Exchange& exchange) { return router_.handle(exchange); },
+            counting(options_.http, metrics)) {
     add_generation_routes(router_, context_);
     add_text_routes(router_, context_);
     add_jobs_routes(router_, context_, jobs);

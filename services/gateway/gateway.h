@@ -20,9 +20,7 @@ struct GatewayOptions {
   HttpServerOptions http;
   std::string model_name;                  // what /v1/models and answers show
   std::vector<std::string> model_aliases;  // other names that requests may give, such as the one on the command line
-  // Answer tokens of a chat that names no max_tokens; 0: the rest of the context. KV pages are reserved for all of them
-  // before a request is accepted, so the rest of a long context would let few requests in.
-  int32_t chat_max_tokens_default = 1024;
+  GenerationDefaults generation_defaults;  // for requests that do not say how to sample or how long
   std::filesystem::path api_keys_file;  // empty: no key is needed
   Duration drain_timeout = limits::kDrainTimeout;
   Duration ping_interval = limits::kSsePingInterval;

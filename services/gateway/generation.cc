@@ -21,12 +21,15 @@ std::string_view finish_reason(FinishReason reason) {
 
 }  // namespace
 
-Generation::Generation(asio::any_io_executor executor, Clock& clock, const TextCodec& codec,
-                       std::vector<std::string> stop_strings)
-    : executor_(std::move(executor)), clock_(clock), codec_(codec), stop_strings_(std::move(stop_strings)) {}
+Generation::Generation(asio::any_io_executor executor, Clock& clock, const TextCodec& codec, AnswerText empty_answer)
+    : executor_(std::move(executor)), clock_(clock), codec_(codec), empty_answer_(std::move(empty_answer)) {}
 
 Result<void> Generation::submit(InferenceService& inference, std::vector<InferenceRequest> requests) {
   for (InferenceRequest& request : requests) {
+    if (request.max_new_tokens == 0) {
+      streams_.push_back(nullptr);
+      continue;
+    }
     auto stream = inference.submit(std::move(request));
     if (!stream) {
       cancel_streams();
@@ -39,10 +42,13 @@ Result<void> Generation::submit(InferenceService& inference, std::vector<Inferen
 }
 
 void Generation::cancel_streams() {
-  for (const auto& stream : streams_) stream->cancel();
+  for (const auto& stream : streams_)
+    if (stream) stream->cancel();
 }
 
 void Generation::cancel() {
+  // A client may close as soon as it has read what it wants: nothing is left to cancel then.
+  if (std::ranges::none_of(results_, &std::string::empty, &ChoiceResult::finish_reason)) return;
   if (!error_) error_ = Error{ErrorCode::kCancelled, "the client went away", ""};
   cancel_streams();
 }
@@ -66,7 +72,14 @@ asio::awaitable<void> Generation::run_choice(int32_t choice, ChoiceSink& sink) {
 Task<void> Generation::follow(int32_t choice, ChoiceSink& sink) {
   const std::shared_ptr<TokenStream> stream = streams_[static_cast<size_t>(choice)];
   ChoiceResult& result = results_[static_cast<size_t>(choice)];
-  AnswerText text(stop_strings_);
+  AnswerText text = empty_answer_;
+  if (!stream) {
+    result.finish_reason = finish_reason(FinishReason::kLength);
+    TextPiece nothing;  // named: GCC 12 frees a temporary argument of a coroutine twice
+    auto begun = co_await sink.piece(choice, std::move(nothing));
+    CO_TRY(begun);
+    co_return co_await sink.finished(choice, result.finish_reason);
+  }
   bool first = true;
   bool stopped = false;  // by a stop string: the client has its text, only the report is missing
   while (!error_) {

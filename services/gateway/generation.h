@@ -16,7 +16,7 @@
 namespace runahead {
 
 struct ChoiceResult {
-  std::string finish_reason;  // "stop", "length"
+  std::string finish_reason;  // "stop", "length"; empty: it still runs
   int32_t completion_tokens = 0;
   std::optional<TtftReport> report;
 };
@@ -33,13 +33,12 @@ class ChoiceSink {
 
 class Generation {
  public:
-  Generation(asio::any_io_executor executor, Clock& clock, const TextCodec& codec,
-             std::vector<std::string> stop_strings);
+  Generation(asio::any_io_executor executor, Clock& clock, const TextCodec& codec, AnswerText empty_answer);
 
-  // All choices or none: those submitted before a refused one are cancelled.
+  // All choices or none: those submitted before a refused one are cancelled. A request for no token is answered here.
   Result<void> submit(InferenceService& inference, std::vector<InferenceRequest> requests);
   Task<void> run(ChoiceSink& sink);
-  void cancel();  // the client went away
+  void cancel();  // the client went away; nothing if every choice has finished
 
   const std::vector<ChoiceResult>& results() const { return results_; }
 
@@ -52,8 +51,8 @@ class Generation {
   asio::any_io_executor executor_;
   Clock& clock_;
   const TextCodec& codec_;
-  std::vector<std::string> stop_strings_;
-  std::vector<std::shared_ptr<TokenStream>> streams_;  // shared with the coordinator
+  AnswerText empty_answer_;                            // each choice begins with a copy
+  std::vector<std::shared_ptr<TokenStream>> streams_;  // shared with the coordinator; null: no token is asked for
   std::vector<ChoiceResult> results_;
   std::optional<Error> error_;  // the first one
 };

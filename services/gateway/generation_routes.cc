@@ -16,12 +16,6 @@ const char* endpoint_name(Endpoint endpoint) {
   return endpoint == Endpoint::kChat ? "chat" : "completions";
 }
 
-RequestStatus status_of(const Error& error) {
-  if (error.code == ErrorCode::kCancelled) return RequestStatus::kCancelled;
-  return error.code == ErrorCode::kOverloaded || error.code == ErrorCode::kUnavailable ? RequestStatus::kRejected
-                                                                                       : RequestStatus::kError;
-}
-
 int64_t unix_seconds() {
   return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
@@ -66,10 +60,11 @@ class WholeAnswer final : public ChoiceSink {
 class StreamedAnswer final : public ChoiceSink {
  public:
   StreamedAnswer(SseWriter& writer, const AnswerHead& head, const GenerationRequest& request,
-                 const GatewayContext& context, Time received_at)
+                 const Generation& generation, const GatewayContext& context, Time received_at)
       : writer_(writer),
         head_(head),
         request_(request),
+        generation_(generation),
         context_(context),
         received_at_(received_at),
         choices_(static_cast<size_t>(request.num_choices())) {}
@@ -77,10 +72,13 @@ class StreamedAnswer final : public ChoiceSink {
   Task<void> piece(int32_t choice, TextPiece piece) override {
     ChoiceState& state = choices_[static_cast<size_t>(choice)];
     const bool first = !std::exchange(state.begun, true);
-    if (first && request_.echo) piece.text = echoed(request_, choice, context_.codec) + piece.text;
-    const json chunk = text_chunk(head_, choice, piece, first, request_.logprobs, state.text_bytes, context_.codec);
-    state.text_bytes += piece.text.size();
-    auto sent = co_await writer_.event(to_text(chunk));
+    if (first && request_.echo) {
+      const std::string prompt = echoed(request_, choice, context_.codec);
+      state.text_begin = character_count(prompt);
+      piece.text = prompt + piece.text;
+    }
+    auto sent =
+        co_await send(text_chunk(head_, choice, piece, first, request_.logprobs, state.text_begin, context_.codec));
     CO_TRY(sent);
     if (first) co_return co_await writer_.flush();
     co_return Result<void>{};
@@ -89,22 +87,33 @@ class StreamedAnswer final : public ChoiceSink {
     if (!request_.return_progress) co_return Result<void>{};
     const auto& prompt = request_.prompts[static_cast<size_t>(choice / request_.choices_per_prompt)];
     const double elapsed = seconds(context_.clock.now() - received_at_);
-    const json chunk = progress_chunk(head_, static_cast<int32_t>(prompt.tokens.size()), progress, elapsed);
-    co_return co_await writer_.event(to_text(chunk));
+    co_return co_await send(progress_chunk(head_, static_cast<int32_t>(prompt.tokens.size()), progress, elapsed));
   }
   Task<void> finished(int32_t choice, std::string finish_reason) override {
     const bool first = !choices_[static_cast<size_t>(choice)].begun;
-    co_return co_await writer_.event(to_text(finish_chunk(head_, choice, finish_reason, first)));
+    co_return co_await send(finish_chunk(head_, choice, finish_reason, first));
   }
 
  private:
   struct ChoiceState {
     bool begun = false;
-    size_t text_bytes = 0;
+    int64_t text_begin = 0;
   };
+
+  // OpenAI: who asks for the usage finds the field in every chunk, null before the last one.
+  Task<void> send(json chunk) {
+    if (request_.continuous_usage) {
+      chunk["usage"] = token_usage_json(prompt_tokens(request_), generation_.results());
+    } else if (request_.include_usage) {
+      chunk["usage"] = nullptr;
+    }
+    return writer_.event(to_text(chunk));
+  }
+
   SseWriter& writer_;
   const AnswerHead& head_;
   const GenerationRequest& request_;
+  const Generation& generation_;
   const GatewayContext& context_;
   Time received_at_;
   std::vector<ChoiceState> choices_;
@@ -126,30 +135,29 @@ Task<void> answer_whole(const GatewayContext& context, Exchange& exchange, Gener
   co_return Result<void>{};
 }
 
-Task<void> end_stream(SseWriter& writer, Result<void> ended, const AnswerHead& head, const GenerationRequest& request,
-                      const Generation& generation) {
+asio::awaitable<void> end_stream(SseWriter& writer, const Result<void>& ended, const AnswerHead& head,
+                                 const GenerationRequest& request, const Generation& generation) {
   if (!ended) {
     // The status line is long gone: the error travels as an event, and the stream ends without [DONE].
-    auto sent = co_await writer.named_event("error", to_text(error_json(ended.error())));
-    co_return sent ? ended : sent;
+    co_await writer.named_event("error", to_text(error_json(ended.error())));
+    co_return;
   }
   if (request.include_usage) {
     const json usage = usage_json(prompt_tokens(request), generation.results());
-    auto sent = co_await writer.event(to_text(usage_chunk(head, usage)));
-    CO_TRY(sent);
+    co_await writer.event(to_text(usage_chunk(head, usage)));
   }
-  co_return co_await writer.event("[DONE]");
+  co_await writer.event("[DONE]");
 }
 
 Task<void> answer_streamed(const GatewayContext& context, Exchange& exchange, Generation& generation,
                            const GenerationRequest& request, const AnswerHead& head) {
   SseWriter writer(exchange, context.executor, context.clock, context.ping_interval);
   co_await writer.begin();
-  StreamedAnswer answer(writer, head, request, context, exchange.request().received_at);
+  StreamedAnswer answer(writer, head, request, generation, context, exchange.request().received_at);
   const Result<void> ended = co_await generation.run(answer);
-  const Result<void> written = co_await end_stream(writer, ended, head, request, generation);
+  co_await end_stream(writer, ended, head, request, generation);
   co_await writer.finish();
-  co_return ended ? written : ended;
+  co_return ended;  // the answer was whole, whether or not the client waited for the last bytes of the stream
 }
 
 Task<void> generate(const GatewayContext& context, Endpoint endpoint, Exchange& exchange) {
@@ -170,7 +178,7 @@ Task<void> generate(const GatewayContext& context, Endpoint endpoint, Exchange& 
     requests.back().received_at = http.received_at;
     requests.back().tokenize_time = prepared->tokenize_time;
   }
-  Generation generation(context.executor, context.clock, context.codec, request.stop);
+  Generation generation(context.executor, context.clock, context.codec, AnswerText(request.stop, request.min_tokens));
   const Result<void> submitted = generation.submit(context.inference, std::move(requests));
   if (!submitted) {
     co_await exchange.respond(error_reply(submitted.error()));
@@ -191,9 +199,7 @@ Task<void> generate(const GatewayContext& context, Endpoint endpoint, Exchange& 
 asio::awaitable<void> serve(const GatewayContext& context, Endpoint endpoint, Exchange& exchange) {
   const Time received_at = exchange.request().received_at;
   const Result<void> ended = co_await generate(context, endpoint, exchange);
-  const RequestStatus status = exchange.disconnected() ? RequestStatus::kCancelled
-                               : ended                 ? RequestStatus::kOk
-                                                       : status_of(ended.error());
+  const RequestStatus status = ended ? RequestStatus::kOk : request_status(ended.error());
   context.metrics.http_request(endpoint_name(endpoint), status, seconds(context.clock.now() - received_at));
 }
 
@@ -201,7 +207,9 @@ Result<PreparedGeneration> prepare_now(std::optional<Endpoint> endpoint, const s
                                        const ServedModel& model, const TextCodec& codec, const Clock& clock) {
   const json parsed = TRY(parse_json_object(body));
   PreparedGeneration prepared;
-  const Endpoint by_itself = parsed.contains("messages") ? Endpoint::kChat : Endpoint::kCompletions;
+  const auto messages = parsed.find("messages");
+  const bool has_messages = messages != parsed.end() && !messages->is_null();
+  const Endpoint by_itself = has_messages ? Endpoint::kChat : Endpoint::kCompletions;
   prepared.request = TRY(parse_generation(endpoint.value_or(by_itself), parsed, model));
   const Time begin = clock.now();
   TRY(tokenize_prompts(prepared.request, codec, model.context_len));
@@ -218,7 +226,8 @@ Task<PreparedGeneration> prepare_on_lane(std::optional<Endpoint> endpoint, const
 }  // namespace
 
 ServedModel GatewayContext::served_model() const {
-  return {model_name, model_aliases, codec.vocab_size(), inference.cluster().context_len, chat_max_tokens_default};
+  const ClusterView cluster = inference.cluster();
+  return {model_name, model_aliases, codec.vocab_size(), cluster.context_len, cluster.kv_tokens, generation_defaults};
 }
 
 std::string GatewayContext::new_id(std::string prefix) const {

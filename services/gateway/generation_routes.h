@@ -25,7 +25,7 @@ struct GatewayContext {
   GatewayMetrics& metrics;
   std::string model_name;
   std::vector<std::string> model_aliases;
-  int32_t chat_max_tokens_default = 0;
+  GenerationDefaults generation_defaults;
   Duration ping_interval = limits::kSsePingInterval;
 
   ServedModel served_model() const;

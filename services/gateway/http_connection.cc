@@ -218,6 +218,7 @@ std::string HttpConnection::response_head(int status, const std::string& content
 
 asio::awaitable<void> HttpConnection::respond(HttpReply reply) {
   answered_ = true;
+  if (server_.options_.on_error && !reply.error_code.empty()) server_.options_.on_error(request_, reply);
   std::string bytes = response_head(reply.status, reply.content_type);
   for (const auto& [name, value] : reply.headers) bytes += name + ": " + value + "\r\n";
   bytes += "Content-Length: " + std::to_string(reply.body.size()) + "\r\n\r\n";

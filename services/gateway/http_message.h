@@ -33,6 +33,7 @@ struct HttpReply {
   std::string body;
   std::string content_type = "application/json";
   std::vector<std::pair<std::string, std::string>> headers;
+  std::string error_code;  // the `code` of an error's body; empty: no error
 };
 
 }  // namespace runahead

@@ -45,6 +45,7 @@ struct HttpServerOptions {
   Duration header_timeout = limits::kHttpHeaderTimeout;
   Duration body_timeout = limits::kHttpBodyTimeout;
   Duration stall_timeout = limits::kSseStallTimeout;  // of one write
+  std::function<void(const HttpRequest&, const HttpReply&)> on_error = nullptr;  // an error is the whole answer
 };
 
 class HttpConnection;

@@ -35,7 +35,10 @@ struct JobText {
   std::string model;
   std::string echo;
   std::vector<std::string> stop;
+  int32_t min_tokens = 0;
   bool logprobs = false;
+
+  AnswerText empty_answer() const { return AnswerText(stop, min_tokens); }
 };
 
 json to_json(const JobText& text) {
@@ -43,6 +46,7 @@ json to_json(const JobText& text) {
           {"model", text.model},
           {"echo", text.echo},
           {"stop", text.stop},
+          {"min_tokens", text.min_tokens},
           {"logprobs", text.logprobs}};
 }
 
@@ -55,6 +59,7 @@ JobText job_text(const std::string& client_json) {
   text.model = stored.value("model", "");
   text.echo = stored.value("echo", "");
   text.stop = stored.value("stop", std::vector<std::string>{});
+  text.min_tokens = stored.value("min_tokens", 0);
   text.logprobs = stored.value("logprobs", false);
   return text;
 }
@@ -65,7 +70,7 @@ json seconds_or_null(int64_t unix_ms) {
 
 // The tokens end with the stop string, by job_stop_rule(); the text ends before it.
 json result_json(const JobView& job, const JobText& text, const TextCodec& codec) {
-  AnswerText assembler(text.stop);
+  AnswerText assembler = text.empty_answer();
   AnswerChoice choice{.text = text.echo};
   ChoiceResult result;
   bool stopped = false;
@@ -120,10 +125,12 @@ Result<JobSubmission> submission(const GatewayContext& context, const PreparedGe
     return fail(ErrorCode::kUnsupported, "a job has one prompt and n = 1; submit one job for each", "n");
   if (request.stream)
     return fail(ErrorCode::kUnsupported, "a job does not stream; read /v1/jobs/{id}/events", "stream");
+  if (request.max_tokens == 0)
+    return fail(ErrorCode::kUnsupported, "a job makes tokens; ask for at least one", "max_tokens");
   if (key.size() > kIdempotencyKeyBytesMax)
     return fail(ErrorCode::kInvalidArgument, "the header Idempotency-Key is longer than 256 bytes", "Idempotency-Key");
-  const JobText text{request.endpoint, context.model_name, echoed(request, 0, context.codec), request.stop,
-                     request.logprobs};
+  const JobText text{request.endpoint, context.model_name, echoed(request, 0, context.codec),
+                     request.stop,     request.min_tokens, request.logprobs};
   JobSubmission result;
   result.request = inference_request(request, 0, context.served_model(), context.codec);
   result.request.tokenize_time = prepared.tokenize_time;
@@ -149,10 +156,7 @@ Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, const HttpR
 asio::awaitable<void> serve_submit(const GatewayContext& context, JobsApi& jobs, Exchange& exchange) {
   const Time received_at = exchange.request().received_at;
   Result<HttpReply> result = co_await submit(context, jobs, exchange.request());
-  const bool rejected = !result && result.error().code == ErrorCode::kOverloaded;
-  const RequestStatus status = result     ? RequestStatus::kOk
-                               : rejected ? RequestStatus::kRejected
-                                          : RequestStatus::kError;
+  const RequestStatus status = result ? RequestStatus::kOk : request_status(result.error());
   HttpReply reply = reply_of(std::move(result));
   co_await exchange.respond(std::move(reply));
   context.metrics.http_request("jobs", status, seconds(context.clock.now() - received_at));
@@ -196,7 +200,7 @@ class JobEventStream {
         jobs_(jobs),
         writer_(writer),
         job_(std::move(job)),
-        text_(job_text(job_.client_json).stop),
+        text_(job_text(job_.client_json).empty_answer()),
         seen_(seen) {}
 
   Task<void> run(std::shared_ptr<JobEvents> events, const Exchange& exchange) {
@@ -310,7 +314,7 @@ Task<HttpReply> no_trace() {
 StopRule job_stop_rule(const TextCodec& codec, const std::string& client_json) {
   const JobText text = job_text(client_json);
   if (text.stop.empty()) return {};
-  return [&codec, answer = AnswerText(text.stop)](const SampledToken& token) mutable {
+  return [&codec, answer = text.empty_answer()](const SampledToken& token) mutable {
     return answer.push(token, codec.token_bytes(token.token)).stopped;
   };
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "base/limits.h"
 
@@ -9,6 +10,8 @@ namespace runahead {
 namespace {
 
 using nlohmann::json;
+
+constexpr size_t kShownKeyBytesMax = 100;  // of a client's key, in a message
 
 // Before parsing, because a parsed value is as deep as its text.
 bool nests_deeper_than(std::string_view text, int depth_max) {
@@ -38,6 +41,27 @@ std::string plain(std::string_view what) {
   return text;
 }
 
+// nlohmann keeps the last of two equal keys, other parsers the first: nobody could say which one was meant.
+class DuplicateKeys {
+ public:
+  bool operator()(int, json::parse_event_t event, json& value) {
+    if (event == json::parse_event_t::object_start) keys_.emplace_back();
+    if (event == json::parse_event_t::object_end) keys_.pop_back();
+    if (event == json::parse_event_t::key && !keys_.back().insert(value.get<std::string>()).second)
+      duplicate_ = value.get<std::string>();
+    return true;
+  }
+  const std::optional<std::string>& duplicate() const { return duplicate_; }
+
+ private:
+  std::vector<std::set<std::string>> keys_;  // of the objects around the present place
+  std::optional<std::string> duplicate_;
+};
+
+bool beyond_int64(const json& value) {
+  return value.is_number() && std::abs(value.get<double>()) >= 9223372036854775807.0;
+}
+
 std::string range_text(double min, double max) {
   char text[80];
   std::snprintf(text, sizeof text, "from %.15g to %.15g", min, max);
@@ -49,16 +73,36 @@ std::string range_text(double min, double max) {
 Result<json> parse_json(std::string_view text) {
   if (nests_deeper_than(text, limits::kJsonDepthMax))
     return fail(ErrorCode::kInvalidArgument, "the JSON nests deeper than 32 levels");
+  DuplicateKeys keys;
   try {
-    return json::parse(text);
+    json parsed = json::parse(text, std::ref(keys));
+    if (keys.duplicate())
+      return fail(ErrorCode::kInvalidArgument,
+                  "the JSON has the key '" + keys.duplicate()->substr(0, kShownKeyBytesMax) + "' twice; send it once");
+    return parsed;
   } catch (const json::exception& e) {
-    return fail(ErrorCode::kInvalidArgument, "the body is not valid JSON: " + plain(e.what()));
+    return fail(ErrorCode::kInvalidArgument, "this is not valid JSON: " + plain(e.what()));
   }
+}
+
+std::optional<int64_t> whole_number(const json& value) {
+  if (value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX)) return {};
+  if (value.is_number_integer()) return value.get<int64_t>();
+  if (!value.is_number_float()) return {};
+  constexpr double kExactMax = 9007199254740992;  // 2^53: beyond it a double has lost the last digits
+  const double number = value.get<double>();
+  if (!(std::abs(number) <= kExactMax) || number != std::trunc(number)) return {};
+  return static_cast<int64_t>(number);
+}
+
+bool says_nothing(const json& value) {
+  return value.is_string() ? value.get_ref<const std::string&>().empty()
+                           : value.is_null() || (value.is_structured() && value.empty());
 }
 
 Result<json> parse_json_object(std::string_view text) {
   json parsed = TRY(parse_json(text));
-  if (!parsed.is_object()) return fail(ErrorCode::kInvalidArgument, "the body must be a JSON object");
+  if (!parsed.is_object()) return fail(ErrorCode::kInvalidArgument, "the JSON must be an object");
   return parsed;
 }
 
@@ -101,16 +145,16 @@ std::optional<double> JsonReader::number(std::string_view name, double min, doub
 std::optional<int64_t> JsonReader::integer(std::string_view name, int64_t min, int64_t max) {
   const json* value = take(name);
   if (value == nullptr) return {};
-  const bool too_big = value->is_number_unsigned() && value->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX);
-  if (!value->is_number_integer()) {
+  const auto whole = whole_number(*value);
+  if (!whole && !beyond_int64(*value)) {
     error(name, "must be an integer");
     return {};
   }
-  if (too_big || value->get<int64_t>() < min || value->get<int64_t>() > max) {
+  if (!whole || *whole < min || *whole > max) {
     error(name, "must be from " + std::to_string(min) + " to " + std::to_string(max));
     return {};
   }
-  return value->get<int64_t>();
+  return whole;
 }
 
 std::optional<bool> JsonReader::boolean(std::string_view name) {
@@ -163,15 +207,13 @@ std::optional<std::vector<int64_t>> JsonReader::integers(std::string_view name, 
   std::vector<int64_t> values;
   values.reserve(list->size());
   for (const json& entry : *list) {
-    const bool fits = entry.is_number_integer() &&
-                      !(entry.is_number_unsigned() && entry.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX)) &&
-                      entry.get<int64_t>() >= min && entry.get<int64_t>() <= max;
-    if (!fits) {
+    const auto whole = whole_number(entry);
+    if (!whole || *whole < min || *whole > max) {
       error(std::string(name) + "[" + std::to_string(values.size()) + "]",
             "must be an integer from " + std::to_string(min) + " to " + std::to_string(max));
       return {};
     }
-    values.push_back(entry.get<int64_t>());
+    values.push_back(*whole);
   }
   return values;
 }
@@ -183,15 +225,15 @@ void JsonReader::ignore(std::span<const std::string_view> names) {
 void JsonReader::unsupported(std::span<const std::string_view> names) {
   for (const std::string_view name : names) {
     const json* value = take(name);
-    if (value != nullptr && !(value->is_array() && value->empty()))
+    if (value != nullptr && !says_nothing(*value))
       error(name, "is not supported; leave it out", ErrorCode::kUnsupported);
   }
 }
 
 void JsonReader::finish() {
   for (const auto& [name, value] : object_.items()) {
-    if (!taken_.contains(name)) {
-      error(name.substr(0, 100), "is not a known parameter; leave it out", ErrorCode::kUnsupported);
+    if (!taken_.contains(name) && !value.is_null()) {
+      error(name.substr(0, kShownKeyBytesMax), "is not a known parameter; leave it out", ErrorCode::kUnsupported);
       return;
     }
   }

@@ -15,9 +15,14 @@
 
 namespace runahead {
 
-// kInvalidArgument with the place, or kTooLarge for nesting over kJsonDepthMax.
+// kInvalidArgument with the place: what is no JSON, nests deeper than kJsonDepthMax or has a key twice.
 Result<nlohmann::json> parse_json(std::string_view text);
 Result<nlohmann::json> parse_json_object(std::string_view text);
+
+// An integer, or a number that JavaScript or Lua wrote as 16.0; nothing if it is none or does not fit.
+std::optional<int64_t> whole_number(const nlohmann::json& value);
+// null, "", [] and {}: what clients send for fields that they do not use.
+bool says_nothing(const nlohmann::json& value);
 
 class JsonReader {
  public:
@@ -35,9 +40,8 @@ class JsonReader {
   const nlohmann::json* object(std::string_view name);
 
   void ignore(std::span<const std::string_view> names);  // known to OpenAI, without effect here
-  void unsupported(
-      std::span<const std::string_view> names);  // known, but not built: an error unless null or an empty list
-  // What was not taken is an error.
+  void unsupported(std::span<const std::string_view> names);  // known, but not built: an error unless it says nothing
+  // What was not taken is an error, unless it is null: not given.
   void finish();
 
   void error(std::string_view field, std::string message, ErrorCode code = ErrorCode::kInvalidArgument);

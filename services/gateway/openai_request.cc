@@ -28,11 +28,11 @@ constexpr std::array kIgnored = {"user"sv,
 constexpr std::array kIgnoredChat = {"parallel_tool_calls"sv};
 constexpr std::array kUnsupportedChat = {"tools"sv,      "functions"sv,        "function_call"sv,      "audio"sv,
                                          "prediction"sv, "reasoning_effort"sv, "web_search_options"sv, "verbosity"sv};
+// Of messages. name: a hint that templates do not show; annotations: sources of an answer; provider_specific_fields:
+// litellm's own notes.
+constexpr std::array kIgnoredMessage = {"name"sv, "annotations"sv, "provider_specific_fields"sv};
+constexpr std::array kUnsupportedMessage = {"tool_calls"sv, "tool_call_id"sv, "function_call"sv, "audio"sv};
 constexpr std::array kUnsupportedCompletions = {"suffix"sv};
-
-float number_or(std::optional<double> value, float otherwise) {
-  return value ? static_cast<float>(*value) : otherwise;
-}
 
 void take_logit_bias(JsonReader& reader, const ServedModel& model, SamplingParams& sampling) {
   const json* bias = reader.object("logit_bias");
@@ -40,6 +40,7 @@ void take_logit_bias(JsonReader& reader, const ServedModel& model, SamplingParam
   if (bias->size() > static_cast<size_t>(limits::kLogitBiasMax))
     return reader.error("logit_bias", "has more than 1024 entries");
   for (const auto& [key, value] : bias->items()) {
+    if (value.is_null()) continue;
     int32_t token = -1;
     const auto parsed = std::from_chars(key.data(), key.data() + key.size(), token);
     const bool is_token =
@@ -53,16 +54,18 @@ void take_logit_bias(JsonReader& reader, const ServedModel& model, SamplingParam
 }
 
 void take_sampling(JsonReader& reader, const ServedModel& model, GenerationRequest& request) {
-  constexpr double kSmall = 1e-6;  // open lower bounds
   SamplingParams& sampling = request.sampling;
-  sampling.temperature = number_or(reader.number("temperature", 0, 2), 1.0f);
-  sampling.top_p = number_or(reader.number("top_p", kSmall, 1), 1.0f);
-  sampling.min_p = number_or(reader.number("min_p", 0, 1), 0.0f);
-  sampling.top_k =
-      static_cast<int32_t>(std::max<int64_t>(reader.integer("top_k", -1, model.vocab_size).value_or(0), 0));
-  sampling.presence_penalty = number_or(reader.number("presence_penalty", -2, 2), 0.0f);
-  sampling.frequency_penalty = number_or(reader.number("frequency_penalty", -2, 2), 0.0f);
-  sampling.repetition_penalty = number_or(reader.number("repetition_penalty", kSmall, 2), 1.0f);
+  GenerationDefaults chosen = take_sampling_choice(reader);
+  const bool untold = !chosen.choose_sampling() && !model.defaults.choose_sampling();
+  chosen.fall_back_to(model.defaults);
+  if (untold) chosen.fall_back_to(untold_sampling());
+  sampling.temperature = chosen.temperature.value_or(1.0f);
+  sampling.top_k = std::min(chosen.top_k.value_or(0), model.vocab_size);
+  sampling.top_p = chosen.top_p.value_or(1.0f);
+  sampling.min_p = chosen.min_p.value_or(0.0f);
+  sampling.repetition_penalty = chosen.repetition_penalty.value_or(1.0f);
+  sampling.presence_penalty = static_cast<float>(reader.number("presence_penalty", -2, 2).value_or(0));
+  sampling.frequency_penalty = static_cast<float>(reader.number("frequency_penalty", -2, 2).value_or(0));
   take_logit_bias(reader, model, sampling);
   const auto seed = reader.integer("seed", std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max());
   if (seed) request.seed = static_cast<uint64_t>(*seed);
@@ -94,7 +97,8 @@ void take_stream(JsonReader& reader, GenerationRequest& request, std::optional<E
   if (!request.stream) return reader.error("stream_options", "is allowed only with \"stream\": true");
   JsonReader inner(*options, "stream_options", error);
   request.include_usage = inner.boolean("include_usage").value_or(false);
-  inner.take("include_obfuscation");  // padding against traffic analysis: not built, and changes no text
+  request.continuous_usage = inner.boolean("continuous_usage_stats").value_or(false);
+  inner.boolean("include_obfuscation");  // padding against traffic analysis: not built, and changes no text
   inner.finish();
 }
 
@@ -121,6 +125,11 @@ void take_runahead(JsonReader& reader, GenerationRequest& request, std::optional
   inner.finish();
 }
 
+std::optional<int32_t> take_tokens(JsonReader& reader, std::string_view field, int32_t min) {
+  const auto tokens = reader.integer(field, min, std::numeric_limits<int32_t>::max());
+  return tokens ? std::optional(static_cast<int32_t>(*tokens)) : std::nullopt;
+}
+
 void take_common(JsonReader& reader, const ServedModel& model, GenerationRequest& request,
                  std::optional<Error>& error) {
   take_model(reader, model);
@@ -129,9 +138,8 @@ void take_common(JsonReader& reader, const ServedModel& model, GenerationRequest
   take_stream(reader, request, error);
   take_runahead(reader, request, error);
   request.choices_per_prompt = static_cast<int32_t>(reader.integer("n", 1, limits::kChoicesMax).value_or(1));
-  constexpr int32_t kTokensMax = std::numeric_limits<int32_t>::max();
-  if (const auto max_tokens = reader.integer("max_tokens", 1, kTokensMax))
-    request.max_tokens = static_cast<int32_t>(*max_tokens);
+  request.max_tokens = take_tokens(reader, "max_tokens", request.endpoint == Endpoint::kChat ? 1 : 0);
+  request.min_tokens = take_tokens(reader, "min_tokens", 0).value_or(0);
   reader.ignore(kIgnored);
 }
 
@@ -140,13 +148,13 @@ std::optional<TokenizedPrompt> prompt_of_ids(JsonReader& reader, const std::stri
   TokenizedPrompt prompt;
   prompt.tokens.reserve(ids.size());
   for (const json& id : ids) {
-    const bool is_token = id.is_number_integer() && id >= 0 && id < model.vocab_size;
-    if (!is_token) {
+    const auto token = whole_number(id);
+    if (!token || *token < 0 || *token >= model.vocab_size) {
       reader.error(field + "[" + std::to_string(prompt.tokens.size()) + "]",
                    "must be a token id from 0 to " + std::to_string(model.vocab_size - 1));
       return {};
     }
-    prompt.tokens.push_back(id.get<TokenId>());
+    prompt.tokens.push_back(static_cast<TokenId>(*token));
   }
   return prompt;
 }
@@ -187,6 +195,11 @@ void take_completions_fields(JsonReader& reader, const ServedModel& model, Gener
   take_prompt(reader, model, request);
   request.echo = reader.boolean("echo").value_or(false);
   request.parse_special = reader.boolean("parse_special").value_or(false);
+  if (request.max_tokens == 0 && !request.echo)
+    reader.error("max_tokens", "0 leaves nothing to answer; ask for tokens, or for the prompt with \"echo\": true");
+  const auto best_of = reader.integer("best_of", 1, limits::kChoicesMax);
+  if (best_of && *best_of != request.choices_per_prompt)
+    reader.error("best_of", "other than n is not supported; leave it out", ErrorCode::kUnsupported);
   if (const auto top = reader.integer("logprobs", 0, limits::kTopLogprobsMax)) {
     request.logprobs = true;
     request.sampling.top_logprobs = static_cast<int32_t>(*top);
@@ -194,8 +207,6 @@ void take_completions_fields(JsonReader& reader, const ServedModel& model, Gener
   if (request.echo && request.logprobs)
     reader.error("logprobs", "of the prompt (with echo) are not supported; leave out one of the two",
                  ErrorCode::kUnsupported);
-  if (reader.integer("best_of", 1, limits::kChoicesMax).value_or(1) > 1)
-    reader.error("best_of", "over 1 is not supported; use n", ErrorCode::kUnsupported);
   reader.unsupported(kUnsupportedCompletions);
 }
 
@@ -204,9 +215,7 @@ void take_chat_fields(JsonReader& reader, GenerationRequest& request, std::optio
   request.messages = take_messages(reader);
   if (request.messages.empty()) reader.error("messages", "is missing or empty");
   request.add_generation_prompt = reader.boolean("add_generation_prompt").value_or(true);
-  constexpr int32_t kTokensMax = std::numeric_limits<int32_t>::max();
-  if (const auto tokens = reader.integer("max_completion_tokens", 1, kTokensMax))
-    request.max_tokens = static_cast<int32_t>(*tokens);
+  if (const auto tokens = take_tokens(reader, "max_completion_tokens", 1)) request.max_tokens = tokens;
   request.logprobs = reader.boolean("logprobs").value_or(false);
   const auto top = reader.integer("top_logprobs", 0, limits::kTopLogprobsMax);
   if (top && !request.logprobs) reader.error("top_logprobs", "needs \"logprobs\": true");
@@ -215,6 +224,7 @@ void take_chat_fields(JsonReader& reader, GenerationRequest& request, std::optio
     JsonReader inner(*format, "response_format", error);
     if (inner.string("type", kNameBytesMax).value_or("text") != "text")
       inner.error("type", "other than 'text' is not supported", ErrorCode::kUnsupported);
+    inner.finish();
   }
   if (const json* modalities = reader.take("modalities"); modalities != nullptr && *modalities != json::array({"text"}))
     reader.error("modalities", "other than [\"text\"] are not supported", ErrorCode::kUnsupported);
@@ -224,20 +234,63 @@ void take_chat_fields(JsonReader& reader, GenerationRequest& request, std::optio
   reader.unsupported(kUnsupportedChat);
 }
 
-// The text of a message: a string, or parts of type "text" joined.
-std::optional<std::string> content_text(JsonReader& message, std::string& problem) {
-  const json* content = message.take("content");
-  if (content == nullptr) return problem = "is missing", std::nullopt;
-  if (content->is_string()) return content->get<std::string>();
-  if (!content->is_array()) return problem = "must be a string or a list of parts", std::nullopt;
-  std::string text;
-  for (const json& part : *content) {
-    const bool is_text =
-        part.is_object() && part.value("type", json()) == "text" && part.value("text", json()).is_string();
-    if (!is_text) return problem = "has a part that is not {\"type\": \"text\", \"text\": \"...\"}", std::nullopt;
-    text += part["text"].get_ref<const std::string&>();
+// One part of a content: text, or a refusal that an assistant has written instead of it.
+std::string part_text(const json& part, const std::string& path, std::optional<Error>& error) {
+  if (!part.is_object()) {
+    if (!error)
+      error =
+          Error{ErrorCode::kInvalidArgument, "'" + path + "' must be {\"type\": \"text\", \"text\": \"...\"}", path};
+    return {};
   }
+  JsonReader reader(part, path, error);
+  const std::string type = reader.string("type", kNameBytesMax).value_or("");
+  if (type != "text" && type != "refusal")
+    reader.error("type", "must be text, the only kind of part that this model reads",
+                 type.empty() ? ErrorCode::kInvalidArgument : ErrorCode::kUnsupported);
+  const std::string field = type == "refusal" ? type : "text";
+  const auto text = reader.string(field, limits::kJsonBodyBytesMax);
+  if (!text) reader.error(field, "is missing");
+  constexpr std::array kNoText = {"annotations"sv, "cache_control"sv};  // sources of an answer; where a cache may cut
+  reader.ignore(kNoText);
+  reader.finish();
+  return text.value_or("");
+}
+
+// The text of a message: a string, or parts joined.
+std::optional<std::string> content_text(JsonReader& message, std::optional<Error>& error) {
+  const json* content = message.take("content");
+  if (content == nullptr) return {};
+  if (content->is_string()) return content->get<std::string>();
+  std::string text;
+  if (!content->is_array()) return message.error("content", "must be a string or a list of parts"), text;
+  size_t index = 0;
+  for (const json& part : *content)
+    text += part_text(part, message.path_of("content") + "[" + std::to_string(index++) + "]", error);
   return text;
+}
+
+// {"role", "content"}, and "reasoning_content" where an assistant's message has it: templates show or drop it.
+ordered_json take_message(const json& entry, const std::string& path, std::optional<Error>& error) {
+  JsonReader message(entry, path, error);
+  std::string role = message.string("role", kNameBytesMax).value_or("");
+  if (role == "developer") role = "system";
+  if (role != "system" && role != "user" && role != "assistant")
+    message.error("role", "must be system, developer, user or assistant",
+                  role == "tool" || role == "function" ? ErrorCode::kUnsupported : ErrorCode::kInvalidArgument);
+  std::optional<std::string> text = content_text(message, error);
+  const auto refusal = message.string("refusal", limits::kJsonBodyBytesMax);
+  const auto reasoning = message.string("reasoning_content", limits::kJsonBodyBytesMax);
+  if (role != "assistant" && refusal) message.error("refusal", "belongs to messages of the assistant");
+  if (role != "assistant" && reasoning) message.error("reasoning_content", "belongs to messages of the assistant");
+  if (refusal && !text.value_or("").empty()) message.error("refusal", "stands beside a content; send one of the two");
+  if (refusal) text = refusal;  // what the assistant has said
+  if (!text) message.error("content", "is missing");
+  message.ignore(kIgnoredMessage);
+  message.unsupported(kUnsupportedMessage);
+  message.finish();
+  ordered_json checked = {{"role", role}, {"content", text.value_or("")}};
+  if (reasoning) checked["reasoning_content"] = *reasoning;
+  return checked;
 }
 
 }  // namespace
@@ -262,22 +315,8 @@ ordered_json take_messages(JsonReader& reader) {
     if (!entry.is_object())
       return reader.error(field, "must be an object with role and content"), ordered_json::array();
     std::optional<Error> error;
-    JsonReader message(entry, reader.path_of(field), error);
-    std::string role = message.string("role", kNameBytesMax).value_or("");
-    if (role == "developer") role = "system";
-    if (role != "system" && role != "user" && role != "assistant")
-      message.error("role", "must be system, developer, user or assistant",
-                    role == "tool" ? ErrorCode::kUnsupported : ErrorCode::kInvalidArgument);
-    std::string problem;
-    const auto text = content_text(message, problem);
-    if (!text) message.error("content", problem);
-    message.take("name");     // OpenAI: a hint that templates do not show
-    message.take("refusal");  // comes back with answers of this API
-    constexpr std::array kUnsupported = {"tool_calls"sv, "function_call"sv, "audio"sv};
-    message.unsupported(kUnsupported);
-    message.finish();
+    messages.push_back(take_message(entry, reader.path_of(field), error));
     if (error) return reader.adopt(std::move(*error)), ordered_json::array();
-    messages.push_back({{"role", role}, {"content", *text}});
   }
   return messages;
 }
@@ -294,6 +333,8 @@ Result<GenerationRequest> parse_generation(Endpoint endpoint, const json& body, 
   } else {
     take_completions_fields(reader, model, request);
   }
+  if (request.max_tokens && *request.max_tokens < request.min_tokens)
+    reader.error("min_tokens", "must be at most max_tokens");
   reader.finish();
   if (error) return std::unexpected(std::move(*error));
   return request;
@@ -310,15 +351,29 @@ Result<void> tokenize_prompts(GenerationRequest& request, const TextCodec& codec
     const char* field = chat ? "messages" : "prompt";
     if (prompt.tokens.empty()) return fail(ErrorCode::kInvalidArgument, "the prompt is empty", field);
     const int64_t prompt_len = static_cast<int64_t>(prompt.tokens.size());
-    const int64_t wanted = prompt_len + request.max_tokens.value_or(1);
+    const int64_t answer_len = request.max_tokens.value_or(std::max(request.min_tokens, 1));
+    const int64_t wanted = prompt_len + answer_len;
     if (context_len > 0 && wanted > context_len)
       return fail(ErrorCode::kContextOverflow,
                   "the model's context has " + std::to_string(context_len) + " tokens; the prompt has " +
-                      std::to_string(prompt_len) + " and the answer may take " +
-                      std::to_string(request.max_tokens.value_or(1)) + ": shorten one of them",
+                      std::to_string(prompt_len) + " and the answer may take " + std::to_string(answer_len) +
+                      ": shorten one of them",
                   field);
   }
   return {};
+}
+
+int32_t default_max_tokens(Endpoint endpoint, int32_t prompt_len, const ServedModel& model) {
+  const int64_t rest = std::max(model.context_len - prompt_len, 1);
+  if (endpoint == Endpoint::kCompletions)
+    return static_cast<int32_t>(std::min<int64_t>(rest, kCompletionMaxTokensDefault));
+  if (const int32_t own = model.defaults.max_tokens.value_or(0); own > 0)
+    return static_cast<int32_t>(std::min<int64_t>(rest, own));
+  if (model.defaults.max_tokens || model.kv_tokens == 0) return static_cast<int32_t>(rest);
+  // Pages are reserved for the whole answer before it begins: the rest of a long context would let few chats in.
+  const int64_t share = std::max<int64_t>(model.kv_tokens / limits::kAnswerShareOfKv, limits::kAnswerTokensMin);
+  const int64_t room = std::max<int64_t>(model.kv_tokens - prompt_len, 1);
+  return static_cast<int32_t>(std::min({rest, share, room}));
 }
 
 InferenceRequest inference_request(const GenerationRequest& request, int32_t choice, const ServedModel& model,
@@ -326,18 +381,18 @@ InferenceRequest inference_request(const GenerationRequest& request, int32_t cho
   const TokenizedPrompt& prompt = request.prompts[static_cast<size_t>(choice / request.choices_per_prompt)];
   InferenceRequest out;
   out.prompt = prompt.tokens;
-  const int32_t rest = std::max(model.context_len - static_cast<int32_t>(prompt.tokens.size()), 1);
-  if (request.max_tokens) {
-    out.max_new_tokens = *request.max_tokens;
-  } else if (request.endpoint == Endpoint::kChat) {
-    out.max_new_tokens = model.chat_max_tokens_default > 0 ? std::min(rest, model.chat_max_tokens_default) : rest;
-  } else {
-    out.max_new_tokens = std::min(rest, kCompletionMaxTokensDefault);
-  }
+  const auto prompt_len = static_cast<int32_t>(prompt.tokens.size());
+  out.max_new_tokens = request.max_tokens.value_or(
+      std::max(default_max_tokens(request.endpoint, prompt_len, model), request.min_tokens));
   out.sampling = request.sampling;
   out.sampling.seed = request.seed.value_or(0) + static_cast<uint64_t>(choice % request.choices_per_prompt);
   out.stop_tokens = request.stop_tokens;
   if (!request.ignore_eos) std::ranges::copy(codec.end_tokens(), std::back_inserter(out.stop_tokens));
+  if (request.min_tokens > 0) {
+    out.sampling.banned = out.stop_tokens;
+    constexpr int64_t kPositionMax = std::numeric_limits<int32_t>::max();
+    out.sampling.banned_before = static_cast<int32_t>(std::min(int64_t{prompt_len} + request.min_tokens, kPositionMax));
+  }
   out.strategy = request.strategy;
   out.cuts = request.cuts;
   out.workers_max = request.workers_max;

@@ -1,5 +1,6 @@
 // The bodies of /v1/completions, /v1/chat/completions and /v1/jobs as one typed request. Every number has its bounds,
-// every unknown field is an error, nothing is cut or ignored in silence. Pure: any thread.
+// every unknown field is an error unless it is null (not given), nothing is cut or ignored in silence. Pure: any
+// thread.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "actors/inference.h"
+#include "services/gateway/generation_defaults.h"
 #include "services/gateway/json_reader.h"
 #include "services/gateway/text_codec.h"
 
@@ -22,7 +24,8 @@ struct ServedModel {
   std::vector<std::string> aliases;  // what `model` may also say
   int32_t vocab_size = 0;
   int32_t context_len = 0;  // tokens; 0: not known before the first worker has come
-  int32_t chat_max_tokens_default = 0;
+  int64_t kv_tokens = 0;    // that the largest decode worker's K/V memory holds; 0: not known
+  GenerationDefaults defaults = {};
 
   bool answers_to(std::string_view model) const;
 };
@@ -35,11 +38,12 @@ struct TokenizedPrompt {
 struct GenerationRequest {
   Endpoint endpoint = Endpoint::kCompletions;
   std::vector<TokenizedPrompt> prompts;  // one for chat
-  nlohmann::ordered_json messages;       // chat only: [{"role", "content"}], contents are strings
+  nlohmann::ordered_json messages;       // chat only: [{"role", "content"}], all strings
   bool add_generation_prompt = true;
   bool parse_special = false;      // completions: "<|im_end|>" in the prompt is that token
   int32_t choices_per_prompt = 1;  // n
-  std::optional<int32_t> max_tokens;
+  std::optional<int32_t> max_tokens;  // 0: only the prompt is echoed
+  int32_t min_tokens = 0;             // before them neither an end token nor a stop string ends the answer
   SamplingParams sampling;
   std::optional<uint64_t> seed;
   bool logprobs = false;
@@ -47,6 +51,7 @@ struct GenerationRequest {
   bool ignore_eos = false;
   bool stream = false;
   bool include_usage = false;
+  bool continuous_usage = false;  // vLLM's field: every chunk carries the usage so far
   bool return_progress = false;
   bool return_token_ids = false;  // vLLM's field: each choice and chunk carries `token_ids`
   std::vector<std::string> stop;
@@ -66,6 +71,9 @@ nlohmann::ordered_json take_messages(JsonReader& reader);
 
 // Renders and tokenizes. kInvalidArgument for an empty prompt, kContextOverflow with both numbers.
 Result<void> tokenize_prompts(GenerationRequest& request, const TextCodec& codec, int32_t context_len);
+
+// Answer tokens of a request that names no max_tokens.
+int32_t default_max_tokens(Endpoint endpoint, int32_t prompt_len, const ServedModel& model);
 
 // The request of choice `choice` (prompts x n) for the actors. received_at and tokenize_time are the caller's to fill
 // in.

@@ -1,6 +1,7 @@
 #include "services/gateway/openai_response.h"
 
 #include <algorithm>
+#include <cstdio>
 
 #include "services/gateway/answer_text.h"
 
@@ -21,9 +22,48 @@ json bytes_json(const std::string& bytes) {
   return list;
 }
 
-json token_json(TokenId token, float logprob, const TextCodec& codec) {
+// A token's bytes; control tokens, which stand for none, as they are spelled.
+std::string spelled(TokenId token, const TextCodec& codec) {
   const std::string bytes = codec.token_bytes(token);
-  return {{"token", valid_utf8(bytes)}, {"logprob", number(logprob)}, {"bytes", bytes_json(bytes)}};
+  return bytes.empty() ? codec.decode({&token, 1}) : bytes;
+}
+
+// bytes: what the token adds to the text, so those of a control token are none.
+json token_json(TokenId token, float logprob, const TextCodec& codec) {
+  return {{"token", valid_utf8(spelled(token, codec))},
+          {"logprob", number(logprob)},
+          {"bytes", bytes_json(codec.token_bytes(token))}};
+}
+
+// OpenAI's form for what is no text: "bytes:\xe2\x82".
+std::string escaped(std::string_view bytes) {
+  std::string text = "bytes:";
+  for (const unsigned char c : bytes) {
+    char byte[5];
+    std::snprintf(byte, sizeof byte, "\\x%02x", c);
+    text += byte;
+  }
+  return text;
+}
+
+std::string completion_token_name(TokenId token, const TextCodec& codec) {
+  std::string bytes = spelled(token, codec);
+  return valid_utf8(bytes) == bytes ? bytes : escaped(bytes);
+}
+
+// The most likely tokens by name, and the chosen one whether or not it is among them. Two tokens can share a text (a
+// byte and a letter, an end token and its spelling): the later one is named by its bytes, or by its id.
+json completion_alternatives(const SampledToken& chosen, const TextCodec& codec) {
+  json named = json::object();
+  const auto add = [&](TokenId token, float logprob) {
+    for (const std::string& name :
+         {completion_token_name(token, codec), escaped(spelled(token, codec)), "token_id:" + std::to_string(token)})
+      if (named.emplace(name, number(logprob)).second) return;
+  };
+  for (const TokenLogprob& entry : chosen.top) add(entry.token, entry.logprob);
+  if (std::ranges::find(chosen.top, chosen.token, &TokenLogprob::token) == chosen.top.end())
+    add(chosen.token, chosen.logprob);
+  return named;
 }
 
 const char* object_name(const AnswerHead& head, bool chunk) {
@@ -39,16 +79,16 @@ json with_head(const AnswerHead& head, bool chunk, json choices) {
           {"choices", std::move(choices)}};
 }
 
-json logprobs_or_null(const AnswerHead& head, bool wanted, std::span<const SampledToken> tokens, size_t text_offset,
+json logprobs_or_null(const AnswerHead& head, bool wanted, std::span<const ShownToken> tokens, int64_t text_begin,
                       const TextCodec& codec) {
   if (!wanted) return nullptr;
   return head.endpoint == Endpoint::kChat ? chat_logprobs(tokens, codec)
-                                          : completion_logprobs(tokens, text_offset, codec);
+                                          : completion_logprobs(tokens, text_begin, codec);
 }
 
-json token_ids_json(std::span<const SampledToken> tokens) {
+json token_ids_json(std::span<const ShownToken> tokens) {
   json ids = json::array();
-  for (const SampledToken& token : tokens) ids.push_back(token.token);
+  for (const ShownToken& token : tokens) ids.push_back(token.sampled.token);
   return ids;
 }
 
@@ -80,9 +120,9 @@ json stages_json(const TtftReport& report) {
 
 }  // namespace
 
-json chat_logprobs(std::span<const SampledToken> tokens, const TextCodec& codec) {
+json chat_logprobs(std::span<const ShownToken> tokens, const TextCodec& codec) {
   json content = json::array();
-  for (const SampledToken& token : tokens) {
+  for (const auto& [token, offset] : tokens) {
     json entry = token_json(token.token, token.logprob, codec);
     entry["top_logprobs"] = json::array();
     for (const TokenLogprob& top : token.top)
@@ -92,18 +132,13 @@ json chat_logprobs(std::span<const SampledToken> tokens, const TextCodec& codec)
   return {{"content", std::move(content)}, {"refusal", nullptr}};
 }
 
-json completion_logprobs(std::span<const SampledToken> tokens, size_t text_offset, const TextCodec& codec) {
+json completion_logprobs(std::span<const ShownToken> tokens, int64_t text_begin, const TextCodec& codec) {
   json texts = json::array(), logprobs = json::array(), tops = json::array(), offsets = json::array();
-  for (const SampledToken& token : tokens) {
-    const std::string text = valid_utf8(codec.token_bytes(token.token));
-    json top = json::object();
-    for (const TokenLogprob& entry : token.top)
-      top.emplace(valid_utf8(codec.token_bytes(entry.token)), number(entry.logprob));
-    texts.push_back(text);
+  for (const auto& [token, offset] : tokens) {
+    texts.push_back(completion_token_name(token.token, codec));
     logprobs.push_back(number(token.logprob));
-    tops.push_back(std::move(top));
-    offsets.push_back(text_offset);
-    text_offset += text.size();
+    tops.push_back(completion_alternatives(token, codec));
+    offsets.push_back(text_begin + offset);
   }
   return {{"tokens", std::move(texts)},
           {"token_logprobs", std::move(logprobs)},
@@ -131,9 +166,9 @@ json answer_body(const AnswerHead& head, std::span<const AnswerChoice> choices, 
 }
 
 json text_chunk(const AnswerHead& head, int32_t choice, const TextPiece& piece, bool first, bool logprobs,
-                size_t text_offset, const TextCodec& codec) {
+                int64_t text_begin, const TextCodec& codec) {
   json entry = {{"index", choice}, {"finish_reason", nullptr}};
-  entry["logprobs"] = logprobs_or_null(head, logprobs, piece.tokens, text_offset, codec);
+  entry["logprobs"] = logprobs_or_null(head, logprobs, piece.tokens, text_begin, codec);
   if (head.token_ids) entry["token_ids"] = token_ids_json(piece.tokens);
   if (head.endpoint == Endpoint::kChat) {
     entry["delta"] = {{"content", piece.text}};
@@ -188,12 +223,16 @@ json report_json(const TtftReport& report) {
           {"attempts", report.attempts}};
 }
 
-json usage_json(int64_t prompt_tokens, std::span<const ChoiceResult> results) {
+json token_usage_json(int64_t prompt_tokens, std::span<const ChoiceResult> results) {
   int64_t completion_tokens = 0;
   for (const ChoiceResult& result : results) completion_tokens += result.completion_tokens;
-  json usage = {{"prompt_tokens", prompt_tokens},
-                {"completion_tokens", completion_tokens},
-                {"total_tokens", prompt_tokens + completion_tokens}};
+  return {{"prompt_tokens", prompt_tokens},
+          {"completion_tokens", completion_tokens},
+          {"total_tokens", prompt_tokens + completion_tokens}};
+}
+
+json usage_json(int64_t prompt_tokens, std::span<const ChoiceResult> results) {
+  json usage = token_usage_json(prompt_tokens, results);
   if (!results.empty() && results.front().report) usage["runahead"] = report_json(*results.front().report);
   return usage;
 }

@@ -23,31 +23,33 @@ struct AnswerHead {
 // One choice of a whole answer.
 struct AnswerChoice {
   std::string text;
-  std::vector<SampledToken> tokens;  // for log-probabilities
+  std::vector<ShownToken> tokens;  // for log-probabilities
   std::string finish_reason;
 };
 
 nlohmann::json answer_body(const AnswerHead& head, std::span<const AnswerChoice> choices, bool logprobs,
                            const TextCodec& codec, nlohmann::json usage);
 
-// A chunk with text. `first` adds the role (chat). text_offset: bytes of the choice's text before this chunk.
+// A chunk with text. `first` adds the role (chat). text_begin: characters of the echoed prompt.
 nlohmann::json text_chunk(const AnswerHead& head, int32_t choice, const TextPiece& piece, bool first, bool logprobs,
-                          size_t text_offset, const TextCodec& codec);
+                          int64_t text_begin, const TextCodec& codec);
 nlohmann::json finish_chunk(const AnswerHead& head, int32_t choice, const std::string& finish_reason, bool first);
 nlohmann::json usage_chunk(const AnswerHead& head, nlohmann::json usage);
 // llama.cpp's field, for clients that asked for it.
 nlohmann::json progress_chunk(const AnswerHead& head, int32_t prompt_tokens, const PrefillProgress& progress,
                               double elapsed_seconds);
 
-// {"prompt_tokens", "completion_tokens", "total_tokens", "runahead"}; `runahead` is where the time of the first choice
-// went.
+// {"prompt_tokens", "completion_tokens", "total_tokens"}, of all choices.
+nlohmann::json token_usage_json(int64_t prompt_tokens, std::span<const ChoiceResult> results);
+// The same and "runahead": where the time of the first choice went.
 nlohmann::json usage_json(int64_t prompt_tokens, std::span<const ChoiceResult> results);
 nlohmann::json report_json(const TtftReport& report);
 // The same for the header Server-Timing, in milliseconds.
 std::string server_timing(const TtftReport& report);
 
-// OpenAI's two forms of log-probabilities: of chat and of completions.
-nlohmann::json chat_logprobs(std::span<const SampledToken> tokens, const TextCodec& codec);
-nlohmann::json completion_logprobs(std::span<const SampledToken> tokens, size_t text_offset, const TextCodec& codec);
+// OpenAI's two forms of log-probabilities: of chat and of completions. text_offset counts characters, from the
+// beginning of the text, an echoed prompt included.
+nlohmann::json chat_logprobs(std::span<const ShownToken> tokens, const TextCodec& codec);
+nlohmann::json completion_logprobs(std::span<const ShownToken> tokens, int64_t text_begin, const TextCodec& codec);
 
 }  // namespace runahead

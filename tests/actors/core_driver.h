@@ -14,14 +14,13 @@ namespace runahead::test {
 using namespace std::chrono_literals;
 
 struct RecordingSink final : MetricsSink {
-  void request_rejected(ErrorCode code) override { rejected.push_back(code); }
   void request_finished(const RequestRecord& record) override { finished.push_back(record); }
   void first_token(const TtftReport& report) override { ttft.push_back(report); }
   void rank_finished(const RankRecord& record, std::string_view) override { ranks.push_back(record); }
   void attempt_failed(ErrorCode code) override { failures.push_back(code); }
   void queue_changed(const QueueGauges& gauges) override { queue = gauges; }
 
-  std::vector<ErrorCode> rejected, failures;
+  std::vector<ErrorCode> failures;
   std::vector<RequestRecord> finished;
   std::vector<TtftReport> ttft;
   std::vector<RankRecord> ranks;

@@ -250,7 +250,8 @@ TEST(JobService, AJobWaitsForAClusterThatIsFullAndFailsWithTheReasonOfOneThatSay
 
 TEST(JobJson, WhatIsWrittenIsReadAndRubbishIsAnError) {
   StoredRequest stored{.request = {.external_id = "x", .prompt = {1, 2}, .max_new_tokens = 5,
-                                   .sampling = {.temperature = 0.1f, .logit_bias = {{3, 0.25f}}, .seed = ~0ull},
+                                   .sampling = {.temperature = 0.1f, .logit_bias = {{3, 0.25f}}, .banned = {2}, .banned_before = 9,
+                                                .seed = ~0ull},
                                    .stop_tokens = {9}, .strategy = Strategy::kByHand, .cuts = {64}, .workers_max = 3,
                                    .deadline = 7s},
                        .client_json = "\"quoted\""};
@@ -259,6 +260,8 @@ TEST(JobJson, WhatIsWrittenIsReadAndRubbishIsAnError) {
   EXPECT_EQ(back->request.prompt, stored.request.prompt);
   EXPECT_EQ(back->request.sampling.temperature, 0.1f);
   EXPECT_EQ(back->request.sampling.seed, ~0ull);
+  EXPECT_EQ(back->request.sampling.banned, stored.request.sampling.banned);
+  EXPECT_EQ(back->request.sampling.banned_before, 9);
   EXPECT_EQ(back->request.sampling.logit_bias, stored.request.sampling.logit_bias);
   EXPECT_EQ(back->request.strategy, Strategy::kByHand);
   EXPECT_EQ(back->request.deadline, Duration(7s));

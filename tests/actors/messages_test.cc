@@ -78,6 +78,8 @@ TEST(Messages, NoOrderOutOfBoundsGetsIn) {
       [](auto& s) { s.mutable_sampling()->set_repetition_penalty(2); },  // needs the prompt
       [](auto& s) { s.mutable_sampling()->set_top_p(-1); },
       [](auto& s) { s.mutable_sampling()->add_logit_bias()->set_token(100); },
+      [](auto& s) { s.mutable_sampling()->add_banned(100); },
+      [](auto& s) { s.mutable_sampling()->mutable_banned()->Resize(2000, 1); },
   };
   for (size_t i = 0; i < steps.size(); ++i) {
     proto::Envelope message = chain_step();
@@ -139,6 +141,8 @@ TEST(Messages, SamplingAndTokensCrossUnchanged) {
                               .frequency_penalty = -0.3f,
                               .repetition_penalty = 1.1f,
                               .logit_bias = {{3, 1.5f}, {4, -100.f}},
+                              .banned = {3, 5},
+                              .banned_before = 70,
                               .seed = 0xFFFFFFFFFFFFFFFFull,
                               .top_logprobs = 2};
   proto::Sampling wire;
@@ -153,6 +157,8 @@ TEST(Messages, SamplingAndTokensCrossUnchanged) {
   EXPECT_EQ(back.repetition_penalty, params.repetition_penalty);
   EXPECT_EQ(back.logit_bias, params.logit_bias);
   EXPECT_EQ(back.seed, params.seed);
+  EXPECT_EQ(back.banned, params.banned);
+  EXPECT_EQ(back.banned_before, 70);
   EXPECT_EQ(back.top_logprobs, params.top_logprobs);
   proto::Token token;
   encode(SampledToken{.token = 9, .logprob = -0.5f, .top = {{9, -0.5f}, {1, -2.f}}}, token);

@@ -3,7 +3,7 @@
 import openai
 import pytest
 
-from conftest import LONG_TEXT
+from conftest import LONG_TEXT, eventually
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
@@ -119,3 +119,58 @@ def test_errors_are_the_clients_own_classes(client, service, model):
 def test_models_are_listed(client, service, model):
     assert [m.id for m in client.models.list()] == [model]
     assert client.models.retrieve(model).max_model_len == service.cluster()["context_len"]
+
+
+def test_history_from_model_dump_goes_on(client, model):
+    first = client.chat.completions.create(model=model, messages=QUESTION, max_tokens=8, temperature=0)
+    message = first.choices[0].message
+    plain = {"role": "assistant", "content": message.content}
+    answers = [
+        client.chat.completions.create(
+            model=model,
+            messages=[*QUESTION, said, {"role": "user", "content": "And of Italy?"}],
+            max_tokens=8,
+            temperature=0,
+        )
+        for said in (message.model_dump(), message, plain)
+    ]
+    assert len({answer.choices[0].message.content for answer in answers}) == 1
+    assert len({answer.usage.prompt_tokens for answer in answers}) == 1
+
+
+def test_min_tokens_go_on_past_the_end(client, model):
+    free = client.chat.completions.create(model=model, messages=QUESTION, max_tokens=60, temperature=0)
+    assert free.choices[0].finish_reason == "stop", "this answer ends by itself"
+    made = free.usage.completion_tokens
+    longer = client.chat.completions.create(
+        model=model, messages=QUESTION, max_tokens=80, temperature=0, extra_body={"min_tokens": made + 5}
+    )
+    assert longer.usage.completion_tokens >= made + 5
+    assert longer.choices[0].message.content.startswith(free.choices[0].message.content)
+
+
+def test_echo_of_no_tokens_and_characters_of_logprobs(client, model):
+    echoed = client.completions.create(model=model, prompt="Straße", max_tokens=0, echo=True)
+    assert echoed.choices[0].text == "Straße" and echoed.usage.completion_tokens == 0
+    answer = client.completions.create(
+        model=model, prompt="Translate to French: the boy is very old. Le garçon est", max_tokens=12, logprobs=0, temperature=0
+    )
+    logprobs, text = answer.choices[0].logprobs, answer.choices[0].text
+    for offset, token, top in zip(logprobs.text_offset, logprobs.tokens, logprobs.top_logprobs):
+        assert text[offset:].startswith(token) or token.startswith(("bytes:", "<|"))
+        assert list(top) == [token]
+
+
+def test_a_client_that_closes_at_done_has_a_finished_request(client, model, service):
+    def ended(status):
+        return service.metric("runahead_requests_total", endpoint="chat", status=status)
+
+    ok, cancelled = ended("ok"), ended("cancelled")
+    for _ in range(10):
+        stream = client.chat.completions.create(model=model, messages=QUESTION, max_tokens=2, stream=True)
+        for chunk in stream:
+            if chunk.choices[0].finish_reason:
+                break
+        stream.close()
+    eventually(lambda: ended("ok") == ok + 10, what="ten finished requests")
+    assert ended("cancelled") == cancelled

@@ -12,7 +12,7 @@ namespace {
 
 using namespace runahead;
 
-const ServedModel kModel{"toy", {}, 300, 4096, 1024};
+const ServedModel kModel{"toy", {}, 300, 4096};
 
 void require(bool condition) {
   if (!condition) std::abort();

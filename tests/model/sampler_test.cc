@@ -188,6 +188,22 @@ TEST(Sampler, PenaltiesAndBiasChangeTheLogitsAsDefined) {
   EXPECT_EQ(sample_copy(logits, ban, 0).token, 2);
 }
 
+TEST(Sampler, BannedTokensWaitForTheirPosition) {
+  const std::vector<float> logits = {1, 9, 3, 8};
+  SamplingParams params;
+  params.banned = {1, 3};
+  params.banned_before = 100;
+  for (const float temperature : {0.0f, 1.0f}) {
+    params.temperature = temperature;
+    params.top_k = 1;
+    EXPECT_EQ(sample_copy(logits, params, 99).token, 2);
+    EXPECT_EQ(sample_copy(logits, params, 99, {1}, {0, 2}).token, 2) << "it is the position that counts, not what came";
+    EXPECT_EQ(sample_copy(logits, params, 100).token, 1);
+  }
+  params.logit_bias = {{1, 100.0f}};
+  EXPECT_EQ(sample_copy(logits, params, 0).token, 2) << "no bias brings it back";
+}
+
 TEST(Sampler, LogProbabilitiesAreThoseBeforeTemperatureAndFilters) {
   const std::vector<float> logits = random_logits(3000, 9, 20);
   double sum = 0;

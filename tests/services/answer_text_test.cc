@@ -3,7 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
+
+#include "model/tokenizer_utf8.h"
 
 namespace runahead {
 namespace {
@@ -58,6 +61,61 @@ TEST(AnswerText, EveryTokenComesOutOnceWithItsText) {
   EXPECT_EQ(text.push({.token = 2}, "ST").tokens.size(), 0u);
   const TextPiece last = text.push({.token = 3}, "OP");
   EXPECT_TRUE(last.tokens.empty()) << "tokens of the stop string are not shown";
+}
+
+std::vector<int64_t> offsets(const std::vector<std::string>& pieces, const std::vector<std::string>& stops = {}) {
+  AnswerText text(stops);
+  std::vector<int64_t> offsets;
+  const auto take = [&](const TextPiece& piece) {
+    for (const ShownToken& token : piece.tokens) offsets.push_back(token.offset);
+    return piece.stopped;
+  };
+  bool stopped = false;
+  for (size_t i = 0; i < pieces.size() && !stopped; ++i) stopped = take(text.push({}, pieces[i]));
+  if (!stopped) take(text.flush());
+  return offsets;
+}
+
+TEST(AnswerText, OffsetsCountCharacters) {
+  using Offsets = std::vector<int64_t>;
+  EXPECT_EQ(offsets({"é", "€", "😀", "x"}), (Offsets{0, 1, 2, 3}));
+  EXPECT_EQ(offsets({"aé", "\xF0\x9F", "\x98\x80", "b"}), (Offsets{0, 2, 2, 3}))
+      << "the second begins inside a character";
+  EXPECT_EQ(offsets({"\xff", "\xff", "a"}), (Offsets{0, 1, 2})) << "each bad byte is shown as one character";
+  EXPECT_EQ(offsets({"a", "", "b", ""}), (Offsets{0, 1, 1, 2}));
+  EXPECT_EQ(offsets({"é", "ST", "é", "STOP"}, {"STOP"}), (Offsets{0, 1, 3})) << "held back and released";
+}
+
+// Against the definition: characters of the shown text that end at or before the token's first byte.
+TEST(AnswerText, OffsetsAreThoseOfTheWholeText) {
+  std::mt19937 random(11);
+  const std::string alphabet[] = {"a", "é", "€", "😀", "\xff", "STO"};
+  for (int round = 0; round < 500; ++round) {
+    std::string whole;
+    for (int i = 0; i < 10; ++i) whole += alphabet[random() % std::size(alphabet)];
+    std::vector<size_t> ends;  // of the whole text's characters
+    for (std::string_view left = whole; !left.empty();) {
+      left.remove_prefix(utf8_sequence(left).bytes);
+      ends.push_back(whole.size() - left.size());
+    }
+    std::vector<std::string> pieces;
+    std::vector<int64_t> expected;
+    for (size_t at = 0; at < whole.size();) {
+      expected.push_back(std::ranges::count_if(ends, [&](size_t end) { return end <= at; }));
+      pieces.push_back(whole.substr(at, 1 + random() % 3));
+      at += pieces.back().size();
+    }
+    EXPECT_EQ(offsets(pieces, {"STOP"}), expected) << whole;
+  }
+}
+
+TEST(AnswerText, StopStringsWaitForMinTokens) {
+  AnswerText text({"ab"}, 2);
+  EXPECT_EQ(text.push({}, "ab").text, "ab");
+  EXPECT_EQ(text.push({}, "xa").text, "xa") << "not even held back";
+  const TextPiece third = text.push({}, "bab");
+  EXPECT_TRUE(third.stopped);
+  EXPECT_EQ(third.text, "b") << "the a before it belongs to the first two tokens";
 }
 
 // However the bytes are cut into tokens, the text is that of the whole.

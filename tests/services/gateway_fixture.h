@@ -95,18 +95,26 @@ class CountingMetrics final : public GatewayMetrics {
  public:
   void http_request(std::string_view endpoint, RequestStatus status, double) override {
     std::lock_guard lock(mutex_);
-    static constexpr const char* kNames[] = {"ok", "error", "cancelled", "rejected"};
+    static constexpr const char* kNames[] = {"ok", "client_error", "rejected", "server_error", "cancelled"};
     seen_.push_back(std::string(endpoint) + ":" + kNames[static_cast<int>(status)]);
+  }
+  void request_rejected(std::string_view reason) override {
+    std::lock_guard lock(mutex_);
+    rejected_.emplace_back(reason);
   }
   std::string text() override { return "# TYPE runahead_up gauge\nrunahead_up 1\n"; }
   std::vector<std::string> seen() const {
     std::lock_guard lock(mutex_);
     return seen_;
   }
+  std::vector<std::string> rejected() const {
+    std::lock_guard lock(mutex_);
+    return rejected_;
+  }
 
  private:
   mutable std::mutex mutex_;
-  std::vector<std::string> seen_;
+  std::vector<std::string> seen_, rejected_;
 };
 
 class GatewayTest : public ::testing::Test {

@@ -60,15 +60,15 @@ TEST_F(GatewayTest, RequestReachesTheActorsAsItWasSent) {
   EXPECT_GT(request.received_at.count(), 0);
 }
 
-TEST_F(GatewayTest, DefaultsAreOpenAis) {
+TEST_F(GatewayTest, DefaultsAreThoseOfTheDocuments) {
   ASSERT_EQ(post("/v1/completions", R"({"prompt":"a"})").status, 200);
   ASSERT_EQ(post("/v1/completions", R"({"prompt":"a","ignore_eos":true})").status, 200);
   ASSERT_EQ(post("/v1/chat/completions", R"({"messages":[{"role":"user","content":"a"}]})").status, 200);
   const auto requests = inference_.requests();
   EXPECT_EQ(requests[0].max_new_tokens, 16);
-  EXPECT_EQ(requests[0].sampling.temperature, 1.0f);
+  EXPECT_EQ(requests[0].sampling.temperature, 0.8f);
   EXPECT_EQ(requests[1].stop_tokens, std::vector<TokenId>{});
-  EXPECT_EQ(requests[2].max_new_tokens, 1024);
+  EXPECT_EQ(requests[2].max_new_tokens, 4096 - 18) << "the rest of the context: nothing is known of K/V memory";
   EXPECT_NE(requests[0].sampling.seed, requests[1].sampling.seed) << "without a seed every request gets its own";
 }
 
@@ -163,6 +163,84 @@ TEST_F(GatewayTest, LogprobsInBothForms) {
   EXPECT_EQ(logprobs["top_logprobs"][0], json({{"H", -0.5}}));
 }
 
+TEST_F(GatewayTest, CompletionLogprobsCountCharactersAndLoseNoToken) {
+  inference_.set({.text = "\xC3\xA9\xFFx"});  // é in two tokens, a byte that is no text, x
+  const auto logprobs = [&](int top) {
+    return post("/v1/completions", json({{"prompt", "a"}, {"max_tokens", 4}, {"logprobs", top}}).dump())
+        .json()["choices"][0]["logprobs"];
+  };
+  const json none = logprobs(0);
+  EXPECT_EQ(none["tokens"], json::array({"bytes:\\xc3", "bytes:\\xa9", "bytes:\\xff", "x"}));
+  EXPECT_EQ(none["text_offset"], json::array({0, 0, 1, 2}));
+  EXPECT_EQ(none["top_logprobs"][3], json({{"x", -0.5}})) << "the chosen token, though it is not among the 0 likeliest";
+  const json three = logprobs(3);
+  EXPECT_EQ(three["top_logprobs"][0], json({{"bytes:\\xc3", -0.5}, {"bytes:\\xc4", -1.5}, {"bytes:\\xc5", -2.5}}))
+      << "each broken byte is a name of its own";
+  EXPECT_EQ(three["top_logprobs"][2].size(), 3u) << three["top_logprobs"][2];
+}
+
+TEST_F(GatewayTest, StreamedOffsetsGoOnBehindTheEcho) {
+  inference_.set({.text = "é!"});
+  const RawAnswer answer = post("/v1/completions", R"({"prompt":"a","max_tokens":3,"logprobs":0,"stream":true})");
+  json offsets = json::array();
+  for (const SseEvent& event : answer.events()) {
+    const json logprobs = event.data == "[DONE]" ? json() : body_of(event.data)["choices"][0]["logprobs"];
+    if (logprobs.is_object())
+      offsets.insert(offsets.end(), logprobs["text_offset"].begin(), logprobs["text_offset"].end());
+  }
+  EXPECT_EQ(offsets, json::array({0, 0, 1}));
+}
+
+TEST_F(GatewayTest, NoTokensWithEchoIsThePromptAlone) {
+  const RawAnswer answer = post("/v1/completions", R"({"prompt":["ab",[99,100]],"max_tokens":0,"echo":true})");
+  ASSERT_EQ(answer.status, 200) << answer.body;
+  const json body = answer.json();
+  EXPECT_EQ(body["choices"][0], body_of(R"({"index":0,"text":"ab","finish_reason":"length","logprobs":null})"));
+  EXPECT_EQ(body["choices"][1]["text"], "cd");
+  EXPECT_EQ(body["usage"], body_of(R"({"prompt_tokens":4,"completion_tokens":0,"total_tokens":4})"));
+  const RawAnswer streamed = post("/v1/completions", R"({"prompt":"ab","max_tokens":0,"echo":true,"stream":true})");
+  ASSERT_EQ(streamed.events().size(), 3u) << streamed.body;
+  EXPECT_EQ(body_of(streamed.events()[0].data)["choices"][0]["text"], "ab");
+  EXPECT_EQ(body_of(streamed.events()[1].data)["choices"][0]["finish_reason"], "length");
+  EXPECT_EQ(streamed.events()[2].data, "[DONE]");
+  EXPECT_TRUE(inference_.requests().empty()) << "nothing is asked of the workers";
+}
+
+TEST_F(GatewayTest, MinTokensReachTheSampler) {
+  inference_.set({.text = "aXbXc"});
+  const json choice = post("/v1/completions", R"({"prompt":"abc","max_tokens":9,"min_tokens":3,"stop":"X",
+      "stop_token_ids":[7]})")
+                          .json()["choices"][0];
+  EXPECT_EQ(choice["text"], "aXb") << "the first X is among the first three tokens";
+  EXPECT_EQ(choice["finish_reason"], "stop");
+  post("/v1/completions", R"({"prompt":"abc","min_tokens":20})");
+  const auto requests = inference_.requests();
+  EXPECT_EQ(requests[0].sampling.banned, (std::vector<TokenId>{7, kToyEnd}));
+  EXPECT_EQ(requests[0].sampling.banned_before, 6) << "a position, so that a retry counts the same";
+  EXPECT_EQ(requests[1].max_new_tokens, 20) << "the default gives way";
+}
+
+TEST_F(GatewayTest, UsageComesWithEveryChunkForWhoAsks) {
+  const auto usages = [&](const std::string& options) {
+    json list = json::array();
+    const RawAnswer answer =
+        post("/v1/completions", R"({"prompt":"abc","stream":true,"stream_options":)" + options + "}");
+    for (const SseEvent& event : answer.events())
+      if (event.data != "[DONE]") list.push_back(body_of(event.data).value("usage", json("absent")));
+    return list;
+  };
+  const json all = usages(R"({"include_usage":true,"continuous_usage_stats":true})");
+  ASSERT_EQ(all.size(), 7u) << all;  // five bytes, finish, usage
+  EXPECT_EQ(all[0], body_of(R"({"prompt_tokens":3,"completion_tokens":1,"total_tokens":4})"));
+  EXPECT_EQ(all[4]["completion_tokens"], 5);
+  EXPECT_EQ(all[5]["completion_tokens"], 5);
+  EXPECT_TRUE(all[6].contains("runahead"));
+  const json last = usages(R"({"include_usage":true})");
+  ASSERT_EQ(last.size(), 7u);
+  EXPECT_EQ(last[0], nullptr) << "OpenAI: every chunk has the field, null before the last one";
+  EXPECT_EQ(usages(R"({"include_usage":null})"), json(std::vector<json>(6, "absent")));
+}
+
 TEST_F(GatewayTest, SilenceIsFilledWithPingsFromTheFirstMoment) {
   inference_.set({.before_first = 450ms});
   const RawAnswer answer = post("/v1/completions", R"({"prompt":"a","stream":true})");
@@ -225,6 +303,50 @@ TEST_F(GatewayTest, LongPromptsAreTokenizedOnTheLaneAndGiveTheSame) {
   const RawAnswer bad = post("/v1/completions", json({{"prompt", prompt}, {"n", 100}}).dump());
   EXPECT_EQ(bad.status, 400);
   EXPECT_EQ(bad.json()["error"]["param"], "n");
+}
+
+// The client has its answer: that its connection ends before ours has, with FIN or with a reset, is no cancelled
+// request.
+TEST_F(GatewayTest, ClosingAtDoneIsNoCancellation) {
+  for (int i = 0; i < 200; ++i) {
+    RawClient client = this->client();
+    client.send(post_bytes("/v1/completions", R"({"prompt":"a","stream":true})"));
+    const std::string needle = i % 4 < 2 ? "[DONE]" : R"("finish_reason":"stop")";
+    ASSERT_NE(client.receive_until(needle).find(needle), std::string::npos);
+    if (i % 2 == 0) {
+      client.close();
+    } else {
+      client.reset();
+    }
+  }
+  ASSERT_TRUE(eventually([&] { return metrics_.seen().size() == 200; }));
+  EXPECT_EQ(metrics_.seen(), std::vector<std::string>(200, "completions:ok"));
+  EXPECT_EQ(inference_.cancelled, 0);
+}
+
+TEST_F(GatewayTest, OutcomesAndReasonsAreCounted) {
+  using Names = std::vector<std::string>;
+  post("/v1/completions", R"({"prompt":"a","n":99})");
+  post("/v1/completions", "{");
+  post("/v1/completions", json({{"prompt", std::string(5000, 'x')}}).dump());
+  post("/v1/chat/completions", R"({"messages":[{"role":"user","content":"a"}],"tools":[1]})");
+  post("/v1/chat/completions", R"({"model":"other","messages":[{"role":"user","content":"a"}]})");
+  post("/tokenize", R"({"prompt":5})");
+  get("/v1/models/other");
+  inference_.set({.refuse = Error{ErrorCode::kOverloaded, "the queue is full", "7"}});
+  post("/v1/completions", R"({"prompt":"a"})");
+  inference_.set({.refuse = Error{ErrorCode::kUnavailable, "no worker", ""}});
+  post("/v1/completions", R"({"prompt":"a"})");
+  inference_.set({.fail_at_end = Error{ErrorCode::kWorkerLost, "no attempt is left", ""}});
+  post("/v1/completions", R"({"prompt":"a"})");
+  ASSERT_TRUE(eventually([&] { return metrics_.seen().size() == 8; }));
+  EXPECT_EQ(metrics_.seen(), (Names{"completions:client_error", "completions:client_error", "completions:client_error",
+                                    "chat:client_error", "chat:client_error", "completions:rejected",
+                                    "completions:server_error", "completions:server_error"}));
+  EXPECT_EQ(metrics_.rejected(),
+            (Names{"invalid_argument", "invalid_argument", "context_length_exceeded", "unsupported_parameter",
+                   "not_found", "invalid_argument", "overloaded", "unavailable"}))
+      << "what a lost worker ends was taken, and a GET brings no work";
 }
 
 TEST_F(GatewayTest, DisconnectCancelsStreamedAndWholeAnswers) {

@@ -10,7 +10,7 @@ namespace {
 
 using nlohmann::json;
 
-const ServedModel kModel{"toy", {"small"}, kToyVocab, 4096, 1024};
+const ServedModel kModel{"toy", {"small"}, kToyVocab, 4096};
 
 Result<GenerationRequest> parse(Endpoint endpoint, const std::string& fields) {
   const std::string must =
@@ -72,7 +72,20 @@ const Refused kRefused[] = {
     {kC, R"("stream":true,"stream_options":{"other":1})", "stream_options.other", kNot},
     {kC, R"("suffix":"x")", "suffix", kNot},
     {kC, R"("best_of":2)", "best_of", kNot},
-    {kC, R"("min_tokens":2)", "min_tokens", kNot},
+    {kC, R"("best_of":2,"n":3)", "best_of", kNot},
+    {kC, R"("best_of":0)", "best_of"},
+    {kC, R"("min_tokens":-1)", "min_tokens"},
+    {kC, R"("min_tokens":9,"max_tokens":8)", "min_tokens"},
+    {kT, R"("max_tokens":0)", "max_tokens"},
+    {kT, R"("max_tokens":0,"echo":true)", "max_tokens"},
+    {kC, R"("max_tokens":16.5)", "max_tokens"},
+    {kC, R"("max_tokens":1e300)", "max_tokens"},
+    {kC, R"("seed":9223372036854775808)", "seed"},
+    {kC, R"("seed":18446744073709551616)", "seed"},
+    {kC, R"("seed":-9223372036854775809)", "seed"},
+    {kC, R"("stop":["a",null])", "stop"},
+    {kT, R"("response_format":{"type":"text","schema":1})", "response_format.schema", kNot},
+    {kC, R"("stream":true,"stream_options":{"include_obfuscation":1})", "stream_options.include_obfuscation"},
     {kC, R"("unknown_thing":2)", "unknown_thing", kNot},
     {kC, R"("messages":[])", "messages", kNot},
     {kC, R"("model":"gpt-4")", "model", ErrorCode::kNotFound},
@@ -153,11 +166,198 @@ TEST(OpenAiRequest, MessagesAreCheckedOneByOne) {
   EXPECT_EQ(refused(R"([{"role":"user"}])"), "messages[0].content");
   EXPECT_EQ(refused(R"([{"role":"user","content":null}])"), "messages[0].content");
   EXPECT_EQ(refused(R"([{"role":"user","content":"a"},{"role":"robot","content":"a"}])"), "messages[1].role");
-  EXPECT_EQ(refused(R"([{"role":"user","content":[{"type":"image_url"}]}])"), "messages[0].content");
-  EXPECT_EQ(refused(R"([{"role":"user","content":[{"type":"text","text":5}]}])"), "messages[0].content");
+  EXPECT_EQ(refused(R"([{"role":"user","content":[{"type":"image_url"}]}])"), "messages[0].content[0].type");
+  EXPECT_EQ(refused(R"([{"role":"user","content":[{"type":"text","text":5}]}])"), "messages[0].content[0].text");
+  EXPECT_EQ(refused(R"([{"role":"user","content":[{"type":"text","text":null}]}])"), "messages[0].content[0].text");
+  EXPECT_EQ(refused(R"([{"role":"user","content":[{"type":"text","text":"a","other":1}]}])"),
+            "messages[0].content[0].other");
+  EXPECT_EQ(refused(R"([{"role":"user","content":["a"]}])"), "messages[0].content[0]");
+  EXPECT_EQ(refused(R"([{"role":"user","content":{}}])"), "messages[0].content");
+  EXPECT_EQ(refused(R"([null])"), "messages[0]");
+  EXPECT_EQ(refused(R"([{"role":"assistant","content":"a","refusal":"no"}])"), "messages[0].refusal");
+  EXPECT_EQ(refused(R"([{"role":"assistant","content":null,"refusal":null}])"), "messages[0].content");
+  EXPECT_EQ(refused(R"([{"role":"user","content":"a","refusal":"no"}])"), "messages[0].refusal");
+  EXPECT_EQ(refused(R"([{"role":"user","content":"a","reasoning_content":"so"}])"), "messages[0].reasoning_content");
+  EXPECT_EQ(refused(R"([{"role":"user","content":"a","tool_call_id":"x"}])"), "messages[0].tool_call_id");
+  EXPECT_EQ(refused(R"([{"role":"assistant","content":"a","audio":{"id":"x"}}])"), "messages[0].audio");
+  EXPECT_EQ(refused(R"([{"role":"tool","content":"a","tool_call_id":"x"}])"), "messages[0].role");
   EXPECT_EQ(refused(R"([{"role":"assistant","content":"a","tool_calls":[{}]}])"), "messages[0].tool_calls");
   EXPECT_EQ(refused(R"([{"role":"user","content":"a","other":1}])"), "messages[0].other");
   EXPECT_EQ(refused(R"([{"role":"assistant","content":"","refusal":null,"name":"x"}])"), "accepted");
+}
+
+// What clients send back of an answer, field by field as they wrote it.
+TEST(OpenAiRequest, HistoryOfClientsIsReadBack) {
+  const auto read = [](const std::string& message) {
+    const auto parsed = parse_generation(kT, json::parse("{\"messages\":[" + message + "]}"), kModel);
+    return parsed ? parsed->messages[0].dump() : parsed.error().message;
+  };
+  const std::string plain = R"({"role":"assistant","content":"x"})";
+  // openai 3.57: message.model_dump()
+  EXPECT_EQ(read(R"({"content":"x","refusal":null,"role":"assistant","annotations":null,"audio":null,
+      "function_call":null,"tool_calls":null})"),
+            plain);
+  EXPECT_EQ(read(R"({"content":"x","role":"assistant","annotations":[],"tool_calls":[]})"), plain);
+  // litellm 1.110
+  EXPECT_EQ(read(R"({"content":"x","role":"assistant","tool_calls":null,"function_call":null,
+      "provider_specific_fields":{"refusal":null}})"),
+            plain);
+  EXPECT_EQ(read(R"({"role":"assistant","content":[{"type":"text","text":"x","annotations":[],"cache_control":
+      {"type":"ephemeral"},"image_url":null}],"unheard_of":null,"name":null})"),
+            plain);
+  EXPECT_EQ(read(R"({"role":"assistant","content":null,"refusal":"I can not."})"),
+            R"({"role":"assistant","content":"I can not."})");
+  EXPECT_EQ(read(R"({"role":"assistant","content":[{"type":"refusal","refusal":"No."}]})"),
+            R"({"role":"assistant","content":"No."})");
+  EXPECT_EQ(read(R"({"role":"assistant","content":"x","reasoning_content":"so"})"),
+            R"({"role":"assistant","content":"x","reasoning_content":"so"})");
+}
+
+TEST(OpenAiRequest, NullMeansNotGivenEverywhere) {
+  const char* known[] = {"model",
+                         "temperature",
+                         "top_p",
+                         "top_k",
+                         "min_p",
+                         "repetition_penalty",
+                         "presence_penalty",
+                         "frequency_penalty",
+                         "logit_bias",
+                         "seed",
+                         "stop",
+                         "stop_token_ids",
+                         "ignore_eos",
+                         "stream",
+                         "stream_options",
+                         "return_progress",
+                         "return_token_ids",
+                         "runahead",
+                         "n",
+                         "best_of",
+                         "max_tokens",
+                         "max_completion_tokens",
+                         "min_tokens",
+                         "user",
+                         "store",
+                         "metadata",
+                         "service_tier",
+                         "echo",
+                         "suffix",
+                         "logprobs",
+                         "top_logprobs",
+                         "tools",
+                         "tool_choice",
+                         "parallel_tool_calls",
+                         "functions",
+                         "function_call",
+                         "response_format",
+                         "modalities",
+                         "audio",
+                         "prediction",
+                         "reasoning_effort",
+                         "parse_special",
+                         "add_generation_prompt",
+                         "unheard_of"};
+  for (const char* field : known)
+    for (const Endpoint endpoint : {kC, kT}) {
+      const auto parsed = parse(endpoint, std::string("\"") + field + "\":null");
+      EXPECT_TRUE(parsed) << field << ": " << parsed.error().message;
+    }
+  const char* nested[] = {
+      R"("stream":true,"stream_options":{"include_usage":null,"continuous_usage_stats":null,"x":null})",
+      R"("logit_bias":{"5":null})", R"("runahead":{"strategy":null,"cuts":null,"workers":null,"x":null})"};
+  for (const char* fields : nested) EXPECT_TRUE(parse(kC, fields)) << fields;
+  EXPECT_TRUE(parse(kC, R"("messages":null)"));
+  EXPECT_TRUE(parse(kT, R"("prompt":null)"));
+  EXPECT_TRUE(parse(kT, R"("response_format":{"type":null,"json_schema":null})"));
+  EXPECT_TRUE(parse(kT, R"("response_format":{"type":"text","json_schema":null})"));
+}
+
+TEST(OpenAiRequest, WhatSaysNothingIsNotGiven) {
+  EXPECT_TRUE(parse(kC, R"("suffix":"","best_of":1)"));
+  EXPECT_TRUE(parse(kC, R"("n":2,"best_of":2)"));
+  EXPECT_TRUE(parse(kT, R"("functions":[],"audio":{},"tools":[])"));
+}
+
+TEST(OpenAiRequest, WholeNumbersMayBeWrittenAsFloats) {
+  const auto parsed = parse(kC, R"("max_tokens":16.0,"seed":-3.0,"n":2e0,"stop_token_ids":[7.0])");
+  ASSERT_TRUE(parsed) << parsed.error().message;
+  EXPECT_EQ(parsed->max_tokens, 16);
+  EXPECT_EQ(*parsed->seed, static_cast<uint64_t>(-3));
+  EXPECT_EQ(parsed->choices_per_prompt, 2);
+  EXPECT_EQ(parsed->stop_tokens, std::vector<TokenId>{7});
+  const auto ids = parse_generation(kC, json::parse(R"({"prompt":[1.0,2]})"), kModel);
+  ASSERT_TRUE(ids);
+  EXPECT_EQ(ids->prompts[0].tokens, (std::vector<TokenId>{1, 2}));
+  EXPECT_EQ(parse(kC, R"("seed":9223372036854775807)")->seed, 9223372036854775807u);
+}
+
+// ---- defaults
+// --------------------------------------------------------------------------------------------------------
+
+SamplingParams sampling(const std::string& fields, GenerationDefaults defaults = {}) {
+  ServedModel model = kModel;
+  model.defaults = defaults;
+  const auto parsed = parse_generation(kC, json::parse("{\"prompt\":\"a\"" + fields + "}"), model);
+  EXPECT_TRUE(parsed) << fields;
+  return parsed->sampling;
+}
+
+TEST(OpenAiRequest, WhoSaysNothingGetsSaneSamplingWhoChoosesGetsOpenAis) {
+  const SamplingParams untold = sampling("");
+  EXPECT_EQ(untold.temperature, 0.8f);
+  EXPECT_EQ(untold.top_k, 40);
+  EXPECT_EQ(untold.top_p, 0.95f);
+  EXPECT_EQ(untold.min_p, 0.05f);
+  EXPECT_EQ(untold.repetition_penalty, 1.0f);
+  for (const char* one : {R"(,"temperature":1)", R"(,"top_p":1)", R"(,"top_k":0)", R"(,"min_p":0)"}) {
+    const SamplingParams chosen = sampling(one);
+    EXPECT_EQ(chosen.temperature, 1.0f) << one;
+    EXPECT_EQ(chosen.top_k, 0) << one;
+    EXPECT_EQ(chosen.top_p, 1.0f) << one;
+    EXPECT_EQ(chosen.min_p, 0.0f) << one;
+  }
+}
+
+TEST(OpenAiRequest, TheModelsDefaultsHoldFieldByField) {
+  const GenerationDefaults model{.temperature = 0.2f, .top_p = 0.9f, .repetition_penalty = 1.1f};
+  const SamplingParams untold = sampling("", model);
+  EXPECT_EQ(untold.temperature, 0.2f);
+  EXPECT_EQ(untold.top_p, 0.9f);
+  EXPECT_EQ(untold.top_k, 0) << "the model has chosen: nothing of ours";
+  EXPECT_EQ(untold.repetition_penalty, 1.1f);
+  const SamplingParams chosen = sampling(R"(,"temperature":0.7)", model);
+  EXPECT_EQ(chosen.temperature, 0.7f);
+  EXPECT_EQ(chosen.top_p, 0.9f);
+}
+
+TEST(OpenAiRequest, AnswersWithoutMaxTokensAreBoundedByContextAndKvMemory) {
+  ServedModel model{.context_len = 131072};
+  const auto chat = [&](int32_t prompt_len) { return default_max_tokens(kT, prompt_len, model); };
+  EXPECT_EQ(default_max_tokens(kC, 10, model), 16) << "OpenAI's";
+  EXPECT_EQ(chat(72), 131000) << "K/V memory is not known";
+  model.kv_tokens = 80000;
+  EXPECT_EQ(chat(72), 10000) << "an eighth: eight run side by side";
+  EXPECT_EQ(chat(131000), 1) << "more than the memory holds: submit() says so";
+  model.kv_tokens = 2048;
+  EXPECT_EQ(chat(100), 1024);
+  EXPECT_EQ(chat(2000), 48) << "what the memory still holds";
+  model.context_len = 500;
+  EXPECT_EQ(chat(100), 400);
+  model.defaults.max_tokens = 50;
+  EXPECT_EQ(chat(100), 50);
+  EXPECT_EQ(chat(480), 20);
+  model.defaults.max_tokens = 0;
+  EXPECT_EQ(chat(100), 400) << "0: the rest of the context, whatever the memory";
+}
+
+TEST(JsonReader, RefusesAKeyThatComesTwice) {
+  for (const char* text : {R"({"a":1,"a":2})", R"([{"x":{"b":1,"c":2,"b":1}}])", R"({"a":1,"\u0061":2})"}) {
+    const auto parsed = parse_json(text);
+    ASSERT_FALSE(parsed) << text;
+    EXPECT_NE(parsed.error().message.find("twice"), std::string::npos) << parsed.error().message;
+  }
+  EXPECT_TRUE(parse_json(R"({"a":{"a":1},"b":[{"a":1},{"a":2}]})"));
 }
 
 TEST(JsonReader, RefusesWhatIsNoJson) {

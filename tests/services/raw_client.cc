@@ -72,6 +72,12 @@ RawClient::~RawClient() {
 }
 RawClient::RawClient(RawClient&& other) noexcept : fd_(std::exchange(other.fd_, -1)), input_(std::move(other.input_)) {}
 
+void RawClient::reset() {
+  const linger at_once{.l_onoff = 1, .l_linger = 0};
+  setsockopt(fd_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  close();
+}
+
 void RawClient::close() {
   if (fd_ >= 0) ::close(std::exchange(fd_, -1));
 }

@@ -38,6 +38,7 @@ class RawClient {
   std::string receive_until(const std::string& needle, int timeout_ms = 5000);
   bool closed_within(int timeout_ms);  // the other side closes, whatever else it sends
   void close();
+  void reset();  // closes with RST instead of FIN
 
  private:
   bool fill(int timeout_ms);
