@@ -2,6 +2,7 @@
 // (or tests/sim) build these; the worker owns none of them and they outlive it.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -32,6 +33,8 @@ struct WorkerEnv {
   KvPool& pool;
   MetricsSink& metrics;
   ConnectControl connect;
+  // Jobs of the lane that have ended and pages that have come. Shared with the attempts; told in heartbeats.
+  std::shared_ptr<uint64_t> work_done = std::make_shared<uint64_t>(0);
 };
 
 struct WorkerOptions {
