@@ -5,7 +5,7 @@
 #include "actors/coordinator_core.h"
 #include "actors/token_stream.h"
 #include "base/limits.h"
-#include "base/log.h"
+#include "base/log_limit.h"
 
 namespace runahead {
 namespace {
@@ -37,6 +37,7 @@ class Coordinator::Impl : public std::enable_shared_from_this<Impl> {
   void perform();
   void perform(SendTo& action) { env_.control.send(action.peer, serialize(action.message)); }
   void perform(DropPeer& action) { env_.control.disconnect(action.peer); }
+  void perform(AdmitPeer& action) { env_.control.admit(action.peer); }
   void perform(EmitEvent& action);
   void perform(EndStream& action);
 
@@ -45,6 +46,7 @@ class Coordinator::Impl : public std::enable_shared_from_this<Impl> {
   std::map<RequestId, std::shared_ptr<TokenQueue>> streams_;  // shared with the gateway's ends
   std::vector<RequestId> too_slow_;                           // readers that are to be cancelled
   Time tick_at_{0};
+  Time heard_at_{0};  // when the loop last turned
   bool stopping_ = false;
 };
 
@@ -79,6 +81,10 @@ asio::awaitable<void> Coordinator::Impl::run() {
   while (!stopping_) {
     const Result<ControlEvent> event = co_await env_.control.receive({env_.clock.now() + kTick});
     const Time now = env_.clock.now();
+    // receive() returns after a tick at the latest: the loop was held up, and what was sent meanwhile is still unread.
+    if (const Duration absence = now - heard_at_ - kTick; heard_at_ > Time{0} && absence > limits::kAbsenceMin)
+      core_.on_absence(absence, now);
+    heard_at_ = now;
     if (event) on_event(*event, now);
     else if (event.error().code != ErrorCode::kDeadlineExceeded) break;
     if (now >= tick_at_) {
@@ -102,7 +108,7 @@ void Coordinator::Impl::on_event(const ControlEvent& event, Time now) {
   }
   const Result<proto::Envelope> message = parse_envelope(event.payload);
   if (message) return core_.on_message(event.peer, *message, now);
-  log::warn("dropping peer {}: {}", event.peer, message.error().message);
+  warn_limited("unreadable", "dropping peer {}: {}", event.peer, message.error().message);
   env_.control.disconnect(event.peer);
 }
 

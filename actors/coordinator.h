@@ -12,6 +12,7 @@
 #include "actors/metrics_sink.h"
 #include "actors/test_faults.h"
 #include "base/clock.h"
+#include "base/limits.h"
 #include "base/rng.h"
 #include "model/engine.h"
 #include "transport/control_plane.h"
@@ -29,8 +30,11 @@ struct CoordinatorEnv {
 struct CoordinatorOptions {
   uint64_t epoch = 1;        // from JobStore::load: grows with every start
   ModelShape shape;          // of the model that is served
-  std::string fingerprint;   // Engine::fingerprint() that workers must have; empty: the first worker decides
-  std::string kv_transport;  // KvTransport::name() that workers must have; empty: the first worker decides
+  // What workers must have; what is left empty the workers agree on (actors/worker_registry.h).
+  std::string model;         // what their fingerprint begins with: the hash of the model file
+  std::string fingerprint;   // Engine::fingerprint()
+  std::string kv_transport;  // KvTransport::name()
+  Duration stall_timeout = limits::kStallTimeout;  // of an attempt on which nothing moves
   TestFaults faults;
 };
 

@@ -3,7 +3,7 @@
 
 #include "actors/coordinator_core.h"
 #include "base/limits.h"
-#include "base/log.h"
+#include "base/log_limit.h"
 
 namespace runahead {
 namespace {
@@ -37,7 +37,9 @@ void CoordinatorCore::on_attempt_message(Worker& worker, const proto::Envelope& 
   if (message.has_decode_done()) metrics_.handoff(message.decode_done().handoff_seconds());
 
   Request* request = is_current(worker, message);
-  if (request == nullptr) return;
+  if (request == nullptr || !may_say(worker, *request->attempt, message)) return;
+  request->attempt->progress_at = now;
+  WorkerRegistry::note_work(worker, now);
   switch (message.body_case()) {
     case proto::Envelope::kRankProgress:
       return on_rank_progress(*request, message.rank_progress());
@@ -54,8 +56,12 @@ void CoordinatorCore::on_attempt_message(Worker& worker, const proto::Envelope& 
       if (!request->complete)
         fail_attempt(*request, {{ErrorCode::kInternal, "the decode worker ended before all tokens had come"}}, now);
       return;
-    case proto::Envelope::kAttemptFailed:
-      return fail_attempt(*request, decode(message.attempt_failed().failure()), now);
+    case proto::Envelope::kAttemptFailed: {
+      Failure failure = decode(message.attempt_failed().failure());
+      // submit() has checked the request: no worker's word makes it the request's fault.
+      if (!is_worth_a_retry(failure.error.code)) failure.error.code = ErrorCode::kInternal;
+      return fail_attempt(*request, std::move(failure), now);
+    }
     case proto::Envelope::kAttemptEnded:
       return fail_attempt(*request,
                           {{ErrorCode::kUnavailable, "worker " + worker.name + " ended the attempt"}, worker.id}, now);
@@ -74,10 +80,32 @@ CoordinatorCore::Request* CoordinatorCore::is_current(const Worker& worker, cons
   return is_member ? request : nullptr;
 }
 
+// Everybody speaks of its own part only.
+bool CoordinatorCore::may_say(const Worker& worker, const Attempt& attempt, const proto::Envelope& message) {
+  const auto is_rank = [&](uint32_t rank) { return rank < attempt.ranks.size() && attempt.ranks[rank] == worker.id; };
+  switch (message.body_case()) {
+    case proto::Envelope::kRankProgress:
+      return is_rank(message.rank_progress().rank());
+    case proto::Envelope::kRankDone:
+      return is_rank(message.rank_done().rank()) && !attempt.rank_done[message.rank_done().rank()];
+    case proto::Envelope::kFirstToken:
+      return attempt.ranks.back() == worker.id;
+    case proto::Envelope::kTokenBatch:
+    case proto::Envelope::kDecodeDone:
+      return attempt.decode == worker.id;
+    case proto::Envelope::kAttemptFailed:
+    case proto::Envelope::kAttemptEnded:
+      return true;
+    default:
+      return false;
+  }
+}
+
 void CoordinatorCore::on_rank_progress(Request& request, const proto::RankProgress& progress) {
   Attempt& attempt = *request.attempt;
-  if (progress.rank() >= attempt.progress.size() || progress.layers_total() == 0) return;
-  attempt.progress[progress.rank()] = std::min(1.0, double(progress.layers_done()) / progress.layers_total());
+  const double share = static_cast<double>(progress.layers_done()) / progress.layers_total();
+  if (share <= attempt.progress[progress.rank()]) return;
+  attempt.progress[progress.rank()] = share;
   if (request.reported) return;
   PrefillProgress event{.ranks = attempt.progress};
   for (size_t rank = 0; rank < attempt.chunks.size(); ++rank)
@@ -88,7 +116,7 @@ void CoordinatorCore::on_rank_progress(Request& request, const proto::RankProgre
 void CoordinatorCore::on_first_token(Request& request, const proto::FirstToken& first, Time now) {
   Attempt& attempt = *request.attempt;
   proto::Envelope forward = envelope(attempt.id);
-  *forward.mutable_first_token() = first;
+  forward.mutable_first_token()->mutable_token()->set_id(first.token().id());  // all that it needs
   send(attempt.decode, std::move(forward));
   if (!request.reported) {
     request.reported = attempt.id;
@@ -105,7 +133,6 @@ void CoordinatorCore::on_first_token(Request& request, const proto::FirstToken& 
 void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done, Time now) {
   Attempt& attempt = *request.attempt;
   const proto::RankTiming& timing = done.timing();
-  if (done.rank() >= attempt.ranks.size()) return;
   const bool is_last = done.rank() + 1 == attempt.ranks.size();
   const TokenRange chunk = attempt.chunks[done.rank()];
   if (Worker* worker = registry_.find(attempt.ranks[done.rank()]))
@@ -121,6 +148,7 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
                           .kv_sent_bytes = timing.kv_sent_bytes(),
                           .kv_received_bytes = timing.kv_received_bytes()},
                          registry_.kv_transport());
+  attempt.rank_done[done.rank()] = true;
   --attempt.ranks_left;
   attempt.progress[done.rank()] = 1;
   if (!request.reported || *request.reported == attempt.id) {
@@ -157,16 +185,83 @@ void CoordinatorCore::accept_tokens(Request& request, size_t first_index, std::v
   finish_if_ready(request, now);
 }
 
+// Whom everything waits for: the first rank that has not said RankDone, then the decode worker.
+WorkerId CoordinatorCore::awaited(const Attempt& attempt) {
+  for (size_t rank = 0; rank < attempt.ranks.size(); ++rank)
+    if (!attempt.rank_done[rank]) return attempt.ranks[rank];
+  return attempt.decode;
+}
+
+// Long enough for the longest plan in work there: its steps hold up the others.
+Duration CoordinatorCore::stall_limit(const Worker& worker) {
+  double predicted = 0;
+  for (const auto& [id, pages] : worker.holds) {
+    const Request* request = find(id.request);
+    if (request && request->attempt) predicted = std::max(predicted, request->attempt->predicted_seconds);
+  }
+  const double seconds_max = std::min(limits::kStallPlanFactor * predicted, limits::kReportedSecondsMax);
+  return std::max<Duration>(options_.stall_timeout, from_seconds(seconds_max));
+}
+
+// A heart that beats is not work. An attempt of which nothing has been heard for its limit fails if the worker that it
+// waits for did nothing else either; one that works on others gets a limit for each of them.
+void CoordinatorCore::fail_stalled(Time now) {
+  std::vector<RequestId> running;
+  for (const auto& [id, request] : requests_)
+    if (request.attempt) running.push_back(id);
+  for (const RequestId id : running) {
+    Request* request = find(id);
+    if (request == nullptr || !request->attempt) continue;
+    const Attempt& attempt = *request->attempt;
+    Worker* worker = registry_.find(awaited(attempt));
+    if (worker == nullptr) continue;
+    const Duration silence = now - attempt.progress_at, limit = stall_limit(*worker);
+    if (silence < limit) continue;
+    const bool idle = now - worker->worked_at >= limit;
+    if (!idle && silence < limit * (1 + worker->running())) continue;
+    worker->stuck = idle;
+    if (request->complete) {  // only reports are missing
+      request->attempt->ranks_left = 0;
+      finish_if_ready(*request, now);
+      continue;
+    }
+    const std::string what = fmt::format("worker {} has made no progress for {:.0f} s", worker->name, seconds(silence));
+    fail_attempt(*request, {{ErrorCode::kDeadlineExceeded, what}, worker->id}, now);
+  }
+}
+
 // ---- failure and end
 // -------------------------------------------------------------------------------------------------
 
-void CoordinatorCore::fail_attempt(Request& request, const Failure& failure, Time now) {
-  log::warn("request {} ({}), attempt {}: {}", request.id, request.spec.external_id, request.attempts,
-            failure.error.message);
+void CoordinatorCore::fail_attempt(Request& request, Failure failure, Time now) {
+  warn_limited("attempt", "request {} ({}), attempt {}: {}", request.id, foreign(request.spec.external_id),
+               request.attempts, foreign(failure.error.message));
   metrics_.attempt_failed(failure.error.code);
+  const Attempt& attempt = *request.attempt;
+  const bool member = attempt.decode == failure.blamed || std::ranges::count(attempt.ranks, failure.blamed) > 0;
+  if (!member) failure.blamed = 0;
+  count_attempt(request, failure.error.code, now);
   end_attempt(request, failure.error.code);
   if (request.complete) return finish_if_ready(request, now);
   retry_or_give_up(request, failure, now);
+}
+
+// New tokens are progress, and so is a prefill that came further than any before; what our own absence has cost is
+// nobody's failure.
+void CoordinatorCore::count_attempt(Request& request, ErrorCode code, Time now) {
+  const Attempt& attempt = *request.attempt;
+  if (request.emitted.size() > attempt.base) {
+    request.fruitless = 0;
+    request.prefilled = 0;
+    return;
+  }
+  double prefilled = 0;
+  for (size_t rank = 0; rank < attempt.chunks.size(); ++rank)
+    prefilled += attempt.progress[rank] * attempt.chunks[rank].size() / attempt.chunks.back().end;
+  const bool further = prefilled > request.prefilled;
+  request.prefilled = std::max(request.prefilled, prefilled);
+  const bool own_fault = code == ErrorCode::kWorkerLost && now < forgiven_until_;
+  if (!further && !own_fault) ++request.fruitless;
 }
 
 void CoordinatorCore::retry_or_give_up(Request& request, const Failure& failure, Time now) {
@@ -174,13 +269,16 @@ void CoordinatorCore::retry_or_give_up(Request& request, const Failure& failure,
     return end_with_error(request, {ErrorCode::kDeadlineExceeded, "the request's deadline has passed"},
                           RequestOutcome::kError, now);
   if (!is_worth_a_retry(failure.error.code)) return end_with_error(request, failure.error, RequestOutcome::kError, now);
-  if (request.attempts >= static_cast<uint32_t>(limits::kAttemptsMax)) {
+  if (request.fruitless >= static_cast<uint32_t>(limits::kAttemptsMax) ||
+      request.attempts >= static_cast<uint32_t>(limits::kAttemptsTotalMax)) {
     const std::string message = std::to_string(request.attempts) + " attempts failed, the last one because: " +
                                 failure.error.message + "; try again";
     return end_with_error(request, {ErrorCode::kWorkerLost, message}, RequestOutcome::kError, now);
   }
   if (failure.blamed != 0) request.avoid.insert(failure.blamed);
-  if (failure.error.code == ErrorCode::kOverloaded) request.not_before = now + kOverloadedPause * request.attempts;
+  if (failure.error.code == ErrorCode::kOverloaded)
+    request.not_before = now + kOverloadedPause * std::max(1u, request.fruitless);
+  request.no_room_since.reset();
   waiting_.push_back(request.id);
   waiting_tokens_ += std::ssize(request.spec.prompt);
   gauges();

@@ -3,22 +3,22 @@
 #include <algorithm>
 #include <cmath>
 
+#include "actors/peer_checks.h"
 #include "base/limits.h"
-#include "base/log.h"
+#include "base/log_limit.h"
 #include "model/sampler.h"
 
 namespace runahead {
 
 CoordinatorCore::CoordinatorCore(CoordinatorOptions options, Rng& rng, MetricsSink& metrics)
-    : options_(std::move(options)), rng_(rng), metrics_(metrics),
-      registry_(options_.shape, options_.fingerprint, options_.kv_transport) {}
+    : options_(std::move(options)), rng_(rng), metrics_(metrics), registry_(options_) {}
 
 // ---- membership
 // ------------------------------------------------------------------------------------------------------
 
 void CoordinatorCore::on_connected(PeerId peer, Time now) {
   strangers_.emplace(peer, now);
-  if (strangers_.size() <= static_cast<size_t>(limits::kWorkersMax)) return;
+  if (strangers_.size() <= limits::kControlStrangersMax) return;
   const auto oldest = std::ranges::min_element(strangers_, {}, [](const auto& entry) { return entry.second; });
   actions_.push_back(DropPeer{oldest->first});
   strangers_.erase(oldest);
@@ -32,41 +32,68 @@ void CoordinatorCore::on_disconnected(PeerId peer, Time now) {
 void CoordinatorCore::on_message(PeerId peer, const proto::Envelope& message, Time now) {
   Worker* worker = registry_.by_peer(peer);
   if (worker == nullptr) {
-    if (message.has_hello() && strangers_.contains(peer)) on_hello(peer, message.hello(), now);
-    return;  // of a worker that is lost: it will notice, and come back as a new one
+    if (message.has_hello() && strangers_.contains(peer)) return on_hello(peer, message.hello(), now);
+    strangers_.erase(peer);  // it does not say who it is, or was lost: then it comes back as a new one
+    actions_.push_back(DropPeer{peer});
+    return;
+  }
+  if (const Result<void> possible = check_report(message, options_.shape); !possible) {
+    actions_.push_back(DropPeer{peer});
+    return worker_lost(worker->id, possible.error().message, now);
   }
   worker->heard_at = now;
   if (message.epoch() != options_.epoch) return;
-  if (message.has_heartbeat()) worker->pages_free_reported = message.heartbeat().pages_free();
+  if (message.has_heartbeat()) {
+    worker->pages_free_reported = std::min(message.heartbeat().pages_free(), worker->pages_total);
+    if (std::exchange(worker->work_done, message.heartbeat().work_done()) != message.heartbeat().work_done())
+      WorkerRegistry::note_work(*worker, now);
+  }
   if (message.has_drain()) worker->draining = true;
   if (message.request() != 0) on_attempt_message(*worker, message, now);
 }
 
 void CoordinatorCore::on_hello(PeerId peer, const proto::Hello& hello, Time now) {
-  if (const Worker* old = registry_.by_incarnation(hello.incarnation()))
-    worker_lost(old->id, "it has come back over a new connection", now);
-  const Result<Worker*> joined = registry_.join(peer, hello, now);
-  proto::Envelope reply = envelope({.epoch = options_.epoch});
-  if (!joined) {
-    log::warn("refused worker {}: {}", hello.name(), joined.error().message);
-    encode(Failure{joined.error()}, *reply.mutable_refused()->mutable_failure());
-    actions_.push_back(SendTo{peer, std::move(reply)});
-    return;  // it disconnects, or is dropped as a stranger
-  }
   strangers_.erase(peer);
+  if (const Result<void> fits = registry_.check(hello); !fits) {
+    warn_limited("refused worker", "refused worker {}: {}", foreign(hello.name()), fits.error().message);
+    return refuse(peer, fits.error());
+  }
+  if (const Worker* old = registry_.by_incarnation(hello.incarnation())) {
+    actions_.push_back(DropPeer{old->peer});
+    worker_lost(old->id, "it has come back over a new connection", now);
+  }
+  const Worker& joined = registry_.join(peer, hello, now);
+  actions_.push_back(AdmitPeer{peer});
+  proto::Envelope reply = envelope({.epoch = options_.epoch});
   proto::Welcome& welcome = *reply.mutable_welcome();
-  welcome.set_worker((*joined)->id);
+  welcome.set_worker(joined.id);
   welcome.set_lease_ms(static_cast<uint32_t>(std::chrono::milliseconds(limits::kLeaseDuration).count()));
   welcome.set_heartbeat_ms(static_cast<uint32_t>(limits::kHeartbeatInterval.count()));
   actions_.push_back(SendTo{peer, std::move(reply)});
-  log::info("worker {} joined: {} ({}, {})", (*joined)->id, hello.name(), (*joined)->is_prefill ? "prefill" : "decode",
-            hello.device());
+  info_limited("joined", "worker {} joined: {} ({}, {})", joined.id, joined.name,
+               joined.is_prefill ? "prefill" : "decode", joined.device);
+  drop_outvoted(now);
   metrics_.workers_changed(view(now));
+}
+
+// The peer gets the reason before it is dropped, and may try again.
+void CoordinatorCore::refuse(PeerId peer, const Error& why) {
+  proto::Envelope reply = envelope({.epoch = options_.epoch});
+  encode(Failure{why}, *reply.mutable_refused()->mutable_failure());
+  actions_.push_back(SendTo{peer, std::move(reply)});
+  actions_.push_back(DropPeer{peer});
+}
+
+void CoordinatorCore::drop_outvoted(Time now) {
+  for (const auto& [id, why] : registry_.outvoted()) {
+    refuse(registry_.find(id)->peer, why);
+    worker_lost(id, why.message, now);
+  }
 }
 
 void CoordinatorCore::worker_lost(WorkerId id, const std::string& why, Time now) {
   const Worker* worker = registry_.find(id);
-  log::warn("worker {} ({}) is lost: {}", id, worker->name, why);
+  warn_limited("lost", "worker {} ({}) is lost: {}", id, worker->name, why);
   const std::string name = worker->name;
   const std::map<AttemptId, int64_t> holds = std::move(registry_.find(id)->holds);
   registry_.remove(id);
@@ -79,7 +106,27 @@ void CoordinatorCore::worker_lost(WorkerId id, const std::string& why, Time now)
   metrics_.workers_changed(view(now));
 }
 
+void CoordinatorCore::on_absence(Duration absence, Time now) {
+  log::warn("this process did not run for {:.1f} s: is the machine overloaded? Nobody is blamed for it",
+            seconds(absence));
+  forgiven_until_ = now + limits::kLeaseDuration;
+  registry_.forgive(absence);
+  for (auto& [peer, since] : strangers_) since += absence;
+  for (auto& [id, request] : requests_) {
+    if (request.attempt) request.attempt->progress_at += absence;
+    if (request.no_room_since) *request.no_room_since += absence;
+  }
+}
+
 void CoordinatorCore::on_tick(Time now) {
+  sweep_silent(now);
+  end_late(now);
+  fail_stalled(now);
+  end_hopeless(now);
+  send_heartbeats(now);
+}
+
+void CoordinatorCore::sweep_silent(Time now) {
   for (const WorkerId id : registry_.lost(now)) {
     actions_.push_back(DropPeer{registry_.find(id)->peer});
     worker_lost(id, "it was silent for its whole lease", now);
@@ -92,6 +139,9 @@ void CoordinatorCore::on_tick(Time now) {
     actions_.push_back(DropPeer{it->first});
     it = strangers_.erase(it);
   }
+}
+
+void CoordinatorCore::end_late(Time now) {
   std::vector<RequestId> late;
   for (const auto& [id, request] : requests_)
     if (now >= request.deadline) late.push_back(id);
@@ -103,6 +153,25 @@ void CoordinatorCore::on_tick(Time now) {
       end_with_error(*left, {ErrorCode::kDeadlineExceeded, "the request's deadline has passed"}, RequestOutcome::kError,
                      now);
   }
+}
+
+// Requests that wait for workers which could ever take them.
+void CoordinatorCore::end_hopeless(Time now) {
+  const std::vector<RequestId> waiting(waiting_.begin(), waiting_.end());
+  for (const RequestId id : waiting) {
+    Request& request = *find(id);
+    const Result<void> room = check_room(request.spec, request.emitted.size());
+    if (room) {
+      request.no_room_since.reset();
+    } else if (!request.no_room_since) {
+      request.no_room_since = now;
+    } else if (now - *request.no_room_since >= limits::kNoRoomTimeout) {
+      end_with_error(request, room.error(), RequestOutcome::kError, now);
+    }
+  }
+}
+
+void CoordinatorCore::send_heartbeats(Time now) {
   if (now < heartbeat_at_) return;
   heartbeat_at_ = now + limits::kHeartbeatInterval;
   for (const auto& [id, worker] : registry_.workers()) {
@@ -136,19 +205,24 @@ Result<void> CoordinatorCore::check_request(const InferenceRequest& request) con
   return partition ? Result<void>{} : std::unexpected(partition.error());
 }
 
-// Is there anybody who could ever do it?
-Result<void> CoordinatorCore::check_room(const InferenceRequest& request) const {
+// Is there anybody who could ever do it? `generated`: tokens that the client has got already.
+Result<void> CoordinatorCore::check_room(const InferenceRequest& request, size_t generated) const {
   int64_t prefill_pages = 0, decode_pages = 0;
   for (const auto& [id, worker] : registry_.workers()) {
-    if (worker.draining) continue;
+    if (worker.draining || worker.stuck) continue;
     int64_t& most = worker.is_prefill ? prefill_pages : decode_pages;
     most = std::max(most, worker.pages_total);
   }
   if (prefill_pages == 0)
-    return fail(ErrorCode::kUnavailable, "no prefill worker is connected; start one and try again");
-  if (decode_pages == 0) return fail(ErrorCode::kUnavailable, "no decode worker is connected; start one and try again");
+    return fail(ErrorCode::kUnavailable, "no prefill worker is connected and working; start one and try again");
+  if (decode_pages == 0)
+    return fail(ErrorCode::kUnavailable, "no decode worker is connected and working; start one and try again");
+  if (!registry_.agreed())
+    return fail(ErrorCode::kUnavailable,
+                "prefill and decode workers run unlike compute modes or transports; start all with the same "
+                "--compute and --transport");
   const auto prompt = static_cast<int32_t>(request.prompt.size());
-  if (registry_.pages_for_tokens(prompt) <= prefill_pages &&
+  if (registry_.pages_for_tokens(prompt + static_cast<int32_t>(generated)) <= prefill_pages &&
       registry_.pages_for_tokens(prompt + request.max_new_tokens) <= decode_pages)
     return {};
   return fail(ErrorCode::kTooLarge,
@@ -273,12 +347,16 @@ ClusterView CoordinatorCore::view(Time now) const {
   for (const auto& [id, worker] : registry_.workers()) {
     if (!worker.is_prefill && !worker.draining)
       view.kv_tokens = std::max(view.kv_tokens, worker.pages_total / pages_per_block * kPageTokens);
-    const char* state = worker.draining ? "draining" : WorkerRegistry::is_suspect(worker, now) ? "suspect" : "ready";
+    const char* state = worker.draining                             ? "draining"
+                        : WorkerRegistry::is_suspect(worker, now) ? "suspect"
+                        : worker.stuck                              ? "stuck"
+                        : !worker.agreed                            ? "waiting"
+                                                                    : "ready";
     view.workers.push_back({.id = id,
                             .name = worker.name,
                             .role = worker.is_prefill ? "prefill" : "decode",
                             .device = worker.device,
-                            .transport = registry_.kv_transport(),
+                            .transport = worker.kv_transport,
                             .state = state,
                             .pages_total = worker.pages_total,
                             .pages_free = worker.pages_free_reported,

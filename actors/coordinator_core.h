@@ -33,6 +33,9 @@ struct SendTo {
 struct DropPeer {
   PeerId peer = 0;
 };
+struct AdmitPeer {  // a member from now on: its place is its own
+  PeerId peer = 0;
+};
 struct EmitEvent {  // FinishedEvent is the last one of a request
   RequestId request = 0;
   StreamEvent event;
@@ -41,7 +44,7 @@ struct EndStream {  // likewise
   RequestId request = 0;
   Error error;
 };
-using CoordinatorAction = std::variant<SendTo, DropPeer, EmitEvent, EndStream>;
+using CoordinatorAction = std::variant<SendTo, DropPeer, AdmitPeer, EmitEvent, EndStream>;
 
 class CoordinatorCore {
  public:
@@ -56,8 +59,10 @@ class CoordinatorCore {
   void on_connected(PeerId peer, Time now);
   void on_message(PeerId peer, const proto::Envelope& message, Time now);
   void on_disconnected(PeerId peer, Time now);
-  // Time passes: leases, heartbeats, deadlines.
+  // Time passes: leases, heartbeats, deadlines, stalls.
   void on_tick(Time now);
+  // This process did not run for so long: nobody was silent in that time, and what fails of it costs no attempt.
+  void on_absence(Duration absence, Time now);
 
   // Plans and dispatches the request that has waited longest, if the workers have room for it; false if not. Called
   // until it is false after every other event; dispatched() follows when its messages are on their way.
@@ -80,7 +85,10 @@ class CoordinatorCore {
     size_t base = 0;              // tokens that the client had before
     std::vector<double> progress; // [num_ranks], of 1
     std::vector<double> rank_seconds;  // [num_ranks], predicted compute
+    std::vector<bool> rank_done;  // [num_ranks]
     int ranks_left = 0;           // that have not said RankDone
+    double predicted_seconds = 0; // until the first token
+    Time progress_at{0};          // when anything of it was last reported
   };
   struct Request {
     RequestId id = 0;
@@ -93,6 +101,9 @@ class CoordinatorCore {
     std::optional<FinishReason> complete;  // every token is there
     bool finished_early = false;  // by its client: the decode worker would go on
     uint32_t attempts = 0;
+    uint32_t fruitless = 0;       // attempts in a row that brought nothing new
+    double prefilled = 0;         // share of the prompt that the best attempt since the last token has computed
+    std::optional<Time> no_room_since;  // waiting, and no worker is there that could ever take it
     std::optional<Attempt> attempt;  // none: waiting
     std::set<WorkerId> avoid;     // blamed by an earlier attempt
     TtftStamps stamps;
@@ -109,9 +120,15 @@ class CoordinatorCore {
 
   // coordinator_core.cc: membership and admission
   void on_hello(PeerId peer, const proto::Hello& hello, Time now);
+  void refuse(PeerId peer, const Error& why);
+  void drop_outvoted(Time now);
   void worker_lost(WorkerId id, const std::string& why, Time now);
+  void sweep_silent(Time now);
+  void end_late(Time now);
+  void end_hopeless(Time now);
+  void send_heartbeats(Time now);
   Result<void> check_request(const InferenceRequest& request) const;
-  Result<void> check_room(const InferenceRequest& request) const;
+  Result<void> check_room(const InferenceRequest& request, size_t generated = 0) const;
   double predicted_wait_seconds() const;
   std::vector<WorkerProfile> prefill_profiles() const;
 
@@ -132,7 +149,12 @@ class CoordinatorCore {
   void on_first_token(Request& request, const proto::FirstToken& first, Time now);
   void on_rank_done(Request& request, const proto::RankDone& done, Time now);
   void accept_tokens(Request& request, size_t first_index, std::vector<SampledToken> tokens, Time now);
-  void fail_attempt(Request& request, const Failure& failure, Time now);
+  static bool may_say(const Worker& worker, const Attempt& attempt, const proto::Envelope& message);
+  static WorkerId awaited(const Attempt& attempt);
+  Duration stall_limit(const Worker& worker);
+  void fail_stalled(Time now);
+  void fail_attempt(Request& request, Failure failure, Time now);
+  void count_attempt(Request& request, ErrorCode code, Time now);
   void retry_or_give_up(Request& request, const Failure& failure, Time now);
   void end_attempt(Request& request, ErrorCode reason);
   void finish_if_ready(Request& request, Time now);
@@ -157,6 +179,7 @@ class CoordinatorCore {
   RequestId last_started_ = 0;
   DecodePace pace_;
   Time heartbeat_at_{0};
+  Time forgiven_until_{0};            // workers that are lost until then were lost by this process's own absence
   bool draining_ = false;
   std::vector<CoordinatorAction> actions_;
 };

@@ -132,6 +132,9 @@ void CoordinatorCore::dispatch(Request& request, const Staff& staff, const Plan&
     attempt.rank_seconds.push_back(rank.compute_seconds);
   }
   attempt.progress.resize(plan.ranks.size());
+  attempt.rank_done.resize(plan.ranks.size());
+  attempt.predicted_seconds = plan.predicted_ttft_seconds;
+  attempt.progress_at = now;
   attempt.ranks_left = static_cast<int>(plan.ranks.size());
   if (!request.reported) {
     request.stamps.plan_started = request.stamps.dispatched = now;

@@ -103,6 +103,7 @@ asio::awaitable<void> DecodeWorker::Impl::step(std::vector<DecodeStepRow> rows) 
                          sequence.generated, rows[i].position + 1);
     }
   });
+  ++*env_.work_done;
   passes.clear();
   env_.metrics.decode_step(static_cast<int32_t>(batch.size()), seconds(timing.computed));
   env_.metrics.lane_busy("decode", seconds(timing.computed));

@@ -60,6 +60,7 @@ Task<void> PrefixReceiver::relay(PageSender* downstream, Deadline deadline) {
       arrived_.notify();
       co_return marked;
     }
+    ++*pages_come_;
     if (downstream != nullptr) downstream->forward(*arrival);
     arrived_.notify();
   }

@@ -46,7 +46,9 @@ class PageSender {
 
 class PrefixReceiver {
  public:
-  PrefixReceiver(asio::any_io_executor executor, Clock& clock) : arrived_(std::move(executor), clock) {}
+  // pages_come: counts them, with those of others.
+  PrefixReceiver(asio::any_io_executor executor, Clock& clock, std::shared_ptr<uint64_t> pages_come)
+      : pages_come_(std::move(pages_come)), arrived_(std::move(executor), clock) {}
 
   // Posts the buffers of every page of every layer. An empty prefix needs no peer and is complete.
   Result<void> open(KvTransport& transport, const HopShape& shape, const KvHop& from, std::shared_ptr<KvLease> kv);
@@ -64,6 +66,7 @@ class PrefixReceiver {
   KvManifest manifest_;
   std::unique_ptr<KvInbound> stream_;
   std::optional<Error> error_;
+  std::shared_ptr<uint64_t> pages_come_;
   Wake arrived_;
   KvStreamStats stats_;
 };

@@ -8,12 +8,15 @@
 namespace runahead {
 namespace {
 
+constexpr float kLogprobMin = -9999;  // of what cannot be: OpenAI's own number, and JSON has no infinity
+
 std::unexpected<Error> invalid(std::string what) {
   return fail(ErrorCode::kInvalidArgument, "a work order is not valid: " + what);
 }
 
 Result<KvHop> parse_hop(const proto::KvPeer& peer) {
   if (peer.kv_address().empty()) return invalid("a K/V hop has no address");
+  if (peer.kv_address().size() > limits::kPeerAddressBytesMax) return invalid("the address of a K/V hop");
   return KvHop{peer.kv_address(), peer.stream_token(), peer.worker()};
 }
 
@@ -39,7 +42,8 @@ Result<void> check_shape(const ChainStep& step, const ModelShape& shape) {
   if (step.chunk.begin % kPageTokens != 0) return invalid("the chunk does not begin with a page");
   if (!step.is_last_rank() && step.chunk.end % kPageTokens != 0) return invalid("the chunk does not end with a page");
   if (std::ssize(step.tokens) != step.chunk.size()) return invalid("the chunk and its tokens differ in length");
-  if (step.prompt_len_original < 1) return invalid("the length of the prompt");
+  if (step.prompt_len_original < 1 || step.prompt_len_original > shape.context_len)
+    return invalid("the length of the prompt");
   if (step.is_last_rank() && uses_penalties(step.sampling) && std::ssize(step.prompt) != step.chunk.end)
     return invalid("penalties need the whole prompt");
   return {};
@@ -153,11 +157,11 @@ SamplingParams decode(const proto::Sampling& from) {
 
 void encode(const SampledToken& from, proto::Token& to) {
   to.set_id(from.token);
-  to.set_logprob(from.logprob);
+  to.set_logprob(std::max(from.logprob, kLogprobMin));
   for (const TokenLogprob& entry : from.top) {
     proto::Logprob* logprob = to.add_top();
     logprob->set_token(entry.token);
-    logprob->set_logprob(entry.logprob);
+    logprob->set_logprob(std::max(entry.logprob, kLogprobMin));
   }
 }
 
@@ -175,7 +179,9 @@ void encode(const Failure& from, proto::Failure& to) {
 
 Failure decode(const proto::Failure& from) {
   const bool known = from.code() <= static_cast<uint32_t>(ErrorCode::kInternal);
-  return {{known ? static_cast<ErrorCode>(from.code()) : ErrorCode::kInternal, from.message()}, from.blamed_worker()};
+  return {{known ? static_cast<ErrorCode>(from.code()) : ErrorCode::kInternal,
+           from.message().substr(0, limits::kPeerReasonBytesMax)},
+          from.blamed_worker()};
 }
 
 std::string hex(const std::string& bytes) {

@@ -175,6 +175,7 @@ Task<void> PrefillWorker::Impl::report_first_token(RankAttempt& a, Hidden& x) {
     encode(sample(logits, step.sampling, prompt.first(original), prompt.subspan(original), step.chunk.end),
            *first.mutable_token());
   });
+  ++*env_.work_done;
   a.clock.sampled(timing);
   a.clock.report(env_.clock.now(), *first.mutable_timing());
   link_.send(message);
@@ -270,6 +271,7 @@ void PrefillWorker::Impl::end_all() {
 
 asio::awaitable<void> PrefillWorker::Impl::on_lane(RankAttempt& a, std::function<void()> work) {
   const ComputeLane::Timing timing = co_await env_.lane.run(a.step.order, std::move(work));
+  ++*env_.work_done;
   a.clock.computed(timing);
 }
 

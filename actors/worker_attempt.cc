@@ -3,7 +3,7 @@
 namespace runahead {
 
 WorkerAttempt::WorkerAttempt(const WorkerEnv& env, AttemptId id, Time deadline)
-    : prefix(env.executor, env.clock), gate(env.executor, env.clock), id_(id), deadline_{deadline},
+    : prefix(env.executor, env.clock, env.work_done), gate(env.executor, env.clock), id_(id), deadline_{deadline},
       over_(env.executor, env.clock) {}
 
 void WorkerAttempt::end(End how, Failure failure) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -34,6 +35,8 @@ struct WorkerEnv {
   KvPool& pool;
   MetricsSink& metrics;
   ConnectControl connect;
+  // Jobs of the lane that have ended and pages that have come. Shared with the attempts; told in heartbeats.
+  std::shared_ptr<uint64_t> work_done = std::make_shared<uint64_t>(0);
 };
 
 struct WorkerOptions {

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/limits.h"
-#include "base/log.h"
+#include "base/log_limit.h"
 
 namespace runahead {
 namespace {
@@ -35,12 +35,14 @@ Task<void> WorkerLink::run() {
       }
       plane_.reset();
     }
-    if (why.code == ErrorCode::kIncompatible) co_return std::unexpected(why);
     if (stopping_ || drained()) break;
-    log::warn("{}: no coordinator: {}; trying again", options_.name, why.message);
+    warn_limited("no coordinator", "{}: no coordinator: {}; trying again", options_.name, foreign(why.message));
+    // Refused: until somebody changes this worker, the coordinator or the others.
+    const bool refused = why.code == ErrorCode::kIncompatible;
+    if (refused) backoff = std::max<Duration>(backoff, limits::kRefusedPauseMin);
     const auto jitter = Duration(static_cast<int64_t>(env_.rng.next() % static_cast<uint64_t>(backoff.count())));
     co_await env_.clock.sleep_for(backoff / 2 + jitter / 2);
-    backoff = std::min(2 * backoff, kBackoffMax);
+    backoff = std::min<Duration>(2 * backoff, refused ? limits::kRefusedPauseMax : kBackoffMax);
   }
   co_return Result<void>{};
 }
@@ -59,6 +61,8 @@ Task<void> WorkerLink::serve() {
       co_return std::unexpected(event.error());
     }
     const Time now = env_.clock.now();
+    // This process did not run: what the coordinator sent meanwhile is still unread, and it was not silent.
+    if (const Duration absence = now - wake_at; absence > limits::kAbsenceMin) lease_until_ += absence;
     if (now >= lease_until_) co_return fail(ErrorCode::kUnavailable, "the coordinator is silent");
     if (registered() && now >= heartbeat_at_) {
       heartbeat_at_ = now + limits::kHeartbeatInterval;
@@ -153,6 +157,7 @@ proto::Envelope WorkerLink::heartbeat() const {
   heartbeat.set_pages_leased(usage.leased);
   heartbeat.set_pages_quarantined(usage.quarantined);
   heartbeat.set_running(static_cast<uint32_t>(role_.running()));
+  heartbeat.set_work_done(*env_.work_done);
   return message;
 }
 

@@ -1,7 +1,11 @@
 #include "actors/worker_registry.h"
 
+#include <algorithm>
+
 #include "actors/messages.h"
+#include "actors/peer_checks.h"
 #include "base/limits.h"
+#include "base/log_limit.h"
 
 namespace runahead {
 namespace {
@@ -11,9 +15,20 @@ std::unexpected<Error> incompatible(std::string what) { return fail(ErrorCode::k
 // What a worker measured at its start counts as its first samples: a short chunk and one behind a long prefix.
 void teach(WorkerEstimate& estimate, const ModelCost& model, const proto::Hello& hello) {
   const WorkerSpeed measured{hello.linear_seconds_per_token(), hello.attention_seconds_per_pair()};
-  if (!(measured.a > 0) || !(measured.b >= 0)) return;
+  if (!(measured.a > 0)) return;
   for (const TokenRange chunk : {TokenRange{0, 512}, TokenRange{4096, 4608}})
     estimate.add_chunk(chunk, false, compute_seconds(measured, chunk_work(model, chunk, false)));
+}
+
+ModelCost cost_of(const ModelShape& shape, size_t page_bytes) {
+  return model_cost({.num_layers = shape.num_layers,
+                     .model_dim = shape.model_dim,
+                     .num_heads = shape.num_heads,
+                     .num_kv_heads = shape.num_kv_heads,
+                     .head_dim = shape.head_dim,
+                     .ffn_dim = shape.ffn_dim,
+                     .vocab_size = shape.vocab_size},
+                    page_bytes);
 }
 
 }  // namespace
@@ -22,39 +37,46 @@ Result<void> WorkerRegistry::check(const proto::Hello& hello) const {
   if (hello.protocol_version() != kProtocolVersion)
     return incompatible("the worker speaks protocol version " + std::to_string(hello.protocol_version()) +
                         ", the coordinator " + std::to_string(kProtocolVersion) + "; install the same release on both");
-  if (!fingerprint_.empty() && hello.fingerprint() != fingerprint_)
-    return incompatible("the worker runs " + hello.fingerprint() + ", this cluster " + fingerprint_ +
+  if (const Result<void> possible = check_hello(hello); !possible)
+    return incompatible("the worker's Hello cannot be: " + possible.error().message +
+                        "; install the same release on both");
+  if (!hello.fingerprint().starts_with(required_.model))
+    return incompatible("the worker runs another model file (" + foreign(hello.fingerprint()) +
+                        "); start it with the coordinator's");
+  if (!required_.fingerprint.empty() && hello.fingerprint() != required_.fingerprint)
+    return incompatible("the worker runs " + foreign(hello.fingerprint()) + ", this cluster " + required_.fingerprint +
                         "; start it with the same model file and the same --compute");
-  if (hello.num_layers() != shape_.num_layers || hello.page_bytes() == 0 ||
-      hello.page_bytes() > limits::kPageBytesMax || (page_bytes_ != 0 && hello.page_bytes() != page_bytes_))
+  if (hello.num_layers() != shape_.num_layers)
     return incompatible("the worker's K/V pages have another layout; start it with the same model and --compute");
-  if (!kv_transport_.empty() && hello.kv_transport() != kv_transport_)
-    return incompatible("the worker moves K/V over " + hello.kv_transport() + ", this cluster over " + kv_transport_ +
-                        "; start it with --transport " + kv_transport_);
-  if (hello.kv_address().empty() || hello.pages_total() <= 0 || hello.attempts_max() == 0)
-    return incompatible("the worker's Hello is not complete; install the same release on both");
-  if (workers_.size() >= static_cast<size_t>(limits::kWorkersMax))
+  if (!required_.kv_transport.empty() && hello.kv_transport() != required_.kv_transport)
+    return incompatible("the worker moves K/V over " + foreign(hello.kv_transport()) + ", this cluster over " +
+                        required_.kv_transport + "; start it with --transport " + required_.kv_transport);
+  TRY(check_agreement(hello.fingerprint(), hello.page_bytes(), hello.kv_transport()));
+  const auto others = std::ranges::count_if(workers_, [&](const auto& entry) {
+    return entry.second.incarnation != hello.incarnation();
+  });
+  if (others >= limits::kWorkersMax)
     return fail(ErrorCode::kOverloaded,
                 "the cluster has its number of workers (" + std::to_string(limits::kWorkersMax) + ")");
   return {};
 }
 
-Result<Worker*> WorkerRegistry::join(PeerId peer, const proto::Hello& hello, Time now) {
-  TRY(check(hello));
-  if (!cost_) {
-    fingerprint_ = hello.fingerprint();
-    compute_ = hello.compute();
-    kv_transport_ = hello.kv_transport();
-    page_bytes_ = hello.page_bytes();
-    cost_ = runahead::model_cost({.num_layers = shape_.num_layers,
-                                  .model_dim = shape_.model_dim,
-                                  .num_heads = shape_.num_heads,
-                                  .num_kv_heads = shape_.num_kv_heads,
-                                  .head_dim = shape_.head_dim,
-                                  .ffn_dim = shape_.ffn_dim,
-                                  .vocab_size = shape_.vocab_size},
-                                 page_bytes_);
-  }
+Result<void> WorkerRegistry::check_agreement(const std::string& fingerprint, size_t page_bytes,
+                                             const std::string& kv_transport) const {
+  if (!agreed_) return {};
+  if (fingerprint != agreed_->fingerprint)
+    return incompatible("the worker runs " + foreign(fingerprint) + ", this cluster " + agreed_->fingerprint +
+                        "; start it with the same model file and the same --compute");
+  if (page_bytes != agreed_->page_bytes)
+    return incompatible("the worker's K/V pages have another layout; start it with the same model and --compute");
+  if (kv_transport != agreed_->kv_transport)
+    return incompatible("the worker moves K/V over " + foreign(kv_transport) + ", this cluster over " +
+                        agreed_->kv_transport + "; start it with --transport " + agreed_->kv_transport);
+  return {};
+}
+
+Worker& WorkerRegistry::join(PeerId peer, const proto::Hello& hello, Time now) {
+  const ModelCost cost = cost_of(shape_, hello.page_bytes());
   const WorkerId id = ++last_id_;
   Worker worker{.id = id,
                 .peer = peer,
@@ -64,12 +86,46 @@ Result<Worker*> WorkerRegistry::join(PeerId peer, const proto::Hello& hello, Tim
                 .device = hello.device(),
                 .kv_address = hello.kv_address(),
                 .pages_total = hello.pages_total(),
-                .attempts_max = static_cast<int32_t>(std::min<uint32_t>(hello.attempts_max(), 1u << 16)),
-                .speed = WorkerEstimate(*cost_),
+                .attempts_max = static_cast<int32_t>(hello.attempts_max()),
+                .speed = WorkerEstimate(cost),
+                .fingerprint = hello.fingerprint(),
+                .compute = hello.compute(),
+                .kv_transport = hello.kv_transport(),
+                .page_bytes = static_cast<size_t>(hello.page_bytes()),
                 .heard_at = now,
+                .worked_at = now,
                 .pages_free_reported = hello.pages_total()};
-  teach(worker.speed, *cost_, hello);
-  return &workers_.emplace(id, std::move(worker)).first->second;
+  teach(worker.speed, cost, hello);
+  Worker& joined = workers_.emplace(id, std::move(worker)).first->second;
+  agree_with(joined);
+  return joined;
+}
+
+// With a worker of the other role that says the same, or with what has been agreed before.
+void WorkerRegistry::agree_with(const Worker& newcomer) {
+  if (!agreed_) {
+    Agreement offer{newcomer.fingerprint, newcomer.compute, newcomer.kv_transport, newcomer.page_bytes};
+    const bool seconded = std::ranges::any_of(workers_, [&](const auto& entry) {
+      return entry.second.is_prefill != newcomer.is_prefill && offer.holds_for(entry.second);
+    });
+    if (!seconded) return;
+    cost_ = cost_of(shape_, offer.page_bytes);
+    agreed_ = std::move(offer);
+  }
+  for (auto& [id, worker] : workers_) worker.agreed = agreed_->holds_for(worker);
+}
+
+std::vector<std::pair<WorkerId, Error>> WorkerRegistry::outvoted() const {
+  std::vector<std::pair<WorkerId, Error>> others;
+  for (const auto& [id, worker] : workers_)
+    if (const Result<void> same = check_agreement(worker.fingerprint, worker.page_bytes, worker.kv_transport); !same)
+      others.emplace_back(id, same.error());
+  return others;
+}
+
+void WorkerRegistry::remove(WorkerId id) {
+  workers_.erase(id);
+  if (std::ranges::none_of(workers_, [](const auto& entry) { return entry.second.agreed; })) agreed_.reset();
 }
 
 Worker* WorkerRegistry::find(WorkerId id) {
@@ -101,8 +157,20 @@ std::vector<WorkerId> WorkerRegistry::lost(Time now) const {
 }
 
 bool WorkerRegistry::can_take(const Worker& worker, int64_t pages, Time now) {
-  return !worker.draining && !is_suspect(worker, now) && worker.running() < worker.attempts_max &&
-         worker.pages_total - worker.pages_held >= pages;
+  return worker.agreed && !worker.stuck && !worker.draining && !is_suspect(worker, now) &&
+         worker.running() < worker.attempts_max && worker.pages_total - worker.pages_held >= pages;
+}
+
+void WorkerRegistry::note_work(Worker& worker, Time now) {
+  worker.worked_at = now;
+  worker.stuck = false;
+}
+
+void WorkerRegistry::forgive(Duration absence) {
+  for (auto& [id, worker] : workers_) {
+    worker.heard_at += absence;
+    worker.worked_at += absence;
+  }
 }
 
 void WorkerRegistry::hold(Worker& worker, AttemptId attempt, int64_t pages) {

@@ -47,7 +47,8 @@ inline constexpr uint32_t kControlFrameBytesMax = 4 << 20; // a 512k-token promp
 inline constexpr size_t kLinkQueueFramesMax = 4096;        // frames waiting on one connection before it is dropped as stuck
 inline constexpr size_t kLinkQueueBytesMax = 64 << 20;     // the same bound in bytes: 16 frames of the largest size
 inline constexpr size_t kControlInboxBytesMax = 64 << 20;  // received, not yet taken by the actor; then the socket waits
-inline constexpr size_t kControlPeersMax = 256;               // kWorkersMax, each reconnecting, and tools
+inline constexpr size_t kControlStrangersMax = 128;           // connections without a Hello; then the oldest goes
+inline constexpr uint32_t kStrangerFrameBytesMax = 16 << 10;  // a Hello is under 2 KiB; members send kControlFrameBytesMax
 inline constexpr auto kTcpUserTimeout = 10s;               // unacknowledged bytes or a closed window this long: peer is gone
 inline constexpr auto kFlushTimeout = 1s;                  // what disconnect() grants the frames that still wait
 inline constexpr size_t kMailboxMessagesMax = 4096;        // messages waiting in one actor
@@ -55,10 +56,36 @@ inline constexpr auto kHeartbeatInterval = 250ms;          // four lost ones mak
 inline constexpr auto kSuspectAfter = 1s;
 inline constexpr auto kLeaseDuration = 2s;                 // a worker silent for this long is lost; its pages are swept
 inline constexpr auto kConnectTimeout = 5s;
-inline constexpr int kAttemptsMax = 4;                     // tries of one request before worker_lost
+inline constexpr int kAttemptsMax = 4;                     // tries in a row without progress before worker_lost
+inline constexpr int kAttemptsTotalMax = 256;              // tries of one request in all: ends what crashes again and again
+inline constexpr auto kStallTimeout = 30s;                 // of an attempt: longer than a layer of 8 B parameters on one core
+inline constexpr double kStallPlanFactor = 4;              // or so many times what its plan predicts
+inline constexpr auto kNoRoomTimeout = 30s;                // a request waits so long for workers that could ever take it
+inline constexpr auto kAbsenceMin = 300ms;                 // a loop that was away longer gives its peers that time back
 inline constexpr auto kProgressInterval = 250ms;           // of one rank: a progress bar moves smoothly at four a second
 inline constexpr int kAttemptsPerWorkerMax = 256;          // in work at once, if its memory holds them: 4 a worker of the largest cluster
 inline constexpr int kWorkersMax = 64;                     // `rank` label cardinality
+inline constexpr auto kRefusedPauseMin = 1s;               // of a refused worker, doubling: its reason needs a person
+inline constexpr auto kRefusedPauseMax = 15s;
+
+// What peers may say (actors/peer_checks): beyond these there is no machine, and within them arithmetic stays finite
+inline constexpr size_t kPeerTextBytesMax = 256;           // names, devices: one line for people
+inline constexpr size_t kPeerAddressBytesMax = 512;        // a host name has 255 bytes
+inline constexpr size_t kPeerReasonBytesMax = 1024;        // of a failure
+inline constexpr int64_t kPeerPagesMax = int64_t{1} << 40; // pages of one worker: 64 PiB of the smallest model's
+inline constexpr uint32_t kPeerAttemptsMax = 1 << 16;      // in work at once
+inline constexpr double kSecondsPerTokenMin = 1e-9;        // a billion tokens a second
+inline constexpr double kSecondsPerTokenMax = 1e4;         // 405 B parameters at 100 MFLOP/s
+inline constexpr double kSecondsPerPairMin = 1e-15;        // likewise of attention, a (query, key) pair
+inline constexpr double kSecondsPerPairMax = 10;
+inline constexpr double kReportedSecondsMax = 7 * 86400;   // of any part of an attempt: a week
+inline constexpr double kSampleSecondsMin = 1e-9;          // a clock's tick: shorter work was not measured
+inline constexpr uint64_t kReportedBytesMax = uint64_t{1} << 50;
+
+// Logs (base/log_limit)
+inline constexpr size_t kForeignTextBytesMax = 200;        // of what a stranger says, in a line
+inline constexpr int kLogBurst = 10;                       // lines of one cause at once, then
+inline constexpr auto kLogPause = 10s;                     // one each so often, with the number of those left out
 
 // Requests (coordinator)
 inline constexpr size_t kQueuedRequestsMax = 256;          // then 429
@@ -75,7 +102,8 @@ inline constexpr auto kPageTransferTimeout = 5s;           // without any progre
 inline constexpr int32_t kKvLayersMax = 1024;              // the deepest published models have under 130 layers
 inline constexpr int32_t kKvPagesMax = 65536;              // pages a layer: 4 Mi tokens of 64 a page
 inline constexpr size_t kKvStreamsMax = 1024;              // open streams of one transport, each way: 4 x the queue
-inline constexpr size_t kKvGreetingsMax = 256;                // accepted connections that have not found their stream yet
+inline constexpr size_t kKvGreetingsMax = 256;                // connections without a greeting, and as many that wait for
+                                                              // their stream; then the oldest goes
 
 // Engine (model/transformer)
 inline constexpr int kEngineThreadsMax = 256;               // hardware threads of the largest server we know of

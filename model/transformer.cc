@@ -33,6 +33,12 @@ Result<std::optional<ComputeMode>> parse_compute_option(std::string_view text) {
   return std::optional<ComputeMode>(TRY(parse_compute_mode(text)));
 }
 
+std::string model_fingerprint(std::string_view content_hash) { return std::string(content_hash) + "/"; }
+
+std::string engine_fingerprint(std::string_view content_hash, ComputeMode mode) {
+  return model_fingerprint(content_hash) + std::string(name(mode)) + "/kv" + std::to_string(kKvVersion);
+}
+
 Result<std::unique_ptr<Transformer>> load_engine(const EngineOptions& options) {
   return Transformer::load(options);
 }
@@ -58,7 +64,7 @@ Result<std::unique_ptr<Transformer>> Transformer::load(const EngineOptions& opti
     return fail(ErrorCode::kTooLarge,
                 "a K/V page of this model would be over " + std::to_string(limits::kPageBytesMax) + " bytes");
   engine->compute_name_ = name(ops->mode);
-  engine->fingerprint_ = hash + "/" + engine->compute_name_ + "/kv" + std::to_string(kKvVersion);
+  engine->fingerprint_ = engine_fingerprint(hash, ops->mode);
   engine->allocate_scratch();
   return engine;
 }

@@ -31,6 +31,10 @@ struct EngineOptions {
 
 // "auto" gives nullopt; otherwise parse_compute_mode.
 Result<std::optional<ComputeMode>> parse_compute_option(std::string_view text);
+// What Engine::fingerprint() of a file begins with, whatever the mode, and the whole of it. The coordinator knows both
+// without loading a weight.
+std::string model_fingerprint(std::string_view content_hash);
+std::string engine_fingerprint(std::string_view content_hash, ComputeMode mode);
 
 class Activations;  // the Hidden of this engine
 

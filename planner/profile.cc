@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/limits.h"
 
 namespace runahead {
 namespace {
@@ -10,6 +11,11 @@ namespace {
 constexpr double kForget = 0.9;        // a sample weighs half after 7 more
 constexpr double kRatioWeight = 1e-3;  // of the prior's ratio against one sample: decides only what samples leave open
 constexpr double kScaleMin = 1e-6;     // nothing is a million times faster than its prior; keeps speeds positive
+
+// Measured, and of this world: squares of its inverse are sums that doubles hold.
+bool is_sample(double seconds) {
+  return seconds >= limits::kSampleSecondsMin && seconds <= limits::kReportedSecondsMax;
+}
 
 }  // namespace
 
@@ -46,7 +52,7 @@ WorkerEstimate::WorkerEstimate(const ModelCost& model)
     : model_(model), fit_(default_speed(model).a, default_speed(model).b) {}
 
 void WorkerEstimate::add_chunk(TokenRange chunk, bool is_last_rank, double seconds) {
-  if (!(seconds > 0) || chunk.empty()) return;
+  if (!is_sample(seconds) || chunk.empty()) return;
   const Work work = chunk_work(model_, chunk, is_last_rank);
   fit_.add(work.tokens, work.pairs, seconds);
 }
@@ -54,7 +60,7 @@ void WorkerEstimate::add_chunk(TokenRange chunk, bool is_last_rank, double secon
 LinkEstimate::LinkEstimate() : fit_(default_link().latency_seconds, 1 / default_link().bytes_per_second) {}
 
 void LinkEstimate::add_transfer(double bytes, double seconds) {
-  if (!(seconds > 0) || !(bytes > 0)) return;
+  if (!is_sample(seconds) || !(bytes >= 1 && bytes <= static_cast<double>(limits::kReportedBytesMax))) return;
   fit_.add(1, bytes, seconds);
 }
 

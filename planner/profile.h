@@ -31,7 +31,8 @@ class TwoTermFit {
 class WorkerEstimate {
  public:
   explicit WorkerEstimate(const ModelCost& model);
-  // What a rank measured: pure compute time of one chunk, without waits. Ignored unless seconds > 0.
+  // What a rank measured: pure compute time of one chunk, without waits. Ignored if it is no time that can
+  // be measured (limits::kSampleSecondsMin, kReportedSecondsMax).
   void add_chunk(TokenRange chunk, bool is_last_rank, double seconds);
   WorkerSpeed speed() const { return {.a = fit_.p(), .b = fit_.q()}; }
   int64_t samples() const { return fit_.samples(); }
@@ -44,7 +45,7 @@ class WorkerEstimate {
 class LinkEstimate {
  public:
   LinkEstimate();
-  // A transfer that kept the link busy from its first to its last byte. Ignored unless bytes and seconds > 0.
+  // A transfer that kept the link busy from its first to its last byte. Likewise.
   void add_transfer(double bytes, double seconds);
   LinkSpeed speed() const { return {.latency_seconds = fit_.p(), .bytes_per_second = 1 / fit_.q()}; }
   int64_t samples() const { return fit_.samples(); }

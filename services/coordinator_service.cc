@@ -8,6 +8,7 @@
 #include "actors/gate.h"
 #include "actors/wake.h"
 #include "base/log.h"
+#include "model/transformer.h"
 #include "services/announcer.h"
 #include "services/api_front.h"
 #include "services/model_path.h"
@@ -43,7 +44,10 @@ uint64_t epoch_of(const JobStore::Loaded& loaded, bool durable) {
 Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& options) {
   const HostPort listen = TRY(parse_host_port(options.listen)), http = TRY(parse_host_port(options.http));
   const std::filesystem::path path = TRY(find_model(options.model));
+  const std::optional<ComputeMode> mode = TRY(parse_compute_option(options.compute));
   const Gguf file = TRY(Gguf::open(path));
+  const std::string hash = file.content_hash();  // this file and no other is what workers must run
+  file.drop_pages();
   parts.model = TRY(read_model_config(file));
   parts.model_name = path.stem().string();
   parts.codec = TRY(ModelTextCodec::load(file, &local_time_now));
@@ -58,7 +62,11 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
   parts.coordinator = std::make_unique<Coordinator>(
       CoordinatorEnv{.executor = executor, .clock = parts.process.clock(), .rng = parts.process.rng(),
                      .control = *parts.control, .metrics = *parts.metrics},
-      CoordinatorOptions{.epoch = epoch_of(parts.loaded, !options.job_store.empty()), .shape = parts.model.shape});
+      CoordinatorOptions{.epoch = epoch_of(parts.loaded, !options.job_store.empty()),
+                         .shape = parts.model.shape,
+                         .model = model_fingerprint(hash),
+                         .fingerprint = mode ? engine_fingerprint(hash, *mode) : "",
+                         .stall_timeout = from_seconds(options.stall_timeout_s)});
   parts.front = std::make_unique<ApiFront>(
       ApiFrontEnv{.executor = executor, .clock = parts.process.clock(), .rng = parts.process.rng(),
                   .inference = *parts.coordinator, .job_store = *parts.job_store, .codec = *parts.codec,

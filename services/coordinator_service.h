@@ -5,18 +5,22 @@
 #include <ctime>
 #include <string>
 
+#include "base/clock.h"
+#include "base/limits.h"
 #include "base/result.h"
 #include "services/gateway/generation_defaults.h"
 
 namespace runahead {
 
 struct CoordinatorServiceOptions {
-  std::string model = "smollm2";          // for its tokenizer, chat template and shape; the weights stay untouched
+  std::string model = "smollm2";          // for its tokenizer, chat template, shape and content hash
+  std::string compute = "auto";           // of the workers; auto: what a prefill and a decode worker first agree on
   std::string listen = "127.0.0.1:7070";  // control plane
   std::string http = "127.0.0.1:8000";    // API
   std::string job_store;                  // SQLite file; empty: jobs live in memory
   std::string api_keys;
   GenerationFlags generation;
+  double stall_timeout_s = seconds(limits::kStallTimeout);  // of an attempt on which nothing moves
   bool insecure_network = false;          // listen beyond loopback without TLS
   int announce_fd = -1, parent_pid = 0;   // set by services/local_cluster
 };

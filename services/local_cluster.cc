@@ -106,7 +106,8 @@ void LocalCluster::plan_children() {
                                     "--parent-pid", std::to_string(getpid())};
   };
   Child coordinator{.role = "coordinator", .arguments = common("coordinator")};
-  coordinator.arguments.insert(coordinator.arguments.end(), {"--listen", options_.control, "--http", options_.http});
+  coordinator.arguments.insert(coordinator.arguments.end(), {"--listen", options_.control, "--http", options_.http,
+                                                             "--compute", options_.compute});
   if (!options_.job_store.empty())
     coordinator.arguments.insert(coordinator.arguments.end(), {"--job-store", options_.job_store});
   if (!options_.generation.defaults.empty())

@@ -36,6 +36,8 @@ std::string encode_frame(std::string_view payload);
 class FrameParser {
  public:
   explicit FrameParser(uint32_t frame_bytes_max = limits::kControlFrameBytesMax) : frame_bytes_max_(frame_bytes_max) {}
+  // Of the frames whose length has not come yet.
+  void allow(uint32_t frame_bytes_max) { frame_bytes_max_ = frame_bytes_max; }
 
   // Appends the payloads that `bytes` completes to `frames`. kTooLarge or kCorrupt: the stream cannot be read on.
   Result<void> feed(std::span<const std::byte> bytes, std::vector<std::string>& frames);

@@ -139,6 +139,7 @@ asio::awaitable<void> Link::read_frames(std::shared_ptr<Link> self) {
     if (error) co_return self->close(connection_lost("the peer", error).message);
     if (self->leaving_) continue;  // read on and drop, so that the peer can take what we still write
     std::vector<std::string> frames;
+    parser.allow(self->frame_bytes_max_);
     auto fed = parser.feed(std::span(buffer).first(size), frames);
     co_await self->deliver(std::move(frames));
     if (!fed) co_return self->close(fed.error().message);

@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 
+#include "base/limits.h"
 #include "transport/async.h"
 #include "transport/control_plane.h"
 #include "transport/tcp_socket.h"
@@ -44,8 +45,12 @@ class Link : public std::enable_shared_from_this<Link> {
   // Exchanges preambles, pushes kConnected and begins to move frames; the caller ends up with an open or a closed link.
   static Task<void> open(std::shared_ptr<Link> self, Deadline deadline);
   void send(std::string payload);
+  // Frames of any allowed size may come from now on. Until then it is a stranger, whose frames are short.
+  void admit() { frame_bytes_max_ = limits::kControlFrameBytesMax; }
   // Delivers nothing more, writes what is queued for at most kFlushTimeout, closes.
   void disconnect();
+  // At once.
+  void close(std::string why);
   bool closed() const { return closed_; }
   // Returns when both coroutines have ended.
   asio::awaitable<void> join();
@@ -55,7 +60,6 @@ class Link : public std::enable_shared_from_this<Link> {
   static asio::awaitable<void> read_frames(std::shared_ptr<Link> self);
   static asio::awaitable<void> write_frames(std::shared_ptr<Link> self);
   asio::awaitable<bool> deliver(std::vector<std::string> frames);
-  void close(std::string why);
 
   PeerId peer_;
   Tcp::socket socket_;
@@ -63,6 +67,7 @@ class Link : public std::enable_shared_from_this<Link> {
   std::shared_ptr<ControlInbox> inbox_;
   std::deque<std::string> queue_;  // encoded frames
   size_t queue_bytes_ = 0;
+  uint32_t frame_bytes_max_ = limits::kStrangerFrameBytesMax;
   bool connected_ = false;  // kConnected has been pushed
   bool leaving_ = false;    // disconnect() was called
   bool closed_ = false;

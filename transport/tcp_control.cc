@@ -3,7 +3,7 @@
 #include <boost/asio/co_spawn.hpp>
 
 #include "base/limits.h"
-#include "base/log.h"
+#include "base/log_limit.h"
 
 namespace runahead {
 
@@ -23,6 +23,7 @@ struct TcpControlServer::State {
   Tcp::acceptor acceptor;
   std::shared_ptr<ControlInbox> inbox;
   std::map<PeerId, std::shared_ptr<Link>> links;
+  std::map<PeerId, std::shared_ptr<Link>> strangers;  // those of them that nobody has admitted, the oldest first
   PeerId last_peer = 0;
   int coroutines = 0;
   bool stopping = false;
@@ -69,17 +70,20 @@ asio::awaitable<void> TcpControlServer::State::accept_peers(std::shared_ptr<Stat
     auto [error, socket] = co_await self->acceptor.async_accept(kAsTuple);
     if (self->stopping) co_return;
     if (error) {
-      log::warn("control: cannot accept a connection: {}", error.message());
+      warn_limited("control accept", "control: cannot accept a connection: {}", error.message());
       co_await self->changed.wait(self->clock.after(kAcceptPause));
       continue;
     }
-    if (self->links.size() >= limits::kControlPeersMax) {
-      log::warn("control: refused a connection: {} are open", self->links.size());
-      continue;  // the socket closes here
+    if (self->strangers.size() >= limits::kControlStrangersMax) {
+      warn_limited("strangers", "control: {} connections have not said who they are; dropping the oldest",
+                   self->strangers.size());
+      self->strangers.begin()->second->close("others wait");  // out of `links` when its coroutine ends
+      self->strangers.erase(self->strangers.begin());
     }
     set_socket_options(socket);
     auto link = Link::create(++self->last_peer, std::move(socket), self->clock, self->inbox);
     self->links.emplace(link->peer(), link);
+    self->strangers.emplace(link->peer(), link);
     ++self->coroutines;
     asio::co_spawn(self->executor, serve_peer(self, std::move(link)), on_end(self));
   }
@@ -87,10 +91,11 @@ asio::awaitable<void> TcpControlServer::State::accept_peers(std::shared_ptr<Stat
 
 asio::awaitable<void> TcpControlServer::State::serve_peer(std::shared_ptr<State> self, std::shared_ptr<Link> link) {
   auto opened = co_await Link::open(link, self->clock.after(limits::kConnectTimeout));
-  if (!opened) log::warn("control: refused a connection: {}", opened.error().message);
+  if (!opened) warn_limited("control refused", "control: refused a connection: {}", opened.error().message);
   if (self->stopping) link->disconnect();
   co_await link->join();
   self->links.erase(link->peer());
+  self->strangers.erase(link->peer());
 }
 
 Task<ControlEvent> TcpControlServer::receive(Deadline deadline) {
@@ -105,6 +110,13 @@ void TcpControlServer::send(PeerId peer, std::string payload) {
 void TcpControlServer::disconnect(PeerId peer) {
   const auto found = state_->links.find(peer);
   if (found != state_->links.end()) found->second->disconnect();
+}
+
+void TcpControlServer::admit(PeerId peer) {
+  const auto found = state_->strangers.find(peer);
+  if (found == state_->strangers.end()) return;
+  found->second->admit();
+  state_->strangers.erase(found);
 }
 
 asio::awaitable<void> TcpControlServer::shutdown() {
@@ -133,6 +145,7 @@ Task<PeerId> TcpControlClient::connect(Deadline deadline) {
   auto connected = co_await connect_tcp(server_, clock_, deadline);
   Tcp::socket socket = CO_TRY(connected);
   auto link = Link::create(++last_peer_, std::move(socket), clock_, inbox_);
+  link->admit();  // whom we call is no stranger
   auto opened = co_await Link::open(link, deadline);
   CO_TRY(opened);
   link_ = link;

@@ -2,7 +2,8 @@
 // server, each worker a client whose one peer is the coordinator. No TLS yet, so a host beyond loopback is refused
 // unless allow_remote is set.
 //   threads  the process's io_context thread; both are destroyed after shutdown() has returned, or with the io_context.
-//   limits   kControlPeersMax connections at a time; see link.h for the queues.
+//   limits   kControlStrangersMax connections that nobody has admitted: the oldest goes when another one comes, so idle
+//            ones keep nobody out. Members' places are their own; the registry bounds them. Queues: link.h.
 #pragma once
 
 #include <map>
@@ -26,6 +27,7 @@ class TcpControlServer final : public ControlPlane {
   Task<ControlEvent> receive(Deadline deadline) override;
   void send(PeerId peer, std::string payload) override;
   void disconnect(PeerId peer) override;
+  void admit(PeerId peer) override;
   // Takes no more peers, disconnects all (what is queued goes out first) and waits for the background work.
   asio::awaitable<void> shutdown();
 

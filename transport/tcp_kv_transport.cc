@@ -5,9 +5,8 @@
 #include <boost/asio/read.hpp>
 #include <boost/asio/write.hpp>
 #include <map>
-#include <set>
 
-#include "base/log.h"
+#include "base/log_limit.h"
 #include "transport/frame.h"
 #include "transport/kv_handles.h"
 #include "transport/tcp_kv_streams.h"
@@ -15,7 +14,8 @@
 namespace runahead {
 
 struct TcpKvTransport::State {
-  // A connection that has not found its stream yet. Shared with its timer.
+  // A connection that has not found its stream yet. Shared with its timer. By age: the oldest goes when another one
+  // comes and kKvGreetingsMax are there, so strangers keep no receiver out.
   struct Greeting {
     Greeting(Tcp::socket s, const Clock& clock)
         : socket(std::move(s)), timeout(socket.get_executor(), clock, [this] { close_socket(socket); }) {}
@@ -29,6 +29,8 @@ struct TcpKvTransport::State {
   static asio::awaitable<void> accept_receivers(std::shared_ptr<State> self);
   static asio::awaitable<void> greet(std::shared_ptr<State> self, std::shared_ptr<Greeting> greeting);
   asio::awaitable<StreamReply> find_stream(StreamHello hello, std::shared_ptr<Greeting> greeting);
+  using Greetings = std::map<uint64_t, std::shared_ptr<Greeting>>;
+  uint64_t enter(Greetings& greetings, std::shared_ptr<Greeting> greeting);
   void spawn(std::shared_ptr<State> self, asio::awaitable<void> work);
   void forget(AttemptId attempt, const TcpOutStream& stream);
   void stop();
@@ -40,7 +42,9 @@ struct TcpKvTransport::State {
   std::string address;
   std::map<AttemptId, std::shared_ptr<TcpOutStream>> outbounds;  // shared with the handles
   size_t num_inbounds = 0;
-  std::set<std::shared_ptr<Greeting>> greetings;
+  Greetings silent;  // those that have not said which stream they want
+  Greetings named;   // those that have, and wait for it
+  uint64_t last_greeting = 0;
   int coroutines = 0;
   bool stopping = false;
   Signal changed;  // a new outbound, stopping, or a coroutine has ended
@@ -72,7 +76,8 @@ void State::stop() {
   stopping = true;
   boost::system::error_code ignored;
   acceptor.close(ignored);
-  for (const auto& greeting : greetings) close_socket(greeting->socket);
+  for (const Greetings* greetings : {&silent, &named})
+    for (const auto& [number, greeting] : *greetings) close_socket(greeting->socket);
   changed.notify();
 }
 
@@ -81,49 +86,59 @@ asio::awaitable<void> State::accept_receivers(std::shared_ptr<State> self) {
     auto [error, socket] = co_await self->acceptor.async_accept(kAsTuple);
     if (self->stopping) co_return;
     if (error) {
-      log::warn("kv tcp: cannot accept a connection: {}", error.message());
+      warn_limited("kv tcp accept", "kv tcp: cannot accept a connection: {}", error.message());
       co_await self->changed.wait(self->clock.after(kAcceptPause));
       continue;
-    }
-    if (self->greetings.size() >= limits::kKvGreetingsMax) {
-      log::warn("kv tcp: refused a connection: {} others have not named their stream yet", self->greetings.size());
-      continue;  // the socket closes here
     }
     set_socket_options(socket);
     self->spawn(self, greet(self, std::make_shared<Greeting>(std::move(socket), self->clock)));
   }
 }
 
+uint64_t State::enter(Greetings& greetings, std::shared_ptr<Greeting> greeting) {
+  if (greetings.size() >= limits::kKvGreetingsMax) {
+    warn_limited("kv tcp full", "kv tcp: {} connections have not found their stream; dropping the oldest",
+                 greetings.size());
+    close_socket(greetings.begin()->second->socket);  // which ends its coroutine
+    greetings.erase(greetings.begin());
+    changed.notify();
+  }
+  greetings.emplace(++last_greeting, std::move(greeting));
+  return last_greeting;
+}
+
 asio::awaitable<void> State::greet(std::shared_ptr<State> self, std::shared_ptr<Greeting> greeting) {
-  self->greetings.insert(greeting);
+  uint64_t number = self->enter(self->silent, greeting);
   std::array<std::byte, kPreambleBytes> preamble;
   std::array<std::byte, kStreamHelloBytes> wire;
   const std::array<asio::mutable_buffer, 2> buffers = {asio::buffer(preamble), asio::buffer(wire)};
   greeting->timeout.start(self->options.connect_timeout, greeting);
   auto [error, size] = co_await asio::async_read(greeting->socket, buffers, kAsTuple);
   greeting->timeout.cancel();
+  self->silent.erase(number);
   auto checked = error ? Result<void>(std::unexpected(connection_lost("a receiver", error)))
                        : check_preamble(preamble, Plane::kData);
   auto hello = checked ? parse_stream_hello(wire) : Result<StreamHello>(std::unexpected(checked.error()));
   if (hello) {
+    number = self->enter(self->named, greeting);
     const StreamReply reply = co_await self->find_stream(*hello, greeting);
+    self->named.erase(number);
     if (reply != StreamReply::kOk) {
-      log::warn("kv tcp: refused a stream: {}", error_of(reply).message);
+      warn_limited("kv tcp stream", "kv tcp: refused a stream: {}", error_of(reply).message);
       const auto ours = encode_preamble(Plane::kData);
       const auto answer = encode(reply);
       const std::array<asio::const_buffer, 2> refusal = {asio::buffer(ours), asio::buffer(answer)};
       co_await asio::async_write(greeting->socket, refusal, kAsTuple);
     }
   } else {
-    log::warn("kv tcp: refused a connection: {}", hello.error().message);
+    warn_limited("kv tcp refused", "kv tcp: refused a connection: {}", hello.error().message);
   }
-  self->greetings.erase(greeting);
 }
 
 asio::awaitable<StreamReply> State::find_stream(StreamHello hello, std::shared_ptr<Greeting> greeting) {
   if (hello.incarnation != options.incarnation) co_return StreamReply::kOtherIncarnation;
   const Deadline deadline = clock.after(options.connect_timeout);
-  while (!stopping) {
+  while (!stopping && greeting->socket.is_open()) {
     const auto found = outbounds.find(hello.attempt);
     if (found != outbounds.end()) co_return found->second->attach(hello, greeting->socket);
     if (clock.now() >= deadline.at) break;

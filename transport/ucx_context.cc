@@ -1,6 +1,14 @@
 #include "transport/ucx_context.h"
 
+#include <arpa/inet.h>
+#include <linux/filter.h>
+#include <sys/socket.h>
+
+#include <charconv>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <filesystem>
 #include <utility>
 
 namespace runahead {
@@ -64,6 +72,55 @@ Result<ucp_context_h> open_ucx_context(bool allow_remote) {
   if (status != UCS_OK)
     return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX does not start (is UCX_TLS right?)", status));
   return context;
+}
+
+std::string lanes_of(ucp_ep_h endpoint) {
+  char* text = nullptr;
+  size_t size = 0;
+  FILE* stream = open_memstream(&text, &size);
+  ucp_ep_print_info(endpoint, stream);
+  std::fclose(stream);
+  std::string lanes;
+  for (const char* at = text; (at = std::strstr(at, "lane[")) != nullptr; ++at) {
+    const char* begin = std::strchr(at, ':');  // "lane[0]:  1:posix/memory md[0]  -> ..."
+    begin = begin != nullptr ? std::strchr(begin + 1, ':') : nullptr;
+    if (begin == nullptr) break;
+    const std::string lane(begin + 1, std::strcspn(begin + 1, " .\n"));
+    if (lanes.find(lane) == std::string::npos) lanes += (lanes.empty() ? "" : " ") + lane;
+  }
+  std::free(text);
+  return lanes;
+}
+
+
+PortSockets sockets_of_port(uint16_t port) {
+  PortSockets found;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", ignored)) {
+    const std::string name = entry.path().filename().string();
+    int fd = -1;
+    std::from_chars(name.data(), name.data() + name.size(), fd);
+    sockaddr_storage address{};
+    socklen_t length = sizeof address;
+    int type = 0, listens = 0;
+    if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) continue;
+    const in_port_t local = address.ss_family == AF_INET    ? reinterpret_cast<sockaddr_in&>(address).sin_port
+                            : address.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6&>(address).sin6_port
+                                                            : in_port_t{0};
+    if (port == 0 || ntohs(local) != port) continue;
+    length = sizeof type;
+    if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) != 0 || type != SOCK_STREAM) continue;
+    length = sizeof listens;
+    ::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length);
+    (listens != 0 ? found.listeners : found.connections).push_back(fd);
+  }
+  return found;
+}
+
+void ignore_new_connections(int listener) {
+  sock_filter drop_all = BPF_STMT(BPF_RET | BPF_K, 0);
+  const sock_fprog program{.len = 1, .filter = &drop_all};
+  ::setsockopt(listener, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
 }
 
 }  // namespace runahead

@@ -2,21 +2,27 @@
 
 #include <ucp/api/ucp.h>
 
+#include <sys/socket.h>
+
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include "base/check.h"
-#include "base/log.h"
+#include "base/log_limit.h"
 #include "transport/kv_handles.h"
 #include "transport/tcp_kv_streams.h"  // TcpKvAddress: the listener's address has the same form
 #include "transport/ucx_context.h"
 #include "transport/ucx_kv_streams.h"
+#include "transport/ucx_operation.h"
 
 namespace runahead {
 namespace {
@@ -24,6 +30,7 @@ namespace {
 constexpr unsigned kHelloId = 1, kReplyId = 2, kPageId = 3;  // active messages
 // A connection that is closed while it is being made gets so long to stand or fail; one takes a few milliseconds.
 constexpr Duration kWireupPatience = std::chrono::seconds(1);
+constexpr auto kNudge = std::chrono::milliseconds(5);
 constexpr int kProgressBudget = 32;  // rounds of UCX before other handlers of this thread have a turn
 
 class Endpoint;
@@ -34,19 +41,26 @@ struct UcxKvTransport::State : std::enable_shared_from_this<State> {
   State(asio::any_io_executor e, const Clock& c, KvTransportOptions o)
       : options(std::move(o)),
         streams(std::make_shared<UcxStreamContext>(e, c, options.connect_timeout, options.transfer_timeout)),
-        events(e) {}
+        events(e),
+        nudge(e) {}
   ~State();
 
   Result<void> start();
   Result<void> start_listener();
   void set_handler(unsigned id, ucp_am_recv_callback_t callback);
+  bool has_visitors();
+  void wake_soon();
   void kick();  // an operation was posted: progress soon
   Result<std::shared_ptr<Endpoint>> open_endpoint(ucp_ep_params_t params);
   void on_hello(const std::shared_ptr<Endpoint>& endpoint, std::span<const std::byte> header);
+  // Of those that have named a stream that is not there yet, or none: makes room for another one if they are too many.
+  void drop_oldest_greeting(bool named);
   StreamReply match(const std::shared_ptr<Endpoint>& endpoint, const StreamHello& hello, UcxOutStream& stream);
-  void note_lanes(ucp_ep_h handle);
   void forget(AttemptId attempt, const UcxOutStream& stream);
   void stop();
+  void close_ucx();
+  template <class Condition>
+  void progress_while(const Condition& condition);  // for kWireupPatience at most; blocks
   static asio::awaitable<void> progress(std::shared_ptr<State> self);
   static asio::awaitable<void> connect(std::shared_ptr<State> self, std::shared_ptr<UcxInStream> stream,
                                        TcpKvAddress sender);
@@ -63,33 +77,20 @@ struct UcxKvTransport::State : std::enable_shared_from_this<State> {
   std::map<ucp_ep_h, std::shared_ptr<Endpoint>> endpoints;       // shared with the streams
   std::map<AttemptId, std::shared_ptr<UcxOutStream>> outbounds;  // shared with the handles
   size_t num_inbounds = 0;
+  uint64_t last_endpoint = 0;
+  size_t pending = 0;     // operations that UCX has not called back
+  size_t closing = 0;     // endpoints that are to go
+  asio::steady_timer nudge;
   bool sleeping = false;  // the progress coroutine waits for `events`
   bool stopping = false;
+  Time stopped_at{0};
+  uint16_t port = 0;  // of the listener
   bool ended = false;  // no progress any more
 };
 
 namespace {
 
 using State = UcxKvTransport::State;
-
-// A pending operation's callback; freed when UCX calls it.
-UcxEndpoint::Done* keep(UcxEndpoint::Done done) {
-  return new UcxEndpoint::Done(std::move(done));
-}
-
-void finish(void* kept, ucs_status_t status) {
-  const std::unique_ptr<UcxEndpoint::Done> done(static_cast<UcxEndpoint::Done*>(kept));
-  (*done)(status == UCS_OK ? nullptr : ucs_status_string(status));
-}
-
-void on_sent(void* request, ucs_status_t status, void* kept) {
-  ucp_request_free(request);
-  finish(kept, status);
-}
-
-void on_received(void* request, ucs_status_t status, size_t, void* kept) {
-  on_sent(request, status, kept);
-}
 
 // One UCX endpoint: of a stream, or of a receiver that has not named its stream yet.
 class Endpoint final : public UcxEndpoint, public std::enable_shared_from_this<Endpoint> {
@@ -103,6 +104,8 @@ class Endpoint final : public UcxEndpoint, public std::enable_shared_from_this<E
   void close() override;
   bool is_closing() const override { return closing_; }
   bool is_closed() const override { return closed_; }
+  bool is_wired() const { return wired_; }
+  void really_close();
 
   // A receiver's endpoint must name its stream within the connect timeout, and be gone as soon after a refusal.
   void start_patience() { patience_.start(state_->options.connect_timeout, shared_from_this()); }
@@ -117,13 +120,13 @@ class Endpoint final : public UcxEndpoint, public std::enable_shared_from_this<E
   std::weak_ptr<UcxInStream> in;  // weak: streams hold their endpoint
   std::weak_ptr<UcxOutStream> out;
   std::optional<StreamHello> hello;  // of a receiver whose sender has not opened its end yet
+  uint64_t number = 0;               // by age
 
  private:
   void close_later();
-  void really_close();
   void set_closed();
   void lose_patience();
-  void post(void* request, Done* kept) {
+  void post(void* request, UcxOperation* kept) {
     if (!UCS_PTR_IS_PTR(request)) finish(kept, UCS_PTR_STATUS(request));
     state_->kick();
   }
@@ -133,29 +136,21 @@ class Endpoint final : public UcxEndpoint, public std::enable_shared_from_this<E
   bool wired_ = false;  // the connection stands or has failed
   bool closing_ = false;
   bool leaving_ = false;  // UCX has been told to close it, or is about to be
+  bool told_ = false;     // UCX has
   bool closed_ = false;
 };
-
-ucp_request_param_t request_param(UcxEndpoint::Done* kept, uint32_t flags) {
-  ucp_request_param_t param{};
-  param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
-  param.cb.send = on_sent;
-  param.user_data = kept;
-  param.flags = flags;
-  return param;
-}
 
 void Endpoint::send(unsigned id, std::span<const std::byte> header) {
   if (closing_) return;
   auto bytes = std::make_shared<std::vector<std::byte>>(header.begin(), header.end());  // UCX reads it until the end
-  auto* kept = keep([bytes](const char*) {});  // a failure shows up as the endpoint's error
+  auto* kept = keep(state_->pending, [bytes](const char*) {});  // a failure shows up as the endpoint's error
   const auto param = request_param(kept, UCP_AM_SEND_FLAG_REPLY | UCP_AM_SEND_FLAG_EAGER);
   post(ucp_am_send_nbx(handle, id, bytes->data(), bytes->size(), nullptr, 0, &param), kept);
 }
 
 void Endpoint::send_page(std::span<const std::byte> wire, std::span<const std::byte> page, Done done) {
   if (closing_) return done("the endpoint is closed");
-  auto* kept = keep(std::move(done));
+  auto* kept = keep(state_->pending, std::move(done));
   auto param = request_param(kept, UCP_AM_SEND_FLAG_REPLY | UCP_AM_SEND_FLAG_RNDV);
   if (state_->memory != nullptr) {
     param.op_attr_mask |= UCP_OP_ATTR_FIELD_MEMH;
@@ -172,7 +167,7 @@ void Endpoint::on_error(ucs_status_t status) {
 }
 
 void Endpoint::watch_wireup() {
-  auto* kept = keep([self = shared_from_this()](const char*) {
+  auto* kept = keep(state_->pending, [self = shared_from_this()](const char*) {
     self->wired_ = true;
     if (self->closing_) self->close_later();
   });
@@ -185,6 +180,7 @@ void Endpoint::watch_wireup() {
 void Endpoint::close() {
   if (closing_) return;
   closing_ = true;
+  ++state_->closing;
   patience_.cancel();
   state_->streams->changed.notify();
   if (wired_) return close_later();
@@ -201,7 +197,8 @@ void Endpoint::close_later() {
 }
 
 void Endpoint::really_close() {
-  auto* kept = keep([self = shared_from_this()](const char*) { self->set_closed(); });
+  if (std::exchange(told_, true)) return;
+  auto* kept = keep(state_->pending, [self = shared_from_this()](const char*) { self->set_closed(); });
   const auto param = request_param(kept, UCP_EP_CLOSE_FLAG_FORCE);
   post(ucp_ep_close_nbx(handle, &param), kept);
 }
@@ -209,6 +206,7 @@ void Endpoint::really_close() {
 void Endpoint::set_closed() {
   if (state_ == nullptr) return;
   closed_ = true;
+  state_->closing -= closing_ ? 1 : 0;
   state_->endpoints.erase(handle);
   state_->streams->changed.notify();
 }
@@ -244,7 +242,7 @@ ucs_status_t on_reply_message(void* arg, const void* header, size_t length, void
   const auto endpoint = find(state, param);
   if (!endpoint) return UCS_OK;
   if (const auto stream = endpoint->in.lock()) {
-    state.note_lanes(endpoint->handle);
+    state.lanes = lanes_of(endpoint->handle);
     stream->on_reply(bytes_of(header, length));
   } else if (const auto sender = endpoint->out.lock()) {
     sender->on_reply(bytes_of(header, length));
@@ -266,7 +264,7 @@ ucs_status_t on_page_message(void* arg, const void* header, size_t header_length
       return done(nullptr);
     }
     fetched = true;
-    auto* kept = keep(std::move(done));
+    auto* kept = keep(state.pending, std::move(done));
     auto receive = request_param(kept, 0);
     receive.cb.recv_am = on_received;
     if (state.memory != nullptr) {
@@ -281,10 +279,11 @@ ucs_status_t on_page_message(void* arg, const void* header, size_t header_length
 
 void on_connection(ucp_conn_request_h request, void* arg) {
   auto& state = *static_cast<State*>(arg);
-  if (state.stopping || state.endpoints.size() >= limits::kKvGreetingsMax + 2 * limits::kKvStreamsMax) {
+  if (state.stopping || state.endpoints.size() >= 2 * limits::kKvGreetingsMax + 2 * limits::kKvStreamsMax) {
     ucp_listener_reject(state.listener, request);
     return;
   }
+  state.drop_oldest_greeting(/*named=*/false);
   ucp_ep_params_t params{};
   params.field_mask = UCP_EP_PARAM_FIELD_CONN_REQUEST;
   params.conn_request = request;
@@ -292,19 +291,38 @@ void on_connection(ucp_conn_request_h request, void* arg) {
   if (endpoint) {
     (*endpoint)->start_patience();
   } else {
-    log::warn("kv ucx: cannot accept a connection: {}", endpoint.error().message);
+    warn_limited("kv ucx accept", "kv ucx: cannot accept a connection: {}", endpoint.error().message);
   }
 }
 
 }  // namespace
 
+// After shutdown() there is nothing left. If the loop has died before it, endpoints are closed here: ucp_worker_destroy
+// ends the process when requests still wait in one.
 State::~State() {
-  for (auto& [handle, endpoint] : endpoints) endpoint->orphan();
+  stopping = true;
+  sleeping = false;
+  const auto left = endpoints;  // a copy: they leave the map
+  progress_while([&] { return std::ranges::any_of(left, [](const auto& entry) { return !entry.second->is_wired(); }); });
+  for (auto& [handle, endpoint] : left) endpoint->really_close();
+  progress_while([&] { return pending > 0; });
+  for (auto& [handle, endpoint] : left) endpoint->orphan();
+  close_ucx();
+}
+
+template <class Condition>
+void State::progress_while(const Condition& condition) {
+  const Time end = streams->clock.now() + kWireupPatience;
+  while (condition() && streams->clock.now() < end)
+    if (ucp_worker_progress(worker) == 0) std::this_thread::sleep_for(std::chrono::microseconds(100));
+}
+
+void State::close_ucx() {
   if (events.is_open()) events.release();
-  if (listener != nullptr) ucp_listener_destroy(listener);
-  if (memory != nullptr) ucp_mem_unmap(context, memory);
-  if (worker != nullptr) ucp_worker_destroy(worker);
-  if (context != nullptr) ucp_cleanup(context);
+  if (listener != nullptr) ucp_listener_destroy(std::exchange(listener, nullptr));
+  if (memory != nullptr) ucp_mem_unmap(context, std::exchange(memory, nullptr));
+  if (worker != nullptr) ucp_worker_destroy(std::exchange(worker, nullptr));
+  if (context != nullptr) ucp_cleanup(std::exchange(context, nullptr));
 }
 
 Result<void> State::start() {
@@ -350,6 +368,7 @@ Result<void> State::start_listener() {
   ucp_listener_query(listener, &attributes);
   Tcp::endpoint bound;
   std::memcpy(bound.data(), &attributes.sockaddr, bound.capacity());
+  port = bound.port();
   address = to_string(TcpKvAddress{{options.advertise_host, bound.port()}, options.incarnation});
   return {};
 }
@@ -360,9 +379,28 @@ void State::kick() {
   events.cancel();
 }
 
+// Connections that UCX has taken up for the listener and not announced: they stand or fail before it goes, or its thread
+// announces them to freed memory. Those that say nothing are ended.
+bool State::has_visitors() {
+  const std::vector<int> visitors = sockets_of_port(port).connections;
+  const Duration waited = streams->clock.now() - stopped_at;
+  if (waited > kWireupPatience)
+    for (const int fd : visitors) ::shutdown(fd, SHUT_RDWR);
+  return !visitors.empty() && waited < 2 * kWireupPatience;
+}
+
+// What UCX still has to give back at an end comes with progress, and not always with an event.
+void State::wake_soon() {
+  nudge.expires_after(kNudge);
+  nudge.async_wait([weak = weak_from_this()](const boost::system::error_code& error) {
+    const auto self = weak.lock();
+    if (self && !error) self->kick();
+  });
+}
+
 // Runs UCX until it has nothing to do, then sleeps until its event descriptor is readable or somebody kicks.
 asio::awaitable<void> State::progress(std::shared_ptr<State> self) {
-  while (!self->stopping || !self->endpoints.empty()) {
+  while (!self->stopping || !self->endpoints.empty() || self->pending > 0 || self->has_visitors()) {
     int budget = kProgressBudget;
     while (budget > 0 && ucp_worker_progress(self->worker) != 0) --budget;
     if (budget == 0 || ucp_worker_arm(self->worker) == UCS_ERR_BUSY) {
@@ -370,9 +408,11 @@ asio::awaitable<void> State::progress(std::shared_ptr<State> self) {
       continue;
     }
     self->sleeping = true;
+    if (self->stopping || self->closing > 0) self->wake_soon();
     co_await self->events.async_wait(asio::posix::stream_descriptor::wait_read, kAsTuple);
     self->sleeping = false;
   }
+  self->close_ucx();
   self->ended = true;
   self->streams->changed.notify();
 }
@@ -389,6 +429,7 @@ Result<std::shared_ptr<Endpoint>> State::open_endpoint(ucp_ep_params_t params) {
   if (status != UCS_OK)
     return std::unexpected(
         ucx_error(ErrorCode::kWorkerLost, "UCX cannot connect (is there a common UCX_TLS lane?)", status));
+  endpoint->number = ++last_endpoint;
   endpoints.emplace(endpoint->handle, endpoint);
   endpoint->watch_wireup();
   return endpoint;
@@ -418,16 +459,31 @@ void State::on_hello(const std::shared_ptr<Endpoint>& endpoint, std::span<const 
   auto hello = header.size() == kStreamHelloBytes ? parse_stream_hello(header.first<kStreamHelloBytes>())
                                                   : fail(ErrorCode::kCorrupt, "a greeting of the wrong size");
   if (!first || !hello) {
-    log::warn("kv ucx: refused a connection: {}", hello ? "it greeted twice" : hello.error().message);
+    warn_limited("kv ucx refused", "kv ucx: refused a connection: {}", hello ? "it greeted twice" : hello.error().message);
     return endpoint->close();
   }
   if (hello->incarnation != options.incarnation) return endpoint->send_reply(StreamReply::kOtherIncarnation);
   const auto found = outbounds.find(hello->attempt);
   if (found == outbounds.end()) {
+    drop_oldest_greeting(/*named=*/true);
     endpoint->hello = *hello;
     return;
   }
   match(endpoint, *hello, *found->second);
+}
+
+void State::drop_oldest_greeting(bool named) {
+  std::shared_ptr<Endpoint> oldest;
+  size_t count = 0;
+  for (const auto& [handle, endpoint] : endpoints) {
+    if (endpoint->is_closing() || !endpoint->in.expired() || !endpoint->out.expired()) continue;
+    if (endpoint->hello.has_value() != named) continue;
+    ++count;
+    if (!oldest || endpoint->number < oldest->number) oldest = endpoint;
+  }
+  if (count < limits::kKvGreetingsMax) return;
+  warn_limited("kv ucx full", "kv ucx: {} connections have not found their stream; dropping the oldest", count);
+  oldest->close();
 }
 
 StreamReply State::match(const std::shared_ptr<Endpoint>& endpoint, const StreamHello& hello, UcxOutStream& stream) {
@@ -435,31 +491,13 @@ StreamReply State::match(const std::shared_ptr<Endpoint>& endpoint, const Stream
   const StreamReply reply = stream.attach(hello, endpoint);
   if (reply == StreamReply::kOk) {
     endpoint->stop_patience();
-    note_lanes(endpoint->handle);
+    lanes = lanes_of(endpoint->handle);
   } else {
     endpoint->out.reset();
-    log::warn("kv ucx: refused a stream: {}", error_of(reply).message);
+    warn_limited("kv ucx stream", "kv ucx: refused a stream: {}", error_of(reply).message);
     endpoint->send_reply(reply);
   }
   return reply;
-}
-
-// "posix/memory cma/memory": what UCX says of an endpoint, cut to its lanes.
-void State::note_lanes(ucp_ep_h handle) {
-  char* text = nullptr;
-  size_t size = 0;
-  FILE* stream = open_memstream(&text, &size);
-  ucp_ep_print_info(handle, stream);
-  std::fclose(stream);
-  lanes.clear();
-  for (const char* at = text; (at = std::strstr(at, "lane[")) != nullptr; ++at) {
-    const char* begin = std::strchr(at, ':');  // "lane[0]:  1:posix/memory md[0]  -> ..."
-    begin = begin != nullptr ? std::strchr(begin + 1, ':') : nullptr;
-    if (begin == nullptr) break;
-    const std::string lane(begin + 1, std::strcspn(begin + 1, " .\n"));
-    if (lanes.find(lane) == std::string::npos) lanes += (lanes.empty() ? "" : " ") + lane;
-  }
-  std::free(text);
 }
 
 // The attempt may belong to a later stream by now.
@@ -470,9 +508,9 @@ void State::forget(AttemptId attempt, const UcxOutStream& stream) {
 
 void State::stop() {
   if (stopping) return;
-  stopping = true;
-  if (listener != nullptr) ucp_listener_destroy(listener);
-  listener = nullptr;
+  stopping = true;  // the listener turns everybody away from now on; it goes when nobody is at the door (progress)
+  stopped_at = streams->clock.now();
+  for (const int fd : sockets_of_port(port).listeners) ignore_new_connections(fd);
   for (auto& [handle, endpoint] : endpoints) endpoint->close();
   kick();
 }

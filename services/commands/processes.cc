@@ -54,6 +54,11 @@ void add_coordinator(CommandLine& line) {
   CLI::App* command = line.add("coordinator", "run the coordinator with the HTTP gateway",
                                [options](const CommonOptions&) { return run_coordinator_service(*options); });
   command->add_option("-m,--model", options->model, "path of the workers' GGUF file (tokenizer, template), or a short name");
+  command->add_option("--compute", options->compute,
+                      "of the workers: fp32, bf16, int16 or int8; auto: what the first pair of them runs");
+  command->add_option("--stall-timeout", options->stall_timeout_s,
+                      "seconds without any progress until an attempt goes to other workers (default 30)")
+      ->check(CLI::Range(1.0, 3600.0));
   command->add_option("--listen", options->listen, "host:port of the control plane; port 0 takes a free one");
   command->add_option("--http", options->http, "host:port of the API; port 0 takes a free one");
   command->add_option("--job-store", options->job_store, "SQLite file of /v1/jobs; without it jobs end with the process");

@@ -49,11 +49,12 @@ TEST(Membership, AWorkerOfAnotherModelModeVersionOrTransportIsRefusedWithTheReas
       {"layout", [](proto::Hello& h) { h.set_page_bytes(128); }},
       {"layout", [](proto::Hello& h) { h.set_num_layers(3); }},
       {"ucx", [](proto::Hello& h) { h.set_kv_transport("ucx"); }},
-      {"complete", [](proto::Hello& h) { h.set_pages_total(0); }},
+      {"0 pages", [](proto::Hello& h) { h.set_pages_total(0); }},
   };
   for (const auto& [word, change] : cases) {
     CoreDriver driver;
     driver.join(1, true);
+    driver.join(9, false);  // with whom the first one agrees
     proto::Envelope message = CoreDriver::hello(true, 2);
     change(*message.mutable_hello());
     driver.join(2, message);
@@ -62,8 +63,55 @@ TEST(Membership, AWorkerOfAnotherModelModeVersionOrTransportIsRefusedWithTheReas
     EXPECT_EQ(refused->refused().failure().code(), static_cast<uint32_t>(ErrorCode::kIncompatible)) << word;
     EXPECT_NE(refused->refused().failure().message().find(word), std::string::npos)
         << refused->refused().failure().message();
-    EXPECT_EQ(driver.core.view(driver.now).workers.size(), 1u);
+    EXPECT_EQ(driver.core.view(driver.now).workers.size(), 2u);
   }
+}
+
+TEST(Membership, TheFirstWorkerBindsNobody) {
+  const auto with = [](bool is_prefill, uint64_t incarnation, const std::string& fingerprint, uint64_t page_bytes) {
+    proto::Envelope message = CoreDriver::hello(is_prefill, incarnation);
+    message.mutable_hello()->set_fingerprint(fingerprint);
+    message.mutable_hello()->set_page_bytes(page_bytes);
+    return message;
+  };
+  CoreDriver driver;
+  driver.join(1, with(true, 1, "model-a/fp32", 64));  // its --compute is wrong
+  driver.join(2, with(true, 2, "model-a/int8", 64));
+  EXPECT_NE(driver.last(2, Kind::kWelcome), nullptr);
+  EXPECT_EQ(driver.submit(10, 1).error().code, ErrorCode::kUnavailable);
+  driver.join(9, with(false, 9, "model-a/int8", 64));  // two say the same: that is what the cluster runs
+  EXPECT_NE(driver.last(9, Kind::kWelcome), nullptr);
+  ASSERT_NE(driver.last(1, Kind::kRefused), nullptr);
+  EXPECT_NE(driver.last(1, Kind::kRefused)->refused().failure().message().find("model-a/int8"), std::string::npos);
+  EXPECT_EQ(driver.core.view(driver.now).workers.size(), 2u);
+  EXPECT_TRUE(driver.core.view(driver.now).ready());
+  EXPECT_TRUE(driver.submit(10, 1));
+}
+
+TEST(Membership, NothingIsRememberedOfWhoHasGone) {
+  Three driver;
+  for (const PeerId peer : {PeerId{1}, PeerId{2}, PeerId{9}}) driver.core.on_disconnected(peer, driver.now);
+  for (const bool is_prefill : {true, false}) {
+    proto::Envelope message = CoreDriver::hello(is_prefill, is_prefill ? 11 : 19);
+    message.mutable_hello()->set_fingerprint("model-b");
+    message.mutable_hello()->set_page_bytes(128);
+    message.mutable_hello()->set_kv_transport("tcp");
+    driver.join(is_prefill ? 11 : 19, message);
+  }
+  EXPECT_TRUE(driver.core.view(driver.now).ready());
+  EXPECT_EQ(driver.core.view(driver.now).fingerprint, "model-b");
+}
+
+TEST(Membership, TheCoordinatorsOwnModelDecides) {
+  CoreDriver driver({}, "model-a/");
+  proto::Envelope foreign = CoreDriver::hello(true, 1);
+  foreign.mutable_hello()->set_fingerprint("model-b/int8");
+  driver.join(1, foreign);
+  ASSERT_NE(driver.last(1, Kind::kRefused), nullptr) << "though it is the first";
+  proto::Envelope own = CoreDriver::hello(true, 2);
+  own.mutable_hello()->set_fingerprint("model-a/int8");
+  driver.join(2, own);
+  EXPECT_NE(driver.last(2, Kind::kWelcome), nullptr);
 }
 
 TEST(Membership, ASilentWorkerIsSuspectAfterASecondAndLostAfterItsLease) {
@@ -498,13 +546,6 @@ TEST(Attempts, AFullWorkerIsTriedAgainAfterAPause) {
   EXPECT_EQ(driver.last(9, Kind::kRunDecode)->attempt(), 1u);
   driver.pass(250ms, {1, 2, 9});
   EXPECT_EQ(driver.last(9, Kind::kRunDecode)->attempt(), 2u);
-}
-
-TEST(Attempts, ARequestThatIsAtFaultItselfIsNotTriedAgain) {
-  Three driver;
-  const RequestId id = driver.start();
-  driver.from(2, CoreDriver::failed(id, 1, ErrorCode::kInvalidArgument));
-  EXPECT_EQ(driver.errors[id].code, ErrorCode::kInvalidArgument);
 }
 
 TEST(Attempts, ADecodeWorkerThatEndsEarlyFailsTheAttempt) {

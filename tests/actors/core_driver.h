@@ -32,7 +32,7 @@ class CoreDriver {
   static constexpr uint64_t kEpoch = 3;
   static constexpr int32_t kLayers = 2, kVocab = 100, kContext = 4096;
 
-  explicit CoreDriver(TestFaults faults = {})
+  explicit CoreDriver(TestFaults faults = {}, std::string model = {})
       : core({.epoch = kEpoch,
               .shape = {.architecture = "test",
                         .num_layers = kLayers,
@@ -43,6 +43,7 @@ class CoreDriver {
                         .ffn_dim = 128,
                         .vocab_size = kVocab,
                         .context_len = kContext},
+              .model = std::move(model),
               .faults = faults},
              rng, sink) {}
 

@@ -2,6 +2,7 @@
 
 #include <boost/asio/read.hpp>
 #include <boost/asio/write.hpp>
+#include <cstring>
 
 #include "base/limits.h"
 #include "tests/transport/run_loop.h"
@@ -210,6 +211,70 @@ asio::awaitable<void> flood(TcpControlServer* server, TcpControlClient* client, 
 TEST_F(TcpControl, ASlowActorMakesItsPeersWaitAndLosesNothing) {
   auto c = client();
   loop_.run(flood(server_.get(), c.get(), &loop_));
+}
+
+// Connections that say nothing, or only the preamble, to the port of `endpoint`.
+asio::awaitable<void> idle_ones(Tcp::endpoint endpoint, std::vector<Tcp::socket>* sockets, size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    Tcp::socket& socket = sockets->emplace_back(co_await asio::this_coro::executor);
+    auto [error] = co_await socket.async_connect(endpoint, kAsTuple);
+    EXPECT_FALSE(error) << error.message();
+    const std::string hello = preamble(Plane::kControl);
+    if (i % 2 == 1) co_await asio::async_write(socket, asio::buffer(hello), kAsTuple);
+  }
+}
+
+// The next message, whatever the strangers do.
+asio::awaitable<void> next_message(ControlPlane* plane, std::string text, PeerId* from, RunLoop* loop) {
+  for (;;) {
+    auto event = co_await plane->receive(loop->in(5s));
+    EXPECT_TRUE(event.has_value()) << "no message from " << text;
+    if (!event) co_return;
+    if (event->kind != Kind::kMessage) continue;
+    EXPECT_EQ(event->payload, text);
+    *from = event->peer;
+    co_return;
+  }
+}
+
+asio::awaitable<void> join_among_strangers(TcpControlServer* server, TcpControlClient* member, TcpControlClient* late,
+                                           std::vector<Tcp::socket>* sockets, Tcp::endpoint endpoint, RunLoop* loop) {
+  PeerId at_server = 0, ignored = 0;
+  auto first = co_await member->connect(loop->in(5s));
+  EXPECT_TRUE(first.has_value());
+  if (!first) co_return;
+  member->send(*first, "hello of the member");
+  co_await next_message(server, "hello of the member", &at_server, loop);
+  server->admit(at_server);
+  co_await idle_ones(endpoint, sockets, 300);
+  auto second = co_await late->connect(loop->in(5s));
+  EXPECT_TRUE(second.has_value()) << "300 idle connections keep a worker out";
+  if (!second) co_return;
+  PeerId late_at_server = 0;
+  late->send(*second, "hello of the late one");
+  co_await next_message(server, "hello of the late one", &late_at_server, loop);
+  server->admit(late_at_server);
+  member->send(*first, std::string(1 << 20, 'm'));  // the member is where it was, and may send long ones
+  co_await next_message(server, std::string(1 << 20, 'm'), &ignored, loop);
+  server->send(at_server, "and back");
+  co_await next_message(member, "and back", &ignored, loop);
+}
+
+TEST_F(TcpControl, ThreeHundredIdleConnectionsKeepNoWorkerOutAndNoMemberGoes) {
+  std::vector<Tcp::socket> sockets;
+  sockets.reserve(300);
+  auto member = client(), late = client();
+  loop_.run(join_among_strangers(server_.get(), member.get(), late.get(), &sockets, endpoint(), &loop_));
+}
+
+TEST_F(TcpControl, AStrangersFramesAreShort) {
+  bool closed = false;
+  std::string length(4, '\0');
+  const uint32_t bytes = limits::kStrangerFrameBytesMax + 1;
+  std::memcpy(length.data(), &bytes, sizeof bytes);  // little-endian, as this machine
+  loop_.run(stranger(endpoint(), preamble(Plane::kControl) + length, &closed), 3s);
+  EXPECT_TRUE(closed);
+  loop_.run(disconnected_because(server_.get(), &loop_, "over the limit"));
 }
 
 TEST_F(TcpControl, APortInUseSaysSo) {

@@ -256,6 +256,37 @@ TEST_P(TcpKvWire, StrangersDoNoHarm) {
   loop.run(sender->shutdown());
 }
 
+// Half of them say nothing; the others ask for a stream that nobody will open.
+asio::awaitable<void> idle_ones(TcpKvAddress address, std::vector<Tcp::socket>* sockets, size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    Tcp::socket& socket = sockets->emplace_back(co_await asio::this_coro::executor);
+    auto [error] = co_await socket.async_connect({asio::ip::address_v4::loopback(), address.place.port}, kAsTuple);
+    EXPECT_FALSE(error) << error.message();
+    if (i % 2 == 0) continue;
+    Bytes bytes;
+    append(bytes, encode_preamble(Plane::kData));
+    append(bytes, encode(StreamHello{{9, i, 1}, 1, address.incarnation, {1, 1, 100}}));
+    co_await asio::async_write(socket, asio::buffer(bytes), kAsTuple);
+  }
+}
+
+TEST_P(TcpKvWire, SixHundredIdleConnectionsKeepNoStreamOut) {
+  Pages from(1, 1, 100), to(1, 1, 100);
+  from.fill(1);
+  auto sender = make(from.data), receiver = make(to.data);
+  std::vector<Tcp::socket> sockets;
+  sockets.reserve(600);
+  loop.run(idle_ones(*parse_tcp_kv_address(sender->address()), &sockets, 600));
+  auto in = std::move(*receiver->open_inbound(inbound(to, *sender, kAttempt)));
+  auto out = std::move(*sender->open_outbound(outbound(from, *receiver, kAttempt)));
+  out->post({0, 0}, from.at({0, 0}), std::nullopt);
+  bool failed = false;
+  loop.run(take_intact(in.get(), &from, &to, &failed, &loop));
+  EXPECT_FALSE(failed);
+  loop.run(out->close());
+  loop.run(sender->shutdown());
+}
+
 INSTANTIATE_TEST_SUITE_P(Kv, TcpKvWire, testing::Values("tcp"), param_name);
 
 TEST(TcpKvAddress, RoundTripsAndRefusesWhatIsNone) {
