@@ -157,7 +157,7 @@ void CoordinatorCore::end_late(Time now) {
 
 // Requests that wait for workers which could ever take them.
 void CoordinatorCore::end_hopeless(Time now) {
-  const std::vector<RequestId> waiting(waiting_.begin(), waiting_.end());
+  const std::vector<RequestId> waiting = waiting_;
   for (const RequestId id : waiting) {
     Request& request = *find(id);
     const Result<void> room = check_room(request.spec, request.emitted.size());
