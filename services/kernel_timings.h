@@ -28,6 +28,9 @@ std::string encode_kernel_timings(const std::vector<KernelTiming>& timings, std:
 // kCorrupt with the reason if it is no such text, or of another machine.
 Result<std::vector<KernelTiming>> parse_kernel_timings(std::string_view text, std::string_view machine);
 
+// The build and the processor: what a kept measurement is of.
+std::string machine_text();
+
 // As /proc/cpuinfo names it.
 std::string processor_name();
 
