@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <string>
 #include <thread>
 #include <utility>
@@ -51,14 +50,6 @@ FileLock::~FileLock() {
 }
 
 FileLock::FileLock(FileLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-
-std::string read_beginning(const std::filesystem::path& path, size_t bytes_max) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text(bytes_max, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(std::max<std::streamsize>(file.gcount(), 0)));
-  return text;
-}
 
 Result<void> write_whole_file(const std::filesystem::path& path,
                               const std::vector<std::span<const std::byte>>& parts) {

@@ -6,7 +6,6 @@
 #include <chrono>
 #include <filesystem>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "base/result.h"
@@ -26,9 +25,6 @@ class FileLock {
   explicit FileLock(int fd) : fd_(fd) {}
   int fd_ = -1;
 };
-
-// At most `bytes_max` bytes of the file; nothing if it cannot be read: then a cache is made anew.
-std::string read_beginning(const std::filesystem::path& path, size_t bytes_max);
 
 // The parts in order, as the file `path`. kUnavailable with the reason (a full disk, no permission); then nothing is
 // left behind and what was at `path` stays.

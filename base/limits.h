@@ -9,9 +9,6 @@ namespace runahead::limits {
 
 using namespace std::chrono_literals;
 
-// Logs (base/log)
-inline constexpr size_t kLogMessageBytesMax = 4 << 10;     // what a person reads; a peer's name can have megabytes
-
 // HTTP (services/gateway)
 inline constexpr size_t kHeaderBytesMax = 16 << 10;        // llm clients send under 2 KiB; CVE-2025-48956 sent megabytes
 inline constexpr size_t kJsonBodyBytesMax = 16 << 20;      // 128k tokens of text are under 1 MiB; ids as JSON under 1 MiB

@@ -8,11 +8,11 @@
 #include <string>
 
 #include "base/json_text.h"
-#include "base/limits.h"
-#include "base/utf8.h"
 
 namespace runahead {
 namespace {
+
+constexpr size_t kMessageBytesMax = 4 << 10;  // what a person reads; a peer's name can have megabytes
 
 // The message of a line, whatever bytes it quotes: one line for people, or a JSON string.
 class MessageFlag final : public spdlog::custom_flag_formatter {
@@ -20,8 +20,8 @@ class MessageFlag final : public spdlog::custom_flag_formatter {
   explicit MessageFlag(bool json) : json_(json) {}
   void format(const spdlog::details::log_msg& message, const std::tm&, spdlog::memory_buf_t& line) override {
     const std::string_view text(message.payload.data(), message.payload.size());
-    const std::string safe = json_ ? to_text(text.substr(0, limits::kLogMessageBytesMax))
-                                   : printable_line(text, limits::kLogMessageBytesMax);
+    const std::string safe = json_ ? to_text(text.substr(0, kMessageBytesMax))
+                                   : printable_line(text, kMessageBytesMax);
     line.append(safe.data(), safe.data() + safe.size());
   }
   std::unique_ptr<custom_flag_formatter> clone() const override { return std::make_unique<MessageFlag>(json_); }
@@ -44,8 +44,9 @@ std::string_view environment(const char* name) {
   return value == nullptr ? std::string_view() : value;
 }
 
+// Colours only on a terminal, and not if NO_COLOR is set (no-color.org), CLICOLOR is 0 or TERM is dumb.
 spdlog::color_mode color_mode() {
-  if (!terminal_understands_escapes() || !environment("NO_COLOR").empty() || environment("CLICOLOR") == "0")
+  if (!environment("NO_COLOR").empty() || environment("CLICOLOR") == "0" || environment("TERM") == "dumb")
     return spdlog::color_mode::never;
   return spdlog::color_mode::automatic;  // colours on a terminal
 }
@@ -58,11 +59,6 @@ void init_logging(std::string_view process, std::string_view level, bool json) {
   logger->set_formatter(formatter_of(json));
   logger->set_level(spdlog::level::from_str(std::string(level)));
   spdlog::set_default_logger(std::move(logger));
-}
-
-bool terminal_understands_escapes() {
-  const std::string_view terminal = environment("TERM");
-  return !terminal.empty() && terminal != "dumb";
 }
 
 }  // namespace runahead

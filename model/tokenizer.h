@@ -18,12 +18,12 @@
 
 #include "base/ids.h"
 #include "base/result.h"
-#include "base/utf8.h"
 #include "model/gguf.h"
 #include "model/model_config.h"
 #include "model/tokenizer_bpe.h"
 #include "model/tokenizer_pre.h"
 #include "model/tokenizer_special.h"
+#include "model/tokenizer_utf8.h"
 
 namespace runahead {
 

@@ -8,7 +8,7 @@
 
 #include "base/check.h"
 #include "base/limits.h"
-#include "base/utf8.h"
+#include "model/tokenizer_utf8.h"
 
 namespace runahead {
 namespace {

@@ -17,8 +17,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr size_t kFileBytesMax = 64 << 10;
-constexpr size_t kProfilesMax = 200;  // of about 200 bytes; then the file begins anew
+constexpr size_t kProfilesMax = 200;  // of about 200 bytes: read_kept takes all; then the file begins anew
 
 bool is_duration(const json& fields, const char* key) {
   return fields.contains(key) && fields[key].is_number() && std::isfinite(fields[key].get<double>()) &&
@@ -32,7 +31,7 @@ KeptProfile kept_profile(Transformer& engine, const Clock& clock) {
   const std::string machine = machine_text();
   const std::string key = fmt::format("{} {} {}", engine.fingerprint(), engine.ops().isa, engine.threads());
   EngineProfiles profiles =
-      parse_engine_profiles(read_beginning(kept.file, kFileBytesMax), machine).value_or(EngineProfiles{});
+      parse_engine_profiles(read_kept(kept.file), machine).value_or(EngineProfiles{});
   if (const auto known = profiles.find(key); known != profiles.end()) {
     kept.profile = known->second;
     kept.measured = false;

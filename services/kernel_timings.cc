@@ -27,7 +27,7 @@ bool is_rate(const json& fields, const char* key) {
 KernelTimings load_or_measure() {
   KernelTimings result{.timings = {}, .file = cache_folder() / "kernel-timings.json"};
   const std::string machine = machine_text();
-  auto known = parse_kernel_timings(read_beginning(result.file, kFileBytesMax), machine);
+  auto known = parse_kernel_timings(read_kept(result.file), machine);
   if (known && use_kernel_timings(std::move(*known))) {
     result.measured = false;
     result.timings = kernel_report();
@@ -49,6 +49,14 @@ std::string processor_name() {
   for (std::string line; std::getline(file, line);)
     if (line.starts_with("model name")) return line.substr(std::min(line.size(), line.find(':') + 2));
   return "unknown processor";
+}
+
+std::string read_kept(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text(kFileBytesMax, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(std::max<std::streamsize>(file.gcount(), 0)));
+  return text;
 }
 
 std::string machine_text() { return std::string(kVersion) + " " + kRevision + ", " + processor_name(); }

@@ -31,6 +31,9 @@ Result<std::vector<KernelTiming>> parse_kernel_timings(std::string_view text, st
 // The build and the processor: what a kept measurement is of.
 std::string machine_text();
 
+// A kept file's text, as far as it can be one; nothing if it cannot be read: then it is made anew.
+std::string read_kept(const std::filesystem::path& path);
+
 // As /proc/cpuinfo names it.
 std::string processor_name();
 

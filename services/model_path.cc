@@ -16,16 +16,17 @@ std::filesystem::path home_cache() {
   return std::filesystem::path(home ? home : "/") / ".cache/runahead";
 }
 
+// deploy/setup.sh says the same.
+std::filesystem::path model_folder() {
+  if (const char* folder = std::getenv("RUNAHEAD_MODEL_DIR"); folder && *folder) return folder;
+  return cache_folder() / "models";
+}
+
 }  // namespace
 
 std::filesystem::path cache_folder() {
   if (const char* folder = std::getenv("RUNAHEAD_CACHE_DIR"); folder && *folder) return folder;
   return home_cache();
-}
-
-std::filesystem::path model_folder() {
-  if (const char* folder = std::getenv("RUNAHEAD_MODEL_DIR"); folder && *folder) return folder;
-  return cache_folder() / "models";
 }
 
 std::filesystem::path packed_cache_folder(const std::string& option) {

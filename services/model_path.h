@@ -1,5 +1,5 @@
-// Where models lie: `model` is a path, or a short name that is looked for in model_folder() (deploy/quickstart.sh puts it
-// there).
+// Where models lie: `model` is a path, or a short name that is looked for in $RUNAHEAD_MODEL_DIR, default
+// ~/.cache/runahead/models (deploy/quickstart.sh puts it there).
 #pragma once
 
 #include <filesystem>
@@ -11,8 +11,6 @@ namespace runahead {
 
 // $RUNAHEAD_CACHE_DIR, default ~/.cache/runahead: what this machine may forget.
 std::filesystem::path cache_folder();
-// $RUNAHEAD_MODEL_DIR, default <cache folder>/models; deploy/setup.sh says the same.
-std::filesystem::path model_folder();
 // Of --packed-cache: a folder; empty takes <cache folder>/packed; "off" gives an empty path, no cache.
 std::filesystem::path packed_cache_folder(const std::string& option);
 

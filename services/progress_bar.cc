@@ -6,9 +6,11 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <utility>
 
 #include "base/log.h"
-#include "base/utf8.h"
+#include "model/tokenizer_utf8.h"
 
 namespace runahead {
 namespace {
@@ -56,6 +58,9 @@ std::string bar_text(std::string_view what, double fraction, std::string_view de
   return std::string(line.substr(0, utf8_valid_prefix(std::string_view(line).substr(0, room))));
 }
 
-bool stderr_takes_bars() { return isatty(STDERR_FILENO) && terminal_understands_escapes(); }
+bool stderr_takes_bars() {
+  const char* terminal = std::getenv("TERM");
+  return isatty(STDERR_FILENO) && terminal != nullptr && *terminal != '\0' && std::string_view(terminal) != "dumb";
+}
 
 }  // namespace runahead

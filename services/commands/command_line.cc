@@ -6,15 +6,15 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
-#include "base/limits.h"
+#include "base/json_text.h"
 #include "base/log.h"
-#include "base/utf8.h"
 #include "services/commands/output.h"
 #include "services/version.h"
 
 namespace runahead {
 namespace {
 
+constexpr size_t kSentenceBytesMax = 4 << 10;  // what a person reads
 constexpr std::string_view kEnvironmentPrefix = "RUNAHEAD_";
 
 std::string long_name(const CLI::Option& option) {
@@ -149,7 +149,7 @@ int CommandLine::report(const Error& error) const {
   if (common_.log_format == "json")
     log::error("{}", error.message);
   else
-    std::fprintf(stderr, "runahead: %s\n", printable_line(error.message, limits::kLogMessageBytesMax).c_str());
+    std::fprintf(stderr, "runahead: %s\n", printable_line(error.message, kSentenceBytesMax).c_str());
   return exit_code(error.code);
 }
 

@@ -13,7 +13,7 @@
 
 #include "base/limits.h"
 #include "base/token_range.h"
-#include "base/utf8.h"
+#include "model/tokenizer_utf8.h"
 #include "model/transformer.h"
 #include "planner/strategies.h"
 

@@ -4,12 +4,12 @@
 #include <nlohmann/json.hpp>
 
 #include "base/limits.h"
-#include "base/utf8.h"
 #include "planner/strategies.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/commands/output.h"
 #include "services/engine_loading.h"
+#include "services/gateway/answer_text.h"
 #include "services/kept_profile.h"
 
 namespace runahead {

@@ -4,7 +4,7 @@
 #include <tuple>
 #include <utility>
 
-#include "base/utf8.h"
+#include "model/tokenizer_utf8.h"
 
 namespace runahead {
 namespace {
@@ -29,6 +29,17 @@ size_t begun(std::string_view text, std::string_view stop) {
 }
 
 }  // namespace
+
+std::string valid_utf8(std::string_view bytes) {
+  std::string text;
+  text.reserve(bytes.size());
+  while (!bytes.empty()) {
+    const Utf8Sequence sequence = utf8_sequence(bytes);
+    text += sequence.kind == Utf8Sequence::Kind::kCharacter ? bytes.substr(0, sequence.bytes) : kReplacementCharacter;
+    bytes.remove_prefix(sequence.bytes);
+  }
+  return text;
+}
 
 size_t AnswerText::held_back() const {
   size_t held = unfinished_tail(pending_);

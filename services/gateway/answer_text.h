@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "base/utf8.h"
 #include "model/sampling_params.h"
 
 namespace runahead {
@@ -41,5 +40,8 @@ class AnswerText {
   size_t released_ = 0;           // bytes before pending_
   std::deque<HeldToken> tokens_;  // not yet released; at most one a byte of pending_, and empty ones
 };
+
+// Replaces every byte sequence that is not UTF-8 by U+FFFD.
+std::string valid_utf8(std::string_view bytes);
 
 }  // namespace runahead

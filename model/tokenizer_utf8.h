@@ -1,6 +1,6 @@
-// UTF-8, strictly (RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF); what bytes from outside become
-// where text must be valid (base/json_text.h is where they meet JSON); and Utf8Stream, which turns the bytes of tokens
-// into text as they come: a character whose bytes are spread over tokens is held back until it is whole.
+// UTF-8, strictly (RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF), and Utf8Stream, which turns the
+// bytes of tokens into text as they come: a character whose bytes are spread over tokens is held back until it is
+// whole.
 //   threads  plain values.
 #pragma once
 
@@ -22,11 +22,6 @@ struct Utf8Sequence {
 Utf8Sequence utf8_sequence(std::string_view text);
 // How many bytes from the start of `text` are whole valid characters.
 size_t utf8_valid_prefix(std::string_view text);
-
-// Replaces every byte sequence that is not UTF-8 by U+FFFD.
-std::string valid_utf8(std::string_view bytes);
-// Text from outside as one line for people: valid UTF-8, control characters as \x1b, cut after `bytes_max`.
-std::string printable_line(std::string_view bytes, size_t bytes_max);
 
 class Utf8Stream {
  public:

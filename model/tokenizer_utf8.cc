@@ -1,4 +1,4 @@
-#include "base/utf8.h"
+#include "model/tokenizer_utf8.h"
 
 #include <cstdint>
 #include <utility>
@@ -48,34 +48,6 @@ size_t utf8_valid_prefix(std::string_view text) {
     at += next.bytes;
   }
   return at;
-}
-
-std::string valid_utf8(std::string_view bytes) {
-  std::string text;
-  text.reserve(bytes.size());
-  while (!bytes.empty()) {
-    const Utf8Sequence sequence = utf8_sequence(bytes);
-    text += sequence.kind == Utf8Sequence::Kind::kCharacter ? bytes.substr(0, sequence.bytes) : kReplacementCharacter;
-    bytes.remove_prefix(sequence.bytes);
-  }
-  return text;
-}
-
-std::string printable_line(std::string_view bytes, size_t bytes_max) {
-  std::string text = valid_utf8(bytes.substr(0, bytes_max));
-  if (bytes.size() > bytes_max) text += "... (" + std::to_string(bytes.size()) + " bytes)";
-  std::string line;
-  line.reserve(text.size());
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte != 0x7F) {
-      line += c;
-    } else {
-      constexpr char kHex[] = "0123456789abcdef";
-      line += {'\\', 'x', kHex[byte >> 4], kHex[byte & 15]};
-    }
-  }
-  return line;
 }
 
 std::string Utf8Stream::push(std::string_view bytes) {

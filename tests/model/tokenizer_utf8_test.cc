@@ -1,4 +1,4 @@
-#include "base/utf8.h"
+#include "model/tokenizer_utf8.h"
 
 #include <gtest/gtest.h>
 
