@@ -48,6 +48,12 @@ std::string key_of(std::string_view entry) {
   return key;
 }
 
+// "--workers: At Most 1 required but received 2", as CLI11 has it.
+std::string clearer(std::string message) {
+  const size_t twice = message.find(": At Most 1 required but received ");
+  return twice == std::string::npos ? message : message.substr(0, twice) + " is given more than once";
+}
+
 // Before anything is parsed: a wrong flag, too, is answered in the form that was asked for.
 bool json_is_asked_for(const std::vector<std::string>& words) {
   for (size_t i = 0; i < words.size(); ++i) {
@@ -191,10 +197,10 @@ std::optional<int> CommandLine::parse(std::vector<std::string> words) {
   } catch (const CLI::CallForHelp&) {
     return print_text(is_command ? chosen.help("runahead") : app_.help()), finish(0);
   } catch (const CLI::ExtrasError&) {
-    const std::vector<std::string> extras = chosen.remaining(true);
+    const std::vector<std::string> extras = app_.remaining(true);
     return unknown_argument(extras.empty() ? word : extras.front(), chosen);
   } catch (const CLI::ParseError& error) {
-    return is_command ? usage_error(error.what(), chosen) : unknown_argument(word, chosen);
+    return is_command ? usage_error(clearer(error.what()), chosen) : unknown_argument(word, chosen);
   }
   return std::nullopt;
 }

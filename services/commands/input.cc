@@ -131,6 +131,7 @@ void add_compute_flag(CLI::App& command, std::string& compute) {
 
 void add_cuts_flag(CLI::App& command, std::vector<int32_t>& cuts) {
   command.add_option("--cuts", cuts, "token positions where the prompt is cut, multiples of 64; without it see --strategy")
+      ->default_str("")
       ->delimiter(',')
       ->check(CLI::Validator(
           [](std::string& text) {
