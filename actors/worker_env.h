@@ -46,6 +46,7 @@ struct WorkerOptions {
   double attention_seconds_per_pair = 0;  // cost model b
   int32_t attempts_max = 8;               // in work at once; the coordinator sends no more (attempts_for_pool())
   int32_t decode_slots = 0;               // sequences that one decode step takes; 0: all that have joined
+  std::function<void()> on_registered;    // called whenever a coordinator has welcomed it
   TestFaults faults;
 };
 

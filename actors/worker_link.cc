@@ -10,8 +10,16 @@ namespace {
 
 constexpr Duration kBackoffMin = std::chrono::milliseconds(50);  // a coordinator that restarts is back within a second
 constexpr Duration kBackoffMax = std::chrono::seconds(1);
+constexpr Duration kAbsenceReportInterval = std::chrono::minutes(1);
 
 }  // namespace
+
+std::optional<Duration> AbsenceReports::due(Time now) {
+  if (!since_) since_ = now;
+  if (now < next_) return std::nullopt;
+  next_ = now + kAbsenceReportInterval;
+  return now - *since_;
+}
 
 WorkerLink::WorkerLink(const WorkerEnv& env, const WorkerOptions& options, proto::Hello::Role kind, WorkerRole& role)
     : env_(env), options_(options), kind_(kind), role_(role), incarnation_(env.rng.next()) {}
@@ -36,7 +44,9 @@ Task<void> WorkerLink::run() {
       plane_.reset();
     }
     if (stopping_ || drained()) break;
-    warn_limited("no coordinator", "{}: no coordinator: {}; trying again", options_.name, foreign(why.message));
+    if (const auto away = absence_.due(env_.clock.now()))
+      log::warn("{}: no coordinator for {:.0f} s: {}; trying again, and saying so once a minute", options_.name,
+                seconds(*away), foreign(why.message));
     // Refused: until somebody changes this worker, the coordinator or the others.
     const bool refused = why.code == ErrorCode::kIncompatible;
     if (refused) backoff = std::max<Duration>(backoff, limits::kRefusedPauseMin);
@@ -96,6 +106,8 @@ Result<void> WorkerLink::on_message(const proto::Envelope& message) {
     lease_until_ = now + limits::kLeaseDuration;
     heartbeat_at_ = now;
     log::info("{}: registered as worker {} of epoch {}", options_.name, message.welcome().worker(), epoch_);
+    absence_.over();
+    if (options_.on_registered) options_.on_registered();
     if (drain_until_) drain();
     return {};
   }

@@ -12,6 +12,7 @@
 #include "services/announcer.h"
 #include "services/api_front.h"
 #include "services/model_path.h"
+#include "services/gateway/answer_text.h"
 #include "services/gateway/model_text_codec.h"
 #include "services/process.h"
 #include "services/sqlite_job_store.h"
@@ -49,7 +50,7 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
   const std::string hash = file.content_hash();  // this file and no other is what workers must run
   file.drop_pages();
   parts.model = TRY(read_model_config(file));
-  parts.model_name = path.stem().string();
+  parts.model_name = valid_utf8(path.stem().string());
   parts.codec = TRY(ModelTextCodec::load(file, &local_time_now));
   const GenerationDefaults generation = TRY(load_generation_defaults(options.generation, path, file));
   parts.metrics = std::make_unique<CoordinatorMetrics>(
@@ -89,6 +90,15 @@ Task<void> serve(CoordinatorParts& parts, Wake& stop_asked) {
   co_return Result<void>{};
 }
 
+Result<void> run_until_stopped(CoordinatorParts& parts, const CoordinatorServiceOptions& options,
+                               const Announcer& announcer) {
+  const std::string control = TRY(parse_host_port(options.listen)).host + ":" + std::to_string(parts.control->port());
+  log::info("API on http://{}, control plane on {}", parts.front->address(), control);
+  announcer.ready({{"http", parts.front->address()}, {"control", control}});
+  Wake stop_asked(parts.process.io().get_executor(), parts.process.clock());
+  return parts.process.run(serve(parts, stop_asked), [&] { stop_asked.notify(); }, [&] { parts.coordinator->stop(); });
+}
+
 }  // namespace
 
 std::tm local_time_now() {
@@ -99,19 +109,12 @@ std::tm local_time_now() {
 }
 
 Result<void> run_coordinator_service(const CoordinatorServiceOptions& options) {
-  if (options.parent_pid > 0) die_with_parent(options.parent_pid);
   const Announcer announcer(options.announce_fd);
   CoordinatorParts parts;
-  const Result<void> built = build(parts, options);
-  if (!built) {
-    announcer.error(built.error());
-    return built;
-  }
-  const std::string control = TRY(parse_host_port(options.listen)).host + ":" + std::to_string(parts.control->port());
-  log::info("API on http://{}, control plane on {}", parts.front->address(), control);
-  announcer.ready({{"http", parts.front->address()}, {"control", control}});
-  Wake stop_asked(parts.process.io().get_executor(), parts.process.clock());
-  return parts.process.run(serve(parts, stop_asked), [&] { stop_asked.notify(); }, [&] { parts.coordinator->stop(); });
+  Result<void> result = build(parts, options);
+  if (result) result = run_until_stopped(parts, options, announcer);
+  if (!result) announcer.error(result.error());
+  return result;
 }
 
 }  // namespace runahead

@@ -22,7 +22,7 @@ struct CoordinatorServiceOptions {
   GenerationFlags generation;
   double stall_timeout_s = seconds(limits::kStallTimeout);  // of an attempt on which nothing moves
   bool insecure_network = false;          // listen beyond loopback without TLS
-  int announce_fd = -1, parent_pid = 0;   // set by services/local_cluster
+  int announce_fd = -1;                  // set by services/local_cluster
 };
 
 // Wall clock and time zone of this machine, for chat templates that print a date.

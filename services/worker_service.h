@@ -27,7 +27,7 @@ struct WorkerServiceOptions {
   int slots = 0;                             // decode: sequences in one step; 0: all that the memory holds
   bool insecure_network = false;             // listen beyond loopback without TLS
   bool progress = false;                     // a bar while the weights load
-  int announce_fd = -1, parent_pid = 0;      // set by services/local_cluster
+  int announce_fd = -1;                     // set by services/local_cluster
 };
 
 // Until SIGTERM, or until the coordinator refuses this worker.
