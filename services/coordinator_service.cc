@@ -11,9 +11,9 @@
 #include "services/announcer.h"
 #include "services/api_front.h"
 #include "services/model_path.h"
-#include "services/gateway/model_text_codec.h"
 #include "services/process.h"
 #include "services/sqlite_job_store.h"
+#include "services/text_codec_loading.h"
 #include "services/version.h"
 #include "transport/tcp_control.h"
 
@@ -43,10 +43,10 @@ uint64_t epoch_of(const JobStore::Loaded& loaded, bool durable) {
 Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& options) {
   const HostPort listen = TRY(parse_host_port(options.listen)), http = TRY(parse_host_port(options.http));
   const std::filesystem::path path = TRY(find_model(options.model));
-  const Gguf file = TRY(Gguf::open(path));
+  const Gguf file = TRY(open_model(options.model, options.override_kv));
   parts.model = TRY(read_model_config(file));
   parts.model_name = path.stem().string();
-  parts.codec = TRY(ModelTextCodec::load(file, &local_time_now));
+  parts.codec = TRY(open_text_codec(file, options.chat_template, &local_time_now));
   parts.metrics = std::make_unique<CoordinatorMetrics>(
       ProcessInfo{.role = "coordinator", .version = kVersion, .revision = kRevision, .model_name = parts.model_name});
   parts.job_store = TRY(SqliteJobStore::open(options.job_store));

@@ -4,6 +4,7 @@
 
 #include <ctime>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 
@@ -11,6 +12,8 @@ namespace runahead {
 
 struct CoordinatorServiceOptions {
   std::string model = "smollm2";          // for its tokenizer, chat template and shape; the weights stay untouched
+  std::vector<std::string> override_kv;   // KEY=TYPE:VALUE, the same in the whole cluster
+  std::string chat_template;              // a file with a template to use instead of the model's; empty: the model's
   std::string listen = "127.0.0.1:7070";  // control plane
   std::string http = "127.0.0.1:8000";    // API
   std::string job_store;                  // SQLite file; empty: jobs live in memory

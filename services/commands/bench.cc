@@ -26,6 +26,7 @@ using nlohmann::json;
 
 struct BenchOptions {
   std::string what = "prefill", model = "smollm2", compute = "auto", packed_cache;
+  std::vector<std::string> override_kv;
   std::vector<int> tokens = {512, 2048, 8192}, context = {0, 2048}, batch = {1, 4, 8};
   // A decode step alone, two batches of them, a short chunk, a block of prefill.
   std::vector<int> rows = {1, 4, 16, 128, 512};
@@ -79,7 +80,7 @@ void print_json(const json& fields) {
 Result<void> bench_prefill_command(const BenchOptions& options, const CommonOptions& common) {
   const auto engine =
       TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
-                      !common.quiet && !common.json()));
+                      !common.quiet && !common.json(), options.override_kv));
   json results = json::array();
   if (!common.json())
     std::printf("%8s %12s %19s %10s %8s %8s\n", "tokens", "tokens/s", "(slowest..fastest)", "seconds", "GOP/s",
@@ -105,7 +106,7 @@ Result<void> bench_prefill_command(const BenchOptions& options, const CommonOpti
 Result<void> bench_decode_command(const BenchOptions& options, const CommonOptions& common) {
   const auto engine =
       TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
-                      !common.quiet && !common.json()));
+                      !common.quiet && !common.json(), options.override_kv));
   json results = json::array();
   if (!common.json())
     std::printf("%8s %6s %12s %19s %9s %8s %10s %8s\n", "context", "batch", "tokens/s", "(slowest..fastest)", "ms/step",
@@ -174,7 +175,7 @@ Result<std::vector<const OpTable*>> tables_to_measure(const BenchOptions& option
 Result<void> bench_kernels_command(const BenchOptions& options, const CommonOptions& common) {
   if (options.threads != 1)
     return fail(ErrorCode::kInvalidArgument, "bench kernels measures one core; leave out --threads", "threads");
-  const Gguf file = TRY(Gguf::open(TRY(find_model(options.model))));
+  const Gguf file = TRY(open_model(options.model, options.override_kv));
   const ModelShape shape = TRY(read_model_config(file)).shape;
   const std::vector<const OpTable*> tables = TRY(tables_to_measure(options));
   std::vector<int> rows = options.rows;
@@ -251,7 +252,7 @@ void add_bench(CommandLine& line) {
                                [options](const CommonOptions& common) { return bench(*options, common); });
   command->footer(kExplanation);
   command->add_option("what", options->what, "prefill, decode, kernels or plan");
-  command->add_option("-m,--model", options->model, "path of a GGUF file, or a short name (smollm2)");
+  add_model_flags(*command, options->model, options->override_kv);
   command->add_option("--compute", options->compute, "auto, fp32, bf16, int16 or int8");
   add_packed_cache_flag(*command, options->packed_cache);
   command->add_option("--threads", options->threads, "compute threads; kernels: one core only")

@@ -19,6 +19,7 @@ using nlohmann::json;
 
 struct EvaluateOptions {
   std::string model = "smollm2", compute = "auto", packed_cache, token_ids_file, file;
+  std::vector<std::string> override_kv;
   int threads = 1, top = 20, context = 1024;
 };
 
@@ -32,7 +33,7 @@ double log_sum_exp(std::span<const float> logits) {
 Result<void> logits(const EvaluateOptions& options, const CommonOptions& common) {
   const auto ids = TRY(read_token_ids(options.token_ids_file));
   const auto engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
-                                       !common.quiet && !common.json()));
+                                       !common.quiet && !common.json(), options.override_kv));
   TRY(check_tokens(*engine, ids));
   LocalCache cache(*engine, static_cast<int32_t>(ids.size()));
   const auto kv = TRY(cache.lease(static_cast<int32_t>(ids.size())));
@@ -57,7 +58,7 @@ Result<void> logits(const EvaluateOptions& options, const CommonOptions& common)
 
 Result<void> score_text(const EvaluateOptions& options, const CommonOptions& common) {
   const auto engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
-                                       !common.quiet && !common.json()));
+                                       !common.quiet && !common.json(), options.override_kv));
   if (options.context > engine->shape().context_len)
     return fail(ErrorCode::kContextOverflow,
                 "--ctx " + std::to_string(options.context) + " is more than the model's context of " +
@@ -76,7 +77,7 @@ Result<void> score_text(const EvaluateOptions& options, const CommonOptions& com
 }
 
 void add_engine_flags(CLI::App& command, EvaluateOptions& options) {
-  command.add_option("-m,--model", options.model, "path of a GGUF file, or a short name (smollm2)");
+  add_model_flags(command, options.model, options.override_kv);
   command.add_option("--compute", options.compute, "auto, fp32, bf16, int16 or int8");
   command.add_option("--threads", options.threads, "compute threads")->check(CLI::Range(1, 256));
   add_packed_cache_flag(command, options.packed_cache);

@@ -18,6 +18,7 @@ using nlohmann::json;
 
 struct PlanOptions {
   std::string model = "smollm2", compute = "auto", packed_cache, strategy = "auto";
+  std::vector<std::string> override_kv;
   int tokens = 4096, workers = 2, ranks = 0, threads = 1;
   std::vector<int32_t> cuts;
   double seconds_per_token = 0, seconds_per_pair = 0, gigabytes_per_second = 0, latency_ms = -1;
@@ -54,7 +55,7 @@ void print(const PlanOptions& options, const json& plan) {
 // Measured on this machine unless both constants are given.
 Result<PlanRequest> request_of(const PlanOptions& options) {
   const auto engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
-                                       false));
+                                       false, options.override_kv));
   if (options.tokens > engine->shape().context_len)
     return fail(ErrorCode::kContextOverflow, fmt::format("{} tokens are more than the model's context of {}",
                                                          options.tokens, engine->shape().context_len), "tokens");
@@ -95,7 +96,7 @@ void add_plan(CommandLine& line) {
   auto options = std::make_shared<PlanOptions>();
   CLI::App* command = line.add("plan", "print the partition and the predicted time to first token",
                                [options](const CommonOptions& common) { return plan(*options, common); });
-  command->add_option("-m,--model", options->model, "path of a GGUF file, or a short name (smollm2)");
+  add_model_flags(*command, options->model, options->override_kv);
   command->add_option("--tokens,--isl", options->tokens, "length of the prompt")->check(CLI::Range(1, 1 << 24));
   command->add_option("-w,--workers", options->workers, "prefill workers")->check(CLI::Range(1, limits::kWorkersMax));
   command->add_option("--strategy", options->strategy, "auto, single, even or balanced");

@@ -18,7 +18,7 @@ void add_worker(CommandLine& line, WorkerKind role, const std::string& name, con
   options->role = role;
   CLI::App* command =
       line.add(name, summary, [options](const CommonOptions&) { return run_worker_service(*options); });
-  command->add_option("-m,--model", options->model, "path of a GGUF file, or a short name (smollm2)");
+  add_model_flags(*command, options->model, options->override_kv);
   command->add_option("--coordinator", options->coordinator, "host:port of the coordinator's control plane");
   command->add_option("--compute", options->compute, "auto, fp32, bf16, int16 or int8; the same in the whole cluster");
   command->add_option("--threads", options->threads, "compute threads")->check(CLI::Range(1, 256));
@@ -49,7 +49,8 @@ void add_coordinator(CommandLine& line) {
   auto options = std::make_shared<CoordinatorServiceOptions>();
   CLI::App* command = line.add("coordinator", "run the coordinator with the HTTP gateway",
                                [options](const CommonOptions&) { return run_coordinator_service(*options); });
-  command->add_option("-m,--model", options->model, "path of the workers' GGUF file (tokenizer, template), or a short name");
+  add_model_flags(*command, options->model, options->override_kv);
+  add_chat_template_flag(*command, options->chat_template);
   command->add_option("--listen", options->listen, "host:port of the control plane; port 0 takes a free one");
   command->add_option("--http", options->http, "host:port of the API; port 0 takes a free one");
   command->add_option("--job-store", options->job_store, "SQLite file of /v1/jobs; without it jobs end with the process");

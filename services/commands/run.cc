@@ -13,6 +13,7 @@
 #include "services/gateway/http_client.h"
 #include "services/in_process_cluster.h"
 #include "services/local_cluster.h"
+#include "services/text_codec_loading.h"
 
 namespace runahead {
 namespace {
@@ -126,6 +127,8 @@ Result<RunReport> ask(const std::string& address, const RunOptions& options, con
 
 Result<void> run(const RunOptions& options, const CommonOptions& common) {
   const Prompt prompt = TRY(read_prompt(options.prompt));
+  if (prompt.chat)
+    TRY(check_chat_template(options.cluster.model, options.cluster.override_kv, options.cluster.chat_template));
   for (int cut : options.cuts)
     if (cut <= 0 || cut % kPageTokens != 0)
       return fail(ErrorCode::kInvalidArgument, "--cuts: " + std::to_string(cut) + " is not a positive multiple of " +
