@@ -11,7 +11,6 @@
 #include "model/gguf_parser.h"
 
 namespace runahead {
-namespace limits { constexpr size_t kKvOverridesMax = 64, kKvOverrideBytesMax = 64 << 10; }  // TEMP
 namespace {
 
 constexpr std::string_view kTypes[] = {"int", "float", "bool", "str"};

@@ -34,7 +34,10 @@ struct Tokenizer::EncodeState {
 };
 
 Result<Tokenizer> Tokenizer::load(const Gguf& file) {
-  const std::string_view kind = TRY(file.str("tokenizer.ggml.model"));
+  const std::string_view kind = file.has("tokenizer.ggml.model") ? TRY(file.str("tokenizer.ggml.model")) : "none";
+  if (kind == "none" || kind == "no_vocab")
+    return fail(ErrorCode::kUnsupported, "the file holds no tokenizer (tokenizer.ggml.model); choose one that does",
+                "tokenizer.ggml.model");
   if (kind != "gpt2")
     return fail(ErrorCode::kUnsupported, "a tokenizer of kind '" + std::string(kind) +
                                              "' is not supported; choose a model with byte-level BPE (kind gpt2)");

@@ -55,7 +55,7 @@ Result<std::unique_ptr<ModelTextCodec>> open_text_codec(const Gguf& file, const 
   std::optional<ChatTemplate> own = TRY(read_own_template(chat_template));
   if (!own)
     if (const auto of_model = read_chat_template(file); !of_model)
-      log::warn("chats are refused, texts are served: {}", of_model.error().message);
+      log::info("chats are refused, texts are served: {}", of_model.error().message);
   return ModelTextCodec::load(file, std::move(today), std::move(own));
 }
 

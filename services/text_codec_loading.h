@@ -11,7 +11,7 @@
 namespace runahead {
 
 // chat_template: empty, the path of a Jinja file, or the template itself where it holds a brace. An error names the file and
-// the line. A broken or missing template of the model itself is a warning: texts are served, chats refused.
+// the line. A broken or missing template of the model itself is said in the log: texts are served, chats refused.
 Result<std::unique_ptr<ModelTextCodec>> open_text_codec(const Gguf& file, const std::string& chat_template,
                                                         std::function<std::tm()> today);
 

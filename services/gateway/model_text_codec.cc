@@ -59,14 +59,15 @@ class Quotes {
 }  // namespace
 
 Result<ChatTemplate> read_chat_template(const Gguf& file) {
-  if (!file.has(kTemplateKey)) {
+  Result<std::string_view> source = file.has(kTemplateKey) ? file.str(kTemplateKey) : Result<std::string_view>("");
+  if (source && source->empty()) {
     const bool named = file.has("tokenizer.chat_templates");
     return fail(ErrorCode::kUnsupported,
                 std::string(named ? "this model has chat templates for special uses only" : "this model has no chat template") +
                     "; give one with --chat-template FILE",
                 "messages");
   }
-  Result<ChatTemplate> parsed = ChatTemplate::parse(std::string(TRY(file.str(kTemplateKey))));
+  Result<ChatTemplate> parsed = ChatTemplate::parse(std::string(TRY(source)));
   if (!parsed)
     return fail(ErrorCode::kUnsupported,
                 "this model's chat template cannot be used: " + parsed.error().message +
@@ -99,10 +100,8 @@ std::string ModelTextCodec::decode(std::span<const TokenId> tokens) const {
 
 Result<std::string> ModelTextCodec::render_chat(const nlohmann::ordered_json& messages,
                                                 bool add_generation_prompt) const {
-  if (!template_) {
-    const Error& why = template_.error();
-    return fail(why.code, why.message + ", or use /v1/completions", "messages");
-  }
+  if (!template_)
+    return fail(ErrorCode::kUnsupported, template_.error().message + ", or use /v1/completions", "messages");
   const auto spelled = [this](TokenId token) {
     return token < 0 ? std::string() : std::string(tokenizer_.token_bytes(token));
   };

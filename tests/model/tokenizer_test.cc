@@ -271,10 +271,20 @@ TEST(Tokenizer, AVocabularyThatContradictsItselfIsRefused) {
   fewer_types.types.pop_back();
   expect_invalid(fewer_types);
   expect_invalid({});
-  GgufBuilder spm;
-  spm.str("tokenizer.ggml.model", "llama");
-  const std::vector<std::byte> bytes = spm.build();
-  EXPECT_EQ(Tokenizer::load(Gguf::parse(bytes, "spm.gguf").value()).error().code, ErrorCode::kUnsupported);
+}
+
+TEST(Tokenizer, KindsThatAreNotBuiltAreRefusedByName) {
+  const auto refusal = [](const std::function<void(GgufBuilder&)>& fill) {
+    GgufBuilder file;
+    fill(file);
+    const std::vector<std::byte> bytes = file.build();
+    const auto tokenizer = Tokenizer::load(Gguf::parse(bytes, "test.gguf").value());
+    EXPECT_EQ(tokenizer.error().code, ErrorCode::kUnsupported);
+    return tokenizer.error().message;
+  };
+  EXPECT_THAT(refusal([](GgufBuilder& file) { file.str("tokenizer.ggml.model", "llama"); }), HasSubstr("kind 'llama'"));
+  EXPECT_THAT(refusal([](GgufBuilder& file) { file.str("tokenizer.ggml.model", "none"); }), HasSubstr("no tokenizer"));
+  EXPECT_THAT(refusal([](GgufBuilder&) {}), HasSubstr("the file holds no tokenizer"));
 }
 
 TEST(Tokenizer, AMebibyteOfOneKindTakesNoMoreThanLinearTime) {

@@ -135,10 +135,17 @@ TEST(BrokenTemplates, DoNotStopTexts) {
 }
 
 TEST(BrokenTemplates, AMissingOneIsSaidWithTheWayOut) {
-  const auto codec = codec_of([](testing::GgufBuilder&) {});
-  const auto refused = (*codec)->render_chat(ordered_json::array({{{"role", "user"}, {"content", "x"}}}), true);
-  ASSERT_FALSE(refused);
-  EXPECT_THAT(refused.error().message, HasSubstr("no chat template; give one with --chat-template FILE, or use /v1/completions"));
+  const auto refusal = [](const std::function<void(testing::GgufBuilder&)>& more) {
+    const auto refused = (*codec_of(more))->render_chat(ordered_json::array({{{"role", "user"}, {"content", "x"}}}), true);
+    EXPECT_FALSE(refused);
+    return refused ? std::string() : refused.error().message;
+  };
+  const std::string way_out = "; give one with --chat-template FILE, or use /v1/completions";
+  EXPECT_THAT(refusal([](testing::GgufBuilder&) {}), HasSubstr("this model has no chat template" + way_out));
+  EXPECT_THAT(refusal([](testing::GgufBuilder& file) { file.str("tokenizer.chat_template", ""); }), HasSubstr(way_out));
+  EXPECT_THAT(refusal([](testing::GgufBuilder& file) { file.strings("tokenizer.chat_templates", {"tool_use"}); }),
+              HasSubstr("for special uses only" + way_out));
+  EXPECT_THAT(refusal([](testing::GgufBuilder& file) { file.u32("tokenizer.chat_template", 3); }), HasSubstr("not a string"));
 }
 
 TEST(BrokenTemplates, AnotherOneTakesTheirPlace) {
