@@ -148,7 +148,7 @@ Result<PreTokenizer> PreTokenizer::load(std::string_view name) {
   }
   return fail(ErrorCode::kUnsupported,
               "the pre-tokenizer '" + std::string(name) +
-                  "' is not supported; docs/models.md lists those that are. If the file misnames it, give the right name: "
+                  "' is not supported; docs/tokenizers.md lists those that are. If the file misnames it, give the right name: "
                   "--override-kv tokenizer.ggml.pre=str:NAME",
               "tokenizer.ggml.pre");
 }
