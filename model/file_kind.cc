@@ -6,7 +6,8 @@
 namespace runahead {
 namespace {
 
-std::string quoted(std::string_view name) {
+// From a file of anybody's: what is not printable ASCII as '?', at most 80 bytes.
+std::string in_quotes(std::string_view name) {
   constexpr size_t kBytesMax = 80;
   std::string text = "'";
   for (const char c : name.substr(0, kBytesMax)) text += c >= ' ' && c <= '~' ? c : '?';
@@ -40,7 +41,7 @@ std::unexpected<Error> is_a(const std::string& what) { return fail(ErrorCode::kU
 
 std::string base_model(const Gguf& file) {
   for (const char* key : {"general.base_model.0.name", "general.base_model.0.repo_url", "general.basename"})
-    if (const std::string_view name = text_of(file, key); !name.empty()) return " for " + quoted(name);
+    if (const std::string_view name = text_of(file, key); !name.empty()) return " for " + in_quotes(name);
   return "";
 }
 

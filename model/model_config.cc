@@ -136,8 +136,8 @@ Result<SpecialTokens> read_special_tokens(const Gguf& file, int32_t vocab_size) 
   };
   // An end that the model cannot say does no harm: llama.cpp, too, goes on without it.
   const auto read_if_known = [&](std::string_view key, TokenId& id) -> Result<void> {
-    if (file.has(key) && TRY(file.u64(key)) >= static_cast<uint64_t>(vocab_size)) return {};
-    return read(key, id);
+    const Result<uint64_t> value = file.u64(key);
+    return value && *value >= static_cast<uint64_t>(vocab_size) ? Result<void>() : read(key, id);
   };
   TRY(read("tokenizer.ggml.bos_token_id", special.bos));
   TRY(read("tokenizer.ggml.eos_token_id", special.eos));

@@ -84,14 +84,16 @@ def test_a_wrong_override_is_one_sentence(value, words):
 
 
 def test_overrides_come_from_the_environment_and_a_file_too(tmp_path):
+    def ids(*arguments, **options):
+        return json.loads(runahead("tokenize", "-o", "json", *arguments, input="a.\n\nB", **options).stdout)
+
     config = tmp_path / "config.yaml"
-    config.write_text("override-kv: [tokenizer.ggml.pre=str:gpt-2]\n")
-    ids = lambda *arguments, **options: json.loads(runahead("tokenize", "-o", "json", *arguments, input="1234", **options).stdout)
-    plain = ids()
-    assert len(plain) == 4
-    assert ids("--override-kv", "tokenizer.ggml.pre=str:gpt-2") == ids("--config", str(config)) != plain
-    environment = {**os.environ, "RUNAHEAD_OVERRIDE_KV": "tokenizer.ggml.add_bos_token=bool:true,tokenizer.ggml.pre=str:gpt-2"}
-    assert ids(env=environment) == ids("--config", str(config))
+    config.write_text("override-kv: [tokenizer.ggml.pre=str:qwen2]\n")
+    qwen2 = ids("--override-kv", "tokenizer.ggml.pre=str:qwen2")  # keeps the two line ends together
+    assert len(qwen2) == len(ids()) - 1
+    assert ids("--config", str(config)) == qwen2
+    both = "tokenizer.ggml.add_bos_token=bool:true,tokenizer.ggml.pre=str:qwen2"
+    assert ids(env={**os.environ, "RUNAHEAD_OVERRIDE_KV": both}) == qwen2
 
 
 def test_a_worker_with_other_overrides_is_refused():

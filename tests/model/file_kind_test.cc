@@ -74,5 +74,16 @@ TEST(FileKind, OddValuesOfTheseKeysAreNoReasonToStop) {
   EXPECT_TRUE(refuse_other_kinds(Gguf::parse(bytes, "test.gguf").value()));
 }
 
+TEST(FileKind, AnIncompleteDownloadIsCalledSo) {
+  const std::vector<std::byte> whole = testing::tiny_llama(1, {}, QuantType::kF32).build();
+  for (const size_t bytes : {whole.size() - 1, whole.size() / 2, size_t{4000}, size_t{25}, size_t{6}}) {
+    const auto file = Gguf::parse(std::span(whole).first(bytes), "test.gguf");
+    ASSERT_FALSE(file) << bytes;
+    EXPECT_EQ(file.error().code, ErrorCode::kInvalidModel);
+    EXPECT_THAT(file.error().message, HasSubstr("download it again")) << bytes;
+    EXPECT_THAT(file.error().message, Not(HasSubstr("convert"))) << bytes;
+  }
+}
+
 }  // namespace
 }  // namespace runahead
