@@ -124,6 +124,8 @@ inline constexpr uint64_t kModelHeadsMax = 1024;           // Llama 3.1 405B: 12
 inline constexpr uint64_t kModelHeadDimMax = 1024;         // Gemma: 256
 inline constexpr uint64_t kModelContextMax = 16 << 20;     // tokens; Llama 4 Scout: 10 M
 inline constexpr int64_t kVocabMax = 4 << 20;              // Gemma 3: 262,144
+inline constexpr size_t kKvOverridesMax = 64;              // --override-kv: people set one to five
+inline constexpr size_t kKvOverrideBytesMax = 64 << 10;    // one of them: a chat template in a flag and room
 
 // Tokenizer (model/tokenizer)
 inline constexpr size_t kTextBytesMax = 64 << 20;          // 16 M tokens of text, beyond every context

@@ -52,6 +52,36 @@ bool is_type(uint32_t type, GgufValueType wanted) {
   return type == static_cast<uint32_t>(wanted);
 }
 
+// The word for it in --override-kv.
+std::string_view kind_of(uint32_t type) {
+  switch (static_cast<GgufValueType>(type)) {
+    case GgufValueType::kF32:
+    case GgufValueType::kF64:
+      return "float";
+    case GgufValueType::kBool:
+      return "bool";
+    case GgufValueType::kString:
+      return "str";
+    default:
+      return "int";
+  }
+}
+
+std::string hex_digest(XXH3_state_t* state) {
+  const XXH128_hash_t hash = XXH3_128bits_digest(state);
+  XXH3_freeState(state);
+  char text[33];
+  std::snprintf(text, sizeof(text), "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
+  return text;
+}
+
+XXH3_state_t* new_hash() {
+  XXH3_state_t* state = XXH3_createState();
+  RUNAHEAD_CHECK(state != nullptr, "out of memory");
+  XXH3_128bits_reset(state);
+  return state;
+}
+
 // Nothing for a string.
 std::optional<double> load_number(uint32_t type, const std::byte* data) {
   switch (static_cast<GgufValueType>(type)) {
@@ -103,10 +133,11 @@ Result<Gguf> Gguf::parse(std::span<const std::byte> file, std::string name) {
   return gguf;
 }
 
-Result<Gguf> Gguf::open(const std::filesystem::path& path) {
+Result<Gguf> Gguf::open(const std::filesystem::path& path, std::vector<KvOverride> overrides) {
   Gguf gguf;
   gguf.name_ = path.string();
   const uint64_t count = TRY(gguf.add_part(path, 0)).split_count();
+  TRY(gguf.set_overrides(std::move(overrides)));
   if (count == 1) return gguf;
   const std::string first_tail = part_tail(0, count), first = path.filename().string();
   if (!first.ends_with(first_tail))
@@ -121,6 +152,26 @@ Result<Gguf> Gguf::open(const std::filesystem::path& path) {
       return gguf.bad("its parts do not belong together; download all of them again");
   }
   return gguf;
+}
+
+Result<void> Gguf::set_overrides(std::vector<KvOverride> overrides) {
+  if (overrides.empty()) return {};
+  overrides_ = std::make_shared<const std::vector<KvOverride>>(std::move(overrides));
+  for (const KvOverride& one : *overrides_) {
+    const Value value{.type = one.type, .is_array = false, .count = 1, .data = one.value.data()};
+    const auto [place, is_new] = values_.try_emplace(one.key, value);
+    if (is_new) continue;
+    const bool fits = !place->second.is_array && kind_of(place->second.type) == kind_of(one.type);
+    if (!fits)
+      return fail(ErrorCode::kInvalidArgument,
+                  "--override-kv " + one.key + ": the file holds " +
+                      (place->second.is_array ? std::string("a list, and lists cannot be overridden")
+                                              : std::string(kind_of(place->second.type)) + "; write " + one.key + "=" +
+                                                    std::string(kind_of(place->second.type)) + ":VALUE"),
+                  "override-kv");
+    place->second = value;
+  }
+  return {};
 }
 
 Result<GgufParser> Gguf::add_part(const std::filesystem::path& path, uint64_t part) {
@@ -291,16 +342,31 @@ Result<std::vector<float>> Gguf::vector(std::string_view name, int64_t size) con
   return out;
 }
 
-std::string Gguf::content_hash() const {
-  XXH3_state_t* state = XXH3_createState();
-  RUNAHEAD_CHECK(state != nullptr, "out of memory");
-  XXH3_128bits_reset(state);
+std::string Gguf::bytes_hash() const {
+  XXH3_state_t* state = new_hash();
   for (const auto part : parts_) XXH3_128bits_update(state, part.data(), part.size());
-  const XXH128_hash_t hash = XXH3_128bits_digest(state);
-  XXH3_freeState(state);
-  char text[33];
-  std::snprintf(text, sizeof(text), "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
-  return text;
+  return hex_digest(state);
+}
+
+std::string Gguf::with_overrides(std::string bytes_hash) const { return folded(std::move(bytes_hash), true); }
+
+std::string Gguf::with_weight_overrides(std::string bytes_hash) const { return folded(std::move(bytes_hash), false); }
+
+std::string Gguf::folded(std::string bytes_hash, bool tokenizer_too) const {
+  std::string text = bytes_hash;
+  const auto add = [&text](const void* data, uint64_t size) {
+    text.append(reinterpret_cast<const char*>(&size), sizeof(size)).append(static_cast<const char*>(data), size);
+  };
+  for (const KvOverride& one : overrides_ ? *overrides_ : std::vector<KvOverride>()) {
+    if (!tokenizer_too && one.key.starts_with("tokenizer.")) continue;
+    add(one.key.data(), one.key.size());
+    add(&one.type, sizeof(one.type));
+    add(one.value.data(), one.value.size());
+  }
+  if (text == bytes_hash) return text;
+  XXH3_state_t* state = new_hash();
+  XXH3_128bits_update(state, text.data(), text.size());
+  return hex_digest(state);
 }
 
 uint64_t Gguf::file_bytes() const {

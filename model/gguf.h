@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,6 +19,7 @@
 #include "base/memory.h"
 #include "base/result.h"
 #include "kernels/quant_blocks.h"
+#include "model/kv_override.h"
 
 namespace runahead {
 
@@ -38,8 +40,9 @@ std::string quoted(std::string_view name);
 
 class Gguf {
  public:
-  // kNotFound, or kInvalidModel / kUnsupported with the file's name and what is wrong with it.
-  static Result<Gguf> open(const std::filesystem::path& path);
+  // kNotFound, or kInvalidModel / kUnsupported with the file's name and what is wrong with it. Overrides count as if they
+  // stood in the file; one that does not fit what stands there is kInvalidArgument.
+  static Result<Gguf> open(const std::filesystem::path& path, std::vector<KvOverride> overrides = {});
   // One whole file in memory, which must outlive the Gguf. `name` stands in messages.
   static Result<Gguf> parse(std::span<const std::byte> file, std::string name);
 
@@ -72,8 +75,15 @@ class Gguf {
   // A tensor of one dimension, but for trailing ones of 1, and `size` elements, as floats.
   Result<std::vector<float>> vector(std::string_view name, int64_t size) const;
 
+  Result<void> set_overrides(std::vector<KvOverride> overrides);
+
   // XXH3-128 over every byte of every part, as 32 hex digits: part of Engine::fingerprint. About 10 ms for 100 MB.
-  std::string content_hash() const;
+  std::string bytes_hash() const;
+  // A hash of the bytes and what is overridden; the bytes' own if nothing is.
+  std::string with_overrides(std::string bytes_hash) const;
+  // The same without the tokenizer's keys, which change no weights.
+  std::string with_weight_overrides(std::string bytes_hash) const;
+  std::string content_hash() const { return with_overrides(bytes_hash()); }
   uint64_t file_bytes() const;
   // After the weights were repacked: the kernel may drop the mapped pages; they are read again when touched.
   void drop_pages() const;
@@ -90,12 +100,14 @@ class Gguf {
   Result<const Value*> find(std::string_view key, bool is_array, std::string_view otherwise) const;
   std::unexpected<Error> bad(std::string message) const;
   std::unexpected<Error> bad_key(std::string_view key, std::string_view what) const;
+  std::string folded(std::string bytes_hash, bool tokenizer_too) const;
   Result<GgufParser> add_part(const std::filesystem::path& path, uint64_t part);
 
   std::string name_;
   std::vector<MappedFile> files_;
   std::vector<std::span<const std::byte>> parts_;
-  std::unordered_map<std::string_view, Value> values_;  // of the first part
+  std::unordered_map<std::string_view, Value> values_;  // of the first part, and overrides
+  std::shared_ptr<const std::vector<KvOverride>> overrides_;  // values_ points into them
   std::vector<TensorInfo> tensors_;
   std::unordered_map<std::string_view, size_t> tensor_index_;
 };

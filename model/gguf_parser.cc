@@ -44,8 +44,14 @@ std::unexpected<Error> GgufParser::bad(std::string message) const {
   return fail(ErrorCode::kInvalidModel, name_ + ": " + std::move(message) + "; download or convert the model again");
 }
 
+std::unexpected<Error> GgufParser::cut_short(std::string message) const {
+  return fail(ErrorCode::kInvalidModel,
+              name_ + ": " + std::move(message) + ": its download is incomplete; download it again");
+}
+
 Result<std::span<const std::byte>> GgufParser::take_bytes(uint64_t count, std::string_view what) {
-  if (count > remaining()) return bad("the file ends inside " + std::string(what) + " at byte " + std::to_string(at_));
+  if (count > remaining())
+    return cut_short("the file ends inside " + std::string(what) + " at byte " + std::to_string(at_));
   const auto bytes = file_.subspan(at_, count);
   at_ += count;
   return bytes;
@@ -90,10 +96,11 @@ Result<void> GgufParser::read_header() {
                     (version < 2 ? "convert the model again" : "choose a file of version 3, or a newer Runahead"));
   num_tensors_ = TRY(take_number<uint64_t>("the number of tensors"));
   num_values_ = TRY(take_number<uint64_t>("the number of keys"));
-  if (num_tensors_ > limits::kGgufTensorsMax || num_values_ > limits::kGgufKeysMax ||
-      num_values_ > remaining() / kValueBytesMin || num_tensors_ > remaining() / kTensorBytesMin)
-    return bad("it claims " + std::to_string(num_tensors_) + " tensors and " + std::to_string(num_values_) +
-               " keys, more than the file or a limit allows");
+  const std::string claims =
+      "it claims " + std::to_string(num_tensors_) + " tensors and " + std::to_string(num_values_) + " keys, more than ";
+  if (num_tensors_ > limits::kGgufTensorsMax || num_values_ > limits::kGgufKeysMax) return bad(claims + "a limit allows");
+  if (num_values_ > remaining() / kValueBytesMin || num_tensors_ > remaining() / kTensorBytesMin)
+    return cut_short(claims + "its " + std::to_string(file_.size()) + " bytes hold");
   return {};
 }
 
@@ -126,8 +133,9 @@ Result<GgufParser::Value> GgufParser::read_array() {
   if (!is_string && scalar_bytes(type) == 0)
     return bad("an array has elements of the unsupported type " + std::to_string(type));
   const uint64_t bytes_min = is_string ? sizeof(uint64_t) : scalar_bytes(type);
-  if (count > limits::kGgufArrayMax || count > remaining() / bytes_min)
-    return bad("an array claims " + std::to_string(count) + " elements, more than the file or a limit allows");
+  const std::string claims = "an array claims " + std::to_string(count) + " elements, more than ";
+  if (count > limits::kGgufArrayMax) return bad(claims + "a limit allows");
+  if (count > remaining() / bytes_min) return cut_short(claims + "the file holds");
   const std::byte* data = file_.data() + at_;
   if (is_string) {
     for (uint64_t i = 0; i < count; ++i) TRY(take_string(limits::kGgufStringBytesMax, "a string of an array"));
@@ -211,9 +219,11 @@ Result<void> GgufParser::place_tensor(TensorInfo& info, uint64_t offset, uint64_
   const auto blocks = static_cast<uint64_t>(info.elements() / format.block_len);
   uint64_t bytes = 0, end = 0;
   if (__builtin_mul_overflow(blocks, static_cast<uint64_t>(format.block_bytes), &bytes) || offset % alignment_ != 0 ||
-      __builtin_add_overflow(data_begin, offset, &offset) || __builtin_add_overflow(offset, bytes, &end) ||
-      end > file_.size())
+      __builtin_add_overflow(data_begin, offset, &offset) || __builtin_add_overflow(offset, bytes, &end))
     return bad(name + " does not lie inside the file at an aligned place");
+  if (end > file_.size())
+    return cut_short(name + " does not lie inside the file, which has " + std::to_string(file_.size()) +
+                     " bytes of at least " + std::to_string(end));
   info.bytes = file_.subspan(offset, bytes);
   return {};
 }

@@ -59,6 +59,7 @@ class GgufParser {
   Result<std::string_view> take_string(uint64_t max, std::string_view what);
   uint64_t remaining() const { return file_.size() - at_; }
   std::unexpected<Error> bad(std::string message) const;
+  std::unexpected<Error> cut_short(std::string message) const;  // fewer bytes than the file says it has
 
   Gguf& out_;
   std::span<const std::byte> file_;

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/limits.h"
+#include "model/file_kind.h"
 #include "model/unread_parts.h"
 
 namespace runahead {
@@ -163,18 +164,32 @@ Result<SpecialTokens> read_special_tokens(const Gguf& file, int32_t vocab_size) 
     id = static_cast<TokenId>(value);
     return {};
   };
+  // An end that the model cannot say does no harm: llama.cpp, too, goes on without it.
+  const auto read_if_known = [&](std::string_view key, TokenId& id) -> Result<void> {
+    const Result<uint64_t> value = file.u64(key);
+    return value && *value >= static_cast<uint64_t>(vocab_size) ? Result<void>() : read(key, id);
+  };
   TRY(read("tokenizer.ggml.bos_token_id", special.bos));
   TRY(read("tokenizer.ggml.eos_token_id", special.eos));
-  TRY(read("tokenizer.ggml.eot_token_id", special.eot));
-  TRY(read("tokenizer.ggml.eom_token_id", special.eom));
+  TRY(read_if_known("tokenizer.ggml.eot_token_id", special.eot));
+  TRY(read_if_known("tokenizer.ggml.eom_token_id", special.eom));
   special.add_bos = TRY(file.boolean_or("tokenizer.ggml.add_bos_token", false));
   special.add_eos = TRY(file.boolean_or("tokenizer.ggml.add_eos_token", false));
-  if ((special.add_bos && special.bos == kNoToken) || (special.add_eos && special.eos == kNoToken))
-    return contradiction("the tokenizer shall add a token that the file does not name");
+  const auto lacks = [](const char* name) {
+    const std::string token(name);
+    return fail(ErrorCode::kInvalidModel,
+                "the file asks for a token around every text (add_" + token + "_token) and does not name it (" + token +
+                    "_token_id); give it or switch it off: --override-kv tokenizer.ggml." + token +
+                    "_token_id=int:ID or --override-kv tokenizer.ggml.add_" + token + "_token=bool:false",
+                "tokenizer.ggml.add_" + token + "_token");
+  };
+  if (special.add_bos && special.bos == kNoToken) return lacks("bos");
+  if (special.add_eos && special.eos == kNoToken) return lacks("eos");
   return special;
 }
 
 Result<ModelConfig> read_model_config(const Gguf& file) {
+  TRY(refuse_other_kinds(file));
   const std::string architecture(TRY(file.str("general.architecture")));
   if (architecture != "llama")
     return fail(ErrorCode::kUnsupported, "the model's architecture '" + architecture +

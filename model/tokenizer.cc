@@ -1,23 +1,25 @@
 #include "model/tokenizer.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
 
 #include "base/limits.h"
+#include "model/token_roles.h"
 
 namespace runahead {
 namespace {
 
-// Types of tokens in tokenizer.ggml.token_type. Normal, unused and byte tokens are spelled in stand-ins.
-constexpr int32_t kUnknownType = 2, kControlType = 3, kUserDefinedType = 4;
-
-// Files name one end of text; chat models stop at others too.
-constexpr std::array<std::string_view, 6> kEndTexts = {"<|im_end|>",    "<|eot_id|>",      "<|eom_id|>",
-                                                       "<|endoftext|>", "<|end_of_text|>", "<end_of_turn>"};
-
 std::unexpected<Error> bad(const std::string& what) {
   return fail(ErrorCode::kInvalidModel, what + "; download or convert the model again");
+}
+
+Result<PreTokenizer> load_pre_tokenizer(const Gguf& file) {
+  constexpr const char* kKey = "tokenizer.ggml.pre";
+  if (file.has(kKey)) return PreTokenizer::load(TRY(file.str(kKey)));
+  return fail(ErrorCode::kUnsupported,
+              "the file does not say how its tokenizer cuts words (tokenizer.ggml.pre), as conversions of early 2024; convert "
+              "the model anew, or name it: --override-kv tokenizer.ggml.pre=str:NAME (llama.cpp takes 'default')",
+              kKey);
 }
 
 }  // namespace
@@ -32,18 +34,17 @@ struct Tokenizer::EncodeState {
 };
 
 Result<Tokenizer> Tokenizer::load(const Gguf& file) {
-  const std::string_view kind = TRY(file.str("tokenizer.ggml.model"));
+  const std::string_view kind = file.has("tokenizer.ggml.model") ? TRY(file.str("tokenizer.ggml.model")) : "none";
+  if (kind == "none" || kind == "no_vocab")
+    return fail(ErrorCode::kUnsupported, "the file holds no tokenizer (tokenizer.ggml.model); choose one that does",
+                "tokenizer.ggml.model");
   if (kind != "gpt2")
     return fail(ErrorCode::kUnsupported, "a tokenizer of kind '" + std::string(kind) +
                                              "' is not supported; choose a model with byte-level BPE (kind gpt2)");
-  Tokenizer tokenizer(TRY(PreTokenizer::load(TRY(file.str("tokenizer.ggml.pre")))));
+  Tokenizer tokenizer(TRY(load_pre_tokenizer(file)));
   TRY(tokenizer.load_vocabulary(file));
   tokenizer.pairs_ =
       TRY(BytePairs::load(tokenizer.by_bytes_, tokenizer.vocab_size(), TRY(file.strings("tokenizer.ggml.merges"))));
-  tokenizer.special_ = TRY(read_special_tokens(file, tokenizer.vocab_size()));
-  if (!file.has("tokenizer.ggml.add_bos_token"))
-    tokenizer.special_.add_bos = tokenizer.pre_.adds_bos() && tokenizer.special_.bos != kNoToken;
-  tokenizer.find_end_tokens();
   return tokenizer;
 }
 
@@ -51,15 +52,16 @@ Result<void> Tokenizer::load_vocabulary(const Gguf& file) {
   const auto texts = TRY(file.strings("tokenizer.ggml.tokens"));
   if (texts.empty() || texts.size() > static_cast<size_t>(limits::kVocabMax))
     return bad("the vocabulary has " + std::to_string(texts.size()) + " tokens");
-  std::vector<int32_t> types(texts.size(), 1);
-  if (file.has("tokenizer.ggml.token_type")) types = TRY(file.i32s("tokenizer.ggml.token_type"));
-  if (types.size() != texts.size()) return bad("tokenizer.ggml.token_type does not have one entry a token");
+  special_ = TRY(read_special_tokens(file, static_cast<int32_t>(texts.size())));
+  if (!file.has("tokenizer.ggml.add_bos_token")) special_.add_bos = pre_.adds_bos() && special_.bos != kNoToken;
+  TokenRoles roles = TRY(read_token_roles(file, texts, special_));
+  end_tokens_ = std::move(roles.end_tokens);
   tokens_.resize(texts.size());
   for (size_t i = 0; i < texts.size(); ++i) {
     const auto id = static_cast<TokenId>(i);
     Token& token = tokens_[i];
-    token.is_control = types[i] == kControlType || types[i] == kUnknownType;
-    if (token.is_control || types[i] == kUserDefinedType) {
+    token.is_control = roles.kinds[i] == TokenKind::kControl;
+    if (roles.kinds[i] != TokenKind::kText) {
       token.bytes = texts[i];
       matcher_.add(token.bytes, id, token.is_control);
     } else if (bytes_from_stand_ins(texts[i], token.bytes)) {
@@ -69,18 +71,6 @@ Result<void> Tokenizer::load_vocabulary(const Gguf& file) {
     }
   }
   return {};
-}
-
-void Tokenizer::find_end_tokens() {
-  for (const TokenId id : {special_.eos, special_.eot, special_.eom}) {
-    if (id != kNoToken) end_tokens_.push_back(id);
-  }
-  for (size_t i = 0; i < tokens_.size(); ++i) {
-    if (std::ranges::find(kEndTexts, tokens_[i].bytes) != kEndTexts.end())
-      end_tokens_.push_back(static_cast<TokenId>(i));
-  }
-  std::ranges::sort(end_tokens_);
-  end_tokens_.erase(std::ranges::unique(end_tokens_).begin(), end_tokens_.end());
 }
 
 Result<std::vector<TokenId>> Tokenizer::encode(std::string_view text, bool parse_special) const {

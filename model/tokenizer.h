@@ -56,7 +56,7 @@ class Tokenizer {
   // The bytes of all the tokens: may begin or end inside a character (Utf8Stream makes text of them).
   std::string decode(std::span<const TokenId> ids, bool with_control) const;
 
-  // Tokens after which nothing is generated: eos, eot, eom and those known by their text (<|im_end|>, ...). Ascending.
+  // Tokens after which nothing is generated: eos, eot, eom and those known by their text (model/token_roles.h). Ascending.
   const std::vector<TokenId>& end_tokens() const { return end_tokens_; }
   bool is_end(TokenId id) const;
   const SpecialTokens& special() const { return special_; }
@@ -71,7 +71,6 @@ class Tokenizer {
 
   explicit Tokenizer(PreTokenizer pre) : pre_(std::move(pre)) {}
   Result<void> load_vocabulary(const Gguf& file);
-  void find_end_tokens();
   Result<void> encode_plain(std::string_view text, EncodeState& state) const;
   std::unexpected<Error> missing_bytes(std::string_view text, const std::vector<size_t>& offsets) const;
 

@@ -3,6 +3,7 @@
 
 #include <pcre2.h>
 
+#include <algorithm>
 #include <array>
 #include <string>
 
@@ -21,25 +22,34 @@ constexpr std::string_view kQwen2 =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
     R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
-struct Set {
-  std::string_view name;
+struct Family {
+  std::string_view names;                       // as llama.cpp's converter writes them, separated by spaces
   std::array<std::string_view, 4> expressions;  // the rest are empty
   bool ignore_merges = false;
   bool adds_bos = false;
 };
 
-// Names as llama.cpp's converter writes them.
-constexpr Set kSets[] = {
-    {"smollm", {R"(\p{N})", kGpt2}},
-    {"gpt-2", {kGpt2}},
-    {"llama-bpe", {kLlama3}, true, true},
-    {"llama3", {kLlama3}, true, true},
-    {"llama-v3", {kLlama3}, true, true},
-    {"falcon3", {kLlama3}, true, true},
-    {"smaug-bpe", {kLlama3}},
-    {"qwen2", {kQwen2}},
+// The rows of llama.cpp's table whose expressions we have (tests/golden/make_llama_vocab.py holds them against the library).
+constexpr Family kFamilies[] = {
     {"default", {R"([\p{P}\$\+<=>\^~\|]+)", kGpt2, R"(\p{N}+)", R"([0-9][0-9][0-9])"}},
+    {"gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert jina-v1-en jina-v2-code "
+     "roberta-bpe mpt olmo jais trillion granite-docling exaone4",
+     {kGpt2}},
+    {"smollm starcoder refact command-r codeshell exaone minerva-7b mellum2", {R"(\p{N})", kGpt2}},
+    {"llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano", {kLlama3}, true, true},
+    {"glm4 glm5", {kLlama3}, true},
+    {"smaug-bpe dbrx chatglm-bpe", {kLlama3}},
+    {"qwen2 deepseek-r1-qwen kormo f2llmv2 stablelm2 hunyuan solar-open megrez grok-2", {kQwen2}},
 };
+
+bool has_name(std::string_view names, std::string_view wanted) {
+  while (!names.empty()) {
+    const size_t end = std::min(names.find(' '), names.size());
+    if (names.substr(0, end) == wanted) return true;
+    names.remove_prefix(std::min(end + 1, names.size()));
+  }
+  return false;
+}
 
 // \s is Unicode's White_Space to the models' own tokenizers. To PCRE2 it also holds U+180E, which lost the property in
 // Unicode 6.3, so it is spelled out.
@@ -126,22 +136,20 @@ PreTokenizer::PreTokenizer(PreTokenizer&&) noexcept = default;
 PreTokenizer& PreTokenizer::operator=(PreTokenizer&&) noexcept = default;
 
 Result<PreTokenizer> PreTokenizer::load(std::string_view name) {
-  std::string known;
-  for (const Set& set : kSets) {
-    if (set.name != name) {
-      known += (known.empty() ? "" : ", ") + std::string(set.name);
-      continue;
-    }
+  for (const Family& family : kFamilies) {
+    if (!has_name(family.names, name)) continue;
     PreTokenizer pre;
-    pre.ignore_merges_ = set.ignore_merges;
-    pre.adds_bos_ = set.adds_bos;
-    for (const std::string_view expression : set.expressions) {
+    pre.ignore_merges_ = family.ignore_merges;
+    pre.adds_bos_ = family.adds_bos;
+    for (const std::string_view expression : family.expressions) {
       if (!expression.empty()) pre.expressions_.push_back(std::make_unique<const Expression>(expression));
     }
     return pre;
   }
   return fail(ErrorCode::kUnsupported,
-              "the pre-tokenizer '" + std::string(name) + "' is not supported; choose a model with one of " + known,
+              "the pre-tokenizer '" + std::string(name) +
+                  "' is not supported; docs/tokenizers.md lists those that are. If the file misnames it, give the right name: "
+                  "--override-kv tokenizer.ggml.pre=str:NAME",
               "tokenizer.ggml.pre");
 }
 

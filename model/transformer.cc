@@ -49,13 +49,13 @@ Result<std::unique_ptr<Transformer>> Transformer::load(const EngineOptions& opti
                 "threads must be between 1 and " + std::to_string(limits::kEngineThreadsMax), "threads");
   const OpTable* ops = options.ops;
   if (ops == nullptr) ops = TRY(select_ops(options.compute ? *options.compute : fastest_mode()));
-  Gguf file = TRY(Gguf::open(options.model));
+  Gguf file = TRY(Gguf::open(options.model, options.overrides));
   ModelConfig config = TRY(read_model_config(file));
   std::unique_ptr<Transformer> engine(new Transformer(std::move(file), std::move(config), *ops, options.threads));
-  const std::string hash = engine->file_.content_hash();
+  const std::string bytes_hash = engine->file_.bytes_hash();
   engine->file_.drop_pages();  // so that the file and its packed form do not count at the same time
   std::optional<PackedCache> cache;
-  if (!options.packed_cache.empty()) cache.emplace(options.packed_cache, hash);
+  if (!options.packed_cache.empty()) cache.emplace(options.packed_cache, engine->file_.with_weight_overrides(bytes_hash));
   engine->weights_ =
       TRY(load_weights(engine->file_, engine->config_, engine->team_, options.progress, cache ? &*cache : nullptr));
   engine->file_.drop_pages();  // what is still used of them, the embedding's rows, comes back when touched
@@ -64,7 +64,7 @@ Result<std::unique_ptr<Transformer>> Transformer::load(const EngineOptions& opti
     return fail(ErrorCode::kTooLarge,
                 "a K/V page of this model would be over " + std::to_string(limits::kPageBytesMax) + " bytes");
   engine->compute_name_ = name(ops->mode);
-  engine->fingerprint_ = engine_fingerprint(hash, ops->mode);
+  engine->fingerprint_ = engine_fingerprint(engine->file_.with_overrides(bytes_hash), ops->mode);
   engine->allocate_scratch();
   return engine;
 }

@@ -26,6 +26,7 @@ struct EngineOptions {
   int32_t threads = 1;
   LoadProgress progress;         // may be empty
   std::filesystem::path packed_cache = {};  // the folder of the packed weights (model/packed_cache.h); empty: none
+  std::vector<KvOverride> overrides = {};
   const OpTable* ops = nullptr;  // tests and benchmarks: this table, whatever `compute` says
 };
 

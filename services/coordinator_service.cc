@@ -13,9 +13,9 @@
 #include "services/api_front.h"
 #include "services/model_path.h"
 #include "services/gateway/answer_text.h"
-#include "services/gateway/model_text_codec.h"
 #include "services/process.h"
 #include "services/sqlite_job_store.h"
+#include "services/text_codec_loading.h"
 #include "services/version.h"
 #include "transport/tcp_control.h"
 
@@ -46,12 +46,12 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
   const HostPort listen = TRY(parse_host_port(options.listen)), http = TRY(parse_host_port(options.http));
   const std::filesystem::path path = TRY(find_model(options.model));
   const std::optional<ComputeMode> mode = TRY(parse_compute_option(options.compute));
-  const Gguf file = TRY(Gguf::open(path));
+  const Gguf file = TRY(open_model(options.model, options.override_kv));
   const std::string hash = file.content_hash();  // this file and no other is what workers must run
   file.drop_pages();
   parts.model = TRY(read_model_config(file));
   parts.model_name = valid_utf8(path.stem().string());
-  parts.codec = TRY(ModelTextCodec::load(file, &local_time_now));
+  parts.codec = TRY(open_text_codec(file, options.chat_template, &local_time_now));
   const GenerationDefaults generation = TRY(load_generation_defaults(options.generation, path, file));
   parts.metrics = std::make_unique<CoordinatorMetrics>(
       ProcessInfo{.role = "coordinator", .version = kVersion, .revision = kRevision, .model_name = parts.model_name});

@@ -4,6 +4,7 @@
 
 #include <ctime>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/limits.h"
@@ -14,6 +15,8 @@ namespace runahead {
 
 struct CoordinatorServiceOptions {
   std::string model = "smollm2";          // for its tokenizer, chat template, shape and content hash
+  std::vector<std::string> override_kv;   // KEY=TYPE:VALUE, the same in the whole cluster
+  std::string chat_template;              // a file with a template to use instead of the model's; empty: the model's
   std::string compute = "auto";           // of the workers; auto: what a prefill and a decode worker first agree on
   std::string listen = "127.0.0.1:7070";  // control plane
   std::string http = "127.0.0.1:8000";    // API

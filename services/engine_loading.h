@@ -4,13 +4,15 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "model/transformer.h"
 
 namespace runahead {
 
 Result<std::unique_ptr<Transformer>> open_engine(const std::string& model, const std::string& compute, int threads,
-                                                 const std::string& packed_cache, bool show_progress);
+                                                 const std::string& packed_cache, bool show_progress,
+                                                 const std::vector<std::string>& override_kv = {});
 
 // "cpu avx512 bf16, 2 threads": for reports.
 std::string device_text(const Transformer& engine);

@@ -12,10 +12,10 @@
 #include "services/api_front.h"
 #include "services/coordinator_service.h"
 #include "services/engine_loading.h"
-#include "services/gateway/model_text_codec.h"
 #include "services/model_path.h"
 #include "services/process.h"
 #include "services/sqlite_job_store.h"
+#include "services/text_codec_loading.h"
 #include "services/version.h"
 
 namespace runahead {
@@ -41,9 +41,9 @@ class InProcessCluster::Impl {
   }
 
   Result<void> start(const LocalClusterOptions& options) {
+    const Gguf file = TRY(open_model(options.model, options.override_kv));
+    codec_ = TRY(open_text_codec(file, options.chat_template, &local_time_now));
     const std::filesystem::path path = TRY(find_model(options.model));
-    const Gguf file = TRY(Gguf::open(path));
-    codec_ = TRY(ModelTextCodec::load(file, &local_time_now));
     const GenerationDefaults defaults = TRY(load_generation_defaults(options.generation, path, file));
     job_store_ = TRY(SqliteJobStore::open({}));
     TRY(cluster_.start());
@@ -65,7 +65,8 @@ class InProcessCluster::Impl {
     ActorClusterOptions cluster{.prefill_workers = options.workers, .kv_contexts = kContextsPerPool};
     cluster.make_engine = [options](int32_t index) -> Result<std::unique_ptr<Engine>> {
       const int threads = index < options.workers ? options.threads_per_worker : options.decode_threads;
-      return TRY(open_engine(options.model, options.compute, threads, options.packed_cache, options.progress && index == 0));
+      return TRY(open_engine(options.model, options.compute, threads, options.packed_cache, options.progress && index == 0,
+                             options.override_kv));
     };
     return cluster;
   }

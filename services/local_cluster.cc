@@ -127,12 +127,16 @@ LocalCluster::~LocalCluster() { stop(); }
 
 void LocalCluster::plan_children() {
   const auto common = [&](const std::string& role) {
-    return std::vector<std::string>{"runahead", role, "--model", options_.model, "--log-level", options_.log_level,
-                                    "--log-format", options_.log_format};
+    std::vector<std::string> arguments = {"runahead", role, "--model", options_.model, "--log-level", options_.log_level,
+                                          "--log-format", options_.log_format};
+    for (const std::string& one : options_.override_kv) arguments.insert(arguments.end(), {"--override-kv", one});
+    return arguments;
   };
   Child coordinator{.role = "coordinator", .arguments = common("coordinator")};
   coordinator.arguments.insert(coordinator.arguments.end(), {"--listen", options_.control, "--http", options_.http,
                                                              "--compute", options_.compute});
+  if (!options_.chat_template.empty())
+    coordinator.arguments.insert(coordinator.arguments.end(), {"--chat-template", options_.chat_template});
   if (!options_.job_store.empty())
     coordinator.arguments.insert(coordinator.arguments.end(), {"--job-store", options_.job_store});
   if (!options_.generation.defaults.empty())

@@ -19,6 +19,8 @@ namespace runahead {
 
 struct LocalClusterOptions {
   std::string model = "smollm2";
+  std::vector<std::string> override_kv;    // KEY=TYPE:VALUE, of every process
+  std::string chat_template;               // a file; empty: the model's own template
   int workers = 2;                         // prefill processes
   int threads_per_worker = 1;
   int decode_threads = 1;

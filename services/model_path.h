@@ -4,8 +4,10 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
+#include "model/gguf.h"
 
 namespace runahead {
 
@@ -16,5 +18,7 @@ std::filesystem::path packed_cache_folder(const std::string& option);
 
 // kNotFound with what to do.
 Result<std::filesystem::path> find_model(const std::string& model);
+// The model's file, with what --override-kv sets (model/kv_override.h).
+Result<Gguf> open_model(const std::string& model, const std::vector<std::string>& override_kv);
 
 }  // namespace runahead

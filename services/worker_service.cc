@@ -83,7 +83,8 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   parts.coordinator = TRY(parse_host_port(options.coordinator));
   KvTransportOptions kv_options = TRY(transport_options(options));
   const Time load_begin = parts.process.clock().now();
-  parts.engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache, options.progress));
+  parts.engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache, options.progress,
+                                 options.override_kv));
   const double load_seconds = seconds(parts.process.clock().now() - load_begin);
   const EngineProfile profile = measure_engine(*parts.engine, parts.process.clock());
   parts.pool = std::make_unique<KvPool>(parts.engine->page_bytes(), pool_pages(*parts.engine, options.kv_memory_mib));

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 
@@ -14,6 +15,7 @@ enum class WorkerKind { kPrefill, kDecode };
 struct WorkerServiceOptions {
   WorkerKind role = WorkerKind::kPrefill;
   std::string model = "smollm2";
+  std::vector<std::string> override_kv;      // KEY=TYPE:VALUE, the same in the whole cluster
   std::string coordinator = "127.0.0.1:7070";
   std::string compute = "auto";
   int threads = 1;

@@ -27,6 +27,7 @@ using nlohmann::json;
 
 struct BenchOptions {
   std::string what = "prefill", model = "smollm2", compute = "auto", packed_cache;
+  std::vector<std::string> override_kv;
   std::vector<int> tokens = {512, 2048, 8192}, context = {0, 2048}, batch = {1, 4, 8};
   // A decode step alone, two batches of them, a short chunk, a block of prefill.
   std::vector<int> rows = {1, 4, 16, 128, 512};
@@ -76,7 +77,7 @@ json result_json(const BenchResult& r, const Transformer& engine) {
 Result<void> bench_prefill_command(const BenchOptions& options, const CommonOptions& common) {
   const auto engine =
       TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
-                      !common.quiet && !common.json()));
+                      !common.quiet && !common.json(), options.override_kv));
   json results = json::array();
   if (!common.json())
     std::printf("%8s %12s %19s %10s %8s %8s\n", "tokens", "tokens/s", "(slowest..fastest)", "seconds", "GOP/s",
@@ -102,7 +103,7 @@ Result<void> bench_prefill_command(const BenchOptions& options, const CommonOpti
 Result<void> bench_decode_command(const BenchOptions& options, const CommonOptions& common) {
   const auto engine =
       TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
-                      !common.quiet && !common.json()));
+                      !common.quiet && !common.json(), options.override_kv));
   json results = json::array();
   if (!common.json())
     std::printf("%8s %6s %12s %19s %9s %8s %10s %8s\n", "context", "batch", "tokens/s", "(slowest..fastest)", "ms/step",
@@ -171,7 +172,7 @@ Result<std::vector<const OpTable*>> tables_to_measure(const BenchOptions& option
 Result<void> bench_kernels_command(const BenchOptions& options, const CommonOptions& common) {
   if (options.threads != 1)
     return fail(ErrorCode::kInvalidArgument, "bench kernels measures one core; leave out --threads", "threads");
-  const Gguf file = TRY(Gguf::open(TRY(find_model(options.model))));
+  const Gguf file = TRY(open_model(options.model, options.override_kv));
   const ModelShape shape = TRY(read_model_config(file)).shape;
   const std::vector<const OpTable*> tables = TRY(tables_to_measure(options));
   std::vector<int> rows = options.rows;
@@ -248,7 +249,7 @@ void add_bench(CommandLine& line) {
                                [options](const CommonOptions& common) { return bench(*options, common); });
   command->footer(kExplanation);
   command->add_option("what", options->what, "prefill, decode, kernels or plan");
-  add_model_flag(*command, options->model);
+  add_model_flags(*command, options->model, options->override_kv);
   add_compute_flag(*command, options->compute);
   add_packed_cache_flag(*command, options->packed_cache);
   command->add_option("--threads", options->threads, "compute threads; kernels: one core only")

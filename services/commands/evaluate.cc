@@ -20,6 +20,7 @@ using nlohmann::json;
 
 struct EvaluateOptions {
   std::string model = "smollm2", compute = "auto", packed_cache, token_ids_file, file;
+  std::vector<std::string> override_kv;
   int threads = 1, top = 20, context = 1024;
 };
 
@@ -33,7 +34,7 @@ double log_sum_exp(std::span<const float> logits) {
 Result<void> logits(const EvaluateOptions& options, const CommonOptions& common) {
   const auto ids = TRY(read_token_ids(options.token_ids_file));
   const auto engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
-                                       !common.quiet && !common.json()));
+                                       !common.quiet && !common.json(), options.override_kv));
   TRY(check_tokens(*engine, ids));
   LocalCache cache(*engine, static_cast<int32_t>(ids.size()));
   const auto kv = TRY(cache.lease(static_cast<int32_t>(ids.size())));
@@ -58,7 +59,7 @@ Result<void> logits(const EvaluateOptions& options, const CommonOptions& common)
 
 Result<void> score_text(const EvaluateOptions& options, const CommonOptions& common) {
   const auto engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
-                                       !common.quiet && !common.json()));
+                                       !common.quiet && !common.json(), options.override_kv));
   if (options.context > engine->shape().context_len)
     return fail(ErrorCode::kContextOverflow,
                 "--ctx " + std::to_string(options.context) + " is more than the model's context of " +
@@ -78,7 +79,7 @@ Result<void> score_text(const EvaluateOptions& options, const CommonOptions& com
 }
 
 void add_engine_flags(CLI::App& command, EvaluateOptions& options) {
-  add_model_flag(command, options.model);
+  add_model_flags(command, options.model, options.override_kv);
   add_compute_flag(command, options.compute);
   add_threads_flag(command, options.threads);
   add_packed_cache_flag(command, options.packed_cache);

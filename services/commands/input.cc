@@ -156,8 +156,23 @@ void add_packed_cache_flag(CLI::App& command, std::string& folder) {
                      "folder of the packed weights that all workers here share, or off; default: ~/.cache/runahead/packed");
 }
 
+void add_model_flags(CLI::App& command, std::string& model, std::vector<std::string>& override_kv) {
+  add_model_flag(command, model);
+  command
+      .add_option("--override-kv", override_kv,
+                  "KEY=TYPE:VALUE, a key of the file set anew (TYPE int, float, bool or str), the same for the whole cluster; "
+                  "may be repeated; default: none")
+      ->allow_extra_args(false);
+}
+
+void add_chat_template_flag(CLI::App& command, std::string& chat_template) {
+  command.add_option("--chat-template,--chat-template-file", chat_template,
+                     "file with a Jinja template for chats; default: the model's own");
+}
+
 void add_cluster_flags(CLI::App& command, LocalClusterOptions& options) {
-  add_model_flag(command, options.model);
+  add_model_flags(command, options.model, options.override_kv);
+  add_chat_template_flag(command, options.chat_template);
   command.add_option("-w,--workers", options.workers, "prefill workers")->check(whole_number(1, limits::kWorkersMax - 1));
   add_compute_flag(command, options.compute);
   add_packed_cache_flag(command, options.packed_cache);

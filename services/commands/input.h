@@ -32,7 +32,11 @@ void add_prompt_flags(CLI::App& command, PromptOptions& options);
 // One source at most; without any, standard input that is no terminal is the prompt. kNotFound for a missing file.
 Result<Prompt> read_prompt(const PromptOptions& options);
 
-// --model --workers --compute --threads-per-worker --transport
+// --model --override-kv
+void add_model_flags(CLI::App& command, std::string& model, std::vector<std::string>& override_kv);
+void add_chat_template_flag(CLI::App& command, std::string& chat_template);
+
+// --model --override-kv --chat-template --workers --compute --threads-per-worker --transport
 void add_cluster_flags(CLI::App& command, LocalClusterOptions& options);
 void add_model_flag(CLI::App& command, std::string& model);
 void add_compute_flag(CLI::App& command, std::string& compute);

@@ -19,6 +19,7 @@ using nlohmann::json;
 
 struct PlanOptions {
   std::string model = "smollm2", compute = "auto", packed_cache, strategy = "auto";
+  std::vector<std::string> override_kv;
   int tokens = 4096, workers = 2, ranks = 0, threads = 1;
   std::vector<int32_t> cuts;
   double seconds_per_token = 0, seconds_per_pair = 0;
@@ -89,7 +90,8 @@ WorkerSpeed speed_of(const PlanOptions& options, Transformer& engine, std::strin
 }
 
 Result<PlanQuestion> question_of(const PlanOptions& options) {
-  const auto engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache, false));
+  const auto engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache, false,
+                                      options.override_kv));
   if (options.tokens > engine->shape().context_len)
     return fail(ErrorCode::kContextOverflow, fmt::format("{} tokens are more than the model's context of {}",
                                                          options.tokens, engine->shape().context_len), "tokens");
@@ -136,7 +138,7 @@ void add_plan(CommandLine& line) {
   auto options = std::make_shared<PlanOptions>();
   CLI::App* command = line.add("plan", "print the partition and the predicted time to first token",
                                [options](const CommonOptions& common) { return plan(*options, common); });
-  add_model_flag(*command, options->model);
+  add_model_flags(*command, options->model, options->override_kv);
   command->add_option("--tokens,--isl", options->tokens, "length of the prompt")->check(whole_number(1, 1 << 24));
   command->add_option("-w,--workers", options->workers, "prefill workers")->check(whole_number(1, limits::kWorkersMax));
   add_strategy_flag(*command, options->strategy);

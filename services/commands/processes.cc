@@ -26,7 +26,7 @@ void add_worker(CommandLine& line, WorkerKind role, const std::string& name, con
       line.add(name, summary, [options](const CommonOptions&) {
         return told_to_parent(run_worker_service(*options), options->announce_fd);
       });
-  add_model_flag(*command, options->model);
+  add_model_flags(*command, options->model, options->override_kv);
   command->add_option("--coordinator", options->coordinator, "host:port of the coordinator's control plane");
   add_compute_flag(*command, options->compute);
   add_threads_flag(*command, options->threads);
@@ -63,7 +63,8 @@ void add_coordinator(CommandLine& line) {
                                [options](const CommonOptions&) {
                                  return told_to_parent(run_coordinator_service(*options), options->announce_fd);
                                });
-  command->add_option("-m,--model", options->model, "path of the workers' GGUF file (tokenizer, template), or a short name");
+  add_model_flags(*command, options->model, options->override_kv);
+  add_chat_template_flag(*command, options->chat_template);
   command->add_option("--compute", options->compute,
                       "of the workers: fp32, bf16, int16 or int8; auto: what the first pair of them runs");
   command->add_option("--stall-timeout", options->stall_timeout_s,

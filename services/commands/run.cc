@@ -16,6 +16,7 @@
 #include "services/in_process_cluster.h"
 #include "services/local_cluster.h"
 #include "services/progress_bar.h"
+#include "services/text_codec_loading.h"
 
 namespace runahead {
 namespace {
@@ -129,6 +130,8 @@ Result<RunReport> ask(const std::string& address, const RunOptions& options, con
 
 Result<void> run(const RunOptions& options, const CommonOptions& common) {
   const Prompt prompt = TRY(read_prompt(options.prompt));
+  if (prompt.chat)
+    TRY(check_chat_template(options.cluster.model, options.cluster.override_kv, options.cluster.chat_template));
   LocalClusterOptions cluster_options = options.cluster;
   cluster_options.progress = !common.quiet && stderr_takes_bars();
   cluster_options.log_format = common.log_format;

@@ -17,6 +17,7 @@ using nlohmann::json;
 
 struct TokenizeOptions {
   std::string model = "smollm2", file = "-";
+  std::vector<std::string> override_kv;
   bool parse_special = false, jsonl = false;
 };
 
@@ -38,7 +39,7 @@ Result<void> tokenize_lines(const Tokenizer& tokenizer, const std::string& text)
 }
 
 Result<void> tokenize(const TokenizeOptions& options, const CommonOptions& common) {
-  const Gguf file = TRY(Gguf::open(TRY(find_model(options.model))));
+  const Gguf file = TRY(open_model(options.model, options.override_kv));
   const Tokenizer tokenizer = TRY(Tokenizer::load(file));
   const std::string text = TRY(read_text_file(options.file));
   if (options.jsonl) return tokenize_lines(tokenizer, text);
@@ -58,7 +59,7 @@ void add_tokenize(CommandLine& line) {
   auto options = std::make_shared<TokenizeOptions>();
   CLI::App* command = line.add("tokenize", "print the token ids of a text",
                                [options](const CommonOptions& common) { return tokenize(*options, common); });
-  add_model_flag(*command, options->model);
+  add_model_flags(*command, options->model, options->override_kv);
   command->add_option("-f,--file", options->file, "the text, - for standard input");
   command->add_flag("--parse-special", options->parse_special, "<|im_start|> in the text is that token, not its letters");
   command->add_flag("--jsonl", options->jsonl, "the file holds lines {\"text\", \"parse_special\"}; one array a line comes out");

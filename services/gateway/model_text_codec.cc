@@ -58,20 +58,35 @@ class Quotes {
 
 }  // namespace
 
-Result<std::unique_ptr<ModelTextCodec>> ModelTextCodec::load(const Gguf& file, std::function<std::tm()> today) {
+Result<ChatTemplate> read_chat_template(const Gguf& file) {
+  Result<std::string_view> source = file.has(kTemplateKey) ? file.str(kTemplateKey) : Result<std::string_view>("");
+  if (source && source->empty()) {
+    const bool named = file.has("tokenizer.chat_templates");
+    return fail(ErrorCode::kUnsupported,
+                std::string(named ? "this model has chat templates for special uses only" : "this model has no chat template") +
+                    "; give one with --chat-template FILE",
+                "messages");
+  }
+  Result<ChatTemplate> parsed = ChatTemplate::parse(std::string(TRY(source)));
+  if (!parsed)
+    return fail(ErrorCode::kUnsupported,
+                "this model's chat template cannot be used: " + parsed.error().message +
+                    "; give a mended one with --chat-template FILE",
+                "messages");
+  return parsed;
+}
+
+Result<std::unique_ptr<ModelTextCodec>> ModelTextCodec::load(const Gguf& file, std::function<std::tm()> today,
+                                                             std::optional<ChatTemplate> own) {
   Tokenizer tokenizer = TRY(Tokenizer::load(file));
-  std::optional<ChatTemplate> chat_template;
-  if (file.has(kTemplateKey)) chat_template = TRY(ChatTemplate::parse(std::string(TRY(file.str(kTemplateKey)))));
+  Result<ChatTemplate> chat_template = own ? Result<ChatTemplate>(std::move(*own)) : read_chat_template(file);
   return std::unique_ptr<ModelTextCodec>(
       new ModelTextCodec(std::move(tokenizer), std::move(chat_template), std::move(today)));
 }
 
-// An end-of-text token that a file asks for is not added: the prompt goes on.
 Result<std::vector<TokenId>> ModelTextCodec::encode(std::string_view text, bool add_special, bool parse_special) const {
   std::vector<TokenId> tokens = TRY(tokenizer_.encode(text, parse_special));
-  const SpecialTokens& special = tokenizer_.special();
-  const bool wants_bos = add_special && special.add_bos && special.bos >= 0;
-  if (wants_bos && (tokens.empty() || tokens.front() != special.bos)) tokens.insert(tokens.begin(), special.bos);
+  if (add_special) tokenizer_.add_bos_eos(tokens);
   return tokens;
 }
 
@@ -86,7 +101,7 @@ std::string ModelTextCodec::decode(std::span<const TokenId> tokens) const {
 Result<std::string> ModelTextCodec::render_chat(const nlohmann::ordered_json& messages,
                                                 bool add_generation_prompt) const {
   if (!template_)
-    return fail(ErrorCode::kUnsupported, "this model has no chat template; use /v1/completions", "messages");
+    return fail(ErrorCode::kUnsupported, template_.error().message + ", or use /v1/completions", "messages");
   const auto spelled = [this](TokenId token) {
     return token < 0 ? std::string() : std::string(tokenizer_.token_bytes(token));
   };
@@ -106,11 +121,17 @@ Result<std::vector<TokenId>> ModelTextCodec::encode_chat(const nlohmann::ordered
   Quotes quotes(tokenizer_);
   nlohmann::ordered_json hidden = messages;
   quotes.hide(hidden);
-  const std::string text = TRY(render_chat(hidden, add_generation_prompt));
+  const std::string rendered = TRY(render_chat(hidden, add_generation_prompt));
+  std::string_view text = rendered;
   std::vector<TokenId> ids;
+  if (const SpecialTokens& special = tokenizer_.special(); special.add_bos) {  // once, whoever writes it
+    const std::string_view bos = tokenizer_.token_bytes(special.bos);
+    if (text.starts_with(bos)) text.remove_prefix(bos.size());
+    ids.push_back(special.bos);
+  }
   for (size_t at = 0; at < text.size();) {
     const Tokenizer::Spelled control = tokenizer_.find_control(text, at);  // the template's own
-    const std::string plain = quotes.shown(std::string_view(text).substr(at, control.at - at));
+    const std::string plain = quotes.shown(text.substr(at, control.at - at));
     const std::vector<TokenId> part = TRY(tokenizer_.encode(plain, false));
     ids.insert(ids.end(), part.begin(), part.end());
     if (control.bytes > 0) ids.push_back(control.id);

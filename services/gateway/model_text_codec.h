@@ -11,10 +11,15 @@
 
 namespace runahead {
 
+// The file's own template; kUnsupported if it has none, and what is wrong with it.
+Result<ChatTemplate> read_chat_template(const Gguf& file);
+
 class ModelTextCodec final : public TextCodec {
  public:
-  // The file may be closed afterwards. `today` is what strftime_now of a template sees.
-  static Result<std::unique_ptr<ModelTextCodec>> load(const Gguf& file, std::function<std::tm()> today);
+  // The file may be closed afterwards. `today` is what strftime_now of a template sees. chat_template: instead of the
+  // file's. A file whose own template is missing or broken still serves texts; chats are then refused with the reason.
+  static Result<std::unique_ptr<ModelTextCodec>> load(const Gguf& file, std::function<std::tm()> today,
+                                                      std::optional<ChatTemplate> chat_template = {});
 
   Result<std::vector<TokenId>> encode(std::string_view text, bool add_special, bool parse_special) const override;
   std::string token_bytes(TokenId token) const override;
@@ -26,11 +31,11 @@ class ModelTextCodec final : public TextCodec {
   std::vector<TokenId> end_tokens() const override { return tokenizer_.end_tokens(); }
 
  private:
-  ModelTextCodec(Tokenizer tokenizer, std::optional<ChatTemplate> chat_template, std::function<std::tm()> today)
+  ModelTextCodec(Tokenizer tokenizer, Result<ChatTemplate> chat_template, std::function<std::tm()> today)
       : tokenizer_(std::move(tokenizer)), template_(std::move(chat_template)), today_(std::move(today)) {}
 
   Tokenizer tokenizer_;
-  std::optional<ChatTemplate> template_;  // none: the file has none, and chats are refused
+  Result<ChatTemplate> template_;  // or why chats are refused
   std::function<std::tm()> today_;
 };
 

@@ -17,7 +17,7 @@ namespace runahead {
 class TextCodec {
  public:
   virtual ~TextCodec() = default;
-  // add_special: the begin-of-text token in front, if the model wants one. parse_special: "<|im_end|>" in the text is
+  // add_special: the begin- and end-of-text tokens that the model wants, never twice. parse_special: "<|im_end|>" in the text is
   // that token, not its letters.
   virtual Result<std::vector<TokenId>> encode(std::string_view text, bool add_special, bool parse_special) const = 0;
   // The bytes that the token stands for: often no whole UTF-8 character; empty for control tokens.
@@ -26,7 +26,8 @@ class TextCodec {
   virtual std::string decode(std::span<const TokenId> tokens) const = 0;
   // messages: OpenAI's, checked (role and content are strings). The prompt's text, control tokens spelled out.
   virtual Result<std::string> render_chat(const nlohmann::ordered_json& messages, bool add_generation_prompt) const = 0;
-  // The same as ids. Control tokens that a message only quotes stay letters: nobody can end a turn from inside a message.
+  // The same as ids, begin-of-text in front if the model wants it and the template has not written it. Control tokens that
+  // a message only quotes stay letters: nobody can end a turn from inside a message.
   virtual Result<std::vector<TokenId>> encode_chat(const nlohmann::ordered_json& messages,
                                                    bool add_generation_prompt) const = 0;
   virtual int32_t vocab_size() const = 0;

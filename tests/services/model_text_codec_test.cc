@@ -1,16 +1,21 @@
 // The production codec on the real model: what a message quotes is text, what the template writes is a control token.
 #include "services/gateway/model_text_codec.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "tests/support/default_model.h"
+#include "tests/support/tiny_model.h"
 
 namespace runahead {
 namespace {
 
 using nlohmann::ordered_json;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 class ModelTextCodecTest : public ::testing::Test {
  protected:
@@ -53,6 +58,101 @@ TEST_F(ModelTextCodecTest, NoncharactersInAMessageArriveUnchanged) {
   } else {
     EXPECT_EQ(ids.error().code, ErrorCode::kInvalidArgument);  // bytes that this vocabulary has no token for
   }
+}
+
+// Bytes as tokens 0 to 255, <s> 256, </s> 257; the file's other keys by `more`.
+Result<std::unique_ptr<ModelTextCodec>> codec_of(const std::function<void(testing::GgufBuilder&)>& more,
+                                                 std::optional<ChatTemplate> own = {}, const char* pre = "gpt-2") {
+  testing::GgufBuilder file;
+  file.str("tokenizer.ggml.model", "gpt2");
+  file.str("tokenizer.ggml.pre", pre);
+  std::vector<std::string> tokens;
+  for (int byte = 0; byte < 256; ++byte) tokens.push_back(testing::byte_stand_in(byte));
+  tokens.insert(tokens.end(), {"<s>", "</s>"});
+  std::vector<int32_t> types(256, 1);
+  types.resize(258, 3);
+  file.strings("tokenizer.ggml.tokens", tokens);
+  file.i32s("tokenizer.ggml.token_type", types);
+  file.strings("tokenizer.ggml.merges", {});
+  file.u32("tokenizer.ggml.bos_token_id", 256);
+  file.u32("tokenizer.ggml.eos_token_id", 257);
+  more(file);
+  const std::vector<std::byte> bytes = file.build();
+  return ModelTextCodec::load(TRY(Gguf::parse(bytes, "test.gguf")), [] { return std::tm{}; }, std::move(own));
+}
+
+std::vector<TokenId> chat_ids(const char* chat_template, std::optional<bool> add_bos, const char* content = "x",
+                              const char* pre = "gpt-2") {
+  const auto codec = codec_of(
+      [&](testing::GgufBuilder& file) {
+        file.str("tokenizer.chat_template", chat_template);
+        if (add_bos) file.boolean("tokenizer.ggml.add_bos_token", *add_bos);
+      },
+      {}, pre);
+  return (*codec)->encode_chat(ordered_json::array({{{"role", "user"}, {"content", content}}}), false).value();
+}
+
+TEST(ChatBos, IsAddedUnlessTheTemplateHasWrittenIt) {
+  constexpr const char* kBare = "{{ messages[0].content }}";
+  constexpr const char* kWrites = "{{ bos_token }}{{ messages[0].content }}";
+  EXPECT_THAT(chat_ids(kBare, true), ElementsAre(256, 'x'));
+  EXPECT_THAT(chat_ids(kWrites, true), ElementsAre(256, 'x')) << "never doubled";
+  EXPECT_THAT(chat_ids(kBare, false), ElementsAre('x'));
+  EXPECT_THAT(chat_ids(kWrites, false), ElementsAre(256, 'x')) << "what the template writes stays";
+  EXPECT_THAT(chat_ids(kBare, {}), ElementsAre('x'));
+  EXPECT_THAT(chat_ids(kBare, {}, "x", "llama-bpe"), ElementsAre(256, 'x')) << "the family's default";
+  EXPECT_THAT(chat_ids("{{ bos_token }}{{ bos_token }}x", true), ElementsAre(256, 256, 'x')) << "as llama.cpp: its wish";
+  EXPECT_THAT(chat_ids(" {{ bos_token }}x", true), ElementsAre(256, ' ', 256, 'x')) << "not at the beginning";
+}
+
+TEST(ChatBos, OfAMessageIsOnlyQuoted) {
+  EXPECT_THAT(chat_ids("{{ messages[0].content }}", true, "<s>"), ElementsAre(256, '<', 's', '>'));
+}
+
+TEST(Prompts, HaveTheBeginAndEndThatTheFileAsksForOnce) {
+  const auto codec = codec_of([](testing::GgufBuilder& file) {
+    file.boolean("tokenizer.ggml.add_bos_token", true);
+    file.boolean("tokenizer.ggml.add_eos_token", true);
+  });
+  EXPECT_THAT((*codec)->encode("x", true, false).value(), ElementsAre(256, 'x', 257));
+  EXPECT_THAT((*codec)->encode("<s>x</s>", true, true).value(), ElementsAre(256, 'x', 257));
+  EXPECT_THAT((*codec)->encode("x", false, false).value(), ElementsAre('x'));
+  EXPECT_THAT((*codec)->encode("", true, false).value(), ElementsAre(256, 257));
+}
+
+TEST(BrokenTemplates, DoNotStopTexts) {
+  const auto codec = codec_of([](testing::GgufBuilder& file) {
+    file.str("tokenizer.chat_template", "{{ a }}\n{% if %}");
+  });
+  ASSERT_TRUE(codec) << codec.error().message;
+  EXPECT_THAT((*codec)->encode("x", true, false).value(), ElementsAre('x'));
+  const ordered_json messages = ordered_json::array({{{"role", "user"}, {"content", "x"}}});
+  const auto refused = (*codec)->encode_chat(messages, true);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
+  EXPECT_THAT(refused.error().message, HasSubstr("line 2"));
+  EXPECT_THAT(refused.error().message, HasSubstr("--chat-template"));
+}
+
+TEST(BrokenTemplates, AMissingOneIsSaidWithTheWayOut) {
+  const auto refusal = [](const std::function<void(testing::GgufBuilder&)>& more) {
+    const auto refused = (*codec_of(more))->render_chat(ordered_json::array({{{"role", "user"}, {"content", "x"}}}), true);
+    EXPECT_FALSE(refused);
+    return refused ? std::string() : refused.error().message;
+  };
+  const std::string way_out = "; give one with --chat-template FILE, or use /v1/completions";
+  EXPECT_THAT(refusal([](testing::GgufBuilder&) {}), HasSubstr("this model has no chat template" + way_out));
+  EXPECT_THAT(refusal([](testing::GgufBuilder& file) { file.str("tokenizer.chat_template", ""); }), HasSubstr(way_out));
+  EXPECT_THAT(refusal([](testing::GgufBuilder& file) { file.strings("tokenizer.chat_templates", {"tool_use"}); }),
+              HasSubstr("for special uses only" + way_out));
+  EXPECT_THAT(refusal([](testing::GgufBuilder& file) { file.u32("tokenizer.chat_template", 3); }), HasSubstr("not a string"));
+}
+
+TEST(BrokenTemplates, AnotherOneTakesTheirPlace) {
+  const auto codec = codec_of(
+      [](testing::GgufBuilder& file) { file.str("tokenizer.chat_template", "{% if %}"); },
+      ChatTemplate::parse("[{{ messages[0].content }}]").value());
+  EXPECT_EQ((*codec)->render_chat(ordered_json::array({{{"role", "user"}, {"content", "x"}}}), true).value(), "[x]");
 }
 
 }  // namespace
