@@ -33,10 +33,11 @@ class Keys {
   }
   // One number for all layers, or an array with the same number for each.
   Result<int32_t> size_of_layers(std::string_view name, uint64_t max, int32_t num_layers) const {
-    const std::vector<uint64_t> values = TRY(file_.u64s(full(name)));
-    if (values.size() != 1 && values.size() != static_cast<size_t>(num_layers))
-      return contradiction(full(name) + " has " + std::to_string(values.size()) + " numbers for " +
+    const Result<uint64_t> count = file_.array_size(full(name));
+    if (count && *count != static_cast<uint64_t>(num_layers))
+      return contradiction(full(name) + " has " + std::to_string(*count) + " numbers for " +
                            std::to_string(num_layers) + " layers");
+    const std::vector<uint64_t> values = TRY(file_.u64s(full(name)));
     for (const uint64_t value : values)
       if (value != values.front())
         return unsupported("a model whose layers differ in " + full(name) + " (" + std::to_string(values.front()) +

@@ -182,6 +182,7 @@ TEST(ModelConfig, NumbersOfEachLayerAreOneIfTheyAreEqual) {
     EXPECT_EQ(array(key, {4, 4}).error().code, ErrorCode::kInvalidModel) << "two numbers for three layers";
     EXPECT_EQ(array(key, {4, 4, -4}).error().code, ErrorCode::kInvalidModel);
     EXPECT_EQ(array(key, {}).error().code, ErrorCode::kInvalidModel);
+    EXPECT_THAT(array(key, {4, 4, 4, 4}).error().message, HasSubstr("4 numbers for 3 layers"));
   }
 }
 
