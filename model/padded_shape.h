@@ -1,5 +1,5 @@
 // PaddedShape: the lengths that the kernels see, which take blocks of 32: those of the model, rounded up. What is added
-// is zero in weights, activations and K/V pages alike, so it changes no sum (docs/adr/0008-padded-shapes.md).
+// is zero in weights, activations and K/V pages alike, so it changes no sum (docs/adr/0012-padded-shapes.md).
 //   heads  of queries, keys and values are padded each, by rows of zeros in the weights; the halves that RoPE turns are
 //          padded each. Behind the attention heads stand side by side again, for a quantised weight of the next product
 //          can be of two heads.
