@@ -412,7 +412,7 @@ TEST(JobJson, WhatIsWrittenIsReadAndRubbishIsAnError) {
   EXPECT_EQ(back->sampling.logit_bias, request.sampling.logit_bias);
   EXPECT_EQ(back->strategy, Strategy::kByHand);
   EXPECT_EQ(back->deadline, Duration(7s));
-  for (const std::string& text : {"", "{", "[]", "null", "{\"prompt\":3}", "{\"tokens\":[[]]}"}) {
+  for (const std::string text : {"", "{", "[]", "null", "{\"prompt\":3}", "{\"tokens\":[[]]}"}) {
     EXPECT_EQ(request_from_json(text).error().code, ErrorCode::kCorrupt) << text;
     EXPECT_EQ(result_from_json(text).error().code, ErrorCode::kCorrupt) << text;
   }
