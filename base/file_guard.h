@@ -4,7 +4,7 @@
 //   watch    where the file system or the file's owner gives no lease: the process ends with a sentence, 50 ms after a
 //            change was made at the latest; so it does on a bus error, which a file that was cut short gives;
 //   private  no file is behind the bytes any more.
-// Why not otherwise: docs/adr/0009-mapped-files.md.
+// Why not otherwise: docs/adr/0010-files-that-others-change.md.
 //   threads  any; one thread of the process looks after the guarded files while there are any.
 //   owner    the descriptor and the lease; the mapping itself is MappedFile's.
 #pragma once

@@ -1,6 +1,6 @@
 // SqliteJobStore: the JobStore of production: one SQLite file in WAL mode, synchronous=FULL, so that a commit that has
 // returned survives the process and the machine; and a ledger beside it (services/job_ledger), which tells at the next
-// start what the file should hold. docs/adr/0008-job-store-damage.md says why.
+// start what the file should hold. docs/adr/0010-files-that-others-change.md says why.
 //   threads  called on the io_context thread; one thread of its own does all I/O and all JSON, and posts results back.
 //            What has queued up while it wrote goes into one transaction (group commit). When nothing waits, the log is
 //            moved into the main file: damage to a file then costs what it touches.
