@@ -14,9 +14,11 @@ uint64_t seed_or_random(uint64_t seed) {
   return static_cast<uint64_t>(device()) << 32 | device();
 }
 
-// Work that was sent and not taken: 4xx and 503. Other 5xx end work that was, and a GET brings none.
+// Work that was sent and not taken: 4xx and 503. Other 5xx end work that was taken. A POST brings work, and what breaks
+// before its method is known.
 bool is_rejection(const HttpRequest& request, const HttpReply& reply) {
-  return request.method != "GET" && (reply.status < 500 || reply.error_code == name(ErrorCode::kUnavailable));
+  const bool brings_work = request.method == "POST" || request.method.empty();
+  return brings_work && (reply.status < 500 || reply.error_code == name(ErrorCode::kUnavailable));
 }
 
 HttpServerOptions counting(HttpServerOptions options, GatewayMetrics& metrics) {
