@@ -19,6 +19,8 @@ class SimLane final : public ComputeLane {
  public:
   SimLane(Process& process, Prng& rng, const LaneWeather& weather) : process_(process), rng_(rng), weather_(weather) {}
   asio::awaitable<Timing> run(std::function<void()> work) override;
+  // The next job takes so much longer: the process lives, its heart beats, and nothing moves.
+  void stick(Duration time) { stuck_for_ = time; }
 
  private:
   struct Job {
@@ -31,6 +33,7 @@ class SimLane final : public ComputeLane {
   Process& process_;
   Prng& rng_;
   const LaneWeather& weather_;
+  Duration stuck_for_{0};
   std::deque<std::shared_ptr<Job>> jobs_;  // the first one is running
 };
 
