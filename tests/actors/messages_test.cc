@@ -187,5 +187,52 @@ TEST(KvManifest, KnowsWhatIsThereWithoutAGapAndWhenAllIs) {
   EXPECT_TRUE(KvManifest().complete());
 }
 
+// A coordinator that has lost its mind: what a worker takes of it is within bounds, whatever it sends.
+TEST(Messages, OrdersOfAnyNumbersAreRefusedOrWithinBounds) {
+  constexpr int64_t kOdd[] = {0, 1, 2, 3, 63, 64, 65, 100, 128, 999, 1000, -1, INT32_MAX, INT32_MIN, UINT32_MAX};
+  int taken = 0;
+  for (uint64_t seed = 1; seed <= 20'000; ++seed) {
+    SeededRng rng(seed);
+    const auto number = [&]() -> int64_t { return kOdd[rng.next() % std::size(kOdd)]; };
+    const auto u32 = [&] { return static_cast<uint32_t>(number()); };
+    const auto i32 = [&] { return static_cast<int32_t>(number()); };
+    const auto sometimes = [&] { return rng.next() % 4 == 0; };
+    proto::Envelope chain = chain_step(), decode = decode_order();
+    proto::RunChainStep& s = *chain.mutable_run_chain_step();
+    proto::RunDecode& o = *decode.mutable_run_decode();
+    if (sometimes()) s.set_rank(u32());
+    if (sometimes()) s.set_num_ranks(u32());
+    if (sometimes()) s.set_begin(i32());
+    if (sometimes()) s.set_end(i32());
+    if (sometimes()) s.set_tokens(0, i32());
+    if (sometimes()) s.set_prompt_len_original(u32());
+    if (sometimes()) s.set_deadline_ms(u32());
+    if (sometimes()) s.mutable_sampling()->set_top_logprobs(i32());
+    if (sometimes()) s.mutable_downstream()->set_kv_address(std::string(static_cast<size_t>(rng.next() % 2000), 'x'));
+    if (sometimes()) o.set_prompt_len(i32());
+    if (sometimes()) o.set_max_new_tokens(u32());
+    if (sometimes()) o.set_prompt(0, i32());
+    if (sometimes()) o.add_stop_tokens(i32());
+    if (sometimes()) o.set_prompt_len_original(u32());
+    if (sometimes()) o.mutable_sampling()->set_temperature(static_cast<float>(number()));
+    if (const auto step = parse_chain_step(chain, kShape, 1s)) {
+      ++taken;
+      EXPECT_TRUE(step->rank >= 0 && step->rank < step->num_ranks && step->num_ranks <= limits::kWorkersMax);
+      EXPECT_TRUE(step->chunk.begin >= 0 && step->chunk.end <= kShape.context_len && !step->chunk.empty());
+      EXPECT_EQ(std::ssize(step->tokens), step->chunk.size());
+      EXPECT_LE(step->downstream.address.size(), limits::kPeerAddressBytesMax);
+      EXPECT_LE(step->deadline, 1s + limits::kRequestDeadline);
+    }
+    if (const auto order = parse_decode_order(decode, kShape, 1s)) {
+      ++taken;
+      EXPECT_TRUE(order->prompt_len >= 1 && order->max_new_tokens >= 1);
+      EXPECT_LE(order->prompt_len + order->max_new_tokens, kShape.context_len);
+      EXPECT_LE(order->prompt_len_original, order->prompt_len);
+      for (const TokenId token : order->stop_tokens) EXPECT_TRUE(token >= 0 && token < kShape.vocab_size);
+    }
+  }
+  EXPECT_GT(taken, 1000);
+}
+
 }  // namespace
 }  // namespace runahead::test

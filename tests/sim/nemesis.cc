@@ -16,7 +16,7 @@ void Nemesis::start() {
 void Nemesis::strike() {
   const NemesisPlan& plan = cluster_.scenario.nemesis;
   const int32_t weights[] = {plan.kill_prefill, plan.kill_decode, plan.kill_coordinator,
-                             plan.pause,        plan.cut_one_way, plan.cut_both_ways};
+                             plan.pause,        plan.cut_one_way, plan.cut_both_ways, plan.stick_lane};
   int32_t sum = 0;
   for (int32_t weight : weights) sum += weight;
   if (sum == 0) return;
@@ -32,6 +32,8 @@ void Nemesis::strike() {
       return kill(0);
     case 3:
       return pause(static_cast<NodeId>(cluster_.world.rng.below(static_cast<uint64_t>(cluster_.nodes()))));
+    case 6:
+      return stick(any_node(cluster_.world.rng.chance(0.5)));
     default:
       return cut(what == 5);
   }
@@ -65,6 +67,14 @@ void Nemesis::pause(NodeId node) {
   const Duration length = world.rng.duration(std::chrono::milliseconds(1), cluster_.scenario.nemesis.pause_max);
   log::debug("nemesis: pause node {} for {:.3f} s", node, seconds(length));
   world.at(world.now() + length, [&world, &process = host.process] { world.resume(process); });
+}
+
+void Nemesis::stick(NodeId node) {
+  if (!cluster_.up(node)) return;
+  ++sticks;
+  const Duration length = cluster_.world.rng.duration(std::chrono::seconds(1), cluster_.scenario.nemesis.stick_max);
+  log::debug("nemesis: the lane of node {} is stuck for {:.3f} s", node, seconds(length));
+  cluster_.host(node).stick_lane(length);
 }
 
 void Nemesis::cut(bool both_ways) {

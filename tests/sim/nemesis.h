@@ -12,12 +12,13 @@ class Nemesis {
   void start();  // its events are the world's
   // Everybody is up, reachable and awake from now on.
   void heal();
-  int32_t kills = 0, pauses = 0, cuts = 0;
+  int32_t kills = 0, pauses = 0, cuts = 0, sticks = 0;
 
  private:
   void strike();
   void kill(NodeId node);
   void pause(NodeId node);
+  void stick(NodeId node);
   void cut(bool both_ways);
   NodeId any_node(bool prefill);
 

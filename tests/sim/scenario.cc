@@ -124,6 +124,8 @@ Scenario draw_scenario(uint64_t seed) {
   s.safety = rng.duration(2s, 6s);
   draw_weather(rng, s);
   draw_nemesis(rng, s.nemesis);
+  Prng stick_rng(seed ^ 0x57AC1);  // apart, so that it changes nothing else of a seed
+  if (stick_rng.chance(0.2)) s.nemesis.stick_lane = static_cast<int32_t>(stick_rng.between(1, 3));
   const auto requests = static_cast<int32_t>(rng.between(4, 14));
   for (int32_t number = 0; number < requests; ++number) {
     RequestSpec spec = draw_request(rng, number);

@@ -44,9 +44,11 @@ struct RequestSpec {
 struct NemesisPlan {
   Duration interval_mean = std::chrono::milliseconds(400);
   int32_t kill_prefill = 0, kill_decode = 0, kill_coordinator = 0, pause = 0, cut_one_way = 0, cut_both_ways = 0;
+  int32_t stick_lane = 0;
   Duration down_max = std::chrono::seconds(1);
   Duration pause_max = std::chrono::seconds(3);  // leases last 2 s
   Duration cut_max = std::chrono::seconds(3);
+  Duration stick_max = std::chrono::seconds(40);  // longer than limits::kStallTimeout
 };
 
 struct Scenario {

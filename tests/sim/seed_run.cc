@@ -14,9 +14,9 @@ namespace {
 using namespace std::chrono_literals;
 constexpr Duration kTick = 5ms;         // how often clients look for something to send
 constexpr Duration kSettle = 4s;        // leases run out (2 s), workers register again, before success is demanded
-constexpr Duration kLivenessMax = 60s;  // kAttemptsMax tries of the slowest request, with room
+constexpr Duration kLivenessMax = 150s;  // four lanes in a row that are stuck for limits::kStallTimeout, with room
 constexpr Duration kRest =
-    15s;  // the longest time-outs that may hold a page: 10 s of a dead connection, 5 s of a transfer
+    60s;  // what may hold a page: 10 s of a dead connection, 5 s of a transfer, 40 s of a stuck lane
 constexpr int32_t kCanaries = 3;
 
 // The world's time in a log line.
@@ -131,6 +131,7 @@ class SeedRun {
                       .kills = nemesis_.kills,
                       .pauses = nemesis_.pauses,
                       .cuts = nemesis_.cuts,
+                      .sticks = nemesis_.sticks,
                       .corrupted_pages = cluster_.hub.corrupted_pages()};
     for (const RequestHistory& history : clients_.histories()) {
       using State = RequestHistory::State;

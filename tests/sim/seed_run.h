@@ -15,7 +15,7 @@ struct SeedResult {
   uint64_t trace = 0, steps = 0;
   double virtual_seconds = 0;
   int32_t requests = 0, finished = 0, failed = 0, cancelled = 0, broken = 0, retried = 0;  // retried: took > 1 attempt
-  int32_t kills = 0, pauses = 0, cuts = 0;
+  int32_t kills = 0, pauses = 0, cuts = 0, sticks = 0;
   int64_t corrupted_pages = 0;
 };
 

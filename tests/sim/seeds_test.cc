@@ -31,6 +31,7 @@ TEST_F(Simulation, EveryAcceptedRequestEndsWithTheRightTokensAndNothingLeaks) {
     sum.requests += result.requests, sum.finished += result.finished, sum.retried += result.retried;
     sum.kills += result.kills, sum.pauses += result.pauses, sum.cuts += result.cuts;
     sum.corrupted_pages += result.corrupted_pages;
+    sum.sticks += result.sticks;
   }
   // A run in which little happened proves little: it is void.
   EXPECT_GT(sum.finished, sum.requests / 2);
@@ -38,6 +39,7 @@ TEST_F(Simulation, EveryAcceptedRequestEndsWithTheRightTokensAndNothingLeaks) {
   EXPECT_GT(sum.kills, static_cast<int32_t>(seeds) / 2);
   EXPECT_GT(sum.pauses + sum.cuts, static_cast<int32_t>(seeds) / 2);
   EXPECT_GT(sum.corrupted_pages, static_cast<int64_t>(seeds) / 20);
+  EXPECT_GT(sum.sticks, static_cast<int32_t>(seeds) / 20);
 }
 
 TEST_F(Simulation, TheSameSeedGivesTheSameTrace) {

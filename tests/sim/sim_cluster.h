@@ -23,6 +23,7 @@ class Host {
   virtual ~Host() = default;
   virtual void stop() = 0;  // orderly, from any state
   virtual std::optional<KvPool::Usage> pages() const { return std::nullopt; }
+  virtual void stick_lane(Duration) {}
   bool stopped() const { return process.coroutines() == 0; }
 
   Process& process;
@@ -55,6 +56,7 @@ class WorkerHost final : public Host {
              const Mutant& mutant);
   void stop() override { worker->stop(); }
   std::optional<KvPool::Usage> pages() const override { return pool.usage(); }
+  void stick_lane(Duration time) override { lane.stick(time); }
 
   HashEngine engine;
   KvPool pool;

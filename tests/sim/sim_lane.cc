@@ -1,6 +1,7 @@
 #include "sim_lane.h"
 
 #include <boost/asio/use_awaitable.hpp>
+#include <utility>
 
 namespace runahead::sim {
 
@@ -33,6 +34,7 @@ void SimLane::start(std::shared_ptr<Job> job) {
   job->started = process_.now();
   Duration takes = rng_.exponential(weather_.job_mean);
   if (rng_.chance(weather_.slow_probability)) takes *= weather_.slow_factor;
+  takes += std::exchange(stuck_for_, Duration{0});
   const bool at_start = rng_.chance(0.5);
   if (at_start) job->work();
   process_.at(job->started + takes, [this, job, at_start] {

@@ -19,6 +19,8 @@ class SimLane final : public ComputeLane {
   asio::awaitable<Timing> run(LaneOrder order, std::function<void()> work) override;
   void hold(LaneOrder order) override { jobs_.hold(order); }
   void release(LaneOrder order) override;
+  // The next job takes so much longer: the process lives, its heart beats, and nothing moves.
+  void stick(Duration time) { stuck_for_ = time; }
 
  private:
   struct Job {
@@ -32,6 +34,7 @@ class SimLane final : public ComputeLane {
   Process& process_;
   Prng& rng_;
   const LaneWeather& weather_;
+  Duration stuck_for_{0};
   LaneQueue<std::shared_ptr<Job>> jobs_;
   bool busy_ = false;
 };
