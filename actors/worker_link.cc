@@ -136,6 +136,7 @@ bool WorkerLink::drained() const {
 
 void WorkerLink::stop() {
   stopping_ = true;
+  if (!drain_until_) drain();  // a goodbye on the way out: what holds nothing is no loss
   if (peer_) plane_->disconnect(*peer_);  // ends the wait for its next message
 }
 

@@ -102,7 +102,7 @@ void add_perplexity(CommandLine& line) {
                                [options](const CommonOptions& common) { return score_text(*options, common); });
   add_engine_flags(*command, *options);
   command->add_option("-f,--file", options->file, "the text, - for standard input")->required();
-  command->add_option("--ctx", options->context, "tokens a chunk")->check(whole_number(2, 1 << 24));
+  command->add_option("--ctx", options->context, "tokens a chunk")->check(whole_number(4, 1 << 24));
 }
 
 }  // namespace runahead

@@ -115,7 +115,10 @@ Result<Prompt> read_prompt(const PromptOptions& options) {
     prompt.text = TRY(checked_prompt(*options.text, "--prompt"));
   } else {
     auto piped = piped_prompt(options.raw);
-    if (!piped && given == 0) piped.error().message += ", or give one by --prompt or --prompt-file";
+    if (!piped && given == 0) {
+      if (piped.error().code == ErrorCode::kNotFound) piped.error().code = ErrorCode::kInvalidArgument;
+      piped.error().message += "; give one by --prompt or --prompt-file";
+    }
     prompt.text = TRY(std::move(piped));
   }
   return prompt;

@@ -30,13 +30,14 @@ def hello():
     return answer("-p", "hi")
 
 
-def test_a_run_that_went_well_says_nothing_but_its_summary():
-    done = runahead("run", *SHORT, "-p", "hi")
+@pytest.mark.parametrize("mode", [[], ["--in-process"]], ids=" ".join)
+def test_a_run_that_went_well_says_nothing_but_its_summary(mode):
+    done = runahead("run", *SHORT, "-p", "hi", *mode)
     assert done.returncode == 0
     (summary,) = done.stderr.splitlines()
     assert summary.startswith("ttft ") and "measured" in summary and "predicted" in summary
     assert "x one worker" not in summary
-    quiet = runahead("run", *SHORT, "-p", "hi", "-q")
+    quiet = runahead("run", *SHORT, "-p", "hi", "-q", *mode)
     assert quiet.stdout == done.stdout and quiet.stderr == ""
 
 
@@ -45,6 +46,11 @@ def test_standard_input_is_the_prompt_without_a_flag_and_with_a_dash(hello):
         assert answer(*words, input=b"hi\n")["token_ids"] == hello["token_ids"], words
     assert answer("--prompt-file", "-", input=b"hi")["token_ids"] == hello["token_ids"]
     assert answer("--raw", input=b"hi\n")["prompt_tokens"] == answer("--raw", "-p", "hi")["prompt_tokens"] + 1
+
+
+def test_a_closed_standard_input_is_no_prompt():
+    done = subprocess.run(["bash", "-c", f"{BINARY} run <&-"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "--prompt" in done.stderr
 
 
 def test_a_pipe_is_a_file(hello, tmp_path):

@@ -23,6 +23,17 @@ def get(address, path, **headers):
     return answer.status, answer.read()
 
 
+def open_stream(address, max_tokens):
+    """A request whose answer has begun."""
+    host, port = address.rsplit(":", 1)
+    busy = socket.create_connection((host, int(port)), timeout=60)
+    body = json.dumps({"model": "smollm2", "prompt": "Once", "max_tokens": max_tokens, "stream": True}).encode()
+    busy.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
+                 + str(len(body)).encode() + b"\r\n\r\n" + body)
+    assert b"200 OK" in busy.recv(4096)
+    return busy
+
+
 def test_an_address_beyond_loopback_needs_a_flag_that_the_command_has():
     for words in (["serve", "--http", "0.0.0.0:0"], ["coordinator", "--http", "0.0.0.0:0", "--listen", "127.0.0.1:0"],
                   ["coordinator", "--listen", "0.0.0.0:0", "--http", "127.0.0.1:0"],
@@ -65,12 +76,7 @@ def test_json_logs_are_json_in_every_process_and_a_goodbye_is_no_loss(tmp_path):
 def test_a_killed_parent_leaves_no_children_and_the_job_store_is_free_at_once(tmp_path):
     store = ["--job-store", str(tmp_path / "jobs.sqlite")]
     with Serve(tmp_path / "log", *store) as serve:
-        host, port = serve.address.rsplit(":", 1)
-        busy = socket.create_connection((host, int(port)), timeout=60)  # an answer is under way: no reason to stay
-        body = json.dumps({"model": "smollm2", "prompt": "Once", "max_tokens": 4000, "stream": True}).encode()
-        busy.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
-                     + str(len(body)).encode() + b"\r\n\r\n" + body)
-        assert b"200 OK" in busy.recv(4096)
+        busy = open_stream(serve.address, 4000)  # an answer is under way: no reason to stay
         assert len(serve.children) == 3
         serve.process.kill()
         serve.process.wait(60)
@@ -78,6 +84,21 @@ def test_a_killed_parent_leaves_no_children_and_the_job_store_is_free_at_once(tm
         busy.close()
     with Serve(tmp_path / "log2", *store) as again:
         assert get(again.address, "/livez")[0] == 200
+
+
+def test_ctrl_c_in_a_terminal_lets_an_answer_finish(tmp_path):
+    with Serve(tmp_path / "log", start_new_session=True) as serve:
+        busy = open_stream(serve.address, 300)
+        os.killpg(serve.process.pid, signal.SIGINT)  # as a terminal sends it: to the whole foreground group
+        answer = b""
+        while not answer.endswith(b"0\r\n\r\n"):
+            data = busy.recv(65536)
+            assert data, f"cut off: {answer[-200:]}"
+            answer += data
+        busy.close()
+        assert b"[DONE]" in answer and b'"error"' not in answer
+        assert serve.process.wait(60) == 0
+        wait_until(lambda: not any(map(lives, serve.children)), what="the end of all children")
 
 
 @pytest.mark.parametrize("flags, code, says", [
