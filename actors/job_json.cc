@@ -4,6 +4,8 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "base/json_text.h"
+
 namespace runahead {
 namespace {
 
@@ -150,17 +152,16 @@ Result<T> parse(const std::string& text, T (*read)(const json&)) {
 
 std::string to_json(const StoredRequest& stored) {
   const InferenceRequest& r = stored.request;
-  return json{{"external_id", r.external_id},
-              {"prompt", r.prompt},
-              {"max_new_tokens", r.max_new_tokens},
-              {"sampling", sampling_json(r.sampling)},
-              {"stop_tokens", r.stop_tokens},
-              {"strategy", strategy_text(r.strategy)},
-              {"cuts", r.cuts},
-              {"workers_max", r.workers_max},
-              {"deadline_ns", r.deadline.count()},
-              {"client", stored.client_json}}
-      .dump();
+  return to_text({{"external_id", r.external_id},
+                  {"prompt", r.prompt},
+                  {"max_new_tokens", r.max_new_tokens},
+                  {"sampling", sampling_json(r.sampling)},
+                  {"stop_tokens", r.stop_tokens},
+                  {"strategy", strategy_text(r.strategy)},
+                  {"cuts", r.cuts},
+                  {"workers_max", r.workers_max},
+                  {"deadline_ns", r.deadline.count()},
+                  {"client", stored.client_json}});
 }
 
 std::string to_json(const StoredResult& stored) {
@@ -173,7 +174,7 @@ std::string to_json(const StoredResult& stored) {
     result["report"] = report_json(stored.finished->report);
     result["total_seconds"] = stored.finished->total_seconds;
   }
-  return result.dump();
+  return to_text(result);
 }
 
 Result<StoredRequest> request_from_json(const std::string& text) { return parse(text, stored_request_of); }

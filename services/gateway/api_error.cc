@@ -52,10 +52,6 @@ HttpReply http_error(int status, std::string code, std::string message) {
   return json_reply(error_object(status, code, message, ""), status);
 }
 
-std::string to_text(const json& value) {
-  return value.dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
 HttpReply json_reply(const json& body, int status) {
   return {.status = status, .body = to_text(body)};
 }

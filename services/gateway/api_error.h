@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/json_text.h"
 #include "base/result.h"
 #include "services/gateway/http_message.h"
 
@@ -15,8 +16,6 @@ HttpReply reply_of(Result<HttpReply> result);
 // For statuses of HTTP itself that no ErrorCode stands for: 405, 408, 411, 415, 431.
 HttpReply http_error(int status, std::string code, std::string message);
 
-// Never throws: bytes that are no UTF-8 become U+FFFD.
-std::string to_text(const nlohmann::json& json);
 HttpReply json_reply(const nlohmann::json& body, int status = 200);
 
 }  // namespace runahead
