@@ -66,7 +66,10 @@ void CoordinatorCore::on_hello(PeerId peer, const proto::Hello& hello, Time now)
 
 void CoordinatorCore::worker_lost(WorkerId id, const std::string& why, Time now) {
   const Worker* worker = registry_.find(id);
-  log::warn("worker {} ({}) is lost: {}", id, worker->name, why);
+  if (worker->draining && worker->holds.empty())  // it has said goodbye, and nothing of ours was with it
+    log::info("worker {} ({}) has left", id, worker->name);
+  else
+    log::warn("worker {} ({}) is lost: {}", id, worker->name, why);
   const std::string name = worker->name;
   const std::map<AttemptId, int64_t> holds = std::move(registry_.find(id)->holds);
   registry_.remove(id);

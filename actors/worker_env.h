@@ -40,6 +40,7 @@ struct WorkerOptions {
   double linear_seconds_per_token = 0;    // cost model a, measured at start; 0: not measured
   double attention_seconds_per_pair = 0;  // cost model b
   int32_t attempts_max = 8;               // in work at once; the coordinator sends no more
+  std::function<void()> on_registered;    // called whenever a coordinator has welcomed it
   TestFaults faults;
 };
 

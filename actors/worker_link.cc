@@ -10,8 +10,16 @@ namespace {
 
 constexpr Duration kBackoffMin = std::chrono::milliseconds(50);  // a coordinator that restarts is back within a second
 constexpr Duration kBackoffMax = std::chrono::seconds(1);
+constexpr Duration kAbsenceReportInterval = std::chrono::minutes(1);
 
 }  // namespace
+
+std::optional<Duration> AbsenceReports::due(Time now) {
+  if (!since_) since_ = now;
+  if (now < next_) return std::nullopt;
+  next_ = now + kAbsenceReportInterval;
+  return now - *since_;
+}
 
 WorkerLink::WorkerLink(const WorkerEnv& env, const WorkerOptions& options, proto::Hello::Role kind, WorkerRole& role)
     : env_(env), options_(options), kind_(kind), role_(role), incarnation_(env.rng.next()) {}
@@ -37,7 +45,9 @@ Task<void> WorkerLink::run() {
     }
     if (why.code == ErrorCode::kIncompatible) co_return std::unexpected(why);
     if (stopping_ || drained()) break;
-    log::warn("{}: no coordinator: {}; trying again", options_.name, why.message);
+    if (const auto away = absence_.due(env_.clock.now()))
+      log::warn("{}: no coordinator for {:.0f} s: {}; trying again, and saying so once a minute", options_.name,
+                seconds(*away), why.message);
     const auto jitter = Duration(static_cast<int64_t>(env_.rng.next() % static_cast<uint64_t>(backoff.count())));
     co_await env_.clock.sleep_for(backoff / 2 + jitter / 2);
     backoff = std::min(2 * backoff, kBackoffMax);
@@ -92,6 +102,8 @@ Result<void> WorkerLink::on_message(const proto::Envelope& message) {
     lease_until_ = now + limits::kLeaseDuration;
     heartbeat_at_ = now;
     log::info("{}: registered as worker {} of epoch {}", options_.name, message.welcome().worker(), epoch_);
+    absence_.over();
+    if (options_.on_registered) options_.on_registered();
     if (drain_until_) drain();
     return {};
   }
@@ -120,6 +132,7 @@ bool WorkerLink::drained() const {
 
 void WorkerLink::stop() {
   stopping_ = true;
+  if (!drain_until_) drain();  // a goodbye on the way out: what holds nothing is no loss
   if (peer_) plane_->disconnect(*peer_);  // ends the wait for its next message
 }
 

@@ -23,6 +23,18 @@ class WorkerRole {
   virtual int running() const = 0;
 };
 
+// When to say that the coordinator is away: at once, then once a minute, so that a night without one fills no disk.
+class AbsenceReports {
+ public:
+  // How long it has been away, if it is time to say so.
+  std::optional<Duration> due(Time now);
+  void over() { *this = {}; }
+
+ private:
+  std::optional<Time> since_;
+  Time next_{0};
+};
+
 class WorkerLink {
  public:
   WorkerLink(const WorkerEnv& env, const WorkerOptions& options, proto::Hello::Role kind, WorkerRole& role);
@@ -53,6 +65,7 @@ class WorkerLink {
   Time lease_until_{0};    // the coordinator is lost if nothing is heard of it by then
   Time heartbeat_at_{0};
   std::optional<Time> drain_until_;
+  AbsenceReports absence_;
   bool stopping_ = false;
 };
 
