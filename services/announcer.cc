@@ -1,18 +1,17 @@
 #include "services/announcer.h"
 
-#include <signal.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
+#include "base/json_text.h"
 #include "base/log.h"
 
 namespace runahead {
 
 void Announcer::write_line(const nlohmann::json& line) const {
   if (fd_ < 0) return;
-  const std::string text = line.dump() + "\n";
+  const std::string text = to_text(line) + "\n";
   for (size_t done = 0; done < text.size();) {
     const ssize_t n = ::write(fd_, text.data() + done, text.size() - done);
     if (n <= 0) return log::warn("cannot announce to the parent process");
@@ -28,11 +27,6 @@ void Announcer::ready(const nlohmann::json& addresses) const {
 
 void Announcer::error(const Error& error) const {
   write_line({{"event", "error"}, {"code", name(error.code)}, {"message", error.message}});
-}
-
-void die_with_parent(int parent_pid) {
-  prctl(PR_SET_PDEATHSIG, SIGTERM);
-  if (getppid() != parent_pid) raise(SIGTERM);  // it died before prctl
 }
 
 }  // namespace runahead

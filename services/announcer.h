@@ -20,7 +20,4 @@ class Announcer {
   int fd_;
 };
 
-// Ends this process when `parent` dies (Linux prctl); called first thing by the children of a local cluster.
-void die_with_parent(int parent_pid);
-
 }  // namespace runahead

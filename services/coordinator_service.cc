@@ -11,6 +11,7 @@
 #include "services/announcer.h"
 #include "services/api_front.h"
 #include "services/model_path.h"
+#include "services/gateway/answer_text.h"
 #include "services/gateway/model_text_codec.h"
 #include "services/process.h"
 #include "services/sqlite_job_store.h"
@@ -45,7 +46,7 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
   const std::filesystem::path path = TRY(find_model(options.model));
   const Gguf file = TRY(Gguf::open(path));
   parts.model = TRY(read_model_config(file));
-  parts.model_name = path.stem().string();
+  parts.model_name = valid_utf8(path.stem().string());
   parts.codec = TRY(ModelTextCodec::load(file, &local_time_now));
   parts.metrics = std::make_unique<CoordinatorMetrics>(
       ProcessInfo{.role = "coordinator", .version = kVersion, .revision = kRevision, .model_name = parts.model_name});
@@ -79,6 +80,15 @@ Task<void> serve(CoordinatorParts& parts, Wake& stop_asked) {
   co_return Result<void>{};
 }
 
+Result<void> run_until_stopped(CoordinatorParts& parts, const CoordinatorServiceOptions& options,
+                               const Announcer& announcer) {
+  const std::string control = TRY(parse_host_port(options.listen)).host + ":" + std::to_string(parts.control->port());
+  log::info("API on http://{}, control plane on {}", parts.front->address(), control);
+  announcer.ready({{"http", parts.front->address()}, {"control", control}});
+  Wake stop_asked(parts.process.io().get_executor(), parts.process.clock());
+  return parts.process.run(serve(parts, stop_asked), [&] { stop_asked.notify(); }, [&] { parts.coordinator->stop(); });
+}
+
 }  // namespace
 
 std::tm local_time_now() {
@@ -89,19 +99,12 @@ std::tm local_time_now() {
 }
 
 Result<void> run_coordinator_service(const CoordinatorServiceOptions& options) {
-  if (options.parent_pid > 0) die_with_parent(options.parent_pid);
   const Announcer announcer(options.announce_fd);
   CoordinatorParts parts;
-  const Result<void> built = build(parts, options);
-  if (!built) {
-    announcer.error(built.error());
-    return built;
-  }
-  const std::string control = TRY(parse_host_port(options.listen)).host + ":" + std::to_string(parts.control->port());
-  log::info("API on http://{}, control plane on {}", parts.front->address(), control);
-  announcer.ready({{"http", parts.front->address()}, {"control", control}});
-  Wake stop_asked(parts.process.io().get_executor(), parts.process.clock());
-  return parts.process.run(serve(parts, stop_asked), [&] { stop_asked.notify(); }, [&] { parts.coordinator->stop(); });
+  Result<void> result = build(parts, options);
+  if (result) result = run_until_stopped(parts, options, announcer);
+  if (!result) announcer.error(result.error());
+  return result;
 }
 
 }  // namespace runahead

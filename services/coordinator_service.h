@@ -16,7 +16,7 @@ struct CoordinatorServiceOptions {
   std::string job_store;                  // SQLite file; empty: jobs live in memory
   std::string api_keys;
   bool insecure_network = false;          // listen beyond loopback without TLS
-  int announce_fd = -1, parent_pid = 0;   // set by services/local_cluster
+  int announce_fd = -1;                  // set by services/local_cluster
 };
 
 // Wall clock and time zone of this machine, for chat templates that print a date.

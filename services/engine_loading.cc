@@ -1,44 +1,20 @@
 #include "services/engine_loading.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <chrono>
-#include <cstdio>
-
-#include "base/log.h"
 #include "services/kernel_timings.h"
 #include "services/model_path.h"
+#include "services/progress_bar.h"
 
 namespace runahead {
 namespace {
 
-constexpr int kBarColumns = 30;
-
-class LoadBar {
- public:
-  explicit LoadBar(std::string what) : what_(std::move(what)), terminal_(isatty(STDERR_FILENO)) {}
-
-  void show(uint64_t done, uint64_t total) {
-    const int tenth = total > 0 ? static_cast<int>(10 * done / total) : 10;
-    if (terminal_) {
-      const int full = total > 0 ? static_cast<int>(kBarColumns * done / total) : kBarColumns;
-      const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
-      std::fprintf(stderr, "\rloading %s [%s%s] %.2f GB/s\033[K", what_.c_str(), std::string(full, '#').c_str(),
-                   std::string(kBarColumns - full, '.').c_str(), elapsed > 0 ? done / elapsed * 1e-9 : 0);
-      if (done >= total) std::fputs("\r\033[K", stderr);
-    } else if (tenth > last_tenth_) {
-      log::info("loading {}: {} %", what_, tenth * 10);
-    }
-    last_tenth_ = tenth;
-  }
-
- private:
-  std::string what_;
-  bool terminal_;
-  int last_tenth_ = 0;
-  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
-};
+void show_loading(ProgressBar& bar, uint64_t done, uint64_t total) {
+  const double elapsed = bar.seconds();
+  const double rate = elapsed > 0 ? static_cast<double>(done) / elapsed * 1e-9 : 0;
+  bar.show(total > 0 ? static_cast<double>(done) / static_cast<double>(total) : 1, fmt::format("{:.2f} GB/s", rate));
+  if (done >= total) bar.clear();
+}
 
 }  // namespace
 
@@ -48,8 +24,8 @@ Result<std::unique_ptr<Transformer>> open_engine(const std::string& model, const
   options.model = TRY(find_model(model));
   options.compute = TRY(parse_compute_option(compute));
   prepare_kernels();
-  LoadBar bar(options.model.filename().string());
-  if (show_progress) options.progress = [&bar](uint64_t done, uint64_t total) { bar.show(done, total); };
+  ProgressBar bar("loading " + options.model.filename().string(), show_progress);
+  if (show_progress) options.progress = [&bar](uint64_t done, uint64_t total) { show_loading(bar, done, total); };
   return Transformer::load(options);
 }
 

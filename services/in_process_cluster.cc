@@ -90,6 +90,7 @@ class InProcessCluster::Impl {
 };
 
 Result<std::unique_ptr<InProcessCluster>> InProcessCluster::start(const LocalClusterOptions& options) {
+  warn_of_shared_cores(options);
   std::unique_ptr<InProcessCluster> cluster(new InProcessCluster(std::make_unique<Impl>(options)));
   TRY(cluster->impl_->start(options));
   return cluster;

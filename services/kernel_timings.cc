@@ -7,6 +7,7 @@
 #include <span>
 
 #include "base/cache_file.h"
+#include "base/json_text.h"
 #include "base/log.h"
 #include "services/model_path.h"
 #include "services/version.h"
@@ -23,18 +24,10 @@ bool is_rate(const json& fields, const char* key) {
          fields[key].get<double>() >= 0;
 }
 
-std::string read_file(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text(kFileBytesMax, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(std::max<std::streamsize>(file.gcount(), 0)));
-  return text;
-}
-
 KernelTimings load_or_measure() {
   KernelTimings result{.timings = {}, .file = cache_folder() / "kernel-timings.json"};
-  const std::string machine = std::string(kVersion) + " " + kRevision + ", " + processor_name();
-  auto known = parse_kernel_timings(read_file(result.file), machine);
+  const std::string machine = machine_text();
+  auto known = parse_kernel_timings(read_kept(result.file), machine);
   if (known && use_kernel_timings(std::move(*known))) {
     result.measured = false;
     result.timings = kernel_report();
@@ -58,6 +51,16 @@ std::string processor_name() {
   return "unknown processor";
 }
 
+std::string read_kept(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text(kFileBytesMax, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(std::max<std::streamsize>(file.gcount(), 0)));
+  return text;
+}
+
+std::string machine_text() { return std::string(kVersion) + " " + kRevision + ", " + processor_name(); }
+
 const KernelTimings& prepare_kernels() {
   static const KernelTimings timings = load_or_measure();
   return timings;
@@ -70,7 +73,7 @@ std::string encode_kernel_timings(const std::vector<KernelTiming>& timings, std:
                       {"compute", name(timing.mode)},
                       {"dot_giga_ops_per_second", timing.giga_ops_per_second},
                       {"product_giga_ops_per_second", timing.gemm_giga_ops_per_second}});
-  return json{{"machine", machine}, {"tables", tables}}.dump(1) + "\n";
+  return to_text({{"machine", machine}, {"tables", tables}}, 1) + "\n";
 }
 
 Result<std::vector<KernelTiming>> parse_kernel_timings(std::string_view text, std::string_view machine) {

@@ -28,6 +28,12 @@ std::string encode_kernel_timings(const std::vector<KernelTiming>& timings, std:
 // kCorrupt with the reason if it is no such text, or of another machine.
 Result<std::vector<KernelTiming>> parse_kernel_timings(std::string_view text, std::string_view machine);
 
+// The build and the processor: what a kept measurement is of.
+std::string machine_text();
+
+// A kept file's text, as far as it can be one; nothing if it cannot be read: then it is made anew.
+std::string read_kept(const std::filesystem::path& path);
+
 // As /proc/cpuinfo names it.
 std::string processor_name();
 

@@ -1,8 +1,11 @@
 #include "services/local_cluster.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,7 +17,6 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "kernels/ops.h"
-#include "services/gateway/http_client.h"
 #include "services/kernel_timings.h"
 
 namespace runahead {
@@ -22,26 +24,29 @@ namespace {
 
 using namespace std::chrono_literals;
 constexpr auto kStartTimeout = 120s;  // weights of tens of GB from a cold disk
+constexpr auto kStartAbortPatience = 2s;  // of a start that is given up: nothing runs that must end in order
 constexpr auto kRestartPause = 1s;
 
-Error child_error(const std::string& role, const std::string& line) {
-  const auto announced = nlohmann::json::parse(line, nullptr, false);
-  Error error{ErrorCode::kInternal, "the " + role + " process ended before it was ready"};
-  if (!announced.is_object()) return error;
-  error.message = announced.value("message", error.message);
+// Why a child has ended, if that is the last line that it has announced.
+std::optional<Error> announced_error(std::string lines) {
+  if (lines.ends_with('\n')) lines.pop_back();
+  const auto announced = nlohmann::json::parse(lines.substr(lines.rfind('\n') + 1), nullptr, false);
+  if (!announced.is_object() || announced.value("event", "") != "error") return std::nullopt;
+  Error error{ErrorCode::kInternal, announced.value("message", "")};
   const std::string code = announced.value("code", "");
   for (int i = 0; i <= static_cast<int>(ErrorCode::kInternal); ++i)
     if (name(static_cast<ErrorCode>(i)) == code) error.code = static_cast<ErrorCode>(i);
   return error;
 }
 
-// Looks without taking the exit status away from stop().
-bool has_ended(pid_t pid) {
-  siginfo_t info{};
-  return waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
-}
-
-[[noreturn]] void become(const std::vector<std::string>& arguments) {
+// In the forked child. The kernel kills it when the thread that forked it ends, so this process may be killed in any way
+// and leaves nothing behind; the check is for a parent that has died before prctl. A process group of its own: Ctrl-C
+// comes to this process alone, which then stops the children in order.
+[[noreturn]] void become(const std::vector<std::string>& arguments, pid_t parent) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) _exit(0);
+  setpgid(0, 0);
+  dup2(STDERR_FILENO, STDOUT_FILENO);  // stdout is this process's data: what a child's libraries print there is talk
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -72,8 +77,28 @@ std::optional<int> await_stop_signal(std::chrono::milliseconds timeout) {
   return signal > 0 ? std::optional(signal) : std::nullopt;
 }
 
+std::string shared_cores_warning(int workers, int threads_per_worker, int decode_threads, int cpus) {
+  if (workers * threads_per_worker > cpus)
+    return fmt::format("{} prefill workers of {} thread{} compute on {} CPU{}: they take turns, and their times are not "
+                       "those of workers with cores of their own",
+                       workers, threads_per_worker, threads_per_worker == 1 ? "" : "s", cpus, cpus == 1 ? "" : "s");
+  if (decode_threads > cpus)
+    return fmt::format("{} threads decode on {} CPU{}: more threads than CPUs are slower", decode_threads, cpus,
+                       cpus == 1 ? "" : "s");
+  return {};
+}
+
+void warn_of_shared_cores(const LocalClusterOptions& options) {
+  cpu_set_t cpus;
+  if (sched_getaffinity(0, sizeof cpus, &cpus) != 0) return;
+  const std::string warning = shared_cores_warning(options.workers, options.threads_per_worker, options.decode_threads,
+                                                   CPU_COUNT(&cpus));
+  if (!warning.empty()) log::warn("{}", warning);
+}
+
 Result<LocalCluster> LocalCluster::start(LocalClusterOptions options) {
   block_stop_signals();
+  warn_of_shared_cores(options);
   // Chosen once for all children: timings differ from process to process, and unlike workers refuse each other.
   prepare_kernels();
   if (options.compute == "auto") options.compute = name(fastest_mode());
@@ -81,7 +106,7 @@ Result<LocalCluster> LocalCluster::start(LocalClusterOptions options) {
   cluster.plan_children();
   Child& coordinator = cluster.children_[0];
   TRY(cluster.spawn(coordinator));
-  const auto addresses = nlohmann::json::parse(TRY(cluster.await_announcement(coordinator, kStartTimeout)));
+  const auto addresses = TRY(cluster.await_ready(coordinator, kStartTimeout));
   cluster.http_ = addresses.value("http", "");
   cluster.control_ = addresses.value("control", "");
   for (size_t i = 1; i < cluster.children_.size(); ++i) {
@@ -89,21 +114,21 @@ Result<LocalCluster> LocalCluster::start(LocalClusterOptions options) {
     TRY(cluster.spawn(cluster.children_[i]));
   }
   for (size_t i = 1; i < cluster.children_.size(); ++i)
-    TRY(cluster.await_announcement(cluster.children_[i], kStartTimeout));
-  TRY(cluster.await_ready(kStartTimeout));
+    TRY(cluster.await_ready(cluster.children_[i], kStartTimeout));
+  cluster.started_ = true;
   return cluster;
 }
 
 LocalCluster::LocalCluster(LocalCluster&& other) noexcept
     : options_(std::move(other.options_)), children_(std::exchange(other.children_, {})), http_(std::move(other.http_)),
-      control_(std::move(other.control_)) {}
+      control_(std::move(other.control_)), started_(other.started_) {}
 
 LocalCluster::~LocalCluster() { stop(); }
 
 void LocalCluster::plan_children() {
   const auto common = [&](const std::string& role) {
     return std::vector<std::string>{"runahead", role, "--model", options_.model, "--log-level", options_.log_level,
-                                    "--parent-pid", std::to_string(getpid())};
+                                    "--log-format", options_.log_format};
   };
   Child coordinator{.role = "coordinator", .arguments = common("coordinator")};
   coordinator.arguments.insert(coordinator.arguments.end(), {"--listen", options_.control, "--http", options_.http});
@@ -130,12 +155,13 @@ Result<void> LocalCluster::spawn(Child& child) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0)
     return fail(ErrorCode::kInternal, std::string("cannot make a pipe: ") + std::strerror(errno));
+  const pid_t parent = getpid();
   std::vector<std::string> arguments = child.arguments;
   arguments.insert(arguments.end(), {"--announce-fd", std::to_string(ends[1])});
   child.pid = fork();
   if (child.pid == 0) {
     fcntl(ends[1], F_SETFD, 0);  // the child keeps the writing end
-    become(arguments);
+    become(arguments, parent);
   }
   close(ends[1]);
   if (child.pid < 0) {
@@ -146,13 +172,13 @@ Result<void> LocalCluster::spawn(Child& child) {
   return {};
 }
 
-Result<std::string> LocalCluster::await_announcement(Child& child, std::chrono::seconds timeout) {
+Result<nlohmann::json> LocalCluster::await_ready(Child& child, std::chrono::seconds timeout) {
   const auto end = std::chrono::steady_clock::now() + timeout;
   std::string line;
   while (line.find('\n') == std::string::npos) {
     if (std::chrono::steady_clock::now() > end)
       return fail(ErrorCode::kDeadlineExceeded, "the " + child.role + " process did not start in time");
-    if (const auto signal = await_stop_signal(0ms)) return fail(ErrorCode::kCancelled, "interrupted");
+    if (await_stop_signal(0ms)) return fail(ErrorCode::kCancelled, "interrupted");
     pollfd poll_fd{.fd = child.announce_fd, .events = POLLIN, .revents = 0};
     if (poll(&poll_fd, 1, 100) <= 0) continue;
     char buffer[4096];
@@ -160,40 +186,24 @@ Result<std::string> LocalCluster::await_announcement(Child& child, std::chrono::
     if (n <= 0) break;
     line.append(buffer, static_cast<size_t>(n));
   }
-  close(std::exchange(child.announce_fd, -1));
-  const auto announced = nlohmann::json::parse(line, nullptr, false);
+  auto announced = nlohmann::json::parse(line, nullptr, false);
   if (!announced.is_object() || announced.value("event", "") != "ready")
-    return std::unexpected(child_error(child.role, line));
-  return line;
-}
-
-Result<void> LocalCluster::await_ready(std::chrono::seconds timeout) {
-  const HttpClient client(http_, 2s);
-  const auto end = std::chrono::steady_clock::now() + timeout;
-  for (;;) {
-    const auto response = client.get("/v1/cluster");
-    if (response && response->status == 200) {
-      const auto view = nlohmann::json::parse(response->body, nullptr, false);
-      const size_t joined = view.is_object() && view.contains("workers") ? view["workers"].size() : 0;
-      if (joined + 1 >= children_.size()) return {};
-    }
-    if (std::chrono::steady_clock::now() > end)
-      return fail(ErrorCode::kDeadlineExceeded, "the workers did not join the coordinator in time");
-    if (await_stop_signal(20ms)) return fail(ErrorCode::kCancelled, "interrupted");
-    for (const Child& child : children_)
-      if (has_ended(child.pid)) return fail(ErrorCode::kWorkerLost, "the " + child.role + " process ended during start");
-  }
+    return std::unexpected(announced_error(line).value_or(
+        Error{ErrorCode::kInternal, "the " + child.role + " process ended before it was ready"}));
+  return announced;
 }
 
 void LocalCluster::restart_dead_children() {
   for (Child& child : children_) {
     int status = 0;
-    if (child.pid <= 0 || waitpid(child.pid, &status, WNOHANG) != child.pid) continue;
-    if (child.announce_fd >= 0) close(std::exchange(child.announce_fd, -1));
-    log::warn("the {} process {} ended ({} {}); starting it again", child.role, child.pid,
-              WIFSIGNALED(status) ? "signal" : "exit code", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-    child.pid = -1;
-    std::this_thread::sleep_for(kRestartPause);
+    if (child.pid > 0) {
+      if (waitpid(child.pid, &status, WNOHANG) != child.pid) continue;
+      log::warn("the {} process {} ended ({} {}{}); starting it again", child.role, child.pid,
+                WIFSIGNALED(status) ? "signal" : "exit code",
+                WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), last_words(child));
+      child.pid = -1;
+      std::this_thread::sleep_for(kRestartPause);
+    }
     if (child.role == "coordinator") {  // the same ports, so that workers and clients find it again
       for (size_t i = 0; i + 1 < child.arguments.size(); ++i) {
         if (child.arguments[i] == "--listen") child.arguments[i + 1] = control_;
@@ -204,13 +214,23 @@ void LocalCluster::restart_dead_children() {
   }
 }
 
+// Of a child that has ended: what it has announced and nobody has read yet.
+std::string LocalCluster::last_words(Child& child) {
+  char buffer[4096];
+  const ssize_t n = child.announce_fd < 0 ? 0 : read(child.announce_fd, buffer, sizeof buffer);
+  close(std::exchange(child.announce_fd, -1));
+  const auto error = announced_error(std::string(buffer, static_cast<size_t>(std::max<ssize_t>(n, 0))));
+  return error ? ": " + error->message : "";
+}
+
 Result<void> LocalCluster::supervise() {
   while (!await_stop_signal(200ms)) restart_dead_children();
   return {};
 }
 
 void LocalCluster::stop() {
-  const auto end = std::chrono::steady_clock::now() + limits::kDrainTimeout;
+  const auto end = std::chrono::steady_clock::now() +
+                   (started_ ? std::chrono::seconds(limits::kDrainTimeout) : std::chrono::seconds(kStartAbortPatience));
   for (size_t i = 1; i < children_.size(); ++i)
     if (children_[i].pid > 0) kill(children_[i].pid, SIGTERM);
   // The coordinator, [0], is the last to go: workers say goodbye to it.

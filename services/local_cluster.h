@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -26,6 +27,7 @@ struct LocalClusterOptions {
   std::string http = "127.0.0.1:0";
   std::string control = "127.0.0.1:0";
   std::string log_level = "warn";
+  std::string log_format = "text";
   std::string job_store;                   // path of the SQLite file; empty: jobs live in memory
   std::vector<std::string> coordinator_flags;  // passed on as they are
   bool progress = false;                   // the first worker shows a progress bar while weights load
@@ -33,8 +35,8 @@ struct LocalClusterOptions {
 
 class LocalCluster {
  public:
-  // Starts every process and waits until the gateway says that it is ready. A child that fails to start ends it all,
-  // with that child's own error.
+  // Starts every process and waits until the gateway listens and every worker has joined. A child that fails to start
+  // ends it all, with that child's own error.
   static Result<LocalCluster> start(LocalClusterOptions options);
   ~LocalCluster();  // stop()
   LocalCluster(LocalCluster&&) noexcept;
@@ -51,20 +53,27 @@ class LocalCluster {
     std::string role;                      // "coordinator", "prefill", "decode"
     std::vector<std::string> arguments;
     pid_t pid = -1;
-    int announce_fd = -1;                  // reading end, until it has announced itself
+    int announce_fd = -1;                  // reading end of what it announces (services/announcer.h)
   };
   explicit LocalCluster(LocalClusterOptions options) : options_(std::move(options)) {}
   Result<void> spawn(Child& child);
-  // What the child announces; its error if it announces one or dies.
-  Result<std::string> await_announcement(Child& child, std::chrono::seconds timeout);
-  Result<void> await_ready(std::chrono::seconds timeout);
+  // What the child announces when it is ready; its error if it announces one or dies.
+  Result<nlohmann::json> await_ready(Child& child, std::chrono::seconds timeout);
+  std::string last_words(Child& child);
   void plan_children();
   void restart_dead_children();
 
   LocalClusterOptions options_;
   std::vector<Child> children_;            // [0] is the coordinator
   std::string http_, control_;
+  bool started_ = false;
 };
+
+// A sentence if there are more compute threads than CPUs, else nothing.
+std::string shared_cores_warning(int workers, int threads_per_worker, int decode_threads, int cpus);
+
+// Logs it for the CPUs that this process may use.
+void warn_of_shared_cores(const LocalClusterOptions& options);
 
 // Blocks SIGINT and SIGTERM for this process; await_stop_signal() then takes them one by one.
 void block_stop_signals();

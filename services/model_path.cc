@@ -16,9 +16,10 @@ std::filesystem::path home_cache() {
   return std::filesystem::path(home ? home : "/") / ".cache/runahead";
 }
 
-std::filesystem::path model_directory() {
-  if (const char* directory = std::getenv("RUNAHEAD_MODEL_DIR"); directory && *directory) return directory;
-  return home_cache() / "models";
+// deploy/setup.sh says the same.
+std::filesystem::path model_folder() {
+  if (const char* folder = std::getenv("RUNAHEAD_MODEL_DIR"); folder && *folder) return folder;
+  return cache_folder() / "models";
 }
 
 }  // namespace
@@ -36,15 +37,17 @@ std::filesystem::path packed_cache_folder(const std::string& option) {
 Result<std::filesystem::path> find_model(const std::string& model) {
   for (const KnownModel& known : kKnownModels) {
     if (model != known.name) continue;
-    const std::filesystem::path path = model_directory() / known.file;
-    if (!std::filesystem::exists(path))
-      return fail(ErrorCode::kNotFound, "the model " + model + " is not in " + model_directory().string() +
+    const std::filesystem::path path = model_folder() / known.file;
+    if (std::error_code error; !std::filesystem::exists(path, error))
+      return fail(ErrorCode::kNotFound, "the model " + model + " is not in " + model_folder().string() +
                                             "; run deploy/quickstart.sh, which fetches it, or set RUNAHEAD_MODEL_DIR", "model");
     return path;
   }
-  if (!std::filesystem::exists(model))
+  if (std::error_code error; !std::filesystem::exists(model, error))
     return fail(ErrorCode::kNotFound, "there is no model file " + model + "; give the path of a .gguf file or the name smollm2",
                 "model");
+  if (std::error_code error; !std::filesystem::is_regular_file(model, error))
+    return fail(ErrorCode::kInvalidModel, model + " is not a file; give the path of a .gguf file", "model");
   return std::filesystem::path(model);
 }
 

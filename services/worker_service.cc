@@ -14,6 +14,7 @@
 #include "services/announcer.h"
 #include "services/engine_loading.h"
 #include "services/engine_profile.h"
+#include "services/gateway/answer_text.h"
 #include "services/kernel_timings.h"
 #include "services/metrics.h"
 #include "services/process.h"
@@ -89,12 +90,12 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   parts.lane = std::make_unique<ThreadLane>(parts.process.clock());
   parts.metrics = std::make_unique<WorkerMetrics>(
       ProcessInfo{.role = options.role == WorkerKind::kPrefill ? "prefill" : "decode", .version = kVersion,
-                  .revision = kRevision, .model_name = std::filesystem::path(options.model).stem().string()});
+                  .revision = kRevision, .model_name = valid_utf8(std::filesystem::path(options.model).stem().string())});
   parts.metrics->kernels_chosen(prepare_kernels().timings);
   parts.metrics->model_loaded(parts.engine->compute_name(), parts.engine->shape().context_len, load_seconds);
   parts.kv = TRY(make_kv_transport(options.transport, kv_options, parts.process.io().get_executor(), parts.process.clock()));
   TRY(parts.kv->register_memory(parts.pool->memory()));
-  parts.worker_options = {.name = options.name.empty() ? default_name() : options.name,
+  parts.worker_options = {.name = valid_utf8(options.name.empty() ? default_name() : options.name),
                           .device = device_text(*parts.engine),
                           .linear_seconds_per_token = profile.linear_seconds_per_token,
                           .attention_seconds_per_pair = profile.attention_seconds_per_pair};
@@ -111,9 +112,12 @@ Task<void> serve(Worker& worker, WorkerParts& parts, AdminEndpoints* admin) {
 
 template <class Worker>
 Result<void> run_role(WorkerParts& parts, const WorkerServiceOptions& options, const Announcer& announcer) {
+  nlohmann::json addresses = {{"kv", parts.kv->address()}};
+  parts.worker_options.on_registered = [&, told = false]() mutable {
+    if (!std::exchange(told, true)) announcer.ready(addresses);
+  };
   Worker worker(parts.env(), parts.worker_options);
   std::unique_ptr<AdminEndpoints> admin;
-  nlohmann::json addresses = {{"kv", parts.kv->address()}};
   if (!options.admin.empty()) {
     admin = std::make_unique<AdminEndpoints>(parts.process.io().get_executor(), parts.process.clock(), *parts.metrics,
                                              [&worker] { return worker.registered(); });
@@ -122,14 +126,12 @@ Result<void> run_role(WorkerParts& parts, const WorkerServiceOptions& options, c
   }
   log::info("{}: {}; {}; {} K/V pages of {} KiB", parts.worker_options.name, parts.worker_options.device,
             parts.kv->describe(), parts.pool->usage().total, parts.pool->page_bytes() >> 10);
-  announcer.ready(addresses);
   return parts.process.run(serve(worker, parts, admin.get()), [&worker] { worker.drain(); }, [&worker] { worker.stop(); });
 }
 
 }  // namespace
 
 Result<void> run_worker_service(const WorkerServiceOptions& options) {
-  if (options.parent_pid > 0) die_with_parent(options.parent_pid);
   const Announcer announcer(options.announce_fd);
   WorkerParts parts;
   Result<void> result = build(parts, options);

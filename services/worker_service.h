@@ -26,7 +26,7 @@ struct WorkerServiceOptions {
   int64_t kv_memory_mib = 0;                 // of the page pool; 0: four full contexts, at most an eighth of the memory
   bool insecure_network = false;             // listen beyond loopback without TLS
   bool progress = false;                     // a bar while the weights load
-  int announce_fd = -1, parent_pid = 0;      // set by services/local_cluster
+  int announce_fd = -1;                     // set by services/local_cluster
 };
 
 // Until SIGTERM, or until the coordinator refuses this worker.

@@ -75,8 +75,7 @@ Result<Tcp::endpoint> listen_endpoint(asio::any_io_executor executor, const Host
   if (ip.is_loopback() || allow_remote) return Tcp::endpoint(ip, address.port);
   return fail(ErrorCode::kInvalidArgument,
               "refusing to listen on " + to_string(address) +
-                  ": connections between workers are not encrypted yet, so "
-                  "an address beyond loopback must be allowed explicitly (allow_remote)",
+                  ": there is no TLS yet, so an address beyond loopback needs --insecure-network",
               "host");
 }
 

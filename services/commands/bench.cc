@@ -15,6 +15,7 @@
 #include "planner/strategies.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
+#include "services/commands/output.h"
 #include "services/engine_loading.h"
 #include "services/kernel_timings.h"
 #include "services/model_path.h"
@@ -70,10 +71,6 @@ json result_json(const BenchResult& r, const Transformer& engine) {
                  {"peak_giga_ops_per_second", r.peak_operations_per_second / 1e9},
                  {"peak_fraction", r.per_second(r.operations) / r.peak_operations_per_second}});
   return fields;
-}
-
-void print_json(const json& fields) {
-  std::printf("%s\n", fields.dump().c_str());
 }
 
 Result<void> bench_prefill_command(const BenchOptions& options, const CommonOptions& common) {
@@ -251,27 +248,27 @@ void add_bench(CommandLine& line) {
                                [options](const CommonOptions& common) { return bench(*options, common); });
   command->footer(kExplanation);
   command->add_option("what", options->what, "prefill, decode, kernels or plan");
-  command->add_option("-m,--model", options->model, "path of a GGUF file, or a short name (smollm2)");
-  command->add_option("--compute", options->compute, "auto, fp32, bf16, int16 or int8");
+  add_model_flag(*command, options->model);
+  add_compute_flag(*command, options->compute);
   add_packed_cache_flag(*command, options->packed_cache);
   command->add_option("--threads", options->threads, "compute threads; kernels: one core only")
-      ->check(CLI::Range(1, 256));
+      ->check(whole_number(1, 256));
   command->add_option("--tokens", options->tokens, "prefill: prompt lengths")
       ->delimiter(',')
-      ->check(CLI::Range(1, 1 << 24));
+      ->check(whole_number(1, 1 << 24));
   command->add_option("--repetitions", options->repetitions, "prefill, kernels: samples of each; the median counts")
-      ->check(CLI::Range(1, 100));
+      ->check(whole_number(1, 100));
   command->add_option("--rows", options->rows, "kernels: tokens in a product")
       ->delimiter(',')
-      ->check(CLI::Range(1, 2048));  // the results of Llama 3 8B's largest product are then 235 MB
+      ->check(whole_number(1, 2048));  // the results of Llama 3 8B's largest product are then 235 MB
   command->add_option("--context", options->context, "decode: tokens before the first step")
       ->delimiter(',')
-      ->check(CLI::Range(0, 1 << 24));
+      ->check(whole_number(0, 1 << 24));
   command->add_option("--batch", options->batch, "decode: sequences in one step")
       ->delimiter(',')
-      ->check(CLI::Range(1, 1024));
+      ->check(whole_number(1, 1024));
   command->add_option("--steps", options->steps, "decode: steps measured; the median counts")
-      ->check(CLI::Range(1, 10'000));
+      ->check(whole_number(1, 10'000));
   command->add_flag("--all", options->all,
                     "kernels: every instruction set that runs here, and every mode if --compute is auto");
 }

@@ -1,16 +1,21 @@
 #include "services/commands/command_line.h"
 
+#include <algorithm>
+#include <cctype>
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "base/json_text.h"
 #include "base/log.h"
+#include "services/commands/output.h"
 #include "services/version.h"
 
 namespace runahead {
 namespace {
 
-constexpr int kUsageExitCode = 2;
+constexpr size_t kSentenceBytesMax = 4 << 10;  // what a person reads
+constexpr std::string_view kEnvironmentPrefix = "RUNAHEAD_";
 
 std::string long_name(const CLI::Option& option) {
   return option.get_lnames().empty() ? std::string() : option.get_lnames().front();
@@ -18,7 +23,7 @@ std::string long_name(const CLI::Option& option) {
 
 // "threads-per-worker" -> "RUNAHEAD_THREADS_PER_WORKER"
 std::string environment_name(std::string key) {
-  std::string name = "RUNAHEAD_";
+  std::string name(kEnvironmentPrefix);
   for (char c : key) name += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   return name;
 }
@@ -34,23 +39,51 @@ Result<void> set(CLI::Option& option, const std::vector<std::string>& values, co
   return {};
 }
 
+// The reverse: "RUNAHEAD_THREADS=2" -> "threads"; empty for a variable that is not ours.
+std::string key_of(std::string_view entry) {
+  const std::string_view variable = entry.substr(0, entry.find('='));
+  if (!variable.starts_with(kEnvironmentPrefix)) return {};
+  std::string key(variable.substr(kEnvironmentPrefix.size()));
+  for (char& c : key) c = c == '_' ? '-' : static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return key;
+}
+
+// "--workers: At Most 1 required but received 2", as CLI11 has it.
+std::string clearer(std::string message) {
+  const size_t twice = message.find(": At Most 1 required but received ");
+  return twice == std::string::npos ? message : message.substr(0, twice) + " is given more than once";
+}
+
+// Before anything is parsed: a wrong flag, too, is answered in the form that was asked for.
+bool json_is_asked_for(const std::vector<std::string>& words) {
+  for (size_t i = 0; i < words.size(); ++i) {
+    const bool flag = words[i] == "-o" || words[i] == "--output";
+    if ((flag && i + 1 < words.size() && words[i + 1] == "json") || words[i] == "-ojson" || words[i] == "--output=json")
+      return true;
+  }
+  const char* value = std::getenv("RUNAHEAD_OUTPUT");
+  return value != nullptr && std::string_view(value) == "json";
+}
+
 }  // namespace
 
 CommandLine::CommandLine() : app_("Runahead: answers long prompts sooner, on several machines.", "runahead") {
   app_.require_subcommand(1);
-  app_.set_version_flag("--version", std::string("runahead ") + kVersion);
+  app_.option_defaults()->always_capture_default();  // help shows the default of every flag
+  app_.set_version_flag("-V,--version", std::string("runahead ") + kVersion, "print the version");
   app_.footer("`runahead <command> --help` explains a command. Exit codes: docs/operations.md.");
 }
 
 CLI::App* CommandLine::add(const std::string& name, const std::string& summary,
                            std::function<Result<void>(const CommonOptions&)> body) {
   CLI::App* command = app_.add_subcommand(name, summary);
-  command->add_option("--config", common_.config, "YAML file with flags as keys");
+  command->add_option("--config", common_.config, "YAML file with flags as keys; without it there is none");
   command->add_option("-o,--output", common_.output, "text or json")->check(CLI::IsMember({"text", "json"}));
   command->add_option("--log-level", common_.log_level, "error, warn, info or debug")
       ->check(CLI::IsMember({"error", "warn", "info", "debug"}));
   command->add_option("--log-format", common_.log_format, "text or json")->check(CLI::IsMember({"text", "json"}));
-  command->add_flag("-q,--quiet", common_.quiet, "errors only");
+  command->add_flag("-q,--quiet", common_.quiet, "errors only, no bars");
+  command->set_version_flag("-V,--version", std::string("runahead ") + kVersion, "print the version")->group("");
   commands_[name] = {command, std::move(body)};
   return command;
 }
@@ -59,10 +92,22 @@ std::vector<std::string> CommandLine::all_keys() const {
   std::vector<std::string> keys;
   for (const auto& [name, command] : commands_)
     for (const CLI::Option* option : command.app->get_options())
-      if (const std::string key = long_name(*option); !key.empty() && key != "help") keys.push_back(key);
+      if (const std::string key = long_name(*option); !key.empty() && key != "help" && key != "version") keys.push_back(key);
   std::sort(keys.begin(), keys.end());
   keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
   return keys;
+}
+
+// A variable that is nearly a flag's is a slip of the pen; others may be anybody's (Kubernetes sets RUNAHEAD_..._PORT).
+void CommandLine::warn_of_unknown_variables() const {
+  const std::vector<std::string> keys = all_keys();
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string key = key_of(*entry);
+    if (key.empty() || std::binary_search(keys.begin(), keys.end(), key)) continue;
+    if (const std::string near = suggestion(key, keys); !near.empty())
+      log::warn("the environment variable {} is not known, did you mean {}?", environment_name(key),
+                environment_name(near));
+  }
 }
 
 Result<void> CommandLine::apply_environment_and_config(CLI::App& command) {
@@ -90,8 +135,9 @@ Result<void> CommandLine::apply_environment_and_config(CLI::App& command) {
   const ConfigFile::Values& section = file.sections[command.get_name()];
   for (CLI::Option* option : command.get_options()) {
     const std::string key = long_name(*option);
-    if (key.empty() || option->count() > 0 || key == "help" || key == "config") continue;
-    if (const char* value = std::getenv(environment_name(key).c_str())) {
+    if (key.empty() || option->count() > 0 || key == "help" || key == "version" || key == "config")
+      continue;
+    if (const char* value = std::getenv(environment_name(key).c_str()); value && *value) {
       TRY(set(*option, {value}, environment_name(key)));
     } else if (const auto it = section.find(key); it != section.end()) {
       TRY(set(*option, it->second, common_.config + ": " + command.get_name() + "." + key));
@@ -103,52 +149,77 @@ Result<void> CommandLine::apply_environment_and_config(CLI::App& command) {
 }
 
 int CommandLine::report(const Error& error) const {
-  if (common_.json()) {
-    const nlohmann::json body = {{"error",
-                                  {{"code", name(error.code)}, {"message", error.message}, {"param", error.param}}}};
-    std::printf("%s\n", body.dump().c_str());
-  }
-  std::fprintf(stderr, "runahead: %s\n", error.message.c_str());
+  if (error.message.empty()) return exit_code(error.code);  // it has been said
+  if (common_.json() && !json_was_printed())
+    print_json({{"error", {{"code", name(error.code)}, {"message", error.message}, {"param", error.param}}}});
+  if (common_.log_format == "json")
+    log::error("{}", error.message);
+  else
+    std::fprintf(stderr, "runahead: %s\n", printable_line(error.message, kSentenceBytesMax).c_str());
   return exit_code(error.code);
 }
 
 int CommandLine::usage_error(const std::string& message, const CLI::App& app) const {
-  std::fprintf(stderr, "runahead: %s\nTry `%s --help`.\n", message.c_str(),
-               (&app == &app_ ? std::string("runahead") : "runahead " + app.get_name()).c_str());
-  return kUsageExitCode;
+  const std::string command = &app == &app_ ? "runahead" : "runahead " + app.get_name();
+  return report({ErrorCode::kInvalidArgument, message + "; see `" + command + " --help`"});
+}
+
+// The flag or argument that no flag of the command is.
+int CommandLine::unknown_argument(const std::string& extra, const CLI::App& app) const {
+  std::vector<std::string> flags;
+  for (const CLI::Option* option : app.get_options()) flags.push_back("--" + long_name(*option));
+  return usage_error("unknown argument '" + extra + "'" + did_you_mean(extra, flags), app);
+}
+
+int CommandLine::unknown_command(const std::string& word) const {
+  std::vector<std::string> names;
+  for (const auto& [name, command] : commands_) names.push_back(name);
+  return usage_error("unknown command '" + word + "'" + did_you_mean(word, names), app_);
+}
+
+// The exit code, if the words ask for nothing that a command does or cannot be understood.
+std::optional<int> CommandLine::parse(std::vector<std::string> words) {
+  if (words.empty()) return std::fputs(app_.help().c_str(), stderr), exit_code(ErrorCode::kInvalidArgument);
+  if (words.front() == "version") words.front() = "--version";
+  if (words.front() == "help") {  // `help run` is `run --help`
+    words.erase(words.begin());
+    words.push_back("--help");
+  }
+  const std::string word = words.front();
+  const bool is_command = commands_.contains(word);
+  if (!is_command && !word.starts_with("-")) return unknown_command(word);
+  const CLI::App& chosen = is_command ? *commands_.at(word).app : app_;
+  try {
+    std::reverse(words.begin(), words.end());  // as CLI11 takes them
+    app_.parse(std::move(words));
+  } catch (const CLI::CallForVersion& version) {
+    return print_text(std::string(version.what()) + "\n"), finish(0);
+  } catch (const CLI::CallForHelp&) {
+    return print_text(is_command ? chosen.help("runahead") : app_.help()), finish(0);
+  } catch (const CLI::ExtrasError&) {
+    const std::vector<std::string> extras = app_.remaining(true);
+    return unknown_argument(extras.empty() ? word : extras.front(), chosen);
+  } catch (const CLI::ParseError& error) {
+    return is_command ? usage_error(clearer(error.what()), chosen) : unknown_argument(word, chosen);
+  }
+  return std::nullopt;
+}
+
+int CommandLine::finish(int code) const {
+  const Result<void> written = finish_output();
+  return written || code != 0 ? code : report(written.error());
 }
 
 int CommandLine::run(int argc, char** argv) {
-  const std::string word = argc > 1 ? argv[1] : "";
-  const CLI::App* chosen = commands_.contains(word) ? commands_[word].app : &app_;
-  try {
-    app_.parse(argc, argv);
-  } catch (const CLI::CallForVersion& version) {
-    std::printf("%s\n", version.what());
-    return 0;
-  } catch (const CLI::CallForHelp&) {
-    std::printf("%s", chosen->help().c_str());
-    return 0;
-  } catch (const CLI::ExtrasError&) {
-    std::vector<std::string> flags;
-    for (const CLI::Option* option : chosen->get_options()) flags.push_back("--" + long_name(*option));
-    const std::vector<std::string> extras = chosen->remaining(true);
-    const std::string extra = extras.empty() ? word : extras.front();
-    return usage_error("unknown argument '" + extra + "'" + did_you_mean(extra, flags), *chosen);
-  } catch (const CLI::ParseError& error) {
-    if (chosen == &app_) {
-      std::vector<std::string> names;
-      for (const auto& [name, command] : commands_) names.push_back(name);
-      if (word.empty() || word.starts_with("-")) return std::printf("%s", app_.help().c_str()), kUsageExitCode;
-      return usage_error("unknown command '" + word + "'" + did_you_mean(word, names), *chosen);
-    }
-    return usage_error(error.what(), *chosen);
-  }
+  std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+  if (json_is_asked_for(words)) common_.output = "json";
+  if (const std::optional<int> code = parse(std::move(words))) return *code;
   const Command& command = commands_.at(app_.get_subcommands().front()->get_name());
   if (const auto applied = apply_environment_and_config(*command.app); !applied) return report(applied.error());
-  init_logging("runahead", common_.quiet ? "error" : common_.log_level, common_.log_format == "json");
+  init_logging(command.app->get_name(), common_.effective_log_level(), common_.log_format == "json");
+  warn_of_unknown_variables();
   const Result<void> result = command.body(common_);
-  return result ? 0 : report(result.error());
+  return result ? finish(0) : report(result.error());
 }
 
 }  // namespace runahead

@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct CommonOptions {
   std::string log_format = "text";   // text, json
   bool quiet = false;                // errors only
   bool json() const { return output == "json"; }
+  std::string effective_log_level() const { return quiet ? "error" : log_level; }
 };
 
 class CommandLine {
@@ -38,10 +40,15 @@ class CommandLine {
     CLI::App* app;
     std::function<Result<void>(const CommonOptions&)> body;
   };
+  std::optional<int> parse(std::vector<std::string> words);
   Result<void> apply_environment_and_config(CLI::App& command);
+  void warn_of_unknown_variables() const;
   std::vector<std::string> all_keys() const;
   int report(const Error& error) const;
+  int finish(int code) const;
   int usage_error(const std::string& message, const CLI::App& app) const;
+  int unknown_argument(const std::string& extra, const CLI::App& app) const;
+  int unknown_command(const std::string& word) const;
 
   CLI::App app_;
   CommonOptions common_;

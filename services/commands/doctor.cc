@@ -1,4 +1,5 @@
-// runahead doctor: what this machine can do for Runahead, and what stands in the way. Exit code 1 if something does.
+// runahead doctor: what this machine can do for Runahead, and what stands in the way. The exit code is that of the first
+// thing that does.
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
@@ -8,11 +9,13 @@
 #include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <thread>
 
 #include "model/tokenizer.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
+#include "services/commands/output.h"
 #include "services/model_path.h"
 #include "services/engine_loading.h"
 #include "services/kernel_timings.h"
@@ -30,7 +33,12 @@ struct Finding {
   std::string what;
   bool ok = true;
   std::string detail;
+  ErrorCode code = ErrorCode::kInternal;  // if it is not ok
 };
+
+Finding failed(const std::string& what, const Error& error, const std::string& before = "") {
+  return {what, false, before + error.message, error.code};
+}
 
 Finding machine() {
   struct sysinfo info {};
@@ -58,13 +66,13 @@ std::vector<Finding> kernels() {
 
 Finding model(const std::string& short_name) {
   const auto path = find_model(short_name);
-  if (!path) return {"model", false, path.error().message};
+  if (!path) return failed("model", path.error());
   const auto file = Gguf::open(*path);
-  if (!file) return {"model", false, file.error().message};
+  if (!file) return failed("model", file.error());
   const auto config = read_model_config(*file);
-  if (!config) return {"model", false, config.error().message};
+  if (!config) return failed("model", config.error());
   const auto tokenizer = Tokenizer::load(*file);
-  if (!tokenizer) return {"model", false, tokenizer.error().message};
+  if (!tokenizer) return failed("model", tokenizer.error());
   const ModelShape& s = config->shape;
   return {"model", true, fmt::format("{}: {}, {} layers, width {}, {}/{} heads, context {}, vocabulary {}", path->string(),
                                      s.architecture, s.num_layers, s.model_dim, s.num_heads, s.num_kv_heads, s.context_len,
@@ -76,8 +84,8 @@ asio::awaitable<void> look_at_transport(std::string name, AsioClock& clock, Find
   KvTransportOptions options;
   options.incarnation = random_seed() | 1;
   const auto transport = make_kv_transport(name, std::move(options), executor, clock);
-  finding = {"transport", transport.has_value(),
-             name + ": " + (transport ? (*transport)->describe() : transport.error().message)};
+  finding = transport ? Finding{"transport", true, name + ": " + (*transport)->describe()}
+                      : failed("transport", transport.error(), name + ": ");
   if (transport) co_await (*transport)->shutdown();
 }
 
@@ -93,9 +101,9 @@ Finding transport(const std::string& name) {
 Finding port(const std::string& address) {
   asio::io_context io;
   const auto host_port = parse_host_port(address);
-  if (!host_port) return {"port", false, host_port.error().message};
+  if (!host_port) return failed("port", host_port.error());
   const auto acceptor = listen_tcp(io.get_executor(), *host_port, true);
-  return {"port", acceptor.has_value(), address + (acceptor ? " is free" : ": " + acceptor.error().message)};
+  return acceptor ? Finding{"port", true, address + " is free"} : failed("port", acceptor.error(), address + ": ");
 }
 
 Result<void> doctor(const std::string& model_name, const std::vector<std::string>& ports, const CommonOptions& common) {
@@ -105,15 +113,15 @@ Result<void> doctor(const std::string& model_name, const std::vector<std::string
   for (const char* name : {"tcp", "ucx"}) findings.push_back(transport(name));
   for (const std::string& address : ports) findings.push_back(port(address));
   json out = json::array();
-  bool ok = true;
+  std::optional<ErrorCode> first;  // what stands in the way and comes first gives the exit code
   for (const Finding& finding : findings) {
-    ok = ok && finding.ok;
+    if (!finding.ok && !first) first = finding.code;
     out.push_back({{"what", finding.what}, {"ok", finding.ok}, {"detail", finding.detail}});
     if (!common.json())
       std::printf("%s %-10s %s\n", finding.ok ? "ok  " : "FAIL", finding.what.c_str(), finding.detail.c_str());
   }
-  if (common.json()) std::printf("%s\n", json{{"ok", ok}, {"findings", out}}.dump().c_str());
-  if (!ok) return fail(ErrorCode::kInternal, "doctor found something that stands in the way; see the lines marked FAIL");
+  if (common.json()) print_json({{"ok", !first}, {"findings", out}});
+  if (first) return fail(*first, "doctor found something that stands in the way; see the lines marked FAIL");
   return {};
 }
 
@@ -124,7 +132,7 @@ void add_doctor(CommandLine& line) {
   auto ports = std::make_shared<std::vector<std::string>>(std::vector<std::string>{"127.0.0.1:7070", "127.0.0.1:8000"});
   CLI::App* command = line.add("doctor", "check what this machine can do, and what stands in the way",
                                [=](const CommonOptions& common) { return doctor(*model_name, *ports, common); });
-  command->add_option("-m,--model", *model_name, "path of a GGUF file, or a short name (smollm2)");
+  add_model_flag(*command, *model_name);
   command->add_option("--ports", *ports, "host:port that must be free")->delimiter(',');
 }
 

@@ -10,6 +10,7 @@
 #include "model/tokenizer.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
+#include "services/commands/output.h"
 #include "services/engine_loading.h"
 
 namespace runahead {
@@ -48,7 +49,7 @@ Result<void> logits(const EvaluateOptions& options, const CommonOptions& common)
   json rows = json::array();
   for (size_t i = 0; i < top; ++i) rows.push_back({{"id", order[i]}, {"logprob", values[static_cast<size_t>(order[i])] - norm}});
   if (common.json()) {
-    std::printf("%s\n", json{{"top", rows}, {"compute", engine->compute_name()}}.dump().c_str());
+    print_json({{"top", rows}, {"compute", engine->compute_name()}});
   } else {
     for (const json& row : rows) std::printf("%8d %10.5f\n", row["id"].get<int>(), row["logprob"].get<double>());
   }
@@ -66,8 +67,9 @@ Result<void> score_text(const EvaluateOptions& options, const CommonOptions& com
   const auto ids = TRY(tokenizer.encode(TRY(read_text_file(options.file)), false));
   const Perplexity score = TRY(perplexity(*engine, ids, options.context));
   if (common.json()) {
-    std::printf("%s\n", json{{"perplexity", score.perplexity}, {"tokens_scored", score.tokens_scored},
-                             {"compute", engine->compute_name()}}.dump().c_str());
+    print_json({{"perplexity", score.perplexity},
+                {"tokens_scored", score.tokens_scored},
+                {"compute", engine->compute_name()}});
   } else {
     std::printf("perplexity %.5f over %lld tokens (%s)\n", score.perplexity, static_cast<long long>(score.tokens_scored),
                 engine->compute_name().c_str());
@@ -76,9 +78,9 @@ Result<void> score_text(const EvaluateOptions& options, const CommonOptions& com
 }
 
 void add_engine_flags(CLI::App& command, EvaluateOptions& options) {
-  command.add_option("-m,--model", options.model, "path of a GGUF file, or a short name (smollm2)");
-  command.add_option("--compute", options.compute, "auto, fp32, bf16, int16 or int8");
-  command.add_option("--threads", options.threads, "compute threads")->check(CLI::Range(1, 256));
+  add_model_flag(command, options.model);
+  add_compute_flag(command, options.compute);
+  add_threads_flag(command, options.threads);
   add_packed_cache_flag(command, options.packed_cache);
 }
 
@@ -90,7 +92,7 @@ void add_logits(CommandLine& line) {
                                [options](const CommonOptions& common) { return logits(*options, common); });
   add_engine_flags(*command, *options);
   command->add_option("--token-ids-file", options->token_ids_file, "a JSON array of token ids, - for standard input")->required();
-  command->add_option("--top", options->top, "how many")->check(CLI::Range(1, 1 << 20));
+  command->add_option("--top", options->top, "how many")->check(whole_number(1, 1 << 20));
 }
 
 void add_perplexity(CommandLine& line) {
@@ -99,7 +101,7 @@ void add_perplexity(CommandLine& line) {
                                [options](const CommonOptions& common) { return score_text(*options, common); });
   add_engine_flags(*command, *options);
   command->add_option("-f,--file", options->file, "the text, - for standard input")->required();
-  command->add_option("--ctx", options->context, "tokens a chunk")->check(CLI::Range(2, 1 << 24));
+  command->add_option("--ctx", options->context, "tokens a chunk")->check(whole_number(4, 1 << 24));
 }
 
 }  // namespace runahead

@@ -1,36 +1,157 @@
 #include "services/commands/input.h"
 
-#include <filesystem>
-#include <fstream>
-#include <iostream>
-#include <iterator>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cmath>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "base/limits.h"
+#include "base/token_range.h"
+#include "model/tokenizer_utf8.h"
+#include "model/transformer.h"
+#include "planner/strategies.h"
 
 namespace runahead {
+namespace {
+
+constexpr size_t kReadBytes = 64 << 10;
+
+struct Descriptor {
+  int fd;
+  ~Descriptor() {
+    if (fd >= 0) close(fd);
+  }
+};
+
+template <class Number>
+std::optional<Number> parse_number(std::string_view text) {
+  Number number{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc() && end == text.data() + text.size() ? std::optional(number) : std::nullopt;
+}
+
+template <class Parse>
+CLI::Validator parses(Parse parse) {  // by the same function that will read it
+  return CLI::Validator(
+      [parse](std::string& text) {
+        const auto parsed = parse(text);
+        return parsed ? std::string() : parsed.error().message;
+      },
+      "");
+}
+
+std::string prompt_name(const std::string& path) { return path == "-" ? "standard input" : path; }
+
+// A prompt that is no text would come to the model as something else than was meant, in silence.
+Result<std::string> checked_prompt(std::string text, const std::string& name) {
+  if (text.empty()) return fail(ErrorCode::kInvalidArgument, name + " is empty: a prompt needs some text", "prompt");
+  if (const size_t valid = utf8_valid_prefix(text); valid < text.size())
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("{} is not UTF-8 (byte {} is 0x{:02x}): convert it, e.g. with `iconv -f latin1 -t utf-8`, "
+                            "or give token ids by --token-ids-file",
+                            name, valid + 1, static_cast<unsigned char>(text[valid])),
+                "prompt");
+  return text;
+}
+
+// What is piped in ends with the newline of `echo`, which is not part of a message.
+Result<std::string> piped_prompt(bool raw) {
+  std::string text = TRY(read_text_file("-"));
+  if (!raw && text.ends_with('\n')) text.pop_back();
+  if (!raw && text.ends_with('\r')) text.pop_back();
+  return checked_prompt(std::move(text), "standard input");
+}
+
+}  // namespace
+
+CLI::Validator whole_number(int64_t min, int64_t max) {
+  return CLI::Validator(
+      [=](std::string& text) {
+        const auto number = parse_number<int64_t>(text);
+        if (!number || *number < min || *number > max)
+          return fmt::format("'{}' is not a whole number from {} to {}", text, min, max);
+        text = std::to_string(*number);  // 010 is ten
+        return std::string();
+      },
+      fmt::format("{} to {}", min, max));
+}
+
+CLI::Validator real_number(double min, double max) {
+  return CLI::Validator(
+      [=](std::string& text) {
+        const auto number = parse_number<double>(text);
+        const bool fits = number && std::isfinite(*number) && *number >= min && *number <= max;
+        return fits ? std::string() : fmt::format("'{}' is not a number from {} to {}", text, min, max);
+      },
+      fmt::format("{} to {}", min, max));
+}
 
 void add_prompt_flags(CLI::App& command, PromptOptions& options) {
-  command.add_option("-p,--prompt", options.text, "the prompt: one user message");
-  command.add_option("--prompt-file", options.file, "read the prompt from a file, - for standard input");
-  command.add_option("--token-ids-file", options.token_ids_file, "a JSON array of token ids, taken as they are");
+  command.add_option("-p,--prompt", options.text,
+                     "the prompt: one user message; - or, without any prompt flag, standard input");
+  command.add_option("--prompt-file", options.file, "read the prompt from a file, - for standard input; without it see -p");
+  command.add_option("--token-ids-file", options.token_ids_file,
+                     "a JSON array of token ids, taken as they are; without it see -p");
   command.add_flag("--raw", options.raw, "take the prompt as it is, without the chat template");
 }
 
 Result<Prompt> read_prompt(const PromptOptions& options) {
-  const int given = !options.text.empty() + !options.file.empty() + !options.token_ids_file.empty();
-  if (given != 1)
-    return fail(ErrorCode::kInvalidArgument, "give the prompt by exactly one of --prompt, --prompt-file and --token-ids-file",
-                "prompt");
-  Prompt prompt{.text = options.text, .chat = !options.raw};
-  if (!options.file.empty()) prompt.text = TRY(read_text_file(options.file));
-  if (!options.token_ids_file.empty()) {
-    prompt.token_ids = TRY(read_token_ids(options.token_ids_file));
-    prompt.chat = false;
-  } else if (prompt.text.empty()) {
-    return fail(ErrorCode::kInvalidArgument, options.file + " is empty: a prompt needs at least one token", "prompt-file");
+  const int given = options.text.has_value() + options.file.has_value() + options.token_ids_file.has_value();
+  if (given > 1 || (given == 0 && isatty(STDIN_FILENO)))
+    return fail(ErrorCode::kInvalidArgument,
+                "give the prompt by one of --prompt, --prompt-file and --token-ids-file, or on standard input", "prompt");
+  Prompt prompt{.chat = !options.raw && !options.token_ids_file};
+  if (options.token_ids_file) {
+    prompt.token_ids = TRY(read_token_ids(*options.token_ids_file));
+  } else if (options.file) {
+    prompt.text = TRY(checked_prompt(TRY(read_text_file(*options.file)), prompt_name(*options.file)));
+  } else if (options.text && *options.text != "-") {
+    prompt.text = TRY(checked_prompt(*options.text, "--prompt"));
+  } else {
+    auto piped = piped_prompt(options.raw);
+    if (!piped && given == 0) {
+      if (piped.error().code == ErrorCode::kNotFound) piped.error().code = ErrorCode::kInvalidArgument;
+      piped.error().message += "; give one by --prompt or --prompt-file";
+    }
+    prompt.text = TRY(std::move(piped));
   }
   return prompt;
+}
+
+void add_model_flag(CLI::App& command, std::string& model) {
+  command.add_option("-m,--model", model, "path of a GGUF file, or a short name (smollm2)");
+}
+
+void add_compute_flag(CLI::App& command, std::string& compute) {
+  command.add_option("--compute", compute, "auto, fp32, bf16, int16 or int8")->check(parses(parse_compute_option));
+}
+
+void add_cuts_flag(CLI::App& command, std::vector<int32_t>& cuts) {
+  command.add_option("--cuts", cuts, "token positions where the prompt is cut, multiples of 64; without it see --strategy")
+      ->default_str("")
+      ->delimiter(',')
+      ->check(CLI::Validator(
+          [](std::string& text) {
+            const auto cut = parse_number<int32_t>(text);
+            const bool fits = cut && *cut > 0 && *cut % kPageTokens == 0;
+            return fits ? std::string() : fmt::format("'{}' is not a positive multiple of {}", text, kPageTokens);
+          },
+          ""));
+}
+
+void add_strategy_flag(CLI::App& command, std::string& strategy) {
+  command.add_option("--strategy", strategy, "how the prompt is cut: auto, single, even or balanced")
+      ->check(parses(parse_strategy));
+}
+
+void add_threads_flag(CLI::App& command, int& threads) {
+  command.add_option("--threads", threads, "compute threads")->check(whole_number(1, limits::kEngineThreadsMax));
 }
 
 void add_packed_cache_flag(CLI::App& command, std::string& folder) {
@@ -39,31 +160,42 @@ void add_packed_cache_flag(CLI::App& command, std::string& folder) {
 }
 
 void add_cluster_flags(CLI::App& command, LocalClusterOptions& options) {
-  command.add_option("-m,--model", options.model, "path of a GGUF file, or a short name (smollm2)");
-  command.add_option("-w,--workers", options.workers, "prefill workers")->check(CLI::Range(1, limits::kWorkersMax));
-  command.add_option("--compute", options.compute, "auto, fp32, bf16, int16 or int8");
+  add_model_flag(command, options.model);
+  command.add_option("-w,--workers", options.workers, "prefill workers")->check(whole_number(1, limits::kWorkersMax - 1));
+  add_compute_flag(command, options.compute);
   add_packed_cache_flag(command, options.packed_cache);
   command.add_option("--threads-per-worker", options.threads_per_worker, "compute threads of each prefill worker")
-      ->check(CLI::Range(1, 256));
+      ->check(whole_number(1, limits::kEngineThreadsMax));
   command.add_option("--decode-threads", options.decode_threads, "compute threads of the decode worker")
-      ->check(CLI::Range(1, 256));
+      ->check(whole_number(1, limits::kEngineThreadsMax));
   command.add_option("--transport", options.transport, "of K/V pages: auto, tcp or ucx")
       ->check(CLI::IsMember({"auto", "tcp", "ucx"}));
 }
 
 Result<std::string> read_text_file(const std::string& path) {
+  const auto failed = [&] {
+    return fail(ErrorCode::kNotFound, "cannot read " + prompt_name(path) + ": " + std::strerror(errno));
+  };
+  const auto too_large = [&] {
+    return fail(ErrorCode::kTooLarge, prompt_name(path) + " is larger than the limit of " +
+                                          std::to_string(limits::kJsonBodyBytesMax >> 20) + " MiB");
+  };
+  const Descriptor file{path == "-" ? dup(STDIN_FILENO) : open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (file.fd < 0) return failed();
+  struct stat status{};
+  if (fstat(file.fd, &status) == 0 && S_ISREG(status.st_mode) &&
+      static_cast<size_t>(status.st_size) > limits::kJsonBodyBytesMax)
+    return too_large();
   std::string text;
-  if (path == "-") {
-    text.assign(std::istreambuf_iterator<char>(std::cin), {});
-  } else {
-    std::ifstream file(path, std::ios::binary);
-    if (!std::filesystem::is_regular_file(path) || !file)
-      return fail(ErrorCode::kNotFound, "there is no readable file " + path);
-    if (std::filesystem::file_size(path) > limits::kJsonBodyBytesMax)
-      return fail(ErrorCode::kTooLarge, path + " is larger than " + std::to_string(limits::kJsonBodyBytesMax >> 20) + " MiB");
-    text.assign(std::istreambuf_iterator<char>(file), {});
+  for (;;) {
+    const size_t before = text.size();
+    text.resize(before + kReadBytes);
+    const ssize_t n = read(file.fd, text.data() + before, kReadBytes);
+    if (n < 0 && errno != EINTR) return failed();
+    text.resize(before + static_cast<size_t>(std::max<ssize_t>(n, 0)));
+    if (n == 0) return text;
+    if (text.size() > limits::kJsonBodyBytesMax) return too_large();
   }
-  return text;
 }
 
 Result<std::vector<TokenId>> read_token_ids(const std::string& path) {

@@ -1,7 +1,9 @@
-// Flags and inputs that several commands share: where the model is, what the prompt is.
+// Flags and inputs that several commands share: numbers, where the model is, what the prompt is.
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,28 +13,37 @@
 
 namespace runahead {
 
+// Checks of numeric flags. CLI11's own take nan, "1e999" and, for unsigned, -1; these take plain decimal numbers only.
+CLI::Validator whole_number(int64_t min, int64_t max);
+CLI::Validator real_number(double min, double max);
+
 struct PromptOptions {
-  std::string text, file, token_ids_file;
+  std::optional<std::string> text, file, token_ids_file;
   bool raw = false;
 };
 
 struct Prompt {
-  std::string text;                // empty if token_ids are given
+  std::string text;                // valid UTF-8; empty if token_ids are given
   std::vector<TokenId> token_ids;
   bool chat = true;                // text is one user message; false: taken as it is
 };
 
 void add_prompt_flags(CLI::App& command, PromptOptions& options);
-// Exactly one source must be given; kNotFound for a missing file; "-" reads standard input.
+// One source at most; without any, standard input that is no terminal is the prompt. kNotFound for a missing file.
 Result<Prompt> read_prompt(const PromptOptions& options);
 
 // --model --workers --compute --threads-per-worker --transport
 void add_cluster_flags(CLI::App& command, LocalClusterOptions& options);
+void add_model_flag(CLI::App& command, std::string& model);
+void add_compute_flag(CLI::App& command, std::string& compute);
+void add_cuts_flag(CLI::App& command, std::vector<int32_t>& cuts);
+void add_strategy_flag(CLI::App& command, std::string& strategy);
+void add_threads_flag(CLI::App& command, int& threads);
 
 // --packed-cache DIR|off
 void add_packed_cache_flag(CLI::App& command, std::string& folder);
 
-// The whole file, or standard input for "-". kNotFound, kTooLarge (limits::kJsonBodyBytesMax).
+// All of a file, a pipe, or standard input for "-". kNotFound, kTooLarge (limits::kJsonBodyBytesMax).
 Result<std::string> read_text_file(const std::string& path);
 // A JSON array of token ids.
 Result<std::vector<TokenId>> read_token_ids(const std::string& path);

@@ -1,15 +1,16 @@
 // runahead plan: who would get which tokens, and the predicted time to first token. Runs nothing of the cluster.
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "base/limits.h"
 #include "planner/strategies.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
+#include "services/commands/output.h"
 #include "services/engine_loading.h"
-#include "services/engine_profile.h"
+#include "services/gateway/answer_text.h"
+#include "services/kept_profile.h"
 
 namespace runahead {
 namespace {
@@ -20,14 +21,21 @@ struct PlanOptions {
   std::string model = "smollm2", compute = "auto", packed_cache, strategy = "auto";
   int tokens = 4096, workers = 2, ranks = 0, threads = 1;
   std::vector<int32_t> cuts;
-  double seconds_per_token = 0, seconds_per_pair = 0, gigabytes_per_second = 0, latency_ms = -1;
+  double seconds_per_token = 0, seconds_per_pair = 0;
+  double gigabytes_per_second = default_link().bytes_per_second / 1e9, latency_ms = default_link().latency_seconds * 1e3;
+};
+
+// What is asked, and what the answer rests on.
+struct PlanQuestion {
+  PlanRequest request;
+  std::string speed_origin, device;
 };
 
 ModelDims dims_of(const ModelShape& s) {
   return {s.num_layers, s.model_dim, s.num_heads, s.num_kv_heads, s.head_dim, s.ffn_dim, s.vocab_size};
 }
 
-json to_json(const Plan& plan, double single_seconds) {
+json to_json(const Plan& plan, double single_seconds, const PlanQuestion& question) {
   json ranks = json::array();
   std::vector<int32_t> cuts;
   for (size_t r = 0; r < plan.ranks.size(); ++r) {
@@ -36,57 +44,90 @@ json to_json(const Plan& plan, double single_seconds) {
     ranks.push_back({{"rank", r}, {"begin", rank.range.begin}, {"end", rank.range.end},
                      {"compute_seconds", rank.compute_seconds}, {"kv_wait_seconds", rank.kv_wait_seconds}});
   }
+  const WorkerProfile& worker = question.request.workers.front();
   return {{"strategy", name(plan.strategy)}, {"cuts", cuts}, {"ranks", ranks},
           {"predicted_ttft_seconds", plan.predicted_ttft_seconds},
-          {"predicted_single_ttft_seconds", single_seconds}};
+          {"predicted_single_ttft_seconds", single_seconds},
+          {"premises", {{"seconds_per_token", worker.speed.a}, {"seconds_per_pair", worker.speed.b},
+                        {"speed", question.speed_origin}, {"device", question.device},
+                        {"workers", question.request.workers.size()},
+                        {"link_gigabytes_per_second", worker.ingress.bytes_per_second / 1e9},
+                        {"link_latency_ms", worker.ingress.latency_seconds * 1e3}}}};
 }
 
-void print(const PlanOptions& options, const json& plan) {
-  std::printf("%d tokens, %s, predicted ttft %.3f s (one worker %.3f s)\n", options.tokens,
-              plan["strategy"].get<std::string>().c_str(), plan["predicted_ttft_seconds"].get<double>(),
-              plan["predicted_single_ttft_seconds"].get<double>());
+std::string text_of(const PlanOptions& options, const json& plan) {
+  std::string text = fmt::format("{} tokens, {}, predicted ttft {:.3f} s (one worker {:.3f} s)\n", options.tokens,
+                                 plan["strategy"].get<std::string>(), plan["predicted_ttft_seconds"].get<double>(),
+                                 plan["predicted_single_ttft_seconds"].get<double>());
   for (const json& rank : plan["ranks"])
-    std::printf("  rank %2d  [%6d, %6d)  compute %7.3f s  waits for K/V %7.3f s\n", rank["rank"].get<int>(),
-                rank["begin"].get<int>(), rank["end"].get<int>(), rank["compute_seconds"].get<double>(),
-                rank["kv_wait_seconds"].get<double>());
+    text += fmt::format("  rank {:2}  [{:6}, {:6})  compute {:7.3f} s  waits for K/V {:7.3f} s\n",
+                        rank["rank"].get<int>(), rank["begin"].get<int>(), rank["end"].get<int>(),
+                        rank["compute_seconds"].get<double>(), rank["kv_wait_seconds"].get<double>());
+  const json& premises = plan["premises"];
+  return text + fmt::format("premises: {} equal workers, each with cores of its own ({}); {:.3g} s a token and {:.3g} s a "
+                            "pair, {}; links of {:.3g} GB/s and {:.3g} ms, as given or by default, not measured\n",
+                            premises["workers"].get<int>(), premises["device"].get<std::string>(),
+                            premises["seconds_per_token"].get<double>(), premises["seconds_per_pair"].get<double>(),
+                            premises["speed"].get<std::string>(), premises["link_gigabytes_per_second"].get<double>(),
+                            premises["link_latency_ms"].get<double>());
 }
 
-// Measured on this machine unless both constants are given.
-Result<PlanRequest> request_of(const PlanOptions& options) {
-  const auto engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
-                                       false));
+// The speed of one worker: as given, else as measured on this machine, now or before.
+WorkerSpeed speed_of(const PlanOptions& options, Transformer& engine, std::string& origin) {
+  WorkerSpeed speed{options.seconds_per_token, options.seconds_per_pair};
+  if (speed.a > 0 && speed.b > 0) {
+    origin = "as given";
+    return speed;
+  }
+  const KeptProfile kept = kept_profile(engine, AsioClock());
+  origin = (kept.measured ? "measured on this machine now and kept in " : "measured on this machine before, from ") +
+           valid_utf8(kept.file.string()) + (kept.measured ? "" : " (delete it to measure anew)");
+  if (speed.a > 0 || speed.b > 0) origin = "one as given, one " + origin;
+  if (speed.a <= 0) speed.a = kept.profile.linear_seconds_per_token;
+  if (speed.b <= 0) speed.b = kept.profile.attention_seconds_per_pair;
+  return speed;
+}
+
+Result<PlanQuestion> question_of(const PlanOptions& options) {
+  const auto engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache, false));
   if (options.tokens > engine->shape().context_len)
     return fail(ErrorCode::kContextOverflow, fmt::format("{} tokens are more than the model's context of {}",
                                                          options.tokens, engine->shape().context_len), "tokens");
-  PlanRequest request{.context_len = options.tokens,
-                      .model = model_cost(dims_of(engine->shape()), engine->page_bytes()),
-                      .cuts = options.cuts, .ranks = options.ranks};
+  PlanQuestion question;
+  question.device = device_text(*engine);
+  PlanRequest& request = question.request;
+  request.context_len = options.tokens;
+  request.model = model_cost(dims_of(engine->shape()), engine->page_bytes());
+  request.cuts = options.cuts;
+  request.ranks = options.ranks;
   request.strategy = options.cuts.empty() ? TRY(parse_strategy(options.strategy)) : Strategy::kByHand;
-  WorkerProfile worker{.speed = {options.seconds_per_token, options.seconds_per_pair}, .ingress = default_link()};
-  if (worker.speed.a <= 0 || worker.speed.b <= 0) {
-    const EngineProfile measured = measure_engine(*engine, AsioClock());
-    if (worker.speed.a <= 0) worker.speed.a = measured.linear_seconds_per_token;
-    if (worker.speed.b <= 0) worker.speed.b = measured.attention_seconds_per_pair;
-  }
-  if (options.gigabytes_per_second > 0) worker.ingress.bytes_per_second = options.gigabytes_per_second * 1e9;
-  if (options.latency_ms >= 0) worker.ingress.latency_seconds = options.latency_ms * 1e-3;
+  WorkerProfile worker{.speed = speed_of(options, *engine, question.speed_origin), .ingress = default_link()};
+  worker.ingress.bytes_per_second = options.gigabytes_per_second * 1e9;
+  worker.ingress.latency_seconds = options.latency_ms * 1e-3;
   request.workers.assign(static_cast<size_t>(options.workers), worker);
-  return request;
+  return question;
 }
 
 Result<void> plan(const PlanOptions& options, const CommonOptions& common) {
-  PlanRequest request = TRY(request_of(options));
-  const Plan chosen = TRY(make_plan(request));
-  request.strategy = Strategy::kSingle;
-  request.cuts.clear();
-  const Plan single = TRY(make_plan(request));
-  const json out = to_json(chosen, single.predicted_ttft_seconds);
+  PlanQuestion question = TRY(question_of(options));
+  const Plan chosen = TRY(make_plan(question.request));
+  question.request.strategy = Strategy::kSingle;
+  question.request.cuts.clear();
+  const Plan single = TRY(make_plan(question.request));
+  const json out = to_json(chosen, single.predicted_ttft_seconds, question);
   if (common.json()) {
-    std::printf("%s\n", out.dump().c_str());
+    print_json(out);
   } else {
-    print(options, out);
+    print_text(text_of(options, out));
   }
   return {};
+}
+
+// 0 asks for a measurement; what is positive must be a speed that a machine can have.
+CLI::Validator speed_number() {
+  CLI::Validator plausible = real_number(1e-15, 1e3), nothing = real_number(0, 0);
+  return CLI::Validator(
+      [=](std::string& text) { return nothing(text).empty() ? std::string() : plausible(text); }, "0, or 1e-15 to 1000");
 }
 
 }  // namespace
@@ -95,19 +136,21 @@ void add_plan(CommandLine& line) {
   auto options = std::make_shared<PlanOptions>();
   CLI::App* command = line.add("plan", "print the partition and the predicted time to first token",
                                [options](const CommonOptions& common) { return plan(*options, common); });
-  command->add_option("-m,--model", options->model, "path of a GGUF file, or a short name (smollm2)");
-  command->add_option("--tokens,--isl", options->tokens, "length of the prompt")->check(CLI::Range(1, 1 << 24));
-  command->add_option("-w,--workers", options->workers, "prefill workers")->check(CLI::Range(1, limits::kWorkersMax));
-  command->add_option("--strategy", options->strategy, "auto, single, even or balanced");
-  command->add_option("--cuts", options->cuts, "token positions where the prompt is cut, multiples of 64")->delimiter(',');
-  command->add_option("--ranks", options->ranks, "ranks at most; 0 chooses")->check(CLI::NonNegativeNumber);
+  add_model_flag(*command, options->model);
+  command->add_option("--tokens,--isl", options->tokens, "length of the prompt")->check(whole_number(1, 1 << 24));
+  command->add_option("-w,--workers", options->workers, "prefill workers")->check(whole_number(1, limits::kWorkersMax));
+  add_strategy_flag(*command, options->strategy);
+  add_cuts_flag(*command, options->cuts);
+  command->add_option("--ranks", options->ranks, "ranks at most; 0 chooses")->check(whole_number(0, limits::kWorkersMax));
   add_packed_cache_flag(*command, options->packed_cache);
-  command->add_option("--compute", options->compute, "auto, fp32, bf16, int16 or int8");
-  command->add_option("--threads", options->threads, "compute threads of one worker")->check(CLI::Range(1, 256));
-  command->add_option("--seconds-per-token", options->seconds_per_token, "cost model a; 0: measured on this machine");
-  command->add_option("--seconds-per-pair", options->seconds_per_pair, "cost model b; 0: measured on this machine");
-  command->add_option("--gigabytes-per-second", options->gigabytes_per_second, "of a link; 0: the planner's default");
-  command->add_option("--latency-ms", options->latency_ms, "of a link");
+  add_compute_flag(*command, options->compute);
+  add_threads_flag(*command, options->threads);
+  command->add_option("--seconds-per-token", options->seconds_per_token, "cost model a; 0: measured on this machine")
+      ->check(speed_number());
+  command->add_option("--seconds-per-pair", options->seconds_per_pair, "cost model b; 0: measured on this machine")
+      ->check(speed_number());
+  command->add_option("--gigabytes-per-second", options->gigabytes_per_second, "of a link")->check(real_number(1e-6, 1e6));
+  command->add_option("--latency-ms", options->latency_ms, "of a link")->check(real_number(0, 1e6));
 }
 
 }  // namespace runahead

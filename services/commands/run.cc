@@ -1,18 +1,21 @@
 // runahead run: one prompt through a whole cluster of real processes (or, with --in-process, through the same actors in this
 // one process over the memory transport).
-#include <unistd.h>
+#include <fmt/format.h>
 
 #include <chrono>
+#include <cstdint>
 #include <cstdio>
-#include <iostream>
 
-#include "base/token_range.h"
+#include "base/json_text.h"
+#include "base/log.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
+#include "services/commands/output.h"
 #include "services/commands/run_report.h"
 #include "services/gateway/http_client.h"
 #include "services/in_process_cluster.h"
 #include "services/local_cluster.h"
+#include "services/progress_bar.h"
 
 namespace runahead {
 namespace {
@@ -24,7 +27,7 @@ struct RunOptions {
   LocalClusterOptions cluster;
   PromptOptions prompt;
   std::string strategy = "auto";
-  std::vector<int> cuts;
+  std::vector<int32_t> cuts;
   int max_tokens = 64;
   double temperature = 0;
   uint64_t seed = 0;
@@ -58,7 +61,7 @@ json request_body(const RunOptions& options, const Prompt& prompt) {
 // Follows the event stream: prints text as it comes unless the output is JSON.
 class AnswerReader {
  public:
-  explicit AnswerReader(bool print) : print_(print), bar_(print && isatty(STDERR_FILENO)) {}
+  explicit AnswerReader(const CommonOptions& common) : print_(!common.json()), bar_("prefill", !common.quiet) {}
 
   bool take(std::string_view event, std::string_view data) {
     if (data == "[DONE]") return false;
@@ -77,7 +80,7 @@ class AnswerReader {
       report_.prompt_tokens = chunk["usage"].value("prompt_tokens", 0);
       report_.runahead = chunk["usage"].value("runahead", json::object());
     }
-    return true;
+    return !error_;
   }
   Result<RunReport> finish(double total_seconds) {
     if (error_) return std::unexpected(*error_);
@@ -97,28 +100,28 @@ class AnswerReader {
     if (choice.contains("finish_reason") && choice["finish_reason"].is_string())
       report_.finish_reason = choice["finish_reason"];
     if (text.empty()) return;
-    if (std::exchange(bar_shown_, false)) std::fputs("\r\033[K", stderr);
+    bar_.clear();
     report_.text += text;
-    if (print_) std::cout << text << std::flush;
+    if (print_ && !print_text(text)) error_ = finish_output().error();  // nobody reads it: no use in going on
   }
   void show_progress(const json& progress) {
     const double total = progress.value("total", 0.0), done = progress.value("processed", 0.0);
-    if (!bar_ || total <= 0) return;
-    bar_shown_ = true;
-    std::fprintf(stderr, "\rprefill %3.0f %% of %.0f tokens", 100 * done / total, total);
+    if (total > 0) bar_.show(done / total, fmt::format("of {:.0f} tokens", total));
   }
 
-  bool print_, bar_, bar_shown_ = false;
+  bool print_;
+  ProgressBar bar_;
   RunReport report_;
   std::optional<Error> error_;
 };
 
-Result<RunReport> ask(const std::string& address, const RunOptions& options, const Prompt& prompt, bool print) {
+Result<RunReport> ask(const std::string& address, const RunOptions& options, const Prompt& prompt,
+                      const CommonOptions& common) {
   const HttpClient client(address, kSilenceTimeout);
-  AnswerReader reader(print);
+  AnswerReader reader(common);
   const auto begin = std::chrono::steady_clock::now();
   const auto response = TRY(client.post_stream(prompt.chat ? "/v1/chat/completions" : "/v1/completions",
-                                               request_body(options, prompt).dump(),
+                                               to_text(request_body(options, prompt)),
                                                [&](auto event, auto data) { return reader.take(event, data); }));
   if (response.status != 200) return std::unexpected(error_of(response));
   return reader.finish(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
@@ -126,16 +129,15 @@ Result<RunReport> ask(const std::string& address, const RunOptions& options, con
 
 Result<void> run(const RunOptions& options, const CommonOptions& common) {
   const Prompt prompt = TRY(read_prompt(options.prompt));
-  for (int cut : options.cuts)
-    if (cut <= 0 || cut % kPageTokens != 0)
-      return fail(ErrorCode::kInvalidArgument, "--cuts: " + std::to_string(cut) + " is not a positive multiple of " +
-                                                   std::to_string(kPageTokens) + ", the page length", "cuts");
   LocalClusterOptions cluster_options = options.cluster;
-  cluster_options.progress = !common.quiet && isatty(STDERR_FILENO);
-  if (common.log_level == "debug" || common.log_level == "info") cluster_options.log_level = "warn";
-  const auto answer = [&](const std::string& address) { return ask(address, options, prompt, !common.json()); };
+  cluster_options.progress = !common.quiet && stderr_takes_bars();
+  cluster_options.log_format = common.log_format;
+  cluster_options.log_level = common.effective_log_level();
+  if (cluster_options.log_level == "info") cluster_options.log_level = "warn";  // the answer is what is asked for
+  const auto answer = [&](const std::string& address) { return ask(address, options, prompt, common); };
   RunReport report;
   if (options.in_process) {
+    log::set_level(log::level::from_str(cluster_options.log_level));  // the actors' lines are this process's own
     const auto cluster = TRY(InProcessCluster::start(cluster_options));
     report = TRY(answer(cluster->http_address()));
   } else {
@@ -143,10 +145,9 @@ Result<void> run(const RunOptions& options, const CommonOptions& common) {
     report = TRY(answer(cluster.http_address()));
   }
   if (common.json()) {
-    std::printf("%s\n", to_json(report).dump().c_str());
+    print_json(to_json(report));
   } else {
-    std::printf("\n");
-    std::fflush(stdout);
+    print_text("\n");
     if (!common.quiet) std::fprintf(stderr, "%s\n", summary_line(report).c_str());
   }
   return {};
@@ -160,12 +161,11 @@ void add_run(CommandLine& line) {
                                [options](const CommonOptions& common) { return run(*options, common); });
   add_cluster_flags(*command, options->cluster);
   add_prompt_flags(*command, options->prompt);
-  command->add_option("--strategy", options->strategy, "auto, single, even or balanced")
-      ->check(CLI::IsMember({"auto", "single", "even", "balanced", "searched", "predicted"}));
-  command->add_option("--cuts", options->cuts, "token positions where the prompt is cut, multiples of 64")->delimiter(',');
-  command->add_option("--max-tokens", options->max_tokens, "tokens to generate at most")->check(CLI::Range(1, 1 << 20));
-  command->add_option("--temperature", options->temperature, "0: greedy")->check(CLI::Range(0.0, 2.0));
-  command->add_option("--seed", options->seed, "of the sampling");
+  add_strategy_flag(*command, options->strategy);
+  add_cuts_flag(*command, options->cuts);
+  command->add_option("--max-tokens", options->max_tokens, "tokens to generate at most")->check(whole_number(1, 1 << 20));
+  command->add_option("--temperature", options->temperature, "0: greedy")->check(real_number(0, 2));
+  command->add_option("--seed", options->seed, "of the sampling")->check(whole_number(0, INT64_MAX));
   command->add_flag("--in-process", options->in_process, "all actors in this process, over the memory transport");
 }
 

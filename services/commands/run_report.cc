@@ -40,15 +40,15 @@ std::string summary_line(const RunReport& report) {
   const double ttft = number(r, "ttft_seconds");
   const size_t workers = r.value("workers", nlohmann::json::array()).size();
   std::string line = fmt::format(
-      "ttft {:.2f} s (queue {:.2f} tokenize {:.2f} plan {:.2f} dispatch {:.2f} prefill {:.2f} kv {:.2f} sample {:.2f} "
-      "respond {:.2f} other {:.2f}) · {} tokens · {} worker{}",
+      "ttft {:.2f} s measured (queue {:.2f} tokenize {:.2f} plan {:.2f} dispatch {:.2f} prefill {:.2f} kv {:.2f} sample {:.2f} "
+      "respond {:.2f} other {:.2f}) · {} token{} · {} worker{}",
       ttft, number(stages, "queue"), number(stages, "tokenize"), number(stages, "plan"), number(stages, "dispatch"),
       number(stages, "prefill_compute"), number(stages, "kv_wait"), number(stages, "sample"),
-      number(stages, "respond"), number(stages, "other"), with_commas(report.prompt_tokens), workers,
+      number(stages, "respond"), number(stages, "other"), with_commas(report.prompt_tokens),
+      report.prompt_tokens == 1 ? "" : "s", workers,
       workers == 1 ? "" : "s");
-  double compute = 0;  // of all ranks: what one worker alone would have to compute
-  for (const nlohmann::json& worker : r.value("workers", nlohmann::json::array())) compute += number(worker, "compute_seconds");
-  if (workers > 1 && ttft > 0) line += fmt::format(" · {:.1f}x one worker", compute / ttft);
+  const double predicted = number(r.value("plan", nlohmann::json::object()), "predicted_ttft_seconds");
+  if (predicted > 0) line += fmt::format(" · the plan predicted {:.2f} s", predicted);
   const double decode_seconds = report.total_seconds - ttft;
   if (report.token_ids.size() > 1 && decode_seconds > 0)
     line += fmt::format(" · {:.0f} tok/s", static_cast<double>(report.token_ids.size() - 1) / decode_seconds);

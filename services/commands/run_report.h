@@ -22,7 +22,8 @@ struct RunReport {
 //  "compute","transport","finish_reason"}
 nlohmann::json to_json(const RunReport& report);
 
-// ttft 1.84 s (queue 0.00 tokenize 0.03 plan 0.00 prefill 1.62 kv 0.14 respond 0.01) · 4,096 tokens · 2 workers · ...
+// ttft 1.84 s measured (queue 0.00 ... other 0.00) · 4,096 tokens · 2 workers · the plan predicted 1.80 s · 120 tok/s
+// What one worker alone would take is not said: it was not measured, and ranks that share cores cannot tell.
 std::string summary_line(const RunReport& report);
 
 }  // namespace runahead

@@ -4,6 +4,7 @@
 
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
+#include "services/commands/output.h"
 #include "services/local_cluster.h"
 
 namespace runahead {
@@ -12,17 +13,20 @@ namespace {
 struct ServeOptions {
   LocalClusterOptions cluster;
   std::string api_keys;
+  bool insecure_network = false;
 };
 
 Result<void> serve(const ServeOptions& options, const CommonOptions& common) {
   LocalClusterOptions cluster_options = options.cluster;
-  cluster_options.log_level = common.quiet ? "error" : common.log_level;
+  cluster_options.log_level = common.effective_log_level();
+  cluster_options.log_format = common.log_format;
   cluster_options.progress = !common.quiet;
   if (!options.api_keys.empty())
     cluster_options.coordinator_flags.insert(cluster_options.coordinator_flags.end(), {"--api-keys", options.api_keys});
+  if (options.insecure_network) cluster_options.coordinator_flags.push_back("--insecure-network");
   LocalCluster cluster = TRY(LocalCluster::start(cluster_options));
   if (common.json()) {
-    std::printf("%s\n", nlohmann::json({{"http", cluster.http_address()}}).dump().c_str());
+    print_json({{"http", cluster.http_address()}});
   } else {
     std::printf("http://%s is ready: POST /v1/chat/completions, /v1/completions, /v1/jobs; GET /metrics, /v1/cluster\n",
                 cluster.http_address().c_str());
@@ -44,6 +48,7 @@ void add_serve(CommandLine& line) {
   command->add_option("--http", options->cluster.http, "host:port of the API; port 0 takes a free one");
   command->add_option("--job-store", options->cluster.job_store, "SQLite file of /v1/jobs; without it jobs end with the process");
   command->add_option("--api-keys", options->api_keys, "file with one API key a line; without it the API is open");
+  command->add_flag("--insecure-network", options->insecure_network, "let --http listen beyond loopback; there is no TLS yet");
 }
 
 }  // namespace runahead

@@ -3,9 +3,11 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "base/json_text.h"
 #include "model/tokenizer.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
+#include "services/commands/output.h"
 #include "services/model_path.h"
 
 namespace runahead {
@@ -30,7 +32,7 @@ Result<void> tokenize_lines(const Tokenizer& tokenizer, const std::string& text)
     if (!object.is_object() || !object.contains("text") || !object["text"].is_string()) return type_error();
     if (object.contains("parse_special") && !object["parse_special"].is_boolean()) return type_error();
     const auto ids = TRY(tokenizer.encode(object["text"].get<std::string>(), object.value("parse_special", false)));
-    std::printf("%s\n", json(ids).dump().c_str());
+    print_json(ids);
   }
   return {};
 }
@@ -42,12 +44,11 @@ Result<void> tokenize(const TokenizeOptions& options, const CommonOptions& commo
   if (options.jsonl) return tokenize_lines(tokenizer, text);
   const auto ids = TRY(tokenizer.encode(text, options.parse_special));
   if (common.json()) {
-    std::printf("%s\n", json(ids).dump().c_str());
+    print_json(ids);
     return {};
   }
   for (TokenId id : ids)
-    std::printf("%8d %s\n", id, json(std::string(tokenizer.token_bytes(id)))
-                                    .dump(-1, ' ', false, json::error_handler_t::replace).c_str());
+    std::printf("%8d %s\n", id, to_text(tokenizer.token_bytes(id)).c_str());
   return {};
 }
 
@@ -57,7 +58,7 @@ void add_tokenize(CommandLine& line) {
   auto options = std::make_shared<TokenizeOptions>();
   CLI::App* command = line.add("tokenize", "print the token ids of a text",
                                [options](const CommonOptions& common) { return tokenize(*options, common); });
-  command->add_option("-m,--model", options->model, "path of a GGUF file, or a short name (smollm2)");
+  add_model_flag(*command, options->model);
   command->add_option("-f,--file", options->file, "the text, - for standard input");
   command->add_flag("--parse-special", options->parse_special, "<|im_start|> in the text is that token, not its letters");
   command->add_flag("--jsonl", options->jsonl, "the file holds lines {\"text\", \"parse_special\"}; one array a line comes out");

@@ -9,21 +9,13 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-BINARY = os.environ.get("RUNAHEAD_BINARY", str(ROOT / "build/release/runahead"))
+from cli import BINARY, NOT_BUILT, ROOT, children, runahead
+
 HANDBOOK = ROOT / "deploy/examples/handbook.txt"
 KEYS = {"text", "token_ids", "prompt_tokens", "ttft_seconds", "total_seconds", "stages", "workers", "plan",
         "first_logits_sha256", "compute", "transport", "finish_reason"}
 
-pytestmark = pytest.mark.skipif(not Path(BINARY).exists(), reason=f"{BINARY} is not built")
-
-
-def children(pid):
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def runahead(*arguments, **options):
-    return subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=180, **options)
+pytestmark = NOT_BUILT
 
 
 @pytest.fixture(scope="module")
@@ -78,23 +70,6 @@ def test_three_workers_are_three_prefill_processes(document):
     assert len(answer["workers"]) == 3
 
 
-@pytest.mark.parametrize("arguments, code, words", [
-    (("run", "-p", "x", "--model", "/nonexistent.gguf"), 3, "no model file"),
-    (("run", "-p", "x", "--workrs", "2"), 2, "--workers"),
-    (("run",), 2, "--prompt"),
-    (("run", "-p", "x", "--cuts", "63"), 2, "multiple of 64"),
-    (("run", "-p", "x", "--compute", "fp17"), 2, "fp32"),
-    (("run", "--prompt-file", "/nonexistent.txt"), 3, "/nonexistent.txt"),
-    (("rum",), 2, "run"),
-    (("serve", "--http", "127.0.0.1:99999"), 2, "99999"),
-    (("prefill", "--config", "/nonexistent.yaml"), 3, "configuration file"),
-])
-def test_bad_input_gets_one_clear_sentence_and_a_documented_exit_code(arguments, code, words):
-    done = runahead(*arguments)
-    assert done.returncode == code, done.stderr
-    assert words in done.stderr
-
-
 def test_ctrl_c_in_the_middle_of_a_prompt_ends_every_process_with_130(tmp_path):
     process = subprocess.Popen([BINARY, "run", "--prompt-file", str(HANDBOOK), "--workers", "2", "--max-tokens", "4000"],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -109,14 +84,6 @@ def test_ctrl_c_in_the_middle_of_a_prompt_ends_every_process_with_130(tmp_path):
     assert process.returncode == 130, errors
     assert "interrupted" in errors
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
-
-
-def test_an_unknown_key_of_the_configuration_is_refused_with_a_suggestion(tmp_path):
-    config = tmp_path / "runahead.yaml"
-    config.write_text("thread: 2\n")
-    done = runahead("prefill", "--config", str(config))
-    assert done.returncode == 3
-    assert "threads" in done.stderr
 
 
 def test_a_prompt_over_the_context_is_refused_with_both_numbers(tmp_path):

@@ -33,6 +33,7 @@ NOTE = "TO" + "DO"
 HOME = "/ro" + "ot/x"
 HOST = "py" + "pi.org"
 FAULTS = [
+    (tidy.banned_calls, {"services/a.cc": "auto text = body.dump();\n"}, ("services/a.cc", 1)),
     (tidy.include_directions, {"model/a.cc": '#include "actors/b.h"\n'}, ("model/a.cc", 1)),
     (tidy.include_directions, {"kernels/a.cc": '\n#include "model/b.h"\n'}, ("kernels/a.cc", 2)),
     (tidy.include_directions, {"base/a.h": '#include "tests/b.h"\n'}, ("base/a.h", 1)),
