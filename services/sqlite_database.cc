@@ -402,11 +402,11 @@ Result<int64_t> SqliteDatabase::last_sequence() {
 }
 
 Result<void> SqliteDatabase::prune(int64_t sequence) {
-  for (const char* sql : {"DELETE FROM requests WHERE sequence IN (SELECT sequence FROM jobs WHERE status >= 2 AND sequence <= {})",
-                          "DELETE FROM results WHERE sequence IN (SELECT sequence FROM jobs WHERE status >= 2 AND sequence <= {})",
-                          "DELETE FROM jobs WHERE status >= 2 AND sequence <= {}"})
-    TRY(execute(fmt::format(fmt::runtime(sql), sequence).c_str()));
-  return {};
+  const std::string old = fmt::format("status >= 2 AND sequence <= {}", sequence);
+  for (const char* texts : {"requests", "results"})
+    TRY(execute(
+        fmt::format("DELETE FROM {} WHERE sequence IN (SELECT sequence FROM jobs WHERE {})", texts, old).c_str()));
+  return execute(("DELETE FROM jobs WHERE " + old).c_str());
 }
 
 }  // namespace runahead

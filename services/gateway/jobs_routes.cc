@@ -135,7 +135,7 @@ size_t bytes_of(const JobView& job) {
   return bytes;
 }
 
-// Long JSON is written by the text lane.
+// Long JSON is written by the text lane. `work` refers to what its caller keeps.
 template <class Work>
 Task<std::string> on_text_lane(Work work) {
   co_return work();
@@ -147,11 +147,8 @@ Task<std::string> write_json(const GatewayContext& context, size_t bytes, Work w
 }
 
 Task<std::string> job_text_json(const GatewayContext& context, JobView job) {
-  const size_t bytes = bytes_of(job);
-  const TextCodec& codec = context.codec;
-  auto written = co_await write_json(
-      context, bytes, [&codec, job = std::move(job)]() -> Result<std::string> { return to_text(job_json(job, codec)); });
-  co_return written;
+  const auto write = [&]() -> Result<std::string> { return to_text(job_json(job, context.codec)); };
+  co_return co_await write_json(context, bytes_of(job), write);
 }
 
 Task<HttpReply> job_reply(const GatewayContext& context, JobView job, int status = 200) {
@@ -205,7 +202,8 @@ Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, const HttpR
   std::string digest;
   if (!key.empty()) {
     const std::string& body = http.body;
-    auto digested = co_await write_json(context, body.size(), [&body] { return digest_of(body); });
+    const auto digest_body = [&body] { return digest_of(body); };
+    auto digested = co_await write_json(context, body.size(), digest_body);
     digest = CO_TRY(digested);
   }
   Result<PreparedGeneration> prepared = co_await prepare_generation(context, std::nullopt, http.body);
@@ -261,15 +259,15 @@ Task<HttpReply> list(const GatewayContext& context, JobsApi& jobs, std::string o
   std::vector<JobView> rows = CO_TRY(found);
   const bool has_more = rows.size() > page;
   if (has_more) rows.resize(page);
-  const size_t bytes = rows.size() * kRowBytes;
-  auto written = co_await write_json(context, bytes, [rows = std::move(rows), has_more]() -> Result<std::string> {
+  const auto write = [&]() -> Result<std::string> {
     json data = json::array();
     for (const JobView& job : rows) data.push_back(head_json(job));
     const json first = rows.empty() ? json(nullptr) : json(rows.front().head.id);
     const json last = rows.empty() ? json(nullptr) : json(rows.back().head.id);
     return to_text({{"object", "list"}, {"data", std::move(data)}, {"first_id", first}, {"last_id", last},
                     {"has_more", has_more}});
-  });
+  };
+  auto written = co_await write_json(context, rows.size() * kRowBytes, write);
   HttpReply reply;
   reply.body = CO_TRY(written);
   co_return reply;

@@ -286,9 +286,13 @@ TEST_F(SqliteJobStoreTest, AStoreOfVersion1IsBroughtUpToDate) {
       ended_unix_ms INTEGER NOT NULL);
     CREATE UNIQUE INDEX jobs_by_key ON jobs (idempotency_key) WHERE idempotency_key <> '';
     CREATE INDEX jobs_unfinished ON jobs (sequence) WHERE status < 2;
-    INSERT INTO jobs VALUES
-      (3, 'job-a', 'k', 0, '{"client":"{\"chat\":true}","cuts":[],"deadline_ns":0,"external_id":"job-a","max_new_tokens":3,"prompt":[4,5,6],"sampling":{"frequency_penalty":0.0,"logit_bias":[],"min_p":0.0,"presence_penalty":0.0,"repetition_penalty":1.0,"seed":9,"temperature":1.0,"top_k":0,"top_logprobs":0,"top_p":1.0},"stop_tokens":[],"strategy":"single","workers_max":0}', '', 10, 0),
-      (5, 'job-b', '', 3, '{"client":"{}","prompt":[1]}', '{"tokens":[[1,-0.5]],"error":{"code":17,"message":"why","param":""}}', 11, 12);
+    INSERT INTO jobs VALUES (3, 'job-a', 'k', 0,
+      '{"client":"{\"chat\":true}","cuts":[],"deadline_ns":0,"external_id":"job-a","max_new_tokens":3,
+        "prompt":[4,5,6],"sampling":{"frequency_penalty":0.0,"logit_bias":[],"min_p":0.0,"presence_penalty":0.0,
+        "repetition_penalty":1.0,"seed":9,"temperature":1.0,"top_k":0,"top_logprobs":0,"top_p":1.0},
+        "stop_tokens":[],"strategy":"single","workers_max":0}', '', 10, 0);
+    INSERT INTO jobs VALUES (5, 'job-b', '', 3, '{"client":"{}","prompt":[1]}',
+      '{"tokens":[[1,-0.5]],"error":{"code":17,"message":"why","param":""}}', 11, 12);
     PRAGMA user_version = 1;)sql", nullptr, nullptr, nullptr), SQLITE_OK);
   sqlite3_close(old);
   auto store = open();
@@ -306,6 +310,24 @@ TEST_F(SqliteJobStoreTest, AStoreOfVersion1IsBroughtUpToDate) {
   EXPECT_EQ(failed->head.error->code, ErrorCode::kInternal);
   EXPECT_EQ(failed->head.error->message, "why");
   EXPECT_EQ(failed->result->tokens.size(), 1u);
+}
+
+TEST_F(SqliteJobStoreTest, OldEndedJobsGoAndAreNotTakenForLost) {
+  {
+    auto store = open();
+    ASSERT_TRUE(store->load());
+    for (int i = 1; i <= 3; ++i) ASSERT_TRUE(accept(*store, head(i), i));
+    for (int i = 1; i <= 2; ++i) ASSERT_TRUE(end(*store, head(i), JobStatus::kSucceeded, {i}));
+  }
+  {
+    auto database = SqliteDatabase::open(path());
+    ASSERT_TRUE(JobLedger::open(ledger())->append_pruned(3));
+    ASSERT_TRUE((*database)->prune(3));
+  }
+  auto store = open();
+  const auto loaded = store->load();
+  EXPECT_TRUE(loaded->damage.empty()) << loaded->damage[0];
+  EXPECT_EQ(ids(*store, {}), std::vector<std::string>{"job-3"}) << "one that has not ended stays";
 }
 
 TEST_F(SqliteJobStoreTest, WithoutAPathJobsLiveInMemory) {
