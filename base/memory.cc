@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/file_guard.h"
 
 namespace runahead {
 namespace {
@@ -59,22 +60,26 @@ AlignedBuffer& AlignedBuffer::operator=(AlignedBuffer&& other) noexcept {
 Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return fail(ErrorCode::kNotFound, "cannot open " + path.string() + ": " + std::strerror(errno));
+  const bool leased = take_lease(fd);
   struct stat info {};
   const bool usable = fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > 0;
   void* data = usable ? mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
   const int map_errno = errno;
-  close(fd);
+  if (data == MAP_FAILED) close(fd);
   if (!usable) return fail(ErrorCode::kInvalidArgument, path.string() + " is not a regular file with content");
   if (data == MAP_FAILED)
     return fail(ErrorCode::kInternal, "cannot map " + path.string() + ": " + std::strerror(map_errno));
   MappedFile file;
   file.data_ = static_cast<const std::byte*>(data);
   file.size_ = static_cast<size_t>(info.st_size);
+  guard_file(fd, leased, file.bytes(), path);
   return file;
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
+  if (data_ == nullptr) return;
+  unguard_file(bytes());
+  munmap(const_cast<std::byte*>(data_), size_);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
@@ -86,6 +91,6 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
-void MappedFile::drop_pages() const { madvise(const_cast<std::byte*>(data_), size_, MADV_DONTNEED); }
+void MappedFile::drop_pages() const { drop_file_pages(bytes()); }
 
 }  // namespace runahead

@@ -10,7 +10,9 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "base/file_guard.h"
 #include "base/limits.h"
+#include "base/log.h"
 
 namespace runahead {
 namespace {
@@ -113,6 +115,10 @@ PackedCache::PackedCache(std::filesystem::path folder, std::string model_hash)
 Result<PackedFile> PackedCache::open(std::span<const PackedShape> shapes, ThreadTeam& team) const {
   PackedFile out;
   out.file = TRY(MappedFile::open(path_));
+  if (guard_of(out.file.bytes()) != FileGuard::kLease) {  // before the checksums: what they find good stays so
+    log::info("{} gives no lease, so the packed weights are not shared with other processes", path_.string());
+    TRY(make_private(out.file.bytes()));
+  }
   const std::span<const std::byte> file = out.file.bytes();
   uint64_t num_panels = 0;
   for (const PackedShape& shape : shapes) num_panels += panels_of(shape);

@@ -1,5 +1,6 @@
 #include "model/packed_cache.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -127,6 +128,80 @@ TEST_F(PackedCacheTest, OlderLayoutsAndUnfinishedFilesAreRemovedAndOtherFilesSta
   EXPECT_FALSE(fs::exists(older));
   EXPECT_TRUE(fs::exists(newer));
   EXPECT_TRUE(fs::exists(foreign));
+}
+
+// What others do to the files of a live engine: the file is written to in place, or cut. They do it in a process of their
+// own, as a lease asks it of them.
+class LiveEngineTest : public PackedCacheTest {
+ protected:
+  enum class Act { kFlip, kCut };
+
+  void SetUp() override {
+    PackedCacheTest::SetUp();
+    run_model(model_, cache_);  // the file is there
+    engine_ = *load_engine({.model = model_, .compute = ComputeMode::kInt16, .threads = 2, .packed_cache = cache_});
+    ASSERT_EQ(engine_->weights_origin(), WeightsOrigin::kMapped);
+    want_ = logits();
+  }
+  std::vector<float> logits() {
+    const std::vector<TokenId> tokens = {1, 2, 3, 4, 5};
+    LocalCache pages(*engine_, 64);
+    auto kv = *pages.lease(64);
+    const std::unique_ptr<Hidden> x = run_layers(*engine_, *kv, tokens);
+    std::vector<float> out(tokens.size() * static_cast<size_t>(engine_->shape().vocab_size));
+    engine_->logits_of_rows(*x, 0, static_cast<int32_t>(tokens.size()), out);
+    return out;
+  }
+  static void act(const fs::path& file, Act what) {
+    const auto bytes = static_cast<off_t>(fs::file_size(file));
+    const pid_t child = fork();
+    if (child == 0) {
+      if (what == Act::kCut) _exit(truncate(file.c_str(), 100) == 0 ? 0 : 1);
+      const int fd = ::open(file.c_str(), O_RDWR);
+      const std::vector<char> rubbish(static_cast<size_t>(bytes - 200), '\x5a');
+      _exit(fd >= 0 && pwrite(fd, rubbish.data(), rubbish.size(), 200) == std::ssize(rubbish) ? 0 : 1);
+    }
+    int status = -1;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_EQ(status, 0) << "the writer is held back, not refused";
+  }
+  void expect_same_bits() {
+    const std::vector<float> now = logits();
+    EXPECT_EQ(std::memcmp(now.data(), want_.data(), want_.size() * sizeof(float)), 0);
+  }
+
+  std::unique_ptr<Transformer> engine_;
+  std::vector<float> want_;
+};
+
+TEST_F(LiveEngineTest, ItsPackedWeightsMayBeWrittenOverOrCutAndItsTokensStay) {
+  for (const Act what : {Act::kFlip, Act::kCut}) {
+    act(cache_file(), what);
+    expect_same_bits();
+  }
+  EXPECT_EQ(run_model(model_, cache_).origin, WeightsOrigin::kWritten) << "the next start finds the damage";
+}
+
+TEST_F(LiveEngineTest, SoMayItsModelFile) {
+  for (const Act what : {Act::kFlip, Act::kCut}) {
+    act(model_, what);
+    expect_same_bits();
+  }
+}
+
+TEST_F(LiveEngineTest, WhereAWriterIsThereBeforeItTheEngineHasACopyFromTheStart) {
+  engine_.reset();
+  const fs::path file = cache_file();
+  const int writer = ::open(file.c_str(), O_RDWR);  // no lease beside it
+  ASSERT_GE(writer, 0);
+  engine_ = *load_engine({.model = model_, .compute = ComputeMode::kInt16, .threads = 2, .packed_cache = cache_});
+  ASSERT_EQ(engine_->weights_origin(), WeightsOrigin::kMapped);
+  const std::vector<char> rubbish(fs::file_size(file), '\x5a');
+  ASSERT_EQ(pwrite(writer, rubbish.data(), rubbish.size(), 0), std::ssize(rubbish));
+  expect_same_bits();
+  ASSERT_EQ(ftruncate(writer, 0), 0);
+  expect_same_bits();
+  close(writer);
 }
 
 }  // namespace
