@@ -5,8 +5,11 @@
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/status.hpp>
 #include <cctype>
+#include <new>
+#include <stdexcept>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "services/gateway/api_error.h"
 #include "services/gateway/header_check.h"
 
@@ -62,12 +65,31 @@ asio::awaitable<void> HttpConnection::run() {
   stream_.close();
 }
 
+asio::awaitable<void> HttpConnection::give_up() {
+  log::warn("there is not enough memory for a {} of {} bytes", request_.method, request_.body.size());
+  if (answered_) {
+    abort();  // too late for an error: the client sees that the end of its answer is missing
+    co_return;
+  }
+  HttpReply reply = error_reply(
+      {ErrorCode::kUnavailable, "there is not enough memory for this request; send a smaller one, or try again later", ""});
+  co_await respond(std::move(reply));
+}
+
 asio::awaitable<void> HttpConnection::handle() {
   answered_ = false;
   watch_ends_ = false;
   watcher_.spawn(watch_for_disconnect());
-  co_await server_.handler_(*this);
+  bool failed_allocation = false;  // what one request asks for too much ends that request
+  try {
+    co_await server_.handler_(*this);
+  } catch (const std::bad_alloc&) {
+    failed_allocation = true;
+  } catch (const std::length_error&) {
+    failed_allocation = true;
+  }
   on_disconnect_ = nullptr;
+  if (failed_allocation) co_await give_up();
   RUNAHEAD_CHECK(answered_ || disconnected_, "a handler answers");
   watch_ends_ = true;
   stream_.cancel();

@@ -43,6 +43,7 @@ class HttpConnection final : public Exchange {
   asio::awaitable<bool> send(std::string bytes);
   asio::awaitable<void> watch_for_disconnect();
   asio::awaitable<void> handle();
+  asio::awaitable<void> give_up();
   asio::awaitable<void> linger();
   std::string response_head(int status, const std::string& content_type) const;
   void set_disconnected();

@@ -56,6 +56,7 @@ struct Script {
   size_t tokens_per_event = 1;
   Duration before_first{0}, between{0};
   std::optional<Error> refuse;       // submit() fails
+  bool no_memory = false;            // submit() throws std::bad_alloc
   std::optional<Error> fail_at_end;  // instead of FinishedEvent
   bool endless = false;              // the text again and again, until it is cancelled
   bool ready = true;                 // workers are there

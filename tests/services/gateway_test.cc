@@ -11,6 +11,17 @@ json body_of(const std::string& text) {
   return json::parse(text, nullptr, false);
 }
 
+TEST_F(GatewayTest, AFailedAllocationFailsOneRequest) {
+  for (const char* body : {R"({"prompt":"a"})", R"({"prompt":"a","stream":true})"}) {
+    inference_.set({.no_memory = true});
+    const RawAnswer answer = post("/v1/completions", body);
+    EXPECT_EQ(answer.status, 503) << body;
+    EXPECT_EQ(answer.error_code(), "unavailable");
+    inference_.set({});
+    EXPECT_EQ(post("/v1/completions", R"({"prompt":"a"})").status, 200) << "the process serves on";
+  }
+}
+
 TEST_F(GatewayTest, CompletionGivesTextUsageAndReport) {
   const RawAnswer answer = post("/v1/completions", R"({"model":"toy","prompt":"abc","max_tokens":20})");
   ASSERT_EQ(answer.status, 200) << answer.body;
