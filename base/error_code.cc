@@ -16,7 +16,8 @@ constexpr Row kRows[] = {
     {"invalid_model", 422, 3},      {"invalid_config", 500, 3},        {"address_in_use", 500, 3},
     {"incompatible", 409, 3},       {"overloaded", 429, 1},            {"unavailable", 503, 4},
     {"worker_lost", 503, 5},        {"deadline_exceeded", 504, 124},   {"cancelled", 499, 130},
-    {"corrupt", 500, 1},            {"stale", 500, 1},                 {"internal", 500, 1},
+    {"corrupt", 500, 1},            {"stale", 500, 1},                 {"idempotency_key_reused", 422, 2},
+    {"internal", 500, 1},
 };
 static_assert(std::size(kRows) == static_cast<size_t>(ErrorCode::kInternal) + 1);
 

@@ -37,6 +37,9 @@ inline constexpr size_t kApiKeysMax = 10'000;
 inline constexpr size_t kApiKeyBytesMax = 512;
 inline constexpr int kJobsListMax = 1000;                  // rows of one answer
 inline constexpr int64_t kJobsKeptMax = 100'000;           // ended jobs in the store: the oldest go
+inline constexpr int64_t kJobsPruneEvery = 1024;           // commits between two looks at it
+inline constexpr size_t kLedgerSlack = 64 << 10;           // superseded records of 128 bytes before it is written anew: 8 MiB
+inline constexpr size_t kDamageLinesMax = 20;              // losses named one by one in the log at a start
 
 // Control plane (transport/frame, actors)
 inline constexpr uint32_t kControlFrameBytesMax = 4 << 20; // a 512k-token prompt as varints, 3 bytes a token, and room
@@ -62,6 +65,8 @@ inline constexpr size_t kUnreadTokensMax = 4096;           // of one stream: the
 inline constexpr int kJobsRunningMax = 8;                  // the rest wait their turn: they are durable, not urgent
 inline constexpr size_t kJobsWaitingMax = 4096;            // then 429
 inline constexpr auto kRequestDeadline = 600s;             // a request that names no deadline
+inline constexpr auto kJobDeadline = 24h;                  // a job that runs: nobody holds a connection for it
+inline constexpr auto kDeadlineMax = 30 * 24h;             // of any work; travels as 32 bits of milliseconds (49 days)
 inline constexpr auto kDrainTimeout = 45s;                 // SIGTERM: finish what runs, then go
 
 // Data plane (transport)

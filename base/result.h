@@ -38,6 +38,7 @@ enum class ErrorCode {
   kCancelled,           // the client went away: 499, exit 130
   kCorrupt,             // a page or frame failed its check: never shown to a client, the attempt is retried
   kStale,               // a message of an older attempt or epoch: dropped in one place
+  kKeyReused,           // an Idempotency-Key came again with another request: 422, exit 2
   kInternal,            // 500, exit 1
 };
 
