@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 namespace runahead {
@@ -54,11 +55,17 @@ json tokens_json(const std::vector<SampledToken>& tokens) {
   return list;
 }
 
+// JSON has no infinities: they are written as null.
+float logprob_of(const json& from) {
+  return from.is_null() ? -std::numeric_limits<float>::infinity() : from.get<float>();
+}
+
 std::vector<SampledToken> tokens_of(const json& from) {
   std::vector<SampledToken> tokens;
   for (const json& entry : from) {
-    SampledToken& token = tokens.emplace_back(SampledToken{.token = entry.at(0), .logprob = entry.at(1)});
-    for (size_t i = 2; i < entry.size(); ++i) token.top.push_back({.token = entry[i].at(0), .logprob = entry[i].at(1)});
+    SampledToken& token = tokens.emplace_back(SampledToken{.token = entry.at(0), .logprob = logprob_of(entry.at(1))});
+    for (size_t i = 2; i < entry.size(); ++i)
+      token.top.push_back({.token = entry[i].at(0), .logprob = logprob_of(entry[i].at(1))});
   }
   return tokens;
 }
@@ -105,26 +112,20 @@ TtftReport report_of(const json& from) {
   return report;
 }
 
-StoredRequest stored_request_of(const json& from) {
-  InferenceRequest request{.external_id = from.at("external_id"),
-                           .prompt = from.at("prompt").get<std::vector<TokenId>>(),
-                           .max_new_tokens = from.at("max_new_tokens"),
-                           .sampling = sampling_of(from.at("sampling")),
-                           .stop_tokens = from.at("stop_tokens").get<std::vector<TokenId>>(),
-                           .strategy = strategy_of(from.at("strategy")),
-                           .cuts = from.at("cuts").get<std::vector<int32_t>>(),
-                           .workers_max = from.at("workers_max"),
-                           .deadline = Duration(from.at("deadline_ns").get<int64_t>())};
-  return {std::move(request), from.at("client").get<std::string>()};
+InferenceRequest stored_request_of(const json& from) {
+  return {.external_id = from.at("external_id"),
+          .prompt = from.at("prompt").get<std::vector<TokenId>>(),
+          .max_new_tokens = from.at("max_new_tokens"),
+          .sampling = sampling_of(from.at("sampling")),
+          .stop_tokens = from.at("stop_tokens").get<std::vector<TokenId>>(),
+          .strategy = strategy_of(from.at("strategy")),
+          .cuts = from.at("cuts").get<std::vector<int32_t>>(),
+          .workers_max = from.at("workers_max"),
+          .deadline = Duration(from.at("deadline_ns").get<int64_t>())};
 }
 
 StoredResult stored_result_of(const json& from) {
   StoredResult result{.tokens = tokens_of(from.at("tokens"))};
-  if (from.contains("error")) {
-    const json& error = from.at("error");
-    const int code = std::clamp(error.at("code").get<int>(), 0, static_cast<int>(ErrorCode::kInternal));
-    result.error = Error{static_cast<ErrorCode>(code), error.at("message"), error.at("param")};
-  }
   if (from.contains("reason")) {
     const auto reason = std::ranges::find(kReasons, from.at("reason").get<std::string>());
     result.finished =
@@ -148,8 +149,7 @@ Result<T> parse(const std::string& text, T (*read)(const json&)) {
 
 }  // namespace
 
-std::string to_json(const StoredRequest& stored) {
-  const InferenceRequest& r = stored.request;
+std::string to_json(const InferenceRequest& r) {
   return json{{"external_id", r.external_id},
               {"prompt", r.prompt},
               {"max_new_tokens", r.max_new_tokens},
@@ -158,25 +158,21 @@ std::string to_json(const StoredRequest& stored) {
               {"strategy", strategy_text(r.strategy)},
               {"cuts", r.cuts},
               {"workers_max", r.workers_max},
-              {"deadline_ns", r.deadline.count()},
-              {"client", stored.client_json}}
-      .dump();
+              {"deadline_ns", r.deadline.count()}}
+      .dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 std::string to_json(const StoredResult& stored) {
   json result = {{"tokens", tokens_json(stored.tokens)}};
-  if (stored.error)
-    result["error"] = {{"code", static_cast<int>(stored.error->code)}, {"message", stored.error->message},
-                       {"param", stored.error->param}};
   if (stored.finished) {
     result["reason"] = kReasons[static_cast<size_t>(stored.finished->reason)];
     result["report"] = report_json(stored.finished->report);
     result["total_seconds"] = stored.finished->total_seconds;
   }
-  return result.dump();
+  return result.dump(-1, ' ', false, json::error_handler_t::replace);  // workers name themselves
 }
 
-Result<StoredRequest> request_from_json(const std::string& text) { return parse(text, stored_request_of); }
+Result<InferenceRequest> request_from_json(const std::string& text) { return parse(text, stored_request_of); }
 Result<StoredResult> result_from_json(const std::string& text) { return parse(text, stored_result_of); }
 
 }  // namespace runahead

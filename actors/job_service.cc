@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <deque>
 #include <map>
+#include <new>
+#include <optional>
 #include <set>
+#include <stdexcept>
 
 #include "actors/gate.h"
-#include "actors/job_json.h"
 #include "actors/messages.h"
 #include "actors/wake.h"
 #include "base/limits.h"
@@ -18,49 +20,93 @@ namespace {
 constexpr Duration kRetryPause =
     std::chrono::milliseconds(500);                  // the cluster is full or has no workers: jobs can wait
 constexpr Duration kLook = std::chrono::seconds(1);  // at least this often a waiting coroutine looks around
+constexpr Duration kRepeatPatience = std::chrono::seconds(30);  // for the commit of a submission with the same key
 
 // One job in memory: accepted and not ended yet, or ended and still read by somebody.
 struct Job {
-  JobRow row;
-  StoredRequest stored;
-  StoredResult result;  // so far
+  JobHead head;
+  std::shared_ptr<const StoredRequest> request;  // while it runs
+  std::shared_ptr<StoredResult> result;          // so far; null until it runs
   double prefill_fraction = 0;
   bool cancelled = false;
-  StopRule stops_after;                 // has seen all of result.tokens; empty: none
-  bool stopped = false;                 // by it, at the last of result.tokens
+  StopRule stops_after;                 // has seen all of result->tokens; empty: none
+  bool stopped = false;                 // by it, at the last of result->tokens
   std::shared_ptr<TokenStream> stream;  // shared with nobody; the handle of InferenceService
   std::set<Wake*> readers;              // in their JobEvents
 
-  bool ended() const { return row.status != JobStatus::kQueued && row.status != JobStatus::kRunning; }
+  bool ended() const { return has_ended(head.status); }
   void changed() {
     for (Wake* reader : readers) reader->notify();
   }
 };
 
-JobView view_of(const Job& job) {
-  return {.id = job.row.id,
-          .status = job.row.status,
-          .client_json = job.stored.client_json,
-          .created_unix_ms = job.row.created_unix_ms,
-          .ended_unix_ms = job.row.ended_unix_ms,
-          .prompt_tokens = static_cast<int32_t>(job.stored.request.prompt.size()),
-          .tokens = job.result.tokens,
-          .prefill_fraction = job.ended() ? 1 : job.prefill_fraction,
-          .finished = job.result.finished,
-          .error = job.result.error};
+JobHead head_of(const Job& job) {
+  JobHead head = job.head;
+  if (job.result) head.completion_tokens = static_cast<int32_t>(job.result->tokens.size());
+  return head;
 }
 
-Result<std::shared_ptr<Job>> job_of(JobRow row) {
-  auto job = std::make_shared<Job>();
-  job->stored = TRY(request_from_json(row.request_json));
-  if (!row.result_json.empty()) job->result = TRY(result_from_json(row.result_json));
-  job->row = std::move(row);
-  return job;
+JobView view_of(const Job& job) {
+  JobView view{.head = head_of(job), .prefill_fraction = job.ended() ? 1 : job.prefill_fraction};
+  if (job.request) view.client_json = job.request->client_json;
+  if (job.ended()) view.result = job.result;
+  return view;
 }
+
+JobView view_of(const JobRecord& record) {
+  return {.head = record.head,
+          .prefill_fraction = has_ended(record.head.status) ? 1.0 : 0.0,
+          .client_json = record.client_json,
+          .result = record.result};
+}
+
+bool may_see(const std::string& owner, const JobHead& head) { return head.owner.empty() || head.owner == owner; }
 
 std::unexpected<Error> not_found(const std::string& id) {
   return fail(ErrorCode::kNotFound, "there is no job " + id, "id");
 }
+
+// Jobs of a store that was made before digests were kept have none.
+Result<void> check_repeat(const JobHead& first, const std::string& request_digest) {
+  if (first.request_digest.empty() || first.request_digest == request_digest) return {};
+  return fail(ErrorCode::kKeyReused,
+              "this Idempotency-Key was used for another request, job " + first.id +
+                  "; send a new key, or the same request again",
+              "Idempotency-Key");
+}
+
+// An owner and its idempotency key.
+using OwnedKey = std::pair<std::string, std::string>;
+
+// The submissions whose commit is under way. Those that repeat one wait for its turn to end.
+struct Submitting {
+  struct Turn {
+    std::vector<std::shared_ptr<Wake>> waiting;
+  };
+  std::map<OwnedKey, Turn> turns;
+  size_t committing = 0;
+};
+
+// One of them; over when it dies, however its coroutine ends.
+class Claim {
+ public:
+  Claim(std::shared_ptr<Submitting> all, OwnedKey key) : all_(std::move(all)), key_(std::move(key)) {
+    if (!key_.second.empty()) all_->turns[key_];
+    ++all_->committing;
+  }
+  Claim(const Claim&) = delete;
+  ~Claim() {
+    --all_->committing;
+    const auto turn = all_->turns.find(key_);
+    if (turn == all_->turns.end()) return;
+    for (const auto& wake : turn->second.waiting) wake->notify();
+    all_->turns.erase(turn);
+  }
+
+ private:
+  std::shared_ptr<Submitting> all_;
+  OwnedKey key_;
+};
 
 class Events final : public JobEvents {
  public:
@@ -73,7 +119,8 @@ class Events final : public JobEvents {
 
   Task<StreamEvent> next(Deadline deadline) override {
     for (;;) {
-      const std::vector<SampledToken>& tokens = job_->result.tokens;
+      static const std::vector<SampledToken> kNone;
+      const std::vector<SampledToken>& tokens = job_->result ? job_->result->tokens : kNone;
       if (tokens.size() > index_) {
         TokensEvent event{.first_index = static_cast<int32_t>(index_)};
         event.tokens.assign(tokens.begin() + static_cast<std::ptrdiff_t>(index_), tokens.end());
@@ -81,8 +128,8 @@ class Events final : public JobEvents {
         co_return StreamEvent(std::move(event));
       }
       if (job_->ended()) {
-        if (job_->result.finished) co_return StreamEvent(*job_->result.finished);
-        if (job_->result.error) co_return std::unexpected(*job_->result.error);
+        if (job_->result && job_->result->finished) co_return StreamEvent(*job_->result->finished);
+        if (job_->head.error) co_return std::unexpected(*job_->head.error);
         co_return fail(ErrorCode::kCancelled, "the job was cancelled");
       }
       if (job_->prefill_fraction > fraction_) {
@@ -109,106 +156,129 @@ class JobService::Impl {
   Impl(JobServiceEnv env, TestFaults faults)
       : env_(std::move(env)),
         faults_(faults),
-        stop_wake_(env_.executor, env_.clock),
         gate_(env_.executor, env_.clock) {}
 
-  void resume(std::vector<JobRow> unfinished);
+  void resume(std::vector<JobHead> unfinished);
   Task<JobView> submit(JobSubmission submission);
-  Task<JobView> find(std::string id);
-  Task<std::vector<JobView>> list(int32_t limit);
-  Task<JobView> cancel(std::string id);
-  Task<std::shared_ptr<JobEvents>> subscribe(std::string id, int32_t first_index);
+  Task<JobView> find(std::string owner, std::string id);
+  Task<std::vector<JobView>> list(JobQuery query);
+  Task<JobView> cancel(std::string owner, std::string id);
+  Task<std::shared_ptr<JobEvents>> subscribe(std::string owner, std::string id, int32_t first_index);
   asio::awaitable<void> stop();
 
  private:
-  Task<std::shared_ptr<Job>> lookup(std::string id);
-  std::shared_ptr<Job> accept(JobSubmission submission);
+  std::shared_ptr<Job> known(const std::string& owner, const std::string& id) const;
+  Task<JobRecord> stored(std::string owner, std::string id);
+  Task<std::optional<JobView>> first_with_key(OwnedKey key, std::string request_digest);
+  JobHead new_head(JobSubmission& submission);
   void enqueue(std::shared_ptr<Job> job);
   void start_waiting();
   asio::awaitable<void> run(std::shared_ptr<Job> job);
+  Task<FinishedEvent> attempt(std::shared_ptr<Job> job);
   Task<FinishedEvent> generate(std::shared_ptr<Job> job);
   void take_tokens(Job& job, TokensEvent event);
   asio::awaitable<void> close(std::shared_ptr<Job> job, Result<FinishedEvent> outcome);
-  asio::awaitable<void> commit_later(JobRow row);
+  asio::awaitable<void> accept_later(JobHead head, std::shared_ptr<const StoredRequest> request);
 
   JobServiceEnv env_;
   TestFaults faults_;
   std::map<std::string, std::shared_ptr<Job>> jobs_;  // that have not ended, by id
-  std::map<std::string, std::string> keys_;           // idempotency key -> id, of those
-  std::set<std::string> submitting_;                  // keys whose first commit is under way
+  std::map<OwnedKey, std::string> keys_;              // -> id, of those
+  const std::shared_ptr<Submitting> submitting_ = std::make_shared<Submitting>();
   std::deque<std::shared_ptr<Job>> waiting_;
   int running_ = 0;
   bool stopping_ = false;
-  Wake stop_wake_;
   Gate gate_;  // running jobs
 };
 
-void JobService::Impl::resume(std::vector<JobRow> unfinished) {
-  for (JobRow& row : unfinished) {
-    const std::string id = row.id;
-    Result<std::shared_ptr<Job>> job = job_of(std::move(row));
-    if (!job) {
-      log::error("job {} is left alone: {}", id, job.error().message);
-      continue;
-    }
-    (*job)->row.status = JobStatus::kQueued;
-    (*job)->result = {};  // the tokens are made again, and are the same
-    enqueue(std::move(*job));
+void JobService::Impl::resume(std::vector<JobHead> unfinished) {
+  for (JobHead& head : unfinished) {
+    head.status = JobStatus::kQueued;  // the tokens are made again, and are the same
+    auto job = std::make_shared<Job>();
+    job->head = std::move(head);
+    enqueue(std::move(job));
   }
+}
+
+// The job that has the key already. Waits while another submission with it is under way.
+Task<std::optional<JobView>> JobService::Impl::first_with_key(OwnedKey key, std::string request_digest) {
+  const Deadline patience = env_.clock.after(kRepeatPatience);
+  for (auto turn = submitting_->turns.find(key); turn != submitting_->turns.end(); turn = submitting_->turns.find(key)) {
+    auto wake = std::make_shared<Wake>(env_.executor, env_.clock);
+    turn->second.waiting.push_back(wake);
+    const bool told = co_await wake->wait_until(patience);
+    if (!told)
+      co_return fail(ErrorCode::kOverloaded, "a job with this idempotency key is being accepted; try again", "1");
+  }
+  if (const auto id = keys_.find(key); id != keys_.end()) {
+    const Job& job = *jobs_.at(id->second);
+    CO_TRY(check_repeat(job.head, request_digest));
+    co_return view_of(job);
+  }
+  co_return std::optional<JobView>();
 }
 
 Task<JobView> JobService::Impl::submit(JobSubmission submission) {
-  const std::string key = submission.idempotency_key;
-  if (!key.empty()) {
-    if (const auto known = keys_.find(key); known != keys_.end()) co_return view_of(*jobs_.at(known->second));
-    if (!submitting_.insert(key).second)
-      co_return fail(ErrorCode::kOverloaded, "a job with this idempotency key is being accepted; try again", "1");
-    auto found = co_await env_.store.find_by_key(key);
-    submitting_.erase(key);
-    auto row = CO_TRY(found);
-    if (row) {
-      auto job = job_of(*row);
-      co_return view_of(*CO_TRY(job));
+  const OwnedKey key{submission.owner, submission.idempotency_key};
+  const std::string digest = submission.request_digest;
+  if (!key.second.empty()) {
+    auto first = co_await first_with_key(key, digest);
+    std::optional<JobView> view = CO_TRY(first);
+    if (view) co_return std::move(*view);
+  }
+  const Claim claim(submitting_, key);  // nothing has been awaited since the key was free
+  if (!key.second.empty()) {
+    auto found = co_await env_.store.find_by_key(key.first, key.second);
+    auto first = CO_TRY(found);
+    if (first) {
+      CO_TRY(check_repeat(*first, digest));
+      auto record = co_await stored(key.first, first->id);
+      co_return view_of(CO_TRY(record));
     }
   }
   if (stopping_) co_return fail(ErrorCode::kUnavailable, "the service is shutting down; try again");
-  if (waiting_.size() >= limits::kJobsWaitingMax)
+  if (waiting_.size() + submitting_->committing > limits::kJobsWaitingMax)
     co_return fail(ErrorCode::kOverloaded, "too many jobs are waiting; try again later", "10");
-  std::shared_ptr<Job> job = accept(std::move(submission));
+  auto job = std::make_shared<Job>();
+  job->head = new_head(submission);
+  submission.request.external_id = job->head.id;
+  job->request = std::make_shared<const StoredRequest>(
+      StoredRequest{std::move(submission.request), std::move(submission.client_json)});
   if (faults_.ack_before_commit) {
-    gate_.spawn(commit_later(job->row));
+    gate_.spawn(accept_later(job->head, job->request));
   } else {
-    if (!key.empty()) submitting_.insert(key);
-    auto committed = co_await env_.store.commit(job->row);
-    submitting_.erase(key);
+    auto committed = co_await env_.store.accept(job->head, job->request);
     CO_TRY(committed);
   }
+  JobView view = view_of(*job);
   enqueue(job);
-  co_return view_of(*job);
+  view.head = head_of(*job);  // it may run already
+  co_return view;
 }
 
-std::shared_ptr<Job> JobService::Impl::accept(JobSubmission submission) {
-  auto job = std::make_shared<Job>();
+JobHead JobService::Impl::new_head(JobSubmission& submission) {
   std::string random;
   for (int i = 0; i < 2; ++i)
     for (uint64_t bits = env_.rng.next(), byte = 0; byte < 6; ++byte, bits >>= 8) random += static_cast<char>(bits);
-  job->row.id = "job-" + hex(random);
-  job->row.idempotency_key = std::move(submission.idempotency_key);
-  job->row.created_unix_ms = env_.unix_time_ms();
-  job->stored = {std::move(submission.request), std::move(submission.client_json)};
-  job->stored.request.external_id = job->row.id;
-  job->row.request_json = to_json(job->stored);
-  return job;
+  return {.id = "job-" + hex(random),
+          .owner = std::move(submission.owner),
+          .idempotency_key = std::move(submission.idempotency_key),
+          .request_digest = std::move(submission.request_digest),
+          .kind = std::move(submission.kind),
+          .created_unix_ms = env_.unix_time_ms(),
+          .prompt_tokens = static_cast<int32_t>(submission.request.prompt.size())};
 }
 
-asio::awaitable<void> JobService::Impl::commit_later(JobRow row) { (void)co_await env_.store.commit(std::move(row)); }
+asio::awaitable<void> JobService::Impl::accept_later(JobHead head, std::shared_ptr<const StoredRequest> request) {
+  (void)co_await env_.store.accept(std::move(head), std::move(request));
+}
 
 void JobService::Impl::enqueue(std::shared_ptr<Job> job) {
-  if (env_.stop_rule) job->stops_after = env_.stop_rule(job->stored.client_json);
-  jobs_.emplace(job->row.id, job);
-  if (!job->row.idempotency_key.empty()) keys_.emplace(job->row.idempotency_key, job->row.id);
-  waiting_.push_back(std::move(job));
+  jobs_.emplace(job->head.id, job);
+  if (!job->head.idempotency_key.empty()) keys_.emplace(OwnedKey{job->head.owner, job->head.idempotency_key}, job->head.id);
+  waiting_.push_back(job);
   start_waiting();
+  if (job->head.status == JobStatus::kQueued) job->request.reset();  // it waits; the store has it
 }
 
 void JobService::Impl::start_waiting() {
@@ -216,15 +286,15 @@ void JobService::Impl::start_waiting() {
     std::shared_ptr<Job> job = std::move(waiting_.front());
     waiting_.pop_front();
     ++running_;
+    job->head.status = JobStatus::kRunning;
     gate_.spawn(run(std::move(job)));  // may start, and even end, at once
   }
 }
 
 asio::awaitable<void> JobService::Impl::run(std::shared_ptr<Job> job) {
-  job->row.status = JobStatus::kRunning;
   Result<FinishedEvent> outcome = fail(ErrorCode::kCancelled, "the job was cancelled");
   while (!job->cancelled && !stopping_) {
-    outcome = co_await generate(job);
+    outcome = co_await attempt(job);
     job->stream.reset();
     const bool can_wait = !outcome && (outcome.error().code == ErrorCode::kOverloaded ||
                                        outcome.error().code == ErrorCode::kUnavailable);
@@ -232,14 +302,38 @@ asio::awaitable<void> JobService::Impl::run(std::shared_ptr<Job> job) {
     co_await env_.clock.sleep_for(kRetryPause);
   }
   if (!stopping_ || outcome) co_await close(job, std::move(outcome));  // a stopped job is resumed at the next start
+  job->request.reset();
   --running_;
   start_waiting();
+}
+
+// A job that memory does not suffice for fails alone.
+Task<FinishedEvent> JobService::Impl::attempt(std::shared_ptr<Job> job) {
+  Result<FinishedEvent> outcome = fail(ErrorCode::kTooLarge, "there was not enough memory to run this job");
+  try {
+    outcome = co_await generate(job);
+  } catch (const std::bad_alloc&) {
+  } catch (const std::length_error&) {
+  }
+  co_return outcome;
 }
 
 // One run from the first token on. A second run makes the same tokens; those that are there already are not added
 // again.
 Task<FinishedEvent> JobService::Impl::generate(std::shared_ptr<Job> job) {
-  job->stream = CO_TRY(env_.inference.submit(job->stored.request));
+  if (!job->request) {
+    auto loaded = co_await env_.store.request(job->head.id);
+    job->request = CO_TRY(loaded);
+    if (!job->request) co_return fail(ErrorCode::kCorrupt, "the job's request is not in the store any more");
+    if (stopping_ || job->cancelled) co_return fail(ErrorCode::kCancelled, "the job was cancelled");
+  }
+  if (!job->result) {
+    job->result = std::make_shared<StoredResult>();
+    if (env_.stop_rule) job->stops_after = env_.stop_rule(job->request->client_json);
+  }
+  InferenceRequest request = job->request->request;
+  if (request.deadline <= Duration::zero()) request.deadline = env_.deadline;
+  job->stream = CO_TRY(env_.inference.submit(std::move(request)));
   for (;;) {
     Result<StreamEvent> event = co_await job->stream->next(env_.clock.after(kLook));
     if (!event) {
@@ -258,7 +352,7 @@ Task<FinishedEvent> JobService::Impl::generate(std::shared_ptr<Job> job) {
 }
 
 void JobService::Impl::take_tokens(Job& job, TokensEvent event) {
-  std::vector<SampledToken>& all = job.result.tokens;
+  std::vector<SampledToken>& all = job.result->tokens;
   const size_t known = all.size() - std::min(all.size(), static_cast<size_t>(event.first_index));
   for (size_t i = known; i < event.tokens.size() && !job.stopped; ++i) {
     all.push_back(std::move(event.tokens[i]));
@@ -267,76 +361,97 @@ void JobService::Impl::take_tokens(Job& job, TokensEvent event) {
 }
 
 asio::awaitable<void> JobService::Impl::close(std::shared_ptr<Job> job, Result<FinishedEvent> outcome) {
-  JobStatus status = JobStatus::kSucceeded;
+  if (!job->result) job->result = std::make_shared<StoredResult>();
+  JobHead head = head_of(*job);
+  head.status = JobStatus::kSucceeded;
+  head.ended_unix_ms = env_.unix_time_ms();
   if (outcome) {
     if (job->stopped) {
       outcome->reason = FinishReason::kStop;
-      outcome->generated = static_cast<int32_t>(job->result.tokens.size());
+      outcome->generated = head.completion_tokens;
     }
-    job->result.finished = std::move(*outcome);
+    job->result->finished = std::move(*outcome);
   } else if (job->cancelled) {
-    status = JobStatus::kCancelled;
+    head.status = JobStatus::kCancelled;
   } else {
-    status = JobStatus::kFailed;
-    job->result.error = outcome.error();
+    head.status = JobStatus::kFailed;
+    head.error = outcome.error();
   }
-  job->row.ended_unix_ms = env_.unix_time_ms();
-  JobRow row = job->row;
-  row.status = status;
-  row.result_json = to_json(job->result);
   // The end is told when it is durable. Until it can be written the job stays here; after a stop it runs again.
-  Result<void> committed = co_await env_.store.commit(row);
-  while (!committed && !stopping_) {
-    log::error("the end of job {} could not be stored: {}; trying again", row.id, committed.error().message);
+  Result<void> committed = co_await env_.store.end(head, job->result);
+  while (!committed && committed.error().code != ErrorCode::kCorrupt && !stopping_) {
+    log::error("the end of job {} could not be stored: {}; trying again", head.id, committed.error().message);
     co_await env_.clock.sleep_for(kRetryPause);
-    committed = co_await env_.store.commit(row);
+    committed = co_await env_.store.end(head, job->result);
   }
-  job->row = std::move(row);
-  jobs_.erase(job->row.id);
-  keys_.erase(job->row.idempotency_key);
+  job->head = std::move(head);
+  jobs_.erase(job->head.id);
+  keys_.erase({job->head.owner, job->head.idempotency_key});
   job->changed();
 }
 
-Task<std::shared_ptr<Job>> JobService::Impl::lookup(std::string id) {
-  if (const auto known = jobs_.find(id); known != jobs_.end()) co_return known->second;
+// One that has not ended, if this owner may see it.
+std::shared_ptr<Job> JobService::Impl::known(const std::string& owner, const std::string& id) const {
+  const auto found = jobs_.find(id);
+  return found != jobs_.end() && may_see(owner, found->second->head) ? found->second : nullptr;
+}
+
+Task<JobRecord> JobService::Impl::stored(std::string owner, std::string id) {
   auto found = co_await env_.store.find(id);
-  auto row = CO_TRY(found);
-  if (!row) co_return not_found(id);
-  co_return job_of(*row);
+  auto record = CO_TRY(found);
+  if (!record || !may_see(owner, record->head)) co_return not_found(id);
+  co_return *record;
 }
 
-Task<JobView> JobService::Impl::find(std::string id) {
-  auto found = co_await lookup(std::move(id));
-  co_return view_of(*CO_TRY(found));
+Task<JobView> JobService::Impl::find(std::string owner, std::string id) {
+  const std::shared_ptr<Job> job = known(owner, id);
+  if (job && job->request) co_return view_of(*job);
+  auto record = co_await stored(owner, id);
+  if (!job) co_return view_of(CO_TRY(record));
+  JobView view = view_of(*job);  // of now: it may have begun or ended meanwhile
+  if (record) view.client_json = record->client_json;
+  co_return view;
 }
 
-Task<std::vector<JobView>> JobService::Impl::list(int32_t limit) {
-  auto found = co_await env_.store.list(limit);
-  std::vector<JobRow> rows = CO_TRY(found);
+Task<std::vector<JobView>> JobService::Impl::list(JobQuery query) {
+  auto found = co_await env_.store.list(std::move(query));
+  std::vector<JobHead> heads = CO_TRY(found);
   std::vector<JobView> views;
-  for (JobRow& row : rows) {
-    if (const auto known = jobs_.find(row.id); known != jobs_.end()) views.push_back(view_of(*known->second));
-    else if (const Result<std::shared_ptr<Job>> job = job_of(std::move(row))) views.push_back(view_of(**job));
+  views.reserve(heads.size());
+  for (JobHead& head : heads) {
+    const auto job = jobs_.find(head.id);
+    if (job != jobs_.end()) {
+      views.push_back({.head = head_of(*job->second), .prefill_fraction = job->second->prefill_fraction});
+    } else {
+      const double fraction = has_ended(head.status) ? 1.0 : 0.0;
+      views.push_back({.head = std::move(head), .prefill_fraction = fraction});
+    }
   }
   co_return views;
 }
 
-Task<JobView> JobService::Impl::cancel(std::string id) {
-  const auto known = jobs_.find(id);
-  if (known == jobs_.end()) co_return co_await find(std::move(id));
-  std::shared_ptr<Job> job = known->second;
-  job->cancelled = true;
-  if (job->stream) job->stream->cancel();
-  if (std::erase(waiting_, job) > 0) {
-    ++running_;
-    gate_.spawn(run(job));  // it sees that it is cancelled, and closes the row
+Task<JobView> JobService::Impl::cancel(std::string owner, std::string id) {
+  const std::shared_ptr<Job> job = known(owner, id);
+  if (job) {
+    job->cancelled = true;
+    if (job->stream) job->stream->cancel();
+    if (std::erase(waiting_, job) > 0) {
+      ++running_;
+      gate_.spawn(run(job));  // it sees that it is cancelled, and closes the row
+    }
   }
-  co_return view_of(*job);
+  co_return co_await find(std::move(owner), std::move(id));
 }
 
-Task<std::shared_ptr<JobEvents>> JobService::Impl::subscribe(std::string id, int32_t first_index) {
-  auto found = co_await lookup(std::move(id));
-  std::shared_ptr<Job> job = CO_TRY(found);
+Task<std::shared_ptr<JobEvents>> JobService::Impl::subscribe(std::string owner, std::string id, int32_t first_index) {
+  std::shared_ptr<Job> job = known(owner, id);
+  if (!job) {
+    auto found = co_await stored(std::move(owner), std::move(id));
+    JobRecord record = CO_TRY(found);
+    job = std::make_shared<Job>();
+    job->head = std::move(record.head);
+    if (record.result) job->result = std::make_shared<StoredResult>(*record.result);
+  }
   co_return std::make_shared<Events>(std::move(job), first_index, env_.executor, env_.clock);
 }
 
@@ -349,13 +464,17 @@ asio::awaitable<void> JobService::Impl::stop() {
 
 JobService::JobService(JobServiceEnv env, TestFaults faults) : impl_(std::make_shared<Impl>(std::move(env), faults)) {}
 JobService::~JobService() = default;
-void JobService::resume(std::vector<JobRow> unfinished) { impl_->resume(std::move(unfinished)); }
+void JobService::resume(std::vector<JobHead> unfinished) { impl_->resume(std::move(unfinished)); }
 Task<JobView> JobService::submit(JobSubmission submission) { return impl_->submit(std::move(submission)); }
-Task<JobView> JobService::find(std::string id) { return impl_->find(std::move(id)); }
-Task<std::vector<JobView>> JobService::list(int32_t limit) { return impl_->list(limit); }
-Task<JobView> JobService::cancel(std::string id) { return impl_->cancel(std::move(id)); }
-Task<std::shared_ptr<JobEvents>> JobService::subscribe(std::string id, int32_t first_index) {
-  return impl_->subscribe(std::move(id), first_index);
+Task<JobView> JobService::find(std::string owner, std::string id) {
+  return impl_->find(std::move(owner), std::move(id));
+}
+Task<std::vector<JobView>> JobService::list(JobQuery query) { return impl_->list(std::move(query)); }
+Task<JobView> JobService::cancel(std::string owner, std::string id) {
+  return impl_->cancel(std::move(owner), std::move(id));
+}
+Task<std::shared_ptr<JobEvents>> JobService::subscribe(std::string owner, std::string id, int32_t first_index) {
+  return impl_->subscribe(std::move(owner), std::move(id), first_index);
 }
 asio::awaitable<void> JobService::stop() { return impl_->stop(); }
 

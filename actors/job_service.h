@@ -1,14 +1,15 @@
 // JobService: requests that outlive connections and the process. A job is committed before it is acknowledged;
 // unfinished ones run again after a restart and give the same tokens, because sampling is keyed by seed and position.
+// A job is seen by its owner only; to others it does not exist.
 //   threads  the executor's one thread.
-//   owner    the running jobs' streams; results of ended jobs are in the store. Destroy it only after stop() has
-//   returned. limits   kJobsRunningMax at once, kJobsWaitingMax waiting (then kOverloaded).
+//   owner    the running jobs' streams. Of a waiting job it holds the head: the prompt is in the store until it runs,
+//   and so are results of ended jobs. Destroy it only after stop() has returned.
+//   limits   kJobsRunningMax at once, kJobsWaitingMax waiting (then kOverloaded).
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,27 +17,25 @@
 #include "actors/job_store.h"
 #include "actors/test_faults.h"
 #include "base/clock.h"
+#include "base/limits.h"
 #include "base/rng.h"
 
 namespace runahead {
 
 struct JobSubmission {
   InferenceRequest request;
+  std::string owner;            // empty: everybody's
   std::string idempotency_key;  // empty: none
-  std::string client_json;      // the gateway's own: given back in every view, never read here
+  std::string request_digest;   // as JobHead
+  std::string kind;             // as JobHead
+  std::string client_json;      // as StoredRequest
 };
 
 struct JobView {
-  std::string id;
-  JobStatus status = JobStatus::kQueued;
-  std::string client_json;
-  int64_t created_unix_ms = 0;
-  int64_t ended_unix_ms = 0;
-  int32_t prompt_tokens = 0;
-  std::vector<SampledToken> tokens;       // so far; all of them when it has succeeded
-  double prefill_fraction = 0;            // 0 to 1
-  std::optional<FinishedEvent> finished;  // kSucceeded
-  std::optional<Error> error;             // kFailed
+  JobHead head;                                // completion_tokens: so far
+  double prefill_fraction = 0;                 // 0 to 1
+  std::string client_json;                     // empty in lists
+  std::shared_ptr<const StoredResult> result;  // once it has ended; null in lists
 };
 
 // One reader's view of a job's events, from an index on: tokens in order, then FinishedEvent, or the job's error.
@@ -60,6 +59,7 @@ struct JobServiceEnv {
   JobStore& store;
   std::function<int64_t()> unix_time_ms;  // wall clock, for people
   std::function<StopRule(const std::string& client_json)> stop_rule;  // of a job; empty: only stop tokens end it
+  Duration deadline = limits::kJobDeadline;  // of one run of a job that names none
 };
 
 class JobService {
@@ -68,14 +68,15 @@ class JobService {
   ~JobService();
 
   // Runs what was accepted before the restart. Once, before the first submit.
-  void resume(std::vector<JobRow> unfinished);
-  // Returns when the job is durable. The same idempotency key returns the first job.
+  void resume(std::vector<JobHead> unfinished);
+  // Returns when the job is durable. The same idempotency key of the same owner returns the first job, and kKeyReused
+  // if the request is another one.
   Task<JobView> submit(JobSubmission submission);
-  Task<JobView> find(std::string id);                 // kNotFound
-  Task<std::vector<JobView>> list(int32_t limit);     // newest first
-  Task<JobView> cancel(std::string id);               // kNotFound; an ended job stays as it is
+  Task<JobView> find(std::string owner, std::string id);    // kNotFound
+  Task<std::vector<JobView>> list(JobQuery query);          // newest first; kNotFound if there is no job JobQuery::after
+  Task<JobView> cancel(std::string owner, std::string id);  // kNotFound; an ended job stays as it is
   // Events from token `first_index` on.
-  Task<std::shared_ptr<JobEvents>> subscribe(std::string id, int32_t first_index);
+  Task<std::shared_ptr<JobEvents>> subscribe(std::string owner, std::string id, int32_t first_index);
   // Stops running jobs without ending them: they are resumed at the next start.
   asio::awaitable<void> stop();
 

@@ -51,6 +51,17 @@ FileLock::~FileLock() {
 
 FileLock::FileLock(FileLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
 
+Result<void> sync_folder(const std::filesystem::path& of_file) {
+  const std::filesystem::path parent = of_file.parent_path();
+  const std::filesystem::path folder = parent.empty() ? std::filesystem::path(".") : parent;
+  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return io_error("open", folder);
+  const bool synced = fsync(fd) == 0 || errno == EINVAL;  // some file systems sync no folders
+  close(fd);
+  if (!synced) return io_error("sync", folder);
+  return {};
+}
+
 Result<void> write_whole_file(const std::filesystem::path& path,
                               const std::vector<std::span<const std::byte>>& parts) {
   const std::filesystem::path unfinished = path.string() + ".tmp-" + std::to_string(getpid());

@@ -26,6 +26,9 @@ class FileLock {
   int fd_ = -1;
 };
 
+// The name of a file in its folder, new or renamed, is durable when this returns. kUnavailable.
+Result<void> sync_folder(const std::filesystem::path& of_file);
+
 // The parts in order, as the file `path`. kUnavailable with the reason (a full disk, no permission); then nothing is
 // left behind and what was at `path` stays.
 Result<void> write_whole_file(const std::filesystem::path& path,

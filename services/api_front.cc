@@ -32,7 +32,7 @@ ApiFront::ApiFront(ApiFrontEnv env, const ApiFrontOptions& options)
       jobs_api_(jobs_),
       gateway_(env.executor, env.clock, env.inference, &jobs_api_, env.codec, env.metrics, gateway_options(options)) {}
 
-Result<void> ApiFront::start(std::vector<JobRow> unfinished) {
+Result<void> ApiFront::start(std::vector<JobHead> unfinished) {
   TRY(gateway_.listen());
   jobs_.resume(std::move(unfinished));
   return {};

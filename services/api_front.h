@@ -36,7 +36,7 @@ class ApiFront {
   ApiFront(ApiFrontEnv env, const ApiFrontOptions& options);
 
   // Listens, then runs again the jobs that an earlier process left unfinished.
-  Result<void> start(std::vector<JobRow> unfinished);
+  Result<void> start(std::vector<JobHead> unfinished);
   std::string address() const { return gateway_.address(); }
   // Answers what is in work, then closes; jobs that still run are left for the next start.
   asio::awaitable<void> shutdown();

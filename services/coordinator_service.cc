@@ -51,6 +51,7 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
       ProcessInfo{.role = "coordinator", .version = kVersion, .revision = kRevision, .model_name = parts.model_name});
   parts.job_store = TRY(SqliteJobStore::open(options.job_store));
   parts.loaded = TRY(parts.job_store->load());
+  for (const std::string& loss : parts.loaded.damage) log::error("job store: {}", loss);
   const auto executor = parts.process.io().get_executor();
   parts.control = TRY(TcpControlServer::create(executor, parts.process.clock(),
                                                {.listen = listen, .allow_remote = options.insecure_network}));

@@ -1,37 +1,53 @@
 #include "services/sqlite_database.h"
 
-#include "base/limits.h"
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/crc32c.h"
+#include "services/sqlite_migration.h"
 
 namespace runahead {
 namespace {
 
-constexpr int64_t kSchemaVersion = 1;
-constexpr int64_t kPruneEvery = 1024;  // puts between two looks at kJobsKeptMax
+constexpr int64_t kSchemaVersion = 2;
 
 constexpr const char* kSchema = R"sql(
-  CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-  INSERT INTO meta VALUES ('epoch', 0);
+  CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL, check_sum INTEGER NOT NULL) WITHOUT ROWID;
   CREATE TABLE jobs (
     sequence INTEGER PRIMARY KEY,  -- order of submission
     id TEXT NOT NULL UNIQUE,
+    owner TEXT NOT NULL,
     idempotency_key TEXT NOT NULL,
+    request_digest TEXT NOT NULL,
+    kind TEXT NOT NULL,
     status INTEGER NOT NULL,
-    request_json TEXT NOT NULL,
-    result_json TEXT NOT NULL,
     created_unix_ms INTEGER NOT NULL,
-    ended_unix_ms INTEGER NOT NULL);
-  CREATE UNIQUE INDEX jobs_by_key ON jobs (idempotency_key) WHERE idempotency_key <> '';
-  CREATE INDEX jobs_unfinished ON jobs (sequence) WHERE status < 2;
-  PRAGMA user_version = 1;
+    ended_unix_ms INTEGER NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    error_code TEXT NOT NULL,
+    error_message TEXT NOT NULL,
+    error_param TEXT NOT NULL,
+    request_check INTEGER NOT NULL,
+    result_check INTEGER NOT NULL,
+    check_sum INTEGER NOT NULL);
+  CREATE UNIQUE INDEX jobs_by_key ON jobs (owner, idempotency_key) WHERE idempotency_key <> '';
+  CREATE INDEX jobs_by_owner ON jobs (owner, sequence);
+  CREATE TABLE requests (sequence INTEGER PRIMARY KEY, client TEXT NOT NULL, request TEXT NOT NULL);
+  CREATE TABLE results (sequence INTEGER PRIMARY KEY, result TEXT NOT NULL);
+  PRAGMA user_version = 2;
 )sql";
 
-// In the order of JobRow's fields.
 constexpr const char* kColumns =
-    "id, idempotency_key, status, request_json, result_json, created_unix_ms, ended_unix_ms";
+    "sequence, id, owner, idempotency_key, request_digest, kind, status, created_unix_ms, ended_unix_ms, prompt_tokens, "
+    "completion_tokens, error_code, error_message, error_param, request_check, result_check, check_sum";
+enum Column {
+  kSequence, kId, kOwner, kKey, kDigest, kKind, kStatus, kCreated, kEnded, kPromptTokens, kCompletionTokens, kErrorCode,
+  kErrorMessage, kErrorParam, kRequestCheck, kResultCheck, kCheck
+};
 
-std::string select(const char* rest) {
-  return std::string("SELECT ") + kColumns + " FROM jobs " + rest;
-}
+std::string select(const char* rest) { return fmt::format("SELECT {} FROM jobs {}", kColumns, rest); }
 
 std::string text(sqlite3_stmt* statement, int column) {
   const auto* bytes = reinterpret_cast<const char*>(sqlite3_column_text(statement, column));
@@ -39,40 +55,94 @@ std::string text(sqlite3_stmt* statement, int column) {
 }
 
 void bind(sqlite3_stmt* statement, int index, const std::string& value) {
-  sqlite3_bind_text64(statement, index, value.data(), value.size(), SQLITE_TRANSIENT, SQLITE_UTF8);
+  sqlite3_bind_text64(statement, index, value.data(), value.size(), SQLITE_STATIC, SQLITE_UTF8);
 }
 
-JobRow row_of(sqlite3_stmt* statement) {
-  JobRow row;
-  row.id = text(statement, 0);
-  row.idempotency_key = text(statement, 1);
-  row.status = static_cast<JobStatus>(sqlite3_column_int(statement, 2));
-  row.request_json = text(statement, 3);
-  row.result_json = text(statement, 4);
-  row.created_unix_ms = sqlite3_column_int64(statement, 5);
-  row.ended_unix_ms = sqlite3_column_int64(statement, 6);
+uint32_t check_of(std::string_view bytes, uint32_t seed = 0) {
+  return crc32c(std::as_bytes(std::span(bytes.data(), bytes.size())), seed);
+}
+
+// Of two texts: their lengths tell where one ends.
+uint32_t check_of_request(const std::string& client, const std::string& request) {
+  return check_of(request, check_of(client, static_cast<uint32_t>(client.size())));
+}
+uint32_t check_of_result(const std::string& result) {
+  return result.empty() ? 0 : check_of(result);
+}
+uint32_t check_of_epoch(int64_t epoch) { return check_of(fmt::format("epoch {}", epoch)); }
+
+uint32_t check_of_head(const JobHead& head, int64_t sequence, uint32_t request_check, uint32_t result_check) {
+  std::string all = fmt::format("{} {} {} {} {} {} {} {}", sequence, static_cast<int>(head.status), head.created_unix_ms,
+                                head.ended_unix_ms, head.prompt_tokens, head.completion_tokens, request_check,
+                                result_check);
+  const Error none{ErrorCode::kInternal, "", ""};
+  const Error& error = head.error ? *head.error : none;
+  for (const std::string_view part :
+       {std::string_view(head.id), std::string_view(head.owner), std::string_view(head.idempotency_key),
+        std::string_view(head.request_digest), std::string_view(head.kind),
+        head.error ? name(error.code) : std::string_view(), std::string_view(error.message),
+        std::string_view(error.param)})
+    all += fmt::format(" {}:{}", part.size(), part);
+  return check_of(all);
+}
+
+ErrorCode code_of(const std::string& text) {
+  for (int code = 0; code < static_cast<int>(ErrorCode::kInternal); ++code)
+    if (name(static_cast<ErrorCode>(code)) == text) return static_cast<ErrorCode>(code);
+  return ErrorCode::kInternal;
+}
+
+StoredRow row_of(sqlite3_stmt* statement) {
+  StoredRow row;
+  row.sequence = sqlite3_column_int64(statement, kSequence);
+  JobHead& head = row.head;
+  head.id = text(statement, kId);
+  head.owner = text(statement, kOwner);
+  head.idempotency_key = text(statement, kKey);
+  head.request_digest = text(statement, kDigest);
+  head.kind = text(statement, kKind);
+  head.status = static_cast<JobStatus>(std::clamp(sqlite3_column_int(statement, kStatus), 0, 4));
+  head.created_unix_ms = sqlite3_column_int64(statement, kCreated);
+  head.ended_unix_ms = sqlite3_column_int64(statement, kEnded);
+  head.prompt_tokens = sqlite3_column_int(statement, kPromptTokens);
+  head.completion_tokens = sqlite3_column_int(statement, kCompletionTokens);
+  const std::string code = text(statement, kErrorCode);
+  if (!code.empty()) head.error = {code_of(code), text(statement, kErrorMessage), text(statement, kErrorParam)};
+  row.check = static_cast<uint32_t>(sqlite3_column_int64(statement, kCheck));
+  row.request_check = static_cast<uint32_t>(sqlite3_column_int64(statement, kRequestCheck));
+  row.result_check = static_cast<uint32_t>(sqlite3_column_int64(statement, kResultCheck));
+  row.head_ok = row.check == check_of_head(head, row.sequence, row.request_check, row.result_check);
   return row;
+}
+
+// Its row says nothing that can be trusted.
+JobHead unreadable(const JobHead& read) {
+  JobHead head{.id = read.id, .owner = read.owner, .status = JobStatus::kFailed};
+  head.error = {ErrorCode::kCorrupt, "this job's row in the store is damaged", ""};
+  return head;
 }
 
 }  // namespace
 
 std::unexpected<Error> SqliteDatabase::failed(int code) const {
+  const auto refused = [&](const char* why) {
+    return fail(ErrorCode::kInvalidConfig, "the job store " + name_ + why, "job-store");
+  };
   switch (code & 0xff) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
-      return fail(ErrorCode::kInvalidConfig,
-                  "the job store " + name_ + " is in use by another process; stop it or name another file",
-                  "job-store");
+      return refused(" is in use by another process; stop it or name another file");
     case SQLITE_NOTADB:
     case SQLITE_CORRUPT:
-      return fail(ErrorCode::kInvalidConfig, "the job store " + name_ + " is damaged; move it away or restore a copy",
-                  "job-store");
+      return refused(" is damaged; move it away or restore a copy");
     case SQLITE_CANTOPEN:
     case SQLITE_READONLY:
     case SQLITE_PERM:
-      return fail(ErrorCode::kInvalidConfig,
-                  "the job store " + name_ + " cannot be opened for writing; check the path and its rights",
-                  "job-store");
+      return refused(" cannot be opened for writing; check the path and its rights");
+    case SQLITE_FULL:
+      return fail(ErrorCode::kUnavailable, "the disk of the job store " + name_ + " is full; free some room", "");
+    case SQLITE_NOMEM:
+      return fail(ErrorCode::kUnavailable, "there is not enough memory for the job store; try again later", "");
     case SQLITE_CONSTRAINT:
       return fail(ErrorCode::kInvalidArgument, "another job has this idempotency key", "Idempotency-Key");
     default:
@@ -88,22 +158,32 @@ Result<std::unique_ptr<SqliteDatabase>> SqliteDatabase::open(const std::filesyst
   std::unique_ptr<SqliteDatabase> database(new SqliteDatabase(std::unique_ptr<sqlite3, Close>(handle), name));
   if (code != SQLITE_OK) return database->failed(code);
   // Exclusive: the lock is taken by the first write below and kept.
-  TRY(database->execute("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"));
+  TRY(database->execute("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; "
+                        "PRAGMA cell_size_check = ON;"));
   TRY(database->execute("BEGIN IMMEDIATE; COMMIT;"));
-  const int64_t version = TRY(database->integer("PRAGMA user_version"));
-  if (version > kSchemaVersion)
-    return fail(ErrorCode::kInvalidConfig, "the job store " + name + " was made by a newer version of this program",
-                "job-store");
-  if (version == 0) TRY(database->create_schema());
+  TRY(database->bring_up_to_date());
   return database;
 }
 
-Result<void> SqliteDatabase::create_schema() {
+Result<void> SqliteDatabase::bring_up_to_date() {
+  const int64_t version = TRY(integer("PRAGMA user_version"));
+  if (version > kSchemaVersion)
+    return fail(ErrorCode::kInvalidConfig,
+                "the job store " + name_ + " was made by a newer version of this program; run that one, or name another file",
+                "job-store");
+  if (version == kSchemaVersion) return {};
   const int64_t tables = TRY(integer("SELECT count(*) FROM sqlite_master"));
-  if (tables > 0) return fail(ErrorCode::kInvalidConfig, name_ + " is a SQLite file, but no job store", "job-store");
+  if (version == 0 && tables > 0)
+    return fail(ErrorCode::kInvalidConfig, name_ + " is a SQLite file, but no job store; name another file", "job-store");
+  was_empty_ = version == 0;
+  was_migrated_ = version == 1;
   TRY(begin());
+  if (version == 1) TRY(execute("ALTER TABLE jobs RENAME TO jobs_1; ALTER TABLE meta RENAME TO meta_1; "
+                                "DROP INDEX jobs_by_key; DROP INDEX jobs_unfinished;"));
   TRY(execute(kSchema));
-  return commit();
+  if (version == 1) TRY(migrate_version_1(*this));
+  TRY(commit());
+  return checkpoint();
 }
 
 Result<void> SqliteDatabase::execute(const char* sql) {
@@ -135,69 +215,198 @@ Result<void> SqliteDatabase::commit() {
 void SqliteDatabase::roll_back() {
   sqlite3_exec(handle_.get(), "ROLLBACK", nullptr, nullptr, nullptr);
 }
-
-Result<JobStore::Loaded> SqliteDatabase::load() {
-  const Statement check = TRY(prepare("PRAGMA quick_check(1)"));
-  if (sqlite3_step(check.get()) != SQLITE_ROW || text(check.get(), 0) != "ok") return failed(SQLITE_CORRUPT);
-  JobStore::Loaded loaded;
-  TRY(execute("UPDATE meta SET value = value + 1 WHERE key = 'epoch'"));
-  loaded.epoch = static_cast<uint64_t>(TRY(integer("SELECT value FROM meta WHERE key = 'epoch'")));
-  loaded.unfinished = TRY(rows(TRY(prepare(select("WHERE status < 2 ORDER BY sequence").c_str()))));
-  return loaded;
+Result<LedgerEntry> SqliteDatabase::as_one(const std::function<Result<LedgerEntry>()>& work) {
+  if (sqlite3_get_autocommit(handle_.get()) != 0)
+    return fail(ErrorCode::kUnavailable, "the job store " + name_ + " could not keep its transaction; try again later");
+  TRY(execute("SAVEPOINT one"));
+  Result<LedgerEntry> done = work();
+  if (!done) {
+    sqlite3_exec(handle_.get(), "ROLLBACK TO one; RELEASE one", nullptr, nullptr, nullptr);
+    return done;
+  }
+  TRY(execute("RELEASE one"));
+  return done;
+}
+Result<void> SqliteDatabase::checkpoint() {
+  return execute("PRAGMA wal_checkpoint(TRUNCATE)");
 }
 
-Result<void> SqliteDatabase::put(const JobRow& row) {
-  const Statement statement = TRY(prepare(
-      "INSERT INTO jobs (id, idempotency_key, status, request_json, result_json, created_unix_ms, ended_unix_ms) "
-      "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO UPDATE SET idempotency_key = ?2, status = ?3, "
-      "request_json = ?4, result_json = ?5, created_unix_ms = ?6, ended_unix_ms = ?7"));
-  bind(statement.get(), 1, row.id);
-  bind(statement.get(), 2, row.idempotency_key);
-  sqlite3_bind_int(statement.get(), 3, static_cast<int>(row.status));
-  bind(statement.get(), 4, row.request_json);
-  bind(statement.get(), 5, row.result_json);
-  sqlite3_bind_int64(statement.get(), 6, row.created_unix_ms);
-  sqlite3_bind_int64(statement.get(), 7, row.ended_unix_ms);
+Result<std::string> SqliteDatabase::schema() {
+  const Statement statement = TRY(prepare("SELECT group_concat(sql) FROM (SELECT sql FROM sqlite_master ORDER BY name)"));
+  const int code = sqlite3_step(statement.get());
+  if (code != SQLITE_ROW) return failed(code);
+  return text(statement.get(), 0);
+}
+
+std::string SqliteDatabase::structural_damage() {
+  const Result<Statement> check = prepare("PRAGMA integrity_check(1)");
+  if (!check || sqlite3_step(check->get()) != SQLITE_ROW) return "it cannot be checked";
+  if (text(check->get(), 0) != "ok") return text(check->get(), 0);
+  const auto fresh = open({});
+  const Result<std::string> want = (*fresh)->schema(), have = schema();
+  if (!have || *have != *want) return "its tables are not those of a job store";
+  return "";
+}
+
+Result<uint64_t> SqliteDatabase::epoch() {
+  const Statement statement = TRY(prepare("SELECT value, check_sum FROM meta WHERE key = 'epoch'"));
+  const int code = sqlite3_step(statement.get());
+  if (code != SQLITE_ROW && code != SQLITE_DONE) return failed(code);
+  const int64_t value = code == SQLITE_ROW ? sqlite3_column_int64(statement.get(), 0) : 0;
+  if (code == SQLITE_DONE || sqlite3_column_int64(statement.get(), 1) != check_of_epoch(value)) return 0;
+  return static_cast<uint64_t>(value);
+}
+
+Result<void> SqliteDatabase::set_epoch(uint64_t epoch) {
+  const Statement statement = TRY(prepare("INSERT OR REPLACE INTO meta VALUES ('epoch', ?1, ?2)"));
+  sqlite3_bind_int64(statement.get(), 1, static_cast<int64_t>(epoch));
+  sqlite3_bind_int64(statement.get(), 2, check_of_epoch(static_cast<int64_t>(epoch)));
   const int code = sqlite3_step(statement.get());
   if (code != SQLITE_DONE) return failed(code);
-  if (++puts_ % kPruneEvery == 0) {
-    const Statement prune =
-        TRY(prepare("DELETE FROM jobs WHERE status >= 2 AND sequence <= (SELECT max(sequence) FROM jobs) - ?1"));
-    sqlite3_bind_int64(prune.get(), 1, limits::kJobsKeptMax);
-    if (const int pruned = sqlite3_step(prune.get()); pruned != SQLITE_DONE) return failed(pruned);
-  }
   return {};
 }
 
-Result<std::vector<JobRow>> SqliteDatabase::rows(Statement statement) {
-  std::vector<JobRow> rows;
+Result<void> SqliteDatabase::put_head(const JobHead& head, int64_t sequence, uint32_t check, uint32_t request_check,
+                                      uint32_t result_check) {
+  const Statement statement = TRY(prepare(fmt::format(
+      "INSERT INTO jobs ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) "
+      "ON CONFLICT (sequence) DO UPDATE SET status = ?7, ended_unix_ms = ?9, completion_tokens = ?11, error_code = ?12, "
+      "error_message = ?13, error_param = ?14, result_check = ?16, check_sum = ?17",
+      kColumns).c_str()));
+  sqlite3_stmt* const to = statement.get();
+  const Error error = head.error.value_or(Error{});
+  const std::string code(head.error ? name(error.code) : "");
+  const std::pair<Column, const std::string&> texts[] = {
+      {kId, head.id}, {kOwner, head.owner}, {kKey, head.idempotency_key}, {kDigest, head.request_digest},
+      {kKind, head.kind}, {kErrorCode, code}, {kErrorMessage, error.message}, {kErrorParam, error.param}};
+  for (const auto& [column, value] : texts) bind(to, column + 1, value);
+  const std::pair<Column, int64_t> numbers[] = {
+      {kSequence, sequence}, {kStatus, static_cast<int64_t>(head.status)}, {kCreated, head.created_unix_ms},
+      {kEnded, head.ended_unix_ms}, {kPromptTokens, head.prompt_tokens}, {kCompletionTokens, head.completion_tokens},
+      {kRequestCheck, request_check}, {kResultCheck, result_check}, {kCheck, check}};
+  for (const auto& [column, value] : numbers) sqlite3_bind_int64(to, column + 1, value);
+  const int done = sqlite3_step(to);
+  if (done != SQLITE_DONE) return failed(done);
+  return {};
+}
+
+Result<LedgerEntry> SqliteDatabase::insert(const JobHead& head, const std::string& client, const std::string& request,
+                                           const std::string& result, int64_t sequence) {
+  if (sequence == 0) sequence = TRY(last_sequence()) + 1;
+  const uint32_t request_check = check_of_request(client, request), result_check = check_of_result(result);
+  const uint32_t check = check_of_head(head, sequence, request_check, result_check);
+  TRY(put_head(head, sequence, check, request_check, result_check));
+  const Statement texts = TRY(prepare("INSERT OR REPLACE INTO requests VALUES (?1, ?2, ?3)"));
+  sqlite3_bind_int64(texts.get(), 1, sequence);
+  bind(texts.get(), 2, client);
+  bind(texts.get(), 3, request);
+  const int done = sqlite3_step(texts.get());
+  if (done != SQLITE_DONE) return failed(done);
+  if (!result.empty()) TRY(put_result(sequence, result));
+  return LedgerEntry{sequence, head.id, head.owner, head.status, head.created_unix_ms, check};
+}
+
+Result<void> SqliteDatabase::put_result(int64_t sequence, const std::string& result) {
+  const Statement statement = TRY(prepare("INSERT OR REPLACE INTO results VALUES (?1, ?2)"));
+  sqlite3_bind_int64(statement.get(), 1, sequence);
+  bind(statement.get(), 2, result);
+  const int done = sqlite3_step(statement.get());
+  if (done != SQLITE_DONE) return failed(done);
+  return {};
+}
+
+Result<LedgerEntry> SqliteDatabase::update(const JobHead& head, const std::string& result) {
+  const auto row = TRY(find(head.id, Parts::kHead));
+  if (!row || !row->head_ok)
+    return fail(ErrorCode::kCorrupt, "the row of job " + head.id + " is damaged, or not in the store any more");
+  const uint32_t result_check = check_of_result(result);
+  const uint32_t check = check_of_head(head, row->sequence, row->request_check, result_check);
+  TRY(put_head(head, row->sequence, check, row->request_check, result_check));
+  if (!result.empty()) TRY(put_result(row->sequence, result));
+  return LedgerEntry{row->sequence, head.id, head.owner, head.status, head.created_unix_ms, check};
+}
+
+Result<void> SqliteDatabase::read_texts(StoredRow& row) {
+  const Statement statement = TRY(
+      prepare("SELECT client, request, result FROM requests LEFT JOIN results USING (sequence) WHERE sequence = ?1"));
+  sqlite3_bind_int64(statement.get(), 1, row.sequence);
+  const int code = sqlite3_step(statement.get());
+  if (code == SQLITE_DONE) return {};
+  if (code != SQLITE_ROW) return failed(code);
+  row.client = text(statement.get(), 0);
+  row.request = text(statement.get(), 1);
+  row.result = text(statement.get(), 2);
+  row.request_ok = row.head_ok && check_of_request(row.client, row.request) == row.request_check;
+  row.result_ok = row.head_ok && check_of_result(row.result) == row.result_check;
+  return {};
+}
+
+Result<std::unique_ptr<StoredRow>> SqliteDatabase::one(Statement statement, Parts parts) {
+  const int code = sqlite3_step(statement.get());
+  if (code == SQLITE_DONE) return nullptr;
+  if (code != SQLITE_ROW) return failed(code);
+  auto row = std::make_unique<StoredRow>(row_of(statement.get()));
+  if (parts == Parts::kAll) TRY(read_texts(*row));
+  return row;
+}
+
+Result<std::unique_ptr<StoredRow>> SqliteDatabase::find(const std::string& id, Parts parts) {
+  Statement statement = TRY(prepare(select("WHERE id = ?1").c_str()));
+  bind(statement.get(), 1, id);
+  return one(std::move(statement), parts);
+}
+
+Result<std::unique_ptr<StoredRow>> SqliteDatabase::find_by_key(const std::string& owner, const std::string& key) {
+  Statement statement =
+      TRY(prepare(select("WHERE owner = ?1 AND idempotency_key = ?2 AND idempotency_key <> ''").c_str()));
+  bind(statement.get(), 1, owner);
+  bind(statement.get(), 2, key);
+  return one(std::move(statement), Parts::kHead);
+}
+
+Result<std::unique_ptr<StoredRow>> SqliteDatabase::at(int64_t sequence, Parts parts) {
+  Statement statement = TRY(prepare(select("WHERE sequence = ?1").c_str()));
+  sqlite3_bind_int64(statement.get(), 1, sequence);
+  return one(std::move(statement), parts);
+}
+
+// Each half reads its own end of jobs_by_owner, so that the work does not grow with the table.
+Result<std::vector<JobHead>> SqliteDatabase::list(const std::string& owner, int64_t before, int32_t limit) {
+  const std::string half = select("WHERE owner = {} AND sequence < ?2 ORDER BY sequence DESC LIMIT ?3");
+  const Statement statement = TRY(prepare(
+      fmt::format("SELECT * FROM ({}) UNION SELECT * FROM ({}) ORDER BY sequence DESC LIMIT ?3",
+                  fmt::format(fmt::runtime(half), "?1"), fmt::format(fmt::runtime(half), "''")).c_str()));
+  bind(statement.get(), 1, owner);
+  sqlite3_bind_int64(statement.get(), 2, before);
+  sqlite3_bind_int(statement.get(), 3, limit);
+  std::vector<JobHead> heads;
   for (;;) {
     const int code = sqlite3_step(statement.get());
-    if (code == SQLITE_DONE) return rows;
+    if (code == SQLITE_DONE) return heads;
     if (code != SQLITE_ROW) return failed(code);
-    rows.push_back(row_of(statement.get()));
+    StoredRow row = row_of(statement.get());
+    heads.push_back(row.head_ok ? std::move(row.head) : unreadable(row.head));
   }
 }
 
-Result<std::shared_ptr<const JobRow>> SqliteDatabase::find(const std::string& id) {
-  Statement statement = TRY(prepare(select("WHERE id = ?1").c_str()));
-  bind(statement.get(), 1, id);
-  std::vector<JobRow> found = TRY(rows(std::move(statement)));
-  return found.empty() ? nullptr : std::make_shared<const JobRow>(std::move(found.front()));
+Result<std::vector<int64_t>> SqliteDatabase::sequences(bool backwards) {
+  const Statement statement = TRY(prepare(backwards ? "SELECT sequence FROM jobs NOT INDEXED ORDER BY sequence DESC"
+                                                    : "SELECT sequence FROM jobs NOT INDEXED ORDER BY sequence"));
+  std::vector<int64_t> found;
+  while (sqlite3_step(statement.get()) == SQLITE_ROW) found.push_back(sqlite3_column_int64(statement.get(), 0));
+  return found;
 }
 
-Result<std::shared_ptr<const JobRow>> SqliteDatabase::find_by_key(const std::string& key) {
-  if (key.empty()) return nullptr;
-  Statement statement = TRY(prepare(select("WHERE idempotency_key = ?1 AND idempotency_key <> ''").c_str()));
-  bind(statement.get(), 1, key);
-  std::vector<JobRow> found = TRY(rows(std::move(statement)));
-  return found.empty() ? nullptr : std::make_shared<const JobRow>(std::move(found.front()));
+Result<int64_t> SqliteDatabase::last_sequence() {
+  return integer("SELECT coalesce(max(sequence), 0) FROM jobs");
 }
 
-Result<std::vector<JobRow>> SqliteDatabase::list(int32_t limit) {
-  Statement statement = TRY(prepare(select("ORDER BY sequence DESC LIMIT ?1").c_str()));
-  sqlite3_bind_int(statement.get(), 1, limit);
-  return rows(std::move(statement));
+Result<void> SqliteDatabase::prune(int64_t sequence) {
+  const std::string old = fmt::format("status >= 2 AND sequence <= {}", sequence);
+  for (const char* texts : {"requests", "results"})
+    TRY(execute(
+        fmt::format("DELETE FROM {} WHERE sequence IN (SELECT sequence FROM jobs WHERE {})", texts, old).c_str()));
+  return execute(("DELETE FROM jobs WHERE " + old).c_str());
 }
 
 }  // namespace runahead

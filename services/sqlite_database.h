@@ -1,29 +1,73 @@
 // SqliteDatabase: the statements of the job store over one connection. One thread at a time. Internal to
-// SqliteJobStore.
+// SqliteJobStore and services/job_recovery.
+//   jobs      a row of small columns a job; `check` is a CRC32C of the others, of the job's place, and of the checks of
+//             what it has in the other tables, so that a row that was changed on the disk is told from one that was
+//             written.
+//   requests, results   what is big, each with its own check.
 #pragma once
 
 #include <sqlite3.h>
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 
 #include "actors/job_store.h"
+#include "services/job_ledger.h"
 
 namespace runahead {
 
+// A row of `jobs` with what goes with it, as it was read. What is not ok() is not to be believed.
+struct StoredRow {
+  int64_t sequence = 0;
+  JobHead head;
+  bool head_ok = false;
+  std::string client, request, result;  // texts; empty where they were not asked for
+  bool request_ok = false;              // client and request
+  bool result_ok = false;               // true as well where there is none yet
+  uint32_t check = 0, request_check = 0, result_check = 0;
+};
+
 class SqliteDatabase {
  public:
+  // kInvalidConfig with what to do if the file is no job store, cannot be written, was made by a newer version or is
+  // damaged beyond reading. A store of an older version is brought up to date.
   static Result<std::unique_ptr<SqliteDatabase>> open(const std::filesystem::path& path);
 
   Result<void> begin();
   Result<void> commit();
   void roll_back();
+  // All or nothing of `work`, inside the transaction; kUnavailable if SQLite has given that up (a full disk).
+  Result<LedgerEntry> as_one(const std::function<Result<LedgerEntry>()>& work);
+  // All that is committed is in the main file, and the log is empty.
+  Result<void> checkpoint();
 
-  Result<JobStore::Loaded> load();
-  Result<void> put(const JobRow& row);
-  Result<std::shared_ptr<const JobRow>> find(const std::string& id);
-  Result<std::shared_ptr<const JobRow>> find_by_key(const std::string& key);
-  Result<std::vector<JobRow>> list(int32_t limit);
+  // Nothing if the file is whole, else what is wrong with it: one line of SQLite's.
+  std::string structural_damage();
+  bool was_empty() const { return was_empty_; }     // made by this open()
+  bool was_migrated() const { return was_migrated_; }
+
+  // Zero if its row is damaged.
+  Result<uint64_t> epoch();
+  Result<void> set_epoch(uint64_t epoch);
+
+  // sequence: 0 for the next one.
+  Result<LedgerEntry> insert(const JobHead& head, const std::string& client, const std::string& request,
+                             const std::string& result = {}, int64_t sequence = 0);
+  // kCorrupt if the row is not there or damaged.
+  Result<LedgerEntry> update(const JobHead& head, const std::string& result);
+
+  enum class Parts { kHead, kAll };
+  Result<std::unique_ptr<StoredRow>> find(const std::string& id, Parts parts);
+  Result<std::unique_ptr<StoredRow>> find_by_key(const std::string& owner, const std::string& key);
+  Result<std::unique_ptr<StoredRow>> at(int64_t sequence, Parts parts);
+  Result<std::vector<JobHead>> list(const std::string& owner, int64_t before, int32_t limit);
+  // Every row that can be reached, from the first on, or from the last on; ends early where the file is damaged.
+  Result<std::vector<int64_t>> sequences(bool backwards);
+
+  Result<int64_t> last_sequence();
+  // Ended jobs up to this one go.
+  Result<void> prune(int64_t sequence);
 
  private:
   struct Close {
@@ -33,6 +77,7 @@ class SqliteDatabase {
     void operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
   };
   using Statement = std::unique_ptr<sqlite3_stmt, Finalize>;
+  friend Result<void> migrate_version_1(SqliteDatabase& database);
 
   SqliteDatabase(std::unique_ptr<sqlite3, Close> handle, std::string name)
       : handle_(std::move(handle)), name_(std::move(name)) {}
@@ -40,12 +85,17 @@ class SqliteDatabase {
   Result<void> execute(const char* sql);
   Result<Statement> prepare(const char* sql);
   Result<int64_t> integer(const char* sql);
-  Result<void> create_schema();
-  Result<std::vector<JobRow>> rows(Statement statement);
+  Result<std::string> schema();
+  Result<void> bring_up_to_date();
+  Result<void> put_head(const JobHead& head, int64_t sequence, uint32_t check, uint32_t request_check,
+                        uint32_t result_check);
+  Result<std::unique_ptr<StoredRow>> one(Statement statement, Parts parts);
+  Result<void> put_result(int64_t sequence, const std::string& result);
+  Result<void> read_texts(StoredRow& row);
 
   std::unique_ptr<sqlite3, Close> handle_;
   std::string name_;  // of the file, for errors
-  int64_t puts_ = 0;
+  bool was_empty_ = false, was_migrated_ = false;
 };
 
 }  // namespace runahead

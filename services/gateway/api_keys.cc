@@ -3,6 +3,7 @@
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
 
+#include <algorithm>
 #include <fstream>
 #include <string>
 
@@ -15,6 +16,13 @@ std::array<unsigned char, 32> digest_of(std::string_view key) {
   std::array<unsigned char, 32> digest;
   SHA256(reinterpret_cast<const unsigned char*>(key.data()), key.size(), digest.data());
   return digest;
+}
+
+// What follows the scheme and its spaces.
+std::string_view key_of(std::string_view authorization) {
+  authorization.remove_prefix(std::min(authorization.find(' '), authorization.size()));
+  authorization.remove_prefix(std::min(authorization.find_first_not_of(' '), authorization.size()));
+  return authorization;
 }
 
 }  // namespace
@@ -44,6 +52,17 @@ bool ApiKeys::accepts(std::string_view authorization) const {
   bool found = false;
   for (const auto& known : digests_) found |= CRYPTO_memcmp(known.data(), digest.data(), digest.size()) == 0;
   return found;
+}
+
+std::string ApiKeys::owner_of(std::string_view authorization) {
+  constexpr size_t kOwnerBytes = 8;
+  const auto digest = digest_of("owner " + std::string(key_of(authorization)));  // not the digest that is compared
+  std::string digits;
+  for (size_t i = 0; i < kOwnerBytes; ++i) {
+    constexpr const char* kHex = "0123456789abcdef";
+    digits += {kHex[digest[i] >> 4], kHex[digest[i] & 15]};
+  }
+  return digits;
 }
 
 }  // namespace runahead

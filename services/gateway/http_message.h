@@ -19,6 +19,7 @@ struct HttpRequest {
   std::string body;
   std::string request_id;                          // X-Request-Id of the client, or ours
   bool authorized = true;                          // no key is needed, or a valid one was sent; set by the router
+  std::string owner;                               // whose key it was (ApiKeys::owner_of); empty where none is needed
   Time received_at{0};                             // when its first byte had come
   std::map<std::string, std::string> path_params;  // {"id": "job-..."}, filled in by the router
 

@@ -57,6 +57,7 @@ asio::awaitable<void> HttpRouter::handle(Exchange& exchange) const {
     if (route.method == request.method) found = &route;
   }
   request.authorized = !keys_ || keys_->accepts(request.header("authorization"));
+  if (keys_ && request.authorized) request.owner = ApiKeys::owner_of(request.header("authorization"));
   const bool is_public = found != nullptr && found->access == Access::kPublic;
   if (!request.authorized && !is_public) {
     HttpReply reply = error_reply(

@@ -1,8 +1,15 @@
 #include "services/gateway/jobs_routes.h"
 
-#include <charconv>
+#include <openssl/sha.h>
 
+#include <algorithm>
+#include <boost/asio/co_spawn.hpp>
+#include <charconv>
+#include <set>
+
+#include "actors/messages.h"
 #include "services/gateway/api_error.h"
+#include "services/gateway/json_reader.h"
 #include "services/gateway/sse_writer.h"
 
 namespace runahead {
@@ -12,6 +19,8 @@ using nlohmann::json;
 
 constexpr int32_t kListDefault = 50;
 constexpr size_t kIdempotencyKeyBytesMax = 256;
+constexpr size_t kJobIdBytesMax = 64;
+constexpr size_t kRowBytes = 400;  // about, of one job in a list
 
 const char* status_name(JobStatus status) {
   switch (status) {
@@ -74,36 +83,74 @@ json result_json(const JobView& job, const JobText& text, const TextCodec& codec
     std::ranges::move(piece.tokens, std::back_inserter(choice.tokens));
     stopped = piece.stopped;
   };
-  for (size_t i = 0; i < job.tokens.size() && !stopped; ++i) {
-    take(assembler.push(job.tokens[i], codec.token_bytes(job.tokens[i].token)));
+  const std::vector<SampledToken>& tokens = job.result->tokens;
+  for (size_t i = 0; i < tokens.size() && !stopped; ++i) {
+    take(assembler.push(tokens[i], codec.token_bytes(tokens[i].token)));
     ++result.completion_tokens;
   }
   if (!stopped) take(assembler.flush());
-  if (job.finished) {
-    choice.finish_reason = stopped || job.finished->reason == FinishReason::kStop ? "stop" : "length";
-    result.report = job.finished->report;
+  if (job.result->finished) {
+    choice.finish_reason = stopped || job.result->finished->reason == FinishReason::kStop ? "stop" : "length";
+    result.report = job.result->finished->report;
   }
-  const AnswerHead head{text.endpoint, job.id, text.model, job.created_unix_ms / 1000};
+  const AnswerHead head{text.endpoint, job.head.id, text.model, job.head.created_unix_ms / 1000};
   return answer_body(head, std::span(&choice, 1), text.logprobs, codec,
-                     usage_json(job.prompt_tokens, std::span(&result, 1)));
+                     usage_json(job.head.prompt_tokens, std::span(&result, 1)));
 }
 
-json job_json(const JobView& job, const TextCodec& codec, bool with_result) {
-  const JobText text = job_text(job.client_json);
-  json body = {{"id", job.id},
-               {"object", "job"},
-               {"status", status_name(job.status)},
-               {"endpoint", text.endpoint == Endpoint::kChat ? "chat" : "completions"},
-               {"created_at", seconds_or_null(job.created_unix_ms)},
-               {"ended_at", seconds_or_null(job.ended_unix_ms)},
-               {"prompt_tokens", job.prompt_tokens},
-               {"completion_tokens", job.tokens.size()},
-               {"prefill_fraction", job.prefill_fraction},
-               {"result", nullptr},
-               {"error", nullptr}};
-  if (job.error) body["error"] = error_json(*job.error)["error"];
-  if (with_result && job.status == JobStatus::kSucceeded) body["result"] = result_json(job, text, codec);
+// Without its result: a row of a list.
+json head_json(const JobView& job) {
+  const JobHead& head = job.head;
+  return {{"id", head.id},
+          {"object", "job"},
+          {"status", status_name(head.status)},
+          {"endpoint", head.kind},
+          {"created_at", seconds_or_null(head.created_unix_ms)},
+          {"ended_at", seconds_or_null(head.ended_unix_ms)},
+          {"prompt_tokens", head.prompt_tokens},
+          {"completion_tokens", head.completion_tokens},
+          {"prefill_fraction", job.prefill_fraction},
+          {"result", nullptr},
+          {"error", head.error ? error_json(*head.error)["error"] : json(nullptr)}};
+}
+
+json job_json(const JobView& job, const TextCodec& codec) {
+  json body = head_json(job);
+  if (job.result && job.head.status == JobStatus::kSucceeded)
+    body["result"] = result_json(job, job_text(job.client_json), codec);
   return body;
+}
+
+// About what job_json() takes as text.
+size_t bytes_of(const JobView& job) {
+  constexpr size_t kBytesPerToken = 64;  // and as many for each alternative
+  size_t bytes = job.client_json.size();
+  if (job.result)
+    for (const SampledToken& token : job.result->tokens) bytes += kBytesPerToken * (1 + token.top.size());
+  return bytes;
+}
+
+// Long JSON is written by the text lane. `work` refers to what its caller keeps.
+template <class Work>
+Task<std::string> on_text_lane(Work work) {
+  co_return work();
+}
+template <class Work>
+Task<std::string> write_json(const GatewayContext& context, size_t bytes, Work work) {
+  if (bytes <= limits::kInlineTextBytesMax) co_return work();
+  co_return co_await asio::co_spawn(context.text_lane, on_text_lane(std::move(work)), asio::use_awaitable);
+}
+
+Task<std::string> job_text_json(const GatewayContext& context, JobView job) {
+  const auto write = [&]() -> Result<std::string> { return to_text(job_json(job, context.codec)); };
+  co_return co_await write_json(context, bytes_of(job), write);
+}
+
+Task<HttpReply> job_reply(const GatewayContext& context, JobView job, int status = 200) {
+  auto written = co_await job_text_json(context, std::move(job));
+  HttpReply reply{.status = status};
+  reply.body = CO_TRY(written);
+  co_return reply;
 }
 
 std::optional<int64_t> whole_number(std::string_view text, int64_t min, int64_t max) {
@@ -128,21 +175,42 @@ Result<JobSubmission> submission(const GatewayContext& context, const PreparedGe
   result.request = inference_request(request, 0, context.served_model(), context.codec);
   result.request.tokenize_time = prepared.tokenize_time;
   result.idempotency_key = std::string(key);
+  result.kind = request.endpoint == Endpoint::kChat ? "chat" : "completions";
   result.client_json = to_text(to_json(text));
   return result;
+}
+
+// Of the body as JSON: spaces and the order of keys make no other request.
+Result<std::string> digest_of(const std::string& body) {
+  const std::string canonical = to_text(TRY(parse_json_object(body)));
+  std::string digest(SHA256_DIGEST_LENGTH, '\0');
+  SHA256(reinterpret_cast<const unsigned char*>(canonical.data()), canonical.size(),
+         reinterpret_cast<unsigned char*>(digest.data()));
+  return hex(digest);
 }
 
 Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, const HttpRequest& http) {
   const Time received_at = http.received_at;
   const std::string key(http.header("idempotency-key"));
+  std::string digest;
+  if (!key.empty()) {
+    const std::string& body = http.body;
+    const auto digest_body = [&body] { return digest_of(body); };
+    auto digested = co_await write_json(context, body.size(), digest_body);
+    digest = CO_TRY(digested);
+  }
   Result<PreparedGeneration> prepared = co_await prepare_generation(context, std::nullopt, http.body);
   if (!prepared) co_return std::unexpected(std::move(prepared.error()));
   JobSubmission submitted = CO_TRY(submission(context, *prepared, key));
+  submitted.owner = http.owner;
+  submitted.request_digest = std::move(digest);
   submitted.request.received_at = received_at;
   Result<JobView> job = co_await jobs.submit(std::move(submitted));
   if (!job) co_return std::unexpected(std::move(job.error()));
-  HttpReply reply = json_reply(job_json(*job, context.codec, true), 202);
-  reply.headers.emplace_back("Location", "/v1/jobs/" + job->id);
+  const std::string location = "/v1/jobs/" + job->head.id;
+  auto replied = co_await job_reply(context, std::move(*job), 202);
+  HttpReply reply = CO_TRY(replied);
+  reply.headers.emplace_back("Location", location);
   co_return reply;
 }
 
@@ -158,45 +226,73 @@ asio::awaitable<void> serve_submit(const GatewayContext& context, JobsApi& jobs,
   context.metrics.http_request("jobs", status, seconds(context.clock.now() - received_at));
 }
 
-Task<HttpReply> list(const GatewayContext& context, JobsApi& jobs, std::string query) {
-  int32_t limit = kListDefault;
-  if (!query.empty()) {
-    constexpr std::string_view kLimit = "limit=";
-    const auto asked = query.starts_with(kLimit)
-                           ? whole_number(std::string_view(query).substr(kLimit.size()), 1, limits::kJobsListMax)
-                           : std::nullopt;
-    if (!asked) co_return fail(ErrorCode::kInvalidArgument, "the only query is limit, from 1 to 1000", "limit");
-    limit = static_cast<int32_t>(*asked);
+// ?limit=50&after=job-...
+Result<JobQuery> parse_query(std::string owner, std::string_view text) {
+  JobQuery query{.owner = std::move(owner), .limit = kListDefault};
+  std::set<std::string_view> seen;
+  while (!text.empty()) {
+    const std::string_view pair = text.substr(0, text.find('&'));
+    text.remove_prefix(std::min(text.size(), pair.size() + 1));
+    const std::string_view name = pair.substr(0, pair.find('='));
+    const std::string_view value = pair.substr(std::min(pair.size(), name.size() + 1));
+    const auto limit = name == "limit" ? whole_number(value, 1, limits::kJobsListMax) : std::nullopt;
+    const bool is_after = name == "after" && !value.empty() && value.size() <= kJobIdBytesMax;
+    if (!seen.insert(name).second || (!limit && !is_after))
+      return fail(ErrorCode::kInvalidArgument,
+                  "a list of jobs takes limit, from 1 to 1000, and after, the id of the last job of the page before",
+                  name == "after" ? "after" : "limit");
+    if (limit) query.limit = static_cast<int32_t>(*limit);
+    if (is_after) query.after = std::string(value);
   }
-  Result<std::vector<JobView>> found = co_await jobs.list(limit);
-  const std::vector<JobView> rows = CO_TRY(found);
-  json data = json::array();
-  for (const JobView& job : rows) data.push_back(job_json(job, context.codec, false));
-  co_return json_reply({{"object", "list"}, {"data", std::move(data)}});
+  return query;
 }
 
-Task<HttpReply> show(const GatewayContext& context, JobsApi& jobs, std::string id) {
-  Result<JobView> found = co_await jobs.find(std::move(id));
-  const JobView job = CO_TRY(found);
-  co_return json_reply(job_json(job, context.codec, true));
+Task<HttpReply> list(const GatewayContext& context, JobsApi& jobs, std::string owner, std::string query_text) {
+  JobQuery query = CO_TRY(parse_query(std::move(owner), query_text));
+  const auto page = static_cast<size_t>(query.limit);
+  ++query.limit;  // the one more tells whether there are more
+  Result<std::vector<JobView>> found = co_await jobs.list(std::move(query));
+  std::vector<JobView> rows = CO_TRY(found);
+  const bool has_more = rows.size() > page;
+  if (has_more) rows.resize(page);
+  const auto write = [&]() -> Result<std::string> {
+    json data = json::array();
+    for (const JobView& job : rows) data.push_back(head_json(job));
+    const json first = rows.empty() ? json(nullptr) : json(rows.front().head.id);
+    const json last = rows.empty() ? json(nullptr) : json(rows.back().head.id);
+    return to_text({{"object", "list"}, {"data", std::move(data)}, {"first_id", first}, {"last_id", last},
+                    {"has_more", has_more}});
+  };
+  auto written = co_await write_json(context, rows.size() * kRowBytes, write);
+  HttpReply reply;
+  reply.body = CO_TRY(written);
+  co_return reply;
 }
 
-Task<HttpReply> cancel(const GatewayContext& context, JobsApi& jobs, std::string id) {
-  Result<JobView> found = co_await jobs.cancel(std::move(id));
-  const JobView job = CO_TRY(found);
-  co_return json_reply(job_json(job, context.codec, true));
+Task<HttpReply> show(const GatewayContext& context, JobsApi& jobs, std::string owner, std::string id) {
+  Result<JobView> found = co_await jobs.find(std::move(owner), std::move(id));
+  JobView job = CO_TRY(found);
+  co_return co_await job_reply(context, std::move(job));
+}
+
+Task<HttpReply> cancel(const GatewayContext& context, JobsApi& jobs, std::string owner, std::string id) {
+  Result<JobView> found = co_await jobs.cancel(std::move(owner), std::move(id));
+  JobView job = CO_TRY(found);
+  co_return co_await job_reply(context, std::move(job));
 }
 
 // One reader of a job's events. The id of an event is the number of tokens up to and with it, so a reader that names it
 // as Last-Event-ID goes on exactly there; the tokens before it run through the text assembler again, unseen.
 class JobEventStream {
  public:
-  JobEventStream(const GatewayContext& context, JobsApi& jobs, SseWriter& writer, JobView job, int32_t seen)
+  JobEventStream(const GatewayContext& context, JobsApi& jobs, SseWriter& writer, std::string owner, const JobView& job,
+                 int32_t seen)
       : context_(context),
         jobs_(jobs),
         writer_(writer),
-        job_(std::move(job)),
-        text_(job_text(job_.client_json).stop),
+        owner_(std::move(owner)),
+        id_(job.head.id),
+        text_(job_text(job.client_json).stop),
         seen_(seen) {}
 
   Task<void> run(std::shared_ptr<JobEvents> events, const Exchange& exchange) {
@@ -246,24 +342,26 @@ class JobEventStream {
   }
 
   asio::awaitable<bool> has_ended() {
-    Result<JobView> job = co_await jobs_.find(job_.id);
-    if (!job) co_return true;
-    co_return job->status != JobStatus::kQueued && job->status != JobStatus::kRunning;
+    Result<JobView> job = co_await jobs_.find(owner_, id_);
+    co_return !job || runahead::has_ended(job->head.status);
   }
 
   // The last event holds the job as GET shows it, with its result or its error.
   Task<void> finish() {
-    Result<JobView> job = co_await jobs_.find(job_.id);
-    if (!job) {
-      co_return co_await writer_.named_event("error", to_text(error_json(job.error())));
+    Result<JobView> job = co_await jobs_.find(owner_, id_);
+    Result<std::string> written = std::string();
+    if (job) written = co_await job_text_json(context_, std::move(*job));
+    if (!job || !written) {
+      const Error& error = job ? written.error() : job.error();
+      co_return co_await writer_.named_event("error", to_text(error_json(error)));
     }
-    co_return co_await writer_.named_event("finished", to_text(job_json(*job, context_.codec, true)));
+    co_return co_await writer_.named_event("finished", std::move(*written));
   }
 
   const GatewayContext& context_;
   JobsApi& jobs_;
   SseWriter& writer_;
-  JobView job_;
+  std::string owner_, id_;
   AnswerText text_;
   int32_t seen_;  // tokens that the reader has already
   bool stopped_ = false;
@@ -271,7 +369,7 @@ class JobEventStream {
 
 asio::awaitable<void> events(const GatewayContext& context, JobsApi& jobs, Exchange& exchange) {
   const HttpRequest& http = exchange.request();
-  const std::string id = http.path_params.at("id");
+  const std::string id = http.path_params.at("id"), owner = http.owner;
   const std::string_view last = http.header("last-event-id");
   const auto seen = last.empty() ? std::optional<int64_t>(0) : whole_number(last, 0, INT32_MAX);
   if (!seen) {
@@ -279,19 +377,19 @@ asio::awaitable<void> events(const GatewayContext& context, JobsApi& jobs, Excha
     co_await exchange.respond(error_reply(error));
     co_return;
   }
-  Result<JobView> job = co_await jobs.find(id);
+  Result<JobView> job = co_await jobs.find(owner, id);
   if (!job) {
     co_await exchange.respond(error_reply(job.error()));
     co_return;
   }
-  Result<std::shared_ptr<JobEvents>> subscribed = co_await jobs.subscribe(id, 0);
+  Result<std::shared_ptr<JobEvents>> subscribed = co_await jobs.subscribe(owner, id, 0);
   if (!subscribed) {
     co_await exchange.respond(error_reply(subscribed.error()));
     co_return;
   }
   SseWriter writer(exchange, context.executor, context.clock, context.ping_interval);
   co_await writer.begin();
-  JobEventStream stream(context, jobs, writer, std::move(*job), static_cast<int32_t>(*seen));
+  JobEventStream stream(context, jobs, writer, owner, *job, static_cast<int32_t>(*seen));
   co_await stream.run(std::move(*subscribed), exchange);
   co_await writer.finish();
 }
@@ -326,12 +424,12 @@ void add_jobs_routes(HttpRouter& router, const GatewayContext& context, JobsApi*
   router.add("POST", "/v1/jobs",
              [&context, jobs](Exchange& exchange) { return serve_submit(context, *jobs, exchange); });
   router.answer("GET", "/v1/jobs",
-                [&context, jobs](const HttpRequest& request) { return list(context, *jobs, request.query); });
+                [&context, jobs](const HttpRequest& request) { return list(context, *jobs, request.owner, request.query); });
   router.answer("GET", "/v1/jobs/{id}", [&context, jobs](const HttpRequest& request) {
-    return show(context, *jobs, request.path_params.at("id"));
+    return show(context, *jobs, request.owner, request.path_params.at("id"));
   });
   router.answer("DELETE", "/v1/jobs/{id}", [&context, jobs](const HttpRequest& request) {
-    return cancel(context, *jobs, request.path_params.at("id"));
+    return cancel(context, *jobs, request.owner, request.path_params.at("id"));
   });
   router.add("GET", "/v1/jobs/{id}/events",
              [&context, jobs](Exchange& exchange) { return events(context, *jobs, exchange); });

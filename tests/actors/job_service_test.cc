@@ -17,36 +17,62 @@ using namespace std::chrono_literals;
 class FakeStore final : public JobStore {
  public:
   explicit FakeStore(Clock& clock) : clock_(clock) {}
+  struct Row {
+    JobHead head;
+    std::shared_ptr<const StoredRequest> request;
+    std::shared_ptr<const StoredResult> result;
+  };
   Result<Loaded> load() override {
     Loaded loaded{.epoch = ++epoch_};
     for (auto& [id, row] : rows)
-      if (row.status == JobStatus::kQueued || row.status == JobStatus::kRunning) loaded.unfinished.push_back(row);
+      if (!has_ended(row.head.status)) loaded.unfinished.push_back(row.head);
     return loaded;
   }
-  Task<void> commit(JobRow row) override {
+  Task<void> accept(JobHead head, std::shared_ptr<const StoredRequest> request) override {
+    ++accepting;
     if (delay > 0ns) co_await clock_.sleep_for(delay);
     if (broken) co_return fail(ErrorCode::kInternal, "the disk is full");
-    rows[row.id] = row;
+    const std::string id = head.id;
+    rows[id] = Row{std::move(head), std::move(request), nullptr};
     co_return Result<void>{};
   }
-  Task<std::shared_ptr<const JobRow>> find(std::string id) override {
-    const auto found = rows.find(id);
-    co_return found == rows.end() ? nullptr : std::make_shared<const JobRow>(found->second);
+  Task<void> end(JobHead head, std::shared_ptr<const StoredResult> result) override {
+    if (broken) co_return fail(ErrorCode::kInternal, "the disk is full");
+    Row& row = rows[head.id];
+    row.head = std::move(head);
+    row.result = std::move(result);
+    co_return Result<void>{};
   }
-  Task<std::shared_ptr<const JobRow>> find_by_key(std::string key) override {
+  Task<std::shared_ptr<const JobRecord>> find(std::string id) override {
+    const auto found = rows.find(id);
+    if (found == rows.end()) co_return nullptr;
+    auto record = std::make_shared<JobRecord>();
+    record->head = found->second.head;
+    record->client_json = found->second.request->client_json;
+    record->result = found->second.result;
+    co_return record;
+  }
+  Task<std::shared_ptr<const StoredRequest>> request(std::string id) override {
+    ++loads;
+    if (no_memory) throw std::bad_alloc();
+    if (damaged) co_return fail(ErrorCode::kCorrupt, "the row is damaged");
+    co_return rows.at(id).request;
+  }
+  Task<std::shared_ptr<const JobHead>> find_by_key(std::string owner, std::string key) override {
     for (auto& [id, row] : rows)
-      if (row.idempotency_key == key) co_return std::make_shared<const JobRow>(row);
+      if (row.head.owner == owner && row.head.idempotency_key == key) co_return std::make_shared<const JobHead>(row.head);
     co_return nullptr;
   }
-  Task<std::vector<JobRow>> list(int32_t) override {
-    std::vector<JobRow> all;
-    for (auto& [id, row] : rows) all.push_back(row);
+  Task<std::vector<JobHead>> list(JobQuery) override {
+    std::vector<JobHead> all;
+    for (auto& [id, row] : rows) all.push_back(row.head);
     co_return all;
   }
 
-  std::map<std::string, JobRow> rows;
+  std::map<std::string, Row> rows;
   Duration delay{0};
-  bool broken = false;
+  bool broken = false, damaged = false, no_memory = false;
+  int accepting = 0, loads = 0;
 
  private:
   Clock& clock_;
@@ -104,16 +130,24 @@ struct Jobs : Loop {
     while (!condition() && clock.now() < end) io.run_one_for(5ms);
     return condition();
   }
-  JobView submit(std::string key = {}) {
-    JobSubmission submission{
-        .request = {.prompt = {1, 2, 3}, .max_new_tokens = 3, .sampling = {.seed = 9}, .stop_tokens = {7}},
-        .idempotency_key = std::move(key),
-        .client_json = R"({"kind":"chat"})"};
-    Result<JobView> view = run(service->submit(std::move(submission)));
+  static JobSubmission submission(std::string key = {}, std::string owner = {}, std::string digest = "d") {
+    return {.request = {.prompt = {1, 2, 3}, .max_new_tokens = 3, .sampling = {.seed = 9}, .stop_tokens = {7}},
+            .owner = std::move(owner),
+            .idempotency_key = std::move(key),
+            .request_digest = std::move(digest),
+            .kind = "chat",
+            .client_json = R"({"kind":"chat"})"};
+  }
+  JobView submit(std::string key = {}, std::string owner = {}, std::string digest = "d") {
+    Result<JobView> view = run(service->submit(submission(std::move(key), std::move(owner), std::move(digest))));
     EXPECT_TRUE(view) << view.error().message;
     return view.value_or(JobView{});
   }
-  JobView find(const std::string& id) { return run(service->find(id)).value_or(JobView{.id = "none"}); }
+  std::string submit_id(std::string key = {}, std::string owner = {}) {
+    return submit(std::move(key), std::move(owner)).head.id;
+  }
+  JobView find(const std::string& id) { return run(service->find("", id)).value_or(JobView{.head = {.id = "none"}}); }
+  Result<JobView> cancel(const std::string& id) { return run(service->cancel("", id)); }
   void push(size_t stream, int32_t first_index, std::vector<TokenId> ids) {
     TokensEvent event{.first_index = first_index};
     for (const TokenId id : ids) event.tokens.push_back({.token = id, .logprob = -1.5f, .top = {{id, -1.5f}}});
@@ -127,7 +161,7 @@ struct Jobs : Loop {
     EXPECT_TRUE(inference.queues[stream]->push(std::move(event)));
   }
   bool is(const std::string& id, JobStatus status) {
-    return run_until([&] { return find(id).status == status; });
+    return run_until([&] { return find(id).head.status == status; });
   }
 
   SeededRng rng{3};
@@ -145,31 +179,35 @@ std::vector<TokenId> ids_of(const std::vector<SampledToken>& tokens) {
 TEST(JobService, AJobRunsAndItsResultIsKept) {
   Jobs jobs;
   const JobView view = jobs.submit();
-  EXPECT_EQ(view.id.size(), 28u);
+  const std::string id = view.head.id;
+  EXPECT_EQ(id.size(), 28u);
   EXPECT_EQ(view.client_json, R"({"kind":"chat"})");
   ASSERT_TRUE(jobs.run_until([&] { return jobs.inference.queues.size() == 1; }));
   EXPECT_EQ(jobs.inference.requests[0].sampling.seed, 9u);
   jobs.push(0, 0, {4, 5});
-  EXPECT_TRUE(jobs.run_until([&] { return jobs.find(view.id).tokens.size() == 2; }));
+  EXPECT_TRUE(jobs.run_until([&] { return jobs.find(id).head.completion_tokens == 2; }));
+  EXPECT_EQ(jobs.find(id).result, nullptr) << "it has none before its end";
   jobs.push(0, 2, {6});
   jobs.finish(0);
-  ASSERT_TRUE(jobs.is(view.id, JobStatus::kSucceeded));
-  const JobView done = jobs.find(view.id);  // from the store now
-  EXPECT_EQ(ids_of(done.tokens), (std::vector<TokenId>{4, 5, 6}));
-  EXPECT_EQ(done.tokens[0].top.size(), 1u);
-  ASSERT_TRUE(done.finished);
-  EXPECT_EQ(done.finished->reason, FinishReason::kLength);
-  EXPECT_EQ(done.finished->report.cuts, std::vector<int32_t>{64});
-  EXPECT_EQ(done.finished->report.queue, 0.25);
-  EXPECT_EQ(done.ended_unix_ms, 1234);
-  EXPECT_EQ(jobs.run(jobs.service->list(10))->size(), 1u);
+  ASSERT_TRUE(jobs.is(id, JobStatus::kSucceeded));
+  const JobView done = jobs.find(id);  // from the store now
+  ASSERT_NE(done.result, nullptr);
+  EXPECT_EQ(ids_of(done.result->tokens), (std::vector<TokenId>{4, 5, 6}));
+  EXPECT_EQ(done.result->tokens[0].top.size(), 1u);
+  EXPECT_EQ(done.head.completion_tokens, 3);
+  EXPECT_EQ(done.head.prompt_tokens, 3);
+  ASSERT_TRUE(done.result->finished);
+  EXPECT_EQ(done.result->finished->reason, FinishReason::kLength);
+  EXPECT_EQ(done.result->finished->report.cuts, std::vector<int32_t>{64});
+  EXPECT_EQ(done.result->finished->report.queue, 0.25);
+  EXPECT_EQ(done.head.ended_unix_ms, 1234);
+  EXPECT_EQ(jobs.run(jobs.service->list({}))->size(), 1u);
 }
 
 TEST(JobService, AJobIsDurableBeforeItIsAcknowledged) {
   Jobs jobs;
   jobs.store.delay = 20ms;
-  const JobView view = jobs.submit();
-  EXPECT_TRUE(jobs.store.rows.contains(view.id));
+  EXPECT_TRUE(jobs.store.rows.contains(jobs.submit_id()));
   jobs.store.broken = true;
   EXPECT_FALSE(jobs.run(jobs.service->submit({.request = {.prompt = {1}}}))) << "what cannot be stored is not accepted";
   jobs.store.broken = false;
@@ -180,35 +218,102 @@ TEST(JobService, WithoutTheWaitForTheCommitItWouldNotBe) {  // the planted bug t
   jobs.stop();
   jobs.start({.ack_before_commit = true});
   jobs.store.delay = 20ms;
-  const JobView view = jobs.submit();
-  EXPECT_FALSE(jobs.store.rows.contains(view.id));
+  EXPECT_FALSE(jobs.store.rows.contains(jobs.submit_id()));
 }
 
 TEST(JobService, TheSameKeyGivesTheSameJob) {
   Jobs jobs;
-  const JobView first = jobs.submit("key");
-  EXPECT_EQ(jobs.submit("key").id, first.id);
-  EXPECT_NE(jobs.submit("other").id, first.id);
+  const std::string first = jobs.submit_id("key");
+  EXPECT_EQ(jobs.submit_id("key"), first);
+  EXPECT_NE(jobs.submit_id("other"), first);
   ASSERT_TRUE(jobs.run_until([&] { return jobs.inference.queues.size() == 2; }));
   jobs.push(0, 0, {1, 2, 3});
   jobs.finish(0);
-  ASSERT_TRUE(jobs.is(first.id, JobStatus::kSucceeded));
-  EXPECT_EQ(jobs.submit("key").id, first.id) << "also when it has ended";
+  ASSERT_TRUE(jobs.is(first, JobStatus::kSucceeded));
+  EXPECT_EQ(jobs.submit_id("key"), first) << "also when it has ended";
+}
+
+TEST(JobService, TheSameKeyWithAnotherRequestIsRefusedAndAnotherOwnersKeyIsAnotherKey) {
+  Jobs jobs;
+  const std::string first = jobs.submit_id("key", "alice");
+  const auto other_request = [&] { return jobs.run(jobs.service->submit(Jobs::submission("key", "alice", "another"))); };
+  EXPECT_EQ(other_request().error().code, ErrorCode::kKeyReused) << "while it runs";
+  EXPECT_NE(other_request().error().message.find(first), std::string::npos) << "the sentence names the first job";
+  EXPECT_NE(jobs.submit_id("key", "bob"), first);
+  ASSERT_TRUE(jobs.run_until([&] { return jobs.inference.queues.size() == 2; }));
+  jobs.finish(0);
+  ASSERT_TRUE(jobs.run_until([&] { return has_ended(jobs.store.rows.at(first).head.status); }));
+  EXPECT_EQ(other_request().error().code, ErrorCode::kKeyReused) << "when it has ended";
+  jobs.stop();
+  jobs.start();
+  EXPECT_EQ(other_request().error().code, ErrorCode::kKeyReused) << "after a restart";
+  EXPECT_EQ(jobs.submit_id("key", "alice"), first);
+}
+
+TEST(JobService, RepeatsThatComeWhileTheFirstIsBeingAcceptedGiveTheSameJob) {
+  Jobs jobs;
+  jobs.store.delay = 20ms;
+  std::vector<Result<JobView>> views;
+  for (const char* digest : {"d", "d", "another", "d"})
+    asio::co_spawn(jobs.io, jobs.service->submit(Jobs::submission("key", "", digest)),
+                   [&](std::exception_ptr, Result<JobView> view) { views.push_back(std::move(view)); });
+  ASSERT_TRUE(jobs.run_until([&] { return views.size() == 4; }));
+  EXPECT_EQ(jobs.store.accepting, 1);
+  std::set<std::string> ids;
+  int refused = 0;
+  for (const Result<JobView>& view : views) {
+    if (view) ids.insert(view->head.id);
+    refused += !view && view.error().code == ErrorCode::kKeyReused;
+  }
+  EXPECT_EQ(ids.size(), 1u);
+  EXPECT_EQ(refused, 1);
+}
+
+TEST(JobService, WhenTheFirstCannotBeStoredTheNextWithItsKeyIsTried) {
+  Jobs jobs;
+  jobs.store.delay = 20ms;
+  jobs.store.broken = true;
+  std::vector<Result<JobView>> views;
+  const auto submit = [&] {
+    asio::co_spawn(jobs.io, jobs.service->submit(Jobs::submission("key")),
+                   [&](std::exception_ptr, Result<JobView> view) { views.push_back(std::move(view)); });
+  };
+  submit();
+  submit();
+  ASSERT_TRUE(jobs.run_until([&] { return views.size() == 1; }));
+  jobs.store.broken = false;
+  ASSERT_TRUE(jobs.run_until([&] { return views.size() == 2; }));
+  EXPECT_FALSE(views[0]);
+  EXPECT_TRUE(views[1]);
+}
+
+TEST(JobService, AJobIsSeenByItsOwnerOnlyAndOneOfNobodyByAll) {
+  Jobs jobs;
+  const std::string hers = jobs.submit_id("", "alice"), free = jobs.submit_id();
+  EXPECT_TRUE(jobs.run(jobs.service->find("alice", hers)));
+  for (const char* stranger : {"bob", ""}) {
+    EXPECT_EQ(jobs.run(jobs.service->find(stranger, hers)).error().code, ErrorCode::kNotFound);
+    EXPECT_EQ(jobs.run(jobs.service->cancel(stranger, hers)).error().code, ErrorCode::kNotFound);
+    EXPECT_EQ(jobs.run(jobs.service->subscribe(stranger, hers, 0)).error().code, ErrorCode::kNotFound);
+    EXPECT_TRUE(jobs.run(jobs.service->find(stranger, free)));
+  }
+  EXPECT_NE(jobs.run(jobs.service->find("alice", hers))->head.status, JobStatus::kCancelled);
+  EXPECT_TRUE(jobs.run(jobs.service->cancel("bob", free)));
 }
 
 TEST(JobService, AnUnfinishedJobRunsAgainAfterARestartAndReadersSeeEachIndexOnce) {
   Jobs jobs;
-  const JobView view = jobs.submit();
+  const std::string id = jobs.submit_id();
   ASSERT_TRUE(jobs.run_until([&] { return jobs.inference.queues.size() == 1; }));
   jobs.push(0, 0, {4, 5});
-  EXPECT_TRUE(jobs.run_until([&] { return jobs.find(view.id).tokens.size() == 2; }));
+  EXPECT_TRUE(jobs.run_until([&] { return jobs.find(id).head.completion_tokens == 2; }));
   jobs.stop();
   jobs.start();
   ASSERT_TRUE(jobs.run_until([&] { return jobs.inference.queues.size() == 2; }));
   EXPECT_EQ(jobs.inference.requests[1].prompt, jobs.inference.requests[0].prompt);
   EXPECT_EQ(jobs.inference.requests[1].stop_tokens, jobs.inference.requests[0].stop_tokens);
   EXPECT_EQ(jobs.inference.requests[1].sampling.seed, 9u);
-  const auto events = jobs.run(jobs.service->subscribe(view.id, 2));
+  const auto events = jobs.run(jobs.service->subscribe("", id, 2));
   ASSERT_TRUE(events);
   jobs.push(1, 0, {4, 5, 6});
   jobs.finish(1);
@@ -223,50 +328,104 @@ TEST(JobService, AnUnfinishedJobRunsAgainAfterARestartAndReadersSeeEachIndexOnce
 
 TEST(JobService, CancelEndsARunningAndAWaitingJob) {
   Jobs jobs;
-  std::vector<JobView> views;
-  for (int i = 0; i < limits::kJobsRunningMax + 1; ++i) views.push_back(jobs.submit());
+  std::vector<std::string> ids;
+  for (int i = 0; i < limits::kJobsRunningMax + 1; ++i) ids.push_back(jobs.submit_id());
   ASSERT_TRUE(jobs.run_until([&] { return std::ssize(jobs.inference.queues) == limits::kJobsRunningMax; }));
-  EXPECT_EQ(jobs.find(views.back().id).status, JobStatus::kQueued) << "no more run at once than the bound says";
-  for (const JobView& view : {views.front(), views.back()}) {
-    EXPECT_TRUE(jobs.run(jobs.service->cancel(view.id)));
-    EXPECT_TRUE(jobs.is(view.id, JobStatus::kCancelled));
+  EXPECT_EQ(jobs.find(ids.back()).head.status, JobStatus::kQueued) << "no more run at once than the bound says";
+  for (const std::string& id : {ids.front(), ids.back()}) {
+    EXPECT_TRUE(jobs.cancel(id));
+    EXPECT_TRUE(jobs.is(id, JobStatus::kCancelled));
   }
-  EXPECT_EQ(jobs.run(jobs.service->cancel("job-none")).error().code, ErrorCode::kNotFound);
+  EXPECT_EQ(jobs.cancel("job-none").error().code, ErrorCode::kNotFound);
+}
+
+TEST(JobService, TheRequestOfAWaitingJobIsInTheStoreAloneUntilItRuns) {
+  Jobs jobs;
+  std::vector<std::string> ids;
+  for (int i = 0; i < limits::kJobsRunningMax + 1; ++i) ids.push_back(jobs.submit_id());
+  ASSERT_TRUE(jobs.run_until([&] { return std::ssize(jobs.inference.queues) == limits::kJobsRunningMax; }));
+  EXPECT_EQ(jobs.store.loads, 0) << "what runs at once is not read back";
+  EXPECT_EQ(jobs.store.rows.at(ids.back()).request.use_count(), 1) << "the service holds no waiting request";
+  EXPECT_EQ(jobs.find(ids.back()).client_json, R"({"kind":"chat"})") << "though it is shown";
+  jobs.finish(0);
+  ASSERT_TRUE(jobs.run_until([&] { return std::ssize(jobs.inference.queues) > limits::kJobsRunningMax; }));
+  EXPECT_EQ(jobs.store.loads, 1);
+  EXPECT_EQ(jobs.inference.requests.back().external_id, ids.back());
+  EXPECT_EQ(jobs.inference.requests.back().prompt, (std::vector<TokenId>{1, 2, 3}));
+}
+
+TEST(JobService, AJobThatCannotBeReadOrHasNoMemoryFailsAlone) {
+  for (const bool no_memory : {false, true}) {
+    Jobs jobs;
+    const std::string id = jobs.submit_id();
+    ASSERT_TRUE(jobs.run_until([&] { return jobs.inference.queues.size() == 1; }));
+    jobs.stop();
+    jobs.store.damaged = !no_memory;
+    jobs.store.no_memory = no_memory;
+    jobs.start();
+    ASSERT_TRUE(jobs.is(id, JobStatus::kFailed));
+    EXPECT_EQ(jobs.find(id).head.error->code, no_memory ? ErrorCode::kTooLarge : ErrorCode::kCorrupt);
+    jobs.store.damaged = jobs.store.no_memory = false;
+    const std::string next = jobs.submit_id();
+    ASSERT_TRUE(jobs.run_until([&] { return jobs.inference.queues.size() == 2; }));
+    jobs.finish(1);
+    EXPECT_TRUE(jobs.is(next, JobStatus::kSucceeded)) << "the others go on";
+  }
+}
+
+TEST(JobService, AJobHasADeadlineOfItsOwn) {
+  Jobs jobs;
+  jobs.submit();
+  JobSubmission named = Jobs::submission();
+  named.request.deadline = 7s;
+  ASSERT_TRUE(jobs.run(jobs.service->submit(std::move(named))));
+  ASSERT_TRUE(jobs.run_until([&] { return jobs.inference.queues.size() == 2; }));
+  EXPECT_EQ(jobs.inference.requests[0].deadline, Duration(limits::kJobDeadline));
+  EXPECT_GT(jobs.inference.requests[0].deadline, Duration(limits::kRequestDeadline));
+  EXPECT_EQ(jobs.inference.requests[1].deadline, Duration(7s));
 }
 
 TEST(JobService, AJobWaitsForAClusterThatIsFullAndFailsWithTheReasonOfOneThatSaysNo) {
   Jobs jobs;
   jobs.inference.refuse = Error{ErrorCode::kUnavailable, "no workers"};
-  const JobView waiting = jobs.submit();
-  jobs.run_until([&] { return false || jobs.clock.now() > 0ns; });
-  EXPECT_FALSE(jobs.find(waiting.id).error);
+  const std::string waiting = jobs.submit_id();
+  jobs.run_until([&] { return jobs.clock.now() > 0ns; });
+  EXPECT_FALSE(jobs.find(waiting).head.error);
   jobs.inference.refuse.reset();
   EXPECT_TRUE(jobs.run_until([&] { return jobs.inference.queues.size() == 1; }));
   jobs.inference.refuse = Error{ErrorCode::kContextOverflow, "too long"};
-  const JobView failing = jobs.submit();
-  ASSERT_TRUE(jobs.is(failing.id, JobStatus::kFailed));
-  EXPECT_EQ(jobs.find(failing.id).error->code, ErrorCode::kContextOverflow);
+  const std::string failing = jobs.submit_id();
+  ASSERT_TRUE(jobs.is(failing, JobStatus::kFailed));
+  EXPECT_EQ(jobs.find(failing).head.error->code, ErrorCode::kContextOverflow);
 }
 
 TEST(JobJson, WhatIsWrittenIsReadAndRubbishIsAnError) {
-  StoredRequest stored{.request = {.external_id = "x", .prompt = {1, 2}, .max_new_tokens = 5,
-                                   .sampling = {.temperature = 0.1f, .logit_bias = {{3, 0.25f}}, .seed = ~0ull},
-                                   .stop_tokens = {9}, .strategy = Strategy::kByHand, .cuts = {64}, .workers_max = 3,
-                                   .deadline = 7s},
-                       .client_json = "\"quoted\""};
-  const auto back = request_from_json(to_json(stored));
+  const InferenceRequest request{.external_id = "x", .prompt = {1, 2}, .max_new_tokens = 5,
+                                 .sampling = {.temperature = 0.1f, .logit_bias = {{3, 0.25f}}, .seed = ~0ull},
+                                 .stop_tokens = {9}, .strategy = Strategy::kByHand, .cuts = {64}, .workers_max = 3,
+                                 .deadline = 7s};
+  const auto back = request_from_json(to_json(request));
   ASSERT_TRUE(back) << back.error().message;
-  EXPECT_EQ(back->request.prompt, stored.request.prompt);
-  EXPECT_EQ(back->request.sampling.temperature, 0.1f);
-  EXPECT_EQ(back->request.sampling.seed, ~0ull);
-  EXPECT_EQ(back->request.sampling.logit_bias, stored.request.sampling.logit_bias);
-  EXPECT_EQ(back->request.strategy, Strategy::kByHand);
-  EXPECT_EQ(back->request.deadline, Duration(7s));
-  EXPECT_EQ(back->client_json, stored.client_json);
-  for (const std::string& text : {"", "{", "[]", "null", "{\"prompt\":3}", "{\"tokens\":[[]]}"}) {
+  EXPECT_EQ(back->prompt, request.prompt);
+  EXPECT_EQ(back->sampling.temperature, 0.1f);
+  EXPECT_EQ(back->sampling.seed, ~0ull);
+  EXPECT_EQ(back->sampling.logit_bias, request.sampling.logit_bias);
+  EXPECT_EQ(back->strategy, Strategy::kByHand);
+  EXPECT_EQ(back->deadline, Duration(7s));
+  for (const std::string text : {"", "{", "[]", "null", "{\"prompt\":3}", "{\"tokens\":[[]]}"}) {
     EXPECT_EQ(request_from_json(text).error().code, ErrorCode::kCorrupt) << text;
     EXPECT_EQ(result_from_json(text).error().code, ErrorCode::kCorrupt) << text;
   }
+}
+
+TEST(JobJson, WhatAWorkerSaidOfItselfIsWrittenWhateverItsBytes) {
+  StoredResult result{.tokens = {{.token = 4, .logprob = -std::numeric_limits<float>::infinity()}}};
+  result.finished = FinishedEvent{.reason = FinishReason::kLength};
+  result.finished->report.ranks.push_back({.worker = "caf\xe9"});
+  const auto back = result_from_json(to_json(result));
+  ASSERT_TRUE(back) << back.error().message;
+  EXPECT_EQ(back->tokens[0].logprob, result.tokens[0].logprob);
+  EXPECT_EQ(back->finished->report.ranks.size(), 1u);
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <filesystem>
+#include <fstream>
 
 #include "services/gateway/jobs_routes.h"
 #include "tests/services/gateway_fixture.h"
@@ -76,23 +78,46 @@ TEST_F(JobsTest, SubmittedJobGivesTheAnswerOfItsEndpoint) {
   EXPECT_EQ(answer["usage"]["total_tokens"], 7);
 }
 
-TEST_F(JobsTest, ListIsNewestFirstAndBounded) {
-  const std::string first = submit(R"({"prompt":"a"})"), second = submit(R"({"prompt":"b"})");
-  wait_for(first, "succeeded");
-  wait_for(second, "succeeded");
-  const json all = get("/v1/jobs").json()["data"];
-  ASSERT_EQ(all.size(), 2u);
-  EXPECT_EQ(all[0]["id"], second);
-  EXPECT_EQ(get("/v1/jobs?limit=1").json()["data"].size(), 1u);
-  for (const char* query : {"?limit=0", "?limit=1001", "?limit=x", "?limit=", "?other=1", "?limit=1&x=2"})
+TEST_F(JobsTest, ListIsNewestFirstBoundedAndByPages) {
+  std::vector<std::string> ids;
+  for (int i = 0; i < 5; ++i) ids.push_back(submit(R"({"prompt":"a","max_tokens":3})"));
+  for (const std::string& id : ids) wait_for(id, "succeeded");
+  const json all = get("/v1/jobs").json();
+  ASSERT_EQ(all["data"].size(), 5u);
+  EXPECT_EQ(all["data"][0]["id"], ids[4]);
+  EXPECT_EQ(all["has_more"], false);
+  const json row = all["data"][0];
+  EXPECT_EQ(row["endpoint"], "completions");
+  EXPECT_EQ(row["completion_tokens"], 3);
+  EXPECT_EQ(row["prompt_tokens"], 1);
+  EXPECT_EQ(row["result"], nullptr);
+  const json page = get("/v1/jobs?limit=2").json();
+  EXPECT_EQ(page["data"].size(), 2u);
+  EXPECT_EQ(page["has_more"], true);
+  EXPECT_EQ(page["first_id"], ids[4]);
+  EXPECT_EQ(page["last_id"], ids[3]);
+  const json last = get("/v1/jobs?after=" + ids[1] + "&limit=2").json();
+  EXPECT_EQ(last["data"].size(), 1u);
+  EXPECT_EQ(last["data"][0]["id"], ids[0]);
+  EXPECT_EQ(last["has_more"], false);
+  EXPECT_EQ(get("/v1/jobs?after=job-none").status, 404);
+  for (const char* query : {"?limit=0", "?limit=1001", "?limit=x", "?limit=", "?other=1", "?limit=1&x=2", "?after=",
+                            "?limit=1&limit=2", "?after", "?&"})
     EXPECT_EQ(get(std::string("/v1/jobs") + query).status, 400) << query;
 }
 
 TEST_F(JobsTest, SameIdempotencyKeyGivesTheSameJob) {
-  const std::string first = submit(R"({"prompt":"a"})", "Idempotency-Key: k1\r\n");
+  const std::string first = submit(R"({"prompt":"a","max_tokens":3})", "Idempotency-Key: k1\r\n");
   wait_for(first, "succeeded");
-  EXPECT_EQ(submit(R"({"prompt":"a"})", "Idempotency-Key: k1\r\n"), first);
-  EXPECT_NE(submit(R"({"prompt":"a"})", "Idempotency-Key: k2\r\n"), first);
+  EXPECT_EQ(submit(R"({"prompt":"a","max_tokens":3})", "Idempotency-Key: k1\r\n"), first);
+  EXPECT_EQ(submit(R"({ "max_tokens": 3, "prompt": "a" })", "Idempotency-Key: k1\r\n"), first)
+      << "spaces and the order of keys make no other request";
+  EXPECT_NE(submit(R"({"prompt":"a","max_tokens":3})", "Idempotency-Key: k2\r\n"), first);
+  const RawAnswer other = post("/v1/jobs", R"({"prompt":"b","max_tokens":3})", "Idempotency-Key: k1\r\n");
+  EXPECT_EQ(other.status, 422);
+  EXPECT_EQ(other.error_code(), "idempotency_key_reused");
+  EXPECT_EQ(other.json()["error"]["param"], "Idempotency-Key");
+  EXPECT_NE(other.body.find(first), std::string::npos) << "it names the first job";
 }
 
 TEST_F(JobsTest, EventsGoOnBehindTheLastOneSeen) {
@@ -144,6 +169,39 @@ TEST_F(JobsTest, WhatAJobCannotDoIsRefused) {
   EXPECT_EQ(get("/v1/jobs/job-none/events").status, 404);
   EXPECT_EQ(get("/v1/jobs/job-none/trace").status, 404);
   EXPECT_EQ(post("/v1/jobs", R"({"prompt":"a"})", "Idempotency-Key: " + std::string(300, 'k') + "\r\n").status, 400);
+}
+
+// A service with keys: a job belongs to the key that submitted it.
+class OwnedJobsTest : public JobsTest {
+ protected:
+  void SetUp() override {
+    std::ofstream(keys_) << "alice-key\nbob-key\n";
+    options_.api_keys_file = keys_;
+    JobsTest::SetUp();
+  }
+  void TearDown() override {
+    JobsTest::TearDown();
+    std::filesystem::remove(keys_);
+  }
+  static std::string as(const std::string& name) { return "Authorization: Bearer " + name + "-key\r\n"; }
+
+  const std::string keys_ = ::testing::TempDir() + "/keys-" + std::to_string(getpid());
+};
+
+TEST_F(OwnedJobsTest, AnotherKeysJobsAndIdempotencyKeysAreItsOwn) {
+  const std::string key = "Idempotency-Key: k1\r\n";
+  const std::string hers = submit(R"({"prompt":"a"})", key + as("alice"));
+  const std::string his = submit(R"({"prompt":"b"})", key + as("bob"));
+  EXPECT_NE(hers, his) << "the same key of another owner is another key";
+  EXPECT_EQ(submit(R"({"prompt":"a"})", key + as("alice")), hers);
+  EXPECT_EQ(post("/v1/jobs", R"({"prompt":"b"})", key + as("alice")).status, 422);
+  EXPECT_EQ(get("/v1/jobs/" + hers, as("alice")).status, 200);
+  for (const std::string& path : {"/v1/jobs/" + hers, "/v1/jobs/" + hers + "/events", "/v1/jobs?after=" + hers})
+    EXPECT_EQ(get(path, as("bob")).status, 404) << path;
+  EXPECT_EQ(client().request("DELETE /v1/jobs/" + hers + " HTTP/1.1\r\nHost: x\r\n" + as("bob") + "\r\n").status, 404);
+  const json list = get("/v1/jobs", as("bob")).json()["data"];
+  ASSERT_EQ(list.size(), 1u);
+  EXPECT_EQ(list[0]["id"], his);
 }
 
 }  // namespace

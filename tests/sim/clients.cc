@@ -212,8 +212,8 @@ asio::awaitable<void> Clients::submit_job(Call call) {
     clients.on_error(call, *still, view.error());
     co_return;
   }
-  if (!still->job_id.empty() && still->job_id != view->id) clients.violate(call.index, "DOUBLED_JOB");
-  still->job_id = view->id;
+  if (!still->job_id.empty() && still->job_id != view->head.id) clients.violate(call.index, "DOUBLED_JOB");
+  still->job_id = view->head.id;
   still->busy = false;
   still->next_at = clients.cluster_.world.now() + clients.cluster_.world.rng.exponential(kLookUpMean);
   // The answer may be lost on its way: then the client asks again with the same key.
@@ -228,7 +228,7 @@ asio::awaitable<void> Clients::watch_job(Call call) {
   SimClock& clock = call.host->clock;
   auto next_index = static_cast<int32_t>(call.host->rng.below(4));
   const Time until = clock.now() + kPatience;
-  auto events = co_await call.host->jobs->subscribe(clients.histories_[call.index].job_id, next_index);
+  auto events = co_await call.host->jobs->subscribe("", clients.histories_[call.index].job_id, next_index);
   bool over = !events;
   while (!over) {
     auto event = co_await (*events)->next({until});
@@ -253,9 +253,9 @@ asio::awaitable<void> Clients::look_up_job(Call call) {
   const std::optional<Duration> cancel_after = clients.specs_[call.index].cancel_after;
   Result<JobView> view;  // GCC 12 destroys the wrong temporary of `c ? co_await a : co_await b`
   if (cancel_after)
-    view = co_await call.host->jobs->cancel(id);
+    view = co_await call.host->jobs->cancel("", id);
   else
-    view = co_await call.host->jobs->find(id);
+    view = co_await call.host->jobs->find("", id);
   RequestHistory* history = clients.history(call);
   if (!history) co_return;
   history->busy = false;
@@ -264,20 +264,20 @@ asio::awaitable<void> Clients::look_up_job(Call call) {
     if (view.error().code == ErrorCode::kNotFound) clients.violate(call.index, "LOST_JOB: it was accepted and is gone");
     co_return;
   }
-  switch (view->status) {
+  switch (view->head.status) {
     case JobStatus::kQueued:
     case JobStatus::kRunning:
       break;
     case JobStatus::kSucceeded:
       history->tokens.clear();
-      for (const SampledToken& token : view->tokens) history->tokens.push_back(token.token);
-      history->reason = view->finished ? view->finished->reason : FinishReason::kAbort;
-      history->attempts = view->finished ? view->finished->report.attempts : 0;
+      for (const SampledToken& token : view->result->tokens) history->tokens.push_back(token.token);
+      history->reason = view->result->finished ? view->result->finished->reason : FinishReason::kAbort;
+      history->attempts = view->result->finished ? view->result->finished->report.attempts : 0;
       clients.judge_answer(call.index, *history);
       break;
     case JobStatus::kFailed:
       history->state = RequestHistory::State::kFailed;
-      history->error = view->error.value_or(Error{});
+      history->error = view->head.error.value_or(Error{});
       if (!is_honest_failure(history->error.code) || clients.specs_[call.index].must_succeed)
         clients.violate(call.index,
                         "FAILED_JOB: " + std::string(name(history->error.code)) + ": " + history->error.message);

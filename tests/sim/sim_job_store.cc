@@ -13,21 +13,21 @@ asio::awaitable<void> SimJobStore::pass_time(Duration mean) {
 Result<JobStore::Loaded> SimJobStore::load() {
   Loaded loaded{.epoch = ++disk_.epoch};
   for (const auto& [id, row] : disk_.rows)
-    if (row.status == JobStatus::kQueued || row.status == JobStatus::kRunning) loaded.unfinished.push_back(row);
+    if (!has_ended(row.head.status)) loaded.unfinished.push_back(row.head);
   return loaded;
 }
 
-Task<void> SimJobStore::commit(JobRow row) {
+Task<void> SimJobStore::commit(std::function<void(SimDisk&)> change) {
   enum class Outcome { kPending, kDurable, kFailed };
   auto outcome = std::make_shared<Outcome>(Outcome::kPending);
   // One writer, first come first served; the write happens in the timer, so that a pause cannot reorder two of them.
   writer_free_ = std::max(writer_free_, process_.now()) + world_.rng.exponential(weather_.write_mean);
   const bool fails = world_.rng.chance(weather_.error_probability);
-  process_.at(writer_free_, [this, outcome, fails, row = std::move(row)]() mutable {
+  process_.at(writer_free_, [this, outcome, fails, change = std::move(change)]() mutable {
     *outcome = Outcome::kFailed;
     if (fails || !process_.reachable()) return;
     *outcome = Outcome::kDurable;
-    disk_.rows[row.id] = std::move(row);
+    change(disk_);
   });
   // Durable a little before anybody is told: a crash in between must not double the job.
   co_await SimClock(process_).sleep_until(writer_free_ + world_.rng.exponential(weather_.write_mean / 2));
@@ -35,27 +35,53 @@ Task<void> SimJobStore::commit(JobRow row) {
   co_return Result<void>{};
 }
 
-Task<std::shared_ptr<const JobRow>> SimJobStore::find(std::string id) {
+Task<void> SimJobStore::accept(JobHead head, std::shared_ptr<const StoredRequest> request) {
+  return commit([head = std::move(head), request = std::move(request)](SimDisk& disk) {
+    disk.rows[head.id] = {head, request, nullptr};
+  });
+}
+
+Task<void> SimJobStore::end(JobHead head, std::shared_ptr<const StoredResult> result) {
+  return commit([head = std::move(head), result = std::move(result)](SimDisk& disk) {
+    SimDisk::Row& row = disk.rows[head.id];
+    row.head = head;
+    row.result = result;
+  });
+}
+
+Task<std::shared_ptr<const JobRecord>> SimJobStore::find(std::string id) {
   co_await pass_time(weather_.write_mean / 4);
   const auto row = disk_.rows.find(id);
-  co_return row == disk_.rows.end() ? nullptr : std::make_shared<const JobRow>(row->second);
+  if (row == disk_.rows.end()) co_return nullptr;
+  auto record = std::make_shared<JobRecord>();
+  record->head = row->second.head;
+  if (row->second.request) record->client_json = row->second.request->client_json;
+  record->result = row->second.result;
+  co_return record;
 }
 
-Task<std::shared_ptr<const JobRow>> SimJobStore::find_by_key(std::string idempotency_key) {
+Task<std::shared_ptr<const StoredRequest>> SimJobStore::request(std::string id) {
+  co_await pass_time(weather_.write_mean / 4);
+  const auto row = disk_.rows.find(id);
+  co_return row == disk_.rows.end() ? nullptr : row->second.request;
+}
+
+Task<std::shared_ptr<const JobHead>> SimJobStore::find_by_key(std::string owner, std::string idempotency_key) {
   co_await pass_time(weather_.write_mean / 4);
   for (const auto& [id, row] : disk_.rows)
-    if (row.idempotency_key == idempotency_key) co_return std::make_shared<const JobRow>(row);
-  co_return std::shared_ptr<const JobRow>();
+    if (row.head.owner == owner && row.head.idempotency_key == idempotency_key)
+      co_return std::make_shared<const JobHead>(row.head);
+  co_return std::shared_ptr<const JobHead>();
 }
 
-Task<std::vector<JobRow>> SimJobStore::list(int32_t limit) {
+Task<std::vector<JobHead>> SimJobStore::list(JobQuery query) {
   co_await pass_time(weather_.write_mean / 4);
-  std::vector<JobRow> rows;
-  for (const auto& [id, row] : disk_.rows) rows.push_back(row);
-  std::ranges::stable_sort(rows,
-                           [](const JobRow& a, const JobRow& b) { return a.created_unix_ms > b.created_unix_ms; });
-  if (rows.size() > static_cast<size_t>(limit)) rows.resize(static_cast<size_t>(limit));
-  co_return rows;
+  std::vector<JobHead> heads;
+  for (const auto& [id, row] : disk_.rows) heads.push_back(row.head);
+  std::ranges::stable_sort(heads,
+                           [](const JobHead& a, const JobHead& b) { return a.created_unix_ms > b.created_unix_ms; });
+  if (heads.size() > static_cast<size_t>(query.limit)) heads.resize(static_cast<size_t>(query.limit));
+  co_return heads;
 }
 
 }  // namespace runahead::sim

@@ -2,7 +2,9 @@
 // was asked for and says so later still, and a crash in between loses it or not, by chance.
 #pragma once
 
+#include <functional>
 #include <map>
+#include <memory>
 #include <string>
 
 #include "actors/job_store.h"
@@ -16,8 +18,13 @@ struct DiskWeather {
 };
 
 struct SimDisk {
+  struct Row {
+    JobHead head;
+    std::shared_ptr<const StoredRequest> request;
+    std::shared_ptr<const StoredResult> result;
+  };
   uint64_t epoch = 0;
-  std::map<std::string, JobRow> rows;
+  std::map<std::string, Row> rows;
 };
 
 class SimJobStore final : public JobStore {
@@ -26,13 +33,16 @@ class SimJobStore final : public JobStore {
       : world_(world), process_(process), disk_(disk), weather_(weather) {}
 
   Result<Loaded> load() override;
-  Task<void> commit(JobRow row) override;
-  Task<std::shared_ptr<const JobRow>> find(std::string id) override;
-  Task<std::shared_ptr<const JobRow>> find_by_key(std::string idempotency_key) override;
-  Task<std::vector<JobRow>> list(int32_t limit) override;
+  Task<void> accept(JobHead head, std::shared_ptr<const StoredRequest> request) override;
+  Task<void> end(JobHead head, std::shared_ptr<const StoredResult> result) override;
+  Task<std::shared_ptr<const JobHead>> find_by_key(std::string owner, std::string idempotency_key) override;
+  Task<std::shared_ptr<const JobRecord>> find(std::string id) override;
+  Task<std::shared_ptr<const StoredRequest>> request(std::string id) override;
+  Task<std::vector<JobHead>> list(JobQuery query) override;
 
  private:
   asio::awaitable<void> pass_time(Duration mean);
+  Task<void> commit(std::function<void(SimDisk&)> change);
 
   SimWorld& world_;
   Process& process_;
