@@ -129,8 +129,8 @@ Result<JobSubmission> submission(const GatewayContext& context, const PreparedGe
     return fail(ErrorCode::kUnsupported, "a job makes tokens; ask for at least one", "max_tokens");
   if (key.size() > kIdempotencyKeyBytesMax)
     return fail(ErrorCode::kInvalidArgument, "the header Idempotency-Key is longer than 256 bytes", "Idempotency-Key");
-  const JobText text{request.endpoint, context.model_name, echoed(request, 0, context.codec),
-                     request.stop,     request.min_tokens, request.logprobs};
+  const JobText text{request.endpoint, context.model_name, echoed(request, 0), request.stop, request.min_tokens,
+                     request.logprobs};
   JobSubmission result;
   result.request = inference_request(request, 0, context.served_model(), context.codec);
   result.request.tokenize_time = prepared.tokenize_time;
@@ -139,10 +139,10 @@ Result<JobSubmission> submission(const GatewayContext& context, const PreparedGe
   return result;
 }
 
-Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, const HttpRequest& http) {
+Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, HttpRequest& http) {
   const Time received_at = http.received_at;
   const std::string key(http.header("idempotency-key"));
-  Result<PreparedGeneration> prepared = co_await prepare_generation(context, std::nullopt, http.body);
+  Result<PreparedGeneration> prepared = co_await prepare_generation(context, std::nullopt, std::move(http.body));
   if (!prepared) co_return std::unexpected(std::move(prepared.error()));
   JobSubmission submitted = CO_TRY(submission(context, *prepared, key));
   submitted.request.received_at = received_at;
@@ -156,6 +156,7 @@ Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, const HttpR
 asio::awaitable<void> serve_submit(const GatewayContext& context, JobsApi& jobs, Exchange& exchange) {
   const Time received_at = exchange.request().received_at;
   Result<HttpReply> result = co_await submit(context, jobs, exchange.request());
+  exchange.body_is_gone();
   const RequestStatus status = result ? RequestStatus::kOk : request_status(result.error());
   HttpReply reply = reply_of(std::move(result));
   co_await exchange.respond(std::move(reply));

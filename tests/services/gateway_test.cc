@@ -332,6 +332,8 @@ TEST_F(GatewayTest, OutcomesAndReasonsAreCounted) {
   post("/v1/chat/completions", R"({"messages":[{"role":"user","content":"a"}],"tools":[1]})");
   post("/v1/chat/completions", R"({"model":"other","messages":[{"role":"user","content":"a"}]})");
   post("/tokenize", R"({"prompt":5})");
+  post("/v1/completions", "text", "Content-Encoding: gzip\r\n");
+  post("/v1/nothing", "{}");
   get("/v1/models/other");
   inference_.set({.refuse = Error{ErrorCode::kOverloaded, "the queue is full", "7"}});
   post("/v1/completions", R"({"prompt":"a"})");
@@ -345,7 +347,7 @@ TEST_F(GatewayTest, OutcomesAndReasonsAreCounted) {
                                     "completions:server_error", "completions:server_error"}));
   EXPECT_EQ(metrics_.rejected(),
             (Names{"invalid_argument", "invalid_argument", "context_length_exceeded", "unsupported_parameter",
-                   "not_found", "invalid_argument", "overloaded", "unavailable"}))
+                   "not_found", "invalid_argument", "unsupported_media_type", "not_found", "overloaded", "unavailable"}))
       << "what a lost worker ends was taken, and a GET brings no work";
 }
 
