@@ -250,8 +250,8 @@ TEST(JobService, AJobWaitsForAClusterThatIsFullAndFailsWithTheReasonOfOneThatSay
 
 TEST(JobJson, WhatIsWrittenIsReadAndRubbishIsAnError) {
   StoredRequest stored{.request = {.external_id = "x", .prompt = {1, 2}, .max_new_tokens = 5,
-                                   .sampling = {.temperature = 0.1f, .logit_bias = {{3, 0.25f}}, .banned = {2}, .banned_before = 9,
-                                                .seed = ~0ull},
+                                   .sampling = {.temperature = 0.1f, .logit_bias = {{3, 0.25f}}, .banned = {2},
+                                                .banned_before = 9, .seed = ~0ull},
                                    .stop_tokens = {9}, .strategy = Strategy::kByHand, .cuts = {64}, .workers_max = 3,
                                    .deadline = 7s},
                        .client_json = "\"quoted\""};
