@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/result.h"
-#include "services/gateway/generation_defaults.h"
+#include "services/api_front.h"
 
 namespace runahead {
 
@@ -21,7 +21,7 @@ struct CoordinatorServiceOptions {
   std::string listen = "127.0.0.1:7070";  // control plane
   std::string http = "127.0.0.1:8000";    // API
   std::string job_store;                  // SQLite file; empty: jobs live in memory
-  std::string api_keys;
+  ApiSettings api;
   GenerationFlags generation;
   double stall_timeout_s = seconds(limits::kStallTimeout);  // of an attempt on which nothing moves
   bool insecure_network = false;          // listen beyond loopback without TLS

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/limits.h"
+#include "services/commands/api_flags.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/commands/output.h"
@@ -13,7 +14,8 @@ namespace {
 
 struct ServeOptions {
   LocalClusterOptions cluster;
-  std::string api_keys;
+  ApiSettings api;                     // checked here, passed on as flags
+  const CLI::App* command = nullptr;
   bool insecure_network = false;
 };
 
@@ -22,8 +24,7 @@ Result<void> serve(const ServeOptions& options, const CommonOptions& common) {
   cluster_options.log_level = common.effective_log_level();
   cluster_options.log_format = common.log_format;
   cluster_options.progress = !common.quiet;
-  if (!options.api_keys.empty())
-    cluster_options.coordinator_flags.insert(cluster_options.coordinator_flags.end(), {"--api-keys", options.api_keys});
+  cluster_options.coordinator_flags = given_api_flags(*options.command);
   if (options.insecure_network) cluster_options.coordinator_flags.push_back("--insecure-network");
   LocalCluster cluster = TRY(LocalCluster::start(cluster_options));
   if (common.json()) {
@@ -51,7 +52,8 @@ void add_serve(CommandLine& line) {
   command->add_option("--slots", options->cluster.slots, "answers that one decode step carries on; 0: all that the memory holds")
       ->check(whole_number(0, limits::kAttemptsPerWorkerMax));
   command->add_option("--job-store", options->cluster.job_store, "SQLite file of /v1/jobs; without it jobs end with the process");
-  command->add_option("--api-keys", options->api_keys, "file with one API key a line; without it the API is open");
+  add_api_flags(*command, options->api);
+  options->command = command;
   command->add_flag("--insecure-network", options->insecure_network, "let --http listen beyond loopback; there is no TLS yet");
 }
 

@@ -36,6 +36,7 @@ class Gateway::Impl {
        GatewayMetrics& metrics, GatewayOptions options)
       : options_(std::move(options)),
         rng_(seed_or_random(options_.random_seed)),
+        text_lane_(clock),
         context_{executor,
                  text_lane_,
                  clock,
@@ -46,17 +47,15 @@ class Gateway::Impl {
                  options_.model_name,
                  options_.model_aliases,
                  options_.generation_defaults,
-                 options_.ping_interval},
-        server_(
-            executor, clock, [this](Exchange& exchange) { return router_.handle(exchange); },
-            counting(options_.http, metrics)) {
+                 options_.ping_interval,
+                 options_.request_timeout},
+        server_(executor, clock, router_, counting(options_.http, metrics)) {
     add_generation_routes(router_, context_);
     add_text_routes(router_, context_);
     add_jobs_routes(router_, context_, jobs);
     add_status_routes(router_, context_, options_.build);
+    router_.allow_origins(options_.cors_origins);
   }
-  ~Impl() { text_lane_.join(); }
-
   Result<void> listen() {
     if (!options_.api_keys_file.empty()) router_.require_keys(TRY(ApiKeys::load(options_.api_keys_file)));
     return server_.listen();
@@ -68,7 +67,7 @@ class Gateway::Impl {
  private:
   GatewayOptions options_;
   SeededRng rng_;
-  asio::thread_pool text_lane_{1};
+  TextLane text_lane_;
   HttpRouter router_;
   GatewayContext context_;
   HttpServer server_;

@@ -135,20 +135,9 @@ size_t bytes_of(const JobView& job) {
   return bytes;
 }
 
-// Long JSON is written by the text lane. `work` refers to what its caller keeps.
-template <class Work>
-Task<std::string> on_text_lane(Work work) {
-  co_return work();
-}
-template <class Work>
-Task<std::string> write_json(const GatewayContext& context, size_t bytes, Work work) {
-  if (bytes <= limits::kInlineTextBytesMax) co_return work();
-  co_return co_await asio::co_spawn(context.text_lane, on_text_lane(std::move(work)), asio::use_awaitable);
-}
-
 Task<std::string> job_text_json(const GatewayContext& context, JobView job) {
   const auto write = [&]() -> Result<std::string> { return to_text(job_json(job, context.codec)); };
-  co_return co_await write_json(context, bytes_of(job), write);
+  co_return co_await context.text_lane.render(bytes_of(job), write);
 }
 
 Task<HttpReply> job_reply(const GatewayContext& context, JobView job, int status = 200) {
@@ -176,8 +165,8 @@ Result<JobSubmission> submission(const GatewayContext& context, const PreparedGe
     return fail(ErrorCode::kUnsupported, "a job makes tokens; ask for at least one", "max_tokens");
   if (key.size() > kIdempotencyKeyBytesMax)
     return fail(ErrorCode::kInvalidArgument, "the header Idempotency-Key is longer than 256 bytes", "Idempotency-Key");
-  const JobText text{request.endpoint, context.model_name, echoed(request, 0, context.codec),
-                     request.stop,     request.min_tokens, request.logprobs};
+  const JobText text{request.endpoint, context.model_name, echoed(request, 0), request.stop, request.min_tokens,
+                     request.logprobs};
   JobSubmission result;
   result.request = inference_request(request, 0, context.served_model(), context.codec);
   result.request.tokenize_time = prepared.tokenize_time;
@@ -196,17 +185,17 @@ Result<std::string> digest_of(const std::string& body) {
   return hex(digest);
 }
 
-Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, const HttpRequest& http) {
+Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, HttpRequest& http) {
   const Time received_at = http.received_at;
   const std::string key(http.header("idempotency-key"));
   std::string digest;
   if (!key.empty()) {
     const std::string& body = http.body;
     const auto digest_body = [&body] { return digest_of(body); };
-    auto digested = co_await write_json(context, body.size(), digest_body);
+    auto digested = co_await context.text_lane.run(body.size(), digest_body);
     digest = CO_TRY(digested);
   }
-  Result<PreparedGeneration> prepared = co_await prepare_generation(context, std::nullopt, http.body);
+  Result<PreparedGeneration> prepared = co_await prepare_generation(context, std::nullopt, std::move(http.body));
   if (!prepared) co_return std::unexpected(std::move(prepared.error()));
   JobSubmission submitted = CO_TRY(submission(context, *prepared, key));
   submitted.owner = http.owner;
@@ -224,6 +213,7 @@ Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, const HttpR
 asio::awaitable<void> serve_submit(const GatewayContext& context, JobsApi& jobs, Exchange& exchange) {
   const Time received_at = exchange.request().received_at;
   Result<HttpReply> result = co_await submit(context, jobs, exchange.request());
+  exchange.body_is_gone();
   const RequestStatus status = result ? RequestStatus::kOk : request_status(result.error());
   HttpReply reply = reply_of(std::move(result));
   co_await exchange.respond(std::move(reply));
@@ -267,7 +257,7 @@ Task<HttpReply> list(const GatewayContext& context, JobsApi& jobs, std::string o
     return to_text({{"object", "list"}, {"data", std::move(data)}, {"first_id", first}, {"last_id", last},
                     {"has_more", has_more}});
   };
-  auto written = co_await write_json(context, rows.size() * kRowBytes, write);
+  auto written = co_await context.text_lane.render(rows.size() * kRowBytes, write);
   HttpReply reply;
   reply.body = CO_TRY(written);
   co_return reply;

@@ -15,7 +15,8 @@
 
 namespace runahead {
 
-// kInvalidArgument with the place: what is no JSON, nests deeper than kJsonDepthMax or has a key twice.
+// kInvalidArgument with the place: what is no JSON, nests deeper than kJsonDepthMax or has a key twice; kTooLarge for more
+// than kJsonMemoryMax of values.
 Result<nlohmann::json> parse_json(std::string_view text);
 Result<nlohmann::json> parse_json_object(std::string_view text);
 
