@@ -18,7 +18,8 @@ GatewayOptions gateway_options(const ApiFrontOptions& options) {
                          .generation_defaults = options.generation_defaults,
                          .api_keys_file = options.settings.api_keys,
                          .cors_origins = options.settings.cors_origins,
-                         .request_timeout = from_seconds(options.settings.request_timeout)};
+                         .request_timeout = from_seconds(options.settings.request_timeout),
+                         .job_timeout = from_seconds(options.settings.job_timeout)};
   gateway.http.listen = options.http;
   gateway.http.allow_remote = options.allow_remote;
   gateway.http.idle_timeout = from_seconds(options.settings.idle_timeout);

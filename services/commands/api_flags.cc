@@ -16,8 +16,7 @@ void add_api_flags(CLI::App& command, ApiSettings& settings) {
   const auto add_time = [&](const char* flag, double& value, const std::string& what) {
     command.add_option(flag, value, "seconds " + what)->check(times)->capture_default_str()->group(kGroup);
   };
-  command
-      .add_option("--api-keys", settings.api_keys, "file with one API key a line; without it the API is open")
+  command.add_option("--api-keys", settings.api_keys, "file with one API key a line; without it the API is open")
       ->group(kGroup);
   command
       .add_option("--admin", settings.admin,

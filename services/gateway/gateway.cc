@@ -48,7 +48,8 @@ class Gateway::Impl {
                  options_.model_aliases,
                  options_.generation_defaults,
                  options_.ping_interval,
-                 options_.request_timeout},
+                 options_.request_timeout,
+                 options_.job_timeout},
         server_(executor, clock, router_, counting(options_.http, metrics)) {
     add_generation_routes(router_, context_);
     add_text_routes(router_, context_);

@@ -23,7 +23,7 @@ struct GatewayOptions {
   GenerationDefaults generation_defaults;  // for requests that do not say how to sample or how long
   std::filesystem::path api_keys_file;  // empty: no key is needed
   std::vector<std::string> cors_origins;  // whose pages may read the answers in a browser; "*": all
-  Duration request_timeout = limits::kRequestDeadline;
+  Duration request_timeout = limits::kRequestDeadline, job_timeout = limits::kJobDeadline;
   Duration drain_timeout = limits::kDrainTimeout;
   Duration ping_interval = limits::kSsePingInterval;
   uint64_t random_seed = 0;  // of ids and of requests without a seed; 0: from the operating system

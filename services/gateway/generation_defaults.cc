@@ -65,11 +65,11 @@ Result<GenerationDefaults> from_gguf(const Gguf& model) {
                                     "general.sampling.mirostat"sv, "general.sampling.penalty_last_n"sv};
   json object = json::object();
   for (const auto& [key, field] : kFloats)
-    if (model.has(key)) object[field] = TRY(model.f32(key));
-  if (model.has(kTopK)) object["top_k"] = TRY(model.u64(kTopK));
+    if (model.has(key)) object[field] = TRY(model.number(key));
+  if (model.has(kTopK)) object["top_k"] = static_cast<int64_t>(TRY(model.number(kTopK)));
   for (const std::string_view key : kNotBuilt)
     if (model.has(key)) log::warn("the model's {} is not used: this server has no such sampler", key);
-  const auto defaults = from_json(object.dump(), true);
+  const auto defaults = from_json(to_text(object), true);
   if (!defaults) return with_source(ErrorCode::kInvalidModel, "the model's general.sampling keys", defaults.error());
   return defaults;
 }

@@ -27,7 +27,7 @@ struct GatewayContext {
   std::vector<std::string> model_aliases;
   GenerationDefaults generation_defaults;
   Duration ping_interval = limits::kSsePingInterval;
-  Duration request_timeout = limits::kRequestDeadline;
+  Duration request_timeout = limits::kRequestDeadline, job_timeout = limits::kJobDeadline;
 
   ServedModel served_model() const;
   std::string new_id(std::string prefix) const;  // and 24 hex digits

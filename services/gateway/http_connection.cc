@@ -54,6 +54,9 @@ std::string_view path_and_query(std::string_view target) {
 HttpReply bad_request(std::string message) {
   return http_error(400, "invalid_request", std::move(message));
 }
+HttpReply no_room() {
+  return error_reply({ErrorCode::kOverloaded, "too many large requests at once; try again", "1"});
+}
 HttpReply body_too_large() {
   return http_error(413, "too_large", "the body is larger than 16 MiB; send a shorter prompt");
 }
@@ -81,7 +84,9 @@ asio::awaitable<void> HttpConnection::run() {
     begin_request();
     Incoming incoming = co_await read_request();
     timer_.stop();
+    reading_body_ = false;
     if (!incoming) {
+      body_is_gone();
       co_await respond(std::move(incoming.error()));
       if (!keep_alive_) co_await linger();
     } else if (*incoming) {
@@ -102,7 +107,7 @@ void HttpConnection::begin_request() {
   request_.request_id = server_.request_prefix_ + std::to_string(++server_.next_request_);
   status_ = 0;
   sent_bytes_ = 0;
-  head_only_ = timed_out_ = false;
+  head_only_ = timed_out_ = gave_way_ = false;
 }
 
 void HttpConnection::end_request() {
@@ -271,8 +276,7 @@ std::expected<void, HttpReply> HttpConnection::check_body(const Parser& parser) 
   const bool has_length = parser.chunked() || parser.content_length().has_value();
   if (request_.method == "POST" && !has_length)
     return refuse(411, "length_required", "a POST needs Content-Length or Transfer-Encoding: chunked");
-  if (length > limits::kJsonBodyBytesMax)
-    return std::unexpected(body_too_large());
+  if (length > limits::kJsonBodyBytesMax) return std::unexpected(body_too_large());
   const std::string coding = lower(request_.header("content-encoding"));
   if (!coding.empty() && coding != "identity")
     return refuse(415, "unsupported_media_type", "compressed bodies are not accepted; send plain JSON");
@@ -295,17 +299,37 @@ bool HttpConnection::wants_continue() const {
 }
 
 // What fits the connection's own buffer is paid for by its place; the rest counts as it comes, not as it is announced.
+// Of bodies that come side by side the one that began last gives way, so that the first can be whole.
 std::expected<void, HttpReply> HttpConnection::count_body(size_t bytes) {
   if (bytes <= limits::kHttpReadBufferBytes) return {};
   const size_t more = bytes - body_bytes_;
-  if (server_.body_bytes_ + more > server_.options_.bodies_bytes_max)
-    return refuse_and_close(error_reply({ErrorCode::kOverloaded, "too many large requests at once; try again", "1"}));
+  while (server_.body_bytes_ + more > server_.options_.bodies_bytes_max) {
+    HttpConnection* youngest = youngest_body();
+    if (youngest == this) return refuse_and_close(no_room());
+    youngest->give_way();
+  }
   server_.body_bytes_ += more;
   body_bytes_ = bytes;
   return {};
 }
 
+HttpConnection* HttpConnection::youngest_body() {
+  HttpConnection* youngest = this;
+  for (const auto& connection : server_.connections_) {
+    const bool holds_room = connection->reading_body_ && connection->body_bytes_ > 0;
+    if (holds_room && connection->request_.received_at > youngest->request_.received_at) youngest = connection.get();
+  }
+  return youngest;
+}
+
+void HttpConnection::give_way() {
+  body_is_gone();
+  gave_way_ = true;
+  stream_.cancel();  // it waits for more
+}
+
 asio::awaitable<HttpConnection::Incoming> HttpConnection::read_body(Parser& parser) {
+  reading_body_ = true;
   parser.eager(true);
   parser.body_limit(limits::kJsonBodyBytesMax);
   if (!parser.is_done() && input_.empty() && wants_continue()) {
@@ -320,8 +344,7 @@ asio::awaitable<HttpConnection::Incoming> HttpConnection::read_body(Parser& pars
       boost::system::error_code error;
       const size_t consumed = parser.put(asio::buffer(input_), error);
       input_.erase(0, consumed);
-      if (error == http::error::body_limit)
-        co_return refuse_and_close(body_too_large());
+      if (error == http::error::body_limit) co_return refuse_and_close(body_too_large());
       if (error && error != http::error::need_more)
         co_return refuse_and_close(bad_request("the body is not valid: " + error.message()));
       if (auto counted = count_body(parser.get().body().size()); !counted)
@@ -331,6 +354,7 @@ asio::awaitable<HttpConnection::Incoming> HttpConnection::read_body(Parser& pars
         co_return refuse_and_close(bad_request("a chunk header is too long"));
     }
     const size_t received = co_await read_more();
+    if (gave_way_) co_return refuse_and_close(no_room());
     if (timed_out_ || server_.clock_.now() >= end)
       co_return refuse_and_close(408, "request_timeout", "the body did not come in time; send it without pauses");
     if (received == 0) co_return false;

@@ -49,6 +49,8 @@ class HttpConnection final : public Exchange, public std::enable_shared_from_thi
   std::expected<void, HttpReply> take_head(Parser& parser, size_t header_bytes);
   std::expected<void, HttpReply> check_body(const Parser& parser) const;
   std::expected<void, HttpReply> count_body(size_t bytes);
+  HttpConnection* youngest_body();  // of those that are being read and hold room; this one counts in any case
+  void give_way();
   bool body_can_be_skipped(const Parser& parser) const;
   bool wants_continue() const;
   // The answer, after which the connection is closed: where the next request begins is not known, or far away.
@@ -84,6 +86,8 @@ class HttpConnection final : public Exchange, public std::enable_shared_from_thi
   bool head_only_ = false;  // HEAD: the answer has no body
   bool keep_alive_ = true;
   bool timed_out_ = false;
+  bool reading_body_ = false;
+  bool gave_way_ = false;  // the body was dropped for one that began before it
   bool answered_ = false;
   bool disconnected_ = false;
   bool evicted_ = false;

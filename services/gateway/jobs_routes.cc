@@ -170,6 +170,7 @@ Result<JobSubmission> submission(const GatewayContext& context, const PreparedGe
   JobSubmission result;
   result.request = inference_request(request, 0, context.served_model(), context.codec);
   result.request.tokenize_time = prepared.tokenize_time;
+  result.request.deadline = context.job_timeout;
   result.idempotency_key = std::string(key);
   result.kind = request.endpoint == Endpoint::kChat ? "chat" : "completions";
   result.client_json = to_text(to_json(text));

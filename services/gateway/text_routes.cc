@@ -1,6 +1,7 @@
 #include "services/gateway/text_routes.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "services/gateway/answer_text.h"
 #include "services/gateway/api_error.h"
@@ -57,7 +58,9 @@ Result<TokenizeRequest> parse_tokenize(const std::string& body, const TextCodec&
     return fail(ErrorCode::kInvalidArgument, "send exactly one of 'prompt', 'content' and 'messages'", "prompt");
   if (messages.empty()) {
     request.text = prompt ? *prompt : *content;
+    TRY(check_prompt_bytes(request.text.size()));
   } else {
+    TRY(check_prompt_bytes(body.size()));
     request.chat_tokens = TRY(codec.encode_chat(messages, generation_prompt));
   }
   request.add_special = add_special.value_or(true);
@@ -65,10 +68,10 @@ Result<TokenizeRequest> parse_tokenize(const std::string& body, const TextCodec&
   return request;
 }
 
-// Text that cannot be sent to /tokenize is not written by /detokenize either: a few bytes of ids can stand for many.
+// A few bytes of ids can stand for many of text, and a template can repeat what it is given.
 Result<void> check_text_size(size_t bytes) {
-  if (bytes <= limits::kJsonBodyBytesMax) return {};
-  return fail(ErrorCode::kTooLarge, "the text is larger than 16 MiB; send less at once");
+  if (bytes <= 2 * limits::kJsonBodyBytesMax) return {};
+  return fail(ErrorCode::kTooLarge, "the text is larger than 32 MiB; send less at once");
 }
 
 // Without a json value for each: millions of ids would take 30 times their memory.
@@ -83,9 +86,9 @@ std::string list_text(const std::vector<TokenId>& tokens) {
 
 Result<HttpReply> tokenize(const std::string& body, const TextCodec& codec, const ServedModel& model) {
   const TokenizeRequest request = TRY(parse_tokenize(body, codec, model));
-  const std::vector<TokenId> tokens =
-      request.chat_tokens ? *request.chat_tokens
-                          : TRY(codec.encode(request.text, request.add_special, request.parse_special));
+  const std::vector<TokenId> tokens = request.chat_tokens
+                                          ? *request.chat_tokens
+                                          : TRY(codec.encode(request.text, request.add_special, request.parse_special));
   const std::string context_len = model.context_len > 0 ? std::to_string(model.context_len) : "null";
   return HttpReply{.body = "{\"count\":" + std::to_string(tokens.size()) + ",\"max_model_len\":" + context_len +
                            ",\"tokens\":" + list_text(tokens) + "}"};
@@ -110,8 +113,12 @@ Result<HttpReply> detokenize(const std::string& body, const TextCodec& codec, co
     bytes += codec.decode(std::span(ids).subspan(at, std::min(kIdsAtOnce, ids.size() - at)));
     TRY(check_text_size(bytes.size()));
   }
-  const std::string text = to_text(json(valid_utf8(bytes)));
-  return HttpReply{.body = "{\"content\":" + text + ",\"prompt\":" + text + "}"};  // llama.cpp's name and vLLM's
+  bytes = valid_utf8(bytes);
+  const std::string text = to_text(json(std::exchange(bytes, {})));
+  HttpReply reply;
+  reply.body.reserve(2 * text.size() + 32);
+  for (const char* part : {"{\"content\":", text.c_str(), ",\"prompt\":", text.c_str(), "}"}) reply.body += part;
+  return reply;  // llama.cpp's name and vLLM's
 }
 
 Result<HttpReply> apply_template(const std::string& body, const TextCodec& codec, const ServedModel& model) {
@@ -138,14 +145,18 @@ Task<HttpReply> on_lane(const GatewayContext& context, TextRoute route, std::str
 
 }  // namespace
 
+Result<void> check_prompt_bytes(size_t bytes) {
+  if (bytes <= limits::kJsonBodyBytesMax / 4) return {};
+  return fail(ErrorCode::kTooLarge, "a text of over 4 MiB is not tokenized at once; send less, or token ids");
+}
+
 void add_text_routes(HttpRouter& router, const GatewayContext& context) {
   router.answer("GET", "/v1/models", [&context](const HttpRequest&) { return list_models(context); });
   router.answer("GET", "/v1/models/{id}",
                 [&context](const HttpRequest& request) { return get_model(context, request.path_params.at("id")); });
   const auto add = [&](const char* path, TextRoute route) {
-    router.answer("POST", path, [&context, route](HttpRequest& request) {
-      return on_lane(context, route, std::move(request.body));
-    });
+    router.answer("POST", path,
+                  [&context, route](HttpRequest& request) { return on_lane(context, route, std::move(request.body)); });
   };
   add("/tokenize", tokenize);
   add("/detokenize", detokenize);

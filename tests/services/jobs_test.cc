@@ -82,6 +82,7 @@ TEST_F(JobsTest, ListIsNewestFirstBoundedAndByPages) {
   std::vector<std::string> ids;
   for (int i = 0; i < 5; ++i) ids.push_back(submit(R"({"prompt":"a","max_tokens":3})"));
   for (const std::string& id : ids) wait_for(id, "succeeded");
+  EXPECT_EQ(inference_.requests().back().deadline, Duration(limits::kJobDeadline)) << "not that of a request";
   const json all = get("/v1/jobs").json();
   ASSERT_EQ(all["data"].size(), 5u);
   EXPECT_EQ(all["data"][0]["id"], ids[4]);

@@ -104,7 +104,8 @@ TEST_F(TextLaneTest, WhatWaitsGoesSmallestFirst) {
   }());
   large.open();
   io_.run();
-  EXPECT_EQ(order_, (std::vector<std::string>{"small under way", "20 KiB", "200 KiB", "large under way", "4 MiB", "8 MiB"}));
+  EXPECT_EQ(order_,
+            (std::vector<std::string>{"small under way", "20 KiB", "200 KiB", "large under way", "4 MiB", "8 MiB"}));
 }
 
 TEST_F(TextLaneTest, AFullQueueRefusesWithoutHoldingBackTheSmall) {
@@ -188,8 +189,9 @@ TEST_F(LargeBodiesTest, NoRouteHoldsUpTheLoop) {
   ids += "]";
   EXPECT_EQ(answered_beside_others("/tokenize", json({{"prompt", text}}).dump()).json()["count"], text.size());
   EXPECT_EQ(answered_beside_others("/tokenize", json({{"messages", messages}}).dump()).status, 200);
-  EXPECT_EQ(answered_beside_others("/detokenize", "{\"tokens\":" + ids + "}").json()["prompt"].get<std::string>().size(),
-            100'000u);
+  EXPECT_EQ(
+      answered_beside_others("/detokenize", "{\"tokens\":" + ids + "}").json()["prompt"].get<std::string>().size(),
+      100'000u);
   EXPECT_EQ(answered_beside_others("/apply-template", json({{"messages", messages}}).dump()).status, 200);
   EXPECT_EQ(answered_beside_others("/v1/completions", json({{"prompt", text}}).dump()).status, 200);
   EXPECT_EQ(answered_beside_others("/v1/completions", "{\"echo\":true,\"prompt\":" + ids + "}").status, 200);
@@ -219,6 +221,13 @@ TEST_F(LargeBodiesTest, WhatExpandsTooMuchIsRefusedWithASentence) {
     EXPECT_EQ(answer.error_code(), "too_large") << entry;
   }
   waiting_.door->open();
+  const std::string text(5 * kMiB, 'x');
+  const json messages = json::array({{{"role", "user"}, {"content", text}}});
+  for (const auto& [path, body] : {std::pair("/tokenize", json({{"prompt", text}})),
+                                   {"/tokenize", json({{"messages", messages}})},
+                                   {"/v1/completions", json({{"prompt", text}})},
+                                   {"/v1/chat/completions", json({{"messages", messages}})}})
+    EXPECT_EQ(post(path, body.dump()).status, 413) << path << ": a word of 5 MiB takes 200 MiB to tokenize";
   EXPECT_EQ(post("/detokenize", list("101", 8 * kMiB)).status, 200) << "two million ids are fine";
   EXPECT_EQ(post("/detokenize", R"({"tokens":[72,105]})").json(), (json{{"prompt", "Hi"}, {"content", "Hi"}}));
 }

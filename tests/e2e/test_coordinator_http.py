@@ -1,4 +1,4 @@
-"""A real coordinator under the largest bodies: its memory stays bounded, and everybody else is served beside them."""
+"""A real coordinator's HTTP: under the largest bodies its memory stays bounded and everybody else is served; its flags."""
 
 import concurrent.futures
 import http.client
@@ -23,14 +23,21 @@ def ids_body(entry):
 
 
 @pytest.fixture(scope="module")
-def coordinator():
+def log_path(tmp_path_factory):
+    return tmp_path_factory.mktemp("coordinator") / "log"
+
+
+@pytest.fixture(scope="module")
+def coordinator(log_path):
     """(addresses, process) of a coordinator without workers: text needs none."""
     if not binary().exists():
         pytest.skip(f"{binary()} is not built")
     reading, writing = os.pipe()
-    process = subprocess.Popen(
-        [binary(), "coordinator", "--http", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
-         "--announce-fd", str(writing)], pass_fds=[writing])
+    with open(log_path, "wb") as log:
+        process = subprocess.Popen(
+            [binary(), "coordinator", "--http", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
+             "--cors-origin", "https://a.example,https://b.example", "--announce-fd", str(writing)],
+            env={**os.environ, "RUNAHEAD_HTTP_IDLE_TIMEOUT": "1"}, pass_fds=[writing], stderr=log)
     os.close(writing)
     with os.fdopen(reading) as announced:
         addresses = json.loads(announced.readline())
@@ -74,6 +81,17 @@ def test_bodies_of_token_ids_stay_within_the_memory(coordinator, entry, statuses
         found = {future.result()[0] for future in large}
     assert beside > 0
     assert found <= statuses and found & {200, 413}, found
+    peak = peak_mib(process.pid)
+    print(f"{entry}: {found}, peak {peak:.0f} MiB, {beside} small requests beside")
+    assert peak < MEMORY_MIB_MAX
+
+
+@pytest.mark.parametrize("letter", [b"a", b"7", b" "])  # one word, as many words, one gap
+def test_the_longest_text_stays_within_the_memory(coordinator, letter):
+    addresses, process = coordinator
+    status, answer = ask(addresses["http"], "POST", "/tokenize", b'{"prompt":"' + letter * (4 << 20) + b'"}')
+    assert status == 200 and json.loads(answer)["count"] > 0
+    assert ask(addresses["http"], "POST", "/tokenize", b'{"prompt":"' + letter * (5 << 20) + b'"}')[0] == 413
     assert peak_mib(process.pid) < MEMORY_MIB_MAX
 
 
@@ -85,3 +103,16 @@ def test_probes_and_metrics_have_a_listener_without_a_key(coordinator):
     status, metrics = ask(addresses["admin"], "GET", "/metrics")
     assert status == 200 and b"runahead_build_info" in metrics
     assert ask(addresses["admin"], "GET", "/v1/models")[0] == 404
+
+
+def test_flags_reach_the_api(coordinator, log_path):
+    addresses, _ = coordinator
+    connection = http.client.HTTPConnection(addresses["http"], timeout=60)
+    connection.request("GET", "/v1/models", headers={"Origin": "https://b.example", "X-Request-Id": "seen-by-test"})
+    response = connection.getresponse()
+    assert response.getheader("Access-Control-Allow-Origin") == "https://b.example"
+    response.read()
+    assert connection.sock.recv(1) == b"", "an idle connection ends after the second that the environment gives it"
+    lines = [line for line in log_path.read_text().splitlines() if "id=seen-by-test" in line]
+    assert len(lines) == 1 and "method=GET path=/v1/models status=200" in lines[0]
+    assert "/livez" not in log_path.read_text(), "probes are not logged at level info"
