@@ -181,7 +181,7 @@ Result<RequestId> CoordinatorCore::submit(InferenceRequest spec, Time now) {
     return std::unexpected(allowed.error());
   }
   const RequestId id = ++last_request_;
-  const Duration limit = spec.deadline > Duration{0} ? std::min<Duration>(spec.deadline, limits::kRequestDeadline)
+  const Duration limit = spec.deadline > Duration{0} ? std::min<Duration>(spec.deadline, limits::kDeadlineMax)
                                                      : Duration(limits::kRequestDeadline);
   Request request{.id = id, .spec = std::move(spec), .deadline = now + limit};
   const bool stamped = request.spec.received_at > Time{0} && request.spec.received_at <= now;

@@ -28,7 +28,7 @@ Result<std::vector<TokenId>> parse_tokens(const Repeated& from, const ModelShape
 Result<Time> parse_deadline(uint32_t deadline_ms, Time now) {
   const auto left = std::chrono::milliseconds(deadline_ms);
   if (left <= Duration::zero()) return invalid("it has no deadline");
-  return now + std::min<Duration>(left, limits::kRequestDeadline);
+  return now + std::min<Duration>(left, limits::kDeadlineMax);
 }
 
 Result<void> check_shape(const ChainStep& step, const ModelShape& shape) {

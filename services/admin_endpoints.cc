@@ -17,9 +17,7 @@ Task<HttpReply> text(std::string body, std::string type) {
   co_return HttpReply{.body = std::move(body), .content_type = std::move(type)};
 }
 
-Task<HttpReply> ready(bool registered) {
-  std::vector<std::string> reasons;
-  if (!registered) reasons.push_back("the coordinator has not accepted this worker yet");
+Task<HttpReply> ready(std::vector<std::string> reasons) {
   co_return ready_reply(reasons);
 }
 
@@ -27,13 +25,16 @@ Task<HttpReply> ready(bool registered) {
 
 class AdminEndpoints::Impl {
  public:
-  Impl(asio::any_io_executor executor, Clock& clock, WorkerMetrics& metrics, std::function<bool()> is_ready)
-      : executor_(executor), clock_(clock), ready_(std::move(is_ready)) {
-    router_.answer("GET", "/livez", [](const HttpRequest&) { return text("{\"status\":\"ok\"}", "application/json"); });
-    router_.answer("GET", "/readyz", [this](const HttpRequest&) { return ready(ready_()); });
-    router_.answer("GET", "/metrics",
-                   [&metrics](const HttpRequest&) { return text(metrics.text(), kMetricsContentType); });
-    router_.answer("GET", "/version", [](const HttpRequest&) {
+  Impl(asio::any_io_executor executor, Clock& clock, Sources sources)
+      : executor_(executor), clock_(clock), sources_(std::move(sources)) {
+    const auto add = [this](const char* path, HttpRouter::Answer answer) {
+      router_.answer("GET", path, std::move(answer), HttpRouter::Access::kProbe);
+    };
+    add("/livez", [](HttpRequest&) { return text("{\"status\":\"ok\"}", "application/json"); });
+    for (const char* path : {"/readyz", "/health"})
+      add(path, [this](HttpRequest&) { return ready(sources_.reasons_not_ready()); });
+    add("/metrics", [this](HttpRequest&) { return text(sources_.metrics(), kMetricsContentType); });
+    add("/version", [](HttpRequest&) {
       return text(to_text({{"version", kVersion}, {"revision", kRevision}}), "application/json");
     });
   }
@@ -41,8 +42,7 @@ class AdminEndpoints::Impl {
   Result<void> listen(HostPort address, bool allow_remote) {
     HttpServerOptions options{
         .listen = std::move(address), .allow_remote = allow_remote, .connections_max = kConnectionsMax};
-    server_ = std::make_unique<HttpServer>(
-        executor_, clock_, [this](Exchange& exchange) { return router_.handle(exchange); }, std::move(options));
+    server_ = std::make_unique<HttpServer>(executor_, clock_, router_, std::move(options));
     return server_->listen();
   }
   std::string address() const { return to_string(server_->address()); }
@@ -53,14 +53,13 @@ class AdminEndpoints::Impl {
  private:
   asio::any_io_executor executor_;
   Clock& clock_;
-  std::function<bool()> ready_;
+  Sources sources_;
   HttpRouter router_;
   std::unique_ptr<HttpServer> server_;
 };
 
-AdminEndpoints::AdminEndpoints(asio::any_io_executor executor, Clock& clock, WorkerMetrics& metrics,
-                               std::function<bool()> ready)
-    : impl_(std::make_unique<Impl>(executor, clock, metrics, std::move(ready))) {}
+AdminEndpoints::AdminEndpoints(asio::any_io_executor executor, Clock& clock, Sources sources)
+    : impl_(std::make_unique<Impl>(executor, clock, std::move(sources))) {}
 AdminEndpoints::~AdminEndpoints() = default;
 
 Result<void> AdminEndpoints::listen(HostPort address, bool allow_remote) {

@@ -62,7 +62,7 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
       ApiFrontEnv{.executor = executor, .clock = parts.process.clock(), .rng = parts.process.rng(),
                   .inference = *parts.coordinator, .job_store = *parts.job_store, .codec = *parts.codec,
                   .metrics = *parts.metrics},
-      ApiFrontOptions{.http = http, .allow_remote = options.insecure_network, .api_keys = options.api_keys,
+      ApiFrontOptions{.http = http, .allow_remote = options.insecure_network, .settings = options.api,
                       .model_name = parts.model_name, .model_alias = options.model});
   return parts.front->start(std::move(parts.loaded.unfinished));
 }
@@ -99,7 +99,12 @@ Result<void> run_coordinator_service(const CoordinatorServiceOptions& options) {
   }
   const std::string control = TRY(parse_host_port(options.listen)).host + ":" + std::to_string(parts.control->port());
   log::info("API on http://{}, control plane on {}", parts.front->address(), control);
-  announcer.ready({{"http", parts.front->address()}, {"control", control}});
+  nlohmann::json addresses = {{"http", parts.front->address()}, {"control", control}};
+  if (!options.api.admin.empty()) {
+    addresses["admin"] = parts.front->admin_address();
+    log::info("probes and metrics on http://{}", parts.front->admin_address());
+  }
+  announcer.ready(addresses);
   Wake stop_asked(parts.process.io().get_executor(), parts.process.clock());
   return parts.process.run(serve(parts, stop_asked), [&] { stop_asked.notify(); }, [&] { parts.coordinator->stop(); });
 }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "services/api_front.h"
 
 namespace runahead {
 
@@ -14,7 +15,7 @@ struct CoordinatorServiceOptions {
   std::string listen = "127.0.0.1:7070";  // control plane
   std::string http = "127.0.0.1:8000";    // API
   std::string job_store;                  // SQLite file; empty: jobs live in memory
-  std::string api_keys;
+  ApiSettings api;
   bool insecure_network = false;          // listen beyond loopback without TLS
   int announce_fd = -1, parent_pid = 0;   // set by services/local_cluster
 };

@@ -115,8 +115,13 @@ Result<void> run_role(WorkerParts& parts, const WorkerServiceOptions& options, c
   std::unique_ptr<AdminEndpoints> admin;
   nlohmann::json addresses = {{"kv", parts.kv->address()}};
   if (!options.admin.empty()) {
-    admin = std::make_unique<AdminEndpoints>(parts.process.io().get_executor(), parts.process.clock(), *parts.metrics,
-                                             [&worker] { return worker.registered(); });
+    const auto reasons = [&worker]() -> std::vector<std::string> {
+      if (worker.registered()) return {};
+      return {"the coordinator has not accepted this worker yet"};
+    };
+    admin = std::make_unique<AdminEndpoints>(
+        parts.process.io().get_executor(), parts.process.clock(),
+        AdminEndpoints::Sources{reasons, [metrics = parts.metrics.get()] { return metrics->text(); }});
     TRY(admin->listen(TRY(parse_host_port(options.admin)), options.insecure_network));
     addresses["admin"] = admin->address();
   }

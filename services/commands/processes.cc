@@ -1,4 +1,5 @@
 // runahead coordinator, prefill, decode: one process each of a cluster.
+#include "services/commands/api_flags.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/coordinator_service.h"
@@ -53,7 +54,7 @@ void add_coordinator(CommandLine& line) {
   command->add_option("--listen", options->listen, "host:port of the control plane; port 0 takes a free one");
   command->add_option("--http", options->http, "host:port of the API; port 0 takes a free one");
   command->add_option("--job-store", options->job_store, "SQLite file of /v1/jobs; without it jobs end with the process");
-  command->add_option("--api-keys", options->api_keys, "file with one API key a line; without it the API is open");
+  add_api_flags(*command, options->api);
   command->add_flag("--insecure-network", options->insecure_network, "listen beyond loopback; there is no TLS yet");
   add_child_flags(*command, options->announce_fd, options->parent_pid);
 }

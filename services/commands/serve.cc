@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "services/commands/api_flags.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/local_cluster.h"
@@ -11,15 +12,15 @@ namespace {
 
 struct ServeOptions {
   LocalClusterOptions cluster;
-  std::string api_keys;
+  ApiSettings api;                     // checked here, passed on as flags
+  const CLI::App* command = nullptr;
 };
 
 Result<void> serve(const ServeOptions& options, const CommonOptions& common) {
   LocalClusterOptions cluster_options = options.cluster;
   cluster_options.log_level = common.quiet ? "error" : common.log_level;
   cluster_options.progress = !common.quiet;
-  if (!options.api_keys.empty())
-    cluster_options.coordinator_flags.insert(cluster_options.coordinator_flags.end(), {"--api-keys", options.api_keys});
+  cluster_options.coordinator_flags = given_api_flags(*options.command);
   LocalCluster cluster = TRY(LocalCluster::start(cluster_options));
   if (common.json()) {
     std::printf("%s\n", nlohmann::json({{"http", cluster.http_address()}}).dump().c_str());
@@ -43,7 +44,8 @@ void add_serve(CommandLine& line) {
   add_cluster_flags(*command, options->cluster);
   command->add_option("--http", options->cluster.http, "host:port of the API; port 0 takes a free one");
   command->add_option("--job-store", options->cluster.job_store, "SQLite file of /v1/jobs; without it jobs end with the process");
-  command->add_option("--api-keys", options->api_keys, "file with one API key a line; without it the API is open");
+  add_api_flags(*command, options->api);
+  options->command = command;
 }
 
 }  // namespace runahead

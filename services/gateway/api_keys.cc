@@ -3,6 +3,8 @@
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
 
+#include <algorithm>
+#include <cctype>
 #include <fstream>
 #include <string>
 
@@ -37,10 +39,14 @@ Result<ApiKeys> ApiKeys::load(const std::filesystem::path& path) {
 }
 
 bool ApiKeys::accepts(std::string_view authorization) const {
-  constexpr std::string_view kScheme = "Bearer ";
-  if (!authorization.starts_with(kScheme) || authorization.size() > kScheme.size() + limits::kApiKeyBytesMax)
-    return false;
-  const auto digest = digest_of(authorization.substr(kScheme.size()));
+  constexpr std::string_view kScheme = "bearer";  // in any case (RFC 9110, 11.1), then spaces and the key
+  const std::string_view scheme = authorization.substr(0, kScheme.size());
+  const bool is_bearer = std::ranges::equal(scheme, kScheme, {}, [](unsigned char c) { return std::tolower(c); });
+  std::string_view key = authorization.substr(scheme.size());
+  if (!is_bearer || !key.starts_with(' ')) return false;
+  key.remove_prefix(std::min(key.find_first_not_of(' '), key.size()));
+  if (key.size() > limits::kApiKeyBytesMax) return false;
+  const auto digest = digest_of(key);
   bool found = false;
   for (const auto& known : digests_) found |= CRYPTO_memcmp(known.data(), digest.data(), digest.size()) == 0;
   return found;

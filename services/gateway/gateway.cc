@@ -22,6 +22,7 @@ class Gateway::Impl {
        GatewayMetrics& metrics, GatewayOptions options)
       : options_(std::move(options)),
         rng_(seed_or_random(options_.random_seed)),
+        text_lane_(clock),
         context_{executor,
                  text_lane_,
                  clock,
@@ -32,16 +33,16 @@ class Gateway::Impl {
                  options_.model_name,
                  options_.model_aliases,
                  options_.chat_max_tokens_default,
-                 options_.ping_interval},
-        server_(
-            executor, clock, [this](Exchange& exchange) { return router_.handle(exchange); }, options_.http) {
+                 options_.ping_interval,
+                 options_.request_timeout,
+                 options_.job_timeout},
+        server_(executor, clock, router_, options_.http) {
     add_generation_routes(router_, context_);
     add_text_routes(router_, context_);
     add_jobs_routes(router_, context_, jobs);
     add_status_routes(router_, context_, options_.build);
+    router_.allow_origins(options_.cors_origins);
   }
-  ~Impl() { text_lane_.join(); }
-
   Result<void> listen() {
     if (!options_.api_keys_file.empty()) router_.require_keys(TRY(ApiKeys::load(options_.api_keys_file)));
     return server_.listen();
@@ -53,7 +54,7 @@ class Gateway::Impl {
  private:
   GatewayOptions options_;
   SeededRng rng_;
-  asio::thread_pool text_lane_{1};
+  TextLane text_lane_;
   HttpRouter router_;
   GatewayContext context_;
   HttpServer server_;

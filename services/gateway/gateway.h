@@ -1,5 +1,5 @@
 // Gateway: the HTTP front of a cluster: OpenAI's API, jobs, probes and metrics over one InferenceService.
-//   threads  the io_context thread, and one thread of its own (the text lane) for parsing and tokenizing long prompts.
+//   threads  the io_context thread, and two of its own (the text lane) for work that grows with a text.
 //   owner    what is passed in outlives the Gateway. Destroy it after shutdown() has returned, or after the io_context
 //   has
 //            stopped for good.
@@ -24,6 +24,8 @@ struct GatewayOptions {
   // before a request is accepted, so the rest of a long context would let few requests in.
   int32_t chat_max_tokens_default = 1024;
   std::filesystem::path api_keys_file;  // empty: no key is needed
+  std::vector<std::string> cors_origins;  // whose pages may read the answers in a browser; "*": all
+  Duration request_timeout = limits::kRequestDeadline, job_timeout = limits::kJobDeadline;
   Duration drain_timeout = limits::kDrainTimeout;
   Duration ping_interval = limits::kSsePingInterval;
   uint64_t random_seed = 0;  // of ids and of requests without a seed; 0: from the operating system

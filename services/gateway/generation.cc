@@ -70,7 +70,7 @@ Task<void> Generation::follow(int32_t choice, ChoiceSink& sink) {
   bool first = true;
   bool stopped = false;  // by a stop string: the client has its text, only the report is missing
   while (!error_) {
-    Result<StreamEvent> next = co_await stream->next(clock_.after(limits::kRequestDeadline + kOverrun));
+    Result<StreamEvent> next = co_await stream->next(clock_.after(limits::kDeadlineMax + kOverrun));
     if (stopped && !next) break;
     StreamEvent event = CO_TRY(next);
     if (auto* progress = std::get_if<PrefillProgress>(&event)) {

@@ -1,6 +1,5 @@
 #include "services/gateway/generation_routes.h"
 
-#include <boost/asio/co_spawn.hpp>
 #include <chrono>
 #include <utility>
 
@@ -34,20 +33,24 @@ int64_t prompt_tokens(const GenerationRequest& request) {
 
 }  // namespace
 
-std::string echoed(const GenerationRequest& request, int32_t choice, const TextCodec& codec) {
+std::string echoed(const GenerationRequest& request, int32_t choice) {
   if (!request.echo) return {};
-  const TokenizedPrompt& prompt = request.prompts[static_cast<size_t>(choice / request.choices_per_prompt)];
-  return prompt.text.empty() ? valid_utf8(codec.decode(prompt.tokens)) : prompt.text;
+  return request.prompts[static_cast<size_t>(choice / request.choices_per_prompt)].text;
 }
 
 namespace {
 
+// About what a text with its tokens takes as JSON.
+size_t answer_bytes(const GenerationRequest& request, const std::string& text, std::span<const SampledToken> tokens) {
+  return text.size() + (request.logprobs || request.return_token_ids ? json_bytes(tokens) : 0);
+}
+
 // Collects whole choices.
 class WholeAnswer final : public ChoiceSink {
  public:
-  WholeAnswer(const GenerationRequest& request, const TextCodec& codec)
+  explicit WholeAnswer(const GenerationRequest& request)
       : choices(static_cast<size_t>(request.num_choices())) {
-    for (size_t i = 0; i < choices.size(); ++i) choices[i].text = echoed(request, static_cast<int32_t>(i), codec);
+    for (size_t i = 0; i < choices.size(); ++i) choices[i].text = echoed(request, static_cast<int32_t>(i));
   }
   Task<void> piece(int32_t choice, TextPiece piece) override {
     AnswerChoice& target = choices[static_cast<size_t>(choice)];
@@ -77,10 +80,13 @@ class StreamedAnswer final : public ChoiceSink {
   Task<void> piece(int32_t choice, TextPiece piece) override {
     ChoiceState& state = choices_[static_cast<size_t>(choice)];
     const bool first = !std::exchange(state.begun, true);
-    if (first && request_.echo) piece.text = echoed(request_, choice, context_.codec) + piece.text;
-    const json chunk = text_chunk(head_, choice, piece, first, request_.logprobs, state.text_bytes, context_.codec);
+    if (first && request_.echo) piece.text = echoed(request_, choice) + piece.text;
+    std::string chunk = co_await context_.text_lane.render(answer_bytes(request_, piece.text, piece.tokens), [&] {
+      return to_text(
+          text_chunk(head_, choice, piece, first, request_.logprobs, state.text_bytes, context_.codec));
+    });
     state.text_bytes += piece.text.size();
-    auto sent = co_await writer_.event(to_text(chunk));
+    auto sent = co_await writer_.event(std::move(chunk));
     CO_TRY(sent);
     if (first) co_return co_await writer_.flush();
     co_return Result<void>{};
@@ -112,7 +118,7 @@ class StreamedAnswer final : public ChoiceSink {
 
 Task<void> answer_whole(const GatewayContext& context, Exchange& exchange, Generation& generation,
                         const GenerationRequest& request, const AnswerHead& head) {
-  WholeAnswer answer(request, context.codec);
+  WholeAnswer answer(request);
   const Result<void> ended = co_await generation.run(answer);
   if (!ended) {
     co_await exchange.respond(error_reply(ended.error()));
@@ -120,7 +126,11 @@ Task<void> answer_whole(const GatewayContext& context, Exchange& exchange, Gener
   }
   const auto& results = generation.results();
   json usage = usage_json(prompt_tokens(request), results);
-  HttpReply reply = json_reply(answer_body(head, answer.choices, request.logprobs, context.codec, std::move(usage)));
+  size_t bytes = 0;
+  for (const AnswerChoice& choice : answer.choices) bytes += answer_bytes(request, choice.text, choice.tokens);
+  HttpReply reply = co_await context.text_lane.render(bytes, [&] {
+    return json_reply(answer_body(head, answer.choices, request.logprobs, context.codec, std::move(usage)));
+  });
   if (results.front().report) reply.headers.emplace_back("Server-Timing", server_timing(*results.front().report));
   co_await exchange.respond(std::move(reply));
   co_return Result<void>{};
@@ -155,6 +165,7 @@ Task<void> answer_streamed(const GatewayContext& context, Exchange& exchange, Ge
 Task<void> generate(const GatewayContext& context, Endpoint endpoint, Exchange& exchange) {
   HttpRequest& http = exchange.request();
   Result<PreparedGeneration> prepared = co_await prepare_generation(context, endpoint, std::move(http.body));
+  exchange.body_is_gone();
   if (!prepared) {
     co_await exchange.respond(error_reply(prepared.error()));
     co_return std::unexpected(prepared.error());
@@ -169,6 +180,7 @@ Task<void> generate(const GatewayContext& context, Endpoint endpoint, Exchange& 
     requests.back().external_id = head.id;
     requests.back().received_at = http.received_at;
     requests.back().tokenize_time = prepared->tokenize_time;
+    requests.back().deadline = context.request_timeout;
   }
   Generation generation(context.executor, context.clock, context.codec, request.stop);
   const Result<void> submitted = generation.submit(context.inference, std::move(requests));
@@ -205,14 +217,10 @@ Result<PreparedGeneration> prepare_now(std::optional<Endpoint> endpoint, const s
   prepared.request = TRY(parse_generation(endpoint.value_or(by_itself), parsed, model));
   const Time begin = clock.now();
   TRY(tokenize_prompts(prepared.request, codec, model.context_len));
+  for (TokenizedPrompt& prompt : prepared.request.prompts)  // what will be echoed
+    if (prepared.request.echo && prompt.text.empty()) prompt.text = valid_utf8(codec.decode(prompt.tokens));
   prepared.tokenize_time = clock.now() - begin;
   return prepared;
-}
-
-// On the text lane's thread. All that it refers to is kept by prepare_generation, which awaits it.
-Task<PreparedGeneration> prepare_on_lane(std::optional<Endpoint> endpoint, const std::string& body,
-                                         const ServedModel& model, const TextCodec& codec, const Clock& clock) {
-  co_return prepare_now(endpoint, body, model, codec, clock);
 }
 
 }  // namespace
@@ -231,13 +239,8 @@ std::string GatewayContext::new_id(std::string prefix) const {
 Task<PreparedGeneration> prepare_generation(const GatewayContext& context, std::optional<Endpoint> endpoint,
                                             std::string body) {
   const ServedModel model = context.served_model();
-  Result<PreparedGeneration> prepared = PreparedGeneration{};
-  if (body.size() <= limits::kInlineTextBytesMax) {
-    prepared = prepare_now(endpoint, body, model, context.codec, context.clock);
-  } else {
-    prepared = co_await asio::co_spawn(
-        context.text_lane, prepare_on_lane(endpoint, body, model, context.codec, context.clock), asio::use_awaitable);
-  }
+  Result<PreparedGeneration> prepared = co_await context.text_lane.run(
+      body.size(), [&] { return prepare_now(endpoint, body, model, context.codec, context.clock); });
   if (prepared && !prepared->request.seed) prepared->request.seed = context.rng.next();
   co_return prepared;
 }

@@ -1,8 +1,7 @@
 // POST /v1/completions and /v1/chat/completions: from the body to the last byte of the answer.
-//   threads  the io_context thread; texts over kInlineTextBytesMax are parsed and tokenized on the text lane.
+//   threads  the io_context thread; what grows with a text or an answer is done by the text lane.
 #pragma once
 
-#include <boost/asio/thread_pool.hpp>
 #include <functional>
 #include <string>
 
@@ -11,13 +10,14 @@
 #include "services/gateway/generation.h"
 #include "services/gateway/http_router.h"
 #include "services/gateway/openai_response.h"
+#include "services/gateway/text_lane.h"
 
 namespace runahead {
 
 // What the routes share. Everything outlives the routes.
 struct GatewayContext {
   asio::any_io_executor executor;
-  asio::thread_pool& text_lane;
+  TextLane& text_lane;
   Clock& clock;
   Rng& rng;  // ids, and the seeds of requests that name none
   InferenceService& inference;
@@ -27,6 +27,7 @@ struct GatewayContext {
   std::vector<std::string> model_aliases;
   int32_t chat_max_tokens_default = 0;
   Duration ping_interval = limits::kSsePingInterval;
+  Duration request_timeout = limits::kRequestDeadline, job_timeout = limits::kJobDeadline;
 
   ServedModel served_model() const;
   std::string new_id(std::string prefix) const;  // and 24 hex digits
@@ -36,13 +37,13 @@ struct PreparedGeneration {
   GenerationRequest request;
   Duration tokenize_time{0};
 };
-// Parses, checks, renders and tokenizes a body; large ones on the text lane. The request has a seed afterwards. Without
+// Parses, checks, renders and tokenizes a body. The request has a seed afterwards. Without
 // an endpoint the body says by itself which it is: a chat has messages.
 Task<PreparedGeneration> prepare_generation(const GatewayContext& context, std::optional<Endpoint> endpoint,
                                             std::string body);
 
 // The prompt's text, where the client wants it in front of a choice's (echo); else empty.
-std::string echoed(const GenerationRequest& request, int32_t choice, const TextCodec& codec);
+std::string echoed(const GenerationRequest& request, int32_t choice);
 
 void add_generation_routes(HttpRouter& router, const GatewayContext& context);
 

@@ -71,6 +71,7 @@ Result<void> check_header(std::string_view header) {
     }
     TRY(check_field(line, seen));
   }
+  if (!http_1_1 && seen.transfer_encoding > 0) return bad("HTTP/1.0 knows no Transfer-Encoding; send Content-Length");
   if (seen.content_length + seen.transfer_encoding > 1)
     return bad(
         "the header states the length of the body more than once; send Content-Length or Transfer-Encoding: chunked");

@@ -1,7 +1,7 @@
 // check_header: what a request's header must not contain, looked at before any parser sees it. Parsers disagree about
 // these forms, and disagreement is how requests are smuggled past a proxy (reference/reliability.md, row 23).
 // Refused: bare CR or LF, NUL, folded lines, more than kHttpHeadersMax fields, Content-Length with Transfer-Encoding or
-// twice or not a plain number, a Transfer-Encoding other than "chunked", Host missing or twice in HTTP/1.1.
+// twice or not a plain number, a Transfer-Encoding other than "chunked" or in HTTP/1.0, Host missing or twice in HTTP/1.1.
 #pragma once
 
 #include <string_view>

@@ -18,9 +18,14 @@ struct HttpRequest {
   std::map<std::string, std::string> headers;  // names in lower case
   std::string body;
   std::string request_id;                          // X-Request-Id of the client, or ours
+  std::string peer;                                // "address:port" of the client
   bool authorized = true;                          // no key is needed, or a valid one was sent; set by the router
+  bool is_probe = false;                           // a health check or a scrape; set by the router
+  size_t route = 0;                                // the router's
   Time received_at{0};                             // when its first byte had come
   std::map<std::string, std::string> path_params;  // {"id": "job-..."}, filled in by the router
+  // On every answer to this request, whoever gives it; filled in by the router.
+  std::vector<std::pair<std::string, std::string>> reply_headers;
 
   std::string_view header(const std::string& lower_case_name) const {
     const auto it = headers.find(lower_case_name);
@@ -34,5 +39,8 @@ struct HttpReply {
   std::string content_type = "application/json";
   std::vector<std::pair<std::string, std::string>> headers;
 };
+
+// Now, for the header Date: "Sat, 28 Nov 2026 19:00:00 GMT" (RFC 9110, 5.6.7).
+std::string http_date();
 
 }  // namespace runahead

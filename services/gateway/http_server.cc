@@ -14,8 +14,7 @@ namespace {
 using asio::ip::tcp;
 using namespace std::chrono_literals;
 
-constexpr auto kAcceptRetry = 50ms;        // after running out of file descriptors
-constexpr int kTcpUserTimeoutMs = 10'000;  // unacknowledged data for this long ends the connection
+constexpr auto kAcceptRetry = 50ms;  // after running out of file descriptors
 
 std::string random_prefix() {
   char text[16];
@@ -25,10 +24,11 @@ std::string random_prefix() {
 
 }  // namespace
 
-HttpServer::HttpServer(asio::any_io_executor executor, Clock& clock, Handler handler, HttpServerOptions options)
+HttpServer::HttpServer(asio::any_io_executor executor, Clock& clock, const HttpHandler& handler,
+                       HttpServerOptions options)
     : executor_(executor),
       clock_(clock),
-      handler_(std::move(handler)),
+      handler_(handler),
       options_(std::move(options)),
       acceptor_(executor),
       gate_(executor, clock),
@@ -53,17 +53,45 @@ asio::awaitable<void> HttpServer::accept_loop() {
       co_await clock_.sleep_for(kAcceptRetry);
       continue;
     }
-    if (connections_.size() >= options_.connections_max) {
+    if (!make_room()) {
       refuse(std::move(socket));
       continue;
     }
     boost::system::error_code ignored;
     socket.set_option(tcp::no_delay(true), ignored);
-    socket.set_option(asio::detail::socket_option::integer<IPPROTO_TCP, TCP_USER_TIMEOUT>(kTcpUserTimeoutMs), ignored);
+    // Unacknowledged data ends the connection no sooner than a write that does not go on.
+    using UserTimeout = asio::detail::socket_option::integer<IPPROTO_TCP, TCP_USER_TIMEOUT>;
+    const auto timeout = std::chrono::duration_cast<std::chrono::milliseconds>(options_.stall_timeout);
+    socket.set_option(UserTimeout(static_cast<int>(timeout.count())), ignored);
     auto connection = std::make_shared<HttpConnection>(*this, std::move(socket));
     connections_.insert(connection);
     gate_.spawn(serve(std::move(connection)));
   }
+}
+
+bool HttpServer::make_room() {
+  using Phase = HttpConnection::Phase;
+  const Time idle_for_long = clock_.now() - options_.header_timeout;
+  size_t strangers = 0, places = 0;
+  HttpConnection* oldest_stranger = nullptr;
+  HttpConnection* oldest_idle = nullptr;
+  const auto older = [](HttpConnection* one, HttpConnection* other) {
+    return one == nullptr || other->phase_began_at() < one->phase_began_at() ? other : one;
+  };
+  for (const auto& connection : connections_) {
+    if (connection->evicted()) continue;
+    ++places;
+    if (connection->phase() == Phase::kStranger) {
+      ++strangers;
+      oldest_stranger = older(oldest_stranger, connection.get());
+    } else if (connection->phase() == Phase::kIdle && connection->phase_began_at() < idle_for_long) {
+      oldest_idle = older(oldest_idle, connection.get());
+    }
+  }
+  if (strangers < options_.strangers_max && places < options_.connections_max) return true;
+  HttpConnection* goes = oldest_stranger != nullptr ? oldest_stranger : oldest_idle;
+  if (goes != nullptr) goes->evict();
+  return goes != nullptr;
 }
 
 asio::awaitable<void> HttpServer::serve(std::shared_ptr<HttpConnection> connection) {
@@ -77,8 +105,8 @@ void HttpServer::refuse(tcp::socket socket) {
   const Error error{ErrorCode::kUnavailable, "too many connections; try again later"};
   const std::string body = to_text(error_json(error));
   const std::string answer =
-      "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
-      "Connection: close\r\nContent-Length: " +
+      "HTTP/1.1 503 Service Unavailable\r\nDate: " + http_date() +
+      "\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: " +
       std::to_string(body.size()) + "\r\n\r\n" + body;
   boost::system::error_code ignored;
   socket.non_blocking(true, ignored);

@@ -2,13 +2,19 @@
 // bodies, whole answers or event streams. Exchange is what a handler sees of it.
 //   threads  the io_context thread; handlers run there.
 //   limits   base/limits.h: connections, header, body, bodies of all connections together, idle time, header and body
-//   time. refuses  what parsers disagree about (header_check.h), compressed bodies (415), bodies without a length
-//   (411). watches  while a handler works, the connection is read on: a client that goes away is noticed at once.
+//            time. Bodies count as they come, not as they are announced.
+//   room     connections whose client has shown no key (strangers) have places of their own, and the oldest goes when
+//            they are taken; when all places are taken, the one goes that has been idle for longest, and longer than a
+//            header may take. Requests in work never go.
+//   refuses  before the body is read, what the handler does not admit; what parsers disagree about (header_check.h),
+//            compressed bodies (415), bodies without a length (411).
+//   watches  while a handler works, the connection is read on: a client that goes away is noticed at once.
 #pragma once
 
 #include <boost/asio/ip/tcp.hpp>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -25,6 +31,8 @@ class Exchange {
  public:
   virtual ~Exchange() = default;
   virtual HttpRequest& request() = 0;
+  // The handler has no use for the body any more, and holds no copy of it: its bytes are room for others.
+  virtual void body_is_gone() = 0;
   virtual asio::awaitable<void> respond(HttpReply reply) = 0;
   // Status 200 and chunked coding. The bool says whether the client is still there.
   virtual asio::awaitable<bool> begin_stream(std::string content_type) = 0;
@@ -37,23 +45,33 @@ class Exchange {
   virtual void on_disconnect(std::function<void()> callback) = 0;
 };
 
+class HttpHandler {
+ public:
+  virtual ~HttpHandler() = default;
+  // Sees a request before its body is read, and fills in what a router knows. A reply is the answer.
+  virtual std::optional<HttpReply> admit(HttpRequest& request) const = 0;
+  virtual asio::awaitable<void> handle(Exchange& exchange) const = 0;
+};
+
 struct HttpServerOptions {
   HostPort listen{"127.0.0.1", 0};  // port 0: any
   bool allow_remote = false;        // needed to listen beyond loopback, for there is no TLS yet
   size_t connections_max = limits::kHttpConnectionsMax;
+  size_t strangers_max = limits::kHttpStrangersMax;
+  size_t bodies_bytes_max = limits::kHttpBodiesBytesMax;
   Duration idle_timeout = limits::kHttpIdleTimeout;
   Duration header_timeout = limits::kHttpHeaderTimeout;
   Duration body_timeout = limits::kHttpBodyTimeout;
-  Duration stall_timeout = limits::kSseStallTimeout;  // of one write
+  Duration body_silence = limits::kHttpBodySilence;
+  Duration stall_timeout = limits::kHttpSendTimeout;  // of one write
 };
 
 class HttpConnection;
 
 class HttpServer {
  public:
-  using Handler = std::function<asio::awaitable<void>(Exchange&)>;
-
-  HttpServer(asio::any_io_executor executor, Clock& clock, Handler handler, HttpServerOptions options);
+  // The handler outlives this.
+  HttpServer(asio::any_io_executor executor, Clock& clock, const HttpHandler& handler, HttpServerOptions options);
   ~HttpServer();  // after shutdown(), or after the io_context has stopped for good
 
   Result<void> listen();  // kAddressInUse, kInvalidArgument
@@ -67,18 +85,19 @@ class HttpServer {
   friend class HttpConnection;
   asio::awaitable<void> accept_loop();
   asio::awaitable<void> serve(std::shared_ptr<HttpConnection> connection);
+  bool make_room();  // for one more connection; false: every place is in work
   void refuse(asio::ip::tcp::socket socket);
 
   asio::any_io_executor executor_;
   Clock& clock_;
-  Handler handler_;
+  const HttpHandler& handler_;
   HttpServerOptions options_;
   asio::ip::tcp::acceptor acceptor_;
   HostPort address_;
   std::set<std::shared_ptr<HttpConnection>> connections_;  // shared with the coroutine that serves it
   Gate gate_;
   Signal connection_ended_;
-  size_t body_bytes_ = 0;  // reserved for bodies, of all connections
+  size_t body_bytes_ = 0;  // that have come and are still held, of all connections
   uint64_t next_request_ = 0;
   std::string request_prefix_;  // makes our request ids unlike those of another process
   bool stopping_ = false;

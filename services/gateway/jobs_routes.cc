@@ -122,20 +122,21 @@ Result<JobSubmission> submission(const GatewayContext& context, const PreparedGe
     return fail(ErrorCode::kUnsupported, "a job does not stream; read /v1/jobs/{id}/events", "stream");
   if (key.size() > kIdempotencyKeyBytesMax)
     return fail(ErrorCode::kInvalidArgument, "the header Idempotency-Key is longer than 256 bytes", "Idempotency-Key");
-  const JobText text{request.endpoint, context.model_name, echoed(request, 0, context.codec), request.stop,
+  const JobText text{request.endpoint, context.model_name, echoed(request, 0), request.stop,
                      request.logprobs};
   JobSubmission result;
   result.request = inference_request(request, 0, context.served_model(), context.codec);
   result.request.tokenize_time = prepared.tokenize_time;
+  result.request.deadline = context.job_timeout;
   result.idempotency_key = std::string(key);
   result.client_json = to_text(to_json(text));
   return result;
 }
 
-Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, const HttpRequest& http) {
+Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, HttpRequest& http) {
   const Time received_at = http.received_at;
   const std::string key(http.header("idempotency-key"));
-  Result<PreparedGeneration> prepared = co_await prepare_generation(context, std::nullopt, http.body);
+  Result<PreparedGeneration> prepared = co_await prepare_generation(context, std::nullopt, std::move(http.body));
   if (!prepared) co_return std::unexpected(std::move(prepared.error()));
   JobSubmission submitted = CO_TRY(submission(context, *prepared, key));
   submitted.request.received_at = received_at;
@@ -149,6 +150,7 @@ Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, const HttpR
 asio::awaitable<void> serve_submit(const GatewayContext& context, JobsApi& jobs, Exchange& exchange) {
   const Time received_at = exchange.request().received_at;
   Result<HttpReply> result = co_await submit(context, jobs, exchange.request());
+  exchange.body_is_gone();
   const bool rejected = !result && result.error().code == ErrorCode::kOverloaded;
   const RequestStatus status = result     ? RequestStatus::kOk
                                : rejected ? RequestStatus::kRejected

@@ -10,24 +10,38 @@ namespace {
 
 using nlohmann::json;
 
-// Before parsing, because a parsed value is as deep as its text.
-bool nests_deeper_than(std::string_view text, int depth_max) {
+struct JsonSize {
+  int depth = 0;
+  size_t memory = 0;  // about what the parsed value takes at its peak, in bytes
+};
+
+// Before parsing, because a parsed value is as deep as its text, and can be 30 times as large.
+JsonSize measure(std::string_view text) {
+  constexpr size_t kValue = 48;       // 16 in a vector, which holds three times that while it grows
+  constexpr size_t kString = 96;      // with its allocation, beside its bytes; or a map's node
+  constexpr size_t kContainer = 128;  // a vector or a map, and its allocation
+  JsonSize size;
   int depth = 0;
   bool in_string = false;
   for (size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
     if (in_string) {
+      ++size.memory;
       if (c == '\\') ++i;
       if (c == '"') in_string = false;
     } else if (c == '"') {
+      size.memory += kString;
       in_string = true;
     } else if (c == '{' || c == '[') {
-      if (++depth > depth_max) return true;
+      size.memory += kContainer;
+      size.depth = std::max(size.depth, ++depth);
     } else if (c == '}' || c == ']') {
       --depth;
+    } else if (c == ',') {
+      size.memory += kValue;
     }
   }
-  return false;
+  return size;
 }
 
 // nlohmann's text without its "[json.exception.parse_error.101] " in front.
@@ -47,8 +61,12 @@ std::string range_text(double min, double max) {
 }  // namespace
 
 Result<json> parse_json(std::string_view text) {
-  if (nests_deeper_than(text, limits::kJsonDepthMax))
+  const JsonSize size = measure(text);
+  if (size.depth > limits::kJsonDepthMax)
     return fail(ErrorCode::kInvalidArgument, "the JSON nests deeper than 32 levels");
+  if (size.memory > limits::kJsonMemoryMax)
+    return fail(ErrorCode::kTooLarge, "the JSON has too many values: over 3 million numbers, or over 1 million strings, "
+                                      "lists and objects; send less at once");
   try {
     return json::parse(text);
   } catch (const json::exception& e) {

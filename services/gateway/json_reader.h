@@ -15,7 +15,7 @@
 
 namespace runahead {
 
-// kInvalidArgument with the place, or kTooLarge for nesting over kJsonDepthMax.
+// kInvalidArgument with the place, or for nesting over kJsonDepthMax; kTooLarge for more than kJsonMemoryMax of values.
 Result<nlohmann::json> parse_json(std::string_view text);
 Result<nlohmann::json> parse_json_object(std::string_view text);
 

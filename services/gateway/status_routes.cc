@@ -83,15 +83,15 @@ json cluster_json(const ClusterView& view) {
 
 void add_status_routes(HttpRouter& router, const GatewayContext& context, const BuildInfo& build) {
   router.answer(
-      "GET", "/health", [&context](const HttpRequest&) { return ready(context, false); }, Access::kPublic);
+      "GET", "/health", [&context](const HttpRequest&) { return ready(context, false); }, Access::kProbe);
   router.answer(
       "GET", "/livez", [](const HttpRequest&) { return text("{\"status\":\"ok\"}", "application/json"); },
-      Access::kPublic);
+      Access::kProbe);
   // The verbose form names workers: it is for holders of a key, as /v1/cluster is.
   router.answer(
       "GET", "/readyz",
       [&context](const HttpRequest& request) { return ready(context, request.authorized && asks_verbose(request)); },
-      Access::kPublic);
+      Access::kProbe);
   router.answer("GET", "/version", [&build](const HttpRequest&) { return version(build); });
   router.answer("GET", "/v1/cluster", [&context](const HttpRequest&) { return cluster(context); });
   router.answer("GET", "/metrics",

@@ -1,6 +1,7 @@
 #include "services/gateway/text_routes.h"
 
-#include <boost/asio/co_spawn.hpp>
+#include <algorithm>
+#include <utility>
 
 #include "services/gateway/answer_text.h"
 #include "services/gateway/api_error.h"
@@ -65,53 +66,79 @@ Result<TokenizeRequest> parse_tokenize(const std::string& body, const TextCodec&
   return request;
 }
 
-Result<HttpReply> tokenize_now(const std::string& body, const TextCodec& codec, const ServedModel& model) {
+// A few bytes of ids can stand for many of text, and a template can repeat what it is given.
+Result<void> check_text_size(size_t bytes) {
+  if (bytes <= 2 * limits::kJsonBodyBytesMax) return {};
+  return fail(ErrorCode::kTooLarge, "the text is larger than 32 MiB; send less at once");
+}
+
+// Without a json value for each: millions of ids would take 30 times their memory.
+std::string list_text(const std::vector<TokenId>& tokens) {
+  std::string text = "[";
+  for (const TokenId token : tokens) {
+    if (text.size() > 1) text += ',';
+    text += std::to_string(token);
+  }
+  return text += ']';
+}
+
+Result<HttpReply> tokenize(const std::string& body, const TextCodec& codec, const ServedModel& model) {
   const TokenizeRequest request = TRY(parse_tokenize(body, codec, model));
-  const std::vector<TokenId> tokens =
-      request.chat_tokens ? *request.chat_tokens
-                          : TRY(codec.encode(request.text, request.add_special, request.parse_special));
-  json answer = {{"tokens", tokens}, {"count", tokens.size()}};
-  answer["max_model_len"] = model.context_len > 0 ? json(model.context_len) : json(nullptr);
-  return json_reply(answer);
+  const std::vector<TokenId> tokens = request.chat_tokens
+                                          ? *request.chat_tokens
+                                          : TRY(codec.encode(request.text, request.add_special, request.parse_special));
+  const std::string context_len = model.context_len > 0 ? std::to_string(model.context_len) : "null";
+  return HttpReply{.body = "{\"count\":" + std::to_string(tokens.size()) + ",\"max_model_len\":" + context_len +
+                           ",\"tokens\":" + list_text(tokens) + "}"};
 }
 
-Task<HttpReply> tokenize_on_lane(const std::string& body, const TextCodec& codec, const ServedModel& model) {
-  co_return tokenize_now(body, codec, model);
+Result<HttpReply> detokenize(const std::string& body, const TextCodec& codec, const ServedModel& model) {
+  std::vector<TokenId> ids;
+  {
+    const json parsed = TRY(parse_json_object(body));
+    std::optional<Error> error;
+    JsonReader reader(parsed, "", error);
+    take_model(reader, model);
+    const auto tokens = reader.integers("tokens", limits::kJsonBodyBytesMax, 0, codec.vocab_size() - 1);
+    if (!tokens) reader.error("tokens", "is missing; send a list of token ids");
+    reader.finish();
+    if (error) return std::unexpected(std::move(*error));
+    ids.assign(tokens->begin(), tokens->end());
+  }
+  constexpr size_t kIdsAtOnce = 4096;
+  std::string bytes;
+  for (size_t at = 0; at < ids.size(); at += kIdsAtOnce) {
+    bytes += codec.decode(std::span(ids).subspan(at, std::min(kIdsAtOnce, ids.size() - at)));
+    TRY(check_text_size(bytes.size()));
+  }
+  bytes = valid_utf8(bytes);
+  const std::string text = to_text(json(std::exchange(bytes, {})));
+  HttpReply reply;
+  reply.body.reserve(2 * text.size() + 32);
+  for (const char* part : {"{\"content\":", text.c_str(), ",\"prompt\":", text.c_str(), "}"}) reply.body += part;
+  return reply;  // llama.cpp's name and vLLM's
 }
 
-Task<HttpReply> tokenize(const GatewayContext& context, std::string body) {
-  const ServedModel model = context.served_model();
-  if (body.size() <= limits::kInlineTextBytesMax) co_return tokenize_now(body, context.codec, model);
-  co_return co_await asio::co_spawn(context.text_lane, tokenize_on_lane(body, context.codec, model),
-                                    asio::use_awaitable);
-}
-
-Task<HttpReply> detokenize(const GatewayContext& context, std::string body) {
-  const json parsed = CO_TRY(parse_json_object(body));
+Result<HttpReply> apply_template(const std::string& body, const TextCodec& codec, const ServedModel& model) {
+  const json parsed = TRY(parse_json_object(body));
   std::optional<Error> error;
   JsonReader reader(parsed, "", error);
-  take_model(reader, context.served_model());
-  const auto tokens = reader.integers("tokens", limits::kJsonBodyBytesMax, 0, context.codec.vocab_size() - 1);
-  if (!tokens) reader.error("tokens", "is missing; send a list of token ids");
-  reader.finish();
-  if (error) co_return std::unexpected(std::move(*error));
-  const std::vector<TokenId> ids(tokens->begin(), tokens->end());
-  const std::string text = valid_utf8(context.codec.decode(ids));
-  co_return json_reply({{"prompt", text}, {"content", text}});  // vLLM's name and llama.cpp's
-}
-
-Task<HttpReply> apply_template(const GatewayContext& context, std::string body) {
-  const json parsed = CO_TRY(parse_json_object(body));
-  std::optional<Error> error;
-  JsonReader reader(parsed, "", error);
-  take_model(reader, context.served_model());
+  take_model(reader, model);
   const nlohmann::ordered_json messages = take_messages(reader);
   if (messages.empty()) reader.error("messages", "is missing or empty");
   const bool generation_prompt = reader.boolean("add_generation_prompt").value_or(true);
   reader.finish();
-  if (error) co_return std::unexpected(std::move(*error));
-  const std::string prompt = CO_TRY(context.codec.render_chat(messages, generation_prompt));
-  co_return json_reply({{"prompt", prompt}});
+  if (error) return std::unexpected(std::move(*error));
+  const std::string prompt = TRY(codec.render_chat(messages, generation_prompt));
+  TRY(check_text_size(prompt.size()));
+  return json_reply({{"prompt", prompt}});
+}
+
+using TextRoute = Result<HttpReply> (*)(const std::string& body, const TextCodec& codec, const ServedModel& model);
+
+Task<HttpReply> on_lane(const GatewayContext& context, TextRoute route, std::string body) {
+  const ServedModel model = context.served_model();
+  co_return co_await context.text_lane.run(body.size(), [&] { return route(body, context.codec, model); });
 }
 
 }  // namespace
@@ -120,12 +147,13 @@ void add_text_routes(HttpRouter& router, const GatewayContext& context) {
   router.answer("GET", "/v1/models", [&context](const HttpRequest&) { return list_models(context); });
   router.answer("GET", "/v1/models/{id}",
                 [&context](const HttpRequest& request) { return get_model(context, request.path_params.at("id")); });
-  router.answer("POST", "/tokenize",
-                [&context](const HttpRequest& request) { return tokenize(context, request.body); });
-  router.answer("POST", "/detokenize",
-                [&context](const HttpRequest& request) { return detokenize(context, request.body); });
-  router.answer("POST", "/apply-template",
-                [&context](const HttpRequest& request) { return apply_template(context, request.body); });
+  const auto add = [&](const char* path, TextRoute route) {
+    router.answer("POST", path,
+                  [&context, route](HttpRequest& request) { return on_lane(context, route, std::move(request.body)); });
+  };
+  add("/tokenize", tokenize);
+  add("/detokenize", detokenize);
+  add("/apply-template", apply_template);
 }
 
 }  // namespace runahead

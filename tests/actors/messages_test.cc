@@ -108,7 +108,7 @@ TEST(Messages, NoOrderOutOfBoundsGetsIn) {
 TEST(Messages, DeadlinesAreBounded) {
   proto::Envelope message = decode_order();
   message.mutable_run_decode()->set_deadline_ms(UINT32_MAX);
-  EXPECT_EQ(parse_decode_order(message, kShape, Time{0})->deadline, Time(limits::kRequestDeadline));
+  EXPECT_EQ(parse_decode_order(message, kShape, Time{0})->deadline, Time(limits::kDeadlineMax));
 }
 
 TEST(Messages, RubbishIsNoEnvelope) {

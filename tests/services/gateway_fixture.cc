@@ -97,7 +97,7 @@ ClusterView FakeInference::cluster() const {
 }
 
 void GatewayTest::start() {
-  gateway_ = std::make_unique<Gateway>(io_.get_executor(), clock_, inference_, jobs(), codec_, metrics_, options_);
+  gateway_ = std::make_unique<Gateway>(io_.get_executor(), clock_, inference_, jobs(), codec(), metrics_, options_);
   const Result<void> listening = gateway_->listen();
   ASSERT_TRUE(listening) << listening.error().message;
   thread_ = std::thread([this] {

@@ -115,6 +115,7 @@ class GatewayTest : public ::testing::Test {
   void TearDown() override { stop(); }
 
   virtual JobsApi* jobs() { return nullptr; }
+  virtual const TextCodec& codec() const { return codec_; }
   void start();
   void stop();
 

@@ -78,6 +78,8 @@ TEST_F(JobsTest, SubmittedJobGivesTheAnswerOfItsEndpoint) {
 
 TEST_F(JobsTest, ListIsNewestFirstAndBounded) {
   const std::string first = submit(R"({"prompt":"a"})"), second = submit(R"({"prompt":"b"})");
+  ASSERT_TRUE(eventually([&] { return !inference_.requests().empty(); }));
+  EXPECT_EQ(inference_.requests().back().deadline, Duration(limits::kJobDeadline)) << "not that of a request";
   wait_for(first, "succeeded");
   wait_for(second, "succeeded");
   const json all = get("/v1/jobs").json()["data"];

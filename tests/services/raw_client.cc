@@ -100,6 +100,12 @@ RawAnswer RawClient::request(std::string_view bytes) {
   return receive();
 }
 
+std::string RawClient::receive_head() {
+  while (input_.find("\r\n\r\n") == std::string::npos)
+    if (!fill(kTimeoutMs)) return {};
+  return take_line(input_, "\r\n\r\n") + "\r\n\r\n";
+}
+
 RawAnswer RawClient::receive() {
   RawAnswer answer;
   while (input_.find("\r\n\r\n") == std::string::npos)

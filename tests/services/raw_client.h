@@ -34,6 +34,7 @@ class RawClient {
   bool send(std::string_view bytes);  // false: the other side has closed
   RawAnswer receive();                // one whole answer, or what came before the connection closed
   RawAnswer request(std::string_view bytes);
+  std::string receive_head();  // with the empty line; what follows stays to be received
   // Everything that has come until `needle` is in it, the connection closes, or the time is up.
   std::string receive_until(const std::string& needle, int timeout_ms = 5000);
   bool closed_within(int timeout_ms);  // the other side closes, whatever else it sends

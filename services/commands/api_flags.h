@@ -1,0 +1,17 @@
+// Flags about the API that `coordinator` and `serve` share: keys, probes, CORS, times.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "services/api_front.h"
+
+namespace runahead {
+
+void add_api_flags(CLI::App& command, ApiSettings& settings);
+
+// Those that were given to `command`, wherever they came from, as a command line for a coordinator.
+std::vector<std::string> given_api_flags(const CLI::App& command);
+
+}  // namespace runahead
