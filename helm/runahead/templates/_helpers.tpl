@@ -31,6 +31,8 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 - --config
 - /etc/runahead/runahead.yaml
 - --insecure-network
+- --admin
+- 0.0.0.0:{{ include "runahead.port.admin" .root }}
 {{- if eq .role "coordinator" }}
 - --listen
 - 0.0.0.0:{{ include "runahead.port.control" .root }}
@@ -51,8 +53,6 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 - $(POD_IP)
 - --name
 - $(POD_NAME)
-- --admin
-- 0.0.0.0:{{ include "runahead.port.admin" .root }}
 {{- end }}
 {{- end }}
 
@@ -65,7 +65,6 @@ capabilities: {drop: [ALL]}
 {{/* The pod of a role. Arguments: root, role, values (the role's own). */}}
 {{- define "runahead.pod" -}}
 {{- $root := .root -}}
-{{- $probes := ternary "http" "admin" (eq .role "coordinator") -}}
 metadata:
   labels:
     {{- include "runahead.labels" $root | nindent 4 }}
@@ -131,20 +130,21 @@ spec:
         - {name: control, containerPort: {{ include "runahead.port.control" $root }}}
         {{- else }}
         - {name: data, containerPort: {{ include "runahead.port.data" $root }}}
-        - {name: admin, containerPort: {{ include "runahead.port.admin" $root }}}
         {{- end }}
+        - {name: admin, containerPort: {{ include "runahead.port.admin" $root }}}
+      # On a listener of their own: no client of the API can take the probes' place, and scrapers need no key.
       # Start-up and liveness ask only whether the process itself turns: a dead peer must never restart a living pod.
       startupProbe:
-        httpGet: {path: /livez, port: {{ $probes }}}
+        httpGet: {path: /livez, port: admin}
         periodSeconds: 5
         failureThreshold: {{ div (add $root.Values.startupSeconds 4) 5 }}
       livenessProbe:
-        httpGet: {path: /livez, port: {{ $probes }}}
+        httpGet: {path: /livez, port: admin}
         periodSeconds: 10
         timeoutSeconds: 3
         failureThreshold: 3
       readinessProbe:
-        httpGet: {path: /readyz, port: {{ $probes }}}
+        httpGet: {path: /readyz, port: admin}
         periodSeconds: 2
         failureThreshold: 2
       lifecycle:  # the endpoints forget this pod before it stops to accept
