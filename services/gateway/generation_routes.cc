@@ -5,6 +5,7 @@
 
 #include "services/gateway/api_error.h"
 #include "services/gateway/sse_writer.h"
+#include "services/gateway/text_routes.h"
 
 namespace runahead {
 namespace {
@@ -215,6 +216,8 @@ Result<PreparedGeneration> prepare_now(std::optional<Endpoint> endpoint, const s
   PreparedGeneration prepared;
   const Endpoint by_itself = parsed.contains("messages") ? Endpoint::kChat : Endpoint::kCompletions;
   prepared.request = TRY(parse_generation(endpoint.value_or(by_itself), parsed, model));
+  if (!prepared.request.messages.empty()) TRY(check_prompt_bytes(body.size()));
+  for (const TokenizedPrompt& prompt : prepared.request.prompts) TRY(check_prompt_bytes(prompt.text.size()));
   const Time begin = clock.now();
   TRY(tokenize_prompts(prepared.request, codec, model.context_len));
   for (TokenizedPrompt& prompt : prepared.request.prompts)  // what will be echoed

@@ -58,7 +58,9 @@ Result<TokenizeRequest> parse_tokenize(const std::string& body, const TextCodec&
     return fail(ErrorCode::kInvalidArgument, "send exactly one of 'prompt', 'content' and 'messages'", "prompt");
   if (messages.empty()) {
     request.text = prompt ? *prompt : *content;
+    TRY(check_prompt_bytes(request.text.size()));
   } else {
+    TRY(check_prompt_bytes(body.size()));
     request.chat_tokens = TRY(codec.encode_chat(messages, generation_prompt));
   }
   request.add_special = add_special.value_or(true);
@@ -142,6 +144,11 @@ Task<HttpReply> on_lane(const GatewayContext& context, TextRoute route, std::str
 }
 
 }  // namespace
+
+Result<void> check_prompt_bytes(size_t bytes) {
+  if (bytes <= limits::kJsonBodyBytesMax / 4) return {};
+  return fail(ErrorCode::kTooLarge, "a text of over 4 MiB is not tokenized at once; send less, or token ids");
+}
 
 void add_text_routes(HttpRouter& router, const GatewayContext& context) {
   router.answer("GET", "/v1/models", [&context](const HttpRequest&) { return list_models(context); });

@@ -86,6 +86,15 @@ def test_bodies_of_token_ids_stay_within_the_memory(coordinator, entry, statuses
     assert peak < MEMORY_MIB_MAX
 
 
+@pytest.mark.parametrize("letter", [b"a", b"7", b" "])  # one word, as many words, one gap
+def test_the_longest_text_stays_within_the_memory(coordinator, letter):
+    addresses, process = coordinator
+    status, answer = ask(addresses["http"], "POST", "/tokenize", b'{"prompt":"' + letter * (4 << 20) + b'"}')
+    assert status == 200 and json.loads(answer)["count"] > 0
+    assert ask(addresses["http"], "POST", "/tokenize", b'{"prompt":"' + letter * (5 << 20) + b'"}')[0] == 413
+    assert peak_mib(process.pid) < MEMORY_MIB_MAX
+
+
 def test_probes_and_metrics_have_a_listener_without_a_key(coordinator):
     addresses, _ = coordinator
     assert ask(addresses["admin"], "GET", "/livez") == (200, b'{"status":"ok"}')

@@ -221,6 +221,13 @@ TEST_F(LargeBodiesTest, WhatExpandsTooMuchIsRefusedWithASentence) {
     EXPECT_EQ(answer.error_code(), "too_large") << entry;
   }
   waiting_.door->open();
+  const std::string text(5 * kMiB, 'x');
+  const json messages = json::array({{{"role", "user"}, {"content", text}}});
+  for (const auto& [path, body] : {std::pair("/tokenize", json({{"prompt", text}})),
+                                   {"/tokenize", json({{"messages", messages}})},
+                                   {"/v1/completions", json({{"prompt", text}})},
+                                   {"/v1/chat/completions", json({{"messages", messages}})}})
+    EXPECT_EQ(post(path, body.dump()).status, 413) << path << ": a word of 5 MiB takes 200 MiB to tokenize";
   EXPECT_EQ(post("/detokenize", list("101", 8 * kMiB)).status, 200) << "two million ids are fine";
   EXPECT_EQ(post("/detokenize", R"({"tokens":[72,105]})").json(), (json{{"prompt", "Hi"}, {"content", "Hi"}}));
 }
