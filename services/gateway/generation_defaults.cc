@@ -66,7 +66,7 @@ Result<GenerationDefaults> from_gguf(const Gguf& model) {
   json object = json::object();
   for (const auto& [key, field] : kFloats)
     if (model.has(key)) object[field] = TRY(model.number(key));
-  if (model.has(kTopK)) object["top_k"] = static_cast<int64_t>(TRY(model.number(kTopK)));
+  if (model.has(kTopK)) object["top_k"] = TRY(model.number(kTopK));
   for (const std::string_view key : kNotBuilt)
     if (model.has(key)) log::warn("the model's {} is not used: this server has no such sampler", key);
   const auto defaults = from_json(to_text(object), true);
