@@ -1,7 +1,6 @@
 #include "services/process.h"
 
 #include <sys/random.h>
-#include <sys/resource.h>
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -13,17 +12,6 @@
 #include "base/log.h"
 
 namespace runahead {
-namespace {
-
-// Shells give 1,024 descriptors, for select()'s sake: as many as clients alone may take.
-void raise_descriptor_limit() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-}  // namespace
 
 uint64_t random_seed() {
   uint64_t seed = 0;
@@ -34,7 +22,6 @@ uint64_t random_seed() {
 ServiceProcess::ServiceProcess() : rng_(random_seed()) {
   signals_.add(SIGTERM);
   signals_.add(SIGINT);
-  raise_descriptor_limit();
   std::signal(SIGPIPE, SIG_IGN);  // a peer that went away is an error code, not the end
 }
 
