@@ -35,7 +35,7 @@ Task<void> WorkerLink::run() {
       }
       plane_.reset();
     }
-    if (why.code == ErrorCode::kIncompatible) co_return std::unexpected(why);
+    if (why.code == ErrorCode::kIncompatible || why.code == ErrorCode::kInvalidConfig) co_return std::unexpected(why);
     if (stopping_ || drained()) break;
     log::warn("{}: no coordinator: {}; trying again", options_.name, why.message);
     const auto jitter = Duration(static_cast<int64_t>(env_.rng.next() % static_cast<uint64_t>(backoff.count())));

@@ -2,6 +2,7 @@
 
 #include "actors/messages.h"
 #include "base/limits.h"
+#include "transport/kv_address.h"
 
 namespace runahead {
 namespace {
@@ -33,6 +34,12 @@ Result<void> WorkerRegistry::check(const proto::Hello& hello) const {
                         "; start it with --transport " + kv_transport_);
   if (hello.kv_address().empty() || hello.pages_total() <= 0 || hello.attempts_max() == 0)
     return incompatible("the worker's Hello is not complete; install the same release on both");
+  const bool own_machine = leads_to_own_machine(hello.kv_address());
+  for (const auto& [id, other] : workers_)
+    if (other.incarnation != hello.incarnation() && leads_to_own_machine(other.kv_address) != own_machine)
+      return incompatible("workers on other machines do not reach K/V at " +
+                          (own_machine ? hello.kv_address() : other.kv_address + " of " + other.name) +
+                          "; start that worker with --advertise and an address that they reach");
   if (workers_.size() >= static_cast<size_t>(limits::kWorkersMax))
     return fail(ErrorCode::kOverloaded,
                 "the cluster has its number of workers (" + std::to_string(limits::kWorkersMax) + ")");

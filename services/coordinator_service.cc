@@ -97,7 +97,7 @@ Result<void> run_coordinator_service(const CoordinatorServiceOptions& options) {
     announcer.error(built.error());
     return built;
   }
-  const std::string control = TRY(parse_host_port(options.listen)).host + ":" + std::to_string(parts.control->port());
+  const std::string control = to_string({TRY(parse_host_port(options.listen)).host, parts.control->port()});
   log::info("API on http://{}, control plane on {}", parts.front->address(), control);
   announcer.ready({{"http", parts.front->address()}, {"control", control}});
   Wake stop_asked(parts.process.io().get_executor(), parts.process.clock());

@@ -65,7 +65,7 @@ class HttpServer {
 
  private:
   friend class HttpConnection;
-  asio::awaitable<void> accept_loop();
+  asio::awaitable<void> accept_loop(asio::ip::tcp::acceptor& acceptor);
   asio::awaitable<void> serve(std::shared_ptr<HttpConnection> connection);
   void refuse(asio::ip::tcp::socket socket);
 
@@ -73,7 +73,7 @@ class HttpServer {
   Clock& clock_;
   Handler handler_;
   HttpServerOptions options_;
-  asio::ip::tcp::acceptor acceptor_;
+  TcpListener listener_;
   HostPort address_;
   std::set<std::shared_ptr<HttpConnection>> connections_;  // shared with the coroutine that serves it
   Gate gate_;
