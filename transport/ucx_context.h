@@ -12,6 +12,9 @@ namespace runahead {
 // The caller owns it (ucp_cleanup). allow_remote: else UCX sees the loopback device only. kUnavailable with what to set.
 Result<ucp_context_h> open_ucx_context(bool allow_remote);
 
+// "ucx-1.13": what peers must have too, for versions of UCX refuse each other (reference/measured.md 1).
+std::string ucx_transport_name();
+
 Error ucx_error(ErrorCode code, const std::string& what, ucs_status_t status);
 
 }  // namespace runahead

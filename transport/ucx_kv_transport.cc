@@ -38,7 +38,8 @@ struct UcxKvTransport::State : std::enable_shared_from_this<State> {
   ~State();
 
   Result<void> start();
-  Result<void> start_listener();
+  Result<void> start_listeners();
+  Result<void> start_listener(Tcp::endpoint endpoint, uint16_t port);
   void set_handler(unsigned id, ucp_am_recv_callback_t callback);
   void kick();  // an operation was posted: progress soon
   Result<std::shared_ptr<Endpoint>> open_endpoint(ucp_ep_params_t params);
@@ -50,15 +51,18 @@ struct UcxKvTransport::State : std::enable_shared_from_this<State> {
   static asio::awaitable<void> progress(std::shared_ptr<State> self);
   static asio::awaitable<void> connect(std::shared_ptr<State> self, std::shared_ptr<UcxInStream> stream,
                                        TcpKvAddress sender);
+  static Task<std::shared_ptr<Endpoint>> connect_any(std::shared_ptr<State> self, std::vector<Tcp::endpoint> endpoints,
+                                                     Deadline deadline);
+  asio::awaitable<bool> stands(std::shared_ptr<Endpoint> endpoint, Deadline deadline);
 
   KvTransportOptions options;
   std::shared_ptr<UcxStreamContext> streams;  // shared with the streams
   ucp_context_h context = nullptr;
   ucp_worker_h worker = nullptr;
-  ucp_listener_h listener = nullptr;
+  std::vector<ucp_listener_h> listeners;  // one for each address of the host, on the same port
   ucp_mem_h memory = nullptr;
   asio::posix::stream_descriptor events;  // UCX's event descriptor; UCX owns it
-  std::string address;
+  TcpKvAddress address;
   std::string lanes;                                             // of the latest stream
   std::map<ucp_ep_h, std::shared_ptr<Endpoint>> endpoints;       // shared with the streams
   std::map<AttemptId, std::shared_ptr<UcxOutStream>> outbounds;  // shared with the handles
@@ -103,6 +107,7 @@ class Endpoint final : public UcxEndpoint, public std::enable_shared_from_this<E
   void close() override;
   bool is_closing() const override { return closing_; }
   bool is_closed() const override { return closed_; }
+  bool is_wired() const { return wired_; }
 
   // A receiver's endpoint must name its stream within the connect timeout, and be gone as soon after a refusal.
   void start_patience() { patience_.start(state_->options.connect_timeout, shared_from_this()); }
@@ -174,6 +179,7 @@ void Endpoint::on_error(ucs_status_t status) {
 void Endpoint::watch_wireup() {
   auto* kept = keep([self = shared_from_this()](const char*) {
     self->wired_ = true;
+    if (self->state_ != nullptr) self->state_->streams->changed.notify();
     if (self->closing_) self->close_later();
   });
   const auto param = request_param(kept, 0);
@@ -282,7 +288,7 @@ ucs_status_t on_page_message(void* arg, const void* header, size_t header_length
 void on_connection(ucp_conn_request_h request, void* arg) {
   auto& state = *static_cast<State*>(arg);
   if (state.stopping || state.endpoints.size() >= limits::kKvGreetingsMax + 2 * limits::kKvStreamsMax) {
-    ucp_listener_reject(state.listener, request);
+    ucp_listener_reject(state.listeners.front(), request);
     return;
   }
   ucp_ep_params_t params{};
@@ -301,7 +307,7 @@ void on_connection(ucp_conn_request_h request, void* arg) {
 State::~State() {
   for (auto& [handle, endpoint] : endpoints) endpoint->orphan();
   if (events.is_open()) events.release();
-  if (listener != nullptr) ucp_listener_destroy(listener);
+  for (ucp_listener_h listener : listeners) ucp_listener_destroy(listener);
   if (memory != nullptr) ucp_mem_unmap(context, memory);
   if (worker != nullptr) ucp_worker_destroy(worker);
   if (context != nullptr) ucp_cleanup(context);
@@ -322,7 +328,7 @@ Result<void> State::start() {
   set_handler(kHelloId, on_hello_message);
   set_handler(kReplyId, on_reply_message);
   set_handler(kPageId, on_page_message);
-  return start_listener();
+  return start_listeners();
 }
 
 void State::set_handler(unsigned id, ucp_am_recv_callback_t callback) {
@@ -334,23 +340,33 @@ void State::set_handler(unsigned id, ucp_am_recv_callback_t callback) {
   RUNAHEAD_CHECK(ucp_worker_set_am_recv_handler(worker, &param) == UCS_OK, "UCX refused a message handler");
 }
 
-Result<void> State::start_listener() {
-  const HostPort place{options.listen_host, options.listen_port};
-  const Tcp::endpoint endpoint = TRY(listen_endpoint(streams->executor, place, options.allow_remote));
+Result<void> State::start_listeners() {
+  for (Tcp::endpoint endpoint : TRY(listen_endpoints(streams->executor, options.listen, options.allow_remote))) {
+    auto started = start_listener(endpoint, endpoint.port() == 0 ? address.place.port : endpoint.port());
+    const bool not_ours = !started && started.error().code == ErrorCode::kUnavailable;
+    if (!started && (!not_ours || listeners.empty())) return started;
+  }
+  return {};
+}
+
+Result<void> State::start_listener(Tcp::endpoint endpoint, uint16_t port) {
+  endpoint.port(port);
   ucp_listener_params_t params{};
   params.field_mask = UCP_LISTENER_PARAM_FIELD_SOCK_ADDR | UCP_LISTENER_PARAM_FIELD_CONN_HANDLER;
   params.sockaddr = {endpoint.data(), static_cast<socklen_t>(endpoint.size())};
   params.conn_handler = {on_connection, this};
+  ucp_listener_h listener = nullptr;
   const ucs_status_t status = ucp_listener_create(worker, &params, &listener);
-  if (status == UCS_ERR_BUSY) return std::unexpected(address_in_use(place));
+  if (status == UCS_ERR_BUSY) return std::unexpected(address_in_use({endpoint.address().to_string(), port}));
   if (status != UCS_OK)
-    return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX cannot listen on " + to_string(place), status));
+    return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX cannot listen on " + to_string(endpoint), status));
+  listeners.push_back(listener);
   ucp_listener_attr_t attributes{};
   attributes.field_mask = UCP_LISTENER_ATTR_FIELD_SOCKADDR;
   ucp_listener_query(listener, &attributes);
   Tcp::endpoint bound;
   std::memcpy(bound.data(), &attributes.sockaddr, bound.capacity());
-  address = to_string(TcpKvAddress{{options.advertise_host, bound.port()}, options.incarnation});
+  address = {options.advertised(bound.port()), options.incarnation, ucx_transport_name()};
   return {};
 }
 
@@ -394,18 +410,46 @@ Result<std::shared_ptr<Endpoint>> State::open_endpoint(ucp_ep_params_t params) {
   return endpoint;
 }
 
+// In order, until a connection stands; the last one is taken as it is, and its failure is the stream's.
+Task<std::shared_ptr<Endpoint>> State::connect_any(std::shared_ptr<State> self, std::vector<Tcp::endpoint> endpoints,
+                                                   Deadline deadline) {
+  Error why{ErrorCode::kWorkerLost, "shutting down", {}};
+  for (size_t i = 0; i < endpoints.size() && !self->stopping; ++i) {
+    ucp_ep_params_t params{};
+    params.field_mask = UCP_EP_PARAM_FIELD_FLAGS | UCP_EP_PARAM_FIELD_SOCK_ADDR;
+    params.flags = UCP_EP_PARAMS_FLAGS_CLIENT_SERVER;
+    params.sockaddr = {endpoints[i].data(), static_cast<socklen_t>(endpoints[i].size())};
+    auto endpoint = self->open_endpoint(params);
+    if (!endpoint) {
+      why = endpoint.error();
+      continue;
+    }
+    if (i + 1 == endpoints.size()) co_return *endpoint;
+    const Duration share = (deadline.at - self->streams->clock.now()) / static_cast<int64_t>(endpoints.size() - i);
+    if (co_await self->stands(*endpoint, self->streams->clock.after(share))) co_return *endpoint;
+    (*endpoint)->close();
+  }
+  co_return std::unexpected(why);
+}
+
+asio::awaitable<bool> State::stands(std::shared_ptr<Endpoint> endpoint, Deadline deadline) {
+  while (!endpoint->is_wired() && !endpoint->is_closing() && streams->clock.now() < deadline.at)
+    co_await streams->changed.wait(deadline);
+  co_return endpoint->is_wired() && !endpoint->is_closing();
+}
+
 asio::awaitable<void> State::connect(std::shared_ptr<State> self, std::shared_ptr<UcxInStream> stream,
                                      TcpKvAddress sender) {
   const Deadline deadline = self->streams->clock.after(self->options.connect_timeout);
   auto resolved = co_await resolve_host(sender.place, self->streams->clock, deadline);
   if (!resolved) co_return stream->stop(resolved.error());
   if (stream->ledger().error() || self->stopping) co_return stream->stop({ErrorCode::kCancelled, "shutting down", {}});
-  ucp_ep_params_t params{};
-  params.field_mask = UCP_EP_PARAM_FIELD_FLAGS | UCP_EP_PARAM_FIELD_SOCK_ADDR;
-  params.flags = UCP_EP_PARAMS_FLAGS_CLIENT_SERVER;
-  params.sockaddr = {resolved->data(), static_cast<socklen_t>(resolved->size())};
-  auto endpoint = self->open_endpoint(params);
+  auto endpoint = co_await connect_any(self, std::move(*resolved), deadline);
   if (!endpoint) co_return stream->stop(endpoint.error());
+  if (stream->ledger().error() || self->stopping) {
+    (*endpoint)->close();
+    co_return stream->stop({ErrorCode::kCancelled, "shutting down", {}});
+  }
   (*endpoint)->in = stream;
   const KvInboundParams& wanted = stream->ledger().params();
   const StreamHello hello{wanted.attempt, wanted.stream_token, sender.incarnation, stream->ledger().geometry()};
@@ -471,15 +515,13 @@ void State::forget(AttemptId attempt, const UcxOutStream& stream) {
 void State::stop() {
   if (stopping) return;
   stopping = true;
-  if (listener != nullptr) ucp_listener_destroy(listener);
-  listener = nullptr;
+  for (ucp_listener_h listener : std::exchange(listeners, {})) ucp_listener_destroy(listener);
   for (auto& [handle, endpoint] : endpoints) endpoint->close();
   kick();
 }
 
 Result<std::unique_ptr<KvTransport>> UcxKvTransport::create(KvTransportOptions options, asio::any_io_executor executor,
                                                             const Clock& clock) {
-  if (options.advertise_host.empty()) options.advertise_host = options.listen_host;
   auto state = std::make_shared<State>(executor, clock, std::move(options));
   TRY(state->start());
   asio::co_spawn(executor, State::progress(state), asio::detached);
@@ -491,11 +533,15 @@ UcxKvTransport::~UcxKvTransport() {
 }
 
 std::string UcxKvTransport::describe() const {
-  return "ucx at " + state_->address + " over " + (state_->lanes.empty() ? "lanes not chosen yet" : state_->lanes);
+  return "ucx at " + to_string(state_->address.place) + " over " + (state_->lanes.empty() ? "lanes not chosen yet" : state_->lanes);
 }
 
 std::string UcxKvTransport::address() const {
-  return state_->address;
+  return to_string(state_->address);
+}
+
+void UcxKvTransport::advertise(const std::string& host) {
+  state_->address.place.host = host;
 }
 
 Result<void> UcxKvTransport::register_memory(std::span<std::byte> pool) {
@@ -513,7 +559,7 @@ Result<void> UcxKvTransport::register_memory(std::span<std::byte> pool) {
 
 Result<std::unique_ptr<KvInbound>> UcxKvTransport::open_inbound(KvInboundParams params) {
   TRY(check_geometry(geometry_of(params)));
-  TcpKvAddress sender = TRY(parse_tcp_kv_address(params.sender_address));
+  TcpKvAddress sender = TRY(parse_tcp_kv_address(params.sender_address, state_->address.transport));
   if (state_->stopping) return fail(ErrorCode::kUnavailable, "the ucx transport has been shut down");
   if (state_->num_inbounds >= limits::kKvStreamsMax)
     return fail(ErrorCode::kOverloaded, "too many KV streams are open");
