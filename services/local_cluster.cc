@@ -13,6 +13,7 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/machine_limits.h"
 #include "kernels/ops.h"
 #include "services/gateway/http_client.h"
 #include "services/kernel_timings.h"
@@ -72,6 +73,11 @@ std::optional<int> await_stop_signal(std::chrono::milliseconds timeout) {
   return signal > 0 ? std::optional(signal) : std::nullopt;
 }
 
+int LocalClusterOptions::threads_of(bool prefill) const {
+  const int given = prefill ? threads_per_worker : decode_threads;
+  return given > 0 ? given : std::max(1, machine_limits().usable_cpus() / (workers + 1));
+}
+
 Result<LocalCluster> LocalCluster::start(LocalClusterOptions options) {
   block_stop_signals();
   // Chosen once for all children: timings differ from process to process, and unlike workers refuse each other.
@@ -114,10 +120,11 @@ void LocalCluster::plan_children() {
   children_.push_back(std::move(coordinator));
   for (int i = 0; i <= options_.workers; ++i) {
     const std::string role = i < options_.workers ? "prefill" : "decode";
-    const int threads = role == "prefill" ? options_.threads_per_worker : options_.decode_threads;
+    const int threads = options_.threads_of(role == "prefill");
     Child worker{.role = role, .arguments = common(role)};
     worker.arguments.insert(worker.arguments.end(), {"--compute", options_.compute, "--threads", std::to_string(threads),
-                                                     "--transport", options_.transport, "--name",
+                                                     "--transport", options_.transport,
+                                                     "--sharers", std::to_string(options_.workers + 1), "--name",
                                                      role + "-" + std::to_string(role == "prefill" ? i : 0)});
     if (!options_.packed_cache.empty())
       worker.arguments.insert(worker.arguments.end(), {"--packed-cache", options_.packed_cache});

@@ -1,5 +1,8 @@
 #include "services/model_path.h"
 
+#include <pwd.h>
+#include <unistd.h>
+
 #include <cstdlib>
 
 namespace runahead {
@@ -13,7 +16,11 @@ constexpr KnownModel kKnownModels[] = {{"smollm2", "SmolLM2-135M-Instruct.Q4_1.g
 
 std::filesystem::path home_cache() {
   const char* home = std::getenv("HOME");
-  return std::filesystem::path(home ? home : "/") / ".cache/runahead";
+  if (home == nullptr || *home == '\0') {  // a service manager may give none
+    const passwd* user = getpwuid(getuid());
+    home = user != nullptr ? user->pw_dir : "/";
+  }
+  return std::filesystem::path(home) / ".cache/runahead";
 }
 
 std::filesystem::path model_directory() {
@@ -42,10 +49,12 @@ Result<std::filesystem::path> find_model(const std::string& model) {
                                             "; run deploy/quickstart.sh, which fetches it, or set RUNAHEAD_MODEL_DIR", "model");
     return path;
   }
-  if (!std::filesystem::exists(model))
-    return fail(ErrorCode::kNotFound, "there is no model file " + model + "; give the path of a .gguf file or the name smollm2",
-                "model");
-  return std::filesystem::path(model);
+  for (const std::filesystem::path& path : {std::filesystem::path(model), model_directory() / model})
+    if (std::error_code error; std::filesystem::is_regular_file(path, error)) return path;
+  return fail(ErrorCode::kNotFound,
+              "there is no model file " + model + ", neither here nor in " + model_directory().string() +
+                  "; give the path of a .gguf file or the name smollm2",
+              "model");
 }
 
 }  // namespace runahead
