@@ -49,6 +49,7 @@ TEST(Membership, AWorkerOfAnotherModelModeVersionOrTransportIsRefusedWithTheReas
       {"layout", [](proto::Hello& h) { h.set_page_bytes(128); }},
       {"layout", [](proto::Hello& h) { h.set_num_layers(3); }},
       {"ucx", [](proto::Hello& h) { h.set_kv_transport("ucx"); }},
+      {"--advertise", [](proto::Hello& h) { h.set_kv_address("tcp://127.0.0.1:7071#1"); }},
       {"complete", [](proto::Hello& h) { h.set_pages_total(0); }},
   };
   for (const auto& [word, change] : cases) {
