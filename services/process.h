@@ -1,5 +1,5 @@
 // ServiceProcess: what every long-running process has: the event loop, the clock, randomness seeded once from the operating
-// system, stop signals, as many descriptors as its bounds need and the hard limit allows. One thread runs the loop; compute has its own lane.
+// system, stop signals. One thread runs the loop; compute has its own lane.
 #pragma once
 
 #include <boost/asio/io_context.hpp>

@@ -79,8 +79,8 @@ std::string default_name() {
 }
 
 Result<KvTransportOptions> transport_options(const WorkerServiceOptions& options) {
-  KvTransportOptions transport{.incarnation = random_seed() | 1, .listen = TRY(parse_host_port(options.data_listen)),
-                               .allow_remote = options.insecure_network};
+  const HostPort listen = TRY(parse_host_port(options.data_listen));
+  KvTransportOptions transport{.incarnation = random_seed() | 1, .listen = listen, .allow_remote = options.insecure_network};
   if (!options.advertise.empty())
     transport.advertise = TRY(parse_advertised(options.advertise, transport.listen.port));
   return transport;
@@ -121,6 +121,9 @@ struct WorkerParts {
       auto host = advertised_by(*derive_from, client->local_address());
       kv->advertise(CO_TRY(host));
     }
+    if (kv->address().empty())
+      co_return fail(ErrorCode::kInvalidConfig, kv->name() + " has no address here that peers can use: start all workers with "
+                                                "--transport tcp or auto", "transport");
     if (checked_address != kv->address()) {
       auto checked = co_await check_own_address(kv->address(), process.clock(), deadline);
       CO_TRY(checked);

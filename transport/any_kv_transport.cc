@@ -18,7 +18,11 @@ std::string AnyKvTransport::describe() const {
 
 std::string AnyKvTransport::address() const {
   std::string all;
-  for (const auto& member : members_) all += (all.empty() ? "" : std::string(1, kBetween)) + member->address();
+  for (const auto& member : members_) {
+    const std::string own = member->address();
+    if (!all.empty() && !own.empty()) all += kBetween;
+    all += own;
+  }
   return all;
 }
 
@@ -34,6 +38,7 @@ Result<void> AnyKvTransport::register_memory(std::span<std::byte> pool) {
 Result<KvTransport*> AnyKvTransport::pick(std::string& peer_address) {
   for (const auto& member : members_) {
     const std::string own = member->address();
+    if (own.empty()) continue;
     for (const auto part : std::views::split(std::string_view(peer_address), kBetween)) {
       const std::string theirs(part.begin(), part.end());
       if (kv_transport_of(theirs) != kv_transport_of(own)) continue;

@@ -25,6 +25,8 @@ address plain(const address& from) {
              : from;
 }
 
+bool is_bracketed(std::string_view text) { return text.size() > 2 && text.front() == '[' && text.back() == ']'; }
+
 std::string quoted(std::string_view text) { return "'" + std::string(text.substr(0, kQuotedBytesMax)) + "'"; }
 
 }  // namespace
@@ -35,11 +37,11 @@ Result<HostPort> parse_host_port(std::string_view text) {
   const std::string_view digits = colon == std::string_view::npos ? std::string_view() : text.substr(colon + 1);
   HostPort address;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), address.port);
-  const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
+  const bool bracketed = is_bracketed(host);
   if (bracketed) host = host.substr(1, host.size() - 2);
   if (host.empty() && colon == 0) host = "*";
   const bool host_ok = !host.empty() && host.size() <= kHostBytesMax &&
-                       (bracketed ? literal(host).has_value() : host.find(':') == std::string_view::npos);
+                       (bracketed ? literal(host).has_value() : host.find_first_of(":[]") == std::string_view::npos);
   if (!host_ok || digits.empty() || error != std::errc() || end != digits.data() + digits.size())
     return fail(ErrorCode::kInvalidArgument, quoted(text) + " is not of the form host:port, [IPv6 address]:port or *:port");
   address.host = host;
@@ -63,10 +65,10 @@ bool is_loopback(std::string_view host) {
 
 Result<HostPort> parse_advertised(std::string_view text, uint16_t port) {
   HostPort address{std::string(text), port};
-  const bool bracketed = text.size() > 2 && text.front() == '[' && text.back() == ']';
-  if (bracketed) address.host = text.substr(1, text.size() - 2);
+  if (is_bracketed(text)) address.host = text.substr(1, text.size() - 2);
   if (text.find(':') != std::string_view::npos && !literal(address.host)) address = TRY(parse_host_port(text));
-  if (address.host.empty() || address.host.size() > kHostBytesMax || is_wildcard(address.host))
+  if (address.host.empty() || address.host.find_first_of("[]") != std::string::npos ||
+      address.host.size() > kHostBytesMax || is_wildcard(address.host))
     return fail(ErrorCode::kInvalidArgument,
                 "peers cannot connect to " + quoted(text) + ": --advertise takes a name or an address of this machine",
                 "advertise");

@@ -6,6 +6,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <utility>
 
 #include "base/limits.h"
@@ -75,6 +76,24 @@ Result<void> check_tls() {
 
 Error ucx_error(ErrorCode code, const std::string& what, ucs_status_t status) {
   return {code, what + ": " + ucs_status_string(status), {}};
+}
+
+std::string lanes_of(ucp_ep_h endpoint) {
+  char* text = nullptr;
+  size_t size = 0;
+  FILE* stream = open_memstream(&text, &size);
+  ucp_ep_print_info(endpoint, stream);
+  std::fclose(stream);
+  std::string lanes;
+  for (const char* at = text; (at = std::strstr(at, "lane[")) != nullptr; ++at) {
+    const char* begin = std::strchr(at, ':');  // "lane[0]:  1:posix/memory md[0]  -> ..."
+    begin = begin != nullptr ? std::strchr(begin + 1, ':') : nullptr;
+    if (begin == nullptr) break;
+    const std::string lane(begin + 1, std::strcspn(begin + 1, " .\n"));
+    if (lanes.find(lane) == std::string::npos) lanes += (lanes.empty() ? "" : " ") + lane;
+  }
+  std::free(text);
+  return lanes;
 }
 
 std::string ucx_transport_name() {

@@ -24,6 +24,13 @@ namespace {
 constexpr unsigned kHelloId = 1, kReplyId = 2, kPageId = 3;  // active messages
 // A connection that is closed while it is being made gets so long to stand or fail; one takes a few milliseconds.
 constexpr Duration kWireupPatience = std::chrono::seconds(1);
+// UCX 1.13.1 takes a connection over IPv6, also one to "::" from IPv4, and then calls its endpoint "not connected".
+constexpr const char* kNeedsIpv4 = "UCX carries no pages over IPv6: use --transport tcp or auto";
+std::vector<Tcp::endpoint> ipv4_of(std::vector<Tcp::endpoint> endpoints) {
+  std::erase_if(endpoints, [](const Tcp::endpoint& endpoint) { return endpoint.address().is_v6(); });
+  return endpoints;
+}
+
 constexpr int kProgressBudget = 32;  // rounds of UCX before other handlers of this thread have a turn
 
 class Endpoint;
@@ -45,7 +52,6 @@ struct UcxKvTransport::State : std::enable_shared_from_this<State> {
   Result<std::shared_ptr<Endpoint>> open_endpoint(ucp_ep_params_t params);
   void on_hello(const std::shared_ptr<Endpoint>& endpoint, std::span<const std::byte> header);
   StreamReply match(const std::shared_ptr<Endpoint>& endpoint, const StreamHello& hello, UcxOutStream& stream);
-  void note_lanes(ucp_ep_h handle);
   void forget(AttemptId attempt, const UcxOutStream& stream);
   void stop();
   static asio::awaitable<void> progress(std::shared_ptr<State> self);
@@ -250,7 +256,7 @@ ucs_status_t on_reply_message(void* arg, const void* header, size_t length, void
   const auto endpoint = find(state, param);
   if (!endpoint) return UCS_OK;
   if (const auto stream = endpoint->in.lock()) {
-    state.note_lanes(endpoint->handle);
+    state.lanes = lanes_of(endpoint->handle);
     stream->on_reply(bytes_of(header, length));
   } else if (const auto sender = endpoint->out.lock()) {
     sender->on_reply(bytes_of(header, length));
@@ -341,7 +347,11 @@ void State::set_handler(unsigned id, ucp_am_recv_callback_t callback) {
 }
 
 Result<void> State::start_listeners() {
-  for (Tcp::endpoint endpoint : TRY(listen_endpoints(streams->executor, options.listen, options.allow_remote))) {
+  HostPort place = options.listen;
+  if (is_wildcard(place.host)) place.host = "0.0.0.0";
+  const auto endpoints = ipv4_of(TRY(listen_endpoints(streams->executor, place, options.allow_remote)));
+  if (endpoints.empty()) return fail(ErrorCode::kUnavailable, kNeedsIpv4, "transport");
+  for (Tcp::endpoint endpoint : endpoints) {
     auto started = start_listener(endpoint, endpoint.port() == 0 ? address.place.port : endpoint.port());
     const bool not_ours = !started && started.error().code == ErrorCode::kUnavailable;
     if (!started && (!not_ours || listeners.empty())) return started;
@@ -444,7 +454,9 @@ asio::awaitable<void> State::connect(std::shared_ptr<State> self, std::shared_pt
   auto resolved = co_await resolve_host(sender.place, self->streams->clock, deadline);
   if (!resolved) co_return stream->stop(resolved.error());
   if (stream->ledger().error() || self->stopping) co_return stream->stop({ErrorCode::kCancelled, "shutting down", {}});
-  auto endpoint = co_await connect_any(self, std::move(*resolved), deadline);
+  std::vector<Tcp::endpoint> endpoints = ipv4_of(std::move(*resolved));
+  if (endpoints.empty()) co_return stream->stop({ErrorCode::kWorkerLost, kNeedsIpv4, {}});
+  auto endpoint = co_await connect_any(self, std::move(endpoints), deadline);
   if (!endpoint) co_return stream->stop(endpoint.error());
   if (stream->ledger().error() || self->stopping) {
     (*endpoint)->close();
@@ -479,31 +491,13 @@ StreamReply State::match(const std::shared_ptr<Endpoint>& endpoint, const Stream
   const StreamReply reply = stream.attach(hello, endpoint);
   if (reply == StreamReply::kOk) {
     endpoint->stop_patience();
-    note_lanes(endpoint->handle);
+    lanes = lanes_of(endpoint->handle);
   } else {
     endpoint->out.reset();
     log::warn("kv ucx: refused a stream: {}", error_of(reply).message);
     endpoint->send_reply(reply);
   }
   return reply;
-}
-
-// "posix/memory cma/memory": what UCX says of an endpoint, cut to its lanes.
-void State::note_lanes(ucp_ep_h handle) {
-  char* text = nullptr;
-  size_t size = 0;
-  FILE* stream = open_memstream(&text, &size);
-  ucp_ep_print_info(handle, stream);
-  std::fclose(stream);
-  lanes.clear();
-  for (const char* at = text; (at = std::strstr(at, "lane[")) != nullptr; ++at) {
-    const char* begin = std::strchr(at, ':');  // "lane[0]:  1:posix/memory md[0]  -> ..."
-    begin = begin != nullptr ? std::strchr(begin + 1, ':') : nullptr;
-    if (begin == nullptr) break;
-    const std::string lane(begin + 1, std::strcspn(begin + 1, " .\n"));
-    if (lanes.find(lane) == std::string::npos) lanes += (lanes.empty() ? "" : " ") + lane;
-  }
-  std::free(text);
 }
 
 // The attempt may belong to a later stream by now.
@@ -533,11 +527,14 @@ UcxKvTransport::~UcxKvTransport() {
 }
 
 std::string UcxKvTransport::describe() const {
-  return "ucx at " + to_string(state_->address.place) + " over " + (state_->lanes.empty() ? "lanes not chosen yet" : state_->lanes);
+  return "ucx at " + to_string(state_->address.place) + " over " +
+         (state_->lanes.empty() ? "lanes not chosen yet" : state_->lanes);
 }
 
 std::string UcxKvTransport::address() const {
-  return to_string(state_->address);
+  boost::system::error_code no_literal;
+  const bool v6 = asio::ip::make_address(state_->address.place.host, no_literal).is_v6();
+  return v6 && !no_literal ? std::string() : to_string(state_->address);
 }
 
 void UcxKvTransport::advertise(const std::string& host) {

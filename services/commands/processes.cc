@@ -56,7 +56,6 @@ void add_coordinator(CommandLine& line) {
   command->add_option("--job-store", options->job_store, "SQLite file of /v1/jobs; without it jobs end with the process");
   command->add_option("--api-keys", options->api_keys, "file with one API key a line; without it the API is open");
   command->add_flag("--insecure-network", options->insecure_network, "listen beyond loopback; there is no TLS yet");
-  command->add_option("--sharers", options->sharers, "workers that share the memory of this machine")->group("");
   add_child_flags(*command, options->announce_fd, options->parent_pid);
 }
 

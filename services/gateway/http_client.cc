@@ -116,7 +116,8 @@ Result<HttpAnswer> HttpClient::post_stream(const std::string& target, const std:
                                              const EventHandler& on_event) const {
   const size_t space = target.find(' ');
   const std::string method = space == std::string::npos ? "POST" : target.substr(0, space);
-  ClientExchange x{.server = TRY(parse_host_port(address_)), .timeout = timeout_};
+  const HostPort server = TRY(parse_host_port(address_));
+  ClientExchange x{.server = server, .timeout = timeout_};
   x.request.method_string(method);
   x.request.target(space == std::string::npos ? target : target.substr(space + 1));
   x.request.version(11);

@@ -40,7 +40,8 @@ TEST(MachineLimits, WithoutAnyFileAreWhatSystemCallsSay) {
 }
 
 TEST(MachineLimits, OfTheHostLeaveWhatIsAvailable) {
-  const MachineLimits limits = Machine().file("proc/meminfo", "MemTotal:  8388608 kB\nMemFree: 5 kB\nMemAvailable: 2097152 kB").read();
+  const MachineLimits limits =
+      Machine().file("proc/meminfo", "MemTotal:  8388608 kB\nMemFree: 5 kB\nMemAvailable: 2097152 kB").read();
   EXPECT_EQ(limits.least_memory().limit_bytes, 8 * kGiB);
   EXPECT_EQ(limits.least_memory().free_bytes(), 2 * kGiB);
 }

@@ -385,7 +385,8 @@ def test_the_network_policy_allows_the_edges_of_the_design_and_no_other(rendered
 
 def test_workers_may_ask_for_names_wherever_the_cluster_answers(rendered, helm):
     """Pods of any label, a cache on the node's link-local address, OpenShift's port: no peer is named by default."""
-    labels = next(w for w in workloads(rendered("default")) if component(w) == "prefill")["spec"]["template"]["metadata"]["labels"]
+    prefill = next(w for w in workloads(rendered("default")) if component(w) == "prefill")
+    labels = prefill["spec"]["template"]["metadata"]["labels"]
     dns = [rule for rule in rules(rendered("default"), "Egress", labels) if {"port": 53, "protocol": "UDP"} in rule["ports"]]
     assert len(dns) == 1 and not dns[0].get("to")
     assert {(port["port"], port["protocol"]) for port in dns[0]["ports"]} == {

@@ -81,7 +81,7 @@ class Pods:
             assert self.processes[role][0].poll() is None, self.log(role)
             found = [line.split(before, 1)[1].split()[0] for line in self.log(role).splitlines() if before in line]
             if found:
-                return found[0].strip('",')
+                return found[0].strip('"},')
             time.sleep(0.05)
         pytest.fail(f"{role} never said '{before}': {self.log(role)}")
 

@@ -3,6 +3,7 @@
 
 #include "tests/transport/kv_fixture.h"
 #include "transport/tcp_kv_transport.h"
+#include "transport/tcp_socket.h"
 
 namespace runahead {
 namespace {
@@ -84,7 +85,7 @@ TEST_P(AnyKvTransportTest, AdvertisesOneHostOnAllMembers) {
   ASSERT_TRUE(made.has_value()) << made.error().message;
   (*made)->advertise("fd00::5");
   EXPECT_EQ((*made)->address().find('*'), std::string::npos) << (*made)->address();
-  EXPECT_NE((*made)->address().find("tcp://[fd00::5]:"), std::string::npos) << (*made)->address();
+  EXPECT_TRUE((*made)->address().starts_with("tcp://[fd00::5]:")) << "UCX has no IPv6: " << (*made)->address();
   loop.run((*made)->shutdown());
 }
 
