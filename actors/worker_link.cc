@@ -43,6 +43,7 @@ Task<void> WorkerLink::run() {
       }
       plane_.reset();
     }
+    if (why.code == ErrorCode::kInvalidConfig) co_return std::unexpected(why);
     if (stopping_ || drained()) break;
     if (const auto away = absence_.due(env_.clock.now()))
       log::warn("{}: no coordinator for {:.0f} s: {}; trying again, and saying so once a minute", options_.name,

@@ -6,6 +6,7 @@
 #include "actors/peer_checks.h"
 #include "base/limits.h"
 #include "base/log_limit.h"
+#include "transport/kv_address.h"
 
 namespace runahead {
 namespace {
@@ -52,6 +53,12 @@ Result<void> WorkerRegistry::check(const proto::Hello& hello) const {
     return incompatible("the worker moves K/V over " + foreign(hello.kv_transport()) + ", this cluster over " +
                         required_.kv_transport + "; start it with --transport " + required_.kv_transport);
   TRY(check_agreement(hello.fingerprint(), hello.page_bytes(), hello.kv_transport()));
+  const bool own_machine = leads_to_own_machine(hello.kv_address());
+  for (const auto& [id, other] : workers_)
+    if (other.incarnation != hello.incarnation() && leads_to_own_machine(other.kv_address) != own_machine)
+      return incompatible("workers on other machines do not reach K/V at " +
+                          (own_machine ? foreign(hello.kv_address()) : foreign(other.kv_address) + " of " + other.name) +
+                          "; start that worker with --advertise and an address that they reach");
   const auto others = std::ranges::count_if(workers_, [&](const auto& entry) {
     return entry.second.incarnation != hello.incarnation();
   });

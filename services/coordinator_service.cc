@@ -93,7 +93,7 @@ Task<void> serve(CoordinatorParts& parts, Wake& stop_asked) {
 
 Result<void> run_until_stopped(CoordinatorParts& parts, const CoordinatorServiceOptions& options,
                                const Announcer& announcer) {
-  const std::string control = TRY(parse_host_port(options.listen)).host + ":" + std::to_string(parts.control->port());
+  const std::string control = to_string({TRY(parse_host_port(options.listen)).host, parts.control->port()});
   log::info("API on http://{}, control plane on {}", parts.front->address(), control);
   nlohmann::json addresses = {{"http", parts.front->address()}, {"control", control}};
   if (!options.api.admin.empty()) {

@@ -64,7 +64,7 @@ class InProcessCluster::Impl {
   static ActorClusterOptions cluster_options(const LocalClusterOptions& options) {
     ActorClusterOptions cluster{.prefill_workers = options.workers, .kv_contexts = kContextsPerPool};
     cluster.make_engine = [options](int32_t index) -> Result<std::unique_ptr<Engine>> {
-      const int threads = index < options.workers ? options.threads_per_worker : options.decode_threads;
+      const int threads = options.threads_of(index < options.workers);
       return TRY(open_engine(options.model, options.compute, threads, options.packed_cache, options.progress && index == 0,
                              options.override_kv));
     };

@@ -16,6 +16,7 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/machine_limits.h"
 #include "kernels/ops.h"
 #include "services/kernel_timings.h"
 
@@ -89,11 +90,14 @@ std::string shared_cores_warning(int workers, int threads_per_worker, int decode
 }
 
 void warn_of_shared_cores(const LocalClusterOptions& options) {
-  cpu_set_t cpus;
-  if (sched_getaffinity(0, sizeof cpus, &cpus) != 0) return;
-  const std::string warning = shared_cores_warning(options.workers, options.threads_per_worker, options.decode_threads,
-                                                   CPU_COUNT(&cpus));
+  const std::string warning = shared_cores_warning(options.workers, options.threads_of(true), options.threads_of(false),
+                                                   machine_limits().usable_cpus());
   if (!warning.empty()) log::warn("{}", warning);
+}
+
+int LocalClusterOptions::threads_of(bool prefill) const {
+  const int given = prefill ? threads_per_worker : decode_threads;
+  return given > 0 ? given : std::max(1, machine_limits().usable_cpus() / (workers + 1));
 }
 
 Result<LocalCluster> LocalCluster::start(LocalClusterOptions options) {
@@ -149,10 +153,11 @@ void LocalCluster::plan_children() {
   children_.push_back(std::move(coordinator));
   for (int i = 0; i <= options_.workers; ++i) {
     const std::string role = i < options_.workers ? "prefill" : "decode";
-    const int threads = role == "prefill" ? options_.threads_per_worker : options_.decode_threads;
+    const int threads = options_.threads_of(role == "prefill");
     Child worker{.role = role, .arguments = common(role)};
     worker.arguments.insert(worker.arguments.end(), {"--compute", options_.compute, "--threads", std::to_string(threads),
-                                                     "--transport", options_.transport, "--name",
+                                                     "--transport", options_.transport,
+                                                     "--sharers", std::to_string(options_.workers + 1), "--name",
                                                      role + "-" + std::to_string(role == "prefill" ? i : 0)});
     if (!options_.packed_cache.empty())
       worker.arguments.insert(worker.arguments.end(), {"--packed-cache", options_.packed_cache});

@@ -22,8 +22,7 @@ struct LocalClusterOptions {
   std::vector<std::string> override_kv;    // KEY=TYPE:VALUE, of every process
   std::string chat_template;               // a file; empty: the model's own template
   int workers = 2;                         // prefill processes
-  int threads_per_worker = 1;
-  int decode_threads = 1;
+  int threads_per_worker = 0, decode_threads = 0;  // 0: an equal part of the CPUs that this process may use
   int slots = 0;                           // of the decode worker, as WorkerServiceOptions::slots
   std::string compute = "auto";
   std::string packed_cache;                // as WorkerServiceOptions::packed_cache
@@ -36,6 +35,9 @@ struct LocalClusterOptions {
   std::string job_store;                   // path of the SQLite file; empty: jobs live in memory
   std::vector<std::string> coordinator_flags;  // passed on as they are
   bool progress = false;                   // the first worker shows a progress bar while weights load
+
+  // Compute threads of a prefill worker, or of the decode worker.
+  int threads_of(bool prefill) const;
 };
 
 class LocalCluster {

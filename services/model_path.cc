@@ -1,5 +1,8 @@
 #include "services/model_path.h"
 
+#include <pwd.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cctype>
 #include <cstdlib>
@@ -15,7 +18,11 @@ constexpr KnownModel kKnownModels[] = {{"smollm2", "SmolLM2-135M-Instruct.Q4_1.g
 
 std::filesystem::path home_cache() {
   const char* home = std::getenv("HOME");
-  return std::filesystem::path(home ? home : "/") / ".cache/runahead";
+  if (home == nullptr || *home == '\0') {  // a service manager may give none
+    const passwd* user = getpwuid(getuid());
+    home = user != nullptr ? user->pw_dir : "/";
+  }
+  return std::filesystem::path(home) / ".cache/runahead";
 }
 
 // deploy/setup.sh says the same.
@@ -122,8 +129,12 @@ Result<std::filesystem::path> find_model(const std::string& model) {
                                             "; run deploy/quickstart.sh, which fetches it, or set RUNAHEAD_MODEL_DIR", "model");
     return path;
   }
+  std::error_code error;
+  if (const std::filesystem::path stored = model_folder() / model;
+      !std::filesystem::exists(model, error) && std::filesystem::is_regular_file(stored, error))
+    return stored;
   TRY(check_path(model));
-  if (std::error_code error; !std::filesystem::is_regular_file(model, error))
+  if (!std::filesystem::is_regular_file(model, error))
     return fail(ErrorCode::kInvalidModel, model + " is not a file; give the path of a .gguf file", "model");
   return std::filesystem::path(model);
 }

@@ -1,5 +1,5 @@
-// Where models lie: `model` is a path, or a short name that is looked for in $RUNAHEAD_MODEL_DIR, default
-// ~/.cache/runahead/models (deploy/quickstart.sh puts it there).
+// Where models lie: `model` is a short name, a path, or a path below $RUNAHEAD_MODEL_DIR, default ~/.cache/runahead/models
+// (deploy/quickstart.sh puts the default model there).
 #pragma once
 
 #include <filesystem>

@@ -1,7 +1,9 @@
 #include "services/process.h"
 
 #include <sys/random.h>
+#include <sys/resource.h>
 
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -9,9 +11,25 @@
 #include <optional>
 
 #include "base/check.h"
+#include "base/limits.h"
 #include "base/log.h"
 
 namespace runahead {
+namespace {
+
+constexpr rlim_t kOtherDescriptors = 256;  // files, pipes, libraries
+
+// Sockets are descriptors, and the soft limit that a shell gives is often below what our bounds allow, the hard one not.
+void raise_descriptor_limit() {
+  constexpr rlim_t wanted =
+      limits::kHttpConnectionsMax + limits::kControlPeersMax + 2 * limits::kKvStreamsMax + kOtherDescriptors;
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) return;
+  limit.rlim_cur = std::min(limit.rlim_max, wanted);
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+}  // namespace
 
 uint64_t random_seed() {
   uint64_t seed = 0;
@@ -20,6 +38,7 @@ uint64_t random_seed() {
 }
 
 ServiceProcess::ServiceProcess() : rng_(random_seed()) {
+  raise_descriptor_limit();
   signals_.add(SIGTERM);
   signals_.add(SIGINT);
   std::signal(SIGPIPE, SIG_IGN);  // a peer that went away is an error code, not the end

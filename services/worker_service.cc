@@ -1,7 +1,6 @@
 #include "services/worker_service.h"
 
 #include <fmt/format.h>
-#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
@@ -10,6 +9,7 @@
 #include "actors/prefill_worker.h"
 #include "actors/thread_lane.h"
 #include "base/log.h"
+#include "base/machine_limits.h"
 #include "services/admin_endpoints.h"
 #include "services/announcer.h"
 #include "services/engine_loading.h"
@@ -21,21 +21,56 @@
 #include "services/version.h"
 #include "transport/select_transport.h"
 #include "transport/tcp_control.h"
+#include "transport/tcp_kv_streams.h"
 
 namespace runahead {
 namespace {
 
 constexpr int64_t kDefaultContexts = 4;  // full contexts that fit into the default pool: requests in flight at once
-constexpr int64_t kMemoryShare = 8;      // the default pool takes at most an eighth of the memory: workers share machines
 
-int64_t pool_pages(const Engine& engine, int64_t kv_memory_mib) {
-  const auto page_bytes = static_cast<int64_t>(engine.page_bytes());
-  if (kv_memory_mib > 0) return std::max<int64_t>(1, (kv_memory_mib << 20) / page_bytes);
-  struct sysinfo info {};
-  sysinfo(&info);
-  const int64_t share = static_cast<int64_t>(info.totalram) * info.mem_unit / kMemoryShare / page_bytes;
-  const ModelShape& shape = engine.shape();
-  return std::max<int64_t>(1, std::min(share, kDefaultContexts * shape.num_layers * pages_for(shape.context_len)));
+// What was asked for, if this process may have so much.
+Result<int64_t> pages_asked_for(int64_t mib, int64_t page_bytes, const MachineLimits& limits) {
+  for (const MemoryBound& bound : limits.memory) {
+    const bool own = bound.scope == MemoryBound::Scope::kProcess;
+    const uint64_t most = own ? bound.free_bytes() : bound.limit_bytes;
+    if (static_cast<uint64_t>(mib) << 20 > most)
+      return fail(ErrorCode::kInvalidConfig,
+                  fmt::format("--kv-memory-mib {} cannot be had: {} allows {}{}", mib, bound.what, to_text_bytes(most),
+                              own ? " more" : ""),
+                  "kv-memory-mib");
+  }
+  return std::max<int64_t>(1, (mib << 20) / page_bytes);
+}
+
+// Four full contexts, or what the machine leaves.
+Result<int64_t> pages_by_default(const Transformer& engine, int sharers, const MachineLimits& limits) {
+  const MemoryShare share = default_kv_share(limits, {.weights_bytes = engine.packed_bytes(),
+                                                      .weights_shared = engine.weights_origin() != WeightsOrigin::kPacked,
+                                                      .sharers = sharers});
+  const int64_t layers = engine.shape().num_layers, context = engine.shape().context_len;
+  const int64_t wanted = kDefaultContexts * layers * pages_for(static_cast<int32_t>(context));
+  const int64_t pages = std::min(wanted, static_cast<int64_t>(share.bytes / engine.page_bytes()));
+  const std::string bound = fmt::format("{} of {}", share.by->what, to_text_bytes(share.by->limit_bytes));
+  if (pages < layers)
+    return fail(ErrorCode::kInvalidConfig,
+                fmt::format("there is no room for K/V pages beside {} of weights: {}, {} in use; raise it, start fewer "
+                            "workers, or say by --kv-memory-mib how much to take",
+                            to_text_bytes(engine.packed_bytes()), bound, to_text_bytes(share.by->used_bytes)),
+                "kv-memory-mib");
+  const int64_t tokens = pages / layers * kPageTokens;
+  if (pages < wanted)
+    log::log(tokens < context ? log::level::warn : log::level::info,
+             "K/V pages hold {} tokens, for so much does {} leave (--kv-memory-mib takes more)", tokens, bound);
+  return pages;
+}
+
+Result<int64_t> pool_pages(const Transformer& engine, const WorkerServiceOptions& options) {
+  const MachineLimits limits = machine_limits();
+  if (options.threads > limits.usable_cpus())
+    log::warn("{} compute threads share {:.3g} CPUs ({}), which is slower than --threads {}", options.threads,
+              limits.fewest_cpus().cpus, limits.fewest_cpus().what, limits.usable_cpus());
+  if (options.kv_memory_mib == 0) return pages_by_default(engine, options.sharers, limits);
+  return pages_asked_for(options.kv_memory_mib, static_cast<int64_t>(engine.page_bytes()), limits);
 }
 
 std::string default_name() {
@@ -45,17 +80,25 @@ std::string default_name() {
 }
 
 Result<KvTransportOptions> transport_options(const WorkerServiceOptions& options) {
-  const HostPort data = TRY(parse_host_port(options.data_listen));
-  return KvTransportOptions{.incarnation = random_seed() | 1, .listen_host = data.host, .listen_port = data.port,
-                            .advertise_host = options.advertise, .allow_remote = options.insecure_network};
+  const HostPort listen = TRY(parse_host_port(options.data_listen));
+  KvTransportOptions transport{.incarnation = random_seed() | 1, .listen = listen, .allow_remote = options.insecure_network};
+  if (!options.advertise.empty())
+    transport.advertise = TRY(parse_advertised(options.advertise, transport.listen.port));
+  return transport;
 }
 
-Task<std::unique_ptr<ControlPlane>> connect_control(asio::any_io_executor executor, const Clock& clock, HostPort server,
-                                                    Deadline deadline) {
-  auto client = std::make_unique<TcpControlClient>(executor, clock, server);
-  auto connected = co_await client->connect(deadline);
-  CO_TRY(connected);
-  co_return std::unique_ptr<ControlPlane>(std::move(client));
+// Peers would fail one request after the other at an address that not even this worker reaches. By tcp alone: UCX does not
+// bear strangers that connect and leave.
+Task<void> check_own_address(std::string address, const Clock& clock, Deadline deadline) {
+  const size_t tcp = address.find("tcp://");
+  const auto own = tcp == std::string::npos ? fail(ErrorCode::kUnsupported, "") : parse_tcp_kv_address(address.substr(tcp));
+  if (!own) co_return Result<void>{};
+  auto reached = co_await connect_tcp(own->place, clock, deadline);
+  if (!reached)
+    co_return fail(ErrorCode::kUnavailable, "this worker does not reach its own K/V address " + to_string(own->place) +
+                                                ", and so will no other (" + reached.error().message +
+                                                "); give --advertise an address of this machine");
+  co_return Result<void>{};
 }
 
 // Everything a worker is made of, in the order in which it is built; destroyed in reverse.
@@ -67,27 +110,47 @@ struct WorkerParts {
   std::unique_ptr<WorkerMetrics> metrics;
   std::unique_ptr<KvTransport> kv;
   HostPort coordinator;
+  std::optional<std::string> derive_from;  // the wildcard that is listened on, if nobody said what peers connect to
+  std::string checked_address;             // of K/V, as it was last seen to be reached
   WorkerOptions worker_options;
+
+  Task<std::unique_ptr<ControlPlane>> connect_control(Deadline deadline) {
+    auto client = std::make_unique<TcpControlClient>(process.io().get_executor(), process.clock(), coordinator);
+    auto connected = co_await client->connect(deadline);
+    CO_TRY(connected);
+    if (derive_from) {
+      auto host = advertised_by(*derive_from, client->local_address());
+      kv->advertise(CO_TRY(host));
+    }
+    if (kv->address().empty())
+      co_return fail(ErrorCode::kInvalidConfig, kv->name() + " has no address here that peers can use: start all workers with "
+                                                "--transport tcp or auto", "transport");
+    if (checked_address != kv->address()) {
+      auto checked = co_await check_own_address(kv->address(), process.clock(), deadline);
+      CO_TRY(checked);
+      checked_address = kv->address();
+    }
+    co_return std::unique_ptr<ControlPlane>(std::move(client));
+  }
 
   WorkerEnv env() {
     const auto executor = process.io().get_executor();
     return {.executor = executor, .clock = process.clock(), .rng = process.rng(), .kv = *kv, .lane = *lane,
             .engine = *engine, .pool = *pool, .metrics = *metrics,
-            .connect = [this, executor](Deadline deadline) {
-              return connect_control(executor, process.clock(), coordinator, deadline);
-            }};
+            .connect = [this](Deadline deadline) { return connect_control(deadline); }};
   }
 };
 
 Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   parts.coordinator = TRY(parse_host_port(options.coordinator));
   KvTransportOptions kv_options = TRY(transport_options(options));
+  if (!kv_options.advertise && is_wildcard(kv_options.listen.host)) parts.derive_from = kv_options.listen.host;
   const Time load_begin = parts.process.clock().now();
   parts.engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache, options.progress,
                                  options.override_kv));
   const double load_seconds = seconds(parts.process.clock().now() - load_begin);
   const EngineProfile profile = measure_engine(*parts.engine, parts.process.clock());
-  parts.pool = std::make_unique<KvPool>(parts.engine->page_bytes(), pool_pages(*parts.engine, options.kv_memory_mib));
+  parts.pool = std::make_unique<KvPool>(parts.engine->page_bytes(), TRY(pool_pages(*parts.engine, options)));
   parts.lane = std::make_unique<ThreadLane>(parts.process.clock());
   parts.metrics = std::make_unique<WorkerMetrics>(
       ProcessInfo{.role = options.role == WorkerKind::kPrefill ? "prefill" : "decode", .version = kVersion,

@@ -23,6 +23,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -37,6 +38,12 @@ struct KvPageKey {
   int32_t page = 0;  // tokens [64 page, 64 page + 64)
   auto operator<=>(const KvPageKey&) const = default;
 };
+
+// The transport that an address is of: what stands before "://", or nothing.
+inline std::string_view kv_transport_of(std::string_view address) {
+  const size_t end = address.find("://");
+  return end == std::string_view::npos ? std::string_view() : address.substr(0, end);
+}
 
 struct KvArrival {
   KvPageKey key;
@@ -104,9 +111,11 @@ class KvTransport {
   virtual std::string name() const = 0;  // "memory", "tcp", "ucx": metric label
   // One line for logs and `runahead doctor`: which lanes really carry the pages.
   virtual std::string describe() const { return name(); }
-  // How peers reach this transport: opaque bytes that travel in ChainStep. Contains an incarnation, so a restarted
-  // peer on the same port is never taken for its predecessor.
+  // How peers reach this transport: "<transport>://<bytes of its own>"; opaque bytes to the coordinator. Contains an
+  // incarnation, so a restarted peer on the same port is never taken for its predecessor.
   virtual std::string address() const = 0;
+  // A listener on every address does not know which of them peers can use: its owner says it before peers are told.
+  virtual void advertise(const std::string& /*host*/) {}
   // Once, before the first stream: the pool that all pages come from.
   virtual Result<void> register_memory(std::span<std::byte> pool) = 0;
   // Returns at once; connecting goes on inside and fails the stream if it cannot be done within

@@ -214,7 +214,7 @@ Result<std::unique_ptr<KvTransport>> MemoryKvTransport::create(KvTransportOption
   if (!options.hub) return fail(ErrorCode::kInvalidArgument, "the memory transport needs a hub that its peers share");
   const auto registry = options.hub->registry_;
   auto state = std::make_shared<State>(std::move(executor), clock, std::move(options));
-  state->address = "memory:" + std::to_string(++registry->last_id) + "#" + std::to_string(state->options.incarnation);
+  state->address = "memory://" + std::to_string(++registry->last_id) + "#" + std::to_string(state->options.incarnation);
   registry->transports[state->address] = state;
   return std::unique_ptr<KvTransport>(new MemoryKvTransport(std::move(state)));
 }

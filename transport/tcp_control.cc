@@ -8,19 +8,19 @@
 namespace runahead {
 
 struct TcpControlServer::State {
-  State(asio::any_io_executor e, const Clock& c, Tcp::acceptor a)
+  State(asio::any_io_executor e, const Clock& c, TcpListener l)
       : executor(std::move(e)),
         clock(c),
-        acceptor(std::move(a)),
+        listener(std::move(l)),
         inbox(std::make_shared<ControlInbox>(executor, clock)),
         changed(executor, clock) {}
 
-  static asio::awaitable<void> accept_peers(std::shared_ptr<State> self);
+  static asio::awaitable<void> accept_peers(std::shared_ptr<State> self, Tcp::acceptor* acceptor);
   static asio::awaitable<void> serve_peer(std::shared_ptr<State> self, std::shared_ptr<Link> link);
 
   asio::any_io_executor executor;
   const Clock& clock;
-  Tcp::acceptor acceptor;
+  TcpListener listener;
   std::shared_ptr<ControlInbox> inbox;
   std::map<PeerId, std::shared_ptr<Link>> links;
   std::map<PeerId, std::shared_ptr<Link>> strangers;  // those of them that nobody has admitted, the oldest first
@@ -46,28 +46,27 @@ auto on_end(const auto& self) {
 
 Result<std::unique_ptr<TcpControlServer>> TcpControlServer::create(asio::any_io_executor executor, const Clock& clock,
                                                                    Options options) {
-  auto acceptor = TRY(listen_tcp(executor, options.listen, options.allow_remote));
-  auto state = std::make_shared<State>(executor, clock, std::move(acceptor));
-  ++state->coroutines;
-  asio::co_spawn(executor, State::accept_peers(state), on_end(state));
+  auto state = std::make_shared<State>(executor, clock, TRY(listen_tcp(executor, options.listen, options.allow_remote)));
+  for (Tcp::acceptor& acceptor : state->listener.acceptors) {
+    ++state->coroutines;
+    asio::co_spawn(executor, State::accept_peers(state, &acceptor), on_end(state));
+  }
   return std::unique_ptr<TcpControlServer>(new TcpControlServer(std::move(state)));
 }
 
 TcpControlServer::~TcpControlServer() {
-  boost::system::error_code ignored;
   state_->stopping = true;
-  state_->acceptor.close(ignored);
+  state_->listener.close();
   for (auto& [peer, link] : state_->links) link->disconnect();
 }
 
 uint16_t TcpControlServer::port() const {
-  boost::system::error_code ignored;
-  return state_->acceptor.local_endpoint(ignored).port();
+  return state_->listener.port();
 }
 
-asio::awaitable<void> TcpControlServer::State::accept_peers(std::shared_ptr<State> self) {
+asio::awaitable<void> TcpControlServer::State::accept_peers(std::shared_ptr<State> self, Tcp::acceptor* acceptor) {
   while (!self->stopping) {
-    auto [error, socket] = co_await self->acceptor.async_accept(kAsTuple);
+    auto [error, socket] = co_await acceptor->async_accept(kAsTuple);
     if (self->stopping) co_return;
     if (error) {
       warn_limited("control accept", "control: cannot accept a connection: {}", error.message());
@@ -121,9 +120,8 @@ void TcpControlServer::admit(PeerId peer) {
 
 asio::awaitable<void> TcpControlServer::shutdown() {
   const auto state = state_;
-  boost::system::error_code ignored;
   state->stopping = true;
-  state->acceptor.close(ignored);
+  state->listener.close();
   for (auto& [peer, link] : state->links) link->disconnect();
   state->changed.notify();
   while (state->coroutines > 0) co_await state->changed.wait(kNoDeadline);
@@ -144,6 +142,8 @@ Task<PeerId> TcpControlClient::connect(Deadline deadline) {
   link_.reset();
   auto connected = co_await connect_tcp(server_, clock_, deadline);
   Tcp::socket socket = CO_TRY(connected);
+  boost::system::error_code ignored;
+  local_address_ = socket.local_endpoint(ignored).address().to_string();
   auto link = Link::create(++last_peer_, std::move(socket), clock_, inbox_);
   link->admit();  // whom we call is no stranger
   auto opened = co_await Link::open(link, deadline);

@@ -45,6 +45,8 @@ class TcpControlClient final : public ControlPlane {
   // One connection at a time: an earlier one is dropped. kUnavailable, kDeadlineExceeded, kIncompatible. On success
   // receive() gives kConnected with a new PeerId, which is returned too. Reconnecting is the caller's decision.
   Task<PeerId> connect(Deadline deadline);
+  // This end of the connection: the address by which this machine reaches the server's. Empty before connect().
+  const std::string& local_address() const { return local_address_; }
   Task<ControlEvent> receive(Deadline deadline) override;
   void send(PeerId peer, std::string payload) override;
   void disconnect(PeerId peer) override;
@@ -54,6 +56,7 @@ class TcpControlClient final : public ControlPlane {
   asio::any_io_executor executor_;
   const Clock& clock_;
   HostPort server_;
+  std::string local_address_;
   std::shared_ptr<ControlInbox> inbox_;  // shared with the link, whose coroutines may outlive this object
   std::shared_ptr<Link> link_;
   PeerId last_peer_ = 0;

@@ -14,13 +14,14 @@ struct TcpKvTimeouts {
   Duration transfer;  // without progress on a page under way
 };
 
-// Where a sender listens, and which process it must be: "host:port#incarnation", the incarnation in hexadecimal.
+// Where a sender listens, and which process it must be: "tcp://host:port#incarnation", the incarnation in hexadecimal.
 struct TcpKvAddress {
   HostPort place;
   uint64_t incarnation = 0;
+  std::string transport = "tcp";
 };
 std::string to_string(const TcpKvAddress& address);
-Result<TcpKvAddress> parse_tcp_kv_address(std::string_view text);
+Result<TcpKvAddress> parse_tcp_kv_address(std::string_view text, std::string_view transport = "tcp");
 
 class TcpInStream : public std::enable_shared_from_this<TcpInStream> {
  public:

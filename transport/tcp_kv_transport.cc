@@ -23,10 +23,10 @@ struct TcpKvTransport::State {
     StallTimer timeout;
   };
 
-  State(asio::any_io_executor e, const Clock& c, KvTransportOptions o, Tcp::acceptor a)
-      : executor(e), clock(c), options(std::move(o)), acceptor(std::move(a)), changed(e, c) {}
+  State(asio::any_io_executor e, const Clock& c, KvTransportOptions o, TcpListener l)
+      : executor(e), clock(c), options(std::move(o)), listener(std::move(l)), changed(e, c) {}
 
-  static asio::awaitable<void> accept_receivers(std::shared_ptr<State> self);
+  static asio::awaitable<void> accept_receivers(std::shared_ptr<State> self, Tcp::acceptor* acceptor);
   static asio::awaitable<void> greet(std::shared_ptr<State> self, std::shared_ptr<Greeting> greeting);
   asio::awaitable<StreamReply> find_stream(StreamHello hello, std::shared_ptr<Greeting> greeting);
   using Greetings = std::map<uint64_t, std::shared_ptr<Greeting>>;
@@ -38,8 +38,8 @@ struct TcpKvTransport::State {
   asio::any_io_executor executor;
   const Clock& clock;
   KvTransportOptions options;
-  Tcp::acceptor acceptor;
-  std::string address;
+  TcpListener listener;
+  TcpKvAddress address;
   std::map<AttemptId, std::shared_ptr<TcpOutStream>> outbounds;  // shared with the handles
   size_t num_inbounds = 0;
   Greetings silent;  // those that have not said which stream they want
@@ -74,16 +74,15 @@ void State::forget(AttemptId attempt, const TcpOutStream& stream) {
 
 void State::stop() {
   stopping = true;
-  boost::system::error_code ignored;
-  acceptor.close(ignored);
+  listener.close();
   for (const Greetings* greetings : {&silent, &named})
     for (const auto& [number, greeting] : *greetings) close_socket(greeting->socket);
   changed.notify();
 }
 
-asio::awaitable<void> State::accept_receivers(std::shared_ptr<State> self) {
+asio::awaitable<void> State::accept_receivers(std::shared_ptr<State> self, Tcp::acceptor* acceptor) {
   while (!self->stopping) {
-    auto [error, socket] = co_await self->acceptor.async_accept(kAsTuple);
+    auto [error, socket] = co_await acceptor->async_accept(kAsTuple);
     if (self->stopping) co_return;
     if (error) {
       warn_limited("kv tcp accept", "kv tcp: cannot accept a connection: {}", error.message());
@@ -130,7 +129,7 @@ asio::awaitable<void> State::greet(std::shared_ptr<State> self, std::shared_ptr<
       const std::array<asio::const_buffer, 2> refusal = {asio::buffer(ours), asio::buffer(answer)};
       co_await asio::async_write(greeting->socket, refusal, kAsTuple);
     }
-  } else {
+  } else if (size > 0 || error != asio::error::eof) {  // who says nothing and goes has only looked whether we are here
     warn_limited("kv tcp refused", "kv tcp: refused a connection: {}", hello.error().message);
   }
 }
@@ -149,16 +148,11 @@ asio::awaitable<StreamReply> State::find_stream(StreamHello hello, std::shared_p
 
 Result<std::unique_ptr<KvTransport>> TcpKvTransport::create(KvTransportOptions options, asio::any_io_executor executor,
                                                             const Clock& clock) {
-  if (options.advertise_host.empty()) options.advertise_host = options.listen_host;
-  if (options.advertise_host == "0.0.0.0" || options.advertise_host == "::")
-    return fail(ErrorCode::kInvalidArgument,
-                "peers cannot connect to " + options.advertise_host + ": set advertise_host to this worker's own name");
-  auto acceptor = TRY(listen_tcp(executor, {options.listen_host, options.listen_port}, options.allow_remote));
-  auto state = std::make_shared<State>(executor, clock, std::move(options), std::move(acceptor));
-  boost::system::error_code ignored;
-  state->address = to_string(TcpKvAddress{
-      {state->options.advertise_host, state->acceptor.local_endpoint(ignored).port()}, state->options.incarnation});
-  state->spawn(state, State::accept_receivers(state));
+  auto listener = TRY(listen_tcp(executor, options.listen, options.allow_remote));
+  auto state = std::make_shared<State>(executor, clock, std::move(options), std::move(listener));
+  for (Tcp::acceptor& acceptor : state->listener.acceptors) state->spawn(state, State::accept_receivers(state, &acceptor));
+  const auto& own = state->options;
+  state->address = {own.advertised(state->listener.port()), own.incarnation};
   return std::unique_ptr<KvTransport>(new TcpKvTransport(std::move(state)));
 }
 
@@ -167,11 +161,15 @@ TcpKvTransport::~TcpKvTransport() {
 }
 
 std::string TcpKvTransport::describe() const {
-  return "tcp at " + state_->address;
+  return "tcp at " + to_string(state_->address.place);
 }
 
 std::string TcpKvTransport::address() const {
-  return state_->address;
+  return to_string(state_->address);
+}
+
+void TcpKvTransport::advertise(const std::string& host) {
+  state_->address.place.host = host;
 }
 
 Result<void> TcpKvTransport::register_memory(std::span<std::byte>) {

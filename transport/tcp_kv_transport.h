@@ -20,7 +20,8 @@ class TcpKvTransport final : public KvTransport {
 
   std::string name() const override { return "tcp"; }
   std::string describe() const override;
-  std::string address() const override;  // "host:port#incarnation"
+  std::string address() const override;  // "tcp://host:port#incarnation"
+  void advertise(const std::string& host) override;
   Result<void> register_memory(std::span<std::byte> pool) override;
   Result<std::unique_ptr<KvInbound>> open_inbound(KvInboundParams params) override;
   Result<std::unique_ptr<KvOutbound>> open_outbound(KvOutboundParams params) override;

@@ -3,7 +3,7 @@
 #include <netinet/tcp.h>
 
 #include <algorithm>
-#include <charconv>
+#include <boost/asio/ip/v6_only.hpp>
 #include <functional>
 
 #include "base/limits.h"
@@ -13,17 +13,51 @@ namespace {
 
 using boost::system::error_code;
 
-// Addresses of a host; a literal needs no look-up.
-Result<asio::ip::address> resolve_now(asio::any_io_executor executor, const std::string& host) {
+constexpr int kFreePortTries = 16;  // a port that is free on one address may be taken on the next
+
+// Does this machine listen on IPv6 at all? Not where the kernel was started without it.
+bool has_ipv6(const asio::any_io_executor& executor) {
+  Tcp::acceptor probe(executor);
   error_code error;
-  const auto literal = asio::ip::make_address(host, error);
-  if (!error) return literal;
-  Tcp::resolver resolver(std::move(executor));
-  const auto found = resolver.resolve(host, "0", error);
-  if (error || found.empty())
-    return fail(ErrorCode::kInvalidArgument, "the host " + host + " is not known: give an address of this machine",
+  probe.open(Tcp::v6(), error);
+  if (!error) probe.bind({asio::ip::address_v6::any(), 0}, error);
+  return !error;
+}
+
+std::vector<Tcp::endpoint> with_port(const Tcp::resolver::results_type& found, uint16_t port) {
+  std::vector<Tcp::endpoint> endpoints;
+  for (const auto& entry : found) {
+    const Tcp::endpoint endpoint(entry.endpoint().address(), port);
+    if (std::ranges::find(endpoints, endpoint) == endpoints.end()) endpoints.push_back(endpoint);
+    if (endpoints.size() == limits::kAddressesMax) break;
+  }
+  return endpoints;
+}
+
+// What needs no look-up: literals, and "*" by the addresses given.
+std::vector<Tcp::endpoint> known_endpoints(const HostPort& address, const std::vector<asio::ip::address>& every) {
+  std::vector<Tcp::endpoint> endpoints;
+  error_code error;
+  const auto literal = asio::ip::make_address(address.host, error);
+  if (!error) endpoints.emplace_back(literal, address.port);
+  if (address.host == "*")
+    for (const auto& ip : every) endpoints.emplace_back(ip, address.port);
+  return endpoints;
+}
+
+Result<std::vector<Tcp::endpoint>> resolve_now(const asio::any_io_executor& executor, const HostPort& address) {
+  const asio::ip::address any =
+      has_ipv6(executor) ? asio::ip::address(asio::ip::address_v6::any()) : asio::ip::address_v4::any();
+  auto endpoints = known_endpoints(address, {any});
+  if (!endpoints.empty()) return endpoints;
+  Tcp::resolver resolver(executor);
+  error_code error;
+  const auto found = resolver.resolve(address.host, "0", error);
+  if (!error) endpoints = with_port(found, address.port);
+  if (endpoints.empty())
+    return fail(ErrorCode::kInvalidArgument, "the host " + address.host + " is not known: give an address of this machine",
                 "host");
-  return found.begin()->endpoint().address();
+  return endpoints;
 }
 
 // Calls `expire` at the deadline unless it has been destroyed before.
@@ -50,33 +84,16 @@ class ExpiryTimer {
 
 }  // namespace
 
-Result<HostPort> parse_host_port(std::string_view text) {
-  const size_t colon = text.rfind(':');
-  std::string_view host = colon == std::string_view::npos ? text : text.substr(0, colon);
-  const std::string_view digits = colon == std::string_view::npos ? std::string_view() : text.substr(colon + 1);
-  HostPort address;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), address.port);
-  const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
-  if (bracketed) host = host.substr(1, host.size() - 2);
-  const bool host_ok = !host.empty() && host.size() <= 255 && (bracketed || host.find(':') == std::string_view::npos);
-  if (!host_ok || digits.empty() || error != std::errc() || end != digits.data() + digits.size())
-    return fail(ErrorCode::kInvalidArgument, "'" + std::string(text.substr(0, 300)) + "' is not of the form host:port");
-  address.host = host;
-  return address;
-}
-
-std::string to_string(const HostPort& address) {
-  const bool v6 = address.host.find(':') != std::string::npos;
-  return (v6 ? "[" + address.host + "]" : address.host) + ":" + std::to_string(address.port);
-}
-
-Result<Tcp::endpoint> listen_endpoint(asio::any_io_executor executor, const HostPort& address, bool allow_remote) {
-  const asio::ip::address ip = TRY(resolve_now(executor, address.host));
-  if (ip.is_loopback() || allow_remote) return Tcp::endpoint(ip, address.port);
-  return fail(ErrorCode::kInvalidArgument,
-              "refusing to listen on " + to_string(address) +
-                  ": there is no TLS yet, so an address beyond loopback needs --insecure-network",
-              "host");
+Result<std::vector<Tcp::endpoint>> listen_endpoints(asio::any_io_executor executor, const HostPort& address,
+                                                    bool allow_remote) {
+  const std::vector<Tcp::endpoint> endpoints = TRY(resolve_now(executor, address));
+  for (const Tcp::endpoint& endpoint : endpoints)
+    if (!endpoint.address().is_loopback() && !allow_remote)
+      return fail(ErrorCode::kInvalidArgument,
+                  "refusing to listen on " + to_string(address) +
+                      ": there is no TLS yet, so an address beyond loopback needs --insecure-network",
+                  "host");
+  return endpoints;
 }
 
 Error address_in_use(const HostPort& address) {
@@ -87,46 +104,123 @@ Error address_in_use(const HostPort& address) {
           "port"};
 }
 
-Result<Tcp::acceptor> listen_tcp(asio::any_io_executor executor, const HostPort& address, bool allow_remote) {
-  const Tcp::endpoint endpoint = TRY(listen_endpoint(executor, address, allow_remote));
-  Tcp::acceptor acceptor(std::move(executor));
+uint16_t TcpListener::port() const {
+  error_code ignored;
+  return acceptors.empty() ? uint16_t{0} : acceptors.front().local_endpoint(ignored).port();
+}
+
+void TcpListener::close() {
+  error_code ignored;
+  for (Tcp::acceptor& acceptor : acceptors) acceptor.close(ignored);
+}
+
+namespace {
+
+error_code open_acceptor(Tcp::acceptor& acceptor, const Tcp::endpoint& endpoint) {
   error_code error;
   acceptor.open(endpoint.protocol(), error);
   if (!error) acceptor.set_option(Tcp::acceptor::reuse_address(true), error);
+  if (!error && endpoint.address().is_v6())  // "::" takes IPv4 too, whatever the machine's default is
+    acceptor.set_option(asio::ip::v6_only(!endpoint.address().is_unspecified()), error);
   if (!error) acceptor.bind(endpoint, error);
   if (!error) acceptor.listen(Tcp::acceptor::max_listen_connections, error);
-  if (error == asio::error::address_in_use) return std::unexpected(address_in_use(address));
-  if (error)
-    return fail(ErrorCode::kInvalidArgument, "cannot listen on " + to_string(address) + ": " + error.message());
-  return acceptor;
+  return error;
 }
 
-Task<Tcp::endpoint> resolve_host(HostPort address, const Clock& clock, Deadline deadline) {
-  error_code error;
-  const auto literal = asio::ip::make_address(address.host, error);
-  if (!error) co_return Tcp::endpoint(literal, address.port);
+bool is_not_of_this_machine(const error_code& error) {
+  return error == std::errc::address_not_available || error == std::errc::address_family_not_supported;
+}
+
+}  // namespace
+
+Result<TcpListener> listen_on(asio::any_io_executor executor, std::vector<Tcp::endpoint> endpoints) {
+  TcpListener listener;
+  Error why{ErrorCode::kInvalidArgument, "there is no address to listen on", {}};
+  for (Tcp::endpoint endpoint : endpoints) {
+    if (endpoint.port() == 0) endpoint.port(listener.port());
+    Tcp::acceptor acceptor(executor);
+    const error_code error = open_acceptor(acceptor, endpoint);
+    if (!error) {
+      listener.acceptors.push_back(std::move(acceptor));
+      continue;
+    }
+    if (error == asio::error::address_in_use)
+      return std::unexpected(address_in_use({endpoint.address().to_string(), endpoint.port()}));
+    why = {ErrorCode::kInvalidArgument, "cannot listen on " + to_string(endpoint) + ": " + error.message(), {}};
+    if (!is_not_of_this_machine(error)) return std::unexpected(why);
+  }
+  if (listener.acceptors.empty()) return std::unexpected(why);
+  return listener;
+}
+
+Result<TcpListener> listen_tcp(asio::any_io_executor executor, const HostPort& address, bool allow_remote) {
+  const auto endpoints = TRY(listen_endpoints(executor, address, allow_remote));
+  for (int tries = 1;; ++tries) {
+    auto listener = listen_on(executor, endpoints);
+    const bool taken = !listener && listener.error().code == ErrorCode::kAddressInUse;
+    if (!taken || address.port != 0 || tries == kFreePortTries) return listener;
+  }
+}
+
+Task<std::vector<Tcp::endpoint>> resolve_host(HostPort address, const Clock& clock, Deadline deadline) {
+  if (is_wildcard(address.host)) address.host = "*";
+  auto endpoints = known_endpoints(address, {asio::ip::address_v4::loopback(), asio::ip::address_v6::loopback()});
+  if (!endpoints.empty()) co_return endpoints;
   const auto executor = co_await asio::this_coro::executor;
   Tcp::resolver resolver(executor);
   ExpiryTimer timer(executor, clock, deadline, [&resolver] { resolver.cancel(); });
-  auto [resolve_error, found] = co_await resolver.async_resolve(address.host, std::to_string(address.port), kAsTuple);
+  auto [error, found] = co_await resolver.async_resolve(address.host, std::to_string(address.port), kAsTuple);
   if (timer.expired()) co_return fail(ErrorCode::kDeadlineExceeded, "looking up " + address.host + " took too long");
-  if (resolve_error || found.empty())
-    co_return fail(ErrorCode::kUnavailable, "the host " + address.host + " is not known: " + resolve_error.message());
-  co_return found.begin()->endpoint();
+  if (!error) endpoints = with_port(found, address.port);
+  if (endpoints.empty())
+    co_return fail(ErrorCode::kUnavailable, "the host " + address.host + " is not known: " + error.message());
+  co_return endpoints;
 }
 
-Task<Tcp::socket> connect_tcp(HostPort address, const Clock& clock, Deadline deadline) {
-  auto resolved = co_await resolve_host(address, clock, deadline);
-  const Tcp::endpoint endpoint = CO_TRY(resolved);
+namespace {
+
+Task<Tcp::socket> connect_one(Tcp::endpoint endpoint, const Clock& clock, Deadline deadline) {
   const auto executor = co_await asio::this_coro::executor;
   Tcp::socket socket(executor);
   ExpiryTimer timer(executor, clock, deadline, [&socket] { close_socket(socket); });
   auto [error] = co_await socket.async_connect(endpoint, kAsTuple);
-  const std::string place = to_string(address);
-  if (timer.expired()) co_return fail(ErrorCode::kDeadlineExceeded, "connecting to " + place + " took too long");
-  if (error) co_return fail(ErrorCode::kUnavailable, "cannot connect to " + place + ": " + error.message());
+  if (timer.expired())
+    co_return fail(ErrorCode::kDeadlineExceeded, "connecting to " + to_string(endpoint) + " took too long");
+  if (error)
+    co_return fail(ErrorCode::kUnavailable, "cannot connect to " + to_string(endpoint) + ": " + error.message());
   set_socket_options(socket);
   co_return std::move(socket);
+}
+
+}  // namespace
+
+// In order, each with a bound: first a short one, for an address that leads nowhere must not delay those that do; those
+// that were only slow share what is left of the time.
+Task<Tcp::socket> connect_any(std::vector<Tcp::endpoint> endpoints, const Clock& clock, Deadline deadline) {
+  Error why{ErrorCode::kUnavailable, {}, {}};
+  for (const bool hurry : {true, false}) {
+    if (hurry && endpoints.size() == 1) continue;
+    std::vector<Tcp::endpoint> slow;
+    for (size_t i = 0; i < endpoints.size(); ++i) {
+      const Duration share = (deadline.at - clock.now()) / static_cast<int64_t>(endpoints.size() - i);
+      const Duration patience = hurry ? std::min<Duration>(share, limits::kFirstConnectTimeout) : share;
+      auto socket = co_await connect_one(endpoints[i], clock, clock.after(patience));
+      if (socket) co_return std::move(socket);
+      const bool late = socket.error().code == ErrorCode::kDeadlineExceeded;
+      if (late) slow.push_back(endpoints[i]);
+      if (hurry && late) continue;
+      why.message += (why.message.empty() ? "" : "; ") + socket.error().message;
+      why.code = socket.error().code;
+    }
+    endpoints = std::move(slow);
+  }
+  co_return std::unexpected(why);
+}
+
+Task<Tcp::socket> connect_tcp(HostPort address, const Clock& clock, Deadline deadline) {
+  auto resolved = co_await resolve_host(address, clock, deadline);
+  std::vector<Tcp::endpoint> endpoints = CO_TRY(resolved);
+  co_return co_await connect_any(std::move(endpoints), clock, deadline);
 }
 
 void set_socket_options(Tcp::socket& socket) {
@@ -150,6 +244,14 @@ void close_socket(Tcp::socket& socket) {
 Error connection_lost(std::string_view who, const boost::system::error_code& why) {
   const std::string reason = why == asio::error::eof ? "it closed the connection" : why.message();
   return {ErrorCode::kWorkerLost, "lost the connection to " + std::string(who) + ": " + reason, {}};
+}
+
+std::string to_string(const Tcp::endpoint& endpoint) {
+  const auto ip = endpoint.address();
+  const bool mapped = ip.is_v6() && ip.to_v6().is_v4_mapped();
+  const std::string host =
+      mapped ? asio::ip::make_address_v4(asio::ip::v4_mapped, ip.to_v6()).to_string() : ip.to_string();
+  return to_string(HostPort{host, endpoint.port()});
 }
 
 }  // namespace runahead

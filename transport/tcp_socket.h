@@ -1,39 +1,51 @@
-// What every TCP connection of ours has in common: addresses, listening, connecting with a deadline, socket options,
-// and Asio's error codes as our Errors. No TLS yet, so listening beyond loopback must be asked for (reliability.md 2,
-// row 18).
+// What every TCP connection of ours has in common: listening, connecting with a deadline, socket options, and Asio's
+// error codes as our Errors. A name may have several addresses: we listen on all of them, and try all of them. No TLS
+// yet, so listening beyond loopback must be asked for (reliability.md 2, row 18).
 #pragma once
 
 #include <boost/asio/ip/tcp.hpp>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "transport/async.h"
+#include "transport/host_port.h"
 
 namespace runahead {
 
 using Tcp = asio::ip::tcp;
 
-struct HostPort {
-  std::string host;  // name or literal, without brackets
-  uint16_t port = 0;
-};
+namespace limits {
+using namespace std::chrono_literals;
+inline constexpr auto kFirstConnectTimeout = 250ms;        // of each address but an only one; then the next (RFC 8305's delay)
+inline constexpr size_t kAddressesMax = 16;                // of one name that are listened on or tried
+}
 
-// "host:port" or "[v6]:port"; kInvalidArgument.
-Result<HostPort> parse_host_port(std::string_view text);
-std::string to_string(const HostPort& address);
-
-// Where to listen; kInvalidArgument for an unknown host, or one that is not loopback without allow_remote.
-Result<Tcp::endpoint> listen_endpoint(asio::any_io_executor executor, const HostPort& address, bool allow_remote);
+// Where to listen: every address of the host; for "*" the one that takes all of both families. kInvalidArgument for an
+// unknown host, or one that is not loopback without allow_remote.
+Result<std::vector<Tcp::endpoint>> listen_endpoints(asio::any_io_executor executor, const HostPort& address,
+                                                    bool allow_remote);
 Error address_in_use(const HostPort& address);
 
-// Port 0 takes a free one. kAddressInUse; else as listen_endpoint.
-Result<Tcp::acceptor> listen_tcp(asio::any_io_executor executor, const HostPort& address, bool allow_remote);
+// The sockets of one listen address: one for each address of the host, on the same port.
+struct TcpListener {
+  std::vector<Tcp::acceptor> acceptors;  // each has its own accepting coroutine
+  uint16_t port() const;
+  void close();
+};
 
-// The addresses of a name or literal; kUnavailable, kDeadlineExceeded.
-Task<Tcp::endpoint> resolve_host(HostPort address, const Clock& clock, Deadline deadline);
+// Port 0 takes a free one. kAddressInUse; else as listen_endpoints.
+Result<TcpListener> listen_tcp(asio::any_io_executor executor, const HostPort& address, bool allow_remote);
+// An address that this machine does not have is left out, unless it is the only one.
+Result<TcpListener> listen_on(asio::any_io_executor executor, std::vector<Tcp::endpoint> endpoints);
 
-// kUnavailable when nobody listens, kDeadlineExceeded; on success the options are set.
+// The addresses of a name or literal, at most limits::kAddressesMax; of a wildcard those of loopback. kUnavailable,
+// kDeadlineExceeded.
+Task<std::vector<Tcp::endpoint>> resolve_host(HostPort address, const Clock& clock, Deadline deadline);
+
+// To the first address that answers. kUnavailable when nobody listens, kDeadlineExceeded; on success the options are set.
 Task<Tcp::socket> connect_tcp(HostPort address, const Clock& clock, Deadline deadline);
+Task<Tcp::socket> connect_any(std::vector<Tcp::endpoint> endpoints, const Clock& clock, Deadline deadline);
 
 // No delay, keep-alive, and TCP_USER_TIMEOUT: a peer whose host is gone is noticed within limits::kTcpUserTimeout.
 void set_socket_options(Tcp::socket& socket);
@@ -43,5 +55,8 @@ void close_socket(Tcp::socket& socket);
 
 // kWorkerLost: "lost the connection to <who>: <why>".
 Error connection_lost(std::string_view who, const boost::system::error_code& why);
+
+// "127.0.0.1:7070", "[::1]:7070"; IPv4 in IPv6's clothes as IPv4.
+std::string to_string(const Tcp::endpoint& endpoint);
 
 }  // namespace runahead

@@ -3,13 +3,19 @@
 #include <arpa/inet.h>
 #include <linux/filter.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
+#include <ucs/debug/log_def.h>
 
 #include <charconv>
+#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <utility>
+
+#include "base/limits.h"
+#include "base/log.h"
 
 namespace runahead {
 namespace {
@@ -22,6 +28,32 @@ constexpr std::pair<const char*, const char*> kSettings[] = {
 
 // Without these no endpoint with error handling over shared memory. UCX 1.13 takes them from the environment alone.
 constexpr const char* kSharedMemorySettings[] = {"UCX_POSIX_ERROR_HANDLING", "UCX_SYSV_ERROR_HANDLING"};
+
+constexpr size_t kLogLineBytes = 512;
+constexpr size_t kUcxSharedMemoryBytes = 32 << 20;  // free in /dev/shm, else no POSIX segments: six processes' worth
+
+// UCX prints its messages on stdout, which is for data. Called on any thread.
+ucs_log_func_rc_t log_line(const char*, unsigned, const char*, ucs_log_level_t level, const ucs_log_component_config_t*,
+                           const char* format, va_list arguments) {
+  char line[kLogLineBytes];
+  std::vsnprintf(line, sizeof line, format, arguments);
+  log::log(level <= UCS_LOG_LEVEL_WARN ? log::level::warn : log::level::debug, "ucx: {}", line);
+  return UCS_LOG_FUNC_RC_STOP;
+}
+
+void take_over_log() {
+  static const bool taken = [] {
+    ucs_log_push_handler(log_line);
+    return true;
+  }();
+  (void)taken;
+}
+
+// Every process takes a segment of 4.3 MiB there (1.13) and more under load; where that fails, UCX does not start.
+bool has_room_for_shared_memory() {
+  struct statvfs shm {};
+  return statvfs("/dev/shm", &shm) == 0 && uint64_t{shm.f_bavail} * shm.f_frsize >= kUcxSharedMemoryBytes;
+}
 
 std::string allowed_transports() {
   const char* variable = std::getenv("UCX_TLS");
@@ -51,8 +83,35 @@ Error ucx_error(ErrorCode code, const std::string& what, ucs_status_t status) {
   return {code, what + ": " + ucs_status_string(status), {}};
 }
 
+std::string lanes_of(ucp_ep_h endpoint) {
+  char* text = nullptr;
+  size_t size = 0;
+  FILE* stream = open_memstream(&text, &size);
+  ucp_ep_print_info(endpoint, stream);
+  std::fclose(stream);
+  std::string lanes;
+  for (const char* at = text; (at = std::strstr(at, "lane[")) != nullptr; ++at) {
+    const char* begin = std::strchr(at, ':');  // "lane[0]:  1:posix/memory md[0]  -> ..."
+    begin = begin != nullptr ? std::strchr(begin + 1, ':') : nullptr;
+    if (begin == nullptr) break;
+    const std::string lane(begin + 1, std::strcspn(begin + 1, " .\n"));
+    if (lanes.find(lane) == std::string::npos) lanes += (lanes.empty() ? "" : " ") + lane;
+  }
+  std::free(text);
+  return lanes;
+}
+
+std::string ucx_transport_name() {
+  unsigned major = 0, minor = 0, release = 0;
+  ucp_get_version(&major, &minor, &release);
+  return "ucx-" + std::to_string(major) + "." + std::to_string(minor);
+}
+
 Result<ucp_context_h> open_ucx_context(bool allow_remote) {
   TRY(check_tls());
+  take_over_log();
+  const bool without_posix = std::getenv("UCX_TLS") == nullptr && !has_room_for_shared_memory();
+  if (without_posix) log::info("ucx: /dev/shm has no {} MiB left, so pages take other lanes", kUcxSharedMemoryBytes >> 20);
   if (allows_shared_memory())  // else UCX warns of variables that nobody reads
     for (const char* variable : kSharedMemorySettings) ::setenv(variable, "y", /*overwrite=*/0);
   ucp_config_t* config = nullptr;
@@ -61,6 +120,7 @@ Result<ucp_context_h> open_ucx_context(bool allow_remote) {
     return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX cannot read its settings", status));
   for (const auto& [key, value] : kSettings)
     if (std::getenv((std::string("UCX_") + key).c_str()) == nullptr) ucp_config_modify(config, key, value);
+  if (without_posix) ucp_config_modify(config, "TLS", "^posix");
   if (!allow_remote && std::getenv("UCX_NET_DEVICES") == nullptr)
     ucp_config_modify(config, "NET_DEVICES", "lo");
   ucp_params_t params{};

@@ -31,6 +31,13 @@ constexpr unsigned kHelloId = 1, kReplyId = 2, kPageId = 3;  // active messages
 // A connection that is closed while it is being made gets so long to stand or fail; one takes a few milliseconds.
 constexpr Duration kWireupPatience = std::chrono::seconds(1);
 constexpr auto kNudge = std::chrono::milliseconds(5);
+// UCX 1.13.1 takes a connection over IPv6, also one to "::" from IPv4, and then calls its endpoint "not connected".
+constexpr const char* kNeedsIpv4 = "UCX carries no pages over IPv6: use --transport tcp or auto";
+std::vector<Tcp::endpoint> ipv4_of(std::vector<Tcp::endpoint> endpoints) {
+  std::erase_if(endpoints, [](const Tcp::endpoint& endpoint) { return endpoint.address().is_v6(); });
+  return endpoints;
+}
+
 constexpr int kProgressBudget = 32;  // rounds of UCX before other handlers of this thread have a turn
 
 class Endpoint;
@@ -46,7 +53,8 @@ struct UcxKvTransport::State : std::enable_shared_from_this<State> {
   ~State();
 
   Result<void> start();
-  Result<void> start_listener();
+  Result<void> start_listeners();
+  Result<void> start_listener(Tcp::endpoint endpoint, uint16_t port);
   void set_handler(unsigned id, ucp_am_recv_callback_t callback);
   bool has_visitors();
   void wake_soon();
@@ -64,15 +72,18 @@ struct UcxKvTransport::State : std::enable_shared_from_this<State> {
   static asio::awaitable<void> progress(std::shared_ptr<State> self);
   static asio::awaitable<void> connect(std::shared_ptr<State> self, std::shared_ptr<UcxInStream> stream,
                                        TcpKvAddress sender);
+  static Task<std::shared_ptr<Endpoint>> connect_any(std::shared_ptr<State> self, std::vector<Tcp::endpoint> endpoints,
+                                                     Deadline deadline);
+  asio::awaitable<bool> stands(std::shared_ptr<Endpoint> endpoint, Deadline deadline);
 
   KvTransportOptions options;
   std::shared_ptr<UcxStreamContext> streams;  // shared with the streams
   ucp_context_h context = nullptr;
   ucp_worker_h worker = nullptr;
-  ucp_listener_h listener = nullptr;
+  std::vector<ucp_listener_h> listeners;  // one for each address of the host, on the same port
   ucp_mem_h memory = nullptr;
   asio::posix::stream_descriptor events;  // UCX's event descriptor; UCX owns it
-  std::string address;
+  TcpKvAddress address;
   std::string lanes;                                             // of the latest stream
   std::map<ucp_ep_h, std::shared_ptr<Endpoint>> endpoints;       // shared with the streams
   std::map<AttemptId, std::shared_ptr<UcxOutStream>> outbounds;  // shared with the handles
@@ -169,6 +180,7 @@ void Endpoint::on_error(ucs_status_t status) {
 void Endpoint::watch_wireup() {
   auto* kept = keep(state_->pending, [self = shared_from_this()](const char*) {
     self->wired_ = true;
+    if (self->state_ != nullptr) self->state_->streams->changed.notify();
     if (self->closing_) self->close_later();
   });
   const auto param = request_param(kept, 0);
@@ -280,7 +292,7 @@ ucs_status_t on_page_message(void* arg, const void* header, size_t header_length
 void on_connection(ucp_conn_request_h request, void* arg) {
   auto& state = *static_cast<State*>(arg);
   if (state.stopping || state.endpoints.size() >= 2 * limits::kKvGreetingsMax + 2 * limits::kKvStreamsMax) {
-    ucp_listener_reject(state.listener, request);
+    ucp_listener_reject(state.listeners.front(), request);
     return;
   }
   state.drop_oldest_greeting(/*named=*/false);
@@ -319,7 +331,7 @@ void State::progress_while(const Condition& condition) {
 
 void State::close_ucx() {
   if (events.is_open()) events.release();
-  if (listener != nullptr) ucp_listener_destroy(std::exchange(listener, nullptr));
+  for (ucp_listener_h listener : std::exchange(listeners, {})) ucp_listener_destroy(listener);
   if (memory != nullptr) ucp_mem_unmap(context, std::exchange(memory, nullptr));
   if (worker != nullptr) ucp_worker_destroy(std::exchange(worker, nullptr));
   if (context != nullptr) ucp_cleanup(std::exchange(context, nullptr));
@@ -340,7 +352,7 @@ Result<void> State::start() {
   set_handler(kHelloId, on_hello_message);
   set_handler(kReplyId, on_reply_message);
   set_handler(kPageId, on_page_message);
-  return start_listener();
+  return start_listeners();
 }
 
 void State::set_handler(unsigned id, ucp_am_recv_callback_t callback) {
@@ -352,24 +364,38 @@ void State::set_handler(unsigned id, ucp_am_recv_callback_t callback) {
   RUNAHEAD_CHECK(ucp_worker_set_am_recv_handler(worker, &param) == UCS_OK, "UCX refused a message handler");
 }
 
-Result<void> State::start_listener() {
-  const HostPort place{options.listen_host, options.listen_port};
-  const Tcp::endpoint endpoint = TRY(listen_endpoint(streams->executor, place, options.allow_remote));
+Result<void> State::start_listeners() {
+  HostPort place = options.listen;
+  if (is_wildcard(place.host)) place.host = "0.0.0.0";
+  const auto endpoints = ipv4_of(TRY(listen_endpoints(streams->executor, place, options.allow_remote)));
+  if (endpoints.empty()) return fail(ErrorCode::kUnavailable, kNeedsIpv4, "transport");
+  for (Tcp::endpoint endpoint : endpoints) {
+    auto started = start_listener(endpoint, endpoint.port() == 0 ? address.place.port : endpoint.port());
+    const bool not_ours = !started && started.error().code == ErrorCode::kUnavailable;
+    if (!started && (!not_ours || listeners.empty())) return started;
+  }
+  return {};
+}
+
+Result<void> State::start_listener(Tcp::endpoint endpoint, uint16_t port) {
+  endpoint.port(port);
   ucp_listener_params_t params{};
   params.field_mask = UCP_LISTENER_PARAM_FIELD_SOCK_ADDR | UCP_LISTENER_PARAM_FIELD_CONN_HANDLER;
   params.sockaddr = {endpoint.data(), static_cast<socklen_t>(endpoint.size())};
   params.conn_handler = {on_connection, this};
+  ucp_listener_h listener = nullptr;
   const ucs_status_t status = ucp_listener_create(worker, &params, &listener);
-  if (status == UCS_ERR_BUSY) return std::unexpected(address_in_use(place));
+  if (status == UCS_ERR_BUSY) return std::unexpected(address_in_use({endpoint.address().to_string(), port}));
   if (status != UCS_OK)
-    return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX cannot listen on " + to_string(place), status));
+    return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX cannot listen on " + to_string(endpoint), status));
+  listeners.push_back(listener);
   ucp_listener_attr_t attributes{};
   attributes.field_mask = UCP_LISTENER_ATTR_FIELD_SOCKADDR;
   ucp_listener_query(listener, &attributes);
   Tcp::endpoint bound;
   std::memcpy(bound.data(), &attributes.sockaddr, bound.capacity());
-  port = bound.port();
-  address = to_string(TcpKvAddress{{options.advertise_host, bound.port()}, options.incarnation});
+  this->port = bound.port();
+  address = {options.advertised(bound.port()), options.incarnation, ucx_transport_name()};
   return {};
 }
 
@@ -435,18 +461,48 @@ Result<std::shared_ptr<Endpoint>> State::open_endpoint(ucp_ep_params_t params) {
   return endpoint;
 }
 
+// In order, until a connection stands; the last one is taken as it is, and its failure is the stream's.
+Task<std::shared_ptr<Endpoint>> State::connect_any(std::shared_ptr<State> self, std::vector<Tcp::endpoint> endpoints,
+                                                   Deadline deadline) {
+  Error why{ErrorCode::kWorkerLost, "shutting down", {}};
+  for (size_t i = 0; i < endpoints.size() && !self->stopping; ++i) {
+    ucp_ep_params_t params{};
+    params.field_mask = UCP_EP_PARAM_FIELD_FLAGS | UCP_EP_PARAM_FIELD_SOCK_ADDR;
+    params.flags = UCP_EP_PARAMS_FLAGS_CLIENT_SERVER;
+    params.sockaddr = {endpoints[i].data(), static_cast<socklen_t>(endpoints[i].size())};
+    auto endpoint = self->open_endpoint(params);
+    if (!endpoint) {
+      why = endpoint.error();
+      continue;
+    }
+    if (i + 1 == endpoints.size()) co_return *endpoint;
+    const Duration share = (deadline.at - self->streams->clock.now()) / static_cast<int64_t>(endpoints.size() - i);
+    if (co_await self->stands(*endpoint, self->streams->clock.after(share))) co_return *endpoint;
+    (*endpoint)->close();
+  }
+  co_return std::unexpected(why);
+}
+
+asio::awaitable<bool> State::stands(std::shared_ptr<Endpoint> endpoint, Deadline deadline) {
+  while (!endpoint->is_wired() && !endpoint->is_closing() && streams->clock.now() < deadline.at)
+    co_await streams->changed.wait(deadline);
+  co_return endpoint->is_wired() && !endpoint->is_closing();
+}
+
 asio::awaitable<void> State::connect(std::shared_ptr<State> self, std::shared_ptr<UcxInStream> stream,
                                      TcpKvAddress sender) {
   const Deadline deadline = self->streams->clock.after(self->options.connect_timeout);
   auto resolved = co_await resolve_host(sender.place, self->streams->clock, deadline);
   if (!resolved) co_return stream->stop(resolved.error());
   if (stream->ledger().error() || self->stopping) co_return stream->stop({ErrorCode::kCancelled, "shutting down", {}});
-  ucp_ep_params_t params{};
-  params.field_mask = UCP_EP_PARAM_FIELD_FLAGS | UCP_EP_PARAM_FIELD_SOCK_ADDR;
-  params.flags = UCP_EP_PARAMS_FLAGS_CLIENT_SERVER;
-  params.sockaddr = {resolved->data(), static_cast<socklen_t>(resolved->size())};
-  auto endpoint = self->open_endpoint(params);
+  std::vector<Tcp::endpoint> endpoints = ipv4_of(std::move(*resolved));
+  if (endpoints.empty()) co_return stream->stop({ErrorCode::kWorkerLost, kNeedsIpv4, {}});
+  auto endpoint = co_await connect_any(self, std::move(endpoints), deadline);
   if (!endpoint) co_return stream->stop(endpoint.error());
+  if (stream->ledger().error() || self->stopping) {
+    (*endpoint)->close();
+    co_return stream->stop({ErrorCode::kCancelled, "shutting down", {}});
+  }
   (*endpoint)->in = stream;
   const KvInboundParams& wanted = stream->ledger().params();
   const StreamHello hello{wanted.attempt, wanted.stream_token, sender.incarnation, stream->ledger().geometry()};
@@ -517,7 +573,6 @@ void State::stop() {
 
 Result<std::unique_ptr<KvTransport>> UcxKvTransport::create(KvTransportOptions options, asio::any_io_executor executor,
                                                             const Clock& clock) {
-  if (options.advertise_host.empty()) options.advertise_host = options.listen_host;
   auto state = std::make_shared<State>(executor, clock, std::move(options));
   TRY(state->start());
   asio::co_spawn(executor, State::progress(state), asio::detached);
@@ -529,11 +584,18 @@ UcxKvTransport::~UcxKvTransport() {
 }
 
 std::string UcxKvTransport::describe() const {
-  return "ucx at " + state_->address + " over " + (state_->lanes.empty() ? "lanes not chosen yet" : state_->lanes);
+  return "ucx at " + to_string(state_->address.place) + " over " +
+         (state_->lanes.empty() ? "lanes not chosen yet" : state_->lanes);
 }
 
 std::string UcxKvTransport::address() const {
-  return state_->address;
+  boost::system::error_code no_literal;
+  const bool v6 = asio::ip::make_address(state_->address.place.host, no_literal).is_v6();
+  return v6 && !no_literal ? std::string() : to_string(state_->address);
+}
+
+void UcxKvTransport::advertise(const std::string& host) {
+  state_->address.place.host = host;
 }
 
 Result<void> UcxKvTransport::register_memory(std::span<std::byte> pool) {
@@ -551,7 +613,7 @@ Result<void> UcxKvTransport::register_memory(std::span<std::byte> pool) {
 
 Result<std::unique_ptr<KvInbound>> UcxKvTransport::open_inbound(KvInboundParams params) {
   TRY(check_geometry(geometry_of(params)));
-  TcpKvAddress sender = TRY(parse_tcp_kv_address(params.sender_address));
+  TcpKvAddress sender = TRY(parse_tcp_kv_address(params.sender_address, state_->address.transport));
   if (state_->stopping) return fail(ErrorCode::kUnavailable, "the ucx transport has been shut down");
   if (state_->num_inbounds >= limits::kKvStreamsMax)
     return fail(ErrorCode::kOverloaded, "too many KV streams are open");

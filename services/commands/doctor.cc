@@ -4,7 +4,6 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <fmt/format.h>
-#include <sys/sysinfo.h>
 
 #include <cstdio>
 #include <fstream>
@@ -12,6 +11,7 @@
 #include <optional>
 #include <thread>
 
+#include "base/machine_limits.h"
 #include "model/tokenizer.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
@@ -40,12 +40,20 @@ Finding failed(const std::string& what, const Error& error, const std::string& b
   return {what, false, before + error.message, error.code};
 }
 
-Finding machine() {
-  struct sysinfo info {};
-  sysinfo(&info);
-  const double unit = static_cast<double>(info.mem_unit) / (1 << 30);
-  return {"machine", true, fmt::format("{}, {} cores, {:.1f} of {:.1f} GiB memory free", processor_name(),
-                                       std::thread::hardware_concurrency(), info.freeram * unit, info.totalram * unit)};
+// What bounds this process, and which bound decides.
+std::vector<Finding> machine() {
+  const MachineLimits limits = machine_limits();
+  std::string memory, cpus;
+  for (const MemoryBound& bound : limits.memory)
+    memory += fmt::format("{} {}, {} free; ", bound.what, to_text_bytes(bound.limit_bytes), to_text_bytes(bound.free_bytes()));
+  for (const CpuBound& bound : limits.cpus) cpus += fmt::format("{} {:.3g}; ", bound.what, bound.cpus);
+  const MemoryShare share = default_kv_share(limits, {});
+  memory += fmt::format("K/V pages take {} at most by default, less what the weights need ({} decides)",
+                        to_text_bytes(share.bytes), share.by->what);
+  cpus += fmt::format("{} compute threads by default ({} decides)", limits.usable_cpus(), limits.fewest_cpus().what);
+  return {{"machine", true, fmt::format("{}, {} cores", processor_name(), std::thread::hardware_concurrency())},
+          {"memory", true, memory},
+          {"cpus", true, cpus}};
 }
 
 std::vector<Finding> kernels() {
@@ -107,7 +115,8 @@ Finding port(const std::string& address) {
 }
 
 Result<void> doctor(const std::string& model_name, const std::vector<std::string>& ports, const CommonOptions& common) {
-  std::vector<Finding> findings = {{"version", true, fmt::format("runahead {} ({})", kVersion, kRevision)}, machine()};
+  std::vector<Finding> findings = {{"version", true, fmt::format("runahead {} ({})", kVersion, kRevision)}};
+  for (Finding& finding : machine()) findings.push_back(std::move(finding));
   for (Finding& finding : kernels()) findings.push_back(std::move(finding));
   findings.push_back(model(model_name));
   for (const char* name : {"tcp", "ucx"}) findings.push_back(transport(name));

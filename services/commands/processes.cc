@@ -45,6 +45,7 @@ void add_worker(CommandLine& line, WorkerKind role, const std::string& name, con
         ->check(whole_number(0, limits::kAttemptsPerWorkerMax));
   command->add_flag("--insecure-network", options->insecure_network, "listen beyond loopback; there is no TLS yet");
   command->add_flag("--progress", options->progress, "show a bar while the weights load");
+  command->add_option("--sharers", options->sharers, "workers that share the memory of this machine")->group("");
   add_child_flag(*command, options->announce_fd);
 }
 

@@ -3,12 +3,12 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <nlohmann/json.hpp>
 
-#include "base/task.h"
+#include "base/limits.h"
+#include "transport/tcp_socket.h"
 
 namespace runahead {
 namespace {
@@ -58,7 +58,7 @@ class SseParser {
 };
 
 struct ClientExchange {
-  std::string host, port;
+  HostPort server;
   std::chrono::milliseconds timeout;
   http::request<http::string_body> request;
   const EventHandler* on_event = nullptr;  // null: read the whole body
@@ -66,19 +66,16 @@ struct ClientExchange {
 
 std::unexpected<Error> unreachable(const ClientExchange& x, const boost::system::error_code& error) {
   if (error == beast::error::timeout)
-    return fail(ErrorCode::kDeadlineExceeded, "the server at " + x.host + ":" + x.port + " stayed silent for " +
+    return fail(ErrorCode::kDeadlineExceeded, "the server at " + to_string(x.server) + " stayed silent for " +
                                                   std::to_string(x.timeout.count() / 1000) + " s");
-  return fail(ErrorCode::kUnavailable, "cannot talk to " + x.host + ":" + x.port + ": " + error.message());
+  return fail(ErrorCode::kUnavailable, "cannot talk to " + to_string(x.server) + ": " + error.message());
 }
 
 Task<HttpAnswer> exchange(ClientExchange x) {
-  beast::tcp_stream stream(co_await asio::this_coro::executor);
-  asio::ip::tcp::resolver resolver(stream.get_executor());
-  auto [resolve_error, endpoints] = co_await resolver.async_resolve(x.host, x.port, kTuple);
-  if (resolve_error) co_return unreachable(x, resolve_error);
+  const AsioClock clock;
+  auto connected = co_await connect_tcp(x.server, clock, clock.after(std::min<Duration>(x.timeout, limits::kConnectTimeout)));
+  beast::tcp_stream stream(CO_TRY(connected));
   stream.expires_after(x.timeout);
-  auto [connect_error, endpoint] = co_await stream.async_connect(endpoints, kTuple);
-  if (connect_error) co_return unreachable(x, connect_error);
   auto [write_error, written] = co_await http::async_write(stream, x.request, kTuple);
   if (write_error) co_return unreachable(x, write_error);
 
@@ -112,16 +109,15 @@ Task<HttpAnswer> exchange(ClientExchange x) {
 
 Result<HttpAnswer> HttpClient::request(const std::string& method, const std::string& target,
                                          const std::string& json) const {
-  const size_t colon = address_.rfind(':');
-  if (colon == std::string::npos) return fail(ErrorCode::kInvalidArgument, "'" + address_ + "' is not host:port");
   return post_stream(method + " " + target, json, nullptr);
 }
 
 Result<HttpAnswer> HttpClient::post_stream(const std::string& target, const std::string& json,
                                              const EventHandler& on_event) const {
-  const size_t space = target.find(' '), colon = address_.rfind(':');
+  const size_t space = target.find(' ');
   const std::string method = space == std::string::npos ? "POST" : target.substr(0, space);
-  ClientExchange x{.host = address_.substr(0, colon), .port = address_.substr(colon + 1), .timeout = timeout_};
+  const HostPort server = TRY(parse_host_port(address_));
+  ClientExchange x{.server = server, .timeout = timeout_};
   x.request.method_string(method);
   x.request.target(space == std::string::npos ? target : target.substr(space + 1));
   x.request.version(11);

@@ -30,7 +30,6 @@ HttpServer::HttpServer(asio::any_io_executor executor, Clock& clock, const HttpH
       clock_(clock),
       handler_(handler),
       options_(std::move(options)),
-      acceptor_(executor),
       gate_(executor, clock),
       connection_ended_(executor, clock),
       request_prefix_(random_prefix()) {}
@@ -38,15 +37,15 @@ HttpServer::HttpServer(asio::any_io_executor executor, Clock& clock, const HttpH
 HttpServer::~HttpServer() = default;
 
 Result<void> HttpServer::listen() {
-  acceptor_ = TRY(listen_tcp(executor_, options_.listen, options_.allow_remote));
-  address_ = {options_.listen.host, acceptor_.local_endpoint().port()};
-  gate_.spawn(accept_loop());
+  listener_ = TRY(listen_tcp(executor_, options_.listen, options_.allow_remote));
+  address_ = {options_.listen.host, listener_.port()};
+  for (tcp::acceptor& acceptor : listener_.acceptors) gate_.spawn(accept_loop(acceptor));
   return {};
 }
 
-asio::awaitable<void> HttpServer::accept_loop() {
+asio::awaitable<void> HttpServer::accept_loop(tcp::acceptor& acceptor) {
   while (!stopping_) {
-    auto [error, socket] = co_await acceptor_.async_accept(kAsTuple);
+    auto [error, socket] = co_await acceptor.async_accept(kAsTuple);
     if (stopping_) co_return;
     if (error) {
       log::warn("cannot accept a connection: {}", error.message());
@@ -116,8 +115,7 @@ void HttpServer::refuse(tcp::socket socket) {
 
 asio::awaitable<void> HttpServer::shutdown(Duration drain) {
   stopping_ = true;
-  boost::system::error_code ignored;
-  acceptor_.close(ignored);
+  listener_.close();
   for (const auto& connection : connections_) connection->stop_when_idle();
   const Deadline end = clock_.after(drain);
   while (!connections_.empty() && clock_.now() < end.at) co_await connection_ended_.wait(end);

@@ -84,7 +84,7 @@ class HttpServer {
 
  private:
   friend class HttpConnection;
-  asio::awaitable<void> accept_loop();
+  asio::awaitable<void> accept_loop(asio::ip::tcp::acceptor& acceptor);
   asio::awaitable<void> serve(std::shared_ptr<HttpConnection> connection);
   bool make_room();  // for one more connection; false: every place is in work
   void refuse(asio::ip::tcp::socket socket);
@@ -93,7 +93,7 @@ class HttpServer {
   Clock& clock_;
   const HttpHandler& handler_;
   HttpServerOptions options_;
-  asio::ip::tcp::acceptor acceptor_;
+  TcpListener listener_;
   HostPort address_;
   std::set<std::shared_ptr<HttpConnection>> connections_;  // shared with the coroutine that serves it
   Gate gate_;

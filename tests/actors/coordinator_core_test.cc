@@ -50,6 +50,7 @@ TEST(Membership, AWorkerOfAnotherModelModeVersionOrTransportIsRefusedWithTheReas
       {"layout", [](proto::Hello& h) { h.set_num_layers(3); }},
       {"ucx", [](proto::Hello& h) { h.set_kv_transport("ucx"); }},
       {"0 pages", [](proto::Hello& h) { h.set_pages_total(0); }},
+      {"--advertise", [](proto::Hello& h) { h.set_kv_address("tcp://127.0.0.1:7071#1"); }},
   };
   for (const auto& [word, change] : cases) {
     CoreDriver driver;

@@ -4,6 +4,7 @@ No cluster runs here: what the API server and the scheduler add is not tested. T
 the chart is meant to be used; each must render to valid manifests, and all but hostPath meet the restricted profile.
 """
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,8 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent))
 import helm_binary  # noqa: E402
 
-CHART = Path(__file__).resolve().parents[2] / "helm" / "runahead"
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "helm" / "runahead"
 KUBERNETES_VERSIONS = ["1.27", "1.31", "1.37"]  # the oldest that the chart takes, one between, the newest schemas
 DRAIN_SECONDS = 45                              # limits::kDrainTimeout (base/limits.h)
 
@@ -243,6 +245,52 @@ def test_services_and_probes_name_ports_that_exist(rendered, name):
         assert container["livenessProbe"]["httpGet"]["path"] == "/livez", "liveness asks only for the process itself"
 
 
+def test_a_stall_costs_no_pod_its_life_and_the_only_coordinator_not_its_place(rendered):
+    for workload in workloads(rendered("default")):
+        container = workload["spec"]["template"]["spec"]["containers"][0]
+        for name, seconds in (("startupProbe", 60), ("livenessProbe", 45), ("readinessProbe", 15)):
+            probe = container[name]
+            assert probe["timeoutSeconds"] >= 5, f"{name} takes a short stall for a failure"
+            assert probe["periodSeconds"] * probe["failureThreshold"] >= seconds, name
+
+
+def test_every_listener_takes_both_families(rendered):
+    listened = [argument for w in workloads(rendered("default")) for argument in pod_spec(w)["containers"][0]["args"]
+                if argument.rsplit(":", 1)[-1] in ("8000", "7070", "7071", "9100") and "control" not in argument]
+    assert listened and all(argument.startswith("*:") for argument in listened), listened
+
+
+def test_large_numbers_of_a_values_file_stay_integers(helm, tmp_path):
+    values = {"prefill": {"workers": 64, "threads": 256, "kvMemoryMib": 1048576, "config": {"some-bytes": 12345678}},
+              "decode": {"kvMemoryMib": 16777216}, "startupSeconds": 7200, "terminationGracePeriodSeconds": 3600,
+              "coordinator": {"service": {"port": 65535}}, "networkPolicy": {"dnsPorts": [65535]}}
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
+    done = template(helm, [], "--values", tmp_path / "values.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "e+0" not in done.stdout, [line for line in done.stdout.splitlines() if "e+0" in line]
+    documents = [document for document in yaml.safe_load_all(done.stdout) if document]
+    config = yaml.safe_load(of_kind(documents, "ConfigMap")[0]["data"]["runahead.yaml"])
+    assert config["prefill"]["kv-memory-mib"] == 1048576 and config["decode"]["kv-memory-mib"] == 16777216
+    assert config["prefill"]["some-bytes"] == 12345678
+
+
+def test_the_image_is_that_of_the_version_and_of_compose(rendered):
+    version = re.search(r"project\(runahead VERSION (\S+)", (ROOT / "CMakeLists.txt").read_text())[1]
+    compose = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
+    images = {pod_spec(w)["containers"][0]["image"] for w in workloads(rendered("default"))}
+    images |= {service["image"] for service in compose["services"].values()}
+    assert images == {f"runahead:{version}"}
+
+
+def test_what_the_processes_write_lies_in_a_volume(rendered):
+    """The root file system is read-only."""
+    for workload in workloads(rendered("default")):
+        container = pod_spec(workload)["containers"][0]
+        written = [entry["value"] for entry in container["env"] if entry["name"] in ("TMPDIR", "RUNAHEAD_CACHE_DIR")]
+        mounts = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+        assert len(written) == 2 and set(written) <= mounts
+
+
 def test_stateful_sets_name_their_headless_service(rendered):
     documents = rendered("default")
     headless = {s["metadata"]["name"] for s in of_kind(documents, "Service") if s["spec"].get("clusterIP") == "None"}
@@ -333,6 +381,20 @@ def test_the_network_policy_allows_the_edges_of_the_design_and_no_other(rendered
     found = {(source, target, port[0]) for source in pods for target in ports for port in ports[target]
              if allowed(documents, pods[source], pods[target], port)}
     assert found == REACHES
+
+
+def test_workers_may_ask_for_names_wherever_the_cluster_answers(rendered, helm):
+    """Pods of any label, a cache on the node's link-local address, OpenShift's port: no peer is named by default."""
+    prefill = next(w for w in workloads(rendered("default")) if component(w) == "prefill")
+    labels = prefill["spec"]["template"]["metadata"]["labels"]
+    dns = [rule for rule in rules(rendered("default"), "Egress", labels) if {"port": 53, "protocol": "UDP"} in rule["ports"]]
+    assert len(dns) == 1 and not dns[0].get("to")
+    assert {(port["port"], port["protocol"]) for port in dns[0]["ports"]} == {
+        (53, "UDP"), (53, "TCP"), (5353, "UDP"), (5353, "TCP")}
+    done = template(helm, ["networkPolicy.dnsTo[0].ipBlock.cidr=10.96.0.10/32", "networkPolicy.dnsPorts={53}"])
+    narrow = [document for document in yaml.safe_load_all(done.stdout) if document]
+    dns = [rule for rule in rules(narrow, "Egress", labels) if {"port": 53, "protocol": "UDP"} in rule["ports"]]
+    assert dns[0]["to"] == [{"ipBlock": {"cidr": "10.96.0.10/32"}}] and len(dns[0]["ports"]) == 2
 
 
 def test_metrics_are_scraped_only_by_those_who_are_named(rendered):

@@ -326,7 +326,7 @@ SimKvTransport::SimKvTransport(SimKvHub& hub, Process& process)
     : hub_(hub),
       process_(process),
       clock_(process),
-      address_("sim:" + std::to_string(process.node()) + "#" + std::to_string(process.incarnation())) {
+      address_("sim://" + std::to_string(process.node()) + "#" + std::to_string(process.incarnation())) {
   hub_.transports_[address_] = this;
 }
 

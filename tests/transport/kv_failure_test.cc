@@ -235,14 +235,13 @@ TEST(SelectTransport, RefusesWhatItCannotMakeWithAClearSentence) {
   expect_code(unknown, ErrorCode::kInvalidArgument);
   EXPECT_NE(unknown.error().message.find("auto, tcp, ucx or memory"), std::string::npos);
   expect_code(make_kv_transport("memory", options, loop.executor(), loop.clock()), ErrorCode::kInvalidArgument);
-  options.listen_host = "0.0.0.0";
-  expect_code(make_kv_transport("tcp", options, loop.executor(), loop.clock()), ErrorCode::kInvalidArgument);
-  options.advertise_host = "me.example";
+  options.listen.host = "0.0.0.0";
+  options.advertise = HostPort{"me.example", 0};
   expect_code(make_kv_transport("tcp", options, loop.executor(), loop.clock()), ErrorCode::kInvalidArgument);
   options.allow_remote = true;
   const auto made = make_kv_transport("tcp", options, loop.executor(), loop.clock());
   expect_ok(made);
-  EXPECT_EQ((*made)->address().substr(0, 11), "me.example:");
+  EXPECT_EQ((*made)->address().substr(0, 17), "tcp://me.example:");
   EXPECT_TRUE((*made)->address().ends_with("#0000000000000001"));
 }
 

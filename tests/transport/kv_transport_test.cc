@@ -231,7 +231,7 @@ TEST_P(KvTransportTest, PrintsItsThroughput) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kv, KvTransportTest,
-                         testing::Values("memory", "tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self"), param_name);
+                         testing::Values("memory", "tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self", "auto"), param_name);
 
 }  // namespace
 }  // namespace runahead

@@ -291,11 +291,12 @@ INSTANTIATE_TEST_SUITE_P(Kv, TcpKvWire, testing::Values("tcp"), param_name);
 
 TEST(TcpKvAddress, RoundTripsAndRefusesWhatIsNone) {
   const TcpKvAddress address{{"prefill-0.prefill", 7001}, 0xfedcba9876543210};
-  EXPECT_EQ(to_string(address), "prefill-0.prefill:7001#fedcba9876543210");
+  EXPECT_EQ(to_string(address), "tcp://prefill-0.prefill:7001#fedcba9876543210");
   const auto parsed = parse_tcp_kv_address(to_string(address));
   ASSERT_TRUE(parsed.has_value());
   EXPECT_EQ(parsed->incarnation, address.incarnation);
-  for (const char* bad : {"", "#", "a:1", "a:1#", "a:1#g", "a#1", "memory:1#2x", "a:1#11112222333344445"})
+  for (const char* bad : {"", "#", "tcp://a:1", "tcp://a:1#", "tcp://a:1#g", "tcp://a#1", "memory://a:1#2", "a:1#1",
+                          "tcp://a:1#11112222333344445"})
     EXPECT_FALSE(parse_tcp_kv_address(bad).has_value()) << bad;
 }
 

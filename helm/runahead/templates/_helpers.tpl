@@ -25,19 +25,20 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- define "runahead.port.data" -}}7071{{- end }}
 {{- define "runahead.port.admin" -}}9100{{- end }}
 
-{{/* The command line of a role: what differs from pod to pod. All else is in the config file. */}}
+{{/* The command line of a role: what differs from pod to pod. All else is in the config file. "*" is every address of the
+pod, IPv4 and IPv6, whatever the cluster has. */}}
 {{- define "runahead.args" -}}
 - {{ .role }}
 - --config
 - /etc/runahead/runahead.yaml
 - --insecure-network
 - --admin
-- 0.0.0.0:{{ include "runahead.port.admin" .root }}
+- "*:{{ include "runahead.port.admin" .root }}"
 {{- if eq .role "coordinator" }}
 - --listen
-- 0.0.0.0:{{ include "runahead.port.control" .root }}
+- "*:{{ include "runahead.port.control" .root }}"
 - --http
-- 0.0.0.0:{{ include "runahead.port.http" .root }}
+- "*:{{ include "runahead.port.http" .root }}"
 - --job-store
 - /data/jobs.sqlite
 {{- if .values.apiKeysSecret }}
@@ -48,7 +49,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 - --coordinator
 - {{ include "runahead.fullname" .root }}-control:{{ include "runahead.port.control" .root }}
 - --data-listen
-- 0.0.0.0:{{ include "runahead.port.data" .root }}
+- "*:{{ include "runahead.port.data" .root }}"
 - --advertise
 - $(POD_IP)
 - --name
@@ -75,7 +76,7 @@ spec:
   serviceAccountName: {{ include "runahead.fullname" $root }}
   automountServiceAccountToken: false
   enableServiceLinks: false
-  terminationGracePeriodSeconds: {{ $root.Values.terminationGracePeriodSeconds }}
+  terminationGracePeriodSeconds: {{ $root.Values.terminationGracePeriodSeconds | int64 }}
   securityContext:
     runAsNonRoot: true
     runAsUser: 65532
@@ -123,6 +124,7 @@ spec:
         - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
         - {name: RUNAHEAD_MODEL_DIR, value: /models}
         - {name: RUNAHEAD_PACKED_CACHE, value: "off"}  # one worker a pod: nobody to share it with, and scratch is bounded
+        - {name: RUNAHEAD_CACHE_DIR, value: /scratch}  # the root file system is read-only
         - {name: TMPDIR, value: /scratch}
       ports:
         {{- if eq .role "coordinator" }}
@@ -133,20 +135,24 @@ spec:
         {{- end }}
         - {name: admin, containerPort: {{ include "runahead.port.admin" $root }}}
       # On a listener of their own: no client of the API can take the probes' place, and scrapers need no key.
-      # Start-up and liveness ask only whether the process itself turns: a dead peer must never restart a living pod.
+      # Start-up and liveness ask only whether the process itself turns: a dead peer must never restart a living pod. A busy
+      # or throttled node stalls a process for seconds: that costs neither its life nor, for there is one coordinator and
+      # nobody else to ask, its place behind the service.
       startupProbe:
         httpGet: {path: /livez, port: admin}
         periodSeconds: 5
-        failureThreshold: {{ div (add $root.Values.startupSeconds 4) 5 }}
+        timeoutSeconds: 5
+        failureThreshold: {{ div (add (int64 $root.Values.startupSeconds) 4) 5 }}
       livenessProbe:
         httpGet: {path: /livez, port: admin}
         periodSeconds: 10
-        timeoutSeconds: 3
-        failureThreshold: 3
+        timeoutSeconds: 5
+        failureThreshold: 6
       readinessProbe:
         httpGet: {path: /readyz, port: admin}
-        periodSeconds: 2
-        failureThreshold: 2
+        periodSeconds: 5
+        timeoutSeconds: 5
+        failureThreshold: 4
       lifecycle:  # the endpoints forget this pod before it stops to accept
         preStop: {exec: {command: ["sleep", "5"]}}
       resources: {{- toYaml .values.resources | nindent 8 }}

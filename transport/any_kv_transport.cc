@@ -1,0 +1,67 @@
+#include "transport/any_kv_transport.h"
+
+#include <ranges>
+#include <utility>
+
+namespace runahead {
+namespace {
+
+constexpr char kBetween = ' ';
+
+}  // namespace
+
+std::string AnyKvTransport::describe() const {
+  std::string all;
+  for (const auto& member : members_) all += (all.empty() ? "" : ", or ") + member->describe();
+  return all;
+}
+
+std::string AnyKvTransport::address() const {
+  std::string all;
+  for (const auto& member : members_) {
+    const std::string own = member->address();
+    if (!all.empty() && !own.empty()) all += kBetween;
+    all += own;
+  }
+  return all;
+}
+
+void AnyKvTransport::advertise(const std::string& host) {
+  for (const auto& member : members_) member->advertise(host);
+}
+
+Result<void> AnyKvTransport::register_memory(std::span<std::byte> pool) {
+  for (const auto& member : members_) TRY(member->register_memory(pool));
+  return {};
+}
+
+Result<KvTransport*> AnyKvTransport::pick(std::string& peer_address) {
+  for (const auto& member : members_) {
+    const std::string own = member->address();
+    if (own.empty()) continue;
+    for (const auto part : std::views::split(std::string_view(peer_address), kBetween)) {
+      const std::string theirs(part.begin(), part.end());
+      if (kv_transport_of(theirs) != kv_transport_of(own)) continue;
+      peer_address = theirs;
+      return member.get();
+    }
+  }
+  return fail(ErrorCode::kInvalidArgument, "no K/V transport in common: the peer is at " + peer_address.substr(0, 300) +
+                                               ", this worker at " + address());
+}
+
+Result<std::unique_ptr<KvInbound>> AnyKvTransport::open_inbound(KvInboundParams params) {
+  KvTransport* member = TRY(pick(params.sender_address));
+  return member->open_inbound(std::move(params));
+}
+
+Result<std::unique_ptr<KvOutbound>> AnyKvTransport::open_outbound(KvOutboundParams params) {
+  KvTransport* member = TRY(pick(params.receiver_address));
+  return member->open_outbound(std::move(params));
+}
+
+asio::awaitable<void> AnyKvTransport::shutdown() {
+  for (const auto& member : members_) co_await member->shutdown();
+}
+
+}  // namespace runahead
