@@ -51,6 +51,8 @@ inline constexpr auto kHeartbeatInterval = 250ms;          // four lost ones mak
 inline constexpr auto kSuspectAfter = 1s;
 inline constexpr auto kLeaseDuration = 2s;                 // a worker silent for this long is lost; its pages are swept
 inline constexpr auto kConnectTimeout = 5s;
+inline constexpr auto kFirstConnectTimeout = 250ms;        // of each address but an only one; then the next (RFC 8305's delay)
+inline constexpr size_t kAddressesMax = 16;                // of one name that are listened on or tried
 inline constexpr int kAttemptsMax = 4;                     // tries of one request before worker_lost
 inline constexpr auto kProgressInterval = 250ms;           // of one rank: a progress bar moves smoothly at four a second
 inline constexpr int kWorkersMax = 64;                     // `rank` label cardinality
@@ -70,6 +72,7 @@ inline constexpr auto kPageTransferTimeout = 5s;           // without any progre
 inline constexpr int32_t kKvLayersMax = 1024;              // the deepest published models have under 130 layers
 inline constexpr int32_t kKvPagesMax = 65536;              // pages a layer: 4 Mi tokens of 64 a page
 inline constexpr size_t kKvStreamsMax = 1024;              // open streams of one transport, each way: 4 x the queue
+inline constexpr size_t kUcxSharedMemoryBytes = 32 << 20;  // free in /dev/shm, else no POSIX segments: six processes' worth
 inline constexpr size_t kKvGreetingsMax = 256;                // accepted connections that have not found their stream yet
 
 // Engine (model/transformer)
