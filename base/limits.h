@@ -65,6 +65,8 @@ inline constexpr auto kHeartbeatInterval = 250ms;          // four lost ones mak
 inline constexpr auto kSuspectAfter = 1s;
 inline constexpr auto kLeaseDuration = 2s;                 // a worker silent for this long is lost; its pages are swept
 inline constexpr auto kConnectTimeout = 5s;
+inline constexpr auto kFirstConnectTimeout = 250ms;        // of each address but an only one; then the next (RFC 8305's delay)
+inline constexpr size_t kAddressesMax = 16;                // of one name that are listened on or tried
 inline constexpr int kAttemptsMax = 4;                     // tries in a row without progress before worker_lost
 inline constexpr int kAttemptsTotalMax = 256;              // tries of one request in all: ends what crashes again and again
 inline constexpr auto kStallTimeout = 30s;                 // of an attempt: longer than a layer of 8 B parameters on one core
@@ -72,14 +74,14 @@ inline constexpr double kStallPlanFactor = 4;              // or so many times w
 inline constexpr auto kNoRoomTimeout = 30s;                // a request waits so long for workers that could ever take it
 inline constexpr auto kAbsenceMin = 300ms;                 // a loop that was away longer gives its peers that time back
 inline constexpr auto kProgressInterval = 250ms;           // of one rank: a progress bar moves smoothly at four a second
-inline constexpr int kAttemptsPerWorkerMax = 256;          // in work at once, if its memory holds them: 4 a worker of the largest cluster
+inline constexpr int kAttemptsPerWorkerMax = 256;          // in work at once, if its memory holds them: 4 x the workers
 inline constexpr int kWorkersMax = 64;                     // `rank` label cardinality
 inline constexpr auto kRefusedPauseMin = 1s;               // of a refused worker, doubling: its reason needs a person
 inline constexpr auto kRefusedPauseMax = 15s;
 
 // What peers may say (actors/peer_checks): beyond these there is no machine, and within them arithmetic stays finite
 inline constexpr size_t kPeerTextBytesMax = 256;           // names, devices: one line for people
-inline constexpr size_t kPeerAddressBytesMax = 512;        // a host name has 255 bytes
+inline constexpr size_t kPeerAddressBytesMax = 1024;       // of all transports: a host name has 255 bytes
 inline constexpr size_t kPeerReasonBytesMax = 1024;        // of a failure
 inline constexpr int64_t kPeerPagesMax = int64_t{1} << 40; // pages of one worker: 64 PiB of the smallest model's
 inline constexpr uint32_t kPeerAttemptsMax = 1 << 16;      // in work at once
@@ -113,6 +115,7 @@ inline constexpr auto kPageTransferTimeout = 5s;           // without any progre
 inline constexpr int32_t kKvLayersMax = 1024;              // the deepest published models have under 130 layers
 inline constexpr int32_t kKvPagesMax = 65536;              // pages a layer: 4 Mi tokens of 64 a page
 inline constexpr size_t kKvStreamsMax = 1024;              // open streams of one transport, each way: 4 x the queue
+inline constexpr size_t kUcxSharedMemoryBytes = 32 << 20;  // free in /dev/shm, else no POSIX segments: six processes' worth
 inline constexpr size_t kKvGreetingsMax = 256;                // connections without a greeting, and as many that wait for
                                                               // their stream; then the oldest goes
 

@@ -39,7 +39,6 @@ Result<HostPort> parse_host_port(std::string_view text) {
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), address.port);
   const bool bracketed = is_bracketed(host);
   if (bracketed) host = host.substr(1, host.size() - 2);
-  if (host.empty() && colon == 0) host = "*";
   const bool host_ok = !host.empty() && host.size() <= kHostBytesMax &&
                        (bracketed ? literal(host).has_value() : host.find_first_of(":[]") == std::string_view::npos);
   if (!host_ok || digits.empty() || error != std::errc() || end != digits.data() + digits.size())

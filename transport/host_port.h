@@ -1,4 +1,4 @@
-// HostPort: what people write for an address, and what they read. "*:port" (or ":port") is every address of this machine,
+// HostPort: what people write for an address, and what they read. "*:port" is every address of this machine,
 // of both families; "0.0.0.0" and "::" mean what they mean to the kernel, where "::" takes IPv4 too.
 //   pure     no look-up, no socket.
 #pragma once
@@ -16,7 +16,7 @@ struct HostPort {
   uint16_t port = 0;
 };
 
-// "host:port", "[v6]:port", "*:port" or ":port"; kInvalidArgument.
+// "host:port", "[v6]:port" or "*:port"; kInvalidArgument.
 Result<HostPort> parse_host_port(std::string_view text);
 std::string to_string(const HostPort& address);
 

@@ -15,12 +15,6 @@ namespace runahead {
 
 using Tcp = asio::ip::tcp;
 
-namespace limits {
-using namespace std::chrono_literals;
-inline constexpr auto kFirstConnectTimeout = 250ms;        // of each address but an only one; then the next (RFC 8305's delay)
-inline constexpr size_t kAddressesMax = 16;                // of one name that are listened on or tried
-}
-
 // Where to listen: every address of the host; for "*" the one that takes all of both families. kInvalidArgument for an
 // unknown host, or one that is not loopback without allow_remote.
 Result<std::vector<Tcp::endpoint>> listen_endpoints(asio::any_io_executor executor, const HostPort& address,

@@ -30,7 +30,6 @@ constexpr std::pair<const char*, const char*> kSettings[] = {
 constexpr const char* kSharedMemorySettings[] = {"UCX_POSIX_ERROR_HANDLING", "UCX_SYSV_ERROR_HANDLING"};
 
 constexpr size_t kLogLineBytes = 512;
-constexpr size_t kUcxSharedMemoryBytes = 32 << 20;  // free in /dev/shm, else no POSIX segments: six processes' worth
 
 // UCX prints its messages on stdout, which is for data. Called on any thread.
 ucs_log_func_rc_t log_line(const char*, unsigned, const char*, ucs_log_level_t level, const ucs_log_component_config_t*,
@@ -52,7 +51,7 @@ void take_over_log() {
 // Every process takes a segment of 4.3 MiB there (1.13) and more under load; where that fails, UCX does not start.
 bool has_room_for_shared_memory() {
   struct statvfs shm {};
-  return statvfs("/dev/shm", &shm) == 0 && uint64_t{shm.f_bavail} * shm.f_frsize >= kUcxSharedMemoryBytes;
+  return statvfs("/dev/shm", &shm) == 0 && uint64_t{shm.f_bavail} * shm.f_frsize >= limits::kUcxSharedMemoryBytes;
 }
 
 std::string allowed_transports() {
@@ -111,7 +110,8 @@ Result<ucp_context_h> open_ucx_context(bool allow_remote) {
   TRY(check_tls());
   take_over_log();
   const bool without_posix = std::getenv("UCX_TLS") == nullptr && !has_room_for_shared_memory();
-  if (without_posix) log::info("ucx: /dev/shm has no {} MiB left, so pages take other lanes", kUcxSharedMemoryBytes >> 20);
+  if (without_posix)
+    log::info("ucx: /dev/shm has no {} MiB left, so pages take other lanes", limits::kUcxSharedMemoryBytes >> 20);
   if (allows_shared_memory())  // else UCX warns of variables that nobody reads
     for (const char* variable : kSharedMemorySettings) ::setenv(variable, "y", /*overwrite=*/0);
   ucp_config_t* config = nullptr;
@@ -133,25 +133,6 @@ Result<ucp_context_h> open_ucx_context(bool allow_remote) {
     return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX does not start (is UCX_TLS right?)", status));
   return context;
 }
-
-std::string lanes_of(ucp_ep_h endpoint) {
-  char* text = nullptr;
-  size_t size = 0;
-  FILE* stream = open_memstream(&text, &size);
-  ucp_ep_print_info(endpoint, stream);
-  std::fclose(stream);
-  std::string lanes;
-  for (const char* at = text; (at = std::strstr(at, "lane[")) != nullptr; ++at) {
-    const char* begin = std::strchr(at, ':');  // "lane[0]:  1:posix/memory md[0]  -> ..."
-    begin = begin != nullptr ? std::strchr(begin + 1, ':') : nullptr;
-    if (begin == nullptr) break;
-    const std::string lane(begin + 1, std::strcspn(begin + 1, " .\n"));
-    if (lanes.find(lane) == std::string::npos) lanes += (lanes.empty() ? "" : " ") + lane;
-  }
-  std::free(text);
-  return lanes;
-}
-
 
 PortSockets sockets_of_port(uint16_t port) {
   PortSockets found;

@@ -143,7 +143,7 @@ def test_a_worker_on_every_address_needs_no_advertise(listen, transport):
         assert answers(port)
 
 
-@pytest.mark.parametrize("advertise", ["0.0.0.0", "::", "*", ":7", "10.0.0.1:0"])
+@pytest.mark.parametrize("advertise", ["0.0.0.0", "::", "*", "*:7", "10.0.0.1:0"])
 def test_an_advertised_address_that_nobody_can_use_is_refused(advertise):
     done = subprocess.run([BINARY, "prefill", "--data-listen", "0.0.0.0:7071", "--advertise", advertise, "--insecure-network"],
                           capture_output=True, text=True, timeout=120, check=False)

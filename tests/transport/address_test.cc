@@ -29,8 +29,7 @@ TEST(HostPort, TakesNamesLiteralsAndEveryAddress) {
            {"[::1]:7070", "::1", 7070, "[::1]:7070"},
            {"[::]:7070", "::", 7070, "[::]:7070"},
            {"[fe80::1%lo]:1", "fe80::1%lo", 1, "[fe80::1%lo]:1"},
-           {"*:80", "*", 80, "*:80"},
-           {":80", "*", 80, "*:80"}}) {
+           {"*:80", "*", 80, "*:80"}}) {
     const auto parsed = parse_host_port(text);
     ASSERT_TRUE(parsed.has_value()) << text << ": " << parsed.error().message;
     EXPECT_EQ(parsed->host, host);
