@@ -27,7 +27,8 @@ struct SequenceAttempt : WorkerAttempt {
 class DecodeWorker::Impl final : public WorkerRole {
  public:
   Impl(WorkerEnv env, WorkerOptions options)
-      : env_(std::move(env)), options_(std::move(options)), core_(options_.faults, options_.decode_slots), work_(env_.executor, env_.clock),
+      : env_(std::move(env)), options_(std::move(options)), core_(options_.faults, options_.decode_slots),
+        work_(env_.executor, env_.clock),
         attempts_gate_(env_.executor, env_.clock), loop_gate_(env_.executor, env_.clock),
         link_(env_, options_, proto::Hello::DECODE, *this) {}
 

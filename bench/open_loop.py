@@ -160,7 +160,8 @@ def ninth(cluster, seed):
     still = sum(request.is_alive() for request in running)
     for request in running:
         request.join(REQUEST_SECONDS)
-    return {"ninth: idle": alone, "ninth: TTFT beside 8 answers": late[0] if late else None, "ninth: answers still running": still}
+    return {"ninth: idle": alone, "ninth: TTFT beside 8 answers": late[0] if late else None,
+            "ninth: answers still running": still}
 
 
 def bodies(cluster, seed):

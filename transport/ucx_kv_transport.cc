@@ -1,35 +1,25 @@
 #include "transport/ucx_kv_transport.h"
 
-#include <ucp/api/ucp.h>
-
 #include <sys/socket.h>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <algorithm>
 #include <cstring>
-#include <map>
-#include <optional>
 #include <thread>
 #include <utility>
 
 #include "base/check.h"
 #include "base/log_limit.h"
 #include "transport/kv_handles.h"
-#include "transport/tcp_kv_streams.h"  // TcpKvAddress: the listener's address has the same form
 #include "transport/ucx_context.h"
-#include "transport/ucx_kv_streams.h"
 #include "transport/ucx_operation.h"
+#include "transport/ucx_state.h"
 
 namespace runahead {
 namespace {
 
-constexpr unsigned kHelloId = 1, kReplyId = 2, kPageId = 3;  // active messages
-// A connection that is closed while it is being made gets so long to stand or fail; one takes a few milliseconds.
-constexpr Duration kWireupPatience = std::chrono::seconds(1);
 constexpr auto kNudge = std::chrono::milliseconds(5);
 // UCX 1.13.1 takes a connection over IPv6, also one to "::" from IPv4, and then calls its endpoint "not connected".
 constexpr const char* kNeedsIpv4 = "UCX carries no pages over IPv6: use --transport tcp or auto";
@@ -40,198 +30,9 @@ std::vector<Tcp::endpoint> ipv4_of(std::vector<Tcp::endpoint> endpoints) {
 
 constexpr int kProgressBudget = 32;  // rounds of UCX before other handlers of this thread have a turn
 
-class Endpoint;
-
-}  // namespace
-
-struct UcxKvTransport::State : std::enable_shared_from_this<State> {
-  State(asio::any_io_executor e, const Clock& c, KvTransportOptions o)
-      : options(std::move(o)),
-        streams(std::make_shared<UcxStreamContext>(e, c, options.connect_timeout, options.transfer_timeout)),
-        events(e),
-        nudge(e) {}
-  ~State();
-
-  Result<void> start();
-  Result<void> start_listeners();
-  Result<void> start_listener(Tcp::endpoint endpoint, uint16_t port);
-  void set_handler(unsigned id, ucp_am_recv_callback_t callback);
-  bool has_visitors();
-  void wake_soon();
-  void kick();  // an operation was posted: progress soon
-  Result<std::shared_ptr<Endpoint>> open_endpoint(ucp_ep_params_t params);
-  void on_hello(const std::shared_ptr<Endpoint>& endpoint, std::span<const std::byte> header);
-  // Of those that have named a stream that is not there yet, or none: makes room for another one if they are too many.
-  void drop_oldest_greeting(bool named);
-  StreamReply match(const std::shared_ptr<Endpoint>& endpoint, const StreamHello& hello, UcxOutStream& stream);
-  void forget(AttemptId attempt, const UcxOutStream& stream);
-  void stop();
-  void close_ucx();
-  template <class Condition>
-  void progress_while(const Condition& condition);  // for kWireupPatience at most; blocks
-  static asio::awaitable<void> progress(std::shared_ptr<State> self);
-  static asio::awaitable<void> connect(std::shared_ptr<State> self, std::shared_ptr<UcxInStream> stream,
-                                       TcpKvAddress sender);
-  static Task<std::shared_ptr<Endpoint>> connect_any(std::shared_ptr<State> self, std::vector<Tcp::endpoint> endpoints,
-                                                     Deadline deadline);
-  asio::awaitable<bool> stands(std::shared_ptr<Endpoint> endpoint, Deadline deadline);
-
-  KvTransportOptions options;
-  std::shared_ptr<UcxStreamContext> streams;  // shared with the streams
-  ucp_context_h context = nullptr;
-  ucp_worker_h worker = nullptr;
-  std::vector<ucp_listener_h> listeners;  // one for each address of the host, on the same port
-  ucp_mem_h memory = nullptr;
-  asio::posix::stream_descriptor events;  // UCX's event descriptor; UCX owns it
-  TcpKvAddress address;
-  std::string lanes;                                             // of the latest stream
-  std::map<ucp_ep_h, std::shared_ptr<Endpoint>> endpoints;       // shared with the streams
-  std::map<AttemptId, std::shared_ptr<UcxOutStream>> outbounds;  // shared with the handles
-  size_t num_inbounds = 0;
-  uint64_t last_endpoint = 0;
-  size_t pending = 0;     // operations that UCX has not called back
-  size_t closing = 0;     // endpoints that are to go
-  asio::steady_timer nudge;
-  bool sleeping = false;  // the progress coroutine waits for `events`
-  bool stopping = false;
-  Time stopped_at{0};
-  uint16_t port = 0;  // of the listener
-  bool ended = false;  // no progress any more
-};
-
-namespace {
-
 using State = UcxKvTransport::State;
 
-// One UCX endpoint: of a stream, or of a receiver that has not named its stream yet.
-class Endpoint final : public UcxEndpoint, public std::enable_shared_from_this<Endpoint> {
- public:
-  explicit Endpoint(State& state)
-      : state_(&state), patience_(state.streams->executor, state.streams->clock, [this] { lose_patience(); }) {}
-
-  void send_reply(StreamReply reply) override { send(kReplyId, encode(reply)); }
-  void send(unsigned id, std::span<const std::byte> header);
-  void send_page(std::span<const std::byte> wire, std::span<const std::byte> page, Done done) override;
-  void close() override;
-  bool is_closing() const override { return closing_; }
-  bool is_closed() const override { return closed_; }
-  bool is_wired() const { return wired_; }
-  void really_close();
-
-  // A receiver's endpoint must name its stream within the connect timeout, and be gone as soon after a refusal.
-  void start_patience() { patience_.start(state_->options.connect_timeout, shared_from_this()); }
-  void stop_patience() { patience_.cancel(); }
-  // Notes when the connection stands or has failed: until then it must not be torn down (close()).
-  void watch_wireup();
-  void on_error(ucs_status_t status);
-  // The transport is gone, and UCX with it.
-  void orphan() { state_ = nullptr, closing_ = closed_ = true, patience_.cancel(); }
-
-  ucp_ep_h handle = nullptr;
-  std::weak_ptr<UcxInStream> in;  // weak: streams hold their endpoint
-  std::weak_ptr<UcxOutStream> out;
-  std::optional<StreamHello> hello;  // of a receiver whose sender has not opened its end yet
-  uint64_t number = 0;               // by age
-
- private:
-  void close_later();
-  void set_closed();
-  void lose_patience();
-  void post(void* request, UcxOperation* kept) {
-    if (!UCS_PTR_IS_PTR(request)) finish(kept, UCS_PTR_STATUS(request));
-    state_->kick();
-  }
-
-  State* state_;
-  StallTimer patience_;
-  bool wired_ = false;  // the connection stands or has failed
-  bool closing_ = false;
-  bool leaving_ = false;  // UCX has been told to close it, or is about to be
-  bool told_ = false;     // UCX has
-  bool closed_ = false;
-};
-
-void Endpoint::send(unsigned id, std::span<const std::byte> header) {
-  if (closing_) return;
-  auto bytes = std::make_shared<std::vector<std::byte>>(header.begin(), header.end());  // UCX reads it until the end
-  auto* kept = keep(state_->pending, [bytes](const char*) {});  // a failure shows up as the endpoint's error
-  const auto param = request_param(kept, UCP_AM_SEND_FLAG_REPLY | UCP_AM_SEND_FLAG_EAGER);
-  post(ucp_am_send_nbx(handle, id, bytes->data(), bytes->size(), nullptr, 0, &param), kept);
-}
-
-void Endpoint::send_page(std::span<const std::byte> wire, std::span<const std::byte> page, Done done) {
-  if (closing_) return done("the endpoint is closed");
-  auto* kept = keep(state_->pending, std::move(done));
-  auto param = request_param(kept, UCP_AM_SEND_FLAG_REPLY | UCP_AM_SEND_FLAG_RNDV);
-  if (state_->memory != nullptr) {
-    param.op_attr_mask |= UCP_OP_ATTR_FIELD_MEMH;
-    param.memh = state_->memory;
-  }
-  post(ucp_am_send_nbx(handle, kPageId, wire.data(), wire.size(), page.data(), page.size(), &param), kept);
-}
-
-void Endpoint::on_error(ucs_status_t status) {
-  if (closing_) return;
-  if (const auto stream = in.lock()) stream->on_lost(ucs_status_string(status));
-  if (const auto stream = out.lock()) stream->on_lost(ucs_status_string(status));
-  close();
-}
-
-void Endpoint::watch_wireup() {
-  auto* kept = keep(state_->pending, [self = shared_from_this()](const char*) {
-    self->wired_ = true;
-    if (self->state_ != nullptr) self->state_->streams->changed.notify();
-    if (self->closing_) self->close_later();
-  });
-  const auto param = request_param(kept, 0);
-  post(ucp_ep_flush_nbx(handle, &param), kept);
-}
-
-// UCX 1.13's connection manager does not bear it that an endpoint goes while it connects: an event that its thread has
-// already taken for that descriptor meets whichever endpoint gets the number next, and an assertion ends the process.
-void Endpoint::close() {
-  if (closing_) return;
-  closing_ = true;
-  ++state_->closing;
-  patience_.cancel();
-  state_->streams->changed.notify();
-  if (wired_) return close_later();
-  patience_.start(kWireupPatience, shared_from_this());
-}
-
-// Later, for this may be called from within one of UCX's callbacks.
-void Endpoint::close_later() {
-  if (std::exchange(leaving_, true)) return;
-  patience_.cancel();
-  asio::post(state_->streams->executor, [self = shared_from_this()] {
-    if (self->state_ != nullptr) self->really_close();
-  });
-}
-
-void Endpoint::really_close() {
-  if (std::exchange(told_, true)) return;
-  auto* kept = keep(state_->pending, [self = shared_from_this()](const char*) { self->set_closed(); });
-  const auto param = request_param(kept, UCP_EP_CLOSE_FLAG_FORCE);
-  post(ucp_ep_close_nbx(handle, &param), kept);
-}
-
-void Endpoint::set_closed() {
-  if (state_ == nullptr) return;
-  closed_ = true;
-  state_->closing -= closing_ ? 1 : 0;
-  state_->endpoints.erase(handle);
-  state_->streams->changed.notify();
-}
-
-void Endpoint::lose_patience() {
-  if (closing_) return close_later();
-  if (!hello) return close();
-  hello.reset();
-  send_reply(StreamReply::kUnknownStream);
-  start_patience();
-}
-
-std::shared_ptr<Endpoint> find(State& state, const ucp_am_recv_param_t* param) {
+std::shared_ptr<UcxConnection> find(State& state, const ucp_am_recv_param_t* param) {
   if ((param->recv_attr & UCP_AM_RECV_ATTR_FIELD_REPLY_EP) == 0) return nullptr;
   const auto found = state.endpoints.find(param->reply_ep);
   return found == state.endpoints.end() || found->second->is_closing() ? nullptr : found->second;
@@ -443,12 +244,12 @@ asio::awaitable<void> State::progress(std::shared_ptr<State> self) {
   self->streams->changed.notify();
 }
 
-Result<std::shared_ptr<Endpoint>> State::open_endpoint(ucp_ep_params_t params) {
-  auto endpoint = std::make_shared<Endpoint>(*this);
+Result<std::shared_ptr<UcxConnection>> State::open_endpoint(ucp_ep_params_t params) {
+  auto endpoint = std::make_shared<UcxConnection>(*this);
   params.field_mask |= UCP_EP_PARAM_FIELD_ERR_HANDLER | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE;
   params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
   params.err_handler.cb = [](void* arg, ucp_ep_h, ucs_status_t status) {
-    static_cast<Endpoint*>(arg)->on_error(status);
+    static_cast<UcxConnection*>(arg)->on_error(status);
   };
   params.err_handler.arg = endpoint.get();
   const ucs_status_t status = ucp_ep_create(worker, &params, &endpoint->handle);
@@ -462,7 +263,7 @@ Result<std::shared_ptr<Endpoint>> State::open_endpoint(ucp_ep_params_t params) {
 }
 
 // In order, until a connection stands; the last one is taken as it is, and its failure is the stream's.
-Task<std::shared_ptr<Endpoint>> State::connect_any(std::shared_ptr<State> self, std::vector<Tcp::endpoint> endpoints,
+Task<std::shared_ptr<UcxConnection>> State::connect_any(std::shared_ptr<State> self, std::vector<Tcp::endpoint> endpoints,
                                                    Deadline deadline) {
   Error why{ErrorCode::kWorkerLost, "shutting down", {}};
   for (size_t i = 0; i < endpoints.size() && !self->stopping; ++i) {
@@ -483,7 +284,7 @@ Task<std::shared_ptr<Endpoint>> State::connect_any(std::shared_ptr<State> self, 
   co_return std::unexpected(why);
 }
 
-asio::awaitable<bool> State::stands(std::shared_ptr<Endpoint> endpoint, Deadline deadline) {
+asio::awaitable<bool> State::stands(std::shared_ptr<UcxConnection> endpoint, Deadline deadline) {
   while (!endpoint->is_wired() && !endpoint->is_closing() && streams->clock.now() < deadline.at)
     co_await streams->changed.wait(deadline);
   co_return endpoint->is_wired() && !endpoint->is_closing();
@@ -510,7 +311,7 @@ asio::awaitable<void> State::connect(std::shared_ptr<State> self, std::shared_pt
   stream->attach(*endpoint);
 }
 
-void State::on_hello(const std::shared_ptr<Endpoint>& endpoint, std::span<const std::byte> header) {
+void State::on_hello(const std::shared_ptr<UcxConnection>& endpoint, std::span<const std::byte> header) {
   const bool first = !endpoint->hello && endpoint->in.expired() && endpoint->out.expired();
   auto hello = header.size() == kStreamHelloBytes ? parse_stream_hello(header.first<kStreamHelloBytes>())
                                                   : fail(ErrorCode::kCorrupt, "a greeting of the wrong size");
@@ -529,7 +330,7 @@ void State::on_hello(const std::shared_ptr<Endpoint>& endpoint, std::span<const 
 }
 
 void State::drop_oldest_greeting(bool named) {
-  std::shared_ptr<Endpoint> oldest;
+  std::shared_ptr<UcxConnection> oldest;
   size_t count = 0;
   for (const auto& [handle, endpoint] : endpoints) {
     if (endpoint->is_closing() || !endpoint->in.expired() || !endpoint->out.expired()) continue;
@@ -542,7 +343,7 @@ void State::drop_oldest_greeting(bool named) {
   oldest->close();
 }
 
-StreamReply State::match(const std::shared_ptr<Endpoint>& endpoint, const StreamHello& hello, UcxOutStream& stream) {
+StreamReply State::match(const std::shared_ptr<UcxConnection>& endpoint, const StreamHello& hello, UcxOutStream& stream) {
   endpoint->out = stream.weak_from_this();
   const StreamReply reply = stream.attach(hello, endpoint);
   if (reply == StreamReply::kOk) {

@@ -179,7 +179,9 @@ void add_cluster_flags(CLI::App& command, LocalClusterOptions& options) {
   command.add_option("-w,--workers", options.workers, "prefill workers")->check(whole_number(1, limits::kWorkersMax - 1));
   add_compute_flag(command, options.compute);
   add_packed_cache_flag(command, options.packed_cache);
-  command.add_option("--threads-per-worker", options.threads_per_worker, "compute threads of each prefill worker; 0: an equal part of the CPUs")
+  command
+      .add_option("--threads-per-worker", options.threads_per_worker,
+                  "compute threads of each prefill worker; 0: an equal part of the CPUs")
       ->check(whole_number(0, limits::kEngineThreadsMax));
   command.add_option("--decode-threads", options.decode_threads, "compute threads of the decode worker; 0: likewise")
       ->check(whole_number(0, limits::kEngineThreadsMax));

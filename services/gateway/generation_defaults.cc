@@ -6,6 +6,7 @@
 #include <limits>
 #include <utility>
 
+#include "base/json_text.h"
 #include "base/limits.h"
 #include "base/log.h"
 

@@ -246,7 +246,8 @@ TEST(Admission, EveryRankOfARequestHasTheSamePlaceOnItsLane) {
   driver.join(1, true);
   driver.join(2, true);
   driver.join(9, false);
-  InferenceRequest request{.prompt = std::vector<TokenId>(128, 7), .max_new_tokens = 1, .strategy = Strategy::kByHand, .cuts = {64}};
+  InferenceRequest request{.prompt = std::vector<TokenId>(128, 7), .max_new_tokens = 1, .strategy = Strategy::kByHand,
+                           .cuts = {64}};
   ASSERT_TRUE(driver.submit(request));
   const uint64_t due = driver.last(1, Kind::kRunChainStep)->run_chain_step().lane_due();
   EXPECT_GT(due, 0u);
