@@ -221,7 +221,7 @@ TEST(Messages, OrdersOfAnyNumbersAreRefusedOrWithinBounds) {
       EXPECT_TRUE(step->chunk.begin >= 0 && step->chunk.end <= kShape.context_len && !step->chunk.empty());
       EXPECT_EQ(std::ssize(step->tokens), step->chunk.size());
       EXPECT_LE(step->downstream.address.size(), limits::kPeerAddressBytesMax);
-      EXPECT_LE(step->deadline, 1s + limits::kRequestDeadline);
+      EXPECT_LE(step->deadline, 1s + limits::kDeadlineMax);
     }
     if (const auto order = parse_decode_order(decode, kShape, 1s)) {
       ++taken;
