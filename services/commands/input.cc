@@ -192,11 +192,11 @@ void add_cluster_flags(CLI::App& command, LocalClusterOptions& options) {
 void add_generation_flags(CLI::App& command, GenerationFlags& flags) {
   command.add_option("--generation-defaults", flags.defaults,
                      "how requests are sampled that do not say it, as JSON: {\"temperature\": 0.2, \"top_p\": 0.9}; before "
-                     "generation_config.json and the model's own, which \"none\" switches off");
+                     "generation_config.json and the model's own, which \"none\" switches off; default: those");
   command.add_option("--default-max-tokens", flags.max_tokens,
                      "answer tokens of a chat that names none; 0: the rest of the context; default: that, at most an "
                      "eighth of the decode worker's K/V memory")
-      ->check(CLI::NonNegativeNumber);
+      ->check(whole_number(0, INT32_MAX));
 }
 
 Result<std::string> read_text_file(const std::string& path) {
