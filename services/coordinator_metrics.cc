@@ -176,7 +176,7 @@ void CoordinatorMetrics::http_request(std::string_view endpoint, RequestStatus s
   Series& s = *series_;
   const std::string name(endpoint);
   s.requests.Add(s.with({{"endpoint", name}, {"status", kStatuses[static_cast<size_t>(status)]}})).Increment();
-  if (status == RequestStatus::kOk) s.duration.Add(s.with({{"endpoint", name}}), buckets::kRequest).Observe(seconds);
+  if (status == RequestStatus::kOk) observe(s.duration.Add(s.with({{"endpoint", name}}), buckets::kRequest), seconds);
 }
 
 void CoordinatorMetrics::request_rejected(std::string_view reason) {
@@ -185,19 +185,19 @@ void CoordinatorMetrics::request_rejected(std::string_view reason) {
 
 void CoordinatorMetrics::request_finished(const RequestRecord& record) {
   Series& s = *series_;
-  s.prompt_tokens.Add(s.with({}), buckets::kCount).Observe(record.prompt_tokens);
+  observe(s.prompt_tokens.Add(s.with({}), buckets::kCount), record.prompt_tokens);
   s.prompt_total.Add(s.with({})).Increment(record.prompt_tokens);
   s.generated_total.Add(s.with({})).Increment(record.generated_tokens);
 }
 
 void CoordinatorMetrics::first_token(const TtftReport& report) {
   Series& s = *series_;
-  s.ttft.Add(s.with({}), buckets::kTtft).Observe(report.ttft_seconds);
+  observe(s.ttft.Add(s.with({}), buckets::kTtft), report.ttft_seconds);
   for (const Stage& stage : kStages)
-    s.stage.Add(s.with({{"stage", stage.name}}), buckets::kStage).Observe(report.*stage.seconds);
+    observe(s.stage.Add(s.with({{"stage", stage.name}}), buckets::kStage), report.*stage.seconds);
   if (report.ttft_seconds > 0 && report.predicted_ttft_seconds > 0) {
     const double error = std::abs(report.predicted_ttft_seconds - report.ttft_seconds) / report.ttft_seconds;
-    s.plan_error.Add(s.with({}), buckets::kRatio).Observe(error);
+    observe(s.plan_error.Add(s.with({}), buckets::kRatio), error);
   }
   s.plans.Add({{"strategy", std::string(name(report.strategy))}}).Increment();
   s.chain_length.Add(s.with({})).Set(static_cast<double>(report.ranks.size()));
@@ -207,12 +207,12 @@ void CoordinatorMetrics::rank_finished(const RankRecord& record, std::string_vie
   Series& s = *series_;
   s.show_rank(record.rank);
   const Labels rank = s.of_rank(record.rank);
-  s.compute.Add(rank, buckets::kStage).Observe(record.compute_seconds);
-  s.kv_wait.Add(rank, buckets::kStage).Observe(record.kv_wait_seconds);
-  s.chunk.Add(rank, buckets::kCount).Observe(record.chunk_tokens);
+  observe(s.compute.Add(rank, buckets::kStage), record.compute_seconds);
+  observe(s.kv_wait.Add(rank, buckets::kStage), record.kv_wait_seconds);
+  observe(s.chunk.Add(rank, buckets::kCount), record.chunk_tokens);
   Labels with_transport = rank;
   with_transport.emplace("transport", std::string(transport));
-  s.kv_send.Add(with_transport, buckets::kStage).Observe(record.kv_send_seconds);
+  observe(s.kv_send.Add(with_transport, buckets::kStage), record.kv_send_seconds);
   for (const auto& [direction, bytes] :
        {std::pair("sent", record.kv_sent_bytes), std::pair("received", record.kv_received_bytes)}) {
     Labels labels = with_transport;
@@ -220,15 +220,15 @@ void CoordinatorMetrics::rank_finished(const RankRecord& record, std::string_vie
     s.kv_bytes_total.Add(labels).Increment(static_cast<double>(bytes));
   }
   const Labels hop = s.with({{"transport", std::string(transport)}, {"hop", record.is_last ? "handoff" : "chain"}});
-  s.kv_bytes.Add(hop, buckets::kBytes).Observe(static_cast<double>(record.kv_sent_bytes));
+  observe(s.kv_bytes.Add(hop, buckets::kBytes), static_cast<double>(record.kv_sent_bytes));
 }
 
 void CoordinatorMetrics::inter_token(double seconds) {
-  series_->inter_token.Add(series_->with({}), buckets::kToken).Observe(seconds);
+  observe(series_->inter_token.Add(series_->with({}), buckets::kToken), seconds);
 }
 
 void CoordinatorMetrics::handoff(double seconds) {
-  series_->handoff.Add(series_->with({}), buckets::kStage).Observe(seconds);
+  observe(series_->handoff.Add(series_->with({}), buckets::kStage), seconds);
 }
 
 void CoordinatorMetrics::attempt_failed(ErrorCode code) {

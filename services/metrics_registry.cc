@@ -2,6 +2,8 @@
 
 #include <prometheus/text_serializer.h>
 
+#include <cmath>
+
 namespace runahead {
 
 namespace buckets {
@@ -32,6 +34,10 @@ prometheus::Family<prometheus::Histogram>& MetricsRegistry::histograms(const std
 
 std::string MetricsRegistry::text() const {
   return prometheus::TextSerializer().Serialize(registry_.Collect());
+}
+
+void observe(prometheus::Histogram& histogram, double value) {
+  if (std::isfinite(value)) histogram.Observe(value);
 }
 
 }  // namespace runahead

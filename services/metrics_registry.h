@@ -37,4 +37,7 @@ class MetricsRegistry {
   prometheus::Registry registry_;
 };
 
+// A sample that is no number is none: prometheus-cpp 1.0.1 counts a NaN in the lowest bucket, and its sum is NaN for ever.
+void observe(prometheus::Histogram& histogram, double value);
+
 }  // namespace runahead

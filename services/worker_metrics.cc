@@ -83,7 +83,7 @@ void WorkerMetrics::pages(const KvPool::Usage& usage) {
 void WorkerMetrics::kv_stream_ended(bool inbound, uint64_t bytes, double seconds) {
   const Labels labels = {{"direction", inbound ? "received" : "sent"}};
   series_->stream_bytes.Add(labels).Increment(static_cast<double>(bytes));
-  series_->stream_seconds.Add(labels, buckets::kStage).Observe(seconds);
+  observe(series_->stream_seconds.Add(labels, buckets::kStage), seconds);
 }
 
 void WorkerMetrics::kv_stream_failed(ErrorCode code) {
@@ -95,8 +95,8 @@ void WorkerMetrics::lane_busy(std::string_view phase, double seconds) {
 }
 
 void WorkerMetrics::decode_step(int32_t batch, double seconds) {
-  series_->step.Observe(seconds);
-  series_->batch.Observe(batch);
+  observe(series_->step, seconds);
+  observe(series_->batch, batch);
 }
 
 }  // namespace runahead

@@ -75,6 +75,15 @@ TEST(Metrics, EventsEndUpInTheirSeries) {
   EXPECT_EQ(value(text, R"(runahead_worker_kv_cache_usage_ratio{role="prefill",worker="w1"})"), 0.75);
 }
 
+TEST(Metrics, ASampleThatIsNoNumberIsNone) {
+  CoordinatorMetrics metrics(kProcess);
+  for (const double odd : {std::nan(""), double{INFINITY}, -double{INFINITY}}) metrics.handoff(odd);
+  metrics.handoff(0.5);
+  const std::string text = metrics.text();
+  EXPECT_EQ(value(text, "runahead_kv_handoff_seconds_count{model_name=\"toy\"}"), 1);
+  EXPECT_EQ(value(text, "runahead_kv_handoff_seconds_sum{model_name=\"toy\"}"), 0.5);
+}
+
 TEST(Metrics, KnownLabelSetsAreThereFromTheStart) {
   CoordinatorMetrics metrics(kProcess);
   const std::string text = "\n" + metrics.text();
