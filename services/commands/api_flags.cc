@@ -6,6 +6,15 @@ namespace runahead {
 namespace {
 
 constexpr const char* kGroup = "API";
+// As browsers send it in Origin: no path, no slash at the end.
+std::string check_origin(const std::string& text) {
+  const size_t scheme = text.find("://");
+  const bool is_origin = scheme != std::string::npos && scheme > 0 && text.size() > scheme + 3 &&
+                         text.find_first_of("/?# ", scheme + 3) == std::string::npos;
+  if (text == "*" || is_origin) return {};
+  return "'" + text + "' is no origin; write scheme://host or scheme://host:port, or *";
+}
+
 constexpr double kSecondsMin = 0.1;
 constexpr double kSecondsMax = seconds(limits::kDeadlineMax);
 
@@ -26,6 +35,7 @@ void add_api_flags(CLI::App& command, ApiSettings& settings) {
       .add_option("--cors-origin", settings.cors_origins,
                   "origins whose pages may call the API in a browser, with commas between, or *; default: none")
       ->delimiter(',')
+      ->check(check_origin)
       ->group(kGroup);
   add_time("--request-timeout", settings.request_timeout, "from a request's acceptance to its last token");
   add_time("--job-timeout", settings.job_timeout, "of one run of a job");

@@ -70,7 +70,7 @@ void add_coordinator(CommandLine& line) {
   command->add_option("--compute", options->compute,
                       "of the workers: fp32, bf16, int16 or int8; auto: what the first pair of them runs");
   command->add_option("--stall-timeout", options->stall_timeout_s,
-                      "seconds without any progress until an attempt goes to other workers (default 30)")
+                      "seconds without any progress until an attempt goes to other workers")
       ->check(real_number(1, 3600));
   command->add_option("--listen", options->listen, "host:port of the control plane; port 0 takes a free one");
   command->add_option("--http", options->http, "host:port of the API; port 0 takes a free one");

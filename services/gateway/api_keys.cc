@@ -33,7 +33,9 @@ Result<ApiKeys> ApiKeys::load(const std::filesystem::path& path) {
   if (!file) return fail(ErrorCode::kNotFound, "cannot open the file of API keys " + path.string(), "api-keys");
   ApiKeys keys;
   for (std::string line; std::getline(file, line);) {
-    while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.pop_back();
+    constexpr const char* kBlanks = " \t\r";
+    line.erase(line.find_last_not_of(kBlanks) + 1);
+    line.erase(0, line.find_first_not_of(kBlanks));
     if (line.empty() || line.front() == '#') continue;
     if (line.size() > limits::kApiKeyBytesMax || keys.digests_.size() >= limits::kApiKeysMax)
       return fail(ErrorCode::kInvalidConfig, path.string() + " has a key over 512 bytes or over 10,000 keys",

@@ -18,6 +18,7 @@ uint64_t seed_or_random(uint64_t seed) {
 // before its method is known.
 bool is_rejection(const HttpRequest& request, const HttpReply& reply) {
   const bool brings_work = request.method == "POST" || request.method.empty();
+  if (reply.error_code == name(ErrorCode::kCancelled)) return false;  // taken, and then abandoned
   return brings_work && (reply.status < 500 || reply.error_code == name(ErrorCode::kUnavailable));
 }
 

@@ -206,9 +206,14 @@ asio::awaitable<std::expected<size_t, HttpReply>> HttpConnection::read_header() 
       stream_.expires_never();
       timer_.start(server_.options_.header_timeout, shared_from_this());
     }
+    // No method begins like that; a TLS client would wait for its answer until the header's time is over.
+    if (begun && std::isalpha(static_cast<unsigned char>(input_.front())) == 0)
+      co_return refuse_and_close(400, "bad_request", "this is no HTTP request; this port speaks HTTP without TLS: use http://");
     head_only_ = input_.starts_with("HEAD ");
     const size_t end = input_.find("\r\n\r\n");
     if (end != std::string::npos && end + 4 <= limits::kHeaderBytesMax) co_return end + 4;
+    if (input_.find("\n\n") != std::string::npos)
+      co_return refuse_and_close(400, "bad_request", "the lines of a header end with CR and LF");
     if (input_.size() >= limits::kHeaderBytesMax)
       co_return refuse_and_close(431, "header_too_large",
                                  "the header is larger than 16 KiB; send fewer or shorter fields");

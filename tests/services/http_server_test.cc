@@ -63,6 +63,8 @@ std::vector<Malformed> malformed() {
       {"chunked in HTTP/1.0", "POST /tokenize HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
       {"tunnel", "CONNECT evil:443 HTTP/1.1\r\nHost: x\r\n\r\n", 400},
       {"TLS hello", std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 15), 400},
+      {"TLS hello without a line's end", std::string("\x16\x03\x01\x02\x00\x01", 6), 400},
+      {"header of bare LF", "GET /livez HTTP/1.1\nHost: x\n\n", 400},
       {"header of 17 KiB", get + "X-A: " + std::string(17'000, 'x') + "\r\n\r\n", 431},
       {"header without end", get + std::string(20'000, 'x'), 431},
       {"65 fields",
@@ -263,6 +265,17 @@ TEST_F(ApiKeysTest, EverythingButProbesNeedsAKey) {
   for (const char* path : {"/livez", "/readyz", "/health"}) EXPECT_EQ(get(path).status, 200) << path;
   EXPECT_FALSE(get("/readyz?verbose").json().contains("cluster"));
   EXPECT_TRUE(get("/readyz?verbose", "Authorization: Bearer secret-1\r\n").json().contains("cluster"));
+}
+
+TEST(ApiKeys, BlanksAroundAKeyAreNoPartOfIt) {
+  const std::string path = ::testing::TempDir() + "/blanks-" + std::to_string(getpid());
+  std::ofstream(path) << " key-one\nkey-two \t\r\n  # a comment\n";
+  const auto keys = ApiKeys::load(path);
+  ASSERT_TRUE(keys);
+  EXPECT_TRUE(keys->accepts("Bearer key-one"));
+  EXPECT_TRUE(keys->accepts("Bearer key-two"));
+  EXPECT_FALSE(keys->accepts("Bearer # a comment"));
+  std::filesystem::remove(path);
 }
 
 TEST(ApiKeys, FilesWithoutKeysAreRefused) {

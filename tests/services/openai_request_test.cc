@@ -351,6 +351,23 @@ TEST(OpenAiRequest, AnswersWithoutMaxTokensAreBoundedByContextAndKvMemory) {
   EXPECT_EQ(chat(100), 400) << "0: the rest of the context, whatever the memory";
 }
 
+// In linear time, or this test takes a minute.
+TEST(JsonReader, ManyObjectsInAListAreReadOnce) {
+  std::string text = "[";
+  for (int i = 0; i < 500'000; ++i) text += i == 0 ? "{}" : ",{}";
+  const auto parsed = parse_json(text + "]");
+  ASSERT_TRUE(parsed) << parsed.error().message;
+  EXPECT_EQ(parsed->size(), 500'000u);
+}
+
+TEST(JsonReader, ReadsWhatTheLibraryReads) {
+  for (const char* text : {"null", "true", "-0", "1e3", "18446744073709551615", "-9223372036854775808", "\"a\\u00e9\\n\"", "[]", "{}",
+                           R"({"a":[1,{"b":[[],{}]},null,"x"],"c":{"d":-1.5}})", " [ 1 , 2 ] "})
+    EXPECT_EQ(*parse_json(text), nlohmann::json::parse(text)) << text;
+  for (const char* text : {"", "{", "[1,]", "{\"a\":}", "{\"a\" 1}", "nul", "1 2", "\"\\x\"", "\"\xff\"", "1e400", "[1}", "01"})
+    EXPECT_FALSE(parse_json(text)) << text;
+}
+
 TEST(JsonReader, RefusesAKeyThatComesTwice) {
   for (const char* text : {R"({"a":1,"a":2})", R"([{"x":{"b":1,"c":2,"b":1}}])", R"({"a":1,"\u0061":2})"}) {
     const auto parsed = parse_json(text);
