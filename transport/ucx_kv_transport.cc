@@ -111,7 +111,7 @@ void on_connection(ucp_conn_request_h request, void* arg) {
 }  // namespace
 
 // After shutdown() there is nothing left. If the loop has died before it, endpoints are closed here: ucp_worker_destroy
-// ends the process when requests still wait in one.
+// ends the process when requests still wait in one. Loop and clock may be gone before it: nothing here asks them.
 State::~State() {
   stopping = true;
   sleeping = false;
@@ -125,9 +125,12 @@ State::~State() {
 
 template <class Condition>
 void State::progress_while(const Condition& condition) {
-  const Time end = streams->clock.now() + kWireupPatience;
-  while (condition() && streams->clock.now() < end)
-    if (ucp_worker_progress(worker) == 0) std::this_thread::sleep_for(std::chrono::microseconds(100));
+  constexpr auto kPause = std::chrono::microseconds(100);
+  for (int64_t pauses = kWireupPatience / kPause; condition() && pauses > 0;) {
+    if (ucp_worker_progress(worker) != 0) continue;
+    std::this_thread::sleep_for(kPause);
+    --pauses;
+  }
 }
 
 void State::close_ucx() {
