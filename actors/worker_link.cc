@@ -63,7 +63,9 @@ Task<void> WorkerLink::serve() {
   heartbeat_at_ = lease_until_;
   for (;;) {
     if (stopping_ || drained()) co_return fail(ErrorCode::kCancelled, "this worker leaves");
-    const Time wake_at = std::min({heartbeat_at_, lease_until_, env_.clock.now() + limits::kHeartbeatInterval});
+    // Before Welcome no heartbeat is due, and its time may have passed: a wait for it would not wait.
+    const Time beat_at = registered() ? heartbeat_at_ : lease_until_;
+    const Time wake_at = std::min({beat_at, lease_until_, env_.clock.now() + limits::kHeartbeatInterval});
     Result<ControlEvent> event = co_await plane_->receive({wake_at});
     if (event) {
       Result<void> handled = on_event(*event);
