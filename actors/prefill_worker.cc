@@ -26,6 +26,7 @@ struct RankAttempt : WorkerAttempt {
   const ChainStep step;
   int32_t rows;         // of x: the chunk's, and in the end only the last one
   int32_t projected = 0;  // layers whose K,V are written
+  int32_t finished = 0;   // layers that are done
   RankClock clock;
   Time progress_at{0};  // when the next RankProgress is due
 };
@@ -57,6 +58,7 @@ class PrefillWorker::Impl final : public WorkerRole {
   Task<void> run(RankAttempt& a);
   Task<void> project_qkv(RankAttempt& a, int32_t layer, Hidden& x);
   void project_rows(RankAttempt& a, int32_t layer, Hidden& x, RowRange rows);
+  void run_ahead(RankAttempt& a, int32_t layer, Hidden& x);
   Task<void> attend_and_mlp(RankAttempt& a, int32_t layer, Hidden& x, LaneHold& turn);
   Task<int32_t> wait_for_pages(RankAttempt& a, int32_t layer, int32_t have, LaneHold& turn);
   Task<void> report_first_token(RankAttempt& a, Hidden& x);
@@ -122,6 +124,7 @@ void PrefillWorker::Impl::project_rows(RankAttempt& a, int32_t layer, Hidden& x,
 
 // Attention takes the pages of the prefix in position order as they come, then the chunk's own.
 Task<void> PrefillWorker::Impl::attend_and_mlp(RankAttempt& a, int32_t layer, Hidden& x, LaneHold& turn) {
+  if (layer < a.finished) co_return Result<void>{};
   const TokenRange chunk = a.step.chunk;
   const int32_t prefix_pages = a.step.prefix_pages();
   const auto attention = [this](PageRange pages) {
@@ -142,10 +145,26 @@ Task<void> PrefillWorker::Impl::attend_and_mlp(RankAttempt& a, int32_t layer, Hi
   Result<void> finished = co_await in_slices(a, attention(rest) + speed_.seconds_per_row, [&](RowRange rows) {
     env_.engine.attend(layer, x, *a.kv, chunk, rest, rows);
     env_.engine.finish_layer(layer, x, rows);
-    // Of a short chunk in the same job, which saves a hand-over a layer.
-    if (rows.size() == a.rows && layer + 1 < num_layers_) project_rows(a, layer + 1, x, rows);
+    if (rows.size() == a.rows) run_ahead(a, layer + 1, x);
   });
   co_return finished;
+}
+
+// On the lane, behind a layer that took one job: K,V of the next one; and if no other rank gives or awaits pages, as many
+// layers more as fit into a slice. A hand-over wakes two threads: a layer each of a short prompt they took a third of TTFT.
+void PrefillWorker::Impl::run_ahead(RankAttempt& a, int32_t layer, Hidden& x) {
+  const TokenRange chunk = a.step.chunk;
+  const double layer_seconds =
+      a.rows * (speed_.seconds_per_row + speed_.seconds_per_pair * kPageTokens * chunk.end_page());
+  const double fit = layer_seconds > 0 ? std::min(seconds(kLaneSlice) / layer_seconds, 1e6) : 1;
+  int32_t more = a.step.num_ranks > 1 ? 0 : static_cast<int32_t>(fit);
+  for (; layer < num_layers_; ++layer, --more) {
+    project_rows(a, layer, x, {0, a.rows});
+    if (more <= 0) return;
+    env_.engine.attend(layer, x, *a.kv, chunk, {0, chunk.end_page()}, {0, a.rows});
+    env_.engine.finish_layer(layer, x, {0, a.rows});
+    a.finished = layer + 1;
+  }
 }
 
 // The chain's only wait. Meanwhile the lane is another request's.
