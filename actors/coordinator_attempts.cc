@@ -23,7 +23,7 @@ bool is_worth_a_retry(ErrorCode code) {
     case ErrorCode::kInternal:
       return true;
     default:
-      return false;  // the request itself is at fault
+      return false;  // the request itself is at fault, or the model
   }
 }
 
@@ -58,8 +58,10 @@ void CoordinatorCore::on_attempt_message(Worker& worker, const proto::Envelope& 
       return;
     case proto::Envelope::kAttemptFailed: {
       Failure failure = decode(message.attempt_failed().failure());
-      // submit() has checked the request: no worker's word makes it the request's fault.
-      if (!is_worth_a_retry(failure.error.code)) failure.error.code = ErrorCode::kInternal;
+      // submit() has checked the request: no worker's word makes it the request's fault. Numbers that overflow do so on
+      // every worker.
+      if (!is_worth_a_retry(failure.error.code) && failure.error.code != ErrorCode::kInvalidModel)
+        failure.error.code = ErrorCode::kInternal;
       return fail_attempt(*request, std::move(failure), now);
     }
     case proto::Envelope::kAttemptEnded:

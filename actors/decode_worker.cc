@@ -96,18 +96,29 @@ asio::awaitable<void> DecodeWorker::Impl::step(std::vector<DecodeStepRow> rows) 
   }
   logits_.resize(batch.size() * vocab);
   std::vector<SampledToken> tokens(batch.size());
+  std::vector<Result<void>> sound(batch.size());
   const ComputeLane::Timing timing = co_await env_.lane.run(LaneOrder{}, [&] {
     env_.engine.decode(batch, logits_);
     for (size_t i = 0; i < rows.size(); ++i) {
       const DecodeSequence& sequence = *rows[i].sequence;
-      tokens[i] = sample(std::span(logits_).subspan(i * vocab, vocab), sequence.order.sampling, sequence.prompt(),
-                         sequence.generated, rows[i].position + 1);
+      const std::span logits = std::span(logits_).subspan(i * vocab, vocab);
+      sound[i] = check_logits(logits);
+      if (sound[i])
+        tokens[i] = sample(logits, sequence.order.sampling, sequence.prompt(), sequence.generated, rows[i].position + 1);
     }
   });
   ++*env_.work_done;
   passes.clear();
   env_.metrics.decode_step(static_cast<int32_t>(batch.size()), seconds(timing.computed));
   env_.metrics.lane_busy("decode", seconds(timing.computed));
+  for (size_t i = rows.size(); i-- > 0;) {
+    if (sound[i]) continue;
+    SequenceAttempt* a = attempts_.find(rows[i].sequence->order.attempt);
+    if (a != nullptr) a->end(WorkerAttempt::End::kFailed, {sound[i].error(), 0});
+    core_.leave(rows[i].sequence->order.attempt);
+    rows.erase(rows.begin() + static_cast<ptrdiff_t>(i));
+    tokens.erase(tokens.begin() + static_cast<ptrdiff_t>(i));
+  }
   perform(core_.stepped(rows, std::move(tokens)));
 }
 

@@ -184,9 +184,12 @@ Task<void> PrefillWorker::Impl::report_first_token(RankAttempt& a, Hidden& x) {
   const std::span<const TokenId> prompt(step.prompt);
   proto::Envelope message = envelope(a.id());
   proto::FirstToken& first = *message.mutable_first_token();
+  Result<void> sound;
   const auto timing = co_await env_.lane.run(step.order, [&] {
     std::vector<float> logits(static_cast<size_t>(env_.engine.shape().vocab_size));  // [vocab_size]
     env_.engine.logits(x, logits);
+    sound = check_logits(logits);
+    if (!sound) return;
     std::string& digest = *first.mutable_logits_sha256();
     digest.resize(SHA256_DIGEST_LENGTH);
     SHA256(reinterpret_cast<const unsigned char*>(logits.data()), logits.size() * sizeof(float),
@@ -195,6 +198,7 @@ Task<void> PrefillWorker::Impl::report_first_token(RankAttempt& a, Hidden& x) {
            *first.mutable_token());
   });
   ++*env_.work_done;
+  CO_TRY(sound);
   a.clock.sampled(timing);
   a.clock.report(env_.clock.now(), *first.mutable_timing());
   link_.send(message);

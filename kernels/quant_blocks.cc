@@ -167,23 +167,26 @@ struct Row {
   QuantType type;
   QuantFormat format;
   DequantizeBlock dequantize;
+  uint32_t exponent = 0;               // the bits that are all set in an infinity or a NaN of the block's own floats
+  std::array<int32_t, 2> floats = {};  // where in a block those stand; -1: there is only one
 };
+constexpr uint32_t kF32Exponent = 0x7f800000, kF16Exponent = 0x7c00, kBf16Exponent = 0x7f80;
 
 constexpr Row kRows[] = {
-    {QuantType::kF32, {"F32", 1, 4}, dequantize_f32},
-    {QuantType::kF16, {"F16", 1, 2}, dequantize_f16},
-    {QuantType::kBF16, {"BF16", 1, 2}, dequantize_bf16},
-    {QuantType::kQ4_0, {"Q4_0", 32, 18}, dequantize_q4_0},
-    {QuantType::kQ4_1, {"Q4_1", 32, 20}, dequantize_q4_1},
-    {QuantType::kQ5_0, {"Q5_0", 32, 22}, dequantize_q5_0},
-    {QuantType::kQ5_1, {"Q5_1", 32, 24}, dequantize_q5_1},
-    {QuantType::kQ8_0, {"Q8_0", 32, 34}, dequantize_q8_0},
-    {QuantType::kIQ4_NL, {"IQ4_NL", 32, 18}, dequantize_iq4_nl},
-    {QuantType::kQ2_K, {"Q2_K", kSuperblock, 84}, dequantize_k<read_q2_k>},
-    {QuantType::kQ3_K, {"Q3_K", kSuperblock, 110}, dequantize_k<read_q3_k>},
-    {QuantType::kQ4_K, {"Q4_K", kSuperblock, 144}, dequantize_k<read_q4_k>},
-    {QuantType::kQ5_K, {"Q5_K", kSuperblock, 176}, dequantize_k<read_q5_k>},
-    {QuantType::kQ6_K, {"Q6_K", kSuperblock, 210}, dequantize_k<read_q6_k>},
+    {QuantType::kF32, {"F32", 1, 4}, dequantize_f32, kF32Exponent, {0, -1}},
+    {QuantType::kF16, {"F16", 1, 2}, dequantize_f16, kF16Exponent, {0, -1}},
+    {QuantType::kBF16, {"BF16", 1, 2}, dequantize_bf16, kBf16Exponent, {0, -1}},
+    {QuantType::kQ4_0, {"Q4_0", 32, 18}, dequantize_q4_0, kF16Exponent, {0, -1}},
+    {QuantType::kQ4_1, {"Q4_1", 32, 20}, dequantize_q4_1, kF16Exponent, {0, 2}},
+    {QuantType::kQ5_0, {"Q5_0", 32, 22}, dequantize_q5_0, kF16Exponent, {0, -1}},
+    {QuantType::kQ5_1, {"Q5_1", 32, 24}, dequantize_q5_1, kF16Exponent, {0, 2}},
+    {QuantType::kQ8_0, {"Q8_0", 32, 34}, dequantize_q8_0, kF16Exponent, {0, -1}},
+    {QuantType::kIQ4_NL, {"IQ4_NL", 32, 18}, dequantize_iq4_nl, kF16Exponent, {0, -1}},
+    {QuantType::kQ2_K, {"Q2_K", kSuperblock, 84}, dequantize_k<read_q2_k>, kF16Exponent, {80, 82}},
+    {QuantType::kQ3_K, {"Q3_K", kSuperblock, 110}, dequantize_k<read_q3_k>, kF16Exponent, {108, -1}},
+    {QuantType::kQ4_K, {"Q4_K", kSuperblock, 144}, dequantize_k<read_q4_k>, kF16Exponent, {0, 2}},
+    {QuantType::kQ5_K, {"Q5_K", kSuperblock, 176}, dequantize_k<read_q5_k>, kF16Exponent, {0, 2}},
+    {QuantType::kQ6_K, {"Q6_K", kSuperblock, 210}, dequantize_k<read_q6_k>, kF16Exponent, {208, -1}},
 };
 
 // ggml's other types, so that a file of them is told what it is. Those that ggml has taken back are among them.
@@ -230,6 +233,22 @@ Result<QuantFormat> quant_format(uint32_t gguf_type) {
 
 const QuantFormat& quant_format(QuantType type) {
   return row_of(type).format;
+}
+
+bool is_finite(QuantType type, std::span<const std::byte> blocks) {
+  const Row& row = row_of(type);
+  const auto block_bytes = static_cast<size_t>(row.format.block_bytes);
+  const size_t float_bytes = type == QuantType::kF32 ? 4 : 2;
+  RUNAHEAD_CHECK(blocks.size() % block_bytes == 0, "whole blocks");
+  for (const int32_t place : row.floats) {
+    if (place < 0) continue;
+    for (size_t at = static_cast<size_t>(place); at < blocks.size(); at += block_bytes) {
+      uint32_t bits = 0;
+      std::memcpy(&bits, blocks.data() + at, float_bytes);
+      if ((bits & row.exponent) == row.exponent) return false;
+    }
+  }
+  return true;
 }
 
 void dequantize(QuantType type, std::span<const std::byte> blocks, std::span<float> out) {

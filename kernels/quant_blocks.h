@@ -46,6 +46,9 @@ struct QuantMatrixView {
 // blocks: a whole number of blocks; out.size() == number of weights in them.
 void dequantize(QuantType type, std::span<const std::byte> blocks, std::span<float> out);
 
+// Whether every weight is a number: no NaN or infinity, be it a weight itself or the scale of a block.
+bool is_finite(QuantType type, std::span<const std::byte> blocks);
+
 // The 256 weights of a block of Q2_K to Q6_K, exactly: d * scales[i / 16] * (codes[i] - bias) + m * minima[i / 16]. A format
 // has a bias or minima; those with a scale for 32 weights have each twice.
 struct KQuantBlock {

@@ -337,6 +337,8 @@ Result<std::vector<float>> Gguf::vector(std::string_view name, int64_t size) con
   if (info.dims[0] != size || info.elements() != size)
     return bad("the tensor " + quoted(name) + " is not a vector of " + std::to_string(size) +
                " weights; convert the model again");
+  if (!is_finite(info.type, info.bytes))
+    return bad("the tensor " + quoted(name) + " holds weights that are no numbers; download the file again");
   std::vector<float> out(static_cast<size_t>(size));
   dequantize(info.type, info.bytes, out);
   return out;

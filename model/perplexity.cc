@@ -6,6 +6,7 @@
 #include <string>
 
 #include "model/prefill.h"
+#include "model/sampler.h"
 
 namespace runahead {
 namespace {
@@ -59,6 +60,7 @@ Result<void> score_chunks(std::span<Transformer* const> engines, std::span<const
         std::vector<std::span<const float>> logits;
         for (const auto& buffer : rows)
           logits.push_back(std::span(buffer).subspan(static_cast<size_t>(r) * vocab, vocab));
+        for (const std::span<const float> row : logits) TRY(check_logits(row));
         score(logits, chunk[static_cast<size_t>(begin + r + 1)]);
       }
     }

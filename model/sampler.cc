@@ -205,6 +205,13 @@ Result<void> validate(const SamplingParams& params, int32_t vocab_size) {
   return {};
 }
 
+Result<void> check_logits(std::span<const float> logits) {
+  if (std::ranges::all_of(logits, [](float logit) { return std::isfinite(logit); })) return {};
+  return fail(ErrorCode::kInvalidModel,
+              "the model's numbers overflow for this text: its weights are damaged, or too large; check the file, or try "
+              "--compute fp32");
+}
+
 SampledToken sample(std::span<float> logits, const SamplingParams& params, std::span<const TokenId> prompt,
                     std::span<const TokenId> generated, int32_t position) {
   RUNAHEAD_CHECK(!logits.empty(), "a model has a vocabulary");

@@ -24,6 +24,9 @@ namespace runahead {
 // kInvalidArgument with the parameter's name, if a value is out of its range or a biased id is not in the vocabulary.
 Result<void> validate(const SamplingParams& params, int32_t vocab_size);
 
+// kInvalidModel if one is NaN or infinite: what is sampled from them would be no answer of the model.
+Result<void> check_logits(std::span<const float> logits);
+
 // `logits` [vocab_size] is scratch: modified. `position` is that of the token to choose. `params` must be validated.
 SampledToken sample(std::span<float> logits, const SamplingParams& params, std::span<const TokenId> prompt,
                     std::span<const TokenId> generated, int32_t position);

@@ -73,6 +73,17 @@ Result<QuantMatrixView> matrix(const Gguf& file, const std::string& name, int64_
   return m;
 }
 
+// Of what is packed. What is mapped from a cache has been looked at when it was packed.
+Result<QuantMatrixView> finite_matrix(const Gguf& file, const std::string& name, int64_t rows, int64_t cols) {
+  const QuantMatrixView m = TRY(matrix(file, name, rows, cols));
+  for (int64_t r = 0; r < m.rows; ++r)
+    if (!is_finite(m.type, m.row(r)))
+      return fail(ErrorCode::kInvalidModel,
+                  "tensor " + name + " holds weights that are no numbers (row " + std::to_string(r) +
+                      "); download the file again, or make it from weights that are whole");
+  return m;
+}
+
 std::string block_name(int32_t layer) { return "blk." + std::to_string(layer) + "."; }
 
 struct QkvViews {
@@ -85,12 +96,12 @@ Result<QkvViews> qkv_views(const Gguf& file, const ModelShape& s, const std::str
   const std::string fused = block + "attn_qkv.weight";
   if (!file.has_tensor(fused)) {
     QkvViews views;
-    views.q = TRY(matrix(file, block + "attn_q.weight", q_rows, s.model_dim));
-    views.k = TRY(matrix(file, block + "attn_k.weight", kv_rows, s.model_dim));
-    views.v = TRY(matrix(file, block + "attn_v.weight", kv_rows, s.model_dim));
+    views.q = TRY(finite_matrix(file, block + "attn_q.weight", q_rows, s.model_dim));
+    views.k = TRY(finite_matrix(file, block + "attn_k.weight", kv_rows, s.model_dim));
+    views.v = TRY(finite_matrix(file, block + "attn_v.weight", kv_rows, s.model_dim));
     return views;
   }
-  const QuantMatrixView all = TRY(matrix(file, fused, q_rows + 2 * kv_rows, s.model_dim));
+  const QuantMatrixView all = TRY(finite_matrix(file, fused, q_rows + 2 * kv_rows, s.model_dim));
   const auto part = [&](int64_t begin, int64_t rows) {
     QuantMatrixView view = all;
     view.rows = rows;
@@ -112,11 +123,11 @@ Result<void> pack_layer(const Gguf& file, const ModelConfig& config, int32_t lay
   add_heads(qkv.v, s.head_dim, padded.head_dim, rows);
   w.qkv = rows.pack(padded.model_dim);
   const int64_t heads_dim = int64_t{s.num_heads} * s.head_dim;
-  w.attention_out = pack(TRY(matrix(file, block + "attn_output.weight", dim, heads_dim)), padded.heads_dim);
-  const QuantMatrixView gate = TRY(matrix(file, block + "ffn_gate.weight", s.ffn_dim, dim));
-  const QuantMatrixView up = TRY(matrix(file, block + "ffn_up.weight", s.ffn_dim, dim));
+  w.attention_out = pack(TRY(finite_matrix(file, block + "attn_output.weight", dim, heads_dim)), padded.heads_dim);
+  const QuantMatrixView gate = TRY(finite_matrix(file, block + "ffn_gate.weight", s.ffn_dim, dim));
+  const QuantMatrixView up = TRY(finite_matrix(file, block + "ffn_up.weight", s.ffn_dim, dim));
   w.gate_up = pack_gate_up(gate, up, padded);
-  w.down = pack(TRY(matrix(file, block + "ffn_down.weight", dim, s.ffn_dim)), padded.ffn_dim);
+  w.down = pack(TRY(finite_matrix(file, block + "ffn_down.weight", dim, s.ffn_dim)), padded.ffn_dim);
   return {};
 }
 
@@ -174,8 +185,8 @@ size_t layer_bytes(const LayerWeights& w) {
 Result<void> pack_all(const Gguf& file, const ModelConfig& config, ThreadTeam& team, const LoadProgress& progress,
                       Weights& weights) {
   const ModelShape& s = config.shape;
-  const QuantMatrixView head =
-      config.tied_head ? weights.embedding : TRY(matrix(file, "output.weight", s.vocab_size, s.model_dim));
+  QuantMatrixView head = TRY(finite_matrix(file, "token_embd.weight", s.vocab_size, s.model_dim));
+  if (!config.tied_head) head = TRY(finite_matrix(file, "output.weight", s.vocab_size, s.model_dim));
   std::mutex mutex;  // guards what follows
   Result<void> outcome;
   const uint64_t head_share = head.row_bytes() * static_cast<uint64_t>(head.rows), total = file.file_bytes();

@@ -7,6 +7,7 @@
 
 #include "model/perplexity.h"
 #include "model/prefill.h"
+#include "model/sampler.h"
 #include "model/tokenizer.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
@@ -39,6 +40,7 @@ Result<void> logits(const EvaluateOptions& options, const CommonOptions& common)
   LocalCache cache(*engine, static_cast<int32_t>(ids.size()));
   const auto kv = TRY(cache.lease(static_cast<int32_t>(ids.size())));
   const std::vector<float> values = prefill(*engine, *kv, ids);
+  TRY(check_logits(values));
   const double norm = log_sum_exp(values);
   std::vector<TokenId> order(values.size());
   std::iota(order.begin(), order.end(), 0);

@@ -97,6 +97,29 @@ TEST(Chain, TheFirstTokenNeedsNoDecodeSlot) {
   EXPECT_EQ(decode.engine.largest_batch, 2u);
 }
 
+TEST(Chain, NumbersThatOverflowAreAnErrorAndNoAnswer) {
+  Cluster cluster(1);
+  cluster.nodes[0]->engine.overflows = true;
+  const auto first = cluster.answer_to(request_of(100, 4));
+  ASSERT_TRUE(first->error);
+  EXPECT_EQ(first->error->code, ErrorCode::kInvalidModel);
+  EXPECT_TRUE(first->tokens.empty());
+  cluster.nodes[0]->engine.overflows = false;
+
+  Cluster::Node& decode = *cluster.nodes.back();
+  decode.engine.step_delay = 5ms;
+  const InferenceRequest good = request_of(64, 200, 2);
+  const auto whole = cluster.ask(good);  // the older one: the first row of the batch
+  ASSERT_TRUE(cluster.run_until([&] { return whole->tokens.size() > 2; }));
+  const auto later = cluster.ask(request_of(64, 200, 3));
+  ASSERT_TRUE(cluster.run_until([&] { return later->tokens.size() > 2; }));
+  decode.engine.overflows = true;
+  ASSERT_TRUE(cluster.run_until([&] { return later->error.has_value(); }));
+  decode.engine.overflows = false;
+  EXPECT_EQ(later->error->code, ErrorCode::kInvalidModel);
+  EXPECT_TRUE(cluster.run_until([&] { return whole->finished || whole->error; }));
+}
+
 TEST(Chain, OneTokenIsEnough) {
   Cluster cluster(2);
   InferenceRequest request = request_of(300, 1);

@@ -9,6 +9,7 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <functional>
+#include <limits>
 
 #include "actors/coordinator.h"
 #include "actors/decode_worker.h"
@@ -68,16 +69,21 @@ class SlowEngine final : public Engine {
     engine_.attend(layer, x, kv, chunk, pages, rows);
   }
   void finish_layer(int32_t layer, Hidden& x, RowRange rows) override { engine_.finish_layer(layer, x, rows); }
-  void logits(Hidden& x, std::span<float> out) override { engine_.logits(x, out); }
+  void logits(Hidden& x, std::span<float> out) override {
+    engine_.logits(x, out);
+    if (overflows) out.back() = std::numeric_limits<float>::infinity();
+  }
   void decode(std::span<const DecodeRow> batch, std::span<float> out) override {
     std::this_thread::sleep_for(step_delay.load());
     largest_batch = std::max(largest_batch.load(), batch.size());
     engine_.decode(batch, out);
+    if (overflows) out.back() = std::numeric_limits<float>::quiet_NaN();  // of the last row
   }
 
   std::atomic<std::chrono::milliseconds> layer_delay{std::chrono::milliseconds(0)};
   std::atomic<std::chrono::milliseconds> step_delay{std::chrono::milliseconds(0)};
   std::atomic<size_t> largest_batch = 0;
+  std::atomic<bool> overflows = false;
   void set_fingerprint(std::string text) { fingerprint_ = std::move(text); }
 
  private:

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -44,6 +45,27 @@ TEST(QuantBlocks, EveryFormatDequantisesToTheBitsOfTheReferenceImplementation) {
   }
   EXPECT_EQ(at, fixture.size());
   EXPECT_EQ(types, (std::set<uint32_t>{0, 1, 2, 3, 6, 7, 8, 10, 11, 12, 13, 14, 20, 30}));
+}
+
+// Every two bytes of a block made an infinity and a NaN of each width: found if and only if a weight is none of the numbers.
+TEST(QuantBlocks, WhatIsNoNumberIsFoundWhereverItStands) {
+  for (const uint32_t type : {0, 1, 2, 3, 6, 7, 8, 10, 11, 12, 13, 14, 20, 30}) {
+    const auto quant = static_cast<QuantType>(type);
+    const QuantFormat& format = quant_format(quant);
+    const size_t blocks = 2, bytes = blocks * static_cast<size_t>(format.block_bytes);
+    std::vector<float> weights(blocks * static_cast<size_t>(format.block_len));
+    int found = 0;
+    for (size_t at = 0; at + 2 <= bytes; at += 2)
+      for (const uint16_t bits : {0x7c00, 0xfe01, 0x7f80, 0x7fc0, 0x3c00, 0x7bff}) {
+        std::vector<std::byte> data(bytes, std::byte{0x11});
+        std::memcpy(data.data() + at, &bits, 2);
+        dequantize(quant, data, weights);
+        const bool all = std::ranges::all_of(weights, [](float w) { return std::isfinite(w); });
+        EXPECT_EQ(is_finite(quant, data), all) << format.name << " at " << at << ", bits " << bits;
+        found += !all;
+      }
+    EXPECT_GT(found, 0) << format.name;
+  }
 }
 
 TEST(QuantBlocks, AnUnknownTypeIsRefusedByItsNameWithTheSupportedOnes) {

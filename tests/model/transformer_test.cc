@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 #include <functional>
 
 #include "model/prefill.h"
@@ -208,6 +209,31 @@ TEST(Transformer, AMissingTensorOrOneOfAnotherShapeIsNamed) {
   });
   EXPECT_NE(matrix.message.find("blk.0.attn_qkv.weight is [96, 64], but the model needs [256, 64]"), std::string::npos)
       << matrix.message;
+}
+
+TEST(Transformer, WeightsThatAreNoNumbersAreRefusedByTheirTensor) {
+  TempDir dir;
+  write_tiny_llama(dir / "whole.gguf", 1, {.num_layers = 2}, QuantType::kF16);
+  const Gguf whole = Gguf::open(dir / "whole.gguf").value();
+  std::ifstream in(dir / "whole.gguf", std::ios::binary);
+  const std::string bytes(std::istreambuf_iterator<char>(in), {});
+  for (const std::string name : {"token_embd", "blk.0.attn_q", "blk.0.attn_v", "blk.1.attn_output", "blk.1.ffn_gate",
+                                 "blk.0.ffn_up", "blk.1.ffn_down", "blk.1.attn_norm", "output_norm"}) {
+    const bool is_norm = name.ends_with("norm");
+    const std::vector<float> gain = is_norm ? *whole.vector(name + ".weight", whole.u64("llama.embedding_length").value())
+                                            : std::vector<float>();
+    const std::span<const std::byte> row = is_norm ? std::as_bytes(std::span(gain)) : whole.matrix(name + ".weight")->row(1);
+    const size_t at = bytes.find(std::string_view(reinterpret_cast<const char*>(row.data()), row.size()));
+    ASSERT_NE(at, std::string::npos) << name;
+    std::string damaged = bytes;
+    damaged.replace(at + row.size() - 2, 2, "\xff\x7f");  // a NaN of 16 bits, or the upper half of one of 32
+    std::ofstream(dir / "damaged.gguf", std::ios::binary) << damaged;
+    const auto engine = load_engine({.model = dir / "damaged.gguf", .compute = ComputeMode::kFp32});
+    ASSERT_FALSE(engine) << name;
+    EXPECT_EQ(engine.error().code, ErrorCode::kInvalidModel);
+    EXPECT_NE(engine.error().message.find(name + ".weight"), std::string::npos) << engine.error().message;
+    EXPECT_NE(engine.error().message.find("no numbers"), std::string::npos) << engine.error().message;
+  }
 }
 
 TEST(Transformer, TheFingerprintNamesFileAndMode) {
