@@ -39,6 +39,7 @@ class JobLedger {
   int64_t damaged_records() const { return damaged_; }
   uint64_t epoch() const { return epoch_; }
   size_t records() const { return records_; }
+  bool has_jobs() const { return !jobs_.empty(); }
   // The jobs it had when it was opened, by id. Moved out: it does not keep them.
   std::map<std::string, LedgerEntry> take_jobs() { return std::move(jobs_); }
 

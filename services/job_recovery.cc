@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
 #include <map>
 #include <set>
 
@@ -63,6 +64,63 @@ Finding judge(const StoredRow& row, const LedgerEntry* known) {
   }
   finding.head.completion_tokens = 0;
   return finding;
+}
+
+// Under another name beside it, where it stays when another file takes its place by rename.
+Result<std::filesystem::path> keep_damaged(const std::filesystem::path& path) {
+  const auto now = std::chrono::system_clock::now().time_since_epoch() / std::chrono::milliseconds(1);
+  std::filesystem::path kept = fmt::format("{}.damaged-{}", path.string(), now);
+  std::error_code failed;
+  std::filesystem::create_hard_link(path, kept, failed);
+  if (failed) std::filesystem::copy_file(path, kept, failed);
+  if (failed)
+    return fail(ErrorCode::kUnavailable, "the damaged job store cannot be kept as " + kept.string() + ": " + failed.message(),
+                "job-store");
+  return kept;
+}
+
+Result<void> take_name(const std::filesystem::path& fresh, const std::filesystem::path& path) {
+  std::error_code failed;
+  std::filesystem::rename(fresh, path, failed);
+  if (failed)
+    return fail(ErrorCode::kUnavailable, "the job store cannot be renamed to " + path.string() + ": " + failed.message(),
+                "job-store");
+  return sync_folder(path);
+}
+
+// An empty store, closed.
+Result<std::filesystem::path> make_fresh(const std::filesystem::path& path) {
+  std::filesystem::path fresh = path.string() + ".rebuilt";
+  std::error_code none;
+  std::filesystem::remove(fresh, none);
+  std::filesystem::remove(fresh.string() + "-wal", none);
+  TRY(TRY(SqliteDatabase::open(fresh))->checkpoint());
+  return fresh;
+}
+
+// Of the SQLite file format (sqlite.org/fileformat2.html): the header's pages of the file and of its list of free ones.
+constexpr size_t kPageBytes = 4096, kPagesAt = 28, kFreeAt = 32, kFreeBytes = 8;
+
+// The file with the first page of an empty store, whose tables begin at the same pages. Its free pages are then in no
+// list, which makes recover_jobs() write the file anew.
+Result<void> replace_first_page(const std::filesystem::path& path) {
+  const std::filesystem::path fresh = TRY(make_fresh(path));
+  std::string page(kPageBytes, '\0'), all;
+  std::ifstream(fresh, std::ios::binary).read(page.data(), kPageBytes);
+  std::error_code failed;
+  const uintmax_t bytes = std::filesystem::file_size(path, failed);
+  if (!failed && bytes > std::filesystem::file_size(fresh)) {
+    for (size_t i = 0; i < 4; ++i) page[kPagesAt + i] = static_cast<char>(bytes / kPageBytes >> (24 - 8 * i));
+    page.replace(kFreeAt, kFreeBytes, kFreeBytes, '\0');
+    std::filesystem::copy_file(path, fresh, std::filesystem::copy_options::overwrite_existing, failed);
+    std::fstream copy(fresh, std::ios::in | std::ios::out | std::ios::binary);
+    copy.write(page.data(), kPageBytes);
+    copy.close();
+    if (failed || !copy)
+      return fail(ErrorCode::kUnavailable, "the job store cannot be copied to " + fresh.string() + "; free some room",
+                  "job-store");
+  }
+  return take_name(fresh, path);
 }
 
 class Recovery {
@@ -198,12 +256,7 @@ Result<void> Recovery::mend_in_place() {
 
 // The new file takes the name in one step, and the old one has another name before that.
 Result<void> Recovery::rebuild() {
-  const std::filesystem::path fresh_path = path_.string() + ".rebuilt";
-  const auto now = std::chrono::system_clock::now().time_since_epoch() / std::chrono::milliseconds(1);
-  const std::filesystem::path kept = fmt::format("{}.damaged-{}", path_.string(), now);
-  std::error_code failed;
-  std::filesystem::remove(fresh_path, failed);
-  std::filesystem::remove(fresh_path.string() + "-wal", failed);
+  const std::filesystem::path fresh_path = TRY(make_fresh(path_));
   {
     const auto fresh = TRY(SqliteDatabase::open(fresh_path));
     TRY(fresh->begin());
@@ -218,17 +271,10 @@ Result<void> Recovery::rebuild() {
   }
   (void)database_->checkpoint();  // what cannot go into the damaged file stays lost
   database_.reset();
-  std::filesystem::create_hard_link(path_, kept, failed);
-  if (failed) std::filesystem::copy_file(path_, kept, failed);
-  if (failed)
-    return fail(ErrorCode::kUnavailable, "the damaged job store cannot be kept as " + kept.string() + ": " + failed.message(),
-                "job-store");
-  std::filesystem::remove(path_.string() + "-wal", failed);
-  std::filesystem::rename(fresh_path, path_, failed);
-  if (failed)
-    return fail(ErrorCode::kUnavailable, "the job store cannot be renamed to " + path_.string() + ": " + failed.message(),
-                "job-store");
-  TRY(sync_folder(path_));
+  const std::filesystem::path kept = TRY(keep_damaged(path_));
+  std::error_code none;
+  std::filesystem::remove(path_.string() + "-wal", none);
+  TRY(take_name(fresh_path, path_));
   say(fmt::format("the job store {} was damaged ({}); what could be read goes on in a new file, and the damaged one is {}",
                   path_.string(), structure_.empty() ? "rows do not fit their checks" : structure_, kept.string()));
   database_ = TRY(SqliteDatabase::open(path_));
@@ -252,6 +298,19 @@ Result<void> Recovery::settle_ledger() {
 }
 
 }  // namespace
+
+Result<std::unique_ptr<SqliteDatabase>> mend_start(const std::filesystem::path& path, std::vector<std::string>& damage) {
+  const std::filesystem::path kept = TRY(keep_damaged(path));
+  damage.push_back(fmt::format("the first page of the job store {} was damaged and is made anew; the damaged file is {}",
+                               path.string(), kept.string()));
+  TRY(replace_first_page(path));
+  auto opened = SqliteDatabase::open(path);
+  if (opened || opened.error().code != ErrorCode::kCorrupt) return opened;
+  std::error_code none;
+  std::filesystem::remove(path.string() + "-wal", none);
+  TRY(take_name(TRY(make_fresh(path)), path));
+  return SqliteDatabase::open(path);
+}
 
 Result<RecoveredJobs> recover_jobs(std::unique_ptr<SqliteDatabase>& database, JobLedger& ledger,
                                    const std::filesystem::path& path) {

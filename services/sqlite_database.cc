@@ -1,9 +1,11 @@
 #include "services/sqlite_database.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "base/crc32c.h"
 #include "services/sqlite_migration.h"
 
@@ -115,6 +117,11 @@ StoredRow row_of(sqlite3_stmt* statement) {
   return row;
 }
 
+std::unexpected<Error> damaged(const std::string& name) {
+  return fail(ErrorCode::kCorrupt,
+              "the job store " + name + " is damaged; restore a copy, or move it away with its -wal and -ledger", "job-store");
+}
+
 // Its row says nothing that can be trusted.
 JobHead unreadable(const JobHead& read) {
   JobHead head{.id = read.id, .owner = read.owner, .status = JobStatus::kFailed};
@@ -129,14 +136,17 @@ std::unexpected<Error> SqliteDatabase::failed(int code) const {
     return fail(ErrorCode::kInvalidConfig, "the job store " + name_ + why, "job-store");
   };
   switch (code & 0xff) {
+    case SQLITE_NOTADB:
+    case SQLITE_CORRUPT:
+    case SQLITE_ERROR:  // our statements are right, so the file's tables are not
+      return damaged(name_);
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
       return refused(" is in use by another process; stop it or name another file");
-    case SQLITE_NOTADB:
-    case SQLITE_CORRUPT:
-      return refused(" is damaged; move it away or restore a copy");
+    case SQLITE_READONLY:  // also for a number of its format that is none
+      if (::access(name_.c_str(), W_OK) == 0) return damaged(name_);
+      [[fallthrough]];
     case SQLITE_CANTOPEN:
-    case SQLITE_READONLY:
     case SQLITE_PERM:
       return refused(" cannot be opened for writing; check the path and its rights");
     case SQLITE_FULL:
@@ -165,13 +175,28 @@ Result<std::unique_ptr<SqliteDatabase>> SqliteDatabase::open(const std::filesyst
   return database;
 }
 
+std::string SqliteDatabase::schema_of_a_new_one() {
+  static const std::string schema = [] {
+    SqliteDatabase fresh(nullptr, ":memory:");
+    sqlite3* handle = nullptr;
+    RUNAHEAD_CHECK(sqlite3_open(":memory:", &handle) == SQLITE_OK, "a database in memory needs nothing but memory");
+    fresh.handle_.reset(handle);
+    RUNAHEAD_CHECK(fresh.execute(kSchema).has_value(), "our own statements");
+    return fresh.schema().value();
+  }();
+  return schema;
+}
+
 Result<void> SqliteDatabase::bring_up_to_date() {
   const int64_t version = TRY(integer("PRAGMA user_version"));
+  const bool is_ours = TRY(schema()) == schema_of_a_new_one();
+  if (sqlite3_db_readonly(handle_.get(), "main") == 1) return failed(SQLITE_READONLY);
+  if (is_ours != (version == kSchemaVersion)) return damaged(name_);
+  if (is_ours) return {};
   if (version > kSchemaVersion)
     return fail(ErrorCode::kInvalidConfig,
                 "the job store " + name_ + " was made by a newer version of this program; run that one, or name another file",
                 "job-store");
-  if (version == kSchemaVersion) return {};
   const int64_t tables = TRY(integer("SELECT count(*) FROM sqlite_master"));
   if (version == 0 && tables > 0)
     return fail(ErrorCode::kInvalidConfig, name_ + " is a SQLite file, but no job store; name another file", "job-store");
@@ -232,7 +257,7 @@ Result<void> SqliteDatabase::checkpoint() {
 }
 
 Result<std::string> SqliteDatabase::schema() {
-  const Statement statement = TRY(prepare("SELECT group_concat(sql) FROM (SELECT sql FROM sqlite_master ORDER BY name)"));
+  const Statement statement = TRY(prepare("SELECT group_concat(type || name || tbl_name || sql) FROM (SELECT * FROM sqlite_master ORDER BY name)"));
   const int code = sqlite3_step(statement.get());
   if (code != SQLITE_ROW) return failed(code);
   return text(statement.get(), 0);
@@ -241,11 +266,7 @@ Result<std::string> SqliteDatabase::schema() {
 std::string SqliteDatabase::structural_damage() {
   const Result<Statement> check = prepare("PRAGMA integrity_check(1)");
   if (!check || sqlite3_step(check->get()) != SQLITE_ROW) return "it cannot be checked";
-  if (text(check->get(), 0) != "ok") return text(check->get(), 0);
-  const auto fresh = open({});
-  const Result<std::string> want = (*fresh)->schema(), have = schema();
-  if (!have || *have != *want) return "its tables are not those of a job store";
-  return "";
+  return text(check->get(), 0) == "ok" ? "" : text(check->get(), 0);
 }
 
 Result<uint64_t> SqliteDatabase::epoch() {

@@ -30,8 +30,8 @@ struct StoredRow {
 
 class SqliteDatabase {
  public:
-  // kInvalidConfig with what to do if the file is no job store, cannot be written, was made by a newer version or is
-  // damaged beyond reading. A store of an older version is brought up to date.
+  // kInvalidConfig with what to do if the file is no job store, cannot be written or was made by a newer version;
+  // kCorrupt if it is damaged where SQLite begins to read. A store of an older version is brought up to date.
   static Result<std::unique_ptr<SqliteDatabase>> open(const std::filesystem::path& path);
 
   Result<void> begin();
@@ -86,6 +86,7 @@ class SqliteDatabase {
   Result<Statement> prepare(const char* sql);
   Result<int64_t> integer(const char* sql);
   Result<std::string> schema();
+  static std::string schema_of_a_new_one();
   Result<void> bring_up_to_date();
   Result<void> put_head(const JobHead& head, int64_t sequence, uint32_t check, uint32_t request_check,
                         uint32_t result_check);

@@ -70,9 +70,22 @@ Result<std::unique_ptr<SqliteJobStore>> SqliteJobStore::open(const std::filesyst
                   "job-store");
     files.lock.emplace(std::move(*lock));
   }
-  files.database = TRY(SqliteDatabase::open(path));
-  if (!path.empty()) files.ledger.emplace(TRY(JobLedger::open(path.string() + "-ledger")));
+  TRY(open_files(files));
   return std::unique_ptr<SqliteJobStore>(new SqliteJobStore(std::move(files)));
+}
+
+// The ledger tells whether a damaged file was a job store.
+Result<void> SqliteJobStore::open_files(Files& files) {
+  const std::string ledger = files.path.string() + "-ledger";
+  auto opened = SqliteDatabase::open(files.path);
+  const bool damaged = !opened && opened.error().code == ErrorCode::kCorrupt;
+  std::error_code none;
+  if (!opened && !(damaged && std::filesystem::exists(ledger, none)))
+    return fail(ErrorCode::kInvalidConfig, opened.error().message, "job-store");
+  if (!files.path.empty()) files.ledger.emplace(TRY(JobLedger::open(ledger)));
+  if (damaged && !files.ledger->has_jobs()) return fail(ErrorCode::kInvalidConfig, opened.error().message, "job-store");
+  files.database = damaged ? TRY(mend_start(files.path, files.damage)) : std::move(*opened);
+  return {};
 }
 
 SqliteJobStore::SqliteJobStore(Files files) : files_(std::move(files)), thread_([this] { serve(); }) {}
@@ -186,7 +199,8 @@ Result<JobStore::Loaded> SqliteJobStore::load_now() {
   if (files_.ledger) {
     RecoveredJobs recovered = TRY(recover_jobs(files_.database, *files_.ledger, files_.path));
     loaded.unfinished = std::move(recovered.unfinished);
-    loaded.damage = std::move(recovered.damage);
+    loaded.damage = std::move(files_.damage);
+    std::ranges::move(recovered.damage, std::back_inserter(loaded.damage));
   }
   SqliteDatabase& database = *files_.database;
   loaded.epoch = std::max<uint64_t>(TRY(database.epoch()), files_.ledger ? files_.ledger->epoch() : 0) + 1;

@@ -28,7 +28,7 @@ class SqliteDatabase;
 class SqliteJobStore final : public JobStore {
  public:
   // Creates the file if it is missing; an empty path means a store in memory. kInvalidConfig with what to do if the
-  // file is no job store, cannot be read at all, was made by a newer version, or is in use by another process.
+  // file is no job store, is damaged and has no ledger, was made by a newer version, or is in use by another process.
   static Result<std::unique_ptr<SqliteJobStore>> open(const std::filesystem::path& path);
   ~SqliteJobStore() override;  // writes out what was accepted
 
@@ -51,8 +51,10 @@ class SqliteJobStore final : public JobStore {
     std::optional<FileLock> lock;
     std::unique_ptr<SqliteDatabase> database;
     std::optional<JobLedger> ledger;
+    std::vector<std::string> damage;  // found by open(): a sentence each, for load()
   };
 
+  static Result<void> open_files(Files& files);
   explicit SqliteJobStore(Files files);
   template <class T>
   Task<T> run(std::function<Result<T>()> work);
