@@ -23,7 +23,7 @@ class ComputeLane {
   };
   virtual ~ComputeLane() = default;
   // Runs `work` on the lane and resumes when it has ended. It cannot be cancelled: jobs are short.
-  // The caller awaits it in the same statement, so `work` may capture by reference.
+  // The caller awaits it in the same statement, so `work` may capture by reference. Its std::bad_alloc comes here.
   virtual asio::awaitable<Timing> run(LaneOrder order, std::function<void()> work) = 0;
 
   // "My next job is on its way." Released while the holder waits for anything but the lane, and when it ends.

@@ -73,6 +73,7 @@ void CoordinatorCore::on_hello(PeerId peer, const proto::Hello& hello, Time now)
   info_limited("joined", "worker {} joined: {} ({}, {})", joined.id, joined.name,
                joined.is_prefill ? "prefill" : "decode", joined.device);
   drop_outvoted(now);
+  if (const std::string why = registry_.disagreement(); !why.empty()) warn_limited("disagreement", "not ready: {}", why);
   metrics_.workers_changed(view(now));
 }
 
@@ -342,6 +343,7 @@ ClusterView CoordinatorCore::view(Time now) const {
                    .fingerprint = registry_.fingerprint(),
                    .compute = registry_.compute(),
                    .context_len = options_.shape.context_len,
+                   .disagreement = registry_.disagreement(),
                    .waiting = static_cast<int32_t>(waiting_.size()),
                    .queued_prompt_tokens = waiting_tokens_,
                    .draining = draining_};

@@ -1,5 +1,7 @@
 #include "actors/decode_worker.h"
 
+#include <new>
+#include <optional>
 #include <vector>
 
 #include "actors/decode_core.h"
@@ -48,6 +50,7 @@ class DecodeWorker::Impl final : public WorkerRole {
   asio::awaitable<void> receive(SequenceAttempt& a);
   asio::awaitable<void> decode_loop();
   asio::awaitable<void> step(std::vector<DecodeStepRow> rows);
+  void give_up(AttemptId id, const Error& why);
   void perform(std::vector<DecodeAction> actions);
   void report_failure(AttemptId id, const Failure& failure);
   void report_ended(AttemptId id);
@@ -94,32 +97,44 @@ asio::awaitable<void> DecodeWorker::Impl::step(std::vector<DecodeStepRow> rows) 
     batch.push_back({a.kv.get(), row.token, row.position});
     passes.push_back(a.gate.enter());
   }
-  logits_.resize(batch.size() * vocab);
   std::vector<SampledToken> tokens(batch.size());
   std::vector<Result<void>> sound(batch.size());
-  const ComputeLane::Timing timing = co_await env_.lane.run(LaneOrder{}, [&] {
-    env_.engine.decode(batch, logits_);
-    for (size_t i = 0; i < rows.size(); ++i) {
-      const DecodeSequence& sequence = *rows[i].sequence;
-      const std::span logits = std::span(logits_).subspan(i * vocab, vocab);
-      sound[i] = check_logits(logits);
-      if (sound[i])
+  std::optional<ComputeLane::Timing> timing;
+  try {
+    logits_.resize(batch.size() * vocab);
+    timing = co_await env_.lane.run(LaneOrder{}, [&] {
+      env_.engine.decode(batch, logits_);
+      for (size_t i = 0; i < rows.size(); ++i) {
+        const DecodeSequence& sequence = *rows[i].sequence;
+        const std::span logits = std::span(logits_).subspan(i * vocab, vocab);
+        sound[i] = check_logits(logits);
+        if (!sound[i]) continue;
         tokens[i] = sample(logits, sequence.order.sampling, sequence.prompt(), sequence.generated, rows[i].position + 1);
-    }
-  });
+      }
+    });
+  } catch (const std::bad_alloc&) {
+  }
   ++*env_.work_done;
   passes.clear();
-  env_.metrics.decode_step(static_cast<int32_t>(batch.size()), seconds(timing.computed));
-  env_.metrics.lane_busy("decode", seconds(timing.computed));
+  if (!timing) {  // the others go on: a step of fewer rows needs less
+    give_up(rows.back().sequence->order.attempt, no_memory().error());
+    co_return work_.notify();
+  }
+  env_.metrics.decode_step(static_cast<int32_t>(batch.size()), seconds(timing->computed));
+  env_.metrics.lane_busy("decode", seconds(timing->computed));
   for (size_t i = rows.size(); i-- > 0;) {
     if (sound[i]) continue;
-    SequenceAttempt* a = attempts_.find(rows[i].sequence->order.attempt);
-    if (a != nullptr) a->end(WorkerAttempt::End::kFailed, {sound[i].error(), 0});
-    core_.leave(rows[i].sequence->order.attempt);
+    give_up(rows[i].sequence->order.attempt, sound[i].error());
     rows.erase(rows.begin() + static_cast<ptrdiff_t>(i));
     tokens.erase(tokens.begin() + static_cast<ptrdiff_t>(i));
   }
   perform(core_.stepped(rows, std::move(tokens)));
+}
+
+// It may have ended during the step.
+void DecodeWorker::Impl::give_up(AttemptId id, const Error& why) {
+  if (SequenceAttempt* a = attempts_.find(id)) a->end(WorkerAttempt::End::kFailed, {why, 0});
+  core_.leave(id);
 }
 
 void DecodeWorker::Impl::perform(std::vector<DecodeAction> actions) {

@@ -96,7 +96,7 @@ class TokenStream {
 
 struct WorkerView {
   WorkerId id = 0;
-  std::string name, role, device, transport, state;  // state: "ready", "suspect", "draining"
+  std::string name, role, device, transport, state;  // state: "ready", "waiting", "suspect", "stuck", "draining"
   int64_t pages_total = 0, pages_free = 0;
   int32_t running = 0;
   double tokens_per_second = 0;          // from the cost model, of an empty context
@@ -105,6 +105,7 @@ struct ClusterView {
   uint64_t epoch = 0;
   std::string fingerprint, compute;
   int32_t context_len = 0;
+  std::string disagreement;              // why workers of both roles are here and none is ready; empty: they agree
   int64_t kv_tokens = 0;                 // that the largest decode worker's K/V memory holds
   std::vector<WorkerView> workers;
   int32_t running = 0, waiting = 0;

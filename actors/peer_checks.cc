@@ -94,6 +94,7 @@ Result<void> check_decode_done(const proto::DecodeDone& done, const ModelShape& 
 }  // namespace
 
 Result<void> check_hello(const proto::Hello& hello) {
+  if (hello.incarnation() == 0) return odd("it has no incarnation");
   if (hello.role() != proto::Hello::PREFILL && hello.role() != proto::Hello::DECODE) return odd("an unknown role");
   if (!is_line(hello.name(), limits::kPeerTextBytesMax) || !is_line(hello.device(), limits::kPeerTextBytesMax) ||
       !is_line(hello.compute(), limits::kPeerTextBytesMax) || !is_line(hello.fingerprint(), limits::kPeerTextBytesMax) ||
@@ -111,7 +112,7 @@ Result<void> check_hello(const proto::Hello& hello) {
   if (a == 0 && b == 0) return {};  // not measured
   if (!within(a, limits::kSecondsPerTokenMin, limits::kSecondsPerTokenMax) ||
       !(b == 0 || within(b, limits::kSecondsPerPairMin, limits::kSecondsPerPairMax)))
-    return odd("a speed of " + std::to_string(a) + " s a token");
+    return odd("a speed of " + std::to_string(a) + " s a token and " + std::to_string(b) + " s a pair");
   return {};
 }
 

@@ -212,7 +212,11 @@ asio::awaitable<void> PrefillWorker::Impl::relay(RankAttempt& a) {
 }
 
 asio::awaitable<void> PrefillWorker::Impl::compute(RankAttempt& a) {
-  const Result<void> done = co_await run(a);
+  Result<void> done = no_memory();
+  try {
+    done = co_await run(a);
+  } catch (const std::bad_alloc&) {  // the chunk is too large for what is free now: another worker may do it
+  }
   if (done) a.end(WorkerAttempt::End::kDone);
   else a.end(WorkerAttempt::End::kFailed, {done.error(), a.step.downstream.worker});
 }

@@ -4,6 +4,9 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 
+#include <exception>
+#include <new>
+
 #include "base/check.h"
 
 namespace runahead {
@@ -24,10 +27,15 @@ asio::awaitable<ComputeLane::Timing> ThreadLane::run(LaneOrder order, std::funct
   const asio::any_io_executor executor = co_await asio::this_coro::executor;
   const Time queued = clock_.now();
   Timing timing;
+  std::exception_ptr no_memory;
   const auto enqueue = [&](auto handler) {
-    auto job = [this, queued, executor, &timing, &work, handler = std::move(handler)]() mutable {
+    auto job = [this, queued, executor, &timing, &work, &no_memory, handler = std::move(handler)]() mutable {
       const Time started = clock_.now();
-      work();
+      try {
+        work();
+      } catch (const std::bad_alloc&) {
+        no_memory = std::current_exception();
+      }
       timing = {.waited = started - queued, .computed = clock_.now() - started};
       asio::post(executor, std::move(handler));
     };
@@ -36,6 +44,7 @@ asio::awaitable<ComputeLane::Timing> ThreadLane::run(LaneOrder order, std::funct
     changed_.notify_one();
   };
   co_await asio::async_initiate<const asio::use_awaitable_t<>&, void()>(enqueue, asio::use_awaitable);
+  if (no_memory) std::rethrow_exception(no_memory);
   co_return timing;
 }
 

@@ -2,6 +2,10 @@
 
 namespace runahead {
 
+std::unexpected<Error> no_memory() {
+  return fail(ErrorCode::kOverloaded, "the worker has not enough memory for this request beside the others");
+}
+
 WorkerAttempt::WorkerAttempt(const WorkerEnv& env, AttemptId id, Time deadline)
     : prefix(env.executor, env.clock, env.work_done), gate(env.executor, env.clock), id_(id), deadline_{deadline},
       over_(env.executor, env.clock) {}

@@ -16,6 +16,9 @@
 
 namespace runahead {
 
+// What the engine could not get memory for ends one attempt; another worker, or a later try, may have it.
+std::unexpected<Error> no_memory();
+
 class WorkerAttempt {
  public:
   enum class End {

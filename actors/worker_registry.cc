@@ -1,6 +1,10 @@
 #include "actors/worker_registry.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <set>
 
 #include "actors/messages.h"
 #include "actors/peer_checks.h"
@@ -47,7 +51,7 @@ Result<void> WorkerRegistry::check(const proto::Hello& hello) const {
   if (!required_.fingerprint.empty() && hello.fingerprint() != required_.fingerprint)
     return incompatible("the worker runs " + foreign(hello.fingerprint()) + ", this cluster " + required_.fingerprint +
                         "; start it with the same model file and the same --compute");
-  if (hello.num_layers() != shape_.num_layers)
+  if (hello.num_layers() != shape_.num_layers || hello.context_len() != shape_.context_len)
     return incompatible("the worker's K/V pages have another layout; start it with the same model and --compute");
   if (!required_.kv_transport.empty() && hello.kv_transport() != required_.kv_transport)
     return incompatible("the worker moves K/V over " + foreign(hello.kv_transport()) + ", this cluster over " +
@@ -120,6 +124,16 @@ void WorkerRegistry::agree_with(const Worker& newcomer) {
     agreed_ = std::move(offer);
   }
   for (auto& [id, worker] : workers_) worker.agreed = agreed_->holds_for(worker);
+}
+
+std::string WorkerRegistry::disagreement() const {
+  if (agreed_) return {};
+  std::set<std::string> prefill, decode;  // what each role runs
+  for (const auto& [id, worker] : workers_)
+    (worker.is_prefill ? prefill : decode).insert(worker.compute + " over " + worker.kv_transport);
+  if (prefill.empty() || decode.empty()) return {};
+  return fmt::format("no prefill worker ({}) runs what a decode worker runs ({}); start them with the same --compute and "
+                     "--transport", fmt::join(prefill, ", "), fmt::join(decode, ", "));
 }
 
 std::vector<std::pair<WorkerId, Error>> WorkerRegistry::outvoted() const {

@@ -61,6 +61,8 @@ class WorkerRegistry {
   void remove(WorkerId id);
   // Those that run something else than what has been agreed meanwhile, with the reason.
   std::vector<std::pair<WorkerId, Error>> outvoted() const;
+  // Why nothing has been agreed although both roles are here, for people; empty otherwise.
+  std::string disagreement() const;
   bool agreed() const { return agreed_.has_value(); }
   Worker* find(WorkerId id);
   Worker* by_peer(PeerId peer);

@@ -30,12 +30,12 @@ AlignedBuffer::AlignedBuffer(size_t bytes) : size_(bytes) {
   if (bytes == 0) return;
   if (bytes < kHugePage) {
     data_ = static_cast<std::byte*>(std::aligned_alloc(kCacheLine, rounded(bytes, kCacheLine)));
-    RUNAHEAD_CHECK(data_ != nullptr, "out of memory");
+    if (data_ == nullptr) throw std::bad_alloc();
     std::memset(data_, 0, rounded(bytes, kCacheLine));
     return;
   }
   void* mapped = mmap(nullptr, mapped_bytes(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  RUNAHEAD_CHECK(mapped != MAP_FAILED, "out of memory");
+  if (mapped == MAP_FAILED) throw std::bad_alloc();
   data_ = static_cast<std::byte*>(mapped);
   madvise(data_, mapped_bytes(bytes), MADV_HUGEPAGE);
 }

@@ -14,7 +14,7 @@ class AlignedBuffer {
  public:
   AlignedBuffer() = default;
   // Zeroed. Buffers of 2 MiB and more are their own mapping with MADV_HUGEPAGE, and take memory only where they are
-  // touched. Dies when the system has no memory.
+  // touched. Throws std::bad_alloc, as `new` does.
   explicit AlignedBuffer(size_t bytes);
   ~AlignedBuffer();
   AlignedBuffer(AlignedBuffer&& other) noexcept;

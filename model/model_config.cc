@@ -167,8 +167,8 @@ Result<SpecialTokens> read_special_tokens(const Gguf& file, int32_t vocab_size) 
   };
   // An end that the model cannot say does no harm: llama.cpp, too, goes on without it.
   const auto read_if_known = [&](std::string_view key, TokenId& id) -> Result<void> {
-    const Result<uint64_t> value = file.u64(key);
-    return value && *value >= static_cast<uint64_t>(vocab_size) ? Result<void>() : read(key, id);
+    const Result<double> value = file.number(key);
+    return value && (*value < 0 || *value >= vocab_size) ? Result<void>() : read(key, id);
   };
   TRY(read("tokenizer.ggml.bos_token_id", special.bos));
   TRY(read("tokenizer.ggml.eos_token_id", special.eos));
@@ -207,7 +207,7 @@ Result<ModelConfig> read_model_config(const Gguf& file) {
   config.norm_epsilon = TRY(file.f32(keys.full("attention.layer_norm_rms_epsilon")));
   if (!(config.norm_epsilon > 0 && config.norm_epsilon < 1))  // of 0, a row of zeros would make no number
     return contradiction(keys.full("attention.layer_norm_rms_epsilon") + " is " +
-                         file.shown(keys.full("attention.layer_norm_rms_epsilon")) + ", not between 0 and 1");
+                         file.shown(keys.full("attention.layer_norm_rms_epsilon")) + ", not more than 0 and less than 1");
   config.tied_head = !file.has_tensor("output.weight");
   config.rope = TRY(read_rope(file, keys, config.shape.head_dim));
   config.special = TRY(read_special_tokens(file, config.shape.vocab_size));

@@ -41,6 +41,9 @@ Result<Tokenizer> Tokenizer::load(const Gguf& file) {
   if (kind != "gpt2")
     return fail(ErrorCode::kUnsupported, "a tokenizer of kind '" + std::string(kind) +
                                              "' is not supported; choose a model with byte-level BPE (kind gpt2)");
+  if (TRY(file.boolean_or("tokenizer.ggml.normalizer.lowercase", false)))
+    return fail(ErrorCode::kUnsupported, "a tokenizer that writes all text in lower case first is not supported; choose "
+                "another model", "tokenizer.ggml.normalizer.lowercase");
   Tokenizer tokenizer(TRY(load_pre_tokenizer(file)));
   TRY(tokenizer.load_vocabulary(file));
   tokenizer.pairs_ =

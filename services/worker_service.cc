@@ -142,7 +142,9 @@ struct WorkerParts {
 };
 
 Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
-  parts.coordinator = TRY(parse_host_port(options.coordinator));
+  const Result<HostPort> coordinator = parse_destination(options.coordinator);
+  if (!coordinator) return fail(coordinator.error().code, coordinator.error().message, "coordinator");
+  parts.coordinator = *coordinator;
   KvTransportOptions kv_options = TRY(transport_options(options));
   if (!kv_options.advertise && is_wildcard(kv_options.listen.host)) parts.derive_from = kv_options.listen.host;
   const Time load_begin = parts.process.clock().now();

@@ -1,6 +1,7 @@
 #include "transport/host_port.h"
 
 #include <boost/asio/ip/address.hpp>
+#include <algorithm>
 #include <charconv>
 #include <optional>
 
@@ -27,6 +28,12 @@ address plain(const address& from) {
 
 bool is_bracketed(std::string_view text) { return text.size() > 2 && text.front() == '[' && text.back() == ']'; }
 
+// Whether it could be a name or a literal: no blanks and no control characters are in one.
+bool is_word(std::string_view host) {
+  return !host.empty() && host.size() <= kHostBytesMax &&
+         std::ranges::none_of(host, [](unsigned char c) { return c <= ' ' || c == 0x7F; });
+}
+
 std::string quoted(std::string_view text) { return "'" + std::string(text.substr(0, kQuotedBytesMax)) + "'"; }
 
 }  // namespace
@@ -39,8 +46,7 @@ Result<HostPort> parse_host_port(std::string_view text) {
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), address.port);
   const bool bracketed = is_bracketed(host);
   if (bracketed) host = host.substr(1, host.size() - 2);
-  const bool host_ok = !host.empty() && host.size() <= kHostBytesMax &&
-                       (bracketed ? literal(host).has_value() : host.find_first_of(":[]") == std::string_view::npos);
+  const bool host_ok = is_word(host) && (bracketed ? literal(host).has_value() : host.find_first_of(":[]") == std::string_view::npos);
   if (!host_ok || digits.empty() || error != std::errc() || end != digits.data() + digits.size())
     return fail(ErrorCode::kInvalidArgument, quoted(text) + " is not of the form host:port, [IPv6 address]:port or *:port");
   address.host = host;
@@ -66,8 +72,7 @@ Result<HostPort> parse_advertised(std::string_view text, uint16_t port) {
   HostPort address{std::string(text), port};
   if (is_bracketed(text)) address.host = text.substr(1, text.size() - 2);
   if (text.find(':') != std::string_view::npos && !literal(address.host)) address = TRY(parse_host_port(text));
-  if (address.host.empty() || address.host.find_first_of("[]") != std::string::npos ||
-      address.host.size() > kHostBytesMax || is_wildcard(address.host))
+  if (!is_word(address.host) || address.host.find_first_of("[]") != std::string::npos || is_wildcard(address.host))
     return fail(ErrorCode::kInvalidArgument,
                 "peers cannot connect to " + quoted(text) + ": --advertise takes a name or an address of this machine",
                 "advertise");
@@ -75,6 +80,13 @@ Result<HostPort> parse_advertised(std::string_view text, uint16_t port) {
     return fail(ErrorCode::kInvalidArgument, "peers cannot connect to port 0 of " + quoted(text) +
                                                  ": leave the port out, and --advertise takes that of --data-listen",
                 "advertise");
+  return address;
+}
+
+Result<HostPort> parse_destination(std::string_view text) {
+  HostPort address = TRY(parse_host_port(text));
+  if (address.port == 0 || is_wildcard(address.host))
+    return fail(ErrorCode::kInvalidArgument, quoted(text) + " is nothing to connect to: give a name or an address, and its port");
   return address;
 }
 

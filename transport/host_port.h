@@ -18,6 +18,8 @@ struct HostPort {
 
 // "host:port", "[v6]:port" or "*:port"; kInvalidArgument.
 Result<HostPort> parse_host_port(std::string_view text);
+// The same for what is connected to: no wildcard, no port 0.
+Result<HostPort> parse_destination(std::string_view text);
 std::string to_string(const HostPort& address);
 
 // "*" and the unspecified address in any spelling: one can listen there; to connect there means this machine.

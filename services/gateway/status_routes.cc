@@ -54,6 +54,10 @@ bool asks_verbose(const HttpRequest& request) {
 std::vector<std::string> reasons_not_ready(const ClusterView& cluster) {
   std::vector<std::string> reasons;
   if (cluster.draining) reasons.push_back("the service is draining");
+  if (!cluster.disagreement.empty()) {
+    reasons.push_back(cluster.disagreement);
+    return reasons;
+  }
   if (!has_role(cluster, "prefill")) reasons.push_back("no prefill worker is ready");
   if (!has_role(cluster, "decode")) reasons.push_back("no decode worker is ready");
   return reasons;

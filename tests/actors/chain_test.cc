@@ -120,6 +120,35 @@ TEST(Chain, NumbersThatOverflowAreAnErrorAndNoAnswer) {
   EXPECT_TRUE(cluster.run_until([&] { return whole->finished || whole->error; }));
 }
 
+TEST(Chain, AnAllocationThatFailsCostsAnAttemptAndNoWorker) {
+  Cluster cluster(2);
+  for (size_t i = 0; i < 2; ++i) cluster.nodes[i]->engine.no_memory_times = 1;
+  const InferenceRequest request = request_of(300, 20);
+  const auto answer = cluster.answer_to(request);
+  EXPECT_EQ(answer->tokens, expected_tokens(request));
+  EXPECT_GT(answer->finished->report.attempts, 1u);
+  for (size_t i = 0; i < 2; ++i) cluster.nodes[i]->engine.no_memory_times = 0;  // one of them may have had no part
+
+  Cluster::Node& decode = *cluster.nodes.back();
+  decode.engine.step_delay = 2ms;
+  std::vector<InferenceRequest> requests;
+  std::vector<std::shared_ptr<Answer>> answers;
+  for (uint64_t i = 1; i <= 3; ++i) {
+    requests.push_back(request_of(64, 100, i));
+    answers.push_back(cluster.ask(requests.back()));
+  }
+  ASSERT_TRUE(cluster.run_until([&] { return std::ranges::all_of(answers, [](auto& a) { return a->tokens.size() > 2; }); }));
+  decode.engine.no_memory_times = 1;
+  ASSERT_TRUE(cluster.run_until([&] { return std::ranges::all_of(answers, [](auto& a) { return a->finished || a->error; }); }));
+  uint32_t attempts = 0;
+  for (size_t i = 0; i < answers.size(); ++i) {
+    EXPECT_EQ(answers[i]->tokens, expected_tokens(requests[i]));
+    if (answers[i]->finished) attempts += answers[i]->finished->report.attempts;
+  }
+  EXPECT_EQ(attempts, 4u) << "one of them, once more";
+  EXPECT_EQ(cluster.coordinator->cluster().workers.size(), 3u);
+}
+
 TEST(Chain, OneTokenIsEnough) {
   Cluster cluster(2);
   InferenceRequest request = request_of(300, 1);

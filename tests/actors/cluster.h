@@ -10,6 +10,7 @@
 #include <boost/asio/io_context.hpp>
 #include <functional>
 #include <limits>
+#include <new>
 
 #include "actors/coordinator.h"
 #include "actors/decode_worker.h"
@@ -58,7 +59,10 @@ class SlowEngine final : public Engine {
   size_t page_bytes() const override { return engine_.page_bytes(); }
   const std::string& fingerprint() const override { return fingerprint_; }
   const std::string& compute_name() const override { return engine_.compute_name(); }
-  std::unique_ptr<Hidden> embed(std::span<const TokenId> tokens) override { return engine_.embed(tokens); }
+  std::unique_ptr<Hidden> embed(std::span<const TokenId> tokens) override {
+    take_memory();
+    return engine_.embed(tokens);
+  }
   int32_t rows_at_once() const override { return engine_.rows_at_once(); }
   void project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange chunk, RowRange rows) override {
     std::this_thread::sleep_for(layer_delay.load());
@@ -75,6 +79,7 @@ class SlowEngine final : public Engine {
   }
   void decode(std::span<const DecodeRow> batch, std::span<float> out) override {
     std::this_thread::sleep_for(step_delay.load());
+    take_memory();
     largest_batch = std::max(largest_batch.load(), batch.size());
     engine_.decode(batch, out);
     if (overflows) out.back() = std::numeric_limits<float>::quiet_NaN();  // of the last row
@@ -84,9 +89,13 @@ class SlowEngine final : public Engine {
   std::atomic<std::chrono::milliseconds> step_delay{std::chrono::milliseconds(0)};
   std::atomic<size_t> largest_batch = 0;
   std::atomic<bool> overflows = false;
+  std::atomic<int> no_memory_times = 0;  // embed() or decode() find none
   void set_fingerprint(std::string text) { fingerprint_ = std::move(text); }
 
  private:
+  void take_memory() {
+    if (no_memory_times > 0 && no_memory_times-- > 0) throw std::bad_alloc();
+  }
   sim::HashEngine engine_;
   std::string fingerprint_ = engine_.fingerprint();
 };

@@ -48,6 +48,8 @@ TEST(Membership, AWorkerOfAnotherModelModeVersionOrTransportIsRefusedWithTheReas
       {"model-b", [](proto::Hello& h) { h.set_fingerprint("model-b"); }},
       {"layout", [](proto::Hello& h) { h.set_page_bytes(128); }},
       {"layout", [](proto::Hello& h) { h.set_num_layers(3); }},
+      {"layout", [](proto::Hello& h) { h.set_context_len(1 << 30); }},
+      {"incarnation", [](proto::Hello& h) { h.set_incarnation(0); }},
       {"ucx", [](proto::Hello& h) { h.set_kv_transport("ucx"); }},
       {"0 pages", [](proto::Hello& h) { h.set_pages_total(0); }},
       {"--advertise", [](proto::Hello& h) { h.set_kv_address("tcp://127.0.0.1:7071#1"); }},
@@ -87,6 +89,25 @@ TEST(Membership, TheFirstWorkerBindsNobody) {
   EXPECT_EQ(driver.core.view(driver.now).workers.size(), 2u);
   EXPECT_TRUE(driver.core.view(driver.now).ready());
   EXPECT_TRUE(driver.submit(10, 1));
+}
+
+TEST(Membership, WorkersThatDoNotFitTogetherAreSaid) {
+  CoreDriver driver;
+  const auto with_transport = [](bool is_prefill, uint64_t incarnation, const std::string& transport) {
+    proto::Envelope message = CoreDriver::hello(is_prefill, incarnation);
+    message.mutable_hello()->set_compute("int8");
+    message.mutable_hello()->set_kv_transport(transport);
+    return message;
+  };
+  driver.join(1, with_transport(true, 1, "ucx"));
+  EXPECT_EQ(driver.core.view(driver.now).disagreement, "") << "a decode worker is missing, and that is said elsewhere";
+  driver.join(9, with_transport(false, 9, "tcp"));
+  EXPECT_EQ(driver.core.view(driver.now).disagreement,
+            "no prefill worker (int8 over ucx) runs what a decode worker runs (int8 over tcp); start them with the same "
+            "--compute and --transport");
+  driver.join(2, with_transport(true, 2, "tcp"));
+  EXPECT_EQ(driver.core.view(driver.now).disagreement, "");
+  EXPECT_TRUE(driver.core.view(driver.now).ready());
 }
 
 TEST(Membership, NothingIsRememberedOfWhoHasGone) {

@@ -195,7 +195,7 @@ TEST(ModelConfig, IntegersAndFloatsOfAnyWidthAreNumbers) {
   for (const float bad : {0.0f, -1e-5f, 1.0f, INFINITY, NAN}) {
     const auto config = eps([&](GgufBuilder& file) { file.f32(kEps, bad); });
     ASSERT_FALSE(config) << bad;
-    EXPECT_THAT(config.error().message, HasSubstr("not between 0 and 1"));
+    EXPECT_THAT(config.error().message, HasSubstr("not more than 0 and less than 1"));
   }
   EXPECT_EQ(config_without("context_length", [](GgufBuilder& file) { file.u64("llama.context_length", 1u << 24); })
                 ->shape.context_len,

@@ -246,10 +246,12 @@ TEST(Tokenizer, IdsOutsideTheVocabularyAreNoIds) {
   const auto padded = tokenizer_of(bytes_and({"<s>"}, 3), [](GgufBuilder& file) {
     file.u32("tokenizer.ggml.padding_token_id", 257);
     file.u32("tokenizer.ggml.eot_token_id", 300);
+    file.i32("tokenizer.ggml.eom_token_id", -7);
     file.u32("tokenizer.ggml.eos_token_id", 256);
   });
   ASSERT_TRUE(padded) << padded.error().message;
   EXPECT_EQ(padded->special().eot, kNoToken);
+  EXPECT_EQ(padded->special().eom, kNoToken);
   EXPECT_THAT(padded->end_tokens(), ElementsAre(256));
   const auto nameless = tokenizer_of(bytes_and({"<s>"}, 3), [](GgufBuilder& file) {
     file.boolean("tokenizer.ggml.add_bos_token", true);
@@ -257,6 +259,17 @@ TEST(Tokenizer, IdsOutsideTheVocabularyAreNoIds) {
   ASSERT_FALSE(nameless);
   EXPECT_EQ(nameless.error().code, ErrorCode::kInvalidModel);
   EXPECT_THAT(nameless.error().message, HasSubstr("--override-kv tokenizer.ggml.add_bos_token=bool:false"));
+}
+
+TEST(Tokenizer, TextThatIsToBeInLowerCaseFirstIsRefused) {
+  const auto lower = tokenizer_of(bytes_and({"<s>"}, 3), [](GgufBuilder& file) {
+    file.boolean("tokenizer.ggml.normalizer.lowercase", true);
+  });
+  ASSERT_FALSE(lower);
+  EXPECT_EQ(lower.error().code, ErrorCode::kUnsupported);
+  EXPECT_TRUE(tokenizer_of(bytes_and({"<s>"}, 3), [](GgufBuilder& file) {
+    file.boolean("tokenizer.ggml.normalizer.lowercase", false);
+  }));
 }
 
 TEST(Tokenizer, AVocabularyThatContradictsItselfIsRefused) {

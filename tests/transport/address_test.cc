@@ -40,12 +40,19 @@ TEST(HostPort, TakesNamesLiteralsAndEveryAddress) {
 
 TEST(HostPort, RefusesWhatIsNoAddressWithTheForm) {
   for (const char* bad : {"", ":", "a", "a:", "a:x", "a:65536", "a:-1", "::1:80", "[::1]", "[]:80", "[a.example]:80", "fd00::5",
-                          "a:1 ", "[::1]x:80"}) {
+                          "a:1 ", "[::1]x:80", "a b:1", " a:1", "a\tb:1", "a\n:1"}) {
     const auto parsed = parse_host_port(bad);
     ASSERT_FALSE(parsed.has_value()) << bad;
     EXPECT_NE(parsed.error().message.find("host:port"), std::string::npos);
   }
   EXPECT_FALSE(parse_host_port(std::string(256, 'a') + ":1").has_value());
+}
+
+TEST(HostPort, ADestinationHasANameAndAPort) {
+  EXPECT_EQ(parse_destination("coordinator:7070")->port, 7070);
+  EXPECT_EQ(parse_destination("[::1]:7070")->host, "::1");
+  for (const char* bad : {"coordinator:0", "*:77", "0.0.0.0:77", "[::]:77", "coordinator"})
+    EXPECT_FALSE(parse_destination(bad).has_value()) << bad;
 }
 
 TEST(HostPort, KnowsWildcardsAndLoopback) {
@@ -79,7 +86,8 @@ TEST(Advertise, TakesAHostWithOrWithoutAPort) {
 }
 
 TEST(Advertise, RefusesWhatNobodyCanConnectTo) {
-  for (const char* bad : {"0.0.0.0", "::", "[::]", "*", ":7071", "0.0.0.0:7071", "[::]:7071", "10.0.0.1:0", "a:b", "[]", ""})
+  for (const char* bad : {"0.0.0.0", "::", "[::]", "*", ":7071", "0.0.0.0:7071", "[::]:7071", "10.0.0.1:0", "a:b", "[]", "",
+                          "a b", "a b:1", "a\x7f"})
     EXPECT_FALSE(parse_advertised(bad, 7071).has_value()) << bad;
 }
 
