@@ -4,15 +4,20 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from cli import BINARY, NOT_BUILT, Serve, flags_of, lives, refused, wait_until
 
 pytestmark = NOT_BUILT
+
+MODELS = Path(os.environ.get("RUNAHEAD_MODEL_DIR") or Path.home() / ".cache/runahead/models")
+SMOLLM2 = MODELS / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def get(address, path, **headers):
@@ -135,3 +140,37 @@ def test_a_worker_without_coordinator_says_so_once_and_goes_on(tmp_path):
     text = (tmp_path / "log").read_text()
     assert len(re.findall("no coordinator", text)) == 1 and "caf\ufffd: no coordinator for 0 s" in text
     assert worker.returncode == 0
+
+
+def answer(address):
+    host, port = address.rsplit(":", 1)
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
+    connection.request("POST", "/v1/completions", json.dumps(
+        {"prompt": "Once upon a time there was a little", "max_tokens": 40, "temperature": 0}), {"Content-Type": "application/json"})
+    reply = connection.getresponse()
+    body = json.loads(reply.read())
+    assert reply.status == 200, body
+    return body["choices"][0]["text"]
+
+
+@pytest.mark.parametrize("victim,transport", [("model", "auto"), ("packed", "auto"), ("packed", "tcp")])
+def test_a_file_that_is_written_over_changes_no_token(tmp_path, victim, transport):
+    """The weights and the vocabulary are mapped files: whoever writes into one must not reach the answers."""
+    model = tmp_path / "model.gguf"
+    shutil.copy(SMOLLM2, model)
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    with Serve(tmp_path / "log", "--model", str(model), "--packed-cache", str(packed), "--transport", transport) as service:
+        wanted = answer(service.address)
+        file = model if victim == "model" else max(packed.iterdir(), key=lambda path: path.stat().st_size)
+        bytes_before = file.stat().st_size
+        assert bytes_before > 80 << 20
+        with open(file, "r+b", buffering=0) as writer:
+            for at in range(bytes_before // 50, bytes_before - 64, bytes_before // 4000):
+                writer.seek(at)
+                writer.write(b"\x5a" * 64)
+        assert answer(service.address) == wanted
+        os.truncate(file, 5000)
+        assert answer(service.address) == wanted
+        assert service.process.poll() is None
+        assert str(file) in service.log(), "it is said which file it was"
