@@ -149,7 +149,7 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
                           .total_seconds = timing.total_seconds(),
                           .kv_sent_bytes = timing.kv_sent_bytes(),
                           .kv_received_bytes = timing.kv_received_bytes()},
-                         registry_.kv_transport());
+                         hop_transport(attempt, done.rank()));
   attempt.rank_done[done.rank()] = true;
   --attempt.ranks_left;
   attempt.progress[done.rank()] = 1;

@@ -137,6 +137,8 @@ class CoordinatorCore {
   Result<Plan> plan_for(const Request& request, const Staff& staff) const;
   double busy_seconds(WorkerId worker, LaneOrder before) const;
   void dispatch(Request& request, const Staff& staff, const Plan& plan, Time now);
+  std::string hop_transport(const Attempt& attempt, size_t rank) const;
+  std::string transports_of(const Attempt& attempt) const;
   proto::Envelope chain_step(const Request& request, const std::vector<TokenId>& prompt, size_t rank,
                              const std::vector<uint64_t>& stream_tokens, Time now) const;
   proto::Envelope decode_order(const Request& request, const std::vector<TokenId>& prompt, uint64_t stream_token,

@@ -1,10 +1,15 @@
 // CoordinatorCore: planning and dispatch. A request starts when workers with room for all of it are there; it gets the
 // plan that is best for them now, and one message goes to every link of its chain.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <set>
 
 #include "actors/coordinator_core.h"
 #include "base/check.h"
 #include "base/limits.h"
+#include "transport/kv_address.h"
 
 namespace runahead {
 namespace {
@@ -120,6 +125,22 @@ double CoordinatorCore::busy_seconds(WorkerId worker, LaneOrder before) const {
   return busy;
 }
 
+// What carries the pages behind a rank: to the next one, or to the decode worker.
+std::string CoordinatorCore::hop_transport(const Attempt& attempt, size_t rank) const {
+  const Worker* from = registry_.find(attempt.ranks[rank]);
+  const Worker* to = registry_.find(rank + 1 < attempt.ranks.size() ? attempt.ranks[rank + 1] : attempt.decode);
+  const std::string shared =
+      from != nullptr && to != nullptr ? transport_in_common(from->kv_address, to->kv_address) : std::string();
+  return shared.empty() ? registry_.kv_transport() : shared;
+}
+
+// "tcp", or "tcp, ucx" where the hops are unlike.
+std::string CoordinatorCore::transports_of(const Attempt& attempt) const {
+  std::set<std::string> all;
+  for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) all.insert(hop_transport(attempt, rank));
+  return fmt::format("{}", fmt::join(all, ", "));
+}
+
 void CoordinatorCore::dispatch(Request& request, const Staff& staff, const Plan& plan, Time now) {
   const std::vector<TokenId> prompt = whole_prompt(request.spec.prompt, request.emitted);
   Attempt& attempt = request.attempt.emplace(Attempt{});  // clang 19 sees no default constructor here
@@ -139,8 +160,7 @@ void CoordinatorCore::dispatch(Request& request, const Staff& staff, const Plan&
   if (!request.reported) {
     request.stamps.plan_started = request.stamps.dispatched = now;
     request.report = {.predicted_ttft_seconds = plan.predicted_ttft_seconds, .strategy = plan.strategy,
-                      .cuts = cuts_of(attempt.chunks), .transport = registry_.kv_transport(),
-                      .compute = registry_.compute()};
+                      .cuts = cuts_of(attempt.chunks), .transport = transports_of(attempt), .compute = registry_.compute()};
     for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) {
       const Worker& worker = *registry_.find(attempt.ranks[rank]);
       request.report.ranks.push_back({.rank = static_cast<int32_t>(rank),

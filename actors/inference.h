@@ -56,7 +56,7 @@ struct TtftReport {
   std::vector<int32_t> cuts;             // inner cuts
   std::vector<RankReport> ranks;
   std::string first_logits_sha256;       // hex, of the float32 logits of the first token
-  std::string transport;                 // of the chain
+  std::string transport;                 // that carried its pages: "tcp"; "tcp, ucx" if its hops were unlike
   std::string compute;                   // Engine::compute_name()
   uint32_t attempts = 1;
 };

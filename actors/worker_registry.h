@@ -65,6 +65,7 @@ class WorkerRegistry {
   std::string disagreement() const;
   bool agreed() const { return agreed_.has_value(); }
   Worker* find(WorkerId id);
+  const Worker* find(WorkerId id) const { return const_cast<WorkerRegistry*>(this)->find(id); }
   Worker* by_peer(PeerId peer);
   Worker* by_incarnation(uint64_t incarnation);
   std::map<WorkerId, Worker>& workers() { return workers_; }

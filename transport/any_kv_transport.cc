@@ -1,15 +1,10 @@
 #include "transport/any_kv_transport.h"
 
-#include <ranges>
 #include <utility>
 
+#include "transport/kv_address.h"
+
 namespace runahead {
-namespace {
-
-constexpr char kBetween = ' ';
-
-}  // namespace
-
 std::string AnyKvTransport::describe() const {
   std::string all;
   for (const auto& member : members_) all += (all.empty() ? "" : ", or ") + member->describe();
@@ -20,7 +15,7 @@ std::string AnyKvTransport::address() const {
   std::string all;
   for (const auto& member : members_) {
     const std::string own = member->address();
-    if (!all.empty() && !own.empty()) all += kBetween;
+    if (!all.empty() && !own.empty()) all += kBetweenKvAddresses;
     all += own;
   }
   return all;
@@ -36,15 +31,11 @@ Result<void> AnyKvTransport::register_memory(std::span<std::byte> pool) {
 }
 
 Result<KvTransport*> AnyKvTransport::pick(std::string& peer_address) {
+  const std::string theirs(part_in_common(address(), peer_address));
   for (const auto& member : members_) {
-    const std::string own = member->address();
-    if (own.empty()) continue;
-    for (const auto part : std::views::split(std::string_view(peer_address), kBetween)) {
-      const std::string theirs(part.begin(), part.end());
-      if (kv_transport_of(theirs) != kv_transport_of(own)) continue;
-      peer_address = theirs;
-      return member.get();
-    }
+    if (theirs.empty() || kv_transport_of(member->address()) != kv_transport_of(theirs)) continue;
+    peer_address = theirs;
+    return member.get();
   }
   return fail(ErrorCode::kInvalidArgument, "no K/V transport in common: the peer is at " + peer_address.substr(0, 300) +
                                                ", this worker at " + address());

@@ -39,6 +39,8 @@ struct KvPageKey {
   auto operator<=>(const KvPageKey&) const = default;
 };
 
+// An address of several transports lists them with this between.
+inline constexpr char kBetweenKvAddresses = ' ';
 // The transport that an address is of: what stands before "://", or nothing.
 inline std::string_view kv_transport_of(std::string_view address) {
   const size_t end = address.find("://");

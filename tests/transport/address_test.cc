@@ -70,6 +70,19 @@ TEST(HostPort, KnowsKvAddressesThatMeanAnotherMachineToEach) {
     EXPECT_FALSE(leads_to_own_machine(other)) << other;
 }
 
+TEST(HostPort, BothEndsOfAStreamFindTheTransportInCommon) {
+  const std::string rich = "ucx-1.13://a:1#5 tcp://a:2#5", newer = "ucx-1.22://b:1#6 tcp://b:2#6", poor = "tcp://c:2#7";
+  EXPECT_EQ(part_in_common(rich, "ucx-1.13://d:1#8 tcp://d:2#8"), "ucx-1.13://d:1#8");
+  EXPECT_EQ(part_in_common(rich, newer), "tcp://b:2#6");
+  EXPECT_EQ(part_in_common(newer, rich), "tcp://a:2#5");
+  EXPECT_EQ(part_in_common(poor, rich), "tcp://a:2#5");
+  for (const char* none : {"", "memory://1#1", "tcp", "://", " "}) EXPECT_EQ(part_in_common(rich, none), "") << none;
+  EXPECT_EQ(part_in_common("", ""), "");
+  EXPECT_EQ(transport_in_common(rich, rich), "ucx");
+  EXPECT_EQ(transport_in_common(rich, newer), "tcp");
+  EXPECT_EQ(transport_in_common("memory://1#1", "memory://2#1"), "memory");
+}
+
 TEST(Advertise, TakesAHostWithOrWithoutAPort) {
   for (const auto& [text, host, port] : std::vector<std::tuple<const char*, const char*, int>>{
            {"10.1.2.3", "10.1.2.3", 7071},
