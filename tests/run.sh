@@ -16,7 +16,7 @@ FUZZ_SECONDS=${RUNAHEAD_FUZZ_SECONDS:-10}  # a smoke run for each target; a nigh
 SIM_SEEDS=${RUNAHEAD_SIM_SEEDS:-1000}  # about a minute
 
 # Stage and time limit in seconds. What fails soonest comes first; together they take under 45 minutes on 2 cores.
-STAGES=(setup:1200 tidy:60 build:1500 deploy:300 unit:900 e2e:900 sim:600 fuzz:900 asan:1500 tsan:1200)
+STAGES=(setup:1200 tidy:60 build:1500 deploy:300 unit:900 e2e:900 sim:600 ucx:300 fuzz:900 asan:1500 tsan:1200)
 
 # Which test programs run under a sanitizer: those where memory or threads are in play, and that are fast enough. Left
 # out, because their cold builds would take CI near its 45 minutes: services, and under tsan all but two.
@@ -77,6 +77,22 @@ stage_tidy() { run_pytest tests/tidy; }
 stage_deploy() { run_pytest tests/deploy tests/helm tests/bench; }
 stage_e2e() { run_pytest tests/e2e tests/golden; }
 
+# The streams over the newest UCX beside the 1.13.1 of Debian 12: its wheel has no other packages, and a folder of its own
+# where nothing else finds it.
+NEWEST_UCX=libucx-cu13==1.22.0
+stage_ucx() {
+  local folder=$ROOT/build/ucx-${NEWEST_UCX#*==} loaded
+  setup_venv
+  [[ -d $folder/libucx ]] || twice pip-ucx "$VENV/bin/pip" install --disable-pip-version-check --no-deps --target "$folder" \
+    "$NEWEST_UCX" || die "pip could not install $NEWEST_UCX: check the network"
+  export LD_LIBRARY_PATH=$folder/libucx/lib
+  loaded=$("$PYTHON" -c 'import ctypes; lib = ctypes.CDLL("libucp.so.0"); get = lib.ucp_get_version_string
+get.restype = ctypes.c_char_p; print(get().decode())')
+  [[ $loaded == "${NEWEST_UCX#*==}" ]] || die "UCX $loaded was loaded, not $NEWEST_UCX"
+  GTEST_OUTPUT="xml:$RESULTS/ucx/gtest/" GTEST_BRIEF=1 GTEST_FILTER='Kv/*/ucx*:*MappedFileBeside*' \
+    "$ROOT/build/release/tests/transport/transport_tests"
+}
+
 # run_sanitized PRESET TEST...: builds and runs the named test programs, as far as they exist. The tests on the real
 # model skip here (its folder is empty): under a sanitizer they take minutes, and the tiny model walks the same code.
 run_sanitized() {
@@ -135,7 +151,7 @@ main() {
   for stage in "$@"; do
     [[ " ${STAGES[*]%%:*} " == *" $stage "* ]] || die "there is no stage $stage; the stages are: ${STAGES[*]%%:*}"
   done
-  case $wanted in *" deploy "* | *" unit "* | *" e2e "* | *" sim "*) wanted+="build " ;; esac
+  case $wanted in *" deploy "* | *" unit "* | *" e2e "* | *" sim "* | *" ucx "*) wanted+="build " ;; esac
   [[ $# -gt 0 ]] && wanted+="setup "
   for stage in "${STAGES[@]}"; do
     [[ $# -eq 0 || $wanted == *" ${stage%%:*} "* ]] || continue
