@@ -13,7 +13,8 @@ struct Perplexity {
   int64_t tokens_scored = 0;
 };
 
-// kInvalidArgument if the text has fewer than `ctx` tokens or ctx is below 4; kContextOverflow if ctx is too long; kInvalidModel if logits overflow.
+// kInvalidArgument if the text has fewer than `ctx` tokens or ctx is below 4; kContextOverflow if ctx is too long;
+// kInvalidModel if logits overflow.
 Result<Perplexity> perplexity(Transformer& engine, std::span<const TokenId> tokens, int32_t ctx);
 
 // What the quality gate of a mode needs: the same chunks through two engines.

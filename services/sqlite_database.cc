@@ -257,7 +257,8 @@ Result<void> SqliteDatabase::checkpoint() {
 }
 
 Result<std::string> SqliteDatabase::schema() {
-  const Statement statement = TRY(prepare("SELECT group_concat(type || name || tbl_name || sql) FROM (SELECT * FROM sqlite_master ORDER BY name)"));
+  const Statement statement = TRY(prepare("SELECT group_concat(type || name || tbl_name || sql) "
+                                          "FROM (SELECT * FROM sqlite_master ORDER BY name)"));
   const int code = sqlite3_step(statement.get());
   if (code != SQLITE_ROW) return failed(code);
   return text(statement.get(), 0);

@@ -46,7 +46,8 @@ Result<HostPort> parse_host_port(std::string_view text) {
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), address.port);
   const bool bracketed = is_bracketed(host);
   if (bracketed) host = host.substr(1, host.size() - 2);
-  const bool host_ok = is_word(host) && (bracketed ? literal(host).has_value() : host.find_first_of(":[]") == std::string_view::npos);
+  const bool host_ok = is_word(host) &&
+                       (bracketed ? literal(host).has_value() : host.find_first_of(":[]") == std::string_view::npos);
   if (!host_ok || digits.empty() || error != std::errc() || end != digits.data() + digits.size())
     return fail(ErrorCode::kInvalidArgument, quoted(text) + " is not of the form host:port, [IPv6 address]:port or *:port");
   address.host = host;

@@ -197,4 +197,26 @@ class CoreDriver {
   }
 };
 
+// Peers 1 and 2 prefill, 9 decodes.
+struct Three : CoreDriver {
+  explicit Three(TestFaults faults = {}) : CoreDriver(faults) {
+    join(1, true);
+    join(2, true);
+    join(9, false);
+  }
+  // A request whose chain is peers 1 and 2.
+  RequestId start(int32_t max_new_tokens = 3) {
+    InferenceRequest request{.prompt = std::vector<TokenId>(256, 7), .max_new_tokens = max_new_tokens,
+                             .strategy = Strategy::kEven};
+    return *submit(std::move(request));
+  }
+  void finish(RequestId id, uint32_t attempt, std::vector<TokenId> rest) {
+    from(1, rank_done(id, attempt, 0));
+    from(2, first_token(id, attempt, rest.front()));
+    from(2, rank_done(id, attempt, 1));
+    from(9, tokens(id, attempt, 1, {rest.begin() + 1, rest.end()}));
+    from(9, decode_done(id, attempt));
+  }
+};
+
 }  // namespace runahead::test

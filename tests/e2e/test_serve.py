@@ -145,8 +145,8 @@ def test_a_worker_without_coordinator_says_so_once_and_goes_on(tmp_path):
 def answer(address):
     host, port = address.rsplit(":", 1)
     connection = http.client.HTTPConnection(host, int(port), timeout=60)
-    connection.request("POST", "/v1/completions", json.dumps(
-        {"prompt": "Once upon a time there was a little", "max_tokens": 40, "temperature": 0}), {"Content-Type": "application/json"})
+    body = json.dumps({"prompt": "Once upon a time there was a little", "max_tokens": 40, "temperature": 0})
+    connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
     reply = connection.getresponse()
     body = json.loads(reply.read())
     assert reply.status == 200, body
