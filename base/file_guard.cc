@@ -86,8 +86,9 @@ struct Mapping {
   bool is_private_after_a_look() const;
 };
 
-// mremap by its number: UCX's memory hooks (UCM, 1.13.1) stand in for the C library's in every process that has loaded
-// them, and pass on four of its five arguments, so that the memory went to whatever address the register held.
+// mremap by its number: the memory hooks of UCX before 1.14 (UCM; openucx/ucx issue 8820) stand in for the C library's in
+// every process that has loaded them, and pass on four of its five arguments, so that the memory went to whatever address
+// the register held.
 bool move_mapping(void* from, size_t size, void* to) {
   const long at = syscall(SYS_mremap, from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, to);
   return at == reinterpret_cast<long>(to);

@@ -50,8 +50,12 @@ std::string key_of(std::string_view entry) {
 
 // "--workers: At Most 1 required but received 2", as CLI11 has it.
 std::string clearer(std::string message) {
-  const size_t twice = message.find(": At Most 1 required but received ");
-  return twice == std::string::npos ? message : message.substr(0, twice) + " is given more than once";
+  if (const size_t twice = message.find(": At Most 1 required but received "); twice != std::string::npos)
+    return message.substr(0, twice) + " is given more than once";
+  constexpr std::string_view kExcludes = " excludes ";
+  if (const size_t pair = message.find(kExcludes); pair != std::string::npos)
+    message.replace(pair, kExcludes.size(), " does not go with ");
+  return message;
 }
 
 // Before anything is parsed: a wrong flag, too, is answered in the form that was asked for.

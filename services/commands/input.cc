@@ -132,8 +132,11 @@ void add_compute_flag(CLI::App& command, std::string& compute) {
   command.add_option("--compute", compute, "auto, fp32, bf16, int16 or int8")->check(parses(parse_compute_option));
 }
 
-void add_cuts_flag(CLI::App& command, std::vector<int32_t>& cuts) {
+void add_partition_flags(CLI::App& command, std::string& strategy, std::vector<int32_t>& cuts) {
+  CLI::Option* by_rule = command.add_option("--strategy", strategy, "how the prompt is cut: auto, single, even or balanced");
+  by_rule->check(parses(parse_strategy));
   command.add_option("--cuts", cuts, "token positions where the prompt is cut, multiples of 64; without it see --strategy")
+      ->excludes(by_rule)
       ->default_str("")
       ->delimiter(',')
       ->check(CLI::Validator(
@@ -143,11 +146,6 @@ void add_cuts_flag(CLI::App& command, std::vector<int32_t>& cuts) {
             return fits ? std::string() : fmt::format("'{}' is not a positive multiple of {}", text, kPageTokens);
           },
           ""));
-}
-
-void add_strategy_flag(CLI::App& command, std::string& strategy) {
-  command.add_option("--strategy", strategy, "how the prompt is cut: auto, single, even or balanced")
-      ->check(parses(parse_strategy));
 }
 
 void add_threads_flag(CLI::App& command, int& threads) {

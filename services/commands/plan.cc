@@ -141,8 +141,7 @@ void add_plan(CommandLine& line) {
   add_model_flags(*command, options->model, options->override_kv);
   command->add_option("--tokens,--isl", options->tokens, "length of the prompt")->check(whole_number(1, 1 << 24));
   command->add_option("-w,--workers", options->workers, "prefill workers")->check(whole_number(1, limits::kWorkersMax));
-  add_strategy_flag(*command, options->strategy);
-  add_cuts_flag(*command, options->cuts);
+  add_partition_flags(*command, options->strategy, options->cuts);
   command->add_option("--ranks", options->ranks, "ranks at most; 0 chooses")->check(whole_number(0, limits::kWorkersMax));
   add_packed_cache_flag(*command, options->packed_cache);
   add_compute_flag(*command, options->compute);

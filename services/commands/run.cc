@@ -166,8 +166,7 @@ void add_run(CommandLine& line) {
   add_cluster_flags(*command, options->cluster);
   add_generation_flags(*command, options->cluster.generation);
   add_prompt_flags(*command, options->prompt);
-  add_strategy_flag(*command, options->strategy);
-  add_cuts_flag(*command, options->cuts);
+  add_partition_flags(*command, options->strategy, options->cuts);
   command->add_option("--max-tokens", options->max_tokens, "tokens to generate at most")->check(whole_number(1, 1 << 20));
   command
       ->add_option("--temperature", options->temperature, "0: greedy; default: the model's own, see --generation-defaults")

@@ -65,6 +65,7 @@ def test_no_command_prints_the_help_where_it_does_not_count_as_data():
     (["run", "-p", "x", "--workers", "0"], "1 to 63"),
     (["run", "-p", "x", "--workers", "1000"], "1 to 63"),
     (["run", "-p", "x", "--workers", "1", "--workers", "2"], "--workers is given more than once"),
+    (["run", "-p", "x", "--cuts", "64", "--strategy", "even"], "does not go with --"),
     (["run", "-p", "x", "--max-tokens", "0"], "--max-tokens"),
     (["run", "-p", "x", "--max-tokens", "-1"], "--max-tokens"),
     (["run", "-p", "x", "--strategy", "searched"], "not built; use auto, balanced, even or single"),
