@@ -28,6 +28,7 @@ inline constexpr size_t kRequestIdBytesMax = 128;          // X-Request-Id of a 
 inline constexpr auto kSsePingInterval = 1s;               // silence that proxies and people tolerate
 inline constexpr size_t kSseBufferBytesMax = 64 << 10;     // one slow reader costs this much, then its decode is cancelled
 inline constexpr int kStopStringsMax = 4;                  // OpenAI's own bound
+inline constexpr int64_t kPromptLogprobsMax = 1 << 19;      // of one answer's prompts, alternatives counted: 64 MiB as JSON
 inline constexpr int kChoicesMax = 8;                      // n
 inline constexpr int kTopLogprobsMax = 20;                 // OpenAI's own bound
 inline constexpr size_t kStopStringBytesMax = 1024;        // held back text stays small
@@ -75,6 +76,7 @@ inline constexpr auto kNoRoomTimeout = 30s;                // a request waits so
 inline constexpr auto kAbsenceMin = 300ms;                 // a loop that was away longer gives its peers that time back
 inline constexpr auto kProgressInterval = 250ms;           // of one rank: a progress bar moves smoothly at four a second
 inline constexpr int kAttemptsPerWorkerMax = 256;          // in work at once, if its memory holds them: 4 x the workers
+inline constexpr int32_t kScoredRowsMax = 64;               // of a prompt, at once and a message: 64 x 128k logits = 32 MiB
 inline constexpr int kWorkersMax = 64;                     // `rank` label cardinality
 inline constexpr auto kRefusedPauseMin = 1s;               // of a refused worker, doubling: its reason needs a person
 inline constexpr auto kRefusedPauseMax = 15s;

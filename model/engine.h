@@ -21,8 +21,10 @@
 #include <string>
 
 #include "base/ids.h"
+#include "base/result.h"
 #include "base/token_range.h"
 #include "model/kv_pages.h"
+#include "model/sampling_params.h"
 
 namespace runahead {
 
@@ -88,6 +90,10 @@ class Engine {
   virtual void attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages, RowRange rows) = 0;
   virtual void finish_layer(int32_t layer, Hidden& x, RowRange rows) = 0;
   virtual void logits(Hidden& x, std::span<float> out) = 0;  // [vocab_size], of the last row
+  // After the last layer: how likely next[i] was behind row rows.begin + i, and the `top` most likely tokens there
+  // (model/sampler.h, score()). Memory: one row of logits a row, so rows are few (limits::kScoredRowsMax).
+  virtual Result<void> score_rows(Hidden& x, RowRange rows, std::span<const TokenId> next, int32_t top,
+                                  std::span<SampledToken> out) = 0;
   // One decode step for a batch: out [batch, vocab_size]. Each row's result does not depend on the others.
   virtual void decode(std::span<const DecodeRow> batch, std::span<float> out) = 0;
 };

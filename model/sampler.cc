@@ -90,15 +90,18 @@ double log_normalizer(std::span<const float> logits, float largest) {
   return largest + std::log(sum);
 }
 
+// The most likely first, the lowest id of equals. `count` is small, so nearly every token is passed after one comparison.
 std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, size_t count, double normalizer) {
-  std::vector<TokenId> ids(logits.size());
-  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<TokenId>(i);
-  count = std::min(count, ids.size());
-  std::partial_sort(ids.begin(), ids.begin() + count, ids.end(), [&](TokenId a, TokenId b) {
-    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
-  });
-  std::vector<TokenLogprob> top(count);
-  for (size_t i = 0; i < count; ++i) top[i] = {ids[i], static_cast<float>(logits[ids[i]] - normalizer)};
+  count = std::min(count, logits.size());
+  std::vector<TokenLogprob> top;  // logprob: the logit, until the end
+  if (count == 0) return top;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (top.size() == count && logits[i] <= top.back().logprob) continue;
+    if (top.size() == count) top.pop_back();
+    const auto behind = std::ranges::find_if(top, [&](const TokenLogprob& entry) { return entry.logprob < logits[i]; });
+    top.insert(behind, {static_cast<TokenId>(i), logits[i]});
+  }
+  for (TokenLogprob& entry : top) entry.logprob = static_cast<float>(entry.logprob - normalizer);
   return top;
 }
 
@@ -210,6 +213,15 @@ Result<void> check_logits(std::span<const float> logits) {
   return fail(ErrorCode::kInvalidModel,
               "the model's numbers overflow for this text: its weights are damaged, or too large; check the file, or try "
               "--compute fp32");
+}
+
+Result<SampledToken> score(std::span<const float> logits, TokenId token, int32_t top) {
+  TRY(check_logits(logits));
+  RUNAHEAD_CHECK(token >= 0 && static_cast<size_t>(token) < logits.size(), "a token of the vocabulary");
+  const double normalizer = log_normalizer(logits, logits[greedy(logits)]);
+  return SampledToken{.token = token,
+                      .logprob = static_cast<float>(logits[token] - normalizer),
+                      .top = top_logprobs(logits, static_cast<size_t>(top), normalizer)};
 }
 
 SampledToken sample(std::span<float> logits, const SamplingParams& params, std::span<const TokenId> prompt,

@@ -27,6 +27,10 @@ Result<void> validate(const SamplingParams& params, int32_t vocab_size);
 // kInvalidModel if one is NaN or infinite: what is sampled from them would be no answer of the model.
 Result<void> check_logits(std::span<const float> logits);
 
+// How likely `token` was by the model alone, and the `top` most likely tokens: sample()'s log-probabilities of a request
+// without bias, penalties and ban. kInvalidModel as check_logits().
+Result<SampledToken> score(std::span<const float> logits, TokenId token, int32_t top);
+
 // `logits` [vocab_size] is scratch: modified. `position` is that of the token to choose. `params` must be validated.
 SampledToken sample(std::span<float> logits, const SamplingParams& params, std::span<const TokenId> prompt,
                     std::span<const TokenId> generated, int32_t position);

@@ -8,6 +8,7 @@
 #include "base/limits.h"
 #include "model/activations.h"
 #include "model/decode_attention.h"
+#include "model/sampler.h"
 
 namespace runahead {
 namespace {
@@ -320,6 +321,23 @@ void Transformer::logits_of_rows(Hidden& hidden, int32_t begin, int32_t count, s
       std::memcpy(out.data() + static_cast<size_t>(done + r) * vocab, rows + static_cast<size_t>(r) * stride,
                   vocab * sizeof(float));
   }
+}
+
+Result<void> Transformer::score_rows(Hidden& x, RowRange rows, std::span<const TokenId> next, int32_t top,
+                                     std::span<SampledToken> out) {
+  const auto vocab = static_cast<size_t>(shape().vocab_size), count = static_cast<size_t>(rows.size());
+  RUNAHEAD_CHECK(next.size() == count && out.size() == count, "a row has one token behind it");
+  const auto logits = std::make_unique_for_overwrite<float[]>(count * vocab);  // [rows, vocab_size]
+  logits_of_rows(x, rows.begin, rows.size(), {logits.get(), count * vocab});
+  std::vector<Result<void>> sound(count);
+  team_.run(rows.size(), [&](int32_t part, int32_t) {
+    const auto row = static_cast<size_t>(part);
+    Result<SampledToken> scored = score({logits.get() + row * vocab, vocab}, next[row], top);
+    if (scored) out[row] = std::move(*scored);
+    else sound[row] = std::unexpected(std::move(scored.error()));
+  });
+  for (Result<void>& one : sound) TRY(std::move(one));
+  return {};
 }
 
 void Transformer::decode(std::span<const DecodeRow> batch, std::span<float> out) {

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "model/sampler.h"
 
 namespace runahead::sim {
 namespace {
@@ -131,6 +132,19 @@ void HashEngine::finish_layer(int32_t layer, Hidden& x, RowRange rows) {
 
 void HashEngine::logits(Hidden& x, std::span<float> out) {
   fill_logits(hidden(x).rows.back(), out);
+}
+
+Result<void> HashEngine::score_rows(Hidden& x, RowRange rows, std::span<const TokenId> next, int32_t top,
+                                    std::span<SampledToken> out) {
+  const HashHidden& h = hidden(x);
+  RUNAHEAD_CHECK(rows.begin >= 0 && rows.end <= std::ssize(h.rows) && h.first == 0, "every row was kept");
+  std::vector<float> logits(kHashVocab);
+  for (int32_t row = rows.begin; row < rows.end; ++row) {
+    fill_logits(h.rows[static_cast<size_t>(row)], logits);
+    const auto i = static_cast<size_t>(row - rows.begin);
+    out[i] = TRY(score(logits, next[i], top));
+  }
+  return {};
 }
 
 void HashEngine::decode(std::span<const DecodeRow> batch, std::span<float> out) {

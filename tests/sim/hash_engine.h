@@ -33,6 +33,8 @@ class HashEngine final : public Engine {
   void attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages, RowRange rows) override;
   void finish_layer(int32_t layer, Hidden& x, RowRange rows) override;
   void logits(Hidden& x, std::span<float> out) override;
+  Result<void> score_rows(Hidden& x, RowRange rows, std::span<const TokenId> next, int32_t top,
+                          std::span<SampledToken> out) override;
   void decode(std::span<const DecodeRow> batch, std::span<float> out) override;
 
  private:
