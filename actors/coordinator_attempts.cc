@@ -43,8 +43,10 @@ void CoordinatorCore::on_attempt_message(Worker& worker, const proto::Envelope& 
   switch (message.body_case()) {
     case proto::Envelope::kRankProgress:
       return on_rank_progress(*request, message.rank_progress());
+    case proto::Envelope::kPromptScores:
+      return on_prompt_scores(*request, worker, message.prompt_scores(), now);
     case proto::Envelope::kFirstToken:
-      return on_first_token(*request, message.first_token(), now);
+      return hold_first_token(*request, message.first_token(), now);
     case proto::Envelope::kRankDone:
       return on_rank_done(*request, message.rank_done(), now);
     case proto::Envelope::kTokenBatch: {
@@ -90,6 +92,8 @@ bool CoordinatorCore::may_say(const Worker& worker, const Attempt& attempt, cons
       return is_rank(message.rank_progress().rank());
     case proto::Envelope::kRankDone:
       return is_rank(message.rank_done().rank()) && !attempt.rank_done[message.rank_done().rank()];
+    case proto::Envelope::kPromptScores:
+      return is_rank(message.prompt_scores().rank());
     case proto::Envelope::kFirstToken:
       return attempt.ranks.back() == worker.id;
     case proto::Envelope::kTokenBatch:
@@ -115,6 +119,24 @@ void CoordinatorCore::on_rank_progress(Request& request, const proto::RankProgre
   actions_.push_back(EmitEvent{request.id, std::move(event)});
 }
 
+void CoordinatorCore::on_prompt_scores(Request& request, const Worker& worker, const proto::PromptScores& part,
+                                       Time now) {
+  Attempt& attempt = *request.attempt;
+  if (!attempt.scores) return;
+  if (const Result<void> added = attempt.scores->add(part, request.spec.prompt); !added)
+    return fail_attempt(request, {added.error(), worker.id}, now);
+  if (attempt.first_token && attempt.scores->is_complete())
+    on_first_token(request, *std::exchange(attempt.first_token, std::nullopt), now);
+}
+
+// A client that asks for the log-probabilities of its prompt gets them before anything of the answer.
+void CoordinatorCore::hold_first_token(Request& request, const proto::FirstToken& first, Time now) {
+  Attempt& attempt = *request.attempt;
+  attempt.first_token_at = now;
+  if (!attempt.scores || attempt.scores->is_complete()) return on_first_token(request, first, now);
+  attempt.first_token = first;
+}
+
 void CoordinatorCore::on_first_token(Request& request, const proto::FirstToken& first, Time now) {
   Attempt& attempt = *request.attempt;
   proto::Envelope forward = envelope(attempt.id);
@@ -123,21 +145,27 @@ void CoordinatorCore::on_first_token(Request& request, const proto::FirstToken& 
   if (!request.reported) {
     request.reported = attempt.id;
     request.stamps.first_token = now;
+    request.stamps.held = now - attempt.first_token_at;
     request.last_rank = first.timing();
     request.report.first_logits_sha256 = hex(first.logits_sha256());
     RankReport& rank = request.report.ranks.back();
     rank.compute_seconds = first.timing().compute_seconds();
     rank.kv_wait_seconds = first.timing().kv_wait_seconds();
   }
+  if (attempt.scores && !std::exchange(request.scored, true))
+    actions_.push_back(EmitEvent{request.id, PromptEvent{attempt.scores->take()}});
   accept_tokens(request, 0, {decode(first.token())}, now);
 }
 
 void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done, Time now) {
   Attempt& attempt = *request.attempt;
+  if (attempt.scores && !request.scored && !attempt.scores->is_complete(done.rank()))
+    return fail_attempt(request, {{ErrorCode::kInternal, "a rank ended before it had scored its part of the prompt"}}, now);
   const proto::RankTiming& timing = done.timing();
   const bool is_last = done.rank() + 1 == attempt.ranks.size();
   const TokenRange chunk = attempt.chunks[done.rank()];
-  if (Worker* worker = registry_.find(attempt.ranks[done.rank()]))
+  // Scoring is no part of a prefill that is planned.
+  if (Worker* worker = registry_.find(attempt.ranks[done.rank()]); worker && !attempt.scores)
     worker->speed.add_chunk(chunk, is_last, timing.compute_seconds() + timing.sample_seconds());
   metrics_.rank_finished({.rank = static_cast<int32_t>(done.rank()),
                           .is_last = is_last,
@@ -174,6 +202,7 @@ void CoordinatorCore::accept_tokens(Request& request, size_t first_index, std::v
       return fail_attempt(request, {{ErrorCode::kInternal, "tokens are missing between two messages"}}, now);
     if (std::ranges::count(request.spec.stop_tokens, token.token) > 0) {
       request.complete = FinishReason::kStop;
+      request.stop_token = std::move(token);
       continue;
     }
     if (!request.emitted.empty()) metrics_.inter_token(seconds(now - request.last_token_at));
@@ -311,6 +340,7 @@ void CoordinatorCore::finish_if_ready(Request& request, Time now) {
   pace_.ended(static_cast<int32_t>(request.emitted.size()));
   record_end(request, RequestOutcome::kOk, ErrorCode::kInternal, now);
   actions_.push_back(EmitEvent{request.id, FinishedEvent{.reason = *request.complete,
+                                                         .stop_token = std::move(request.stop_token),
                                                          .report = std::move(request.report),
                                                          .generated = static_cast<int32_t>(request.emitted.size()),
                                                          .total_seconds = seconds(now - request.stamps.received)}});

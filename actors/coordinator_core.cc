@@ -204,6 +204,9 @@ Result<void> CoordinatorCore::check_request(const InferenceRequest& request) con
   if (std::ranges::any_of(request.prompt, outside))
     return fail(ErrorCode::kInvalidArgument, "a prompt token is outside the vocabulary", "prompt");
   TRY(validate(request.sampling, options_.shape.vocab_size));
+  if (const int32_t top = request.prompt_logprobs.value_or(0); top < 0 || top > limits::kTopLogprobsMax)
+    return fail(ErrorCode::kInvalidArgument, "log-probabilities must be 0 to " + std::to_string(limits::kTopLogprobsMax),
+                "logprobs");
   if (request.strategy != Strategy::kByHand) return {};
   const Result<Partition> partition = partition_by_hand(static_cast<int32_t>(request.prompt.size()), request.cuts);
   return partition ? Result<void>{} : std::unexpected(partition.error());

@@ -19,6 +19,7 @@
 #include "actors/decode_pace.h"
 #include "actors/lane_order.h"
 #include "actors/messages.h"
+#include "actors/prompt_scores.h"
 #include "actors/ttft_stages.h"
 #include "actors/worker_registry.h"
 
@@ -87,6 +88,9 @@ class CoordinatorCore {
     std::vector<double> rank_seconds;  // [num_ranks], predicted compute
     std::vector<bool> rank_done;  // [num_ranks]
     int ranks_left = 0;           // that have not said RankDone
+    std::optional<PromptScoreBook> scores;  // somebody asks for them
+    std::optional<proto::FirstToken> first_token;  // it waits for the rest of them
+    Time first_token_at{0};       // when it came
     double predicted_seconds = 0; // until the first token
     Time progress_at{0};          // when anything of it was last reported
   };
@@ -99,7 +103,9 @@ class CoordinatorCore {
     Time not_before{0};           // of the next attempt
     std::vector<TokenId> emitted; // what the client has got; never taken back
     std::optional<FinishReason> complete;  // every token is there
+    std::optional<SampledToken> stop_token;  // that ended it
     bool finished_early = false;  // by its client: the decode worker would go on
+    bool scored = false;          // the client has the log-probabilities of its prompt
     uint32_t attempts = 0;
     uint32_t fruitless = 0;       // attempts in a row that brought nothing new
     double prefilled = 0;         // share of the prompt that the best attempt since the last token has computed
@@ -148,6 +154,8 @@ class CoordinatorCore {
   void on_attempt_message(Worker& worker, const proto::Envelope& message, Time now);
   Request* is_current(const Worker& worker, const proto::Envelope& message);
   void on_rank_progress(Request& request, const proto::RankProgress& progress);
+  void on_prompt_scores(Request& request, const Worker& worker, const proto::PromptScores& part, Time now);
+  void hold_first_token(Request& request, const proto::FirstToken& first, Time now);
   void on_first_token(Request& request, const proto::FirstToken& first, Time now);
   void on_rank_done(Request& request, const proto::RankDone& done, Time now);
   void accept_tokens(Request& request, size_t first_index, std::vector<SampledToken> tokens, Time now);

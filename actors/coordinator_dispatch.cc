@@ -154,6 +154,8 @@ void CoordinatorCore::dispatch(Request& request, const Staff& staff, const Plan&
   }
   attempt.progress.resize(plan.ranks.size());
   attempt.rank_done.resize(plan.ranks.size());
+  if (request.spec.prompt_logprobs && !request.scored)
+    attempt.scores.emplace(attempt.chunks, *request.spec.prompt_logprobs);
   attempt.predicted_seconds = plan.predicted_ttft_seconds;
   attempt.progress_at = now;
   attempt.ranks_left = static_cast<int>(plan.ranks.size());
@@ -206,6 +208,10 @@ proto::Envelope CoordinatorCore::chain_step(const Request& request, const std::v
   step.set_prompt_len_original(static_cast<uint32_t>(request.spec.prompt.size()));
   step.set_deadline_ms(milliseconds_left(request.deadline, now));
   step.set_lane_due(request.order.due);
+  if (attempt.scores) {
+    step.mutable_scoring()->set_top(*request.spec.prompt_logprobs);
+    if (!is_last) step.mutable_scoring()->set_next_token(prompt[static_cast<size_t>(chunk.end)]);
+  }
   return message;
 }
 

@@ -25,6 +25,7 @@ struct InferenceRequest {
   std::vector<TokenId> prompt;           // not empty, ids checked against the vocabulary
   int32_t max_new_tokens = 16;           // prompt + max_new_tokens <= context_len, checked by submit()
   SamplingParams sampling;               // validated
+  std::optional<int32_t> prompt_logprobs;  // wanted of the prompt's tokens: so many alternatives with each
   std::vector<TokenId> stop_tokens;      // end of generation; empty: none (ignore_eos)
   Strategy strategy = Strategy::kBalanced;  // "auto": weighs every number of ranks, one included
   std::vector<int32_t> cuts;             // kByHand: inner cut positions, multiples of kPageTokens
@@ -65,17 +66,21 @@ struct PrefillProgress {                 // at most a few a second
   double fraction = 0;                   // 0 to 1 over all ranks
   std::vector<double> ranks;
 };
+struct PromptEvent {                     // before the first token, for who asks for prompt_logprobs
+  std::vector<SampledToken> tokens;      // the prompt's from its second on, by the model alone (model/sampler.h, score())
+};
 struct TokensEvent {
   int32_t first_index = 0;               // of tokens[0] among the generated ones; no index comes twice or is left out
   std::vector<SampledToken> tokens;
 };
 struct FinishedEvent {
   FinishReason reason = FinishReason::kStop;
+  std::optional<SampledToken> stop_token;  // that ended it, if one did: no part of the answer
   TtftReport report;
   int32_t generated = 0;
   double total_seconds = 0;
 };
-using StreamEvent = std::variant<PrefillProgress, TokensEvent, FinishedEvent>;
+using StreamEvent = std::variant<PrefillProgress, PromptEvent, TokensEvent, FinishedEvent>;
 
 // The answer to one request, in order. After FinishedEvent or an error nothing follows.
 class TokenStream {

@@ -46,6 +46,9 @@ Result<void> check_shape(const ChainStep& step, const ModelShape& shape) {
     return invalid("the length of the prompt");
   if (step.is_last_rank() && uses_penalties(step.sampling) && std::ssize(step.prompt) != step.chunk.end)
     return invalid("penalties need the whole prompt");
+  if (step.prompt_logprobs && (*step.prompt_logprobs < 0 || *step.prompt_logprobs > limits::kTopLogprobsMax))
+    return invalid("the number of log-probabilities");
+  if (step.next_token < 0 || step.next_token >= shape.vocab_size) return invalid("a token is outside the vocabulary");
   return {};
 }
 
@@ -88,6 +91,10 @@ Result<ChainStep> parse_chain_step(const proto::Envelope& message, const ModelSh
   step.deadline = TRY(parse_deadline(from.deadline_ms(), now));
   if (step.rank > 0) step.upstream = TRY(parse_hop(from.upstream()));
   step.downstream = TRY(parse_hop(from.downstream()));
+  if (from.has_scoring()) {
+    step.prompt_logprobs = from.scoring().top();
+    step.next_token = from.scoring().next_token();
+  }
   TRY(check_shape(step, shape));
   if (step.is_last_rank()) TRY(validate(step.sampling, shape.vocab_size));
   return step;

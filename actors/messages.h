@@ -2,6 +2,7 @@
 // here, so that nothing behind it meets a value out of bounds. And the way back. Pure; any thread.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,7 +17,7 @@
 
 namespace runahead {
 
-inline constexpr uint32_t kProtocolVersion = 2;  // Hello::protocol_version; unlike versions refuse each other
+inline constexpr uint32_t kProtocolVersion = 3;  // Hello::protocol_version; unlike versions refuse each other
 
 // One end of a K/V hop: who is at the other side.
 struct KvHop {
@@ -38,8 +39,15 @@ struct ChainStep {
   int32_t prompt_len_original = 0;
   Time deadline{0};
   LaneOrder order;
+  std::optional<int32_t> prompt_logprobs;  // wanted: so many alternatives with each
+  TokenId next_token = 0;         // behind the chunk, for them; not of the last rank
 
   bool is_last_rank() const { return rank == num_ranks - 1; }
+  // Rows whose hidden state is needed behind the last layer, and whose next token is one of the prompt.
+  int32_t scored_rows() const { return prompt_logprobs ? chunk.size() - (is_last_rank() ? 1 : 0) : 0; }
+  TokenId token_behind(int32_t row) const {
+    return row + 1 < chunk.size() ? tokens[static_cast<size_t>(row) + 1] : next_token;
+  }
   TokenRange visible() const { return {0, chunk.end}; }
   int32_t prefix_pages() const { return chunk.first_page(); }  // a layer, received
 };

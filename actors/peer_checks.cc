@@ -70,6 +70,15 @@ Result<void> check_rank(uint32_t rank) {
   return {};
 }
 
+Result<void> check_scores(const proto::PromptScores& scores, const ModelShape& shape) {
+  TRY(check_rank(scores.rank()));
+  if (scores.tokens_size() > limits::kScoredRowsMax) return odd("a number of log-probabilities");
+  if (!within(scores.begin(), 1, shape.context_len) || scores.tokens_size() > shape.context_len - scores.begin())
+    return odd("log-probabilities behind the context");
+  for (const proto::Token& token : scores.tokens()) TRY(check_token(token, shape));
+  return {};
+}
+
 Result<void> check_progress(const proto::RankProgress& progress, const ModelShape& shape) {
   TRY(check_rank(progress.rank()));
   if (progress.layers_total() != static_cast<uint32_t>(shape.num_layers) ||
@@ -127,6 +136,8 @@ Result<void> check_report(const proto::Envelope& message, const ModelShape& shap
     case proto::Envelope::kRankDone:
       TRY(check_rank(message.rank_done().rank()));
       return check_timing(message.rank_done().timing());
+    case proto::Envelope::kPromptScores:
+      return check_scores(message.prompt_scores(), shape);
     case proto::Envelope::kTokenBatch:
       return check_batch(message.token_batch(), shape);
     case proto::Envelope::kDecodeDone:

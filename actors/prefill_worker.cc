@@ -61,6 +61,7 @@ class PrefillWorker::Impl final : public WorkerRole {
   void run_ahead(RankAttempt& a, int32_t layer, Hidden& x);
   Task<void> attend_and_mlp(RankAttempt& a, int32_t layer, Hidden& x, LaneHold& turn);
   Task<int32_t> wait_for_pages(RankAttempt& a, int32_t layer, int32_t have, LaneHold& turn);
+  Task<void> report_scores(RankAttempt& a, Hidden& x);
   Task<void> report_first_token(RankAttempt& a, Hidden& x);
   asio::awaitable<void> on_lane(RankAttempt& a, std::function<void()> work);
   Task<void> in_slices(RankAttempt& a, double seconds_per_row, std::function<void(RowRange)> work);
@@ -90,11 +91,14 @@ Task<void> PrefillWorker::Impl::run(RankAttempt& a) {
     Result<void> projected = co_await project_qkv(a, layer, *x);               // own K,V, written into own pages
     CO_TRY(projected);
     a.downstream.post(layer, {step.chunk.first_page(), step.chunk.end_page()});  // overlaps everything below
-    if (layer == last_layer && !step.is_last_rank()) break;                    // K,V is all that the next rank needs
+    const bool only_kv = !step.is_last_rank() && step.scored_rows() == 0;
+    if (layer == last_layer && only_kv) break;                                 // K,V is all that the next rank needs
     Result<void> attended = co_await attend_and_mlp(a, layer, *x, turn);
     CO_TRY(attended);
     report_progress(a, layer + 1);
   }
+  Result<void> scored = co_await report_scores(a, *x);
+  CO_TRY(scored);
   if (step.is_last_rank()) {
     Result<void> reported = co_await report_first_token(a, *x);
     CO_TRY(reported);
@@ -117,7 +121,7 @@ void PrefillWorker::Impl::project_rows(RankAttempt& a, int32_t layer, Hidden& x,
   env_.engine.project_qkv(layer, x, *a.kv, a.step.chunk, rows);
   if (rows.end < a.rows) return;
   a.projected = layer + 1;
-  if (a.projected < num_layers_ || !a.step.is_last_rank()) return;
+  if (a.projected < num_layers_ || !a.step.is_last_rank() || a.step.scored_rows() > 0) return;
   env_.engine.keep_last_row(x);
   a.rows = 1;
 }
@@ -176,6 +180,33 @@ Task<int32_t> PrefillWorker::Impl::wait_for_pages(RankAttempt& a, int32_t layer,
   turn.acquire();
   a.clock.waited_for_pages(env_.clock.now() - asked);
   co_return ready;
+}
+
+// How likely the prompt itself was, where somebody asks: the head for every row, a few rows a job, so that others get
+// their turn.
+Task<void> PrefillWorker::Impl::report_scores(RankAttempt& a, Hidden& x) {
+  const ChainStep& step = a.step;
+  for (int32_t begin = 0; begin < step.scored_rows(); begin += limits::kScoredRowsMax) {
+    if (a.over()) co_return fail(ErrorCode::kCancelled, "the attempt has ended");
+    const RowRange rows{begin, std::min(step.scored_rows(), begin + limits::kScoredRowsMax)};
+    proto::Envelope message = envelope(a.id());
+    proto::PromptScores& scores = *message.mutable_prompt_scores();
+    scores.set_rank(static_cast<uint32_t>(step.rank));
+    scores.set_begin(step.chunk.begin + rows.begin + 1);
+    Result<void> sound;
+    const auto timing = co_await env_.lane.run(step.order, [&] {
+      std::vector<TokenId> next;
+      for (int32_t row = rows.begin; row < rows.end; ++row) next.push_back(step.token_behind(row));
+      std::vector<SampledToken> scored(next.size());
+      sound = env_.engine.score_rows(x, rows, next, *step.prompt_logprobs, scored);
+      for (const SampledToken& token : scored) encode(token, *scores.add_tokens());
+    });
+    ++*env_.work_done;
+    CO_TRY(sound);
+    a.clock.sampled(timing);
+    link_.send(message);
+  }
+  co_return Result<void>{};
 }
 
 Task<void> PrefillWorker::Impl::report_first_token(RankAttempt& a, Hidden& x) {

@@ -12,6 +12,9 @@ bool TokenQueue::push(StreamEvent event) {
   if (ended()) return true;
   if (auto* progress = std::get_if<PrefillProgress>(&event)) {
     progress_ = std::move(*progress);
+  } else if (auto* prompt = std::get_if<PromptEvent>(&event)) {
+    progress_.reset();
+    prompt_ = std::move(*prompt);
   } else if (auto* tokens = std::get_if<TokensEvent>(&event)) {
     progress_.reset();
     if (tokens_.tokens.size() + tokens->tokens.size() > limits::kUnreadTokensMax) return false;
@@ -33,6 +36,7 @@ void TokenQueue::close(Error error) {
 
 std::optional<Result<StreamEvent>> TokenQueue::take() {
   if (progress_) return StreamEvent(*std::exchange(progress_, std::nullopt));
+  if (prompt_) return StreamEvent(*std::exchange(prompt_, std::nullopt));
   if (!tokens_.tokens.empty()) {
     const auto next_index = tokens_.first_index + static_cast<int32_t>(tokens_.tokens.size());
     return StreamEvent(std::exchange(tokens_, TokensEvent{.first_index = next_index}));

@@ -28,6 +28,7 @@ class TokenQueue {
   std::optional<Result<StreamEvent>> take();
 
   std::optional<PrefillProgress> progress_;
+  std::optional<PromptEvent> prompt_;
   TokensEvent tokens_;  // unread
   std::optional<FinishedEvent> finished_;
   std::optional<Error> error_;

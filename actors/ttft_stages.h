@@ -6,7 +6,7 @@
 //      | +respond  |            |             | [last rank: total]    |  respond   |
 //
 // `total` of the last rank is divided into prefill_compute, kv_wait, sample, waiting for the lane while other requests
-// compute (counted as queue), and the rest (other). dispatch is what is left of the way there and back. Time that
+// compute (counted as queue), and the rest (other; the time that the first token was held is there, too). dispatch is what is left of the way there and back. Time that
 // failed attempts took is queue: the request waited for the attempt that succeeded. Pure.
 #pragma once
 
@@ -22,6 +22,7 @@ struct TtftStamps {
   Time plan_started{0};
   Time dispatched{0};
   Time first_token{0};
+  Duration held{0};     // of that: the first token was there, and waited for log-probabilities of the prompt
   Time written{0};      // to the client
 };
 

@@ -25,6 +25,7 @@ namespace runahead::test {
 
 struct Answer {
   std::vector<TokenId> tokens;
+  std::optional<std::vector<SampledToken>> prompt;
   std::optional<FinishedEvent> finished;
   std::optional<Error> error;
   int progress_events = 0;
@@ -77,6 +78,12 @@ class SlowEngine final : public Engine {
     engine_.logits(x, out);
     if (overflows) out.back() = std::numeric_limits<float>::infinity();
   }
+  Result<void> score_rows(Hidden& x, RowRange rows, std::span<const TokenId> next, int32_t top,
+                          std::span<SampledToken> out) override {
+    std::this_thread::sleep_for(score_delay.load());
+    if (overflows) return fail(ErrorCode::kInvalidModel, "the model's numbers overflow");
+    return engine_.score_rows(x, rows, next, top, out);
+  }
   void decode(std::span<const DecodeRow> batch, std::span<float> out) override {
     std::this_thread::sleep_for(step_delay.load());
     take_memory();
@@ -86,6 +93,7 @@ class SlowEngine final : public Engine {
   }
 
   std::atomic<std::chrono::milliseconds> layer_delay{std::chrono::milliseconds(0)};
+  std::atomic<std::chrono::milliseconds> score_delay{std::chrono::milliseconds(0)};
   std::atomic<std::chrono::milliseconds> step_delay{std::chrono::milliseconds(0)};
   std::atomic<size_t> largest_batch = 0;
   std::atomic<bool> overflows = false;
@@ -187,7 +195,10 @@ class Cluster {
         answer->error = event.error();
         co_return;
       }
-      if (auto* tokens = std::get_if<TokensEvent>(&*event)) {
+      if (auto* prompt = std::get_if<PromptEvent>(&*event)) {
+        EXPECT_TRUE(answer->tokens.empty() && !answer->prompt) << "once, before the first token";
+        answer->prompt = std::move(prompt->tokens);
+      } else if (auto* tokens = std::get_if<TokensEvent>(&*event)) {
         EXPECT_EQ(static_cast<size_t>(tokens->first_index), answer->tokens.size());
         if (tokens->first_index == 0) stream->first_chunk_written();
         for (const SampledToken& token : tokens->tokens) answer->tokens.push_back(token.token);

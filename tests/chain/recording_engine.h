@@ -36,6 +36,10 @@ class RecordingEngine final : public Engine {
   }
   void finish_layer(int32_t layer, Hidden& x, RowRange rows) override { engine_->finish_layer(layer, x, rows); }
   void logits(Hidden& x, std::span<float> out) override { engine_->logits(x, out); }
+  Result<void> score_rows(Hidden& x, RowRange rows, std::span<const TokenId> next, int32_t top,
+                          std::span<SampledToken> out) override {
+    return engine_->score_rows(x, rows, next, top, out);
+  }
 
   void decode(std::span<const DecodeRow> batch, std::span<float> out) override {
     const std::lock_guard lock(recording_->mutex);
