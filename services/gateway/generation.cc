@@ -26,24 +26,26 @@ Generation::Generation(asio::any_io_executor executor, Clock& clock, const TextC
 
 Result<void> Generation::submit(InferenceService& inference, std::vector<InferenceRequest> requests) {
   for (InferenceRequest& request : requests) {
-    if (request.max_new_tokens == 0) {
-      streams_.push_back(nullptr);
-      continue;
-    }
+    // Evaluation tools cut one entry off the end, for the token that they ask for: a stop token must have one, too.
+    Choice& choice = choices_.emplace_back();
+    choice.shows_stop_token = request.prompt_logprobs.has_value();
+    choice.only_prompt = request.max_new_tokens == 0;
+    if (choice.only_prompt && !request.prompt_logprobs) continue;
+    request.max_new_tokens = std::max(request.max_new_tokens, 1);
     auto stream = inference.submit(std::move(request));
     if (!stream) {
       cancel_streams();
       return std::unexpected(std::move(stream.error()));
     }
-    streams_.push_back(std::move(*stream));
+    choice.stream = std::move(*stream);
   }
-  results_.resize(streams_.size());
+  results_.resize(choices_.size());
   return {};
 }
 
 void Generation::cancel_streams() {
-  for (const auto& stream : streams_)
-    if (stream) stream->cancel();
+  for (const Choice& choice : choices_)
+    if (choice.stream) choice.stream->cancel();
 }
 
 void Generation::cancel() {
@@ -55,7 +57,7 @@ void Generation::cancel() {
 
 Task<void> Generation::run(ChoiceSink& sink) {
   Gate gate(executor_, clock_);
-  for (size_t choice = 0; choice < streams_.size(); ++choice)
+  for (size_t choice = 0; choice < choices_.size(); ++choice)
     gate.spawn(run_choice(static_cast<int32_t>(choice), sink));
   co_await gate.close();
   if (error_) co_return std::unexpected(*error_);
@@ -70,7 +72,7 @@ asio::awaitable<void> Generation::run_choice(int32_t choice, ChoiceSink& sink) {
 }
 
 Task<void> Generation::follow(int32_t choice, ChoiceSink& sink) {
-  const std::shared_ptr<TokenStream> stream = streams_[static_cast<size_t>(choice)];
+  const auto& [stream, only_prompt, shows_stop_token] = choices_[static_cast<size_t>(choice)];
   ChoiceResult& result = results_[static_cast<size_t>(choice)];
   AnswerText text = empty_answer_;
   if (!stream) {
@@ -89,8 +91,12 @@ Task<void> Generation::follow(int32_t choice, ChoiceSink& sink) {
     if (auto* progress = std::get_if<PrefillProgress>(&event)) {
       auto sent = co_await sink.progress(choice, std::move(*progress));
       CO_TRY(sent);
+    } else if (auto* prompt = std::get_if<PromptEvent>(&event)) {
+      auto sent = co_await sink.prompt(choice, std::move(prompt->tokens));
+      CO_TRY(sent);
+      if (std::exchange(first, false)) stream->first_chunk_written();
     } else if (auto* tokens = std::get_if<TokensEvent>(&event)) {
-      if (stopped) continue;
+      if (stopped || only_prompt) continue;
       Result<bool> taken = co_await take_tokens(choice, std::move(*tokens), text, sink);
       stopped = CO_TRY(taken);
       if (std::exchange(first, false)) stream->first_chunk_written();
@@ -99,17 +105,26 @@ Task<void> Generation::follow(int32_t choice, ChoiceSink& sink) {
       auto& finished = std::get<FinishedEvent>(event);
       result.report = std::move(finished.report);
       if (stopped) break;
-      result.finish_reason = finish_reason(finished.reason);
-      TextPiece rest = text.flush();
-      if (!rest.text.empty() || !rest.tokens.empty()) {
-        auto sent = co_await sink.piece(choice, std::move(rest));
-        CO_TRY(sent);
-      }
-      co_return co_await sink.finished(choice, result.finish_reason);
+      co_return co_await end_choice(choice, std::move(finished), text, sink);
     }
   }
   if (error_) co_return std::unexpected(*error_);
   result.finish_reason = "stop";
+  co_return co_await sink.finished(choice, result.finish_reason);
+}
+
+// What the text held back, and the token that ended it.
+Task<void> Generation::end_choice(int32_t choice, FinishedEvent finished, AnswerText& text, ChoiceSink& sink) {
+  const auto& [stream, only_prompt, shows_stop_token] = choices_[static_cast<size_t>(choice)];
+  ChoiceResult& result = results_[static_cast<size_t>(choice)];
+  result.finish_reason = finish_reason(only_prompt ? FinishReason::kLength : finished.reason);
+  TextPiece rest = text.flush();
+  if (finished.stop_token && shows_stop_token && !only_prompt)
+    std::ranges::move(text.push(*finished.stop_token, "").tokens, std::back_inserter(rest.tokens));
+  if (!rest.text.empty() || !rest.tokens.empty()) {
+    auto sent = co_await sink.piece(choice, std::move(rest));
+    CO_TRY(sent);
+  }
   co_return co_await sink.finished(choice, result.finish_reason);
 }
 

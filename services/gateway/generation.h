@@ -27,6 +27,8 @@ class ChoiceSink {
   virtual ~ChoiceSink() = default;
   // When it returns from a choice's first piece, that piece is on its way to the client. The first may be without text.
   virtual Task<void> piece(int32_t choice, TextPiece piece) = 0;
+  // Before the first piece, where log-probabilities of the prompt are asked for: its tokens from the second on.
+  virtual Task<void> prompt(int32_t choice, std::vector<SampledToken> scored) = 0;
   virtual Task<void> progress(int32_t /*choice*/, PrefillProgress /*progress*/) { co_return Result<void>{}; }
   virtual Task<void> finished(int32_t /*choice*/, std::string /*finish_reason*/) { co_return Result<void>{}; }
 };
@@ -35,7 +37,8 @@ class Generation {
  public:
   Generation(asio::any_io_executor executor, Clock& clock, const TextCodec& codec, AnswerText empty_answer);
 
-  // All choices or none: those submitted before a refused one are cancelled. A request for no token is answered here.
+  // All choices or none: those submitted before a refused one are cancelled. A request for no token is answered here, or,
+  // if it asks for log-probabilities of its prompt, by a chain whose token is dropped.
   Result<void> submit(InferenceService& inference, std::vector<InferenceRequest> requests);
   Task<void> run(ChoiceSink& sink);
   void cancel();  // the client went away; nothing if every choice has finished
@@ -43,16 +46,22 @@ class Generation {
   const std::vector<ChoiceResult>& results() const { return results_; }
 
  private:
+  struct Choice {
+    std::shared_ptr<TokenStream> stream;  // shared with the coordinator; null: no token is asked for
+    bool only_prompt = false;             // its tokens are dropped
+    bool shows_stop_token = false;        // as an entry of the log-probabilities, without text
+  };
   asio::awaitable<void> run_choice(int32_t choice, ChoiceSink& sink);
   Task<void> follow(int32_t choice, ChoiceSink& sink);
+  Task<void> end_choice(int32_t choice, FinishedEvent finished, AnswerText& text, ChoiceSink& sink);
   Task<bool> take_tokens(int32_t choice, TokensEvent event, AnswerText& text, ChoiceSink& sink);
   void cancel_streams();
 
   asio::any_io_executor executor_;
   Clock& clock_;
   const TextCodec& codec_;
-  AnswerText empty_answer_;                            // each choice begins with a copy
-  std::vector<std::shared_ptr<TokenStream>> streams_;  // shared with the coordinator; null: no token is asked for
+  AnswerText empty_answer_;  // each choice begins with a copy
+  std::vector<Choice> choices_;
   std::vector<ChoiceResult> results_;
   std::optional<Error> error_;  // the first one
 };

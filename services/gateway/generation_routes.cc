@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "services/gateway/api_error.h"
+#include "services/gateway/echoed_prompt.h"
 #include "services/gateway/sse_writer.h"
 #include "services/gateway/text_routes.h"
 
@@ -30,7 +31,7 @@ int64_t prompt_tokens(const GenerationRequest& request) {
 
 std::string echoed(const GenerationRequest& request, int32_t choice) {
   if (!request.echo) return {};
-  return request.prompts[static_cast<size_t>(choice / request.choices_per_prompt)].text;
+  return request.prompt_of(choice).text;
 }
 
 namespace {
@@ -47,8 +48,14 @@ size_t answer_bytes(const GenerationRequest& request, const std::string& text, s
 class WholeAnswer final : public ChoiceSink {
  public:
   explicit WholeAnswer(const GenerationRequest& request)
-      : choices(static_cast<size_t>(request.num_choices())) {
+      : choices(static_cast<size_t>(request.num_choices())), request_(request) {
     for (size_t i = 0; i < choices.size(); ++i) choices[i].text = echoed(request, static_cast<int32_t>(i));
+  }
+  Task<void> prompt(int32_t choice, std::vector<SampledToken> scored) override {
+    AnswerChoice& target = choices[static_cast<size_t>(choice)];
+    target.text_begin = character_count(target.text);
+    target.prompt = shown_prompt(request_.prompt_of(choice), std::move(scored));
+    co_return Result<void>{};
   }
   Task<void> piece(int32_t choice, TextPiece piece) override {
     AnswerChoice& target = choices[static_cast<size_t>(choice)];
@@ -61,6 +68,9 @@ class WholeAnswer final : public ChoiceSink {
     co_return Result<void>{};
   }
   std::vector<AnswerChoice> choices;
+
+ private:
+  const GenerationRequest& request_;
 };
 
 // Writes chunks as they come.
@@ -76,6 +86,20 @@ class StreamedAnswer final : public ChoiceSink {
         received_at_(received_at),
         choices_(static_cast<size_t>(request.num_choices())) {}
 
+  Task<void> prompt(int32_t choice, std::vector<SampledToken> scored) override {
+    ChoiceState& state = choices_[static_cast<size_t>(choice)];
+    state.begun = true;
+    const std::string text = echoed(request_, choice);
+    state.text_begin = character_count(text);
+    const std::vector<ShownToken> tokens = shown_prompt(request_.prompt_of(choice), std::move(scored));
+    std::optional<json> usage = chunk_usage();
+    std::string chunk = co_await context_.text_lane.render(answer_bytes(request_, text, tokens), [&] {
+      return with_usage(prompt_chunk(head_, choice, text, tokens, context_.codec), std::move(usage));
+    });
+    auto sent = co_await writer_.event(std::move(chunk));
+    CO_TRY(sent);
+    co_return co_await writer_.flush();
+  }
   Task<void> piece(int32_t choice, TextPiece piece) override {
     ChoiceState& state = choices_[static_cast<size_t>(choice)];
     const bool first = !std::exchange(state.begun, true);
@@ -96,7 +120,7 @@ class StreamedAnswer final : public ChoiceSink {
   }
   Task<void> progress(int32_t choice, PrefillProgress progress) override {
     if (!request_.return_progress) co_return Result<void>{};
-    const auto& prompt = request_.prompts[static_cast<size_t>(choice / request_.choices_per_prompt)];
+    const TokenizedPrompt& prompt = request_.prompt_of(choice);
     const double elapsed = seconds(context_.clock.now() - received_at_);
     co_return co_await send(progress_chunk(head_, static_cast<int32_t>(prompt.tokens.size()), progress, elapsed));
   }
@@ -142,7 +166,8 @@ Task<void> answer_whole(const GatewayContext& context, Exchange& exchange, Gener
   const auto& results = generation.results();
   json usage = usage_json(prompt_tokens(request), results);
   size_t bytes = 0;
-  for (const AnswerChoice& choice : answer.choices) bytes += answer_bytes(request, choice.text, choice.tokens);
+  for (const AnswerChoice& choice : answer.choices)
+    bytes += answer_bytes(request, choice.text, choice.tokens) + answer_bytes(request, "", choice.prompt);
   HttpReply reply = co_await context.text_lane.render(bytes, [&] {
     return json_reply(answer_body(head, answer.choices, request.logprobs, context.codec, std::move(usage)));
   });
@@ -221,6 +246,12 @@ asio::awaitable<void> serve(const GatewayContext& context, Endpoint endpoint, Ex
   context.metrics.http_request(endpoint_name(endpoint), status, seconds(context.clock.now() - received_at));
 }
 
+void prepare_echo(TokenizedPrompt& prompt, bool scored, const TextCodec& codec) {
+  std::string bytes = prompt.text.empty() ? codec.decode(prompt.tokens) : std::move(prompt.text);
+  if (scored) prompt.offsets = token_offsets(bytes, prompt.tokens, codec);
+  prompt.text = valid_utf8(bytes);
+}
+
 Result<PreparedGeneration> prepare_now(std::optional<Endpoint> endpoint, const std::string& body,
                                        const ServedModel& model, const TextCodec& codec, const Clock& clock) {
   const json parsed = TRY(parse_json_object(body));
@@ -233,8 +264,8 @@ Result<PreparedGeneration> prepare_now(std::optional<Endpoint> endpoint, const s
   for (const TokenizedPrompt& prompt : prepared.request.prompts) TRY(check_prompt_bytes(prompt.text.size()));
   const Time begin = clock.now();
   TRY(tokenize_prompts(prepared.request, codec, model.context_len));
-  for (TokenizedPrompt& prompt : prepared.request.prompts)  // what will be echoed
-    if (prepared.request.echo && prompt.text.empty()) prompt.text = valid_utf8(codec.decode(prompt.tokens));
+  if (prepared.request.echo)
+    for (TokenizedPrompt& prompt : prepared.request.prompts) prepare_echo(prompt, prepared.request.scores_prompt(), codec);
   prepared.tokenize_time = clock.now() - begin;
   return prepared;
 }

@@ -163,6 +163,10 @@ Result<JobSubmission> submission(const GatewayContext& context, const PreparedGe
     return fail(ErrorCode::kUnsupported, "a job does not stream; read /v1/jobs/{id}/events", "stream");
   if (request.max_tokens == 0)
     return fail(ErrorCode::kUnsupported, "a job makes tokens; ask for at least one", "max_tokens");
+  if (request.scores_prompt())
+    return fail(ErrorCode::kUnsupported,
+                "a job keeps no log-probabilities of the prompt; leave out echo or logprobs, or use /v1/completions",
+                "logprobs");
   if (key.size() > kIdempotencyKeyBytesMax)
     return fail(ErrorCode::kInvalidArgument, "the header Idempotency-Key is longer than 256 bytes", "Idempotency-Key");
   const JobText text{request.endpoint, context.model_name, echoed(request, 0), request.stop, request.min_tokens,

@@ -204,9 +204,6 @@ void take_completions_fields(JsonReader& reader, const ServedModel& model, Gener
     request.logprobs = true;
     request.sampling.top_logprobs = static_cast<int32_t>(*top);
   }
-  if (request.echo && request.logprobs)
-    reader.error("logprobs", "of the prompt (with echo) are not supported; leave out one of the two",
-                 ErrorCode::kUnsupported);
   reader.unsupported(kUnsupportedCompletions);
 }
 
@@ -340,6 +337,21 @@ Result<GenerationRequest> parse_generation(Endpoint endpoint, const json& body, 
   return request;
 }
 
+namespace {
+
+Result<void> check_prompt_logprobs(const GenerationRequest& request) {
+  int64_t entries = 0;
+  for (const TokenizedPrompt& prompt : request.prompts) entries += std::ssize(prompt.tokens);
+  entries *= int64_t{request.choices_per_prompt} * (1 + request.sampling.top_logprobs);
+  if (entries <= limits::kPromptLogprobsMax) return {};
+  return fail(ErrorCode::kTooLarge,
+              "the log-probabilities of the prompts would be " + std::to_string(entries) + " numbers, at most " +
+                  std::to_string(limits::kPromptLogprobsMax) + " are given; send fewer prompts, or ask for fewer logprobs",
+              "logprobs");
+}
+
+}  // namespace
+
 Result<void> tokenize_prompts(GenerationRequest& request, const TextCodec& codec, int32_t context_len) {
   for (TokenizedPrompt& prompt : request.prompts) {
     const bool chat = request.endpoint == Endpoint::kChat;
@@ -351,7 +363,8 @@ Result<void> tokenize_prompts(GenerationRequest& request, const TextCodec& codec
     const char* field = chat ? "messages" : "prompt";
     if (prompt.tokens.empty()) return fail(ErrorCode::kInvalidArgument, "the prompt is empty", field);
     const int64_t prompt_len = static_cast<int64_t>(prompt.tokens.size());
-    const int64_t answer_len = request.max_tokens.value_or(std::max(request.min_tokens, 1));
+    int64_t answer_len = request.max_tokens.value_or(std::max(request.min_tokens, 1));
+    if (request.scores_prompt()) answer_len = std::max<int64_t>(answer_len, 1);  // a chain ends with a token
     const int64_t wanted = prompt_len + answer_len;
     if (context_len > 0 && wanted > context_len)
       return fail(ErrorCode::kContextOverflow,
@@ -360,7 +373,7 @@ Result<void> tokenize_prompts(GenerationRequest& request, const TextCodec& codec
                       ": shorten one of them",
                   field);
   }
-  return {};
+  return request.scores_prompt() ? check_prompt_logprobs(request) : Result<void>{};
 }
 
 int32_t default_max_tokens(Endpoint endpoint, int32_t prompt_len, const ServedModel& model) {
@@ -378,13 +391,14 @@ int32_t default_max_tokens(Endpoint endpoint, int32_t prompt_len, const ServedMo
 
 InferenceRequest inference_request(const GenerationRequest& request, int32_t choice, const ServedModel& model,
                                    const TextCodec& codec) {
-  const TokenizedPrompt& prompt = request.prompts[static_cast<size_t>(choice / request.choices_per_prompt)];
+  const TokenizedPrompt& prompt = request.prompt_of(choice);
   InferenceRequest out;
   out.prompt = prompt.tokens;
   const auto prompt_len = static_cast<int32_t>(prompt.tokens.size());
   out.max_new_tokens = request.max_tokens.value_or(
       std::max(default_max_tokens(request.endpoint, prompt_len, model), request.min_tokens));
   out.sampling = request.sampling;
+  if (request.scores_prompt()) out.prompt_logprobs = request.sampling.top_logprobs;
   out.sampling.seed = request.seed.value_or(0) + static_cast<uint64_t>(choice % request.choices_per_prompt);
   out.stop_tokens = request.stop_tokens;
   if (!request.ignore_eos) std::ranges::copy(codec.end_tokens(), std::back_inserter(out.stop_tokens));

@@ -33,6 +33,7 @@ struct ServedModel {
 struct TokenizedPrompt {
   std::string text;             // as sent or rendered; empty if ids were sent
   std::vector<TokenId> tokens;  // set by tokenize_prompts()
+  std::vector<int64_t> offsets;  // characters of the text before each token; only where scores_prompt()
 };
 
 struct GenerationRequest {
@@ -60,6 +61,11 @@ struct GenerationRequest {
   std::vector<int32_t> cuts;
   int32_t workers_max = 0;
 
+  // Log-probabilities of the prompt are asked for.
+  bool scores_prompt() const { return echo && logprobs; }
+  const TokenizedPrompt& prompt_of(int32_t choice) const {
+    return prompts[static_cast<size_t>(choice / choices_per_prompt)];
+  }
   int32_t num_choices() const { return static_cast<int32_t>(prompts.size()) * choices_per_prompt; }
 };
 

@@ -22,12 +22,6 @@ json bytes_json(const std::string& bytes) {
   return list;
 }
 
-// A token's bytes; control tokens, which stand for none, as they are spelled.
-std::string spelled(TokenId token, const TextCodec& codec) {
-  const std::string bytes = codec.token_bytes(token);
-  return bytes.empty() ? codec.decode({&token, 1}) : bytes;
-}
-
 // bytes: what the token adds to the text, so those of a control token are none.
 json token_json(TokenId token, float logprob, const TextCodec& codec) {
   return {{"token", valid_utf8(spelled(token, codec))},
@@ -79,11 +73,9 @@ json with_head(const AnswerHead& head, bool chunk, json choices) {
           {"choices", std::move(choices)}};
 }
 
-json logprobs_or_null(const AnswerHead& head, bool wanted, std::span<const ShownToken> tokens, int64_t text_begin,
-                      const TextCodec& codec) {
+json logprobs_or_null(const AnswerHead& head, bool wanted, const ScoredText& text, const TextCodec& codec) {
   if (!wanted) return nullptr;
-  return head.endpoint == Endpoint::kChat ? chat_logprobs(tokens, codec)
-                                          : completion_logprobs(tokens, text_begin, codec);
+  return head.endpoint == Endpoint::kChat ? chat_logprobs(text.tokens, codec) : completion_logprobs(text, codec);
 }
 
 json token_ids_json(std::span<const ShownToken> tokens) {
@@ -132,14 +124,16 @@ json chat_logprobs(std::span<const ShownToken> tokens, const TextCodec& codec) {
   return {{"content", std::move(content)}, {"refusal", nullptr}};
 }
 
-json completion_logprobs(std::span<const ShownToken> tokens, int64_t text_begin, const TextCodec& codec) {
+json completion_logprobs(const ScoredText& text, const TextCodec& codec) {
   json texts = json::array(), logprobs = json::array(), tops = json::array(), offsets = json::array();
-  for (const auto& [token, offset] : tokens) {
+  const auto add = [&](const SampledToken& token, int64_t offset, bool scored) {
     texts.push_back(completion_token_name(token.token, codec));
-    logprobs.push_back(number(token.logprob));
-    tops.push_back(completion_alternatives(token, codec));
-    offsets.push_back(text_begin + offset);
-  }
+    logprobs.push_back(scored ? number(token.logprob) : json(nullptr));
+    tops.push_back(scored ? completion_alternatives(token, codec) : json(nullptr));
+    offsets.push_back(offset);
+  };
+  for (const auto& [token, offset] : text.prompt) add(token, offset, !texts.empty());  // the first follows nothing
+  for (const auto& [token, offset] : text.tokens) add(token, text.begin + offset, true);
   return {{"tokens", std::move(texts)},
           {"token_logprobs", std::move(logprobs)},
           {"top_logprobs", std::move(tops)},
@@ -151,7 +145,7 @@ json answer_body(const AnswerHead& head, std::span<const AnswerChoice> choices, 
   json list = json::array();
   for (const AnswerChoice& choice : choices) {
     json entry = {{"index", list.size()}, {"finish_reason", choice.finish_reason}};
-    entry["logprobs"] = logprobs_or_null(head, logprobs, choice.tokens, 0, codec);
+    entry["logprobs"] = logprobs_or_null(head, logprobs, {choice.prompt, choice.tokens, choice.text_begin}, codec);
     if (head.token_ids) entry["token_ids"] = token_ids_json(choice.tokens);
     if (head.endpoint == Endpoint::kChat) {
       entry["message"] = {{"role", "assistant"}, {"content", choice.text}, {"refusal", nullptr}};
@@ -168,7 +162,7 @@ json answer_body(const AnswerHead& head, std::span<const AnswerChoice> choices, 
 json text_chunk(const AnswerHead& head, int32_t choice, const TextPiece& piece, bool first, bool logprobs,
                 int64_t text_begin, const TextCodec& codec) {
   json entry = {{"index", choice}, {"finish_reason", nullptr}};
-  entry["logprobs"] = logprobs_or_null(head, logprobs, piece.tokens, text_begin, codec);
+  entry["logprobs"] = logprobs_or_null(head, logprobs, {{}, piece.tokens, text_begin}, codec);
   if (head.token_ids) entry["token_ids"] = token_ids_json(piece.tokens);
   if (head.endpoint == Endpoint::kChat) {
     entry["delta"] = {{"content", piece.text}};
@@ -176,6 +170,14 @@ json text_chunk(const AnswerHead& head, int32_t choice, const TextPiece& piece, 
   } else {
     entry["text"] = piece.text;
   }
+  return with_head(head, true, json::array({std::move(entry)}));
+}
+
+json prompt_chunk(const AnswerHead& head, int32_t choice, const std::string& text, std::span<const ShownToken> prompt,
+                  const TextCodec& codec) {
+  json entry = {{"index", choice}, {"finish_reason", nullptr}, {"text", text}};
+  entry["logprobs"] = completion_logprobs({prompt, {}, 0}, codec);
+  if (head.token_ids) entry["token_ids"] = json::array();
   return with_head(head, true, json::array({std::move(entry)}));
 }
 

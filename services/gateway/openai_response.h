@@ -22,7 +22,9 @@ struct AnswerHead {
 
 // One choice of a whole answer.
 struct AnswerChoice {
-  std::string text;
+  std::string text;                // with the echoed prompt
+  std::vector<ShownToken> prompt;  // with its log-probabilities, for who asks
+  int64_t text_begin = 0;          // characters of the echoed prompt; 0 if nobody asks
   std::vector<ShownToken> tokens;  // for log-probabilities
   std::string finish_reason;
 };
@@ -33,6 +35,9 @@ nlohmann::json answer_body(const AnswerHead& head, std::span<const AnswerChoice>
 // A chunk with text. `first` adds the role (chat). text_begin: characters of the echoed prompt.
 nlohmann::json text_chunk(const AnswerHead& head, int32_t choice, const TextPiece& piece, bool first, bool logprobs,
                           int64_t text_begin, const TextCodec& codec);
+// The first chunk of a choice whose prompt's log-probabilities are asked for.
+nlohmann::json prompt_chunk(const AnswerHead& head, int32_t choice, const std::string& text,
+                            std::span<const ShownToken> prompt, const TextCodec& codec);
 nlohmann::json finish_chunk(const AnswerHead& head, int32_t choice, const std::string& finish_reason, bool first);
 nlohmann::json usage_chunk(const AnswerHead& head, nlohmann::json usage);
 // llama.cpp's field, for clients that asked for it.
@@ -47,9 +52,14 @@ nlohmann::json report_json(const TtftReport& report);
 // The same for the header Server-Timing, in milliseconds.
 std::string server_timing(const TtftReport& report);
 
+// A completion's tokens: those of the echoed prompt, and the generated ones behind `begin` characters of it.
+struct ScoredText {
+  std::span<const ShownToken> prompt, tokens;
+  int64_t begin = 0;
+};
 // OpenAI's two forms of log-probabilities: of chat and of completions. text_offset counts characters, from the
-// beginning of the text, an echoed prompt included.
+// beginning of the text, an echoed prompt included. The first token of a prompt has null for its numbers.
 nlohmann::json chat_logprobs(std::span<const ShownToken> tokens, const TextCodec& codec);
-nlohmann::json completion_logprobs(std::span<const ShownToken> tokens, int64_t text_begin, const TextCodec& codec);
+nlohmann::json completion_logprobs(const ScoredText& text, const TextCodec& codec);
 
 }  // namespace runahead

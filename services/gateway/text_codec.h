@@ -34,4 +34,10 @@ class TextCodec {
   virtual std::vector<TokenId> end_tokens() const = 0;  // any of them ends a generation
 };
 
+// A token's bytes; control tokens, which stand for none, as they are spelled.
+inline std::string spelled(TokenId token, const TextCodec& codec) {
+  std::string bytes = codec.token_bytes(token);
+  return bytes.empty() ? codec.decode({&token, 1}) : bytes;
+}
+
 }  // namespace runahead
