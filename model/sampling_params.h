@@ -27,12 +27,14 @@ struct SamplingParams {
 struct TokenLogprob {
   TokenId token = 0;
   float logprob = 0;  // natural logarithm, of the distribution before temperature and filters
+  bool operator==(const TokenLogprob&) const = default;
 };
 
 struct SampledToken {
   TokenId token = 0;
   float logprob = 0;
   std::vector<TokenLogprob> top;  // most likely first; empty unless asked for
+  bool operator==(const SampledToken&) const = default;
 };
 
 }  // namespace runahead

@@ -175,6 +175,7 @@ class CoreDriver {
   std::map<PeerId, std::vector<proto::Envelope>> inbox;
   std::vector<PeerId> dropped;
   std::map<RequestId, std::vector<TokenId>> answers;
+  std::map<RequestId, std::vector<SampledToken>> prompts;
   std::map<RequestId, FinishedEvent> finished;
   std::map<RequestId, Error> errors;
 
@@ -189,6 +190,9 @@ class CoreDriver {
   }
   void on_event(RequestId id, const StreamEvent& event) {
     EXPECT_FALSE(finished.contains(id)) << "nothing follows the end";
+    if (const auto* prompt = std::get_if<PromptEvent>(&event)) {
+      EXPECT_TRUE(answers[id].empty() && prompts.emplace(id, prompt->tokens).second) << "once, before the first token";
+    }
     if (const auto* tokens = std::get_if<TokensEvent>(&event)) {
       EXPECT_EQ(static_cast<size_t>(tokens->first_index), answers[id].size());
       for (const SampledToken& token : tokens->tokens) answers[id].push_back(token.token);

@@ -133,6 +133,24 @@ Report with_progress(const char* what, uint32_t rank, uint32_t done, uint32_t to
           }};
 }
 
+Report with_scores(const char* what, uint32_t rank, int32_t begin, int32_t count) {
+  return {what, [=](RequestId id) {
+            proto::Envelope message = CoreDriver::about(id, 1);
+            message.mutable_prompt_scores()->set_rank(rank);
+            message.mutable_prompt_scores()->set_begin(begin);
+            for (int32_t i = 0; i < count; ++i) message.mutable_prompt_scores()->add_tokens()->set_id(7);
+            return message;
+          }};
+}
+Report with_score(const char* what, std::function<void(proto::Token&)> change) {
+  return {what, [=](RequestId id) {
+            proto::Envelope message = CoreDriver::about(id, 1);
+            message.mutable_prompt_scores()->set_begin(1);
+            change(*message.mutable_prompt_scores()->add_tokens());
+            return message;
+          }};
+}
+
 std::vector<Report> odd_reports() {
   const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
   return {
@@ -149,6 +167,15 @@ std::vector<Report> odd_reports() {
                  [](auto& t) {
                    for (int i = 0; i <= limits::kTopLogprobsMax; ++i) t.add_top();
                  }),
+      with_scores("log-probabilities of rank 99", 99, 1, 1),
+      with_scores("more than a message holds", 0, 1, limits::kScoredRowsMax + 1),
+      with_scores("of the first token", 0, 0, 1),
+      with_scores("before the prompt", 0, INT32_MIN, 1),
+      with_scores("behind the context", 0, CoreDriver::kContext, 1),
+      with_scores("far behind the context", 0, INT32_MAX, 5),
+      with_score("a score of a token outside", [](auto& t) { t.set_id(-1); }),
+      with_score("a score nan", [=](auto& t) { t.set_logprob(nan); }),
+      with_score("a score's alternative inf", [=](auto& t) { t.add_top()->set_logprob(inf); }),
       with_time("time inf", kInf),
       with_time("time nan", kNan),
       with_time("time negative", -1),
@@ -271,7 +298,7 @@ class Rubbish {
 
   proto::Envelope message(RequestId request) {
     proto::Envelope m = CoreDriver::about(request, 1 + static_cast<uint32_t>(below(4)));
-    switch (below(10)) {
+    switch (below(11)) {
       case 0:
         return hello();
       case 1:
@@ -300,6 +327,15 @@ class Rubbish {
         break;
       case 8:
         m.mutable_attempt_ended();
+        break;
+      case 9:
+        m.mutable_prompt_scores()->set_rank(below(2) == 0 ? 0 : u32());
+        m.mutable_prompt_scores()->set_begin(below(2) == 0 ? 1 : static_cast<int32_t>(number()));
+        for (uint64_t i = below(70); i > 0; --i) {
+          proto::Token& one = *m.mutable_prompt_scores()->add_tokens();
+          one.set_id(7);  // of the prompts here
+          if (below(100) == 0) token(one);
+        }
         break;
       default:
         m.mutable_drain();
@@ -350,7 +386,10 @@ TEST(HostileFuzz, NoSequenceOfMessagesEndsTheCoordinator) {
     for (int step = 0; step < 200; ++step) {
       if (rubbish.below(8) == 0) {
         const auto prompt = 1 + static_cast<int32_t>(rubbish.below(300)), wanted = 1 + static_cast<int32_t>(rubbish.below(5));
-        if (const auto id = driver.submit(prompt, wanted)) ids.push_back(*id);
+        InferenceRequest request{.external_id = "r", .prompt = Tokens(static_cast<size_t>(prompt), 7),
+                                 .max_new_tokens = wanted};
+        if (rubbish.below(2) == 0) request.prompt_logprobs = static_cast<int32_t>(rubbish.below(3));
+        if (const auto id = driver.submit(std::move(request))) ids.push_back(*id);
       }
       const PeerId peer = rubbish.below(4) == 0 ? 20 + rubbish.below(4) : rubbish.below(2) == 0 ? 2 : 9;
       if (rubbish.below(6) == 0) driver.core.on_connected(peer, driver.now);

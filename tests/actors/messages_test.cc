@@ -80,6 +80,10 @@ TEST(Messages, NoOrderOutOfBoundsGetsIn) {
       [](auto& s) { s.mutable_sampling()->add_logit_bias()->set_token(100); },
       [](auto& s) { s.mutable_sampling()->add_banned(100); },
       [](auto& s) { s.mutable_sampling()->mutable_banned()->Resize(2000, 1); },
+      [](auto& s) { s.mutable_scoring()->set_top(-1); },
+      [](auto& s) { s.mutable_scoring()->set_top(limits::kTopLogprobsMax + 1); },
+      [](auto& s) { s.mutable_scoring()->set_next_token(100); },
+      [](auto& s) { s.mutable_scoring()->set_next_token(-1); },
   };
   for (size_t i = 0; i < steps.size(); ++i) {
     proto::Envelope message = chain_step();

@@ -33,6 +33,15 @@ TEST(TokenQueue, UnreadTokensAreMergedAndUnreadProgressIsReplaced) {
   EXPECT_EQ(q.next(1ms).error().code, ErrorCode::kDeadlineExceeded);
 }
 
+TEST(TokenQueue, ThePromptIsReadBeforeItsAnswer) {
+  Queue q;
+  EXPECT_TRUE(q.queue->push(PrefillProgress{.fraction = 0.5}));
+  EXPECT_TRUE(q.queue->push(PromptEvent{{{.token = 8}, {.token = 9}}}));
+  EXPECT_TRUE(q.queue->push(tokens_of(0, 1)));
+  EXPECT_EQ(std::get<PromptEvent>(*q.next()).tokens.size(), 2u);
+  EXPECT_EQ(std::get<TokensEvent>(*q.next()).tokens.size(), 1u);
+}
+
 TEST(TokenQueue, WhatWasPushedIsReadBeforeTheEnd) {
   Queue q;
   EXPECT_TRUE(q.queue->push(tokens_of(0, 1)));

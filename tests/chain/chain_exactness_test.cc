@@ -6,9 +6,11 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
 
+#include "model/prefill.h"
 #include "model/transformer.h"
 #include "services/actor_cluster.h"
 #include "tests/chain/recording_engine.h"
+#include "tests/support/naive_score.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_model.h"
 
@@ -28,11 +30,13 @@ struct Case {
   Strategy strategy = Strategy::kSingle;
   std::vector<TokenId> prompt;
   int32_t company = 0;               // other requests in flight meanwhile
+  std::optional<int32_t> prompt_logprobs;
 };
 
 struct Outcome {
   std::string first_logits_sha256;
   std::vector<TokenId> tokens;
+  std::optional<std::vector<SampledToken>> prompt;  // its log-probabilities
   std::vector<std::byte> pages;
   std::vector<float> decode_logits;
   size_t ranks = 0;
@@ -45,6 +49,7 @@ InferenceRequest request_of(const Case& c, std::vector<TokenId> prompt) {
   request.sampling.seed = 7;
   request.strategy = c.cuts.empty() ? c.strategy : Strategy::kByHand;
   request.cuts = c.cuts;
+  request.prompt_logprobs = c.prompt_logprobs;
   return request;
 }
 
@@ -52,6 +57,7 @@ Task<void> read(std::shared_ptr<TokenStream> stream, Clock& clock, Outcome& outc
   for (;;) {
     auto next = co_await stream->next(clock.after(kPatience));
     const StreamEvent event = CO_TRY(next);
+    if (const auto* scored = std::get_if<PromptEvent>(&event)) outcome.prompt = scored->tokens;
     if (const auto* tokens = std::get_if<TokensEvent>(&event)) {
       if (tokens->first_index == 0) stream->first_chunk_written();
       for (const SampledToken& token : tokens->tokens) outcome.tokens.push_back(token.token);
@@ -176,6 +182,43 @@ TEST_P(ChainExactness, AnyChainGivesTheBitsOfOneWorker) {
     EXPECT_TRUE(chain.pages == one.pages) << "K/V pages differ";
     ASSERT_EQ(chain.decode_logits.size(), one.decode_logits.size());
     EXPECT_EQ(std::memcmp(chain.decode_logits.data(), one.decode_logits.data(), one.decode_logits.size() * sizeof(float)), 0);
+    EXPECT_EQ(chain.pages_left, 0);
+    if (HasFailure()) return;
+  }
+}
+
+// The oracle runs all layers in one process, takes all logits at once and a softmax of its own.
+std::vector<SampledToken> local_scores(const std::filesystem::path& model, const std::vector<TokenId>& prompt, int32_t top) {
+  const auto engine = Transformer::load({.model = model, .compute = ComputeMode::kFp32}).value();
+  const auto vocab = static_cast<size_t>(engine->shape().vocab_size);
+  LocalCache cache(*engine, static_cast<int32_t>(prompt.size()));
+  const auto kv = cache.lease(static_cast<int32_t>(prompt.size())).value();
+  const std::unique_ptr<Hidden> x = run_layers(*engine, *kv, prompt);
+  std::vector<float> logits(prompt.size() * vocab);
+  engine->logits_of_rows(*x, 0, static_cast<int32_t>(prompt.size()), logits);
+  std::vector<SampledToken> scores;
+  for (size_t i = 0; i + 1 < prompt.size(); ++i)
+    scores.push_back(testing::naive_score(std::span(logits).subspan(i * vocab, vocab), prompt[i + 1], top));
+  return scores;
+}
+
+TEST_P(ChainExactness, LogProbabilitiesOfThePromptAreTheBitsOfOneProcessAndChangeNothingElse) {
+  const int cases = GetParam() == "memory" ? 20 : 6;
+  SeededRng rng(77);
+  for (int i = 0; i < cases; ++i) {
+    Case c = random_case(rng, GetParam());
+    c.company = i % 4 == 3 ? 3 : 0;
+    SCOPED_TRACE(describe(c));
+    const Outcome one = run(model(), {.prompt = c.prompt});
+    ASSERT_FALSE(one.prompt) << "nobody asked";
+    c.prompt_logprobs = i % 5;
+    const Outcome chain = run(model(), c);
+    EXPECT_EQ(chain.ranks, c.cuts.size() + 1);
+    ASSERT_TRUE(chain.prompt);
+    EXPECT_TRUE(*chain.prompt == local_scores(model(), c.prompt, *c.prompt_logprobs));
+    EXPECT_EQ(chain.tokens, one.tokens);
+    EXPECT_EQ(chain.first_logits_sha256, one.first_logits_sha256);
+    EXPECT_TRUE(c.company > 0 || chain.pages == one.pages) << "K/V pages differ";
     EXPECT_EQ(chain.pages_left, 0);
     if (HasFailure()) return;
   }

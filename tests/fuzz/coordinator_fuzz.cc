@@ -57,6 +57,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   core.on_connected(3, kNow);
   (void)core.submit({.prompt = std::vector<TokenId>(100, 7), .max_new_tokens = 5}, kNow);
+  (void)core.submit({.prompt = std::vector<TokenId>(100, 7), .max_new_tokens = 5, .prompt_logprobs = 1}, kNow);
   settle(core);
   while (size >= 3) {
     const PeerId peer = 1 + data[0] % 3;

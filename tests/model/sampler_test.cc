@@ -10,6 +10,7 @@
 #include <set>
 
 #include "base/rng.h"
+#include "tests/support/naive_score.h"
 
 namespace runahead {
 namespace {
@@ -123,6 +124,23 @@ TEST(Sampler, TopPOfOneTokenAndTopKOfOneAreGreedy) {
     EXPECT_EQ(sample_copy(logits, narrow_k, position).token, best);
     EXPECT_EQ(sample_copy(logits, full_min_p, position).token, best);
   }
+}
+
+TEST(Sampler, AScoreIsWhatTheNaiveOracleSaysAndWhatASampledTokenCarries) {
+  for (uint64_t trial = 0; trial < 20; ++trial) {
+    std::vector<float> logits = random_logits(300, trial, 30);
+    for (size_t i = 0; i < logits.size(); i += 7) logits[i] = logits[0];  // equals
+    SamplingParams params;
+    params.seed = trial;
+    params.top_logprobs = static_cast<int32_t>(trial);
+    const SampledToken sampled = sample_copy(logits, params, 0);
+    EXPECT_EQ(score(logits, sampled.token, params.top_logprobs).value(), sampled);
+    for (const TokenId token : {0, 7, 12, 299})
+      EXPECT_EQ(score(logits, token, params.top_logprobs).value(), testing::naive_score(logits, token, params.top_logprobs));
+  }
+  EXPECT_EQ(score(std::vector<float>{1, 2}, 1, 20)->top.size(), 2u) << "no more than there are";
+  for (const float bad : {kInf, -kInf, std::nanf("")})
+    EXPECT_EQ(score(std::vector<float>{1, bad, 2}, 0, 1).error().code, ErrorCode::kInvalidModel);
 }
 
 TEST(Sampler, GreedyTakesTheLowestIdOfEquals) {

@@ -85,6 +85,39 @@ TEST(Transformer, Fp32AgreesWithTheOracleForShapesAndFormats) {
   }
 }
 
+// Log-probabilities of a prompt, against a model and a softmax that share nothing with ours; and whatever the threads and
+// the rows of a call, the same bits.
+TEST(Transformer, ScoresOfRowsAgreeWithTheOracleAndAreTheSameHoweverTheyAreCut) {
+  TempDir dir;
+  write_tiny_llama(dir / "m.gguf", 5);
+  const Answer want = answer_of(dir / "m.gguf", 150);
+  std::vector<SampledToken> first;
+  for (const int32_t threads : {1, 2, 3}) {
+    auto engine = load_engine({.model = dir / "m.gguf", .compute = ComputeMode::kFp32, .threads = threads});
+    ASSERT_TRUE(engine.has_value()) << engine.error().message;
+    LocalCache cache(**engine, 192);
+    auto kv = *cache.lease(192);
+    const std::unique_ptr<Hidden> x = run_layers(**engine, *kv, want.tokens);
+    std::vector<SampledToken> scored(149);
+    for (int32_t begin = 0, step = 64 / threads; begin < 149; begin += step) {
+      const RowRange rows{begin, std::min(begin + step, 149)};
+      const auto at = static_cast<size_t>(begin), count = static_cast<size_t>(rows.size());
+      ASSERT_TRUE((*engine)->score_rows(*x, rows, std::span(want.tokens).subspan(at + 1, count), 3,
+                                        std::span(scored).subspan(at, count)));
+    }
+    if (first.empty()) first = scored;
+    EXPECT_TRUE(scored == first) << threads << " threads";
+  }
+  for (size_t row = 0; row < first.size(); ++row) {
+    double sum = 0;
+    for (const double logit : want.logits[row]) sum += std::exp(logit);
+    const auto next = static_cast<size_t>(want.tokens[row + 1]);
+    ASSERT_NEAR(first[row].logprob, want.logits[row][next] - std::log(sum), 4e-4) << row;
+    const auto best = std::ranges::max_element(want.logits[row]) - want.logits[row].begin();
+    ASSERT_NEAR(want.logits[row][static_cast<size_t>(first[row].top[0].token)], want.logits[row][static_cast<size_t>(best)], 4e-4);
+  }
+}
+
 // Relative, of all logits. The tiny model's rows are too short and its weights too random to be kind to rounding: bf16
 // is 0.023 off, int8 0.055, int16 0.0005.
 double tolerance_of(ComputeMode mode) {

@@ -24,6 +24,7 @@ class FakeStream final : public TokenStream {
       co_await timer_.async_wait(asio::as_tuple(asio::use_awaitable));
       if (cancelled_) co_return fail(ErrorCode::kCancelled, "cancelled");
     }
+    if (request_.prompt_logprobs && !std::exchange(scored_, true)) co_return StreamEvent(scores());
     TokensEvent event{.first_index = static_cast<int32_t>(sent_)};
     while (event.tokens.size() < script_.tokens_per_event && has_more()) event.tokens.push_back(token());
     owner_.produced += static_cast<int>(event.tokens.size());
@@ -45,6 +46,16 @@ class FakeStream final : public TokenStream {
   bool has_more() const {
     return static_cast<int32_t>(sent_) < request_.max_new_tokens && (script_.endless || sent_ < script_.text.size());
   }
+  // -1 for the second token of the prompt, -2 for the third, and so on; the letter after it is more likely.
+  PromptEvent scores() const {
+    PromptEvent event;
+    for (size_t i = 1; i < request_.prompt.size(); ++i) {
+      SampledToken token{.token = request_.prompt[i], .logprob = -static_cast<float>(i)};
+      for (int32_t n = 1; n <= *request_.prompt_logprobs; ++n) token.top.push_back({token.token + n, -0.25f * static_cast<float>(n)});
+      event.tokens.push_back(std::move(token));
+    }
+    return event;
+  }
   SampledToken token() {
     const auto id = static_cast<TokenId>(static_cast<unsigned char>(script_.text[sent_++ % script_.text.size()]));
     SampledToken token{.token = id, .logprob = -0.5f};
@@ -56,6 +67,7 @@ class FakeStream final : public TokenStream {
     FinishedEvent event;
     event.reason = static_cast<int32_t>(sent_) >= request_.max_new_tokens ? FinishReason::kLength : FinishReason::kStop;
     event.generated = static_cast<int32_t>(sent_);
+    if (event.reason == FinishReason::kStop) event.stop_token = SampledToken{.token = kToyEnd, .logprob = -0.125f};
     event.report.ttft_seconds = 0.75;
     event.report.prefill_compute = 0.5;
     event.report.kv_wait = 0.25;
@@ -72,7 +84,7 @@ class FakeStream final : public TokenStream {
   Script script_;
   InferenceRequest request_;
   size_t sent_ = 0;
-  bool cancelled_ = false, finished_ = false;
+  bool scored_ = false, cancelled_ = false, finished_ = false;
 };
 
 }  // namespace

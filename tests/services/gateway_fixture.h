@@ -21,7 +21,7 @@ namespace runahead {
 constexpr TokenId kToyEnd = 256;  // the toy model's end of text
 constexpr int32_t kToyVocab = 257;
 
-class ToyCodec final : public TextCodec {
+class ToyCodec : public TextCodec {
  public:
   Result<std::vector<TokenId>> encode(std::string_view text, bool, bool) const override {
     std::vector<TokenId> tokens;

@@ -78,6 +78,13 @@ TEST_F(JobsTest, SubmittedJobGivesTheAnswerOfItsEndpoint) {
   EXPECT_EQ(answer["usage"]["total_tokens"], 7);
 }
 
+TEST_F(JobsTest, LogProbabilitiesOfThePromptAreRefusedWithTheWayOut) {
+  const RawAnswer answer = post("/v1/jobs", R"({"prompt":"ab","echo":true,"logprobs":1})");
+  EXPECT_EQ(answer.status, 400);
+  EXPECT_EQ(answer.json()["error"]["param"], "logprobs");
+  EXPECT_NE(answer.json()["error"]["message"].get<std::string>().find("/v1/completions"), std::string::npos);
+}
+
 TEST_F(JobsTest, ListIsNewestFirstBoundedAndByPages) {
   std::vector<std::string> ids;
   for (int i = 0; i < 5; ++i) ids.push_back(submit(R"({"prompt":"a","max_tokens":3})"));

@@ -53,7 +53,6 @@ const Refused kRefused[] = {
     {kC, R"("repetition_penalty":0)", "repetition_penalty"},
     {kC, R"("logprobs":21)", "logprobs"},
     {kC, R"("logprobs":true)", "logprobs"},
-    {kC, R"("logprobs":1,"echo":true)", "logprobs", kNot},
     {kC, R"("logit_bias":{"x":1})", "logit_bias"},
     {kC, R"("logit_bias":{"257":1})", "logit_bias"},
     {kC, R"("logit_bias":{"1":101})", "logit_bias"},

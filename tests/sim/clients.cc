@@ -121,7 +121,10 @@ Task<void> Clients::read_stream(Call call, std::shared_ptr<TokenStream> stream, 
       if (only_quiet) continue;
       co_return std::unexpected(event.error());
     }
-    if (const auto* tokens = std::get_if<TokensEvent>(&*event)) {
+    if (const auto* prompt = std::get_if<PromptEvent>(&*event)) {
+      call.clients->on_prompt(call, *history, *prompt);
+      if (std::exchange(first, false)) stream->first_chunk_written();
+    } else if (const auto* tokens = std::get_if<TokensEvent>(&*event)) {
       call.clients->on_tokens(call, *history, *tokens);
       if (std::exchange(first, false)) stream->first_chunk_written();
     } else if (const auto* finished = std::get_if<FinishedEvent>(&*event)) {
@@ -131,7 +134,14 @@ Task<void> Clients::read_stream(Call call, std::shared_ptr<TokenStream> stream, 
   }
 }
 
+void Clients::on_prompt(const Call& call, RequestHistory& history, const PromptEvent& event) {
+  if (std::exchange(history.scored, true) || !history.tokens.empty()) violate(call.index, "PROMPT_SCORES came late or twice");
+  if (event.tokens != specs_[call.index].scores) violate(call.index, "WRONG_PROMPT_SCORES");
+}
+
 void Clients::on_tokens(const Call& call, RequestHistory& history, const TokensEvent& event) {
+  if (specs_[call.index].request.prompt_logprobs && !history.scored)
+    violate(call.index, "PROMPT_SCORES did not come before the first token");
   const std::vector<TokenId>& answer = specs_[call.index].answer;
   if (event.first_index != static_cast<int32_t>(history.tokens.size()))
     return violate(call.index, "TOKEN_INDEX: " + std::to_string(event.first_index) + " came after " +

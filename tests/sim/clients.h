@@ -24,6 +24,7 @@ struct RequestHistory {
   State state = State::kWaiting;
   std::string job_id;
   std::vector<TokenId> tokens;
+  bool scored = false;       // the log-probabilities of the prompt have come
   FinishReason reason = FinishReason::kAbort;
   Error error;
   int32_t sent = 0;          // submits
@@ -61,6 +62,7 @@ class Clients {
   static asio::awaitable<void> watch_job(Call call);
   // The history, or null if the process that asks is dead: then nobody hears it.
   RequestHistory* history(const Call& call);
+  void on_prompt(const Call& call, RequestHistory& history, const PromptEvent& event);
   void on_tokens(const Call& call, RequestHistory& history, const TokensEvent& event);
   void on_finished(const Call& call, RequestHistory& history, const FinishedEvent& event);
   void on_error(const Call& call, RequestHistory& history, const Error& error);

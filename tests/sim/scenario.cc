@@ -5,6 +5,7 @@
 
 #include "hash_engine.h"
 #include "model/sampler.h"
+#include "tests/support/naive_score.h"
 
 namespace runahead::sim {
 namespace {
@@ -37,6 +38,12 @@ void find_answer(RequestSpec& spec) {
     context.push_back(token);
   }
   spec.finish = FinishReason::kLength;
+}
+
+void find_scores(RequestSpec& spec) {
+  const std::span<const TokenId> prompt(spec.request.prompt);
+  for (size_t i = 1; i < prompt.size(); ++i)
+    spec.scores.push_back(testing::naive_score(hash_logits(prompt.first(i)), prompt[i], *spec.request.prompt_logprobs));
 }
 
 SamplingParams draw_sampling(Prng& rng) {
@@ -126,12 +133,17 @@ Scenario draw_scenario(uint64_t seed) {
   draw_nemesis(rng, s.nemesis);
   Prng stick_rng(seed ^ 0x57AC1);  // apart, so that it changes nothing else of a seed
   if (stick_rng.chance(0.2)) s.nemesis.stick_lane = static_cast<int32_t>(stick_rng.between(1, 3));
+  Prng score_rng(seed ^ 0x5C08E5);  // likewise
   const auto requests = static_cast<int32_t>(rng.between(4, 14));
   for (int32_t number = 0; number < requests; ++number) {
     RequestSpec spec = draw_request(rng, number);
     spec.submit_at = rng.duration(0s, s.safety);
     if (rng.chance(0.15)) spec.cancel_after = rng.duration(0ms, 500ms);
     if (rng.chance(0.2)) spec.request.deadline = rng.duration(50ms, 3s);
+    if (!spec.is_job && score_rng.chance(0.4)) {
+      spec.request.prompt_logprobs = static_cast<int32_t>(score_rng.between(0, 3));
+      find_scores(spec);
+    }
     s.requests.push_back(std::move(spec));
   }
   return s;

@@ -34,6 +34,7 @@ struct RequestSpec {
   bool must_succeed = false;  // sent when everything is well again
   InferenceRequest request;
   std::vector<TokenId> answer;  // the right tokens
+  std::vector<SampledToken> scores;  // the right log-probabilities of the prompt, where it asks for them
   FinishReason finish = FinishReason::kLength;
   Time submit_at{0};                     // of the world
   std::optional<Duration> cancel_after;  // the client goes away
