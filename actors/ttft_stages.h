@@ -6,8 +6,9 @@
 //      | +respond  |            |             | [last rank: total]    |  respond   |
 //
 // `total` of the last rank is divided into prefill_compute, kv_wait, sample, waiting for the lane while other requests
-// compute (counted as queue), and the rest (other; the time that the first token was held is there, too). dispatch is what is left of the way there and back. Time that
-// failed attempts took is queue: the request waited for the attempt that succeeded. Pure.
+// compute (counted as queue), and the rest (other; so is the time that a first token was held). dispatch is what is left
+// of the way there and back. Time that failed attempts took is queue: the request waited for the attempt that succeeded.
+// Pure.
 #pragma once
 
 #include "actors/inference.h"

@@ -218,7 +218,7 @@ Result<void> check_logits(std::span<const float> logits) {
 Result<SampledToken> score(std::span<const float> logits, TokenId token, int32_t top) {
   TRY(check_logits(logits));
   RUNAHEAD_CHECK(token >= 0 && static_cast<size_t>(token) < logits.size(), "a token of the vocabulary");
-  const double normalizer = log_normalizer(logits, logits[greedy(logits)]);
+  const double normalizer = log_normalizer(logits, std::ranges::max(logits));
   return SampledToken{.token = token,
                       .logprob = static_cast<float>(logits[token] - normalizer),
                       .top = top_logprobs(logits, static_cast<size_t>(top), normalizer)};

@@ -51,7 +51,8 @@ class FakeStream final : public TokenStream {
     PromptEvent event;
     for (size_t i = 1; i < request_.prompt.size(); ++i) {
       SampledToken token{.token = request_.prompt[i], .logprob = -static_cast<float>(i)};
-      for (int32_t n = 1; n <= *request_.prompt_logprobs; ++n) token.top.push_back({token.token + n, -0.25f * static_cast<float>(n)});
+      for (int32_t n = 1; n <= *request_.prompt_logprobs; ++n)
+        token.top.push_back({token.token + n, -0.25f * static_cast<float>(n)});
       event.tokens.push_back(std::move(token));
     }
     return event;
