@@ -305,34 +305,43 @@ void Transformer::logits_of_rows(Hidden& hidden, int32_t begin, int32_t count, s
   const auto vocab = static_cast<size_t>(shape().vocab_size);
   RUNAHEAD_CHECK(begin >= 0 && begin + count <= x.rows() && out.size() == static_cast<size_t>(count) * vocab,
                  "logits have a row a token");
-  const size_t stride = static_cast<size_t>(weights_.head.num_panels()) * kPanelOutputs;
-  AlignedBuffer padded(static_cast<size_t>(std::min(count, kBlockRows)) * stride * sizeof(float));
+  AlignedBuffer padded(static_cast<size_t>(std::min(count, kBlockRows)) * head_stride() * sizeof(float));
   for (int32_t done = 0; done < count; done += kBlockRows) {
     const Block block{begin + done, begin + std::min(count, done + kBlockRows), 0, true};
-    Scratch& scratch = scratch_[0];
-    for (int32_t r = 0; r < block.rows(); ++r) {
-      ops_.rms_norm(x.row(block.begin + r), weights_.output_norm.data(), config_.norm_epsilon, shape().model_dim,
-                    scratch.row.data());
-      pack(block, r, scratch.row.data(), weights_.head);
-    }
     float* rows = padded.as<float>().data();
-    multiply(block, weights_.head, Epilogue::kStore, rows, stride);
+    project_head(x, block, rows);
     for (int32_t r = 0; r < block.rows(); ++r)
-      std::memcpy(out.data() + static_cast<size_t>(done + r) * vocab, rows + static_cast<size_t>(r) * stride,
+      std::memcpy(out.data() + static_cast<size_t>(done + r) * vocab, rows + static_cast<size_t>(r) * head_stride(),
                   vocab * sizeof(float));
   }
 }
 
-Result<void> Transformer::score_rows(Hidden& x, RowRange rows, std::span<const TokenId> next, int32_t top,
+size_t Transformer::head_stride() const { return static_cast<size_t>(weights_.head.num_panels()) * kPanelOutputs; }
+
+// out: [block rows, head_stride].
+void Transformer::project_head(Activations& x, const Block& block, float* out) {
+  Scratch& scratch = scratch_[static_cast<size_t>(block.thread)];
+  for (int32_t r = 0; r < block.rows(); ++r) {
+    ops_.rms_norm(x.row(block.begin + r), weights_.output_norm.data(), config_.norm_epsilon, shape().model_dim,
+                  scratch.row.data());
+    pack(block, r, scratch.row.data(), weights_.head);
+  }
+  multiply(block, weights_.head, Epilogue::kStore, out, head_stride());
+}
+
+Result<void> Transformer::score_rows(Hidden& hidden, RowRange rows, std::span<const TokenId> next, int32_t top,
                                      std::span<SampledToken> out) {
+  const FlushDenormals flush;
+  auto& x = static_cast<Activations&>(hidden);
   const auto vocab = static_cast<size_t>(shape().vocab_size), count = static_cast<size_t>(rows.size());
+  RUNAHEAD_CHECK(rows.begin >= 0 && rows.begin < rows.end && rows.end <= x.rows() && rows.size() <= kBlockRows, "few rows");
   RUNAHEAD_CHECK(next.size() == count && out.size() == count, "a row has one token behind it");
-  const auto logits = std::make_unique_for_overwrite<float[]>(count * vocab);  // [rows, vocab_size]
-  logits_of_rows(x, rows.begin, rows.size(), {logits.get(), count * vocab});
+  AlignedBuffer logits(count * head_stride() * sizeof(float));
+  project_head(x, {rows.begin, rows.end, 0, true}, logits.as<float>().data());
   std::vector<Result<void>> sound(count);
   team_.run(rows.size(), [&](int32_t part, int32_t) {
     const auto row = static_cast<size_t>(part);
-    Result<SampledToken> scored = score({logits.get() + row * vocab, vocab}, next[row], top);
+    Result<SampledToken> scored = score(logits.as<float>().subspan(row * head_stride(), vocab), next[row], top);
     if (scored) out[row] = std::move(*scored);
     else sound[row] = std::unexpected(std::move(scored.error()));
   });

@@ -96,6 +96,8 @@ class Transformer final : public Engine {
   void project_block(const LayerWeights& w, int32_t layer, Activations& x, const Block& block);
   void collect_heads(Activations& x, const Block& block, float* mixed);
   void finish_block(const LayerWeights& w, Activations& x, const Block& block);
+  size_t head_stride() const;  // floats of one row's logits, with the padding of the last panel
+  void project_head(Activations& x, const Block& block, float* out);
   std::unique_ptr<Activations> embed_rows(std::span<const TokenId> tokens, int32_t tile_tokens);
   void attend_tile(const KvLease& kv, int32_t layer, Activations& x, int32_t head, int32_t tile, PageRange pages);
 

@@ -259,13 +259,16 @@ TEST(PromptScoresInTheCore, ThoseOfAnEarlierAttemptAreNotHeard) {
   const proto::Envelope* step = driver.last(1, Kind::kRunChainStep);
   ASSERT_EQ(step->attempt(), 2u);
   ASSERT_TRUE(step->run_chain_step().has_scoring());
+  ASSERT_EQ(step->run_chain_step().num_ranks(), 2u);
   driver.from(1, driver.scores(0, 65, 64));  // of the first attempt
   EXPECT_EQ(driver.sink.failures.size(), 1u);
-  const bool two = step->run_chain_step().num_ranks() == 2;
-  for (int32_t begin = 1; begin < (two ? 129 : 256); begin += 64)
-    driver.from(1, driver.scores(0, begin, std::min((two ? 129 : 256) - begin, 64), 2));
-  driver.from(two ? 2 : 1, CoreDriver::first_token(driver.id, 2, 5));
-  EXPECT_EQ(driver.answer(driver.id).size(), two ? 0u : 1u);
+  driver.from(2, driver.scores(1, 129, 64, 2));
+  driver.from(2, driver.scores(1, 193, 63, 2));
+  driver.from(2, CoreDriver::first_token(driver.id, 2, 5));
+  driver.from(1, driver.scores(0, 1, 64, 2));
+  EXPECT_TRUE(driver.answer(driver.id).empty()) << "the first attempt's do not count";
+  driver.from(1, driver.scores(0, 65, 64, 2));
+  EXPECT_EQ(driver.answer(driver.id), std::vector<TokenId>{5});
 }
 
 }  // namespace

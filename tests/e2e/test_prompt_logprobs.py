@@ -1,5 +1,6 @@
-"""Log-probabilities of the prompt (`echo` with `logprobs`) over HTTP, as tools for log-likelihood evaluation ask for them:
-against the model's own `runahead logits`, whatever the chain, batched, streamed, and by lm-evaluation-harness' own rule."""
+"""Log-probabilities of the prompt (`echo` with `logprobs`) over HTTP, as tools for log-likelihood evaluation ask for
+them: against the model's own `runahead logits`, whatever the chain, batched, streamed, and by the rule of
+lm-evaluation-harness."""
 
 import json
 import math
@@ -43,8 +44,8 @@ def test_they_are_the_models_own(service, model, tmp_path):
     for place in (1, 2, 5, len(ids) - 1, len(ids)):
         file = tmp_path / f"{place}.json"
         file.write_text(json.dumps(ids[:place]))
-        done = runahead("logits", "--model", "smollm2", "--token-ids-file", str(file), "--compute", compute, "--top", "5",
-                        "-o", "json")
+        flags = ("--model", "smollm2", "--token-ids-file", str(file), "--compute", compute, "--top", "5", "-o", "json")
+        done = runahead("logits", *flags)
         assert done.returncode == 0, done.stderr
         top = json.loads(done.stdout)["top"]
         assert math.isclose(max(got["top_logprobs"][place].values()), top[0]["logprob"], abs_tol=1e-5)
@@ -125,6 +126,7 @@ def test_by_the_rule_of_lm_evaluation_harness(service, model):
 def test_what_is_refused_says_what_to_do(service, model):
     job = service.post("/v1/jobs", {"prompt": PHRASE, "echo": True, "logprobs": 1})
     assert job.status == 400 and "/v1/completions" in job.json["error"]["message"]
-    many = service.post("/v1/completions", {"prompt": [[1] * 1600] * 8, "n": 8, "echo": True, "logprobs": 20, "max_tokens": 1})
+    body = {"prompt": [[1] * 1600] * 8, "n": 8, "echo": True, "logprobs": 20, "max_tokens": 1}
+    many = service.post("/v1/completions", body)
     assert many.status == 413 and many.json["error"]["param"] == "logprobs"
     eventually(service.at_rest, what="rest, for nobody was asked to work")
