@@ -4,7 +4,7 @@
 
 #include <deque>
 
-#include "actors/wake.h"
+#include "base/async/wake.h"
 #include "base/task.h"
 
 namespace runahead {

@@ -52,7 +52,7 @@ inline constexpr int64_t kJobsPruneEvery = 1024;           // commits between tw
 inline constexpr size_t kLedgerSlack = 64 << 10;           // superseded records of 128 bytes before it is written anew: 8 MiB
 inline constexpr size_t kDamageLinesMax = 20;              // losses named one by one in the log at a start
 
-// Control plane (transport/frame, actors)
+// Control plane (transport/control/frame, actors)
 inline constexpr uint32_t kControlFrameBytesMax = 4 << 20; // a 512k-token prompt as varints, 3 bytes a token, and room
 inline constexpr size_t kLinkQueueFramesMax = 4096;        // frames waiting on one connection before it is dropped as stuck
 inline constexpr size_t kLinkQueueBytesMax = 64 << 20;     // the same bound in bytes: 16 frames of the largest size
@@ -81,7 +81,7 @@ inline constexpr int kWorkersMax = 64;                     // `rank` label cardi
 inline constexpr auto kRefusedPauseMin = 1s;               // of a refused worker, doubling: its reason needs a person
 inline constexpr auto kRefusedPauseMax = 15s;
 
-// What peers may say (actors/peer_checks): beyond these there is no machine, and within them arithmetic stays finite
+// What peers may say (actors/coordinator/peer_checks): beyond these there is no machine, and within them arithmetic stays finite
 inline constexpr size_t kPeerTextBytesMax = 256;           // names, devices: one line for people
 inline constexpr size_t kPeerAddressBytesMax = 1024;       // of all transports: a host name has 255 bytes
 inline constexpr size_t kPeerReasonBytesMax = 1024;        // of a failure
@@ -121,12 +121,12 @@ inline constexpr size_t kUcxSharedMemoryBytes = 32 << 20;  // free in /dev/shm, 
 inline constexpr size_t kKvGreetingsMax = 256;                // connections without a greeting, and as many that wait for
                                                               // their stream; then the oldest goes
 
-// Engine (model/transformer)
+// Engine (model/transformer/transformer)
 inline constexpr int kEngineThreadsMax = 256;               // hardware threads of the largest server we know of
 
 inline constexpr auto kPackedCachePatience = 60s;         // for another worker to pack: 8 B parameters take about 20 s
 
-// Model files (model/gguf)
+// Model files (model/weights/gguf)
 inline constexpr uint64_t kGgufKeysMax = 1'000'000;
 inline constexpr uint64_t kGgufTensorsMax = 1'000'000;
 inline constexpr uint64_t kGgufNameBytesMax = 65535;       // keys and tensor names: the format's own bound
@@ -143,11 +143,11 @@ inline constexpr int64_t kVocabMax = 4 << 20;              // Gemma 3: 262,144
 inline constexpr size_t kKvOverridesMax = 64;              // --override-kv: people set one to five
 inline constexpr size_t kKvOverrideBytesMax = 64 << 10;    // one of them: a chat template in a flag and room
 
-// Tokenizer (model/tokenizer)
+// Tokenizer (model/tokenizer/tokenizer)
 inline constexpr size_t kTextBytesMax = 64 << 20;          // 16 M tokens of text, beyond every context
 inline constexpr uint32_t kRegexStepsMax = 1 << 30;        // PCRE2's match limit: 16 steps a byte of the largest text
 
-// Chat templates (model/chat_template)
+// Chat templates (model/chat_template/chat_template)
 inline constexpr size_t kTemplateBytesMax = 1 << 20;
 inline constexpr size_t kTemplateOutputBytesMax = 64 << 20;
 inline constexpr uint64_t kTemplateStepsMax = 10'000'000;  // evaluated nodes: ends hostile loops

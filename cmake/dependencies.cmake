@@ -18,9 +18,6 @@ pkg_check_modules(UCX IMPORTED_TARGET ucx>=1.13)                     # KV pages 
 if(RUNAHEAD_BUILD_TESTS)
   find_package(GTest 1.12 REQUIRED)         # tests
 endif()
-if(RUNAHEAD_BUILD_BENCH)
-  find_package(benchmark 1.7)               # micro benchmarks
-endif()
 
 # Asio and Beast are compiled once (base/boost_impl.cc), not in every file that includes them.
 add_library(runahead_boost INTERFACE)

@@ -67,7 +67,7 @@ main() {
   setup_packages build
   setup_model
   # The tests need packages that asking a question does not; a build that has them already stays as it is.
-  [[ -f $ROOT/build/release/build.ninja ]] || CONFIGURE_ARGS=(-DRUNAHEAD_BUILD_TESTS=OFF -DRUNAHEAD_BUILD_BENCH=OFF)
+  [[ -f $ROOT/build/release/build.ninja ]] || CONFIGURE_ARGS=(-DRUNAHEAD_BUILD_TESTS=OFF)
   setup_build release runahead || die "the build failed"
 
   local control http

@@ -1,5 +1,5 @@
 // The op table: every computation of the model, behind one interface for all instruction sets, compute modes and the
-// naive reference. model/transformer composes these ops; nothing above it knows which table runs.
+// naive reference. model/transformer/transformer composes these ops; nothing above it knows which table runs.
 //
 //   threads  pure functions on views: no state, any thread, disjoint outputs. Denormals must be flushed (ThreadTeam).
 //   exact    a row's result does not depend on the other rows of the call, nor on how a call is split into calls over
@@ -152,7 +152,7 @@ const OpTable& reference_ops(ComputeMode mode);
 // The table of `mode` whose products are fastest here, timed once at the first call (about 30 ms in all).
 // kUnsupported with the list of modes if this build has none.
 Result<const OpTable*> select_ops(ComputeMode mode);
-// "auto": the fastest mode here that passes the quality gate. tests/model/quality_gate_test.cc holds the gate.
+// "auto": the fastest mode here that passes the quality gate. tests/bench/quality_gate_test.cc holds the gate.
 ComputeMode fastest_mode();
 
 struct KernelTiming {

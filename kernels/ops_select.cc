@@ -173,7 +173,7 @@ Result<const OpTable*> select_ops(ComputeMode mode) {
 //   bf16    1.0007 0.9988 1.0002       99.6 % 98.1 % 99.2 %                              0.2 %, 99 %: misses the second
 //   int16   1.0000 1.0000 1.0000       99.9 % 99.7 % 100 %       1e-6                    passes
 //   int8    0.9995 1.0019 1.0015       98.0 % 98.0 % 99.2 %      8e-4 1.5e-3 6e-4        0.5 %, 97 %: passes
-// so bf16 is for those who ask for it. tests/model/quality_gate_test.cc holds int16 and int8 to the gate.
+// so bf16 is for those who ask for it. tests/bench/quality_gate_test.cc holds int16 and int8 to the gate.
 ComputeMode fastest_mode() {
   struct Rates {
     double dots = 0, products = 0;

@@ -13,7 +13,7 @@
 //                         holds those of outputs j and 16 + j for k = 8h + i, then for k = 8h + 4 + i: 848 B
 //             kCodes6K16  s [32], t [32] for k 0..15, the same for k 16..31, codes as kCodes6K: 912 B
 //           weight = d * s * code + m * t
-//   owner   the matrix owns its panels, or it is a view of panels that were packed before (model/packed_cache).
+//   owner   the matrix owns its panels, or it is a view of panels that were packed before (model/weights/packed_cache).
 //   threads constant after construction.
 #pragma once
 
@@ -47,7 +47,7 @@ inline constexpr PanelLayout kPanelLayouts[] = {
 };
 const PanelLayout& panel_layout(PanelFormat format);
 size_t panel_bytes(PanelFormat format, int32_t k);
-// Grows when the bytes of a panel change meaning, or which rows stand in it (model/weights.cc).
+// Grows when the bytes of a panel change meaning, or which rows stand in it (model/weights/weights.cc).
 inline constexpr uint32_t kPackedLayoutVersion = 2;
 
 struct Panel {

@@ -4,8 +4,8 @@
 #include <string>
 
 #include "base/limits.h"
-#include "model/file_kind.h"
-#include "model/unread_parts.h"
+#include "model/weights/file_kind.h"
+#include "model/weights/unread_parts.h"
 
 namespace runahead {
 namespace {

@@ -1,6 +1,6 @@
 // ModelConfig: what a model file says about its model, checked and complete: nobody else reads these keys.
 // Architectures: `llama` (Llama 1 to 3, Mistral 7B, SmolLM2, TinyLlama, ...). Anything that we would compute wrongly
-// (experts, biases, YaRN) is refused with kUnsupported and a sentence, never guessed (model/unread_parts.h).
+// (experts, biases, YaRN) is refused with kUnsupported and a sentence, never guessed (model/weights/unread_parts.h).
 //   threads  plain data.
 #pragma once
 
@@ -8,7 +8,7 @@
 
 #include "base/ids.h"
 #include "model/engine.h"
-#include "model/gguf.h"
+#include "model/weights/gguf.h"
 
 namespace runahead {
 

@@ -36,7 +36,7 @@ stage_setup() {
 }
 
 stage_build() {
-  CONFIGURE_ARGS=(-DRUNAHEAD_BUILD_TESTS=ON -DRUNAHEAD_BUILD_BENCH=ON)
+  CONFIGURE_ARGS=(-DRUNAHEAD_BUILD_TESTS=ON)
   setup_build release
 }
 
@@ -98,7 +98,7 @@ get.restype = ctypes.c_char_p; print(get().decode())')
 run_sanitized() {
   local preset=$1 test targets=() names=() known
   shift
-  CONFIGURE_ARGS=(-DRUNAHEAD_BUILD_TESTS=ON -DRUNAHEAD_BUILD_BENCH=OFF)
+  CONFIGURE_ARGS=(-DRUNAHEAD_BUILD_TESTS=ON)
   setup_build "$preset" runahead_base
   known=$(ninja -C "build/$preset" -t targets all)
   for test in "$@"; do

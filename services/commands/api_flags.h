@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "services/api_front.h"
+#include "services/process/api_front.h"
 
 namespace runahead {
 

@@ -1,7 +1,7 @@
 // runahead bench prefill|decode|kernels|plan: how fast one worker is, in this process, as a share of what the machine's
 // instructions and memory allow, measured in the same run; and how long a plan takes. docs/benchmarks.md says what each
 // number means.
-#include "model/bench.h"
+#include "bench/engine_bench.h"
 
 #include <sys/resource.h>
 
@@ -11,14 +11,14 @@
 #include <nlohmann/json.hpp>
 
 #include "base/limits.h"
-#include "model/kernel_bench.h"
+#include "bench/kernel_bench.h"
 #include "planner/strategies.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/commands/output.h"
-#include "services/engine_loading.h"
-#include "services/kernel_timings.h"
-#include "services/model_path.h"
+#include "services/engine/engine_loading.h"
+#include "services/engine/kernel_timings.h"
+#include "services/engine/model_path.h"
 
 namespace runahead {
 namespace {

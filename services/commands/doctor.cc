@@ -12,16 +12,16 @@
 #include <thread>
 
 #include "base/machine_limits.h"
-#include "model/tokenizer.h"
+#include "model/tokenizer/tokenizer.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/commands/output.h"
-#include "services/model_path.h"
-#include "services/engine_loading.h"
-#include "services/kernel_timings.h"
-#include "services/process.h"
+#include "services/engine/engine_loading.h"
+#include "services/engine/kernel_timings.h"
+#include "services/engine/model_path.h"
+#include "services/process/process.h"
 #include "services/version.h"
-#include "transport/select_transport.h"
+#include "transport/kv/select_transport.h"
 #include "transport/tcp_socket.h"
 
 namespace runahead {

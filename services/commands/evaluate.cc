@@ -5,14 +5,14 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "model/perplexity.h"
-#include "model/prefill.h"
+#include "bench/perplexity.h"
 #include "model/sampler.h"
-#include "model/tokenizer.h"
+#include "model/tokenizer/tokenizer.h"
+#include "model/transformer/prefill.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/commands/output.h"
-#include "services/engine_loading.h"
+#include "services/engine/engine_loading.h"
 
 namespace runahead {
 namespace {

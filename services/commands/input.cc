@@ -13,8 +13,8 @@
 
 #include "base/limits.h"
 #include "base/token_range.h"
-#include "model/tokenizer_utf8.h"
-#include "model/transformer.h"
+#include "base/utf8.h"
+#include "model/transformer/transformer.h"
 #include "planner/strategies.h"
 
 namespace runahead {

@@ -9,7 +9,7 @@
 
 #include "base/ids.h"
 #include "base/result.h"
-#include "services/local_cluster.h"
+#include "services/cluster/local_cluster.h"
 
 namespace runahead {
 

@@ -8,9 +8,9 @@
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/commands/output.h"
-#include "services/engine_loading.h"
+#include "services/engine/engine_loading.h"
+#include "services/engine/kept_profile.h"
 #include "services/gateway/answer_text.h"
-#include "services/kept_profile.h"
 
 namespace runahead {
 namespace {

@@ -3,8 +3,8 @@
 #include "services/commands/api_flags.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
-#include "services/coordinator_service.h"
-#include "services/worker_service.h"
+#include "services/process/coordinator_service.h"
+#include "services/process/worker_service.h"
 
 namespace runahead {
 namespace {

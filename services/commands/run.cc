@@ -9,15 +9,15 @@
 
 #include "base/json_text.h"
 #include "base/log.h"
+#include "services/cluster/in_process_cluster.h"
+#include "services/cluster/local_cluster.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/commands/output.h"
 #include "services/commands/run_report.h"
-#include "services/gateway/http_client.h"
-#include "services/in_process_cluster.h"
-#include "services/local_cluster.h"
-#include "services/progress_bar.h"
-#include "services/text_codec_loading.h"
+#include "services/engine/progress_bar.h"
+#include "services/engine/text_codec_loading.h"
+#include "services/http/http_client.h"
 
 namespace runahead {
 namespace {

@@ -3,11 +3,11 @@
 #include <nlohmann/json.hpp>
 
 #include "base/limits.h"
+#include "services/cluster/local_cluster.h"
 #include "services/commands/api_flags.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/commands/output.h"
-#include "services/local_cluster.h"
 
 namespace runahead {
 namespace {

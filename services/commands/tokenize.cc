@@ -4,11 +4,11 @@
 #include <sstream>
 
 #include "base/json_text.h"
-#include "model/tokenizer.h"
+#include "model/tokenizer/tokenizer.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/commands/output.h"
-#include "services/model_path.h"
+#include "services/engine/model_path.h"
 
 namespace runahead {
 namespace {

@@ -4,7 +4,7 @@
 #include <tuple>
 #include <utility>
 
-#include "model/tokenizer_utf8.h"
+#include "base/utf8.h"
 
 namespace runahead {
 namespace {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "actors/gate.h"
+#include "base/async/gate.h"
 #include "base/limits.h"
 
 namespace runahead {

@@ -8,7 +8,7 @@
 #include <optional>
 #include <string>
 
-#include "model/gguf.h"
+#include "model/weights/gguf.h"
 #include "services/gateway/json_reader.h"
 
 namespace runahead {

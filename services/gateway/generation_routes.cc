@@ -3,10 +3,10 @@
 #include <chrono>
 #include <utility>
 
-#include "services/gateway/api_error.h"
 #include "services/gateway/echoed_prompt.h"
-#include "services/gateway/sse_writer.h"
 #include "services/gateway/text_routes.h"
+#include "services/http/api_error.h"
+#include "services/http/sse_writer.h"
 
 namespace runahead {
 namespace {

@@ -8,9 +8,9 @@
 #include "base/rng.h"
 #include "services/gateway/gateway_metrics.h"
 #include "services/gateway/generation.h"
-#include "services/gateway/http_router.h"
 #include "services/gateway/openai_response.h"
 #include "services/gateway/text_lane.h"
+#include "services/http/http_router.h"
 
 namespace runahead {
 

@@ -1,11 +1,11 @@
-// JobsApi: the part of JobService (actors/job_service.h) that the gateway calls, so that tests can stand in for it.
+// JobsApi: the part of JobService (actors/jobs/job_service.h) that the gateway calls, so that tests can stand in for it.
 #pragma once
 
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "actors/job_service.h"
+#include "actors/jobs/job_service.h"
 
 namespace runahead {
 

@@ -8,9 +8,9 @@
 #include <set>
 
 #include "actors/messages.h"
-#include "services/gateway/api_error.h"
 #include "services/gateway/json_reader.h"
-#include "services/gateway/sse_writer.h"
+#include "services/http/api_error.h"
+#include "services/http/sse_writer.h"
 
 namespace runahead {
 namespace {

@@ -5,8 +5,8 @@
 #include <functional>
 #include <optional>
 
-#include "model/chat_template.h"
-#include "model/tokenizer.h"
+#include "model/chat_template/chat_template.h"
+#include "model/tokenizer/tokenizer.h"
 #include "services/gateway/text_codec.h"
 
 namespace runahead {

@@ -1,6 +1,6 @@
 #include "services/gateway/status_routes.h"
 
-#include "services/gateway/api_error.h"
+#include "services/http/api_error.h"
 
 namespace runahead {
 namespace {

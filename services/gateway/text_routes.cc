@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "services/gateway/answer_text.h"
-#include "services/gateway/api_error.h"
 #include "services/gateway/json_reader.h"
+#include "services/http/api_error.h"
 
 namespace runahead {
 namespace {

@@ -12,14 +12,14 @@
 #include <limits>
 #include <new>
 
-#include "actors/coordinator.h"
-#include "actors/decode_worker.h"
-#include "actors/prefill_worker.h"
-#include "actors/thread_lane.h"
+#include "actors/coordinator/coordinator.h"
+#include "actors/worker/decode_worker.h"
+#include "actors/worker/prefill_worker.h"
+#include "actors/worker/thread_lane.h"
 #include "hash_engine.h"
 #include "memory_control.h"
 #include "model/sampler.h"
-#include "transport/memory_kv_transport.h"
+#include "transport/kv/memory_kv_transport.h"
 
 namespace runahead::test {
 

@@ -6,7 +6,7 @@
 #include <memory>
 
 #include "actors/mailbox.h"
-#include "transport/control_plane.h"
+#include "transport/control/control_plane.h"
 
 namespace runahead::test {
 

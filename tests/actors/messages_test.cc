@@ -4,7 +4,7 @@
 
 #include <functional>
 
-#include "actors/kv_manifest.h"
+#include "actors/worker/kv_manifest.h"
 #include "base/limits.h"
 #include "base/rng.h"
 

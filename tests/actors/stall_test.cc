@@ -1,5 +1,5 @@
 // A beating heart is not work; an own absence is nobody's fault; progress is what attempts are counted by.
-#include "core_driver.h"
+#include "tests/actors/coordinator/core_driver.h"
 
 namespace runahead::test {
 namespace {

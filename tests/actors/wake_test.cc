@@ -1,8 +1,8 @@
-#include "actors/wake.h"
+#include "base/async/wake.h"
 
-#include "actors/gate.h"
 #include "actors/mailbox.h"
-#include "actors/thread_lane.h"
+#include "actors/worker/thread_lane.h"
+#include "base/async/gate.h"
 #include "loop.h"
 
 namespace runahead::test {

@@ -6,9 +6,9 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
 
-#include "model/prefill.h"
-#include "model/transformer.h"
-#include "services/actor_cluster.h"
+#include "model/transformer/prefill.h"
+#include "model/transformer/transformer.h"
+#include "services/cluster/actor_cluster.h"
 #include "tests/chain/recording_engine.h"
 #include "tests/support/naive_score.h"
 #include "tests/support/temp_dir.h"

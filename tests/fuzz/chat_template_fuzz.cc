@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "model/chat_template.h"
+#include "model/chat_template/chat_template.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using nlohmann::ordered_json;

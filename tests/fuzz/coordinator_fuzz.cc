@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "actors/coordinator_core.h"
+#include "actors/coordinator/coordinator_core.h"
 
 namespace {
 

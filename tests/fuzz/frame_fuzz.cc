@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "transport/frame.h"
+#include "transport/control/frame.h"
 #include "transport/tcp_socket.h"
 
 namespace {

@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "base/check.h"
-#include "model/gguf.h"
 #include "model/model_config.h"
-#include "model/tokenizer.h"
+#include "model/tokenizer/tokenizer.h"
+#include "model/weights/gguf.h"
 
 using namespace runahead;
 

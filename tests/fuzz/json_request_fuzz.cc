@@ -4,9 +4,9 @@
 
 #include "base/limits.h"
 #include "services/gateway/answer_text.h"
-#include "services/gateway/api_error.h"
-#include "services/gateway/header_check.h"
 #include "services/gateway/openai_request.h"
+#include "services/http/api_error.h"
+#include "services/http/header_check.h"
 
 namespace {
 

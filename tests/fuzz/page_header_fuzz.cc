@@ -5,10 +5,10 @@
 
 #include "base/crc32c.h"
 #include "base/limits.h"
-#include "transport/kv_page_header.h"
+#include "transport/kv/kv_page_header.h"
+#include "transport/kv/stream_hello.h"
+#include "transport/kv/tcp_kv_streams.h"
 #include "transport/little_endian.h"
-#include "transport/stream_hello.h"
-#include "transport/tcp_kv_streams.h"
 
 namespace {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/check.h"
-#include "model/tokenizer.h"
+#include "model/tokenizer/tokenizer.h"
 #include "tests/support/tiny_model.h"
 
 using namespace runahead;

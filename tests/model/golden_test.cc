@@ -8,8 +8,8 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "model/perplexity.h"
-#include "model/prefill.h"
+#include "bench/perplexity.h"
+#include "model/transformer/prefill.h"
 #include "tests/support/default_model.h"
 
 namespace runahead::testing {

@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "actors/coordinator.h"
-#include "actors/decode_worker.h"
-#include "actors/job_service.h"
-#include "actors/prefill_worker.h"
+#include "actors/coordinator/coordinator.h"
+#include "actors/jobs/job_service.h"
+#include "actors/worker/decode_worker.h"
+#include "actors/worker/prefill_worker.h"
 #include "hash_engine.h"
 #include "scenario.h"
 

@@ -7,7 +7,7 @@
 #include <memory>
 #include <string>
 
-#include "actors/job_store.h"
+#include "actors/jobs/job_store.h"
 #include "sim_world.h"
 
 namespace runahead::sim {

@@ -12,8 +12,8 @@
 #include "sim_clock.h"
 #include "sim_network.h"
 #include "sim_world.h"
-#include "transport/kv_ledger.h"
-#include "transport/kv_transport.h"
+#include "transport/kv/kv_ledger.h"
+#include "transport/kv/kv_transport.h"
 
 namespace runahead::sim {
 

@@ -2,7 +2,7 @@
 // A job's work is done at its start or at its end, by chance: a page that is read too early or changed too soon shows.
 #pragma once
 
-#include "actors/compute_lane.h"
+#include "actors/worker/compute_lane.h"
 #include "sim_world.h"
 
 namespace runahead::sim {

@@ -9,7 +9,7 @@ namespace runahead::sim {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr Duration kUserTimeout = 10s;   // TCP_USER_TIMEOUT of transport/link.h
+constexpr Duration kUserTimeout = 10s;   // TCP_USER_TIMEOUT of transport/control/link.h
 constexpr Duration kUnnoticedMax = 20s;  // keep-alive finds a dead connection at last
 constexpr int kToClient = 0, kToServer = 1;
 

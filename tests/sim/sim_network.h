@@ -12,7 +12,7 @@
 
 #include "sim_clock.h"
 #include "sim_world.h"
-#include "transport/control_plane.h"
+#include "transport/control/control_plane.h"
 
 namespace runahead::sim {
 

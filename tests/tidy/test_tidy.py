@@ -50,7 +50,7 @@ FAULTS = [
     (tidy.banned_calls, {"model/a.cc": 'auto* home = std::getenv("HOME");\n'}, ("model/a.cc", 1)),
     (tidy.banned_calls, {"actors/a.cc": "std::mutex mutex_;\n"}, ("actors/a.cc", 1)),
     (tidy.banned_calls, {"actors/a.cc": "Step step{.a = 1,\n          .b = TRY(parse(x))};\n"}, ("actors/a.cc", 2)),
-    (tidy.unused_exceptions, {"model/weights.cc": "int x;\n"}, ("model/weights.cc", 1)),
+    (tidy.unused_exceptions, {"model/weights/weights.cc": "int x;\n"}, ("model/weights/weights.cc", 1)),
     (tidy.line_lengths, {"base/a.cc": "\n//" + "x" * (tidy.LINE_COLUMNS_MAX - 1) + "\n"}, ("base/a.cc", 2)),
     (tidy.file_lengths, {"base/a.cc": "//\n" * 601}, ("base/a.cc", 601)),
     (tidy.function_lengths, {"base/a.cc": "namespace n {\nint f() {\n" + "  g();\n" * 69 + "}\n}\n"}, ("base/a.cc", 2)),
@@ -73,7 +73,7 @@ def test_a_planted_fault_is_found(tmp_path, rule, files, expected):
 
 CLEAN = [
     (tidy.include_directions, {"actors/a.cc": '#include "planner/b.h"\n#include "kernels/compute_mode.h"\n'}),
-    (tidy.library_homes, {"transport/ucx_kv_transport.cc": "#include <ucp/api/ucp.h>\n"}),
+    (tidy.library_homes, {"transport/kv/ucx_kv_transport.cc": "#include <ucp/api/ucp.h>\n"}),
     (tidy.library_homes, {"base/boost_impl.cc": "#include <boost/beast/src.hpp>\n"}),
     (tidy.library_homes, {"tests/e2e/a.cc": "#include <boost/beast/http.hpp>\n"}),
     (tidy.banned_calls, {"model/a.cc": "// not std::mutex, not atoi(x)\nstrand(x); z.rand(1);\nsnprintf(a, 9, b);\n"}),
@@ -81,6 +81,7 @@ CLEAN = [
     (tidy.banned_calls, {"actors/a.cc": "step.b = TRY(parse(x));\n"}),
     (tidy.function_lengths, {"base/a.cc": "int f() {\n" + "  g();\n" * 68 + "}\n"}),
     (tidy.dead_sources, {"model/a.cc": "", "model/CMakeLists.txt": "runahead_library(model)\n"}),
+    (tidy.dead_sources, {"model/x/a.cc": "", "model/CMakeLists.txt": "runahead_library(model FOLDERS x LINKS base)\n"}),
     (tidy.dead_sources, {"tests/fuzz/frame_fuzz.cc": "", "tests/fuzz/CMakeLists.txt": "runahead_fuzzer(frame_fuzz)\n"}),
     (tidy.dead_sources, {"kernels/cpu/gemm.cc": "", "kernels/CMakeLists.txt": "runahead_isa(cpu/gemm.cc)\n"}),
 ]

@@ -4,7 +4,7 @@
 #include "base/limits.h"
 #include "tests/transport/run_loop.h"
 #include "transport/host_port.h"
-#include "transport/kv_address.h"
+#include "transport/kv/kv_address.h"
 #include "transport/tcp_socket.h"
 
 namespace runahead {

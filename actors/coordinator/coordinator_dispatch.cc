@@ -1,0 +1,234 @@
+// CoordinatorCore: planning and dispatch. A request starts when workers with room for all of it are there; it gets the
+// plan that is best for them now, and one message goes to every link of its chain.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <set>
+
+#include "actors/coordinator/coordinator_core.h"
+#include "base/check.h"
+#include "base/limits.h"
+#include "transport/kv/kv_address.h"
+
+namespace runahead {
+namespace {
+
+// The prompt of the next attempt: what the client sent and what it has got.
+std::vector<TokenId> whole_prompt(const std::vector<TokenId>& prompt, const std::vector<TokenId>& emitted) {
+  std::vector<TokenId> whole = prompt;
+  whole.insert(whole.end(), emitted.begin(), emitted.end());
+  return whole;
+}
+
+uint32_t milliseconds_left(Time deadline, Time now) {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - now).count();
+  return static_cast<uint32_t>(std::max<int64_t>(left, 1));
+}
+
+void encode_hop(const Worker& peer, uint64_t stream_token, proto::KvPeer& hop) {
+  hop.set_kv_address(peer.kv_address);
+  hop.set_stream_token(stream_token);
+  hop.set_worker(peer.id);
+}
+
+}  // namespace
+
+bool CoordinatorCore::start_next(Time now) {
+  // By their order, as on the lanes: a request that waits for room is not overtaken, one that waits for its time is.
+  const auto place = [&](RequestId id) {
+    const Request& request = *find(id);
+    return std::pair(request.not_before > now, request.order);
+  };
+  const auto next = std::ranges::min_element(waiting_, {}, place);
+  if (next == waiting_.end() || find(*next)->not_before > now) return false;
+  Request& request = *find(*next);
+  const std::optional<Staff> staff = choose_workers(request, now);
+  if (!staff) return false;
+  const Result<Plan> plan = plan_for(request, *staff);
+  if (!plan) {
+    end_with_error(request, plan.error(), RequestOutcome::kError, now);
+    return true;
+  }
+  waiting_.erase(next);
+  waiting_tokens_ -= std::ssize(request.spec.prompt);
+  dispatch(request, *staff, *plan, now);
+  gauges();
+  return true;
+}
+
+void CoordinatorCore::dispatched(Time now) {
+  Request* request = find(last_started_);
+  if (request && !request->reported) request->stamps.dispatched = now;
+}
+
+// Prefill workers with room for the whole prompt, the least busy first; the least busy decode worker with room for
+// every token. A worker that an earlier attempt blamed is taken only if there is nobody else.
+std::optional<CoordinatorCore::Staff> CoordinatorCore::choose_workers(const Request& request, Time now) const {
+  const auto prompt = static_cast<int32_t>(request.spec.prompt.size() + request.emitted.size());
+  const auto left = request.spec.max_new_tokens - static_cast<int32_t>(request.emitted.size());
+  const auto choose = [&](bool is_prefill, int64_t pages) {
+    std::vector<const Worker*> good, blamed;
+    for (const auto& [id, worker] : registry_.workers())
+      if (worker.is_prefill == is_prefill && WorkerRegistry::can_take(worker, pages, now))
+        (request.avoid.contains(id) ? blamed : good).push_back(&worker);
+    if (good.empty()) good = std::move(blamed);
+    std::ranges::stable_sort(good, {}, [](const Worker* worker) { return worker->running(); });
+    return good;
+  };
+  std::vector<const Worker*> prefill = choose(true, registry_.pages_for_tokens(prompt));
+  const std::vector<const Worker*> decode = choose(false, registry_.pages_for_tokens(prompt + left));
+  if (prefill.empty() || decode.empty()) return std::nullopt;
+  if (request.spec.strategy == Strategy::kByHand) {
+    // Rank r is the worker with the r-th id. If there are enough workers, those that are busy are worth waiting for.
+    std::ranges::sort(prefill, {}, &Worker::id);
+    const size_t ranks = request.spec.cuts.size() + 1;
+    const auto all = std::ranges::count_if(registry_.workers(), [&](const auto& entry) {
+      return entry.second.is_prefill && !entry.second.draining && !request.avoid.contains(entry.first);
+    });
+    if (prefill.size() < ranks && static_cast<size_t>(all) >= ranks) return std::nullopt;
+  }
+  const auto most = static_cast<size_t>(request.spec.workers_max > 0 ? request.spec.workers_max : limits::kWorkersMax);
+  if (prefill.size() > most) prefill.resize(most);
+  Staff staff{.decode = decode.front()->id};
+  for (const Worker* worker : prefill) staff.prefill.push_back(worker->id);
+  return staff;
+}
+
+Result<Plan> CoordinatorCore::plan_for(const Request& request, const Staff& staff) const {
+  PlanRequest plan{.strategy = request.spec.strategy,
+                   .context_len = static_cast<int32_t>(request.spec.prompt.size() + request.emitted.size()),
+                   .model = registry_.model_cost(),
+                   .cuts = request.spec.cuts};
+  if (request.attempts > 0 &&
+      staff.prefill.size() < plan.cuts.size() + 1) {  // a worker of the cuts is gone: do without
+    plan.strategy = Strategy::kBalanced;
+    plan.cuts.clear();
+  }
+  for (const WorkerId id : staff.prefill) {
+    const Worker& worker = registry_.workers().at(id);
+    plan.workers.push_back({.speed = worker.speed.speed(), .ingress = worker.ingress.speed(),
+                            .busy_seconds = busy_seconds(id, request.order)});
+  }
+  return make_plan(plan);
+}
+
+// Of the work that this worker has and will do first.
+double CoordinatorCore::busy_seconds(WorkerId worker, LaneOrder before) const {
+  double busy = 0;
+  for (const auto& [id, request] : requests_) {
+    if (!request.attempt || request.order > before) continue;
+    const Attempt& attempt = *request.attempt;
+    for (size_t rank = 0; rank < attempt.ranks.size(); ++rank)
+      if (attempt.ranks[rank] == worker) busy += attempt.rank_seconds[rank] * (1 - attempt.progress[rank]);
+  }
+  return busy;
+}
+
+// What carries the pages behind a rank: to the next one, or to the decode worker.
+std::string CoordinatorCore::hop_transport(const Attempt& attempt, size_t rank) const {
+  const Worker* from = registry_.find(attempt.ranks[rank]);
+  const Worker* to = registry_.find(rank + 1 < attempt.ranks.size() ? attempt.ranks[rank + 1] : attempt.decode);
+  const std::string shared =
+      from != nullptr && to != nullptr ? transport_in_common(from->kv_address, to->kv_address) : std::string();
+  return shared.empty() ? registry_.kv_transport() : shared;
+}
+
+// "tcp", or "tcp, ucx" where the hops are unlike.
+std::string CoordinatorCore::transports_of(const Attempt& attempt) const {
+  std::set<std::string> all;
+  for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) all.insert(hop_transport(attempt, rank));
+  return fmt::format("{}", fmt::join(all, ", "));
+}
+
+void CoordinatorCore::dispatch(Request& request, const Staff& staff, const Plan& plan, Time now) {
+  const std::vector<TokenId> prompt = whole_prompt(request.spec.prompt, request.emitted);
+  Attempt& attempt = request.attempt.emplace(Attempt{});  // clang 19 sees no default constructor here
+  attempt.id = {options_.epoch, request.id, ++request.attempts};
+  attempt.decode = staff.decode;
+  attempt.base = request.emitted.size();
+  for (const PlannedRank& rank : plan.ranks) {
+    attempt.ranks.push_back(staff.prefill[static_cast<size_t>(rank.worker)]);
+    attempt.chunks.push_back(rank.range);
+    attempt.rank_seconds.push_back(rank.compute_seconds);
+  }
+  attempt.progress.resize(plan.ranks.size());
+  attempt.rank_done.resize(plan.ranks.size());
+  if (request.spec.prompt_logprobs && !request.scored)
+    attempt.scores.emplace(attempt.chunks, *request.spec.prompt_logprobs);
+  attempt.predicted_seconds = plan.predicted_ttft_seconds;
+  attempt.progress_at = now;
+  attempt.ranks_left = static_cast<int>(plan.ranks.size());
+  if (!request.reported) {
+    request.stamps.plan_started = request.stamps.dispatched = now;
+    request.report = {.predicted_ttft_seconds = plan.predicted_ttft_seconds, .strategy = plan.strategy,
+                      .cuts = cuts_of(attempt.chunks), .transport = transports_of(attempt), .compute = registry_.compute()};
+    for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) {
+      const Worker& worker = *registry_.find(attempt.ranks[rank]);
+      request.report.ranks.push_back({.rank = static_cast<int32_t>(rank),
+                                      .worker = worker.name,
+                                      .device = worker.device,
+                                      .chunk = attempt.chunks[rank]});
+    }
+  }
+  std::vector<uint64_t> stream_tokens;  // [num_ranks], of the hop behind each rank
+  for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) stream_tokens.push_back(rng_.next());
+  for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) {
+    WorkerRegistry::hold(*registry_.find(attempt.ranks[rank]), attempt.id,
+                         registry_.pages_for_tokens(attempt.chunks[rank].end));
+    send(attempt.ranks[rank], chain_step(request, prompt, rank, stream_tokens, now));
+  }
+  WorkerRegistry::hold(
+      *registry_.find(attempt.decode), attempt.id,
+      registry_.pages_for_tokens(static_cast<int32_t>(request.spec.prompt.size()) + request.spec.max_new_tokens));
+  send(attempt.decode, decode_order(request, prompt, stream_tokens.back(), now));
+  last_started_ = request.id;
+}
+
+proto::Envelope CoordinatorCore::chain_step(const Request& request, const std::vector<TokenId>& prompt, size_t rank,
+                                            const std::vector<uint64_t>& stream_tokens, Time now) const {
+  const Attempt& attempt = *request.attempt;
+  const bool is_last = rank + 1 == attempt.ranks.size();
+  const TokenRange chunk = attempt.chunks[rank];
+  proto::Envelope message = envelope(attempt.id);
+  proto::RunChainStep& step = *message.mutable_run_chain_step();
+  step.set_rank(static_cast<uint32_t>(rank));
+  step.set_num_ranks(static_cast<uint32_t>(attempt.ranks.size()));
+  step.set_begin(chunk.begin);
+  step.set_end(chunk.end);
+  step.mutable_tokens()->Add(prompt.begin() + chunk.begin, prompt.begin() + chunk.end);
+  if (rank > 0)
+    encode_hop(registry_.workers().at(attempt.ranks[rank - 1]), stream_tokens[rank - 1], *step.mutable_upstream());
+  encode_hop(registry_.workers().at(is_last ? attempt.decode : attempt.ranks[rank + 1]), stream_tokens[rank],
+             *step.mutable_downstream());
+  if (is_last) {
+    encode(request.spec.sampling, *step.mutable_sampling());
+    if (uses_penalties(request.spec.sampling)) step.mutable_prompt()->Add(prompt.begin(), prompt.end());
+  }
+  step.set_prompt_len_original(static_cast<uint32_t>(request.spec.prompt.size()));
+  step.set_deadline_ms(milliseconds_left(request.deadline, now));
+  step.set_lane_due(request.order.due);
+  if (attempt.scores) {
+    step.mutable_scoring()->set_top(*request.spec.prompt_logprobs);
+    if (!is_last) step.mutable_scoring()->set_next_token(prompt[static_cast<size_t>(chunk.end)]);
+  }
+  return message;
+}
+
+proto::Envelope CoordinatorCore::decode_order(const Request& request, const std::vector<TokenId>& prompt,
+                                              uint64_t stream_token, Time now) const {
+  const Attempt& attempt = *request.attempt;
+  proto::Envelope message = envelope(attempt.id);
+  proto::RunDecode& order = *message.mutable_run_decode();
+  order.set_prompt_len(static_cast<int32_t>(prompt.size()));
+  encode_hop(registry_.workers().at(attempt.ranks.back()), stream_token, *order.mutable_upstream());
+  encode(request.spec.sampling, *order.mutable_sampling());
+  order.set_max_new_tokens(static_cast<uint32_t>(request.spec.max_new_tokens) - static_cast<uint32_t>(attempt.base));
+  order.mutable_stop_tokens()->Add(request.spec.stop_tokens.begin(), request.spec.stop_tokens.end());
+  order.mutable_prompt()->Add(prompt.begin(), prompt.end());
+  order.set_prompt_len_original(static_cast<uint32_t>(request.spec.prompt.size()));
+  order.set_deadline_ms(milliseconds_left(request.deadline, now));
+  return message;
+}
+
+}  // namespace runahead

@@ -1,0 +1,213 @@
+#include "actors/coordinator/worker_registry.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <set>
+
+#include "actors/coordinator/peer_checks.h"
+#include "actors/messages.h"
+#include "base/limits.h"
+#include "base/log_limit.h"
+#include "transport/kv/kv_address.h"
+
+namespace runahead {
+namespace {
+
+std::unexpected<Error> incompatible(std::string what) { return fail(ErrorCode::kIncompatible, std::move(what)); }
+
+// What a worker measured at its start counts as its first samples: a short chunk and one behind a long prefix.
+void teach(WorkerEstimate& estimate, const ModelCost& model, const proto::Hello& hello) {
+  const WorkerSpeed measured{hello.linear_seconds_per_token(), hello.attention_seconds_per_pair()};
+  if (!(measured.a > 0)) return;
+  for (const TokenRange chunk : {TokenRange{0, 512}, TokenRange{4096, 4608}})
+    estimate.add_chunk(chunk, false, compute_seconds(measured, chunk_work(model, chunk, false)));
+}
+
+ModelCost cost_of(const ModelShape& shape, size_t page_bytes) {
+  return model_cost({.num_layers = shape.num_layers,
+                     .model_dim = shape.model_dim,
+                     .num_heads = shape.num_heads,
+                     .num_kv_heads = shape.num_kv_heads,
+                     .head_dim = shape.head_dim,
+                     .ffn_dim = shape.ffn_dim,
+                     .vocab_size = shape.vocab_size},
+                    page_bytes);
+}
+
+}  // namespace
+
+Result<void> WorkerRegistry::check(const proto::Hello& hello) const {
+  if (hello.protocol_version() != kProtocolVersion)
+    return incompatible("the worker speaks protocol version " + std::to_string(hello.protocol_version()) +
+                        ", the coordinator " + std::to_string(kProtocolVersion) + "; install the same release on both");
+  if (const Result<void> possible = check_hello(hello); !possible)
+    return incompatible("the worker's Hello cannot be: " + possible.error().message +
+                        "; install the same release on both");
+  if (!hello.fingerprint().starts_with(required_.model))
+    return incompatible("the worker runs another model file (" + foreign(hello.fingerprint()) +
+                        "); start it with the coordinator's");
+  if (!required_.fingerprint.empty() && hello.fingerprint() != required_.fingerprint)
+    return incompatible("the worker runs " + foreign(hello.fingerprint()) + ", this cluster " + required_.fingerprint +
+                        "; start it with the same model file and the same --compute");
+  if (hello.num_layers() != shape_.num_layers || hello.context_len() != shape_.context_len)
+    return incompatible("the worker's K/V pages have another layout; start it with the same model and --compute");
+  if (!required_.kv_transport.empty() && hello.kv_transport() != required_.kv_transport)
+    return incompatible("the worker moves K/V over " + foreign(hello.kv_transport()) + ", this cluster over " +
+                        required_.kv_transport + "; start it with --transport " + required_.kv_transport);
+  TRY(check_agreement(hello.fingerprint(), hello.page_bytes(), hello.kv_transport()));
+  const bool own_machine = leads_to_own_machine(hello.kv_address());
+  for (const auto& [id, other] : workers_)
+    if (other.incarnation != hello.incarnation() && leads_to_own_machine(other.kv_address) != own_machine)
+      return incompatible("workers on other machines do not reach K/V at " +
+                          (own_machine ? foreign(hello.kv_address()) : foreign(other.kv_address) + " of " + other.name) +
+                          "; start that worker with --advertise and an address that they reach");
+  const auto others = std::ranges::count_if(workers_, [&](const auto& entry) {
+    return entry.second.incarnation != hello.incarnation();
+  });
+  if (others >= limits::kWorkersMax)
+    return fail(ErrorCode::kOverloaded,
+                "the cluster has its number of workers (" + std::to_string(limits::kWorkersMax) + ")");
+  return {};
+}
+
+Result<void> WorkerRegistry::check_agreement(const std::string& fingerprint, size_t page_bytes,
+                                             const std::string& kv_transport) const {
+  if (!agreed_) return {};
+  if (fingerprint != agreed_->fingerprint)
+    return incompatible("the worker runs " + foreign(fingerprint) + ", this cluster " + agreed_->fingerprint +
+                        "; start it with the same model file and the same --compute");
+  if (page_bytes != agreed_->page_bytes)
+    return incompatible("the worker's K/V pages have another layout; start it with the same model and --compute");
+  if (kv_transport != agreed_->kv_transport)
+    return incompatible("the worker moves K/V over " + foreign(kv_transport) + ", this cluster over " +
+                        agreed_->kv_transport + "; start it with --transport " + agreed_->kv_transport);
+  return {};
+}
+
+Worker& WorkerRegistry::join(PeerId peer, const proto::Hello& hello, Time now) {
+  const ModelCost cost = cost_of(shape_, hello.page_bytes());
+  const WorkerId id = ++last_id_;
+  Worker worker{.id = id,
+                .peer = peer,
+                .incarnation = hello.incarnation(),
+                .is_prefill = hello.role() == proto::Hello::PREFILL,
+                .name = hello.name(),
+                .device = hello.device(),
+                .kv_address = hello.kv_address(),
+                .pages_total = hello.pages_total(),
+                .attempts_max = static_cast<int32_t>(hello.attempts_max()),
+                .speed = WorkerEstimate(cost),
+                .fingerprint = hello.fingerprint(),
+                .compute = hello.compute(),
+                .kv_transport = hello.kv_transport(),
+                .page_bytes = static_cast<size_t>(hello.page_bytes()),
+                .heard_at = now,
+                .worked_at = now,
+                .pages_free_reported = hello.pages_total()};
+  teach(worker.speed, cost, hello);
+  Worker& joined = workers_.emplace(id, std::move(worker)).first->second;
+  agree_with(joined);
+  return joined;
+}
+
+// With a worker of the other role that says the same, or with what has been agreed before.
+void WorkerRegistry::agree_with(const Worker& newcomer) {
+  if (!agreed_) {
+    Agreement offer{newcomer.fingerprint, newcomer.compute, newcomer.kv_transport, newcomer.page_bytes};
+    const bool seconded = std::ranges::any_of(workers_, [&](const auto& entry) {
+      return entry.second.is_prefill != newcomer.is_prefill && offer.holds_for(entry.second);
+    });
+    if (!seconded) return;
+    cost_ = cost_of(shape_, offer.page_bytes);
+    agreed_ = std::move(offer);
+  }
+  for (auto& [id, worker] : workers_) worker.agreed = agreed_->holds_for(worker);
+}
+
+std::string WorkerRegistry::disagreement() const {
+  if (agreed_) return {};
+  std::set<std::string> prefill, decode;  // what each role runs
+  for (const auto& [id, worker] : workers_)
+    (worker.is_prefill ? prefill : decode).insert(worker.compute + " over " + worker.kv_transport);
+  if (prefill.empty() || decode.empty()) return {};
+  return fmt::format("no prefill worker ({}) runs what a decode worker runs ({}); start them with the same --compute and "
+                     "--transport", fmt::join(prefill, ", "), fmt::join(decode, ", "));
+}
+
+std::vector<std::pair<WorkerId, Error>> WorkerRegistry::outvoted() const {
+  std::vector<std::pair<WorkerId, Error>> others;
+  for (const auto& [id, worker] : workers_)
+    if (const Result<void> same = check_agreement(worker.fingerprint, worker.page_bytes, worker.kv_transport); !same)
+      others.emplace_back(id, same.error());
+  return others;
+}
+
+void WorkerRegistry::remove(WorkerId id) {
+  workers_.erase(id);
+  if (std::ranges::none_of(workers_, [](const auto& entry) { return entry.second.agreed; })) agreed_.reset();
+}
+
+Worker* WorkerRegistry::find(WorkerId id) {
+  const auto found = workers_.find(id);
+  return found == workers_.end() ? nullptr : &found->second;
+}
+
+Worker* WorkerRegistry::by_peer(PeerId peer) {
+  for (auto& [id, worker] : workers_)
+    if (worker.peer == peer) return &worker;
+  return nullptr;
+}
+
+Worker* WorkerRegistry::by_incarnation(uint64_t incarnation) {
+  for (auto& [id, worker] : workers_)
+    if (worker.incarnation == incarnation) return &worker;
+  return nullptr;
+}
+
+bool WorkerRegistry::is_suspect(const Worker& worker, Time now) {
+  return now - worker.heard_at >= limits::kSuspectAfter;
+}
+
+std::vector<WorkerId> WorkerRegistry::lost(Time now) const {
+  std::vector<WorkerId> lost;
+  for (const auto& [id, worker] : workers_)
+    if (now - worker.heard_at >= limits::kLeaseDuration) lost.push_back(id);
+  return lost;
+}
+
+bool WorkerRegistry::can_take(const Worker& worker, int64_t pages, Time now) {
+  return worker.agreed && !worker.stuck && !worker.draining && !is_suspect(worker, now) &&
+         worker.running() < worker.attempts_max && worker.pages_total - worker.pages_held >= pages;
+}
+
+void WorkerRegistry::note_work(Worker& worker, Time now) {
+  worker.worked_at = now;
+  worker.stuck = false;
+}
+
+void WorkerRegistry::forgive(Duration absence) {
+  for (auto& [id, worker] : workers_) {
+    worker.heard_at += absence;
+    worker.worked_at += absence;
+  }
+}
+
+void WorkerRegistry::hold(Worker& worker, AttemptId attempt, int64_t pages) {
+  worker.holds.emplace(attempt, pages);
+  worker.pages_held += pages;
+}
+
+void WorkerRegistry::release(Worker& worker, AttemptId attempt) {
+  const auto found = worker.holds.find(attempt);
+  if (found == worker.holds.end()) return;
+  worker.pages_held -= found->second;
+  worker.holds.erase(found);
+}
+
+int64_t WorkerRegistry::pages_for_tokens(int32_t tokens) const {
+  return static_cast<int64_t>(shape_.num_layers) * pages_for(tokens);
+}
+
+}  // namespace runahead

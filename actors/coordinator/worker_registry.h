@@ -1,0 +1,119 @@
+// WorkerRegistry: who is in the cluster, how fast each worker is, and which pages are promised to whom. A worker is one
+// connection of one process (peer, incarnation): whoever comes back gets a new WorkerId and starts with nothing.
+//   pure     no clock, no I/O; owned by CoordinatorCore. limits: kWorkersMax workers.
+//   agreement  workers share pages, so all run one fingerprint, page size and K/V transport. What the options leave open
+//            is agreed as soon as a prefill and a decode worker say the same; until then every worker of the model is
+//            let in and none works. One alone binds nobody, and who has gone binds nobody either (docs/adr).
+//   ledger   a hold is the pages of one attempt on one worker. It ends when the worker says that they are back
+//   (RankDone,
+//            DecodeDone, AttemptEnded), or with the worker.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "actors/coordinator/coordinator.h"
+#include "base/ids.h"
+#include "planner/cost_model.h"
+#include "planner/profile.h"
+#include "proto/control.pb.h"
+
+namespace runahead {
+
+struct Worker {
+  WorkerId id = 0;
+  PeerId peer = 0;
+  uint64_t incarnation = 0;
+  bool is_prefill = true;
+  std::string name, device, kv_address;
+  int64_t pages_total = 0;
+  int32_t attempts_max = 0;
+  WorkerEstimate speed;
+  LinkEstimate ingress;
+
+  std::string fingerprint, compute, kv_transport;
+  size_t page_bytes = 0;
+
+  Time heard_at{0};
+  bool agreed = false;                     // it runs what the cluster runs: only such workers get work
+  bool draining = false;
+  uint64_t work_done = 0;                  // jobs and pages that it counts in its heartbeats: a beating heart is not work
+  Time worked_at{0};                       // when that grew, or something of an attempt was reported
+  bool stuck = false;                      // an attempt stalled on it, and it has done nothing since
+  int64_t pages_free_reported = 0;         // by its heartbeat, for people
+  std::map<AttemptId, int64_t> holds;      // pages
+  int64_t pages_held = 0;
+
+  int32_t running() const { return static_cast<int32_t>(holds.size()); }
+};
+
+class WorkerRegistry {
+ public:
+  explicit WorkerRegistry(const CoordinatorOptions& options)
+      : shape_(options.shape), required_{options.model, options.fingerprint, options.kv_transport} {}
+
+  // May it join? kIncompatible, kOverloaded. A worker that comes back is not counted twice.
+  Result<void> check(const proto::Hello& hello) const;
+  // After check().
+  Worker& join(PeerId peer, const proto::Hello& hello, Time now);
+  void remove(WorkerId id);
+  // Those that run something else than what has been agreed meanwhile, with the reason.
+  std::vector<std::pair<WorkerId, Error>> outvoted() const;
+  // Why nothing has been agreed although both roles are here, for people; empty otherwise.
+  std::string disagreement() const;
+  bool agreed() const { return agreed_.has_value(); }
+  Worker* find(WorkerId id);
+  const Worker* find(WorkerId id) const { return const_cast<WorkerRegistry*>(this)->find(id); }
+  Worker* by_peer(PeerId peer);
+  Worker* by_incarnation(uint64_t incarnation);
+  std::map<WorkerId, Worker>& workers() { return workers_; }
+  const std::map<WorkerId, Worker>& workers() const { return workers_; }
+
+  static bool is_suspect(const Worker& worker, Time now);
+  // Silent for limits::kLeaseDuration.
+  std::vector<WorkerId> lost(Time now) const;
+  // May it take one more attempt that needs `pages`?
+  static bool can_take(const Worker& worker, int64_t pages, Time now);
+
+  // It has done something.
+  static void note_work(Worker& worker, Time now);
+  // The coordinator was away for so long: nobody could be heard.
+  void forgive(Duration absence);
+
+  static void hold(Worker& worker, AttemptId attempt, int64_t pages);
+  static void release(Worker& worker, AttemptId attempt);
+
+  int64_t pages_for_tokens(int32_t tokens) const;  // in all layers
+  // Of the agreement: there is one when somebody can_take.
+  const ModelCost& model_cost() const { return *cost_; }
+  // Empty as long as they are open.
+  std::string fingerprint() const { return agreed_ ? agreed_->fingerprint : required_.fingerprint; }
+  std::string compute() const { return agreed_ ? agreed_->compute : ""; }
+  std::string kv_transport() const { return agreed_ ? agreed_->kv_transport : required_.kv_transport; }
+
+ private:
+  // What all workers must have in common.
+  struct Agreement {
+    std::string fingerprint, compute, kv_transport;
+    size_t page_bytes = 0;
+    bool holds_for(const Worker& worker) const {
+      return worker.fingerprint == fingerprint && worker.page_bytes == page_bytes && worker.kv_transport == kv_transport;
+    }
+  };
+  struct Required {
+    std::string model, fingerprint, kv_transport;  // empty: open
+  };
+  Result<void> check_agreement(const std::string& fingerprint, size_t page_bytes, const std::string& kv_transport) const;
+  void agree_with(const Worker& newcomer);
+
+  ModelShape shape_;
+  Required required_;
+  std::optional<Agreement> agreed_;
+  std::optional<ModelCost> cost_;
+  WorkerId last_id_ = 0;
+  std::map<WorkerId, Worker> workers_;
+};
+
+}  // namespace runahead

@@ -1,0 +1,54 @@
+// KvManifest: which pages of a prefix have come. It knows for every layer how many pages are there without a gap, which
+// is how far attention may go (position order, DESIGN 1.4), and when the whole prefix is complete, each page exactly
+// once. Pure; any thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "transport/kv/kv_transport.h"
+
+namespace runahead {
+
+class KvManifest {
+ public:
+  KvManifest() = default;  // of an empty prefix: complete
+  KvManifest(int32_t num_layers, int32_t prefix_pages)
+      : num_layers_(num_layers), prefix_pages_(prefix_pages),
+        arrived_(static_cast<size_t>(num_layers) * static_cast<size_t>(prefix_pages)),
+        ready_(static_cast<size_t>(num_layers)) {}
+
+  // kCorrupt if the page is none of the prefix, or has come before.
+  Result<void> mark(KvPageKey key) {
+    if (key.layer < 0 || key.layer >= num_layers_ || key.page < 0 || key.page >= prefix_pages_)
+      return fail(ErrorCode::kCorrupt, "a page outside the prefix arrived: " + describe(key));
+    const size_t row = static_cast<size_t>(key.layer) * static_cast<size_t>(prefix_pages_);
+    if (arrived_[row + static_cast<size_t>(key.page)])
+      return fail(ErrorCode::kCorrupt, "a page arrived twice: " + describe(key));
+    arrived_[row + static_cast<size_t>(key.page)] = true;
+    ++count_;
+    int32_t& ready = ready_[static_cast<size_t>(key.layer)];
+    while (ready < prefix_pages_ && arrived_[row + static_cast<size_t>(ready)]) ++ready;
+    return {};
+  }
+
+  // Pages [0, n) of the layer are there.
+  int32_t ready_pages(int32_t layer) const { return prefix_pages_ == 0 ? 0 : ready_[static_cast<size_t>(layer)]; }
+  bool complete() const { return count_ == arrived_.size(); }
+  int32_t prefix_pages() const { return prefix_pages_; }
+
+ private:
+  static std::string describe(KvPageKey key) {
+    return "layer " + std::to_string(key.layer) + ", page " + std::to_string(key.page);
+  }
+
+  int32_t num_layers_ = 0;
+  int32_t prefix_pages_ = 0;    // a layer
+  std::vector<bool> arrived_;   // [num_layers, prefix_pages]
+  std::vector<int32_t> ready_;  // [num_layers]
+  size_t count_ = 0;
+};
+
+}  // namespace runahead

@@ -1,0 +1,93 @@
+#include "actors/worker/kv_streams.h"
+
+namespace runahead {
+
+Result<void> PageSender::open(KvTransport& transport, const HopShape& shape, const KvHop& to,
+                              std::shared_ptr<KvLease> kv) {
+  kv_ = kv;
+  stream_ = TRY(transport.open_outbound({.attempt = shape.attempt,
+                                         .stream_token = to.stream_token,
+                                         .receiver_address = to.address,
+                                         .pin = std::move(kv),
+                                         .prefix_pages = shape.pages,
+                                         .num_layers = shape.num_layers,
+                                         .page_bytes = shape.page_bytes}));
+  return {};
+}
+
+void PageSender::post(int32_t layer, PageRange pages) {
+  if (closing_) return;
+  for (int32_t page = pages.begin; page < pages.end; ++page)
+    stream_->post({layer, page}, kv_->page(layer, page), std::nullopt);
+}
+
+void PageSender::forward(const KvArrival& arrival) {
+  if (closing_) return;
+  stream_->post(arrival.key, kv_->page(arrival.key.layer, arrival.key.page), arrival.crc32c);
+}
+
+Task<void> PageSender::drain(Deadline deadline) { return stream_->drain(deadline); }
+
+asio::awaitable<void> PageSender::close() {
+  closing_ = true;
+  if (stream_) co_await stream_->close();
+  stats_ = stats();
+  kv_.reset();
+}
+
+Result<void> PrefixReceiver::open(KvTransport& transport, const HopShape& shape, const KvHop& from,
+                                  std::shared_ptr<KvLease> kv) {
+  if (shape.pages == 0) return {};
+  manifest_ = KvManifest(shape.num_layers, shape.pages);
+  KvLease* pages = kv.get();  // alive as long as the pin
+  stream_ = TRY(transport.open_inbound({.attempt = shape.attempt,
+                                        .stream_token = from.stream_token,
+                                        .sender_address = from.address,
+                                        .pin = std::move(kv),
+                                        .buffer = [pages](KvPageKey key) { return pages->page(key.layer, key.page); },
+                                        .prefix_pages = shape.pages,
+                                        .num_layers = shape.num_layers,
+                                        .page_bytes = shape.page_bytes}));
+  return {};
+}
+
+Task<void> PrefixReceiver::relay(PageSender* downstream, Deadline deadline) {
+  while (!manifest_.complete()) {
+    Result<KvArrival> arrival = co_await stream_->next(deadline);
+    const Result<void> marked = arrival ? manifest_.mark(arrival->key) : std::unexpected(arrival.error());
+    if (!marked) {
+      error_ = marked.error();
+      arrived_.notify();
+      co_return marked;
+    }
+    ++*pages_come_;
+    if (downstream != nullptr) downstream->forward(*arrival);
+    arrived_.notify();
+  }
+  co_return Result<void>{};
+}
+
+Task<int32_t> PrefixReceiver::wait_for_pages(int32_t layer, int32_t have) {
+  while (manifest_.ready_pages(layer) <= have) {
+    if (error_) co_return std::unexpected(*error_);
+    co_await arrived_.wait();
+  }
+  co_return manifest_.ready_pages(layer);
+}
+
+Task<void> PrefixReceiver::wait_until_complete() {
+  while (!manifest_.complete()) {
+    if (error_) co_return std::unexpected(*error_);
+    co_await arrived_.wait();
+  }
+  co_return Result<void>{};
+}
+
+asio::awaitable<void> PrefixReceiver::close() {
+  if (!manifest_.complete() && !error_) error_ = Error{ErrorCode::kCancelled, "the attempt has ended"};
+  arrived_.notify();
+  if (stream_) co_await stream_->close();
+  stats_ = stats();
+}
+
+}  // namespace runahead

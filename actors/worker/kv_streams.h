@@ -1,0 +1,74 @@
+// PrefixReceiver and PageSender: the two K/V hops of one attempt, over KvTransport. A rank has both, the decode worker
+// only the first; both workers receive by this one path (DESIGN 1.5).
+//   threads  the actor's executor only.
+//   owner    the attempt. close() both before they die: the lease's pages are in the transport's hands until then.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "actors/messages.h"
+#include "actors/worker/kv_manifest.h"
+#include "base/async/wake.h"
+#include "model/engine.h"
+#include "model/kv_pages.h"
+#include "transport/kv/kv_transport.h"
+
+namespace runahead {
+
+// Both ends of a hop know these.
+struct HopShape {
+  AttemptId attempt;
+  int32_t num_layers = 0;
+  int32_t pages = 0;  // a layer, from page 0
+  size_t page_bytes = 0;
+};
+
+class PageSender {
+ public:
+  Result<void> open(KvTransport& transport, const HopShape& shape, const KvHop& to, std::shared_ptr<KvLease> kv);
+  // Own pages of one layer: they may not change any more.
+  void post(int32_t layer, PageRange pages);
+  // A page of the prefix, at the moment it arrives (cut-through). Its checksum goes on unchanged, end to end.
+  void forward(const KvArrival& arrival);
+  // Returns when the peer has every page.
+  Task<void> drain(Deadline deadline);
+  // A drain() that waits then returns an error.
+  asio::awaitable<void> close();
+  KvStreamStats stats() const { return stream_ ? stream_->stats() : stats_; }
+
+ private:
+  std::shared_ptr<KvLease> kv_;
+  std::unique_ptr<KvOutbound> stream_;
+  bool closing_ = false;
+  KvStreamStats stats_;
+};
+
+class PrefixReceiver {
+ public:
+  // pages_come: counts them, with those of others.
+  PrefixReceiver(asio::any_io_executor executor, Clock& clock, std::shared_ptr<uint64_t> pages_come)
+      : pages_come_(std::move(pages_come)), arrived_(std::move(executor), clock) {}
+
+  // Posts the buffers of every page of every layer. An empty prefix needs no peer and is complete.
+  Result<void> open(KvTransport& transport, const HopShape& shape, const KvHop& from, std::shared_ptr<KvLease> kv);
+  // Takes pages as they arrive and hands them on to `downstream`, if there is one, until all have come.
+  Task<void> relay(PageSender* downstream, Deadline deadline);
+  int32_t ready_pages(int32_t layer) const { return manifest_.ready_pages(layer); }
+  // The n > have for which pages [0, n) of the layer are there. Ends for certain: relay() ends by its deadline.
+  Task<int32_t> wait_for_pages(int32_t layer, int32_t have);
+  Task<void> wait_until_complete();
+  // Ends relay() and wait_for_pages() with an error, unless they are done.
+  asio::awaitable<void> close();
+  KvStreamStats stats() const { return stream_ ? stream_->stats() : stats_; }
+
+ private:
+  KvManifest manifest_;
+  std::unique_ptr<KvInbound> stream_;
+  std::optional<Error> error_;
+  std::shared_ptr<uint64_t> pages_come_;
+  Wake arrived_;
+  KvStreamStats stats_;
+};
+
+}  // namespace runahead

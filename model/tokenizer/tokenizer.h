@@ -1,0 +1,86 @@
+// Tokenizer: text to token ids and back, as the model file says: byte-level BPE (tokenizer.ggml.model = gpt2) with the
+// file's own vocabulary, merges, pre-tokenizer and special tokens.
+//   exact   decode(encode(text)) == text, byte for byte, for every text that encode takes: also for invalid UTF-8,
+//   whose
+//           bytes are pieces of their own. A byte that the vocabulary has no token for is an error, never dropped.
+//           Texts are not normalised (no NFC), as in llama.cpp.
+//   threads immutable once loaded: any number of threads may call it.
+//   memory  owns all it needs: the file may be closed after load.
+//   limits  limits::kTextBytesMax a text; time O(n log n).
+// Oracles: tests/golden/make_tokens.py; reference/engine.md 3.6.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "base/utf8.h"
+#include "model/model_config.h"
+#include "model/tokenizer/byte_pairs.h"
+#include "model/tokenizer/pre_tokenizer.h"
+#include "model/tokenizer/special_text.h"
+#include "model/weights/gguf.h"
+
+namespace runahead {
+
+class Tokenizer {
+ public:
+  // kUnsupported for another kind of tokenizer or an unknown pre-tokenizer, kInvalidModel for a vocabulary that
+  // contradicts itself.
+  static Result<Tokenizer> load(const Gguf& file);
+
+  // parse_special: `<|im_start|>` in the text becomes the control token. Only for text that we wrote ourselves (a
+  // rendered chat template) or whose author may write control tokens: a user's words are taken as words otherwise.
+  // kInvalidArgument names the first byte without a token and how many there are; kTooLarge.
+  Result<std::vector<TokenId>> encode(std::string_view text, bool parse_special) const;
+  // The first control token that `text` spells at or after `from`; bytes 0: none. For callers that must tell the control
+  // tokens that they wrote from those that somebody quoted (services/gateway/model_text_codec).
+  struct Spelled {
+    size_t at = 0;
+    size_t bytes = 0;
+    TokenId id = kNoToken;
+  };
+  Spelled find_control(std::string_view text, size_t from) const;
+  // Puts the beginning- and end-of-text tokens around `ids` that the file asks for, unless they are there already.
+  void add_bos_eos(std::vector<TokenId>& ids) const;
+
+  // The bytes a token stands for; a control token's own text. Empty for an id outside the vocabulary (a model's output
+  // may be padded beyond it).
+  std::string_view token_bytes(TokenId id) const;
+  // A control or unknown token: its text is no part of an answer.
+  bool is_control(TokenId id) const;
+  // The bytes of all the tokens: may begin or end inside a character (Utf8Stream makes text of them).
+  std::string decode(std::span<const TokenId> ids, bool with_control) const;
+
+  // Tokens after which nothing is generated: eos, eot, eom and those known by their text (token_roles.h). Ascending.
+  const std::vector<TokenId>& end_tokens() const { return end_tokens_; }
+  bool is_end(TokenId id) const;
+  const SpecialTokens& special() const { return special_; }
+  int32_t vocab_size() const { return static_cast<int32_t>(tokens_.size()); }
+
+ private:
+  struct Token {
+    std::string bytes;
+    bool is_control = false;
+  };
+  struct EncodeState;
+
+  explicit Tokenizer(PreTokenizer pre) : pre_(std::move(pre)) {}
+  Result<void> load_vocabulary(const Gguf& file);
+  Result<void> encode_plain(std::string_view text, EncodeState& state) const;
+  std::unexpected<Error> missing_bytes(std::string_view text, const std::vector<size_t>& offsets) const;
+
+  PreTokenizer pre_;
+  BytePairs pairs_;
+  SpecialTokenMatcher matcher_;
+  SpecialTokens special_;
+  std::vector<Token> tokens_;                          // [vocab_size]
+  std::unordered_map<std::string, TokenId> by_bytes_;  // tokens that text may become; control tokens are not among them
+  std::vector<TokenId> end_tokens_;
+};
+
+}  // namespace runahead

@@ -1,0 +1,382 @@
+#include "model/transformer/transformer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/check.h"
+#include "base/limits.h"
+#include "model/sampler.h"
+#include "model/transformer/activations.h"
+#include "model/transformer/decode_attention.h"
+
+namespace runahead {
+namespace {
+
+// Grows when the bytes of a K/V page change meaning, or a mode's arithmetic its bits: the ranks of a chain share both.
+constexpr int kKvVersion = 5;
+
+// Most rows a thread carries through a half layer at once: that many share one widening of the weights, and a product takes
+// them at once (kernels/cpu/gemm_spans.h). Measured on Zen 4, 2 threads, 512 tokens, against as many as fit 2,200 KiB with
+// their widest product (on Llama-8B's shapes 24): int8 1.3 times as fast there, 1.1 times on Llama-1B's; bf16 1.2 and 1.04,
+// fp32 1.15 and 1.03, int16 1.0 and 1.08.
+constexpr int32_t kBlockRows = 264;
+// The register tile is 12 rows high.
+constexpr int32_t kTileRows = 12;
+// Up to this many rows a thread, products are shared by columns: each thread widens half of the weights instead of
+// every thread all of them.
+constexpr int32_t kSharedRowsPerThread = 36;
+
+}  // namespace
+
+Result<std::optional<ComputeMode>> parse_compute_option(std::string_view text) {
+  if (text == "auto") return std::optional<ComputeMode>();
+  return std::optional<ComputeMode>(TRY(parse_compute_mode(text)));
+}
+
+std::string model_fingerprint(std::string_view content_hash) { return std::string(content_hash) + "/"; }
+
+std::string engine_fingerprint(std::string_view content_hash, ComputeMode mode) {
+  return model_fingerprint(content_hash) + std::string(name(mode)) + "/kv" + std::to_string(kKvVersion);
+}
+
+Result<std::unique_ptr<Transformer>> load_engine(const EngineOptions& options) {
+  return Transformer::load(options);
+}
+
+Result<std::unique_ptr<Transformer>> Transformer::load(const EngineOptions& options) {
+  if (options.threads < 1 || options.threads > limits::kEngineThreadsMax)
+    return fail(ErrorCode::kInvalidArgument,
+                "threads must be between 1 and " + std::to_string(limits::kEngineThreadsMax), "threads");
+  const OpTable* ops = options.ops;
+  if (ops == nullptr) ops = TRY(select_ops(options.compute ? *options.compute : fastest_mode()));
+  Gguf file = TRY(Gguf::open(options.model, options.overrides));
+  ModelConfig config = TRY(read_model_config(file));
+  std::unique_ptr<Transformer> engine(new Transformer(std::move(file), std::move(config), *ops, options.threads));
+  const std::string bytes_hash = engine->file_.bytes_hash();
+  engine->file_.drop_pages();  // so that the file and its packed form do not count at the same time
+  std::optional<PackedCache> cache;
+  if (!options.packed_cache.empty()) cache.emplace(options.packed_cache, engine->file_.with_weight_overrides(bytes_hash));
+  engine->weights_ =
+      TRY(load_weights(engine->file_, engine->config_, engine->team_, options.progress, cache ? &*cache : nullptr));
+  engine->file_.drop_pages();  // what is still used of them, the embedding's rows, comes back when touched
+  engine->layout_ = ops->kv_layout(engine->shape().num_kv_heads, engine->padded_.head_dim);
+  if (engine->layout_.page_bytes() > limits::kPageBytesMax)
+    return fail(ErrorCode::kTooLarge,
+                "a K/V page of this model would be over " + std::to_string(limits::kPageBytesMax) + " bytes");
+  engine->compute_name_ = name(ops->mode);
+  engine->fingerprint_ = engine_fingerprint(engine->file_.with_overrides(bytes_hash), ops->mode);
+  engine->allocate_scratch();
+  return engine;
+}
+
+Transformer::Transformer(Gguf file, ModelConfig config, const OpTable& ops, int32_t threads)
+    : file_(std::move(file)), config_(std::move(config)), padded_(config_.shape), ops_(ops), team_(threads) {}
+
+void Transformer::allocate_scratch() {
+  const PaddedShape& p = padded_;
+  const int32_t inputs_max = std::max({p.model_dim, p.ffn_dim, p.heads_dim});
+  const int32_t outputs_max = std::max({p.qkv_dim, p.ffn_dim, p.mixed_stride}) + kPanelOutputs;
+  scratch_.resize(static_cast<size_t>(team_.size()));
+  for (Scratch& scratch : scratch_) {
+    scratch.panel = AlignedBuffer(ops_.panel_scratch_bytes(inputs_max));
+    scratch.operand = AlignedBuffer(static_cast<size_t>(kBlockRows) * ops_.row_bytes(inputs_max));
+    scratch.floats = AlignedBuffer(static_cast<size_t>(kBlockRows) * static_cast<size_t>(outputs_max) * sizeof(float));
+    scratch.row.resize(static_cast<size_t>(inputs_max));
+  }
+}
+
+template <class F>
+void Transformer::for_row_blocks(RowRange range, const F& f) {
+  const FlushDenormals flush;
+  const int32_t threads = team_.size(), rows = range.size();
+  if (threads == 1 || rows <= kSharedRowsPerThread * threads) {
+    const auto all = [&](int32_t, int32_t thread) {
+      for (int32_t begin = range.begin; begin < range.end; begin += kBlockRows)
+        f(Block{begin, std::min(range.end, begin + kBlockRows), thread, threads > 1});
+    };
+    return threads > 1 ? all(0, 0) : team_.run(1, all);
+  }
+  // The same number of blocks for every thread, all of about one size.
+  const int32_t rounds = (rows + threads * kBlockRows - 1) / (threads * kBlockRows);
+  const int32_t wanted = (rows + rounds * threads - 1) / (rounds * threads);
+  const int32_t size = std::min(kBlockRows, (wanted + kTileRows - 1) / kTileRows * kTileRows);
+  team_.run((rows + size - 1) / size, [&](int32_t part, int32_t thread) {
+    f(Block{range.begin + part * size, std::min(range.end, range.begin + (part + 1) * size), thread, false});
+  });
+}
+
+std::byte* Transformer::operand_row(const Block& block, int32_t row, int32_t k) {
+  return scratch_[static_cast<size_t>(block.thread)].operand.data() + static_cast<size_t>(row) * ops_.row_bytes(k);
+}
+
+// Makes values the operand row of the block's product with weights.
+void Transformer::pack(const Block& block, int32_t row, const float* values, const PackedMatrix& weights) {
+  ops_.pack_row(values, operand_of(block, weights), operand_row(block, row, weights.k()));
+}
+
+// out (+)= operand rows of the block times weights.
+void Transformer::multiply(const Block& block, const PackedMatrix& weights, Epilogue epilogue, float* out,
+                           size_t out_stride) {
+  GemmArgs args{.a = operand_row(block, 0, weights.k()),
+                .operand = operand_of(block, weights),
+                .panels = weights.panels(),
+                .panel_begin = 0,
+                .panel_end = weights.num_panels(),
+                .epilogue = epilogue,
+                .out = out,
+                .out_stride = out_stride,
+                .scratch = scratch_[static_cast<size_t>(block.thread)].panel.data()};
+  if (!block.shared) return ops_.gemm(args);
+  // About eight parts a thread: small enough that a slow thread does not hold up the rest.
+  const int32_t grain = std::max(1, weights.num_panels() / (8 * team_.size()));
+  team_.run((weights.num_panels() + grain - 1) / grain, [&](int32_t part, int32_t thread) {
+    GemmArgs mine = args;
+    mine.panel_begin = part * grain;
+    mine.panel_end = std::min(weights.num_panels(), (part + 1) * grain);
+    mine.scratch = scratch_[static_cast<size_t>(thread)].panel.data();
+    ops_.gemm(mine);
+  });
+}
+
+std::unique_ptr<Hidden> Transformer::embed(std::span<const TokenId> tokens) {
+  return embed_rows(tokens, kPageTokens);
+}
+
+std::unique_ptr<Activations> Transformer::embed_rows(std::span<const TokenId> tokens, int32_t tile_tokens) {
+  RUNAHEAD_CHECK(!tokens.empty(), "a chunk has tokens");
+  const auto rows = static_cast<int32_t>(tokens.size());
+  auto x = std::make_unique<Activations>(shape(), ops_, rows, tile_tokens);
+  const QuantMatrixView& table = weights_.embedding;
+  for_row_blocks({0, rows}, [&](const Block& block) {
+    for (int32_t r = block.begin; r < block.end; ++r) {
+      const TokenId token = tokens[static_cast<size_t>(r)];
+      RUNAHEAD_CHECK(token >= 0 && token < shape().vocab_size, "a token is outside the vocabulary");
+      dequantize(table.type, table.row(token), {x->row(r), static_cast<size_t>(shape().model_dim)});
+    }
+  });
+  return x;
+}
+
+namespace {
+
+// Before the first token of a page that is not filled at once. The kernels read whole pages, and probability zero times
+// a NaN that an earlier request left is no zero.
+void clear_page(KvLease& kv, int32_t layer, int32_t position) {
+  const std::span<std::byte> page = kv.page(layer, position / kPageTokens);
+  std::memset(page.data(), 0, page.size());
+}
+
+}  // namespace
+
+int32_t Transformer::rows_at_once() const { return kBlockRows / kPageTokens * kPageTokens * team_.size(); }
+
+void Transformer::project_qkv(int32_t layer, Hidden& hidden, KvLease& kv, TokenRange chunk, RowRange rows) {
+  auto& x = static_cast<Activations&>(hidden);
+  RUNAHEAD_CHECK(chunk.size() == x.rows() && chunk.begin % kPageTokens == 0,
+                 "a chunk begins a page and has a row a token");
+  RUNAHEAD_CHECK(rows.begin >= 0 && rows.begin < rows.end && rows.end <= x.rows(), "rows of the chunk");
+  if (x.places().front().kv != &kv || x.places().front().position != chunk.begin) {
+    for (int32_t r = 0; r < x.rows(); ++r) x.place(r, {&kv, chunk.begin + r}, config_.rope.frequencies);
+  }
+  if (rows.begin == 0 && chunk.end % kPageTokens != 0) clear_page(kv, layer, chunk.end);
+  for_row_blocks(rows, [&](const Block& block) {
+    project_block(weights_.layers[static_cast<size_t>(layer)], layer, x, block);
+  });
+}
+
+void Transformer::project_block(const LayerWeights& w, int32_t layer, Activations& x, const Block& block) {
+  const ModelShape& s = shape();
+  Scratch& scratch = scratch_[static_cast<size_t>(block.thread)];
+  for (int32_t r = 0; r < block.rows(); ++r) {
+    ops_.rms_norm(x.row(block.begin + r), w.attention_norm.data(), config_.norm_epsilon, s.model_dim,
+                  scratch.row.data());
+    pack(block, r, scratch.row.data(), w.qkv);
+  }
+  float* qkv = scratch.floats.as<float>().data();  // [block rows, stride]
+  const size_t stride = static_cast<size_t>(w.qkv.num_panels()) * kPanelOutputs;
+  multiply(block, w.qkv, Epilogue::kStore, qkv, stride);
+
+  const int32_t group = s.num_heads / s.num_kv_heads, dim = padded_.head_dim;
+  // log2(e): the softmax is computed with powers of two.
+  const float scale = 1.44269504f / std::sqrt(static_cast<float>(s.head_dim));
+  for (int32_t r = 0; r < block.rows(); ++r) {
+    const int32_t row = block.begin + r;
+    const Activations::Place& place = x.places()[static_cast<size_t>(row)];
+    const int32_t slot = place.position % kPageTokens;
+    std::byte* page = place.kv->page(layer, place.position / kPageTokens).data();
+    float* head = qkv + static_cast<size_t>(r) * stride;
+    for (int32_t h = 0; h < s.num_heads; ++h, head += dim) {
+      ops_.rotate(head, x.cos_sin(row), dim);
+      ops_.store_query(head, scale, x.tile(h / group, row / x.tile_tokens()), x.tile_row(row, h % group));
+    }
+    for (int32_t h = 0; h < s.num_kv_heads; ++h, head += dim) {
+      ops_.rotate(head, x.cos_sin(row), dim);
+      ops_.store_key(head, dim, slot, page + layout_.key_offset(h));
+    }
+    for (int32_t h = 0; h < s.num_kv_heads; ++h, head += dim)
+      ops_.store_value(head, dim, slot, page + layout_.value_offset(h));
+  }
+}
+
+void Transformer::keep_last_row(Hidden& x) {
+  static_cast<Activations&>(x).keep_last_row();
+}
+
+// One KV head of a page of a chunk, or of one decode row.
+void Transformer::attend_tile(const KvLease& kv, int32_t layer, Activations& x, int32_t head, int32_t tile,
+                              PageRange pages) {
+  const int32_t position = x.places()[static_cast<size_t>(tile * x.tile_tokens())].position;
+  AttendArgs args{.tile = x.tile(head, tile), .position = position};
+  for (int32_t p = pages.begin; p < pages.end && p <= position / kPageTokens; ++p) {
+    const std::byte* page = kv.page(layer, p).data();
+    args.page_position = p * kPageTokens;
+    args.keys = page + layout_.key_offset(head);
+    args.values = page + layout_.value_offset(head);
+    ops_.attend_page(args);
+  }
+}
+
+void Transformer::attend(int32_t layer, Hidden& hidden, const KvLease& kv, TokenRange chunk, PageRange pages,
+                         RowRange rows) {
+  auto& x = static_cast<Activations&>(hidden);
+  RUNAHEAD_CHECK(pages.begin >= 0 && pages.end <= chunk.end_page(), "a chunk attends to its visible pages");
+  const int32_t tile_tokens = x.tile_tokens(), heads = shape().num_kv_heads;
+  RUNAHEAD_CHECK(rows.begin >= 0 && rows.begin < rows.end && rows.begin % tile_tokens == 0 &&
+                     (rows.end % tile_tokens == 0 ? rows.end <= x.rows() : rows.end == x.rows()),
+                 "whole tiles of the chunk");
+  const int32_t first = rows.begin / tile_tokens, end = (rows.end + tile_tokens - 1) / tile_tokens;
+  team_.run((end - first) * heads, [&](int32_t part, int32_t) {
+    // The tile that sees most first, so that threads end together.
+    attend_tile(kv, layer, x, part % heads, end - 1 - part / heads, pages);
+  });
+}
+
+void Transformer::finish_layer(int32_t layer, Hidden& hidden, RowRange rows) {
+  auto& x = static_cast<Activations&>(hidden);
+  RUNAHEAD_CHECK(rows.begin >= 0 && rows.begin < rows.end && rows.end <= x.rows(), "rows of the chunk");
+  for_row_blocks(rows,
+                 [&](const Block& block) { finish_block(weights_.layers[static_cast<size_t>(layer)], x, block); });
+}
+
+// The heads of the block's rows side by side: mixed [block rows, mixed_stride]. Head by head, because the rows of a
+// tile share its cache lines; the next head overwrites the padding of the one before.
+void Transformer::collect_heads(Activations& x, const Block& block, float* mixed) {
+  const ModelShape& s = shape();
+  const int32_t group = s.num_heads / s.num_kv_heads;
+  const auto stride = static_cast<size_t>(padded_.mixed_stride);
+  for (int32_t h = 0; h < s.num_heads; ++h)
+    for (int32_t row = block.begin; row < block.end; ++row)
+      ops_.finish_attention(x.tile(h / group, row / x.tile_tokens()), x.tile_row(row, h % group),
+                            mixed + static_cast<size_t>(row - block.begin) * stride + h * s.head_dim);
+  const int32_t heads_dim = s.num_heads * s.head_dim;
+  for (int32_t r = 0; r < block.rows() && heads_dim < padded_.heads_dim; ++r)
+    std::fill_n(mixed + static_cast<size_t>(r) * stride + heads_dim, padded_.heads_dim - heads_dim, 0.0f);
+}
+
+void Transformer::finish_block(const LayerWeights& w, Activations& x, const Block& block) {
+  const ModelShape& s = shape();
+  const auto dim = static_cast<size_t>(padded_.model_dim), ffn_dim = static_cast<size_t>(padded_.ffn_dim);
+  Scratch& scratch = scratch_[static_cast<size_t>(block.thread)];
+  float* floats = scratch.floats.as<float>().data();
+  collect_heads(x, block, floats);
+  for (int32_t r = 0; r < block.rows(); ++r)
+    pack(block, r, floats + static_cast<size_t>(r) * static_cast<size_t>(padded_.mixed_stride), w.attention_out);
+  multiply(block, w.attention_out, Epilogue::kAdd, x.row(block.begin), dim);
+
+  for (int32_t r = 0; r < block.rows(); ++r) {
+    ops_.rms_norm(x.row(block.begin + r), w.ffn_norm.data(), config_.norm_epsilon, s.model_dim, scratch.row.data());
+    pack(block, r, scratch.row.data(), w.gate_up);
+  }
+  float* gated = floats;  // [block rows, ffn_dim]
+  multiply(block, w.gate_up, Epilogue::kSiluMul, gated, ffn_dim);
+  for (int32_t r = 0; r < block.rows(); ++r)
+    pack(block, r, gated + static_cast<size_t>(r) * ffn_dim, w.down);
+  multiply(block, w.down, Epilogue::kAdd, x.row(block.begin), dim);
+}
+
+void Transformer::logits(Hidden& hidden, std::span<float> out) {
+  logits_of_rows(hidden, static_cast<Activations&>(hidden).rows() - 1, 1, out);
+}
+
+void Transformer::logits_of_rows(Hidden& hidden, int32_t begin, int32_t count, std::span<float> out) {
+  const FlushDenormals flush;
+  auto& x = static_cast<Activations&>(hidden);
+  const auto vocab = static_cast<size_t>(shape().vocab_size);
+  RUNAHEAD_CHECK(begin >= 0 && begin + count <= x.rows() && out.size() == static_cast<size_t>(count) * vocab,
+                 "logits have a row a token");
+  AlignedBuffer padded(static_cast<size_t>(std::min(count, kBlockRows)) * head_stride() * sizeof(float));
+  for (int32_t done = 0; done < count; done += kBlockRows) {
+    const Block block{begin + done, begin + std::min(count, done + kBlockRows), 0, true};
+    float* rows = padded.as<float>().data();
+    project_head(x, block, rows);
+    for (int32_t r = 0; r < block.rows(); ++r)
+      std::memcpy(out.data() + static_cast<size_t>(done + r) * vocab, rows + static_cast<size_t>(r) * head_stride(),
+                  vocab * sizeof(float));
+  }
+}
+
+size_t Transformer::head_stride() const { return static_cast<size_t>(weights_.head.num_panels()) * kPanelOutputs; }
+
+// out: [block rows, head_stride].
+void Transformer::project_head(Activations& x, const Block& block, float* out) {
+  Scratch& scratch = scratch_[static_cast<size_t>(block.thread)];
+  for (int32_t r = 0; r < block.rows(); ++r) {
+    ops_.rms_norm(x.row(block.begin + r), weights_.output_norm.data(), config_.norm_epsilon, shape().model_dim,
+                  scratch.row.data());
+    pack(block, r, scratch.row.data(), weights_.head);
+  }
+  multiply(block, weights_.head, Epilogue::kStore, out, head_stride());
+}
+
+Result<void> Transformer::score_rows(Hidden& hidden, RowRange rows, std::span<const TokenId> next, int32_t top,
+                                     std::span<SampledToken> out) {
+  const FlushDenormals flush;
+  auto& x = static_cast<Activations&>(hidden);
+  const auto vocab = static_cast<size_t>(shape().vocab_size), count = static_cast<size_t>(rows.size());
+  RUNAHEAD_CHECK(rows.begin >= 0 && rows.begin < rows.end && rows.end <= x.rows() && rows.size() <= kBlockRows, "few rows");
+  RUNAHEAD_CHECK(next.size() == count && out.size() == count, "a row has one token behind it");
+  AlignedBuffer logits(count * head_stride() * sizeof(float));
+  project_head(x, {rows.begin, rows.end, 0, true}, logits.as<float>().data());
+  std::vector<Result<void>> sound(count);
+  team_.run(rows.size(), [&](int32_t part, int32_t) {
+    const auto row = static_cast<size_t>(part);
+    Result<SampledToken> scored = score(logits.as<float>().subspan(row * head_stride(), vocab), next[row], top);
+    if (scored) out[row] = std::move(*scored);
+    else sound[row] = std::unexpected(std::move(scored.error()));
+  });
+  for (Result<void>& one : sound) TRY(std::move(one));
+  return {};
+}
+
+void Transformer::decode(std::span<const DecodeRow> batch, std::span<float> out) {
+  std::vector<TokenId> tokens;
+  for (const DecodeRow& row : batch) tokens.push_back(row.token);
+  const std::unique_ptr<Activations> rows = embed_rows(tokens, 1);
+  Activations& x = *rows;
+  for (int32_t r = 0; r < x.rows(); ++r) {
+    const DecodeRow& row = batch[static_cast<size_t>(r)];
+    x.place(r, {row.kv, row.position}, config_.rope.frequencies);
+  }
+  std::optional<DecodeAttention> attention;
+  if (x.tile(0, 0).rows <= kPartRowsMax) attention.emplace(ops_, layout_, x, team_, decode_parts_);
+  const int32_t heads = shape().num_kv_heads;
+  for (int32_t layer = 0; layer < shape().num_layers; ++layer) {
+    const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
+    for (const DecodeRow& row : batch)
+      if (row.position % kPageTokens == 0) clear_page(*row.kv, layer, row.position);
+    for_row_blocks({0, x.rows()}, [&](const Block& block) { project_block(w, layer, x, block); });
+    if (attention) {
+      attention->run(layer);
+    } else {
+      team_.run(x.rows() * heads, [&](int32_t part, int32_t) {
+        const DecodeRow& row = batch[static_cast<size_t>(part / heads)];
+        attend_tile(*row.kv, layer, x, part % heads, part / heads, {0, row.position / kPageTokens + 1});
+      });
+    }
+    for_row_blocks({0, x.rows()}, [&](const Block& block) { finish_block(w, x, block); });
+  }
+  logits_of_rows(x, 0, x.rows(), out);
+}
+
+}  // namespace runahead

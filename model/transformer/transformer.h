@@ -1,0 +1,119 @@
+// Transformer: the production Engine, a decoder-only Llama model on the CPU kernels.
+//   schedule  many rows: each thread takes blocks of rows and carries them through a whole half layer, so activations
+//             stay in its cache and threads meet twice a layer. Few rows (decode): the threads share every product by
+//             columns. Both give the same bits.
+//   threads   one caller at a time (the compute lane); it owns its ThreadTeam.
+//   owner     it owns the open model file, the packed weights and per-thread scratch; a Hidden owns its activations.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/ops.h"
+#include "kernels/thread_team.h"
+#include "model/engine.h"
+#include "model/weights/weights.h"
+
+namespace runahead {
+
+struct EngineOptions {
+  std::filesystem::path model;
+  std::optional<ComputeMode> compute;  // nullopt: auto, the fastest mode here that passes the quality gate
+  int32_t threads = 1;
+  LoadProgress progress;         // may be empty
+  std::filesystem::path packed_cache = {};  // the folder of the packed weights (model/weights/packed_cache.h); empty: none
+  std::vector<KvOverride> overrides = {};
+  const OpTable* ops = nullptr;  // tests and benchmarks: this table, whatever `compute` says
+};
+
+// "auto" gives nullopt; otherwise parse_compute_mode.
+Result<std::optional<ComputeMode>> parse_compute_option(std::string_view text);
+// What Engine::fingerprint() of a file begins with, whatever the mode, and the whole of it. The coordinator knows both
+// without loading a weight.
+std::string model_fingerprint(std::string_view content_hash);
+std::string engine_fingerprint(std::string_view content_hash, ComputeMode mode);
+
+class Activations;  // the Hidden of this engine
+
+class Transformer final : public Engine {
+ public:
+  static Result<std::unique_ptr<Transformer>> load(const EngineOptions& options);
+
+  const Gguf& file() const { return file_; }
+  const ModelConfig& config() const { return config_; }
+  const OpTable& ops() const { return ops_; }
+  int32_t threads() const { return team_.size(); }
+  size_t packed_bytes() const { return weights_.packed_bytes(); }
+  WeightsOrigin weights_origin() const { return weights_.origin; }
+
+  const ModelShape& shape() const override { return config_.shape; }
+  size_t page_bytes() const override { return layout_.page_bytes(); }
+  const std::string& fingerprint() const override { return fingerprint_; }
+  const std::string& compute_name() const override { return compute_name_; }
+
+  int32_t rows_at_once() const override;
+  std::unique_ptr<Hidden> embed(std::span<const TokenId> tokens) override;
+  void project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange chunk, RowRange rows) override;
+  void keep_last_row(Hidden& x) override;
+  void attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages, RowRange rows) override;
+  void finish_layer(int32_t layer, Hidden& x, RowRange rows) override;
+  void logits(Hidden& x, std::span<float> out) override;
+  Result<void> score_rows(Hidden& x, RowRange rows, std::span<const TokenId> next, int32_t top,
+                          std::span<SampledToken> out) override;
+  void decode(std::span<const DecodeRow> batch, std::span<float> out) override;
+
+  // Of rows [begin, begin + count) after the last layer: out [count, vocab_size]. For perplexity.
+  void logits_of_rows(Hidden& x, int32_t begin, int32_t count, std::span<float> out);
+
+ private:
+  struct Scratch {           // of one thread
+    AlignedBuffer panel;     // one widened weight panel
+    AlignedBuffer operand;   // [kBlockRows] operand rows
+    AlignedBuffer floats;    // [kBlockRows, widest product]
+    std::vector<float> row;  // [widest input]
+  };
+  // Rows [begin, end) of one block of work; `shared`: the caller's thread runs it and spreads products over the team.
+  struct Block {
+    int32_t begin = 0, end = 0, thread = 0;
+    bool shared = false;
+    int32_t rows() const { return end - begin; }
+  };
+
+  Transformer(Gguf file, ModelConfig config, const OpTable& ops, int32_t threads);
+  void allocate_scratch();
+  template <class F>
+  void for_row_blocks(RowRange rows, const F& f);
+  static Operand operand_of(const Block& block, const PackedMatrix& weights) {
+    return {weights.k(), block.rows(), weights.widest()};
+  }
+  void pack(const Block& block, int32_t row, const float* values, const PackedMatrix& weights);
+  void multiply(const Block& block, const PackedMatrix& weights, Epilogue epilogue, float* out, size_t out_stride);
+  std::byte* operand_row(const Block& block, int32_t row, int32_t k);
+  void project_block(const LayerWeights& w, int32_t layer, Activations& x, const Block& block);
+  void collect_heads(Activations& x, const Block& block, float* mixed);
+  void finish_block(const LayerWeights& w, Activations& x, const Block& block);
+  size_t head_stride() const;  // floats of one row's logits, with the padding of the last panel
+  void project_head(Activations& x, const Block& block, float* out);
+  std::unique_ptr<Activations> embed_rows(std::span<const TokenId> tokens, int32_t tile_tokens);
+  void attend_tile(const KvLease& kv, int32_t layer, Activations& x, int32_t head, int32_t tile, PageRange pages);
+
+  Gguf file_;
+  ModelConfig config_;
+  PaddedShape padded_;
+  const OpTable& ops_;
+  ThreadTeam team_;
+  KvLayout layout_;
+  Weights weights_;
+  std::string fingerprint_;
+  std::string compute_name_;
+  std::vector<Scratch> scratch_;  // one a thread
+  AlignedBuffer decode_parts_;    // model/transformer/decode_attention.h
+};
+
+Result<std::unique_ptr<Transformer>> load_engine(const EngineOptions& options);
+
+}  // namespace runahead

@@ -1,0 +1,39 @@
+#include "services/engine/engine_loading.h"
+
+#include <fmt/format.h>
+
+#include "services/engine/kernel_timings.h"
+#include "services/engine/model_path.h"
+#include "services/engine/progress_bar.h"
+
+namespace runahead {
+namespace {
+
+void show_loading(ProgressBar& bar, uint64_t done, uint64_t total) {
+  const double elapsed = bar.seconds();
+  const double rate = elapsed > 0 ? static_cast<double>(done) / elapsed * 1e-9 : 0;
+  bar.show(total > 0 ? static_cast<double>(done) / static_cast<double>(total) : 1, fmt::format("{:.2f} GB/s", rate));
+  if (done >= total) bar.clear();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Transformer>> open_engine(const std::string& model, const std::string& compute, int threads,
+                                                 const std::string& packed_cache, bool show_progress,
+                                                 const std::vector<std::string>& override_kv) {
+  EngineOptions options{.threads = threads, .packed_cache = packed_cache_folder(packed_cache)};
+  options.model = TRY(find_model(model));
+  options.compute = TRY(parse_compute_option(compute));
+  options.overrides = TRY(parse_kv_overrides(override_kv));
+  prepare_kernels();
+  ProgressBar bar("loading " + options.model.filename().string(), show_progress);
+  if (show_progress) options.progress = [&bar](uint64_t done, uint64_t total) { show_loading(bar, done, total); };
+  return Transformer::load(options);
+}
+
+std::string device_text(const Transformer& engine) {
+  return fmt::format("cpu {} {}, {} thread{}", engine.ops().isa, engine.compute_name(), engine.threads(),
+                     engine.threads() == 1 ? "" : "s");
+}
+
+}  // namespace runahead

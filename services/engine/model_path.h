@@ -1,0 +1,24 @@
+// Where models lie: `model` is a short name, a path, or a path below $RUNAHEAD_MODEL_DIR, default ~/.cache/runahead/models
+// (deploy/quickstart.sh puts the default model there).
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "model/weights/gguf.h"
+
+namespace runahead {
+
+// $RUNAHEAD_CACHE_DIR, default ~/.cache/runahead: what this machine may forget.
+std::filesystem::path cache_folder();
+// Of --packed-cache: a folder; empty takes <cache folder>/packed; "off" gives an empty path, no cache.
+std::filesystem::path packed_cache_folder(const std::string& option);
+
+// kNotFound with what to do.
+Result<std::filesystem::path> find_model(const std::string& model);
+// The model's file, with what --override-kv sets (model/weights/kv_override.h).
+Result<Gguf> open_model(const std::string& model, const std::vector<std::string>& override_kv);
+
+}  // namespace runahead

@@ -1,0 +1,62 @@
+#include "services/http/api_error.h"
+
+#include <algorithm>
+#include <cctype>
+
+namespace runahead {
+namespace {
+
+using nlohmann::json;
+
+constexpr int kRetryAfterSecondsDefault = 1;  // no worker yet: registration takes well under a second
+
+std::string_view type_of(int status) {
+  if (status == 401) return "authentication_error";
+  if (status == 429) return "rate_limit_error";
+  return status >= 500 ? "server_error" : "invalid_request_error";
+}
+
+json error_object(int status, std::string_view code, std::string_view message, std::string_view param) {
+  return {{"error",
+           {{"message", message},
+            {"type", type_of(status)},
+            {"param", param.empty() ? json(nullptr) : json(param)},
+            {"code", code}}}};
+}
+
+std::string retry_after(const Error& error) {
+  const bool is_number =
+      !error.param.empty() && std::ranges::all_of(error.param, [](unsigned char c) { return std::isdigit(c); });
+  return is_number ? error.param : std::to_string(kRetryAfterSecondsDefault);
+}
+
+}  // namespace
+
+json error_json(const Error& error) {
+  const bool param_is_delay = error.code == ErrorCode::kOverloaded;
+  return error_object(http_status(error.code), name(error.code), error.message, param_is_delay ? "" : error.param);
+}
+
+HttpReply error_reply(const Error& error) {
+  HttpReply reply = json_reply(error_json(error), http_status(error.code));
+  reply.error_code = name(error.code);
+  if (error.code == ErrorCode::kOverloaded || error.code == ErrorCode::kUnavailable)
+    reply.headers.emplace_back("Retry-After", retry_after(error));
+  return reply;
+}
+
+HttpReply reply_of(Result<HttpReply> result) {
+  return result ? std::move(*result) : error_reply(result.error());
+}
+
+HttpReply http_error(int status, std::string code, std::string message) {
+  HttpReply reply = json_reply(error_object(status, code, message, ""), status);
+  reply.error_code = std::move(code);
+  return reply;
+}
+
+HttpReply json_reply(const json& body, int status) {
+  return {.status = status, .body = to_text(body)};
+}
+
+}  // namespace runahead

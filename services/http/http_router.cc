@@ -1,0 +1,153 @@
+#include "services/http/http_router.h"
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+
+#include "services/http/api_error.h"
+
+namespace runahead {
+namespace {
+
+// What scripts of other origins may read of an answer, beside what browsers always show.
+constexpr const char* kExposedHeaders = "X-Request-Id, Server-Timing, Retry-After, Location";
+constexpr const char* kAllowedHeaders = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-Id";
+constexpr const char* kPreflightSeconds = "600";
+
+// "%2F" -> "/"; a broken escape stays as it is, and matches nothing.
+std::string percent_decoded(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    unsigned char byte = 0;
+    const char* digits = text.data() + i + 1;
+    const bool escape = text[i] == '%' && text.size() - i > 2 && std::isxdigit(static_cast<unsigned char>(*digits)) &&
+                        std::from_chars(digits, digits + 2, byte, 16).ptr == digits + 2;
+    out += escape ? static_cast<char>(byte) : text[i];
+    if (escape) i += 2;
+  }
+  return out;
+}
+
+std::vector<std::string> split(std::string_view path) {
+  std::vector<std::string> segments;
+  path.remove_prefix(1);
+  for (;;) {
+    const size_t slash = path.find('/');
+    segments.push_back(percent_decoded(path.substr(0, slash)));
+    if (slash == std::string_view::npos) break;
+    path.remove_prefix(slash + 1);
+  }
+  if (segments.size() > 1 && segments.back().empty()) segments.pop_back();
+  return segments;
+}
+
+bool is_variable(const std::string& segment) {
+  return segment.starts_with('{');
+}
+
+bool matches(const std::vector<std::string>& pattern, const std::vector<std::string>& path) {
+  if (pattern.size() != path.size()) return false;
+  for (size_t i = 0; i < path.size(); ++i) {
+    if (is_variable(pattern[i]) ? path[i].empty() : pattern[i] != path[i]) return false;
+  }
+  return true;
+}
+
+// Names of fields as a browser lists them: anything else is not repeated in an answer.
+bool is_field_list(std::string_view text) {
+  return !text.empty() && std::ranges::all_of(text, [](unsigned char c) {
+    return std::isalnum(c) || c == '-' || c == '_' || c == ',' || c == ' ';
+  });
+}
+
+HttpReply options_reply(const HttpRequest& request, const std::string& allowed, bool cross_origin) {
+  HttpReply reply{.status = 204};
+  reply.headers.emplace_back("Allow", allowed);
+  if (!cross_origin || request.header("access-control-request-method").empty()) return reply;
+  const std::string_view asked = request.header("access-control-request-headers");
+  reply.headers.emplace_back("Access-Control-Allow-Methods", allowed);
+  reply.headers.emplace_back("Access-Control-Allow-Headers",
+                             is_field_list(asked) ? std::string(asked) : std::string(kAllowedHeaders));
+  reply.headers.emplace_back("Access-Control-Max-Age", kPreflightSeconds);
+  return reply;
+}
+
+asio::awaitable<void> respond_with(HttpRouter::Answer answer, Exchange& exchange) {
+  Result<HttpReply> result = co_await answer(exchange.request());
+  exchange.body_is_gone();
+  HttpReply reply = reply_of(std::move(result));
+  co_await exchange.respond(std::move(reply));
+}
+
+}  // namespace
+
+void HttpRouter::add(std::string method, std::string pattern, Handler handler, Access access) {
+  routes_.push_back({std::move(method), split(pattern), std::move(handler), access});
+}
+
+void HttpRouter::answer(std::string method, std::string pattern, Answer answer, Access access) {
+  add(
+      std::move(method), std::move(pattern),
+      [answer = std::move(answer)](Exchange& exchange) { return respond_with(answer, exchange); }, access);
+}
+
+HttpRouter::Found HttpRouter::find(const HttpRequest& request, const std::vector<std::string>& path) const {
+  const std::string_view method = request.method == "HEAD" ? "GET" : std::string_view(request.method);
+  Found found;
+  for (const Route& route : routes_) {
+    if (!matches(route.segments, path)) continue;
+    found.allowed += (found.allowed.empty() ? "" : ", ") + route.method + (route.method == "GET" ? ", HEAD" : "");
+    if (route.method == method) found.route = &route;
+  }
+  if (!found.allowed.empty()) found.allowed += ", OPTIONS";
+  return found;
+}
+
+std::optional<std::string> HttpRouter::allowed_origin(const HttpRequest& request) const {
+  const std::string origin(request.header("origin"));
+  if (origin.empty()) return {};
+  if (std::ranges::find(origins_, "*") != origins_.end()) return "*";
+  return std::ranges::find(origins_, origin) != origins_.end() ? std::optional(origin) : std::nullopt;
+}
+
+std::optional<HttpReply> HttpRouter::admit(HttpRequest& request) const {
+  request.authorized = !keys_ || keys_->accepts(request.header("authorization"));
+  if (keys_ && request.authorized) request.owner = ApiKeys::owner_of(request.header("authorization"));
+  const std::optional<std::string> origin = allowed_origin(request);
+  if (!origins_.empty()) request.reply_headers.emplace_back("Vary", "Origin");
+  if (origin) {
+    request.reply_headers.emplace_back("Access-Control-Allow-Origin", *origin);
+    request.reply_headers.emplace_back("Access-Control-Expose-Headers", kExposedHeaders);
+  }
+  if (request.path == "*") return options_reply(request, "GET, HEAD, POST, DELETE, OPTIONS", origin.has_value());
+  const std::vector<std::string> path = split(request.path);
+  const Found found = find(request, path);
+  request.is_probe = found.route != nullptr && found.route->access == Access::kProbe;
+  // A browser asks for leave without a key.
+  if (request.method == "OPTIONS" && !found.allowed.empty())
+    return options_reply(request, found.allowed, origin.has_value());
+  if (!request.authorized && !request.is_probe) {
+    HttpReply reply = error_reply(
+        {ErrorCode::kUnauthorized, "a valid API key is needed; send it as 'Authorization: Bearer KEY'", ""});
+    reply.headers.emplace_back("WWW-Authenticate", "Bearer");
+    return reply;
+  }
+  if (found.allowed.empty()) return http_error(404, "not_found", "no such route; /openapi.json lists them all");
+  if (found.route == nullptr) {
+    HttpReply reply = http_error(405, "method_not_allowed", "this route accepts " + found.allowed + " only");
+    reply.headers.emplace_back("Allow", found.allowed);
+    return reply;
+  }
+  for (size_t i = 0; i < path.size(); ++i) {
+    const std::string& segment = found.route->segments[i];
+    if (is_variable(segment)) request.path_params[segment.substr(1, segment.size() - 2)] = path[i];
+  }
+  request.route = static_cast<size_t>(found.route - routes_.data());
+  return {};
+}
+
+asio::awaitable<void> HttpRouter::handle(Exchange& exchange) const {
+  return routes_.at(exchange.request().route).handler(exchange);
+}
+
+}  // namespace runahead

@@ -1,0 +1,52 @@
+// HttpRouter: method and path to handler; 404, 405, 401, OPTIONS and CORS in one place, before a body is read. HEAD is
+// GET, whose body the server leaves out. A pattern's "{name}" matches one path segment, percent-decoded; a slash at the
+// end of a path makes no other route.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "services/http/api_keys.h"
+#include "services/http/http_server.h"
+
+namespace runahead {
+
+class HttpRouter final : public HttpHandler {
+ public:
+  using Handler = std::function<asio::awaitable<void>(Exchange&)>;  // answers by itself
+  using Answer = std::function<Task<HttpReply>(HttpRequest&)>;      // an Error becomes an error reply
+
+  // Probes are served without a key; all other routes need one as soon as keys are set.
+  enum class Access { kKey, kProbe };
+
+  void add(std::string method, std::string pattern, Handler handler, Access access = Access::kKey);
+  void answer(std::string method, std::string pattern, Answer answer, Access access = Access::kKey);
+  void require_keys(ApiKeys keys) { keys_ = std::move(keys); }
+  // Origins whose pages may read the answers in a browser ("https://chat.example"), or "*" for all. None by default.
+  void allow_origins(std::vector<std::string> origins) { origins_ = std::move(origins); }
+
+  std::optional<HttpReply> admit(HttpRequest& request) const override;
+  asio::awaitable<void> handle(Exchange& exchange) const override;
+
+ private:
+  struct Route {
+    std::string method;
+    std::vector<std::string> segments;
+    Handler handler;
+    Access access;
+  };
+  struct Found {
+    const Route* route = nullptr;  // null: none for this path, or none for this method
+    std::string allowed;           // the methods of this path; empty: no such path
+  };
+  Found find(const HttpRequest& request, const std::vector<std::string>& path) const;
+  std::optional<std::string> allowed_origin(const HttpRequest& request) const;
+
+  std::vector<Route> routes_;
+  std::optional<ApiKeys> keys_;
+  std::vector<std::string> origins_;
+};
+
+}  // namespace runahead

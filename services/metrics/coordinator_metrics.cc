@@ -1,0 +1,272 @@
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <map>
+
+#include "base/limits.h"
+#include "services/metrics/metrics.h"
+#include "services/metrics/metrics_registry.h"
+
+namespace runahead {
+namespace {
+
+using CounterFamily = prometheus::Family<prometheus::Counter>;
+using GaugeFamily = prometheus::Family<prometheus::Gauge>;
+using HistogramFamily = prometheus::Family<prometheus::Histogram>;
+
+constexpr std::array kEndpoints = {"completions", "chat", "jobs"};
+constexpr std::array kStatuses = {"ok", "client_error", "rejected", "server_error", "cancelled"};  // as RequestStatus
+constexpr std::array kRoles = {"prefill", "decode"};
+constexpr std::array kReplans = {ErrorCode::kWorkerLost, ErrorCode::kCorrupt, ErrorCode::kDeadlineExceeded};
+constexpr std::array kStrategies = {Strategy::kSingle, Strategy::kEven, Strategy::kBalanced, Strategy::kByHand};
+
+struct Stage {
+  const char* name;
+  double TtftReport::*seconds;
+};
+constexpr std::array kStages = {Stage{"queue", &TtftReport::queue},
+                                Stage{"tokenize", &TtftReport::tokenize},
+                                Stage{"plan", &TtftReport::plan},
+                                Stage{"dispatch", &TtftReport::dispatch},
+                                Stage{"prefill_compute", &TtftReport::prefill_compute},
+                                Stage{"kv_wait", &TtftReport::kv_wait},
+                                Stage{"sample", &TtftReport::sample},
+                                Stage{"respond", &TtftReport::respond},
+                                Stage{"other", &TtftReport::other}};
+
+}  // namespace
+
+struct CoordinatorMetrics::Series {
+  explicit Series(const ProcessInfo& process);
+
+  Labels with(Labels more) const {
+    more.emplace("model_name", model_name);
+    return more;
+  }
+  Labels of_rank(int32_t rank) const {
+    return with({{"rank", std::to_string(std::clamp(rank, 0, limits::kWorkersMax - 1))}});
+  }
+  void show_rank(int32_t rank);
+  void show_worker(const WorkerView& worker);
+  void show_model(const ClusterView& cluster);
+
+  std::string model_name;
+  MetricsRegistry registry;
+  // Requests
+  HistogramFamily& ttft = registry.histograms("runahead_time_to_first_token_seconds",
+                                              "first byte of the request parsed to first chunk written");
+  HistogramFamily& stage = registry.histograms("runahead_ttft_stage_seconds",
+                                               "share of one stage in the time to first token; the stages sum to it");
+  HistogramFamily& inter_token = registry.histograms("runahead_inter_token_latency_seconds",
+                                                     "between two tokens of one request, at the coordinator");
+  HistogramFamily& duration =
+      registry.histograms("runahead_request_duration_seconds", "first byte of the request to last byte of the answer");
+  HistogramFamily& prompt_tokens = registry.histograms("runahead_request_prompt_tokens", "prompt tokens of a request");
+  CounterFamily& requests = registry.counters("runahead_requests_total", "HTTP requests for generation, by outcome");
+  CounterFamily& rejections =
+      registry.counters("runahead_request_rejections_total", "work that was sent and not taken: 4xx, 503");
+  CounterFamily& prompt_total = registry.counters("runahead_prompt_tokens_total", "prompt tokens of ended requests");
+  CounterFamily& generated_total =
+      registry.counters("runahead_generation_tokens_total", "generated tokens of ended requests");
+  GaugeFamily& running = registry.gauges("runahead_requests_running", "requests in work");
+  GaugeFamily& waiting =
+      registry.gauges("runahead_requests_waiting", "accepted requests that wait for pages or workers");
+  GaugeFamily& queued_tokens = registry.gauges("runahead_queued_prompt_tokens", "prompt tokens of waiting requests");
+  // Plans and the chain
+  HistogramFamily& plan_error =
+      registry.histograms("runahead_plan_ttft_error_ratio", "|predicted - measured| / measured time to first token");
+  CounterFamily& plans = registry.counters("runahead_plans_total", "plans that led to a first token");
+  CounterFamily& replans =
+      registry.counters("runahead_replans_total", "attempts that failed and were planned again or given up");
+  GaugeFamily& chain_length = registry.gauges("runahead_chain_length", "ranks of the last chain");
+  HistogramFamily& handoff =
+      registry.histograms("runahead_kv_handoff_seconds", "first token at the decode worker to its first decode step");
+  HistogramFamily& compute = registry.histograms("runahead_worker_prefill_compute_seconds", "compute time of a rank");
+  HistogramFamily& kv_wait =
+      registry.histograms("runahead_worker_kv_wait_seconds", "a rank's wait for K/V of the prefix");
+  HistogramFamily& kv_send =
+      registry.histograms("runahead_worker_kv_send_seconds", "first to last K/V page sent by a rank");
+  HistogramFamily& chunk = registry.histograms("runahead_worker_chunk_tokens", "tokens of a rank's chunk");
+  HistogramFamily& kv_bytes = registry.histograms("runahead_kv_transfer_bytes", "K/V bytes over one hop");
+  CounterFamily& kv_bytes_total = registry.counters("runahead_worker_kv_bytes_total", "K/V bytes of a rank");
+  // Workers
+  GaugeFamily& workers_ready = registry.gauges("runahead_workers_ready", "workers that take new work");
+  GaugeFamily& up =
+      registry.gauges("runahead_worker_up", "1: the worker is heard; 0: its lease runs out. Gone with the worker");
+  GaugeFamily& cache =
+      registry.gauges("runahead_worker_kv_cache_usage_ratio", "share of the worker's K/V pages in use");
+  GaugeFamily& speed = registry.gauges("runahead_worker_tokens_per_second", "measured prefill speed without context");
+  GaugeFamily& model_info = registry.gauges("runahead_model_info", "the served model");
+
+  struct Worker {
+    prometheus::Gauge *up, *cache, *speed;
+    bool listed = true;  // in the last view of the cluster
+  };
+  std::map<Labels, Worker> workers;
+  prometheus::Gauge* model = nullptr;
+  int32_t ranks_shown = 0;
+};
+
+CoordinatorMetrics::Series::Series(const ProcessInfo& process) : model_name(process.model_name) {
+  registry.gauges("runahead_build_info", "the running build")
+      .Add({{"version", process.version}, {"revision", process.revision}, {"role", process.role}})
+      .Set(1);
+  const Labels model = with({});
+  ttft.Add(model, buckets::kTtft);
+  inter_token.Add(model, buckets::kToken);
+  prompt_tokens.Add(model, buckets::kCount);
+  plan_error.Add(model, buckets::kRatio);
+  handoff.Add(model, buckets::kStage);
+  for (auto* family : {&prompt_total, &generated_total}) family->Add(model);
+  for (auto* family : {&running, &waiting, &queued_tokens, &chain_length}) family->Add(model);
+  for (const Stage& s : kStages) stage.Add(with({{"stage", s.name}}), buckets::kStage);
+  for (const char* endpoint : kEndpoints) {
+    duration.Add(with({{"endpoint", endpoint}}), buckets::kRequest);
+    for (const char* status : kStatuses) requests.Add(with({{"endpoint", endpoint}, {"status", status}}));
+  }
+  for (int i = 0; i <= static_cast<int>(ErrorCode::kInternal); ++i) {
+    const auto code = static_cast<ErrorCode>(i);
+    const bool refuses = http_status(code) < 500 || code == ErrorCode::kUnavailable;
+    if (refuses && code != ErrorCode::kCancelled) rejections.Add({{"reason", std::string(name(code))}});
+  }
+  for (const char* role : kRoles) workers_ready.Add({{"role", role}});
+  for (const ErrorCode code : kReplans) replans.Add({{"reason", std::string(name(code))}});
+  for (const Strategy strategy : kStrategies) plans.Add({{"strategy", std::string(name(strategy))}});
+  show_rank(0);
+}
+
+void CoordinatorMetrics::Series::show_rank(int32_t rank) {
+  for (; ranks_shown <= rank && ranks_shown < limits::kWorkersMax; ++ranks_shown) {
+    compute.Add(of_rank(ranks_shown), buckets::kStage);
+    kv_wait.Add(of_rank(ranks_shown), buckets::kStage);
+    chunk.Add(of_rank(ranks_shown), buckets::kCount);
+  }
+}
+
+void CoordinatorMetrics::Series::show_worker(const WorkerView& worker) {
+  const Labels labels = {{"worker", worker.name}, {"role", worker.role}};
+  auto it = workers.find(labels);
+  if (it == workers.end())
+    it = workers.emplace(labels, Worker{&up.Add(labels), &cache.Add(labels), &speed.Add(labels)}).first;
+  it->second.listed = true;
+  it->second.up->Set(worker.state == "suspect" ? 0 : 1);
+  const double used = static_cast<double>(worker.pages_total - worker.pages_free);
+  it->second.cache->Set(worker.pages_total > 0 ? used / static_cast<double>(worker.pages_total) : 0);
+  it->second.speed->Set(worker.tokens_per_second);
+}
+
+// Workers of another model or mode may follow those that have left.
+void CoordinatorMetrics::Series::show_model(const ClusterView& cluster) {
+  if (cluster.compute.empty()) return;
+  prometheus::Gauge* shown =
+      &model_info.Add(with({{"dtype", cluster.compute}, {"context_length", std::to_string(cluster.context_len)}}));
+  if (model != nullptr && model != shown) model_info.Remove(model);
+  model = shown;
+  model->Set(1);
+}
+
+CoordinatorMetrics::CoordinatorMetrics(const ProcessInfo& process) : series_(std::make_unique<Series>(process)) {}
+CoordinatorMetrics::~CoordinatorMetrics() = default;
+
+std::string CoordinatorMetrics::text() {
+  return series_->registry.text();
+}
+
+void CoordinatorMetrics::http_request(std::string_view endpoint, RequestStatus status, double seconds) {
+  Series& s = *series_;
+  const std::string name(endpoint);
+  s.requests.Add(s.with({{"endpoint", name}, {"status", kStatuses[static_cast<size_t>(status)]}})).Increment();
+  if (status == RequestStatus::kOk) observe(s.duration.Add(s.with({{"endpoint", name}}), buckets::kRequest), seconds);
+}
+
+void CoordinatorMetrics::request_rejected(std::string_view reason) {
+  series_->rejections.Add({{"reason", std::string(reason)}}).Increment();
+}
+
+void CoordinatorMetrics::request_finished(const RequestRecord& record) {
+  Series& s = *series_;
+  observe(s.prompt_tokens.Add(s.with({}), buckets::kCount), record.prompt_tokens);
+  s.prompt_total.Add(s.with({})).Increment(record.prompt_tokens);
+  s.generated_total.Add(s.with({})).Increment(record.generated_tokens);
+}
+
+void CoordinatorMetrics::first_token(const TtftReport& report) {
+  Series& s = *series_;
+  observe(s.ttft.Add(s.with({}), buckets::kTtft), report.ttft_seconds);
+  for (const Stage& stage : kStages)
+    observe(s.stage.Add(s.with({{"stage", stage.name}}), buckets::kStage), report.*stage.seconds);
+  if (report.ttft_seconds > 0 && report.predicted_ttft_seconds > 0) {
+    const double error = std::abs(report.predicted_ttft_seconds - report.ttft_seconds) / report.ttft_seconds;
+    observe(s.plan_error.Add(s.with({}), buckets::kRatio), error);
+  }
+  s.plans.Add({{"strategy", std::string(name(report.strategy))}}).Increment();
+  s.chain_length.Add(s.with({})).Set(static_cast<double>(report.ranks.size()));
+}
+
+void CoordinatorMetrics::rank_finished(const RankRecord& record, std::string_view transport) {
+  Series& s = *series_;
+  s.show_rank(record.rank);
+  const Labels rank = s.of_rank(record.rank);
+  observe(s.compute.Add(rank, buckets::kStage), record.compute_seconds);
+  observe(s.kv_wait.Add(rank, buckets::kStage), record.kv_wait_seconds);
+  observe(s.chunk.Add(rank, buckets::kCount), record.chunk_tokens);
+  Labels with_transport = rank;
+  with_transport.emplace("transport", std::string(transport));
+  observe(s.kv_send.Add(with_transport, buckets::kStage), record.kv_send_seconds);
+  for (const auto& [direction, bytes] :
+       {std::pair("sent", record.kv_sent_bytes), std::pair("received", record.kv_received_bytes)}) {
+    Labels labels = with_transport;
+    labels.emplace("direction", direction);
+    s.kv_bytes_total.Add(labels).Increment(static_cast<double>(bytes));
+  }
+  const Labels hop = s.with({{"transport", std::string(transport)}, {"hop", record.is_last ? "handoff" : "chain"}});
+  observe(s.kv_bytes.Add(hop, buckets::kBytes), static_cast<double>(record.kv_sent_bytes));
+}
+
+void CoordinatorMetrics::inter_token(double seconds) {
+  observe(series_->inter_token.Add(series_->with({}), buckets::kToken), seconds);
+}
+
+void CoordinatorMetrics::handoff(double seconds) {
+  observe(series_->handoff.Add(series_->with({}), buckets::kStage), seconds);
+}
+
+void CoordinatorMetrics::attempt_failed(ErrorCode code) {
+  series_->replans.Add({{"reason", std::string(name(code))}}).Increment();
+}
+
+void CoordinatorMetrics::queue_changed(const QueueGauges& gauges) {
+  Series& s = *series_;
+  s.running.Add(s.with({})).Set(gauges.running);
+  s.waiting.Add(s.with({})).Set(gauges.waiting);
+  s.queued_tokens.Add(s.with({})).Set(static_cast<double>(gauges.queued_prompt_tokens));
+}
+
+// What a worker that has left showed last is nobody's state; runahead_workers_ready says that it is missing.
+void CoordinatorMetrics::workers_changed(const ClusterView& cluster) {
+  Series& s = *series_;
+  for (auto& [labels, worker] : s.workers) worker.listed = false;
+  int32_t prefill_workers = 0;
+  std::map<std::string, int> ready;
+  for (const WorkerView& worker : cluster.workers) {
+    s.show_worker(worker);
+    prefill_workers += worker.role == "prefill" ? 1 : 0;
+    ready[worker.role] += worker.state == "ready" ? 1 : 0;
+  }
+  for (auto it = s.workers.begin(); it != s.workers.end();) {
+    const Series::Worker& worker = it->second;
+    if (worker.listed) {
+      ++it;
+      continue;
+    }
+    s.up.Remove(worker.up);
+    s.cache.Remove(worker.cache);
+    s.speed.Remove(worker.speed);
+    it = s.workers.erase(it);
+  }
+  for (const char* role : kRoles) s.workers_ready.Add({{"role", role}}).Set(ready[role]);
+  s.show_rank(prefill_workers - 1);
+  s.show_model(cluster);
+}
+
+}  // namespace runahead

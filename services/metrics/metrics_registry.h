@@ -1,0 +1,43 @@
+// MetricsRegistry: thin helpers over prometheus-cpp that services/metrics/metrics*.cc share: families by name, buckets, the
+// text.
+#pragma once
+
+#include <prometheus/counter.h>
+#include <prometheus/family.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+
+#include <string>
+#include <vector>
+
+namespace runahead {
+
+using Labels = prometheus::Labels;
+using Buckets = prometheus::Histogram::BucketBoundaries;
+
+namespace buckets {
+extern const Buckets kTtft;     // vLLM's bounds, seconds: dashboards carry over
+extern const Buckets kRequest;  // vLLM's bounds of whole requests, seconds
+extern const Buckets kStage;    // 100 us to 160 s
+extern const Buckets kToken;    // between tokens, seconds
+extern const Buckets kCount;    // 1-2-5 up to a million
+extern const Buckets kBytes;    // 2^10, 2^12, ... 2^34
+extern const Buckets kRatio;    // of errors
+}  // namespace buckets
+
+class MetricsRegistry {
+ public:
+  prometheus::Family<prometheus::Counter>& counters(const std::string& name, const std::string& help);
+  prometheus::Family<prometheus::Gauge>& gauges(const std::string& name, const std::string& help);
+  prometheus::Family<prometheus::Histogram>& histograms(const std::string& name, const std::string& help);
+  std::string text() const;
+
+ private:
+  prometheus::Registry registry_;
+};
+
+// A sample that is no number is none: prometheus-cpp 1.0.1 counts a NaN in the lowest bucket, and its sum is NaN for ever.
+void observe(prometheus::Histogram& histogram, double value);
+
+}  // namespace runahead

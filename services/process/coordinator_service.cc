@@ -1,0 +1,126 @@
+#include "services/process/coordinator_service.h"
+
+#include <chrono>
+#include <ctime>
+#include <nlohmann/json.hpp>
+
+#include "actors/coordinator/coordinator.h"
+#include "base/async/gate.h"
+#include "base/async/wake.h"
+#include "base/log.h"
+#include "model/transformer/transformer.h"
+#include "services/engine/model_path.h"
+#include "services/engine/text_codec_loading.h"
+#include "services/gateway/answer_text.h"
+#include "services/job_store/sqlite_job_store.h"
+#include "services/process/announcer.h"
+#include "services/process/api_front.h"
+#include "services/process/process.h"
+#include "services/version.h"
+#include "transport/control/tcp_control.h"
+
+namespace runahead {
+namespace {
+
+// Everything the process is made of, in the order in which it is built; destroyed in reverse.
+struct CoordinatorParts {
+  ServiceProcess process;
+  ModelConfig model;
+  std::string model_name;
+  std::unique_ptr<ModelTextCodec> codec;
+  std::unique_ptr<CoordinatorMetrics> metrics;
+  std::unique_ptr<SqliteJobStore> job_store;
+  JobStore::Loaded loaded;
+  std::unique_ptr<TcpControlServer> control;
+  std::unique_ptr<Coordinator> coordinator;
+  std::unique_ptr<ApiFront> front;
+};
+
+// Jobs in memory come with no durable epoch, and every start needs a higher one: then it is the time.
+uint64_t epoch_of(const JobStore::Loaded& loaded, bool durable) {
+  if (durable) return loaded.epoch;
+  return static_cast<uint64_t>(std::chrono::system_clock::now().time_since_epoch() / std::chrono::milliseconds(1));
+}
+
+Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& options) {
+  const HostPort listen = TRY(parse_host_port(options.listen)), http = TRY(parse_host_port(options.http));
+  const std::filesystem::path path = TRY(find_model(options.model));
+  const std::optional<ComputeMode> mode = TRY(parse_compute_option(options.compute));
+  const Gguf file = TRY(open_model(options.model, options.override_kv));
+  const std::string hash = file.content_hash();  // this file and no other is what workers must run
+  file.drop_pages();
+  parts.model = TRY(read_model_config(file));
+  parts.model_name = valid_utf8(path.stem().string());
+  parts.codec = TRY(open_text_codec(file, options.chat_template, &local_time_now));
+  const GenerationDefaults generation = TRY(load_generation_defaults(options.generation, path, file));
+  parts.metrics = std::make_unique<CoordinatorMetrics>(
+      ProcessInfo{.role = "coordinator", .version = kVersion, .revision = kRevision, .model_name = parts.model_name});
+  parts.job_store = TRY(SqliteJobStore::open(options.job_store));
+  parts.loaded = TRY(parts.job_store->load());
+  for (const std::string& loss : parts.loaded.damage) log::error("job store: {}", loss);
+  const auto executor = parts.process.io().get_executor();
+  parts.control = TRY(TcpControlServer::create(executor, parts.process.clock(),
+                                               {.listen = listen, .allow_remote = options.insecure_network}));
+  parts.coordinator = std::make_unique<Coordinator>(
+      CoordinatorEnv{.executor = executor, .clock = parts.process.clock(), .rng = parts.process.rng(),
+                     .control = *parts.control, .metrics = *parts.metrics},
+      CoordinatorOptions{.epoch = epoch_of(parts.loaded, !options.job_store.empty()),
+                         .shape = parts.model.shape,
+                         .model = model_fingerprint(hash),
+                         .fingerprint = mode ? engine_fingerprint(hash, *mode) : "",
+                         .stall_timeout = from_seconds(options.stall_timeout_s)});
+  parts.front = std::make_unique<ApiFront>(
+      ApiFrontEnv{.executor = executor, .clock = parts.process.clock(), .rng = parts.process.rng(),
+                  .inference = *parts.coordinator, .job_store = *parts.job_store, .codec = *parts.codec,
+                  .metrics = *parts.metrics},
+      ApiFrontOptions{.http = http, .allow_remote = options.insecure_network, .settings = options.api,
+                      .model_name = parts.model_name, .model_alias = options.model,
+                      .generation_defaults = generation});
+  return parts.front->start(std::move(parts.loaded.unfinished));
+}
+
+Task<void> serve(CoordinatorParts& parts, Wake& stop_asked) {
+  Gate gate(parts.process.io().get_executor(), parts.process.clock());
+  gate.spawn(parts.coordinator->run());
+  co_await stop_asked.wait();  // a signal notifies it
+  co_await parts.coordinator->drain();
+  co_await parts.front->shutdown();
+  parts.coordinator->stop();
+  co_await gate.close();
+  co_await parts.control->shutdown();
+  co_return Result<void>{};
+}
+
+Result<void> run_until_stopped(CoordinatorParts& parts, const CoordinatorServiceOptions& options,
+                               const Announcer& announcer) {
+  const std::string control = to_string({TRY(parse_host_port(options.listen)).host, parts.control->port()});
+  log::info("API on http://{}, control plane on {}", parts.front->address(), control);
+  nlohmann::json addresses = {{"http", parts.front->address()}, {"control", control}};
+  if (!options.api.admin.empty()) {
+    addresses["admin"] = parts.front->admin_address();
+    log::info("probes and metrics on http://{}", parts.front->admin_address());
+  }
+  announcer.ready(addresses);
+  Wake stop_asked(parts.process.io().get_executor(), parts.process.clock());
+  return parts.process.run(serve(parts, stop_asked), [&] { stop_asked.notify(); }, [&] { parts.coordinator->stop(); });
+}
+
+}  // namespace
+
+std::tm local_time_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  localtime_r(&now, &local);
+  return local;
+}
+
+Result<void> run_coordinator_service(const CoordinatorServiceOptions& options) {
+  const Announcer announcer(options.announce_fd);
+  CoordinatorParts parts;
+  Result<void> result = build(parts, options);
+  if (result) result = run_until_stopped(parts, options, announcer);
+  if (!result) announcer.error(result.error());
+  return result;
+}
+
+}  // namespace runahead

@@ -1,0 +1,218 @@
+#include "services/process/worker_service.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "actors/worker/decode_worker.h"
+#include "actors/worker/prefill_worker.h"
+#include "actors/worker/thread_lane.h"
+#include "base/log.h"
+#include "base/machine_limits.h"
+#include "services/engine/engine_loading.h"
+#include "services/engine/engine_profile.h"
+#include "services/engine/kernel_timings.h"
+#include "services/gateway/answer_text.h"
+#include "services/metrics/metrics.h"
+#include "services/process/admin_endpoints.h"
+#include "services/process/announcer.h"
+#include "services/process/process.h"
+#include "services/version.h"
+#include "transport/control/tcp_control.h"
+#include "transport/kv/select_transport.h"
+#include "transport/kv/tcp_kv_streams.h"
+
+namespace runahead {
+namespace {
+
+constexpr int64_t kDefaultContexts = 4;  // full contexts that fit into the default pool: requests in flight at once
+
+// What was asked for, if this process may have so much.
+Result<int64_t> pages_asked_for(int64_t mib, int64_t page_bytes, const MachineLimits& limits) {
+  for (const MemoryBound& bound : limits.memory) {
+    const bool own = bound.scope == MemoryBound::Scope::kProcess;
+    const uint64_t most = own ? bound.free_bytes() : bound.limit_bytes;
+    if (static_cast<uint64_t>(mib) << 20 > most)
+      return fail(ErrorCode::kInvalidConfig,
+                  fmt::format("--kv-memory-mib {} cannot be had: {} allows {}{}", mib, bound.what, to_text_bytes(most),
+                              own ? " more" : ""),
+                  "kv-memory-mib");
+  }
+  return std::max<int64_t>(1, (mib << 20) / page_bytes);
+}
+
+// Four full contexts, or what the machine leaves.
+Result<int64_t> pages_by_default(const Transformer& engine, int sharers, const MachineLimits& limits) {
+  const MemoryShare share = default_kv_share(limits, {.weights_bytes = engine.packed_bytes(),
+                                                      .weights_shared = engine.weights_origin() != WeightsOrigin::kPacked,
+                                                      .sharers = sharers});
+  const int64_t layers = engine.shape().num_layers, context = engine.shape().context_len;
+  const int64_t wanted = kDefaultContexts * layers * pages_for(static_cast<int32_t>(context));
+  const int64_t pages = std::min(wanted, static_cast<int64_t>(share.bytes / engine.page_bytes()));
+  const std::string bound = fmt::format("{} of {}", share.by->what, to_text_bytes(share.by->limit_bytes));
+  if (pages < layers)
+    return fail(ErrorCode::kInvalidConfig,
+                fmt::format("there is no room for K/V pages beside {} of weights: {}, {} in use; raise it, start fewer "
+                            "workers, or say by --kv-memory-mib how much to take",
+                            to_text_bytes(engine.packed_bytes()), bound, to_text_bytes(share.by->used_bytes)),
+                "kv-memory-mib");
+  const int64_t tokens = pages / layers * kPageTokens;
+  if (pages < wanted)
+    log::log(tokens < context ? log::level::warn : log::level::info,
+             "K/V pages hold {} tokens, for so much does {} leave (--kv-memory-mib takes more)", tokens, bound);
+  return pages;
+}
+
+Result<int64_t> pool_pages(const Transformer& engine, const WorkerServiceOptions& options) {
+  const MachineLimits limits = machine_limits();
+  if (options.threads > limits.usable_cpus())
+    log::warn("{} compute threads share {:.3g} CPUs ({}), which is slower than --threads {}", options.threads,
+              limits.fewest_cpus().cpus, limits.fewest_cpus().what, limits.usable_cpus());
+  if (options.kv_memory_mib == 0) return pages_by_default(engine, options.sharers, limits);
+  return pages_asked_for(options.kv_memory_mib, static_cast<int64_t>(engine.page_bytes()), limits);
+}
+
+std::string default_name() {
+  char host[256] = "localhost";
+  gethostname(host, sizeof host - 1);
+  return std::string(host) + ":" + std::to_string(getpid());
+}
+
+Result<KvTransportOptions> transport_options(const WorkerServiceOptions& options) {
+  const HostPort listen = TRY(parse_host_port(options.data_listen));
+  KvTransportOptions transport{.incarnation = random_seed() | 1, .listen = listen, .allow_remote = options.insecure_network};
+  if (!options.advertise.empty())
+    transport.advertise = TRY(parse_advertised(options.advertise, transport.listen.port));
+  return transport;
+}
+
+// Peers would fail one request after the other at an address that not even this worker reaches. By tcp alone: UCX does not
+// bear strangers that connect and leave.
+Task<void> check_own_address(std::string address, const Clock& clock, Deadline deadline) {
+  const size_t tcp = address.find("tcp://");
+  const auto own = tcp == std::string::npos ? fail(ErrorCode::kUnsupported, "") : parse_tcp_kv_address(address.substr(tcp));
+  if (!own) co_return Result<void>{};
+  auto reached = co_await connect_tcp(own->place, clock, deadline);
+  if (!reached)
+    co_return fail(ErrorCode::kUnavailable, "this worker does not reach its own K/V address " + to_string(own->place) +
+                                                ", and so will no other (" + reached.error().message +
+                                                "); give --advertise an address of this machine");
+  co_return Result<void>{};
+}
+
+// Everything a worker is made of, in the order in which it is built; destroyed in reverse.
+struct WorkerParts {
+  ServiceProcess process;
+  std::unique_ptr<Transformer> engine;
+  std::unique_ptr<KvPool> pool;
+  std::unique_ptr<ThreadLane> lane;
+  std::unique_ptr<WorkerMetrics> metrics;
+  std::unique_ptr<KvTransport> kv;
+  HostPort coordinator;
+  std::optional<std::string> derive_from;  // the wildcard that is listened on, if nobody said what peers connect to
+  std::string checked_address;             // of K/V, as it was last seen to be reached
+  WorkerOptions worker_options;
+
+  Task<std::unique_ptr<ControlPlane>> connect_control(Deadline deadline) {
+    auto client = std::make_unique<TcpControlClient>(process.io().get_executor(), process.clock(), coordinator);
+    auto connected = co_await client->connect(deadline);
+    CO_TRY(connected);
+    if (derive_from) {
+      auto host = advertised_by(*derive_from, client->local_address());
+      kv->advertise(CO_TRY(host));
+    }
+    if (kv->address().empty())
+      co_return fail(ErrorCode::kInvalidConfig, kv->name() + " has no address here that peers can use: start all workers with "
+                                                "--transport tcp or auto", "transport");
+    if (checked_address != kv->address()) {
+      auto checked = co_await check_own_address(kv->address(), process.clock(), deadline);
+      CO_TRY(checked);
+      checked_address = kv->address();
+    }
+    co_return std::unique_ptr<ControlPlane>(std::move(client));
+  }
+
+  WorkerEnv env() {
+    const auto executor = process.io().get_executor();
+    return {.executor = executor, .clock = process.clock(), .rng = process.rng(), .kv = *kv, .lane = *lane,
+            .engine = *engine, .pool = *pool, .metrics = *metrics,
+            .connect = [this](Deadline deadline) { return connect_control(deadline); }};
+  }
+};
+
+Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
+  const Result<HostPort> coordinator = parse_destination(options.coordinator);
+  if (!coordinator) return fail(coordinator.error().code, coordinator.error().message, "coordinator");
+  parts.coordinator = *coordinator;
+  KvTransportOptions kv_options = TRY(transport_options(options));
+  if (!kv_options.advertise && is_wildcard(kv_options.listen.host)) parts.derive_from = kv_options.listen.host;
+  const Time load_begin = parts.process.clock().now();
+  parts.engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache, options.progress,
+                                 options.override_kv));
+  const double load_seconds = seconds(parts.process.clock().now() - load_begin);
+  const EngineProfile profile = measure_engine(*parts.engine, parts.process.clock());
+  parts.pool = std::make_unique<KvPool>(parts.engine->page_bytes(), TRY(pool_pages(*parts.engine, options)));
+  parts.lane = std::make_unique<ThreadLane>(parts.process.clock());
+  parts.metrics = std::make_unique<WorkerMetrics>(
+      ProcessInfo{.role = options.role == WorkerKind::kPrefill ? "prefill" : "decode", .version = kVersion,
+                  .revision = kRevision, .model_name = valid_utf8(std::filesystem::path(options.model).stem().string())});
+  parts.metrics->kernels_chosen(prepare_kernels().timings);
+  parts.metrics->model_loaded(parts.engine->compute_name(), parts.engine->shape().context_len, load_seconds);
+  parts.kv = TRY(make_kv_transport(options.transport, kv_options, parts.process.io().get_executor(), parts.process.clock()));
+  TRY(parts.kv->register_memory(parts.pool->memory()));
+  parts.worker_options = {.name = valid_utf8(options.name.empty() ? default_name() : options.name),
+                          .device = device_text(*parts.engine),
+                          .linear_seconds_per_token = profile.linear_seconds_per_token,
+                          .attention_seconds_per_pair = profile.attention_seconds_per_pair,
+                          .attempts_max = attempts_for_pool(parts.pool->usage().total, parts.engine->shape().num_layers),
+                          .decode_slots = options.slots};
+  return {};
+}
+
+template <class Worker>
+Task<void> serve(Worker& worker, WorkerParts& parts, AdminEndpoints* admin) {
+  auto result = co_await worker.run();
+  if (admin) co_await admin->shutdown();
+  co_await parts.kv->shutdown();
+  co_return result;
+}
+
+template <class Worker>
+Result<void> run_role(WorkerParts& parts, const WorkerServiceOptions& options, const Announcer& announcer) {
+  nlohmann::json addresses = {{"kv", parts.kv->address()}};
+  parts.worker_options.on_registered = [&, told = false]() mutable {
+    if (!std::exchange(told, true)) announcer.ready(addresses);
+  };
+  Worker worker(parts.env(), parts.worker_options);
+  std::unique_ptr<AdminEndpoints> admin;
+  if (!options.admin.empty()) {
+    const auto reasons = [&worker]() -> std::vector<std::string> {
+      if (worker.registered()) return {};
+      return {"the coordinator has not accepted this worker yet"};
+    };
+    admin = std::make_unique<AdminEndpoints>(
+        parts.process.io().get_executor(), parts.process.clock(),
+        AdminEndpoints::Sources{reasons, [metrics = parts.metrics.get()] { return metrics->text(); }});
+    TRY(admin->listen(TRY(parse_host_port(options.admin)), options.insecure_network));
+    addresses["admin"] = admin->address();
+  }
+  log::info("{}: {}; {}; {} K/V pages of {} KiB", parts.worker_options.name, parts.worker_options.device,
+            parts.kv->describe(), parts.pool->usage().total, parts.pool->page_bytes() >> 10);
+  return parts.process.run(serve(worker, parts, admin.get()), [&worker] { worker.drain(); }, [&worker] { worker.stop(); });
+}
+
+}  // namespace
+
+Result<void> run_worker_service(const WorkerServiceOptions& options) {
+  const Announcer announcer(options.announce_fd);
+  WorkerParts parts;
+  Result<void> result = build(parts, options);
+  if (result)
+    result = options.role == WorkerKind::kPrefill ? run_role<PrefillWorker>(parts, options, announcer)
+                                                  : run_role<DecodeWorker>(parts, options, announcer);
+  if (!result) announcer.error(result.error());
+  return result;
+}
+
+}  // namespace runahead

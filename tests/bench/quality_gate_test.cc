@@ -1,0 +1,64 @@
+// The quality gate of the compute modes: how far each may be from fp32 on the real model. `auto` only takes a mode that
+// passes (kernels/ops_select.cc). Each text: one chunk
+// of 2,048 tokens, of which the second half is scored.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "bench/perplexity.h"
+#include "model/tokenizer/tokenizer.h"
+#include "tests/support/default_model.h"
+
+namespace runahead::testing {
+namespace {
+
+std::vector<TokenId> read_text(const Tokenizer& tokenizer, const std::string& path) {
+  std::ifstream file(std::string(RUNAHEAD_SOURCE_DIR) + "/" + path);
+  std::stringstream text;
+  text << file.rdbuf();
+  std::vector<TokenId> tokens = *tokenizer.encode(text.str(), false);
+  if (tokens.size() > 2048) tokens.resize(2048);
+  return tokens;
+}
+
+struct Gate {
+  ComputeMode mode;
+  double perplexity, same_top,
+      mean_kl;  // at most this far from 1; at least; at most (twice what was measured, or more)
+};
+
+TEST(QualityGate, Int16AndInt8StayAsCloseToFp32AsTheyMust) {
+  RUNAHEAD_SKIP_WITHOUT_MODEL();
+  auto base = *load_engine({.model = default_model(), .compute = ComputeMode::kFp32, .threads = 2});
+  const Tokenizer tokenizer = *Tokenizer::load(base->file());
+  for (const Gate& gate : {Gate{ComputeMode::kInt16, 0.002, 0.99, 1e-4}, Gate{ComputeMode::kInt8, 0.005, 0.97, 2e-3}}) {
+    auto engine = *load_engine({.model = default_model(), .compute = gate.mode, .threads = 2});
+    for (const char* path : {"deploy/examples/handbook.txt", "LICENSE", "kernels/quant_blocks.cc"}) {
+      const std::vector<TokenId> tokens = read_text(tokenizer, path);
+      const auto agreement = compare_engines(*base, *engine, tokens, static_cast<int32_t>(tokens.size()));
+      const std::string what = std::string(name(gate.mode)) + " on " + path;
+      ASSERT_TRUE(agreement.has_value()) << what << ": " << agreement.error().message;
+      EXPECT_NEAR(agreement->perplexity_ratio, 1.0, gate.perplexity) << what;
+      EXPECT_GE(agreement->same_top, gate.same_top) << what;
+      EXPECT_LT(agreement->mean_kl, gate.mean_kl) << what;
+      EXPECT_GT(agreement->tokens_scored, 950) << what;
+      RecordProperty(what, std::to_string(agreement->mean_kl));
+    }
+  }
+}
+
+TEST(QualityGate, AutoIsAModeThatPasses) {
+  EXPECT_NE(fastest_mode(), ComputeMode::kBf16);
+}
+
+TEST(Perplexity, RefusesATextThatIsTooShort) {
+  RUNAHEAD_SKIP_WITHOUT_MODEL();
+  auto engine = *load_engine({.model = default_model(), .compute = ComputeMode::kFp32});
+  const std::vector<TokenId> tokens(100, 5);
+  EXPECT_EQ(perplexity(*engine, tokens, 101).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(perplexity(*engine, tokens, 3).error().code, ErrorCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace runahead::testing

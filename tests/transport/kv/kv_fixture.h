@@ -1,0 +1,147 @@
+// KvNet: several transports of one kind on one io_context, and page memory with known contents. The same test bodies
+// run over every transport (kv_transport_test.cc, kv_failure_test.cc).
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/crc32c.h"
+#include "base/rng.h"
+#include "tests/transport/run_loop.h"
+#include "transport/kv/memory_kv_transport.h"
+#include "transport/kv/select_transport.h"
+
+namespace runahead {
+
+// num_layers x num_pages pages in one allocation, as a lease of the pool gives them.
+struct Pages {
+  Pages(int32_t layers, int32_t pages, size_t bytes)
+      : num_layers(layers), num_pages(pages), page_bytes(bytes), data(static_cast<size_t>(layers * pages) * bytes) {}
+
+  std::span<std::byte> at(KvPageKey key) {
+    const size_t index = static_cast<size_t>(key.layer * num_pages + key.page);
+    return std::span(data).subspan(index * page_bytes, page_bytes);
+  }
+  void fill(uint64_t seed) {
+    SeededRng rng(seed);
+    for (size_t at = 0; at < data.size(); at += sizeof(uint64_t)) {
+      const uint64_t word = rng.next();
+      std::memcpy(&data[at], &word, std::min(sizeof word, data.size() - at));
+    }
+  }
+  // All keys, in an order that the seed decides.
+  std::vector<KvPageKey> keys(uint64_t seed) const {
+    std::vector<KvPageKey> all;
+    for (int32_t l = 0; l < num_layers; ++l)
+      for (int32_t p = 0; p < num_pages; ++p) all.push_back({l, p});
+    std::shuffle(all.begin(), all.end(), std::mt19937_64(seed));
+    return all;
+  }
+
+  int32_t num_layers, num_pages;
+  size_t page_bytes;
+  std::vector<std::byte> data;
+};
+
+class KvTest : public testing::TestWithParam<const char*> {
+ protected:
+  static constexpr uint64_t kToken = 0x1234567890abcdef;
+
+  // Parameter: a transport's name, for ucx with the value of UCX_TLS after a colon.
+  void SetUp() override {
+    name_ = GetParam();
+    if (const size_t colon = name_.find(':'); colon != std::string::npos) {
+      setenv("UCX_TLS", name_.substr(colon + 1).c_str(), 1);
+      name_.resize(colon);
+    }
+    auto probe = make_kv_transport(name_, options(), loop.executor(), loop.clock());
+    if (!probe && probe.error().code == ErrorCode::kUnsupported) GTEST_SKIP() << probe.error().message;
+    ASSERT_TRUE(probe.has_value()) << probe.error().message;
+  }
+
+  KvTransportOptions options() {
+    KvTransportOptions o;
+    o.incarnation = ++last_incarnation_;
+    o.hub = hub;
+    o.connect_timeout = connect_timeout;
+    o.transfer_timeout = transfer_timeout;
+    return o;
+  }
+  // Registers the memory that its pages will come from.
+  std::unique_ptr<KvTransport> make(std::vector<std::byte>& pool) {
+    auto made = make_kv_transport(name_, options(), loop.executor(), loop.clock());
+    EXPECT_TRUE(made.has_value()) << (made ? "" : made.error().message);
+    EXPECT_TRUE((*made)->register_memory(pool).has_value());
+    return std::move(*made);
+  }
+  static KvInboundParams inbound(Pages& pages, const KvTransport& sender, AttemptId attempt, uint64_t token = kToken) {
+    return {.attempt = attempt,
+            .stream_token = token,
+            .sender_address = sender.address(),
+            .pin = std::make_shared<int>(0),
+            .buffer = [&pages](KvPageKey key) { return pages.at(key); },
+            .prefix_pages = pages.num_pages,
+            .num_layers = pages.num_layers,
+            .page_bytes = pages.page_bytes};
+  }
+  static KvOutboundParams outbound(Pages& pages, const KvTransport& receiver, AttemptId attempt,
+                                   uint64_t token = kToken) {
+    return {.attempt = attempt,
+            .stream_token = token,
+            .receiver_address = receiver.address(),
+            .pin = std::make_shared<int>(0),
+            .prefix_pages = pages.num_pages,
+            .num_layers = pages.num_layers,
+            .page_bytes = pages.page_bytes};
+  }
+  bool is(const char* name) const { return name_ == name; }
+
+  std::string name_;
+  RunLoop loop;
+  std::shared_ptr<MemoryKvHub> hub = std::make_shared<MemoryKvHub>();
+  Duration connect_timeout = limits::kConnectTimeout;
+  Duration transfer_timeout = limits::kPageTransferTimeout;
+
+ private:
+  uint64_t last_incarnation_ = 100;
+};
+
+inline std::string param_name(const testing::TestParamInfo<const char*>& info) {
+  std::string text = info.param;
+  for (char& c : text)
+    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+  return text;
+}
+
+// Takes every page of a stream, checks that each comes once, and gives the first error.
+inline Task<void> take_all(KvInbound* in, int64_t count, Deadline deadline) {
+  std::vector<KvPageKey> seen;
+  for (int64_t i = 0; i < count; ++i) {
+    auto arrival = co_await in->next(deadline);
+    CO_TRY(arrival);
+    seen.push_back(arrival->key);
+  }
+  std::sort(seen.begin(), seen.end());
+  EXPECT_EQ(std::adjacent_find(seen.begin(), seen.end()), seen.end()) << "a page came twice";
+  co_return Result<void>{};
+}
+
+template <class T>
+void expect_code(const Result<T>& result, ErrorCode code) {
+  ASSERT_FALSE(result.has_value()) << "expected " << name(code);
+  EXPECT_EQ(name(result.error().code), name(code)) << result.error().message;
+}
+
+template <class T>
+void expect_ok(const Result<T>& result) {
+  EXPECT_TRUE(result.has_value()) << (result.has_value() ? std::string() : result.error().message);
+}
+
+}  // namespace runahead

@@ -1,0 +1,169 @@
+#include "transport/control/link.h"
+
+#include <array>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/read.hpp>
+#include <boost/asio/write.hpp>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "transport/control/frame.h"
+
+namespace runahead {
+namespace {
+
+constexpr size_t kReadBytes = 64 << 10;  // one read; a frame of a usual prompt fits
+constexpr size_t kFramesAWrite = 64;     // gathered into one system call
+
+}  // namespace
+
+bool ControlInbox::full() const {
+  return events_.size() >= limits::kMailboxMessagesMax || payload_bytes_ >= limits::kControlInboxBytesMax;
+}
+
+asio::awaitable<void> ControlInbox::wait_for_room() {
+  return taken_.wait(kNoDeadline);
+}
+
+void ControlInbox::push(ControlEvent event) {
+  payload_bytes_ += event.payload.size();
+  events_.push_back(std::move(event));
+  came_.notify();
+}
+
+Task<ControlEvent> ControlInbox::receive(Deadline deadline) {
+  while (events_.empty()) {
+    if (clock_.now() >= deadline.at) co_return fail(ErrorCode::kDeadlineExceeded, "no control message came in time");
+    co_await came_.wait(deadline);
+  }
+  ControlEvent event = std::move(events_.front());
+  events_.pop_front();
+  payload_bytes_ -= event.payload.size();
+  taken_.notify();
+  co_return event;
+}
+
+std::shared_ptr<Link> Link::create(PeerId peer, Tcp::socket socket, const Clock& clock,
+                                   std::shared_ptr<ControlInbox> inbox) {
+  return std::shared_ptr<Link>(new Link(peer, std::move(socket), clock, std::move(inbox)));
+}
+
+Link::Link(PeerId peer, Tcp::socket socket, const Clock& clock, std::shared_ptr<ControlInbox> inbox)
+    : peer_(peer),
+      socket_(std::move(socket)),
+      clock_(clock),
+      inbox_(std::move(inbox)),
+      changed_(socket_.get_executor(), clock),
+      timeout_(socket_.get_executor(), clock, [this] { close("it took too long to answer"); }) {}
+
+Task<void> Link::open(std::shared_ptr<Link> self, Deadline deadline) {
+  self->timeout_.start(std::max<Duration>(deadline.at - self->clock_.now(), Duration(0)), self);
+  const auto ours = encode_preamble(Plane::kControl);
+  std::array<std::byte, kPreambleBytes> theirs;
+  auto [write_error, written] = co_await asio::async_write(self->socket_, asio::buffer(ours), kAsTuple);
+  if (!write_error) {
+    auto [read_error, read] = co_await asio::async_read(self->socket_, asio::buffer(theirs), kAsTuple);
+    write_error = read_error;
+  }
+  self->timeout_.stop();
+  if (self->closed_) co_return fail(ErrorCode::kDeadlineExceeded, "the peer did not answer with our protocol in time");
+  auto checked = write_error
+                     ? Result<void>(fail(ErrorCode::kUnavailable, connection_lost("the peer", write_error).message))
+                     : check_preamble(theirs, Plane::kControl);
+  if (!checked) {
+    self->close(checked.error().message);
+    co_return checked;
+  }
+  self->connected_ = true;
+  self->inbox_->push({ControlEvent::Kind::kConnected, self->peer_, {}});
+  const auto ended = [self](std::exception_ptr) {
+    --self->coroutines_;
+    self->changed_.notify();
+  };
+  self->coroutines_ = 2;
+  asio::co_spawn(self->socket_.get_executor(), read_frames(self), ended);
+  asio::co_spawn(self->socket_.get_executor(), write_frames(self), ended);
+  co_return Result<void>{};
+}
+
+void Link::send(std::string payload) {
+  if (closed_ || leaving_) return;
+  if (payload.empty() || payload.size() > limits::kControlFrameBytesMax)
+    return close("a message of " + std::to_string(payload.size()) + " bytes cannot be sent: the limit is " +
+                 std::to_string(limits::kControlFrameBytesMax));
+  if (queue_.size() >= limits::kLinkQueueFramesMax || queue_bytes_ + payload.size() > limits::kLinkQueueBytesMax)
+    return close("it does not read what is sent to it");
+  queue_.push_back(encode_frame(payload));
+  queue_bytes_ += queue_.back().size();
+  changed_.notify();
+}
+
+void Link::disconnect() {
+  if (closed_ || leaving_) return;
+  leaving_ = true;
+  timeout_.start(limits::kFlushTimeout, shared_from_this());
+  inbox_->wake_links();
+  changed_.notify();
+}
+
+void Link::close(std::string why) {
+  if (closed_) return;
+  closed_ = true;
+  timeout_.cancel();
+  close_socket(socket_);
+  queue_.clear();
+  if (connected_) inbox_->push({ControlEvent::Kind::kDisconnected, peer_, leaving_ ? "disconnected" : std::move(why)});
+  inbox_->wake_links();
+  changed_.notify();
+}
+
+asio::awaitable<void> Link::join() {
+  while (coroutines_ > 0) co_await changed_.wait(kNoDeadline);
+}
+
+// Hands frames to the actor, waiting while it has no room; false once the link is closed or leaving.
+asio::awaitable<bool> Link::deliver(std::vector<std::string> frames) {
+  for (std::string& frame : frames) {
+    while (inbox_->full() && !closed_ && !leaving_) co_await inbox_->wait_for_room();
+    if (closed_ || leaving_) co_return false;
+    inbox_->push({ControlEvent::Kind::kMessage, peer_, std::move(frame)});
+  }
+  co_return true;
+}
+
+asio::awaitable<void> Link::read_frames(std::shared_ptr<Link> self) {
+  FrameParser parser;
+  std::vector<std::byte> buffer(kReadBytes);
+  while (!self->closed_) {
+    auto [error, size] = co_await self->socket_.async_read_some(asio::buffer(buffer), kAsTuple);
+    if (error) co_return self->close(connection_lost("the peer", error).message);
+    if (self->leaving_) continue;  // read on and drop, so that the peer can take what we still write
+    std::vector<std::string> frames;
+    parser.allow(self->frame_bytes_max_);
+    auto fed = parser.feed(std::span(buffer).first(size), frames);
+    co_await self->deliver(std::move(frames));
+    if (!fed) co_return self->close(fed.error().message);
+  }
+}
+
+asio::awaitable<void> Link::write_frames(std::shared_ptr<Link> self) {
+  while (!self->closed_) {
+    if (self->queue_.empty()) {
+      if (self->leaving_) co_return self->close({});
+      co_await self->changed_.wait(kNoDeadline);
+      continue;
+    }
+    std::vector<std::string> batch;
+    std::vector<asio::const_buffer> buffers;
+    while (!self->queue_.empty() && batch.size() < kFramesAWrite) {
+      self->queue_bytes_ -= self->queue_.front().size();
+      batch.push_back(std::move(self->queue_.front()));
+      self->queue_.pop_front();
+    }
+    for (const std::string& frame : batch) buffers.push_back(asio::buffer(frame));
+    auto [error, size] = co_await asio::async_write(self->socket_, buffers, kAsTuple);
+    if (error) co_return self->close(connection_lost("the peer", error).message);
+  }
+}
+
+}  // namespace runahead

@@ -1,0 +1,31 @@
+// MemoryControlHub: the control plane inside one process, for `runahead run --in-process`: one server, any number of
+// clients, messages handed over in order and never lost.
+//   threads  one io_context thread.
+//   owner    planes share the hub's state; a plane that is destroyed shows up at the others as kDisconnected.
+#pragma once
+
+#include <memory>
+
+#include "transport/control/control_plane.h"
+
+namespace runahead {
+
+class MemoryControlHub {
+ public:
+  MemoryControlHub(asio::any_io_executor executor, const Clock& clock);
+  ~MemoryControlHub();
+
+  // The coordinator's side; lives as long as the hub.
+  ControlPlane& server();
+  // A worker's side, connected at once: both ends see kConnected.
+  std::unique_ptr<ControlPlane> connect();
+
+ private:
+  struct State;
+  class Server;
+  class Client;
+  std::shared_ptr<State> state_;  // shared with the clients
+  std::unique_ptr<Server> server_;
+};
+
+}  // namespace runahead

@@ -1,0 +1,174 @@
+#include "transport/control/tcp_control.h"
+
+#include <boost/asio/co_spawn.hpp>
+
+#include "base/limits.h"
+#include "base/log_limit.h"
+
+namespace runahead {
+
+struct TcpControlServer::State {
+  State(asio::any_io_executor e, const Clock& c, TcpListener l)
+      : executor(std::move(e)),
+        clock(c),
+        listener(std::move(l)),
+        inbox(std::make_shared<ControlInbox>(executor, clock)),
+        changed(executor, clock) {}
+
+  static asio::awaitable<void> accept_peers(std::shared_ptr<State> self, Tcp::acceptor* acceptor);
+  static asio::awaitable<void> serve_peer(std::shared_ptr<State> self, std::shared_ptr<Link> link);
+
+  asio::any_io_executor executor;
+  const Clock& clock;
+  TcpListener listener;
+  std::shared_ptr<ControlInbox> inbox;
+  std::map<PeerId, std::shared_ptr<Link>> links;
+  std::map<PeerId, std::shared_ptr<Link>> strangers;  // those of them that nobody has admitted, the oldest first
+  PeerId last_peer = 0;
+  int coroutines = 0;
+  bool stopping = false;
+  Signal changed;
+};
+
+namespace {
+
+constexpr auto kAcceptPause =
+    std::chrono::milliseconds(100);  // after a failed accept, most likely for want of descriptors
+
+auto on_end(const auto& self) {
+  return [self](std::exception_ptr) {
+    --self->coroutines;
+    self->changed.notify();
+  };
+}
+
+}  // namespace
+
+Result<std::unique_ptr<TcpControlServer>> TcpControlServer::create(asio::any_io_executor executor, const Clock& clock,
+                                                                   Options options) {
+  auto state = std::make_shared<State>(executor, clock, TRY(listen_tcp(executor, options.listen, options.allow_remote)));
+  for (Tcp::acceptor& acceptor : state->listener.acceptors) {
+    ++state->coroutines;
+    asio::co_spawn(executor, State::accept_peers(state, &acceptor), on_end(state));
+  }
+  return std::unique_ptr<TcpControlServer>(new TcpControlServer(std::move(state)));
+}
+
+TcpControlServer::~TcpControlServer() {
+  state_->stopping = true;
+  state_->listener.close();
+  for (auto& [peer, link] : state_->links) link->disconnect();
+}
+
+uint16_t TcpControlServer::port() const {
+  return state_->listener.port();
+}
+
+asio::awaitable<void> TcpControlServer::State::accept_peers(std::shared_ptr<State> self, Tcp::acceptor* acceptor) {
+  while (!self->stopping) {
+    auto [error, socket] = co_await acceptor->async_accept(kAsTuple);
+    if (self->stopping) co_return;
+    if (error) {
+      warn_limited("control accept", "control: cannot accept a connection: {}", error.message());
+      co_await self->changed.wait(self->clock.after(kAcceptPause));
+      continue;
+    }
+    if (self->strangers.size() >= limits::kControlStrangersMax) {
+      warn_limited("strangers", "control: {} connections have not said who they are; dropping the oldest",
+                   self->strangers.size());
+      self->strangers.begin()->second->close("others wait");  // out of `links` when its coroutine ends
+      self->strangers.erase(self->strangers.begin());
+    }
+    set_socket_options(socket);
+    auto link = Link::create(++self->last_peer, std::move(socket), self->clock, self->inbox);
+    self->links.emplace(link->peer(), link);
+    self->strangers.emplace(link->peer(), link);
+    ++self->coroutines;
+    asio::co_spawn(self->executor, serve_peer(self, std::move(link)), on_end(self));
+  }
+}
+
+asio::awaitable<void> TcpControlServer::State::serve_peer(std::shared_ptr<State> self, std::shared_ptr<Link> link) {
+  auto opened = co_await Link::open(link, self->clock.after(limits::kConnectTimeout));
+  if (!opened) warn_limited("control refused", "control: refused a connection: {}", opened.error().message);
+  if (self->stopping) link->disconnect();
+  co_await link->join();
+  self->links.erase(link->peer());
+  self->strangers.erase(link->peer());
+}
+
+Task<ControlEvent> TcpControlServer::receive(Deadline deadline) {
+  return state_->inbox->receive(deadline);
+}
+
+void TcpControlServer::send(PeerId peer, std::string payload) {
+  const auto found = state_->links.find(peer);
+  if (found != state_->links.end()) found->second->send(std::move(payload));
+}
+
+void TcpControlServer::disconnect(PeerId peer) {
+  const auto found = state_->links.find(peer);
+  if (found != state_->links.end()) found->second->disconnect();
+}
+
+void TcpControlServer::admit(PeerId peer) {
+  const auto found = state_->strangers.find(peer);
+  if (found == state_->strangers.end()) return;
+  found->second->admit();
+  state_->strangers.erase(found);
+}
+
+asio::awaitable<void> TcpControlServer::shutdown() {
+  const auto state = state_;
+  state->stopping = true;
+  state->listener.close();
+  for (auto& [peer, link] : state->links) link->disconnect();
+  state->changed.notify();
+  while (state->coroutines > 0) co_await state->changed.wait(kNoDeadline);
+}
+
+TcpControlClient::TcpControlClient(asio::any_io_executor executor, const Clock& clock, HostPort server)
+    : executor_(executor),
+      clock_(clock),
+      server_(std::move(server)),
+      inbox_(std::make_shared<ControlInbox>(executor, clock)) {}
+
+TcpControlClient::~TcpControlClient() {
+  if (link_) link_->disconnect();
+}
+
+Task<PeerId> TcpControlClient::connect(Deadline deadline) {
+  if (link_) link_->disconnect();
+  link_.reset();
+  auto connected = co_await connect_tcp(server_, clock_, deadline);
+  Tcp::socket socket = CO_TRY(connected);
+  boost::system::error_code ignored;
+  local_address_ = socket.local_endpoint(ignored).address().to_string();
+  auto link = Link::create(++last_peer_, std::move(socket), clock_, inbox_);
+  link->admit();  // whom we call is no stranger
+  auto opened = co_await Link::open(link, deadline);
+  CO_TRY(opened);
+  link_ = link;
+  co_return link->peer();
+}
+
+Task<ControlEvent> TcpControlClient::receive(Deadline deadline) {
+  return inbox_->receive(deadline);
+}
+
+void TcpControlClient::send(PeerId peer, std::string payload) {
+  if (link_ && link_->peer() == peer) link_->send(std::move(payload));
+}
+
+void TcpControlClient::disconnect(PeerId peer) {
+  if (link_ && link_->peer() == peer) link_->disconnect();
+}
+
+asio::awaitable<void> TcpControlClient::shutdown() {
+  if (!link_) co_return;
+  const auto link = link_;
+  link->disconnect();
+  co_await link->join();
+}
+
+}  // namespace runahead

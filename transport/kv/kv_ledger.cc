@@ -1,0 +1,141 @@
+#include "transport/kv/kv_ledger.h"
+
+#include "base/check.h"
+#include "base/crc32c.h"
+
+namespace runahead {
+
+KvInboundLedger::KvInboundLedger(asio::any_io_executor executor, const Clock& clock, KvInboundParams params)
+    : clock_(clock),
+      params_(std::move(params)),
+      geometry_(geometry_of(params_)),
+      claimed_(static_cast<size_t>(geometry_.pages())),
+      changed_(std::move(executor), clock) {}
+
+Result<std::span<std::byte>> KvInboundLedger::claim(const KvPageHeader& header) {
+  if (error_) return std::unexpected(*error_);
+  if (header.attempt != params_.attempt || header.stream_token != params_.stream_token)
+    return runahead::fail(ErrorCode::kCorrupt, "a page of another stream arrived");
+  if (!geometry_.contains(header.key) || header.page_bytes != geometry_.page_bytes)
+    return runahead::fail(ErrorCode::kCorrupt, "a page arrived that this stream does not have");
+  if (claimed_[geometry_.index(header.key)]) return runahead::fail(ErrorCode::kCorrupt, "a page arrived twice");
+  const std::span<std::byte> buffer = params_.buffer(header.key);
+  RUNAHEAD_CHECK(buffer.size() == geometry_.page_bytes, "a posted buffer has not the size of a page");
+  claimed_[geometry_.index(header.key)] = true;
+  if (!first_) first_ = clock_.now();
+  return buffer;
+}
+
+Result<void> KvInboundLedger::commit(const KvPageHeader& header, uint32_t crc) {
+  RUNAHEAD_CHECK(claimed_[geometry_.index(header.key)], "commit without claim");
+  if (crc != header.page_crc32c)
+    return runahead::fail(ErrorCode::kCorrupt, "page " + std::to_string(header.key.page) + " of layer " +
+                                                   std::to_string(header.key.layer) + " fails its checksum");
+  arrivals_.push_back({header.key, crc});
+  ++stats_.pages;
+  stats_.bytes += header.page_bytes;
+  stats_.busy_seconds = seconds(clock_.now() - *first_);
+  changed_.notify();
+  return {};
+}
+
+void KvInboundLedger::fail(Error error) {
+  if (error_ || complete()) return;
+  error_ = std::move(error);
+  changed_.notify();
+}
+
+void KvInboundLedger::release() {
+  params_.pin.reset();
+  params_.buffer = nullptr;
+  arrivals_.clear();
+  if (!error_) error_ = Error{ErrorCode::kCancelled, "the KV stream is closed", {}};
+  changed_.notify();
+}
+
+Task<KvArrival> KvInboundLedger::next(Deadline deadline) {
+  while (arrivals_.empty() && !error_) {
+    if (taken_ == static_cast<uint64_t>(geometry_.pages()))
+      co_return runahead::fail(ErrorCode::kInvalidArgument, "every page of this KV stream has been taken");
+    if (clock_.now() >= deadline.at)
+      co_return runahead::fail(ErrorCode::kDeadlineExceeded, "no KV page arrived in time");
+    co_await changed_.wait(deadline);
+  }
+  if (error_) co_return std::unexpected(*error_);
+  const KvArrival arrival = arrivals_.front();
+  arrivals_.pop_front();
+  ++taken_;
+  co_return arrival;
+}
+
+KvOutboundLedger::KvOutboundLedger(asio::any_io_executor executor, const Clock& clock, KvOutboundParams params)
+    : clock_(clock),
+      params_(std::move(params)),
+      geometry_(geometry_of(params_)),
+      posted_(static_cast<size_t>(geometry_.pages())),
+      changed_(std::move(executor), clock) {}
+
+void KvOutboundLedger::post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c) {
+  RUNAHEAD_CHECK(geometry_.contains(key), "a page was posted that the stream does not have");
+  RUNAHEAD_CHECK(page.size() == geometry_.page_bytes, "a posted page has the wrong size");
+  RUNAHEAD_CHECK(!posted_[geometry_.index(key)], "a page was posted twice");
+  posted_[geometry_.index(key)] = true;
+  ++num_posted_;
+  if (error_) return;
+  if (!first_) first_ = clock_.now();
+  queue_.push_back(
+      {{params_.attempt, params_.stream_token, key, static_cast<uint32_t>(page.size()), crc32c.value_or(0)},
+       page,
+       crc32c.has_value()});
+  changed_.notify();
+}
+
+KvOutboundLedger::Page KvOutboundLedger::take() {
+  Page page = queue_.front();
+  queue_.pop_front();
+  ++in_flight_;
+  if (!page.crc_known) page.header.page_crc32c = crc32c(page.bytes);
+  return page;
+}
+
+void KvOutboundLedger::sent(const Page& page) {
+  --in_flight_;
+  ++stats_.pages;
+  stats_.bytes += page.bytes.size();
+  stats_.busy_seconds = seconds(clock_.now() - *first_);
+  changed_.notify();
+}
+
+void KvOutboundLedger::confirm() {
+  confirmed_ = true;
+  changed_.notify();
+}
+
+void KvOutboundLedger::fail(Error error) {
+  if (error_ || confirmed_) return;
+  error_ = std::move(error);
+  queue_.clear();
+  changed_.notify();
+}
+
+void KvOutboundLedger::release() {
+  params_.pin.reset();
+  queue_.clear();
+  if (!error_) error_ = Error{ErrorCode::kCancelled, "the KV stream is closed", {}};
+  changed_.notify();
+}
+
+Task<void> KvOutboundLedger::drain(Deadline deadline) {
+  const auto handed_over = [&] {
+    return queue_.empty() && in_flight_ == 0 && (num_posted_ < geometry_.pages() || confirmed_);
+  };
+  while (!handed_over() && !error_) {
+    if (clock_.now() >= deadline.at)
+      co_return runahead::fail(ErrorCode::kDeadlineExceeded, "the receiver did not take every KV page in time");
+    co_await changed_.wait(deadline);
+  }
+  if (error_) co_return std::unexpected(*error_);
+  co_return Result<void>{};
+}
+
+}  // namespace runahead

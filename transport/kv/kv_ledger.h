@@ -1,0 +1,106 @@
+// KvInboundLedger, KvOutboundLedger: what the two ends of a stream know about their pages, the same for all transports:
+// which pages are wanted, under way, arrived or queued, the stream's one error, its statistics, and who waits for what.
+// A transport moves bytes and reports here. Both live on the io_context thread, in the state that the transport's
+// coroutines share.
+#pragma once
+
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include "transport/async.h"
+#include "transport/kv/kv_page_header.h"
+#include "transport/kv/stream_hello.h"
+
+namespace runahead {
+
+inline KvGeometry geometry_of(const KvInboundParams& p) {
+  return {p.num_layers, p.prefix_pages, p.page_bytes};
+}
+inline KvGeometry geometry_of(const KvOutboundParams& p) {
+  return {p.num_layers, p.prefix_pages, p.page_bytes};
+}
+
+class KvInboundLedger {
+ public:
+  KvInboundLedger(asio::any_io_executor executor, const Clock& clock, KvInboundParams params);
+
+  const KvInboundParams& params() const { return params_; }
+  const KvGeometry& geometry() const { return geometry_; }
+  // The buffer of an announced page; from now on it is under way. kCorrupt: not this stream's, not wanted, or a second
+  // time.
+  Result<std::span<std::byte>> claim(const KvPageHeader& header);
+  // The page of a claimed header is in its buffer, and its bytes hash to crc. kCorrupt if that is not the announced
+  // one.
+  Result<void> commit(const KvPageHeader& header, uint32_t crc);
+  // The stream's one error: the first counts, and none counts after the last page has arrived.
+  void fail(Error error);
+  const std::optional<Error>& error() const { return error_; }
+  bool complete() const { return stats_.pages == static_cast<uint64_t>(geometry_.pages()); }
+  // Frees the pin: nothing touches the buffers any more.
+  void release();
+
+  Task<KvArrival> next(Deadline deadline);
+  KvStreamStats stats() const { return stats_; }
+
+ private:
+  const Clock& clock_;
+  KvInboundParams params_;
+  KvGeometry geometry_;
+  std::vector<bool> claimed_;  // [num_layers, prefix_pages]
+  std::deque<KvArrival> arrivals_;
+  uint64_t taken_ = 0;
+  std::optional<Error> error_;
+  std::optional<Time> first_;
+  KvStreamStats stats_;
+  Signal changed_;
+};
+
+class KvOutboundLedger {
+ public:
+  struct Page {
+    KvPageHeader header;
+    std::span<const std::byte> bytes;
+    bool crc_known = false;
+  };
+
+  KvOutboundLedger(asio::any_io_executor executor, const Clock& clock, KvOutboundParams params);
+
+  const KvOutboundParams& params() const { return params_; }
+  const KvGeometry& geometry() const { return geometry_; }
+  // Dies on a page that the stream does not have, or that was posted before: the caller is this process.
+  void post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c);
+  bool has_page() const { return !queue_.empty(); }
+  // The next page to hand over, with its CRC. It is under way until sent(), also when the stream fails meanwhile.
+  Page take();
+  void sent(const Page& page);
+  bool all_taken() const { return num_posted_ == geometry_.pages() && queue_.empty(); }
+  // The receiver has verified every page.
+  void confirm();
+  bool confirmed() const { return confirmed_; }
+  void fail(Error error);  // as in KvInboundLedger; drops the queue
+  const std::optional<Error>& error() const { return error_; }
+  void release();
+
+  // Returns at any change of this object and at wake(), and may return early.
+  asio::awaitable<void> wait_for_change(Deadline deadline = kNoDeadline) { return changed_.wait(deadline); }
+  void wake() { changed_.notify(); }
+  Task<void> drain(Deadline deadline);
+  KvStreamStats stats() const { return stats_; }
+
+ private:
+  const Clock& clock_;
+  KvOutboundParams params_;
+  KvGeometry geometry_;
+  std::vector<bool> posted_;  // [num_layers, prefix_pages]
+  int64_t num_posted_ = 0;
+  std::deque<Page> queue_;
+  int in_flight_ = 0;  // taken, not yet sent
+  bool confirmed_ = false;
+  std::optional<Error> error_;
+  std::optional<Time> first_;
+  KvStreamStats stats_;
+  Signal changed_;
+};
+
+}  // namespace runahead

@@ -1,0 +1,131 @@
+// KvTransport: moves K/V pages between workers. One interface, several means: memory (one process), TCP (Asio), UCX
+// (shared memory, TCP, RDMA); tests/sim has a faulty one on virtual time.
+//
+//   life of a page   the receiver posts the buffers of all pages it wants (open_inbound) before it computes anything;
+//                    the sender posts pages as they are made (post), each verified by identity and CRC32C on arrival;
+//                    the receiver takes arrivals (next), uses them in place and posts them on at once (cut-through).
+//   credit           no byte of a page leaves the sender before the receiver has posted its buffer. Unasked pages are
+//                    never stored.
+//   stream           one AttemptId on one hop. Both ends know the same page geometry: num_layers x pages of the prefix.
+//   owner            pages belong to leases (model/kv_pages.h); an open stream holds `pin`, a share of the lease, until
+//                    close() has returned, so memory that a peer may still write is never given to somebody else.
+//   threads          everything on the process's io_context thread. No call blocks.
+//   failure          a stream that meets a lost peer, a page that fails its check, or a missed deadline ends with one
+//                    Error (kWorkerLost, kCorrupt, kDeadlineExceeded); the actor fails the attempt. Nothing is retried
+//                    here.
+// Sources: reference/reliability.md 2.1-2.8 and section 6 (receiver posts, sees the completion, then reuses);
+// DESIGN 1.3, 1.6.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "base/task.h"
+
+namespace runahead {
+
+// Which page of a stream. 12 bytes on the wire (transport/kv/kv_page_header.h).
+struct KvPageKey {
+  int32_t layer = 0;
+  int32_t page = 0;  // tokens [64 page, 64 page + 64)
+  auto operator<=>(const KvPageKey&) const = default;
+};
+
+// An address of several transports lists them with this between.
+inline constexpr char kBetweenKvAddresses = ' ';
+// The transport that an address is of: what stands before "://", or nothing.
+inline std::string_view kv_transport_of(std::string_view address) {
+  const size_t end = address.find("://");
+  return end == std::string_view::npos ? std::string_view() : address.substr(0, end);
+}
+
+struct KvArrival {
+  KvPageKey key;
+  uint32_t crc32c = 0;  // verified; passed on unchanged when the page is forwarded (end-to-end check)
+};
+
+struct KvStreamStats {
+  uint64_t pages = 0;
+  uint64_t bytes = 0;
+  double busy_seconds = 0;  // from the first post to the last completion
+};
+
+// The receiving end: buffers for pages [0, prefix_pages) of every layer.
+class KvInbound {
+ public:
+  virtual ~KvInbound() = default;  // close() first
+  // The next page that has arrived and passed its check, in order of arrival. Each page arrives once. A stream that has
+  // failed gives its error at once; asking for more pages than the stream has is kInvalidArgument. One caller at a
+  // time.
+  virtual Task<KvArrival> next(Deadline deadline) = 0;
+  // Gives up the pages that have not come. Returns when the transport will touch no buffer any more.
+  virtual asio::awaitable<void> close() = 0;
+  virtual KvStreamStats stats() const = 0;
+};
+
+// The sending end.
+class KvOutbound {
+ public:
+  virtual ~KvOutbound() = default;  // close() first
+  // Queues a page; its bytes must not change until close() or drain() has returned. crc32c: known from the arrival, or
+  // computed here. Errors surface in drain().
+  virtual void post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c) = 0;
+  // Returns when every posted page has been handed over, or with the stream's error. When all num_layers * prefix_pages
+  // pages are posted, handed over means that the receiver has verified every one of them.
+  virtual Task<void> drain(Deadline deadline) = 0;
+  // Abandons what is queued. Returns when the transport will read no posted page any more.
+  virtual asio::awaitable<void> close() = 0;
+  virtual KvStreamStats stats() const = 0;
+};
+
+struct KvInboundParams {
+  AttemptId attempt;
+  uint64_t stream_token = 0;        // 64 random bits from the coordinator: only the right peer can open the stream
+  std::string sender_address;       // KvTransport::address() of the rank before
+  std::shared_ptr<const void> pin;  // share of the lease that owns the buffers
+  std::function<std::span<std::byte>(KvPageKey)> buffer;  // where a page goes; valid while `pin` is held
+  int32_t prefix_pages = 0;                               // pages a layer, from page 0
+  int32_t num_layers = 0;
+  size_t page_bytes = 0;
+};
+
+struct KvOutboundParams {
+  AttemptId attempt;
+  uint64_t stream_token = 0;
+  std::string receiver_address;     // KvTransport::address() of the rank after
+  std::shared_ptr<const void> pin;  // share of the lease that owns the posted pages
+  int32_t prefix_pages = 0;         // pages a layer that will be posted in all
+  int32_t num_layers = 0;
+  size_t page_bytes = 0;
+};
+
+class KvTransport {
+ public:
+  virtual ~KvTransport() = default;
+  virtual std::string name() const = 0;  // "memory", "tcp", "ucx": metric label
+  // One line for logs and `runahead doctor`: which lanes really carry the pages.
+  virtual std::string describe() const { return name(); }
+  // How peers reach this transport: "<transport>://<bytes of its own>"; opaque bytes to the coordinator. Contains an
+  // incarnation, so a restarted peer on the same port is never taken for its predecessor.
+  virtual std::string address() const = 0;
+  // A listener on every address does not know which of them peers can use: its owner says it before peers are told.
+  virtual void advertise(const std::string& /*host*/) {}
+  // Once, before the first stream: the pool that all pages come from.
+  virtual Result<void> register_memory(std::span<std::byte> pool) = 0;
+  // Returns at once; connecting goes on inside and fails the stream if it cannot be done within
+  // limits::kConnectTimeout.
+  virtual Result<std::unique_ptr<KvInbound>> open_inbound(KvInboundParams params) = 0;
+  virtual Result<std::unique_ptr<KvOutbound>> open_outbound(KvOutboundParams params) = 0;
+  // No new streams; ends the background work. Every stream is closed before.
+  virtual asio::awaitable<void> shutdown() = 0;
+};
+
+}  // namespace runahead

@@ -1,0 +1,107 @@
+#include "transport/kv/stream_hello.h"
+
+#include <string>
+
+#include "base/crc32c.h"
+#include "base/limits.h"
+#include "transport/little_endian.h"
+
+namespace runahead {
+namespace {
+
+constexpr uint32_t kMagic = 0x484B4152;  // "RAKH"
+
+enum : size_t {
+  kAtMagic = 0,
+  kAtAttempt = 4,
+  kAtEpoch = 8,
+  kAtRequest = 16,
+  kAtStreamToken = 24,
+  kAtIncarnation = 32,
+  kAtLayers = 40,
+  kAtPages = 44,
+  kAtPageBytes = 48,
+  kAtReserved = 56,
+  kAtCrc = 60,  // of bytes [0, 60)
+};
+
+}  // namespace
+
+Result<void> check_geometry(const KvGeometry& g) {
+  const bool bounded = g.num_layers >= 1 && g.num_layers <= limits::kKvLayersMax && g.prefix_pages >= 1 &&
+                       g.prefix_pages <= limits::kKvPagesMax && g.page_bytes >= 1 &&
+                       g.page_bytes <= limits::kPageBytesMax;
+  if (bounded) return {};
+  return fail(ErrorCode::kInvalidArgument, "a KV stream of " + std::to_string(g.num_layers) + " layers x " +
+                                               std::to_string(g.prefix_pages) + " pages of " +
+                                               std::to_string(g.page_bytes) + " bytes is outside of base/limits.h");
+}
+
+std::array<std::byte, kStreamHelloBytes> encode(const StreamHello& hello) {
+  std::array<std::byte, kStreamHelloBytes> bytes{};
+  store_le<uint32_t>(&bytes[kAtMagic], kMagic);
+  store_le<uint32_t>(&bytes[kAtAttempt], hello.attempt.attempt);
+  store_le<uint64_t>(&bytes[kAtEpoch], hello.attempt.epoch);
+  store_le<uint64_t>(&bytes[kAtRequest], hello.attempt.request);
+  store_le<uint64_t>(&bytes[kAtStreamToken], hello.stream_token);
+  store_le<uint64_t>(&bytes[kAtIncarnation], hello.incarnation);
+  store_le<uint32_t>(&bytes[kAtLayers], static_cast<uint32_t>(hello.geometry.num_layers));
+  store_le<uint32_t>(&bytes[kAtPages], static_cast<uint32_t>(hello.geometry.prefix_pages));
+  store_le<uint64_t>(&bytes[kAtPageBytes], hello.geometry.page_bytes);
+  store_le<uint32_t>(&bytes[kAtCrc], crc32c(std::span(bytes).first(kAtCrc)));
+  return bytes;
+}
+
+Result<StreamHello> parse_stream_hello(std::span<const std::byte, kStreamHelloBytes> bytes) {
+  const std::byte* at = bytes.data();
+  if (load_le<uint32_t>(at + kAtMagic) != kMagic || load_le<uint32_t>(at + kAtReserved) != 0)
+    return fail(ErrorCode::kCorrupt, "what should be a stream's greeting is none");
+  if (load_le<uint32_t>(at + kAtCrc) != crc32c(bytes.first(kAtCrc)))
+    return fail(ErrorCode::kCorrupt, "a stream's greeting fails its checksum");
+  StreamHello hello;
+  hello.attempt = {load_le<uint64_t>(at + kAtEpoch), load_le<uint64_t>(at + kAtRequest),
+                   load_le<uint32_t>(at + kAtAttempt)};
+  hello.stream_token = load_le<uint64_t>(at + kAtStreamToken);
+  hello.incarnation = load_le<uint64_t>(at + kAtIncarnation);
+  hello.geometry = {static_cast<int32_t>(load_le<uint32_t>(at + kAtLayers)),
+                    static_cast<int32_t>(load_le<uint32_t>(at + kAtPages)), load_le<uint64_t>(at + kAtPageBytes)};
+  auto checked = check_geometry(hello.geometry);
+  if (!checked) return fail(ErrorCode::kCorrupt, std::move(checked).error().message);
+  return hello;
+}
+
+std::array<std::byte, kStreamReplyBytes> encode(StreamReply reply) {
+  std::array<std::byte, kStreamReplyBytes> bytes;
+  store_le<uint32_t>(bytes.data(), static_cast<uint32_t>(reply));
+  return bytes;
+}
+
+Error error_of(StreamReply reply) {
+  switch (reply) {
+    case StreamReply::kOk:
+      break;
+    case StreamReply::kUnknownStream:
+      return {ErrorCode::kDeadlineExceeded, "the sender did not open its end of the KV stream in time", {}};
+    case StreamReply::kWrongToken:
+      return {ErrorCode::kUnauthorized, "the peer refused the KV stream: its token is another one", {}};
+    case StreamReply::kOtherGeometry:
+      return {ErrorCode::kIncompatible, "the two ends of the KV stream disagree on layers, pages or page size", {}};
+    case StreamReply::kOtherIncarnation:
+      return {ErrorCode::kWorkerLost, "the worker at this address is not the one that was meant: it was restarted", {}};
+    case StreamReply::kAlreadyOpen:
+      return {ErrorCode::kStale, "the KV stream has been opened already by another receiver", {}};
+    case StreamReply::kBusy:
+      return {ErrorCode::kOverloaded, "the peer has too many KV streams open", {}};
+    case StreamReply::kCorruptPage:
+      return {ErrorCode::kCorrupt, "the receiver found a corrupt page", {}};
+  }
+  return {ErrorCode::kCorrupt, "the peer answered with an unknown reply", {}};
+}
+
+Result<void> parse_stream_reply(std::span<const std::byte, kStreamReplyBytes> bytes) {
+  const auto reply = static_cast<StreamReply>(load_le<uint32_t>(bytes.data()));
+  if (reply == StreamReply::kOk) return {};
+  return std::unexpected(error_of(reply));
+}
+
+}  // namespace runahead

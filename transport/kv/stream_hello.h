@@ -1,0 +1,69 @@
+// How the two ends of a KV stream meet: the receiver says who it is and what it has posted (StreamHello), the sender
+// answers with a StreamReply, and the receiver ends the stream with another one. 64 and 4 bytes, docs/wire.md.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "transport/kv/kv_transport.h"
+
+namespace runahead {
+
+// What both ends of a stream must agree on.
+struct KvGeometry {
+  int32_t num_layers = 0;
+  int32_t prefix_pages = 0;  // a layer
+  uint64_t page_bytes = 0;
+  bool operator==(const KvGeometry&) const = default;
+
+  int64_t pages() const { return static_cast<int64_t>(num_layers) * prefix_pages; }
+  bool contains(KvPageKey key) const {
+    return key.layer >= 0 && key.layer < num_layers && key.page >= 0 && key.page < prefix_pages;
+  }
+  size_t index(KvPageKey key) const {
+    return static_cast<size_t>(key.layer) * static_cast<size_t>(prefix_pages) + static_cast<size_t>(key.page);
+  }
+};
+
+// Within limits::kKvLayersMax, kKvPagesMax and kPageBytesMax, and not empty; else kInvalidArgument.
+Result<void> check_geometry(const KvGeometry& geometry);
+
+inline constexpr size_t kStreamHelloBytes = 64;
+
+struct StreamHello {
+  AttemptId attempt;
+  uint64_t stream_token = 0;
+  uint64_t incarnation = 0;  // of the sender that is meant
+  KvGeometry geometry;
+  bool operator==(const StreamHello&) const = default;
+};
+
+std::array<std::byte, kStreamHelloBytes> encode(const StreamHello& hello);
+// kCorrupt; the geometry is checked too.
+Result<StreamHello> parse_stream_hello(std::span<const std::byte, kStreamHelloBytes> bytes);
+
+inline constexpr size_t kStreamReplyBytes = 4;
+
+// Values are the wire's; new ones are added at the end.
+enum class StreamReply : uint32_t {
+  kOk = 0,             // sender: pages follow; receiver: every page has come and passed its check
+  kUnknownStream = 1,  // nobody opened the sending end in time
+  kWrongToken = 2,
+  kOtherGeometry = 3,
+  kOtherIncarnation = 4,  // the process that is meant has been restarted
+  kAlreadyOpen = 5,
+  kBusy = 6,
+  kCorruptPage = 7,
+};
+
+std::array<std::byte, kStreamReplyBytes> encode(StreamReply reply);
+// What a reply other than kOk means to the one who reads it.
+Error error_of(StreamReply reply);
+// kOk gives a value, every other reply and unknown numbers an Error.
+Result<void> parse_stream_reply(std::span<const std::byte, kStreamReplyBytes> bytes);
+
+}  // namespace runahead

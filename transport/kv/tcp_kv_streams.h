@@ -1,0 +1,91 @@
+// TcpInStream, TcpOutStream: the two ends of one KV stream over one TCP connection (transport/kv/tcp_kv_transport.h).
+// Each is shared by its handle and its coroutines; the pin is released when the last coroutine has ended.
+#pragma once
+
+#include <memory>
+
+#include "transport/kv/kv_ledger.h"
+#include "transport/tcp_socket.h"
+
+namespace runahead {
+
+struct TcpKvTimeouts {
+  Duration connect;   // until the two ends have met
+  Duration transfer;  // without progress on a page under way
+};
+
+// Where a sender listens, and which process it must be: "tcp://host:port#incarnation", the incarnation in hexadecimal.
+struct TcpKvAddress {
+  HostPort place;
+  uint64_t incarnation = 0;
+  std::string transport = "tcp";
+};
+std::string to_string(const TcpKvAddress& address);
+Result<TcpKvAddress> parse_tcp_kv_address(std::string_view text, std::string_view transport = "tcp");
+
+class TcpInStream : public std::enable_shared_from_this<TcpInStream> {
+ public:
+  static std::shared_ptr<TcpInStream> start(asio::any_io_executor executor, const Clock& clock, TcpKvTimeouts timeouts,
+                                            TcpKvAddress sender, KvInboundParams params);
+
+  KvInboundLedger& ledger() { return ledger_; }
+  void abandon();                 // ends soon
+  asio::awaitable<void> close();  // returns when it has ended
+
+ private:
+  TcpInStream(asio::any_io_executor executor, const Clock& clock, TcpKvTimeouts timeouts, TcpKvAddress sender,
+              KvInboundParams params);
+  static asio::awaitable<void> run(std::shared_ptr<TcpInStream> self);
+  Task<void> meet_sender();
+  Task<void> receive_pages();
+  Task<uint32_t> read_page(std::span<std::byte> page);  // its CRC32C
+  void stop(Error why);
+
+  asio::any_io_executor executor_;
+  const Clock& clock_;
+  TcpKvTimeouts timeouts_;
+  TcpKvAddress sender_;
+  KvInboundLedger ledger_;
+  Tcp::socket socket_;
+  StallTimer stall_;
+  bool running_ = true;
+  bool closed_ = false;
+  Signal ended_;
+};
+
+class TcpOutStream : public std::enable_shared_from_this<TcpOutStream> {
+ public:
+  static std::shared_ptr<TcpOutStream> start(asio::any_io_executor executor, const Clock& clock, TcpKvTimeouts timeouts,
+                                             KvOutboundParams params);
+
+  KvOutboundLedger& ledger() { return ledger_; }
+  void post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c) {
+    ledger_.post(key, page, crc32c);
+  }
+  // The receiver has come. kOk takes the socket; every other reply is to be sent to whoever it is.
+  StreamReply attach(const StreamHello& hello, Tcp::socket& socket);
+  void abandon();
+  asio::awaitable<void> close();
+
+ private:
+  TcpOutStream(asio::any_io_executor executor, const Clock& clock, TcpKvTimeouts timeouts, KvOutboundParams params);
+  void spawn(asio::awaitable<void> work);
+  static asio::awaitable<void> expect_receiver(std::shared_ptr<TcpOutStream> self);
+  static asio::awaitable<void> write_pages(std::shared_ptr<TcpOutStream> self);
+  static asio::awaitable<void> read_reply(std::shared_ptr<TcpOutStream> self);
+  asio::awaitable<bool> write_page(KvPageHeader header, std::span<const std::byte> page);
+  void stop(Error why);
+
+  asio::any_io_executor executor_;
+  const Clock& clock_;
+  TcpKvTimeouts timeouts_;
+  KvOutboundLedger ledger_;
+  Tcp::socket socket_;
+  StallTimer stall_;
+  bool attached_ = false;
+  bool closed_ = false;
+  int coroutines_ = 0;
+  Signal ended_;
+};
+
+}  // namespace runahead

@@ -1,0 +1,209 @@
+#include "transport/kv/ucx_kv_streams.h"
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/post.hpp>
+#include <string>
+
+#include "base/crc32c.h"
+#include "base/limits.h"
+
+namespace runahead {
+namespace {
+
+constexpr int kPagesUnderWay = 4;  // of one stream: the next rendezvous begins while the last one ends
+
+Error closed_error() {
+  return {ErrorCode::kCancelled, "the KV stream is closed", {}};
+}
+Error frozen_error() {
+  return {ErrorCode::kDeadlineExceeded, "a KV page made no progress in time: the peer seems to be frozen", {}};
+}
+Error lost_error(std::string what, const char* why) {
+  return {ErrorCode::kWorkerLost, std::move(what) + ": " + why, {}};
+}
+
+template <class Stream>
+asio::awaitable<void> close_stream(std::shared_ptr<Stream> stream) {
+  co_await stream->close();
+}
+
+}  // namespace
+
+UcxInStream::UcxInStream(std::shared_ptr<UcxStreamContext> context, KvInboundParams params)
+    : context_(std::move(context)),
+      ledger_(context_->executor, context_->clock, std::move(params)),
+      stall_(context_->executor, context_->clock, [this] {
+        stop(met_ ? frozen_error() : Error{ErrorCode::kDeadlineExceeded, "the sender did not answer in time", {}});
+      }) {}
+
+void UcxInStream::start() {
+  stall_.start(context_->connect_timeout, shared_from_this());
+}
+
+void UcxInStream::attach(std::shared_ptr<UcxEndpoint> endpoint) {
+  endpoint_ = std::move(endpoint);
+  if (closed_ || ledger_.error()) endpoint_->close();
+}
+
+void UcxInStream::stop(Error why) {
+  ledger_.fail(std::move(why));
+  stall_.cancel();
+  if (endpoint_) endpoint_->close();
+}
+
+void UcxInStream::abandon() {
+  if (!closed_) asio::co_spawn(context_->executor, close_stream(shared_from_this()), asio::detached);
+  closed_ = true;
+}
+
+// Waits for UCX to end what is under way: the pages stay pinned until then, however long it takes.
+asio::awaitable<void> UcxInStream::close() {
+  const auto self = shared_from_this();
+  closed_ = true;
+  if (ledger_.complete()) {  // the sender closes when it has read our last reply
+    const Deadline flush = context_->clock.after(limits::kFlushTimeout);
+    while (!endpoint_->is_closing() && context_->clock.now() < flush.at) co_await context_->changed.wait(flush);
+  }
+  stop(closed_error());
+  while (receiving_ > 0 || (endpoint_ && !endpoint_->is_closed())) co_await context_->changed.wait(kNoDeadline);
+  ledger_.release();
+}
+
+void UcxInStream::on_reply(std::span<const std::byte> reply) {
+  if (met_ || reply.size() != kStreamReplyBytes) return stop({ErrorCode::kCorrupt, "the sender's reply is none", {}});
+  auto parsed = parse_stream_reply(reply.first<kStreamReplyBytes>());
+  if (!parsed) return stop(parsed.error());
+  met_ = true;
+  stall_.stop();
+}
+
+void UcxInStream::on_page(std::span<const std::byte> wire, size_t length, const UcxFetch& fetch) {
+  if (wire.size() != kKvPageHeaderBytes) return corrupt({ErrorCode::kCorrupt, "a page came without its header", {}});
+  auto header = parse_page_header(wire.first<kKvPageHeaderBytes>());
+  if (!header) return corrupt(header.error());
+  if (header->page_bytes != length)
+    return corrupt({ErrorCode::kCorrupt, "a page is not as long as its header says", {}});
+  auto buffer = ledger_.claim(*header);
+  if (!buffer) return corrupt(buffer.error());
+  if (++receiving_ == 1) stall_.start(context_->transfer_timeout, shared_from_this());
+  fetch(*buffer, [self = shared_from_this(), header = *header, buffer = *buffer](const char* error) {
+    self->received(header, buffer, error);
+  });
+}
+
+void UcxInStream::received(const KvPageHeader& header, std::span<std::byte> buffer, const char* error) {
+  stall_.progress();
+  if (--receiving_ == 0) stall_.stop();
+  context_->changed.notify();
+  if (ledger_.error()) return;
+  if (error != nullptr) return ledger_.fail(lost_error("a KV page was lost on its way", error));
+  auto committed = ledger_.commit(header, crc32c(buffer));
+  if (!committed) return corrupt(committed.error());
+  if (ledger_.complete()) endpoint_->send_reply(StreamReply::kOk);
+}
+
+void UcxInStream::corrupt(Error why) {
+  if (ledger_.error()) return;
+  ledger_.fail(std::move(why));
+  endpoint_->send_reply(StreamReply::kCorruptPage);
+}
+
+void UcxInStream::on_lost(const char* why) {
+  ledger_.fail(lost_error("lost the connection to the sender", why));
+}
+
+UcxOutStream::UcxOutStream(std::shared_ptr<UcxStreamContext> context, KvOutboundParams params)
+    : context_(std::move(context)),
+      ledger_(context_->executor, context_->clock, std::move(params)),
+      stall_(context_->executor, context_->clock, [this] {
+        stop(endpoint_
+                 ? frozen_error()
+                 : Error{ErrorCode::kDeadlineExceeded, "no receiver opened its end of the KV stream in time", {}});
+      }) {}
+
+void UcxOutStream::start() {
+  stall_.start(context_->connect_timeout, shared_from_this());
+}
+
+StreamReply UcxOutStream::attach(const StreamHello& hello, std::shared_ptr<UcxEndpoint> endpoint) {
+  if (hello.stream_token != ledger_.params().stream_token) return StreamReply::kWrongToken;
+  if (endpoint_) return StreamReply::kAlreadyOpen;
+  if (closed_ || ledger_.error()) return StreamReply::kUnknownStream;  // came too late
+  if (hello.geometry != ledger_.geometry()) {
+    stop(error_of(StreamReply::kOtherGeometry));
+    return StreamReply::kOtherGeometry;
+  }
+  stall_.stop();
+  endpoint_ = std::move(endpoint);
+  endpoint_->send_reply(StreamReply::kOk);
+  pump();
+  return StreamReply::kOk;
+}
+
+void UcxOutStream::post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c) {
+  ledger_.post(key, page, crc32c);
+  pump();
+}
+
+void UcxOutStream::stop(Error why) {
+  ledger_.fail(std::move(why));
+  stall_.cancel();
+  if (endpoint_) endpoint_->close();
+}
+
+void UcxOutStream::abandon() {
+  if (!closed_) asio::co_spawn(context_->executor, close_stream(shared_from_this()), asio::detached);
+  closed_ = true;
+}
+
+asio::awaitable<void> UcxOutStream::close() {
+  const auto self = shared_from_this();
+  closed_ = true;
+  stop(closed_error());
+  while (sending_ > 0 || (endpoint_ && !endpoint_->is_closed())) co_await context_->changed.wait(kNoDeadline);
+  ledger_.release();
+}
+
+void UcxOutStream::on_reply(std::span<const std::byte> reply) {
+  if (reply.size() != kStreamReplyBytes) return stop({ErrorCode::kCorrupt, "the receiver's reply is none", {}});
+  auto parsed = parse_stream_reply(reply.first<kStreamReplyBytes>());
+  if (parsed && !ledger_.all_taken())
+    parsed = fail(ErrorCode::kCorrupt, "the receiver confirmed pages that it cannot have");
+  if (!parsed) return stop(parsed.error());
+  ledger_.confirm();
+  endpoint_->close();  // which tells the receiver that its reply has come
+}
+
+void UcxOutStream::on_lost(const char* why) {
+  ledger_.fail(lost_error("lost the connection to the receiver", why));
+}
+
+void UcxOutStream::pump() {
+  while (endpoint_ && !endpoint_->is_closing() && !closed_ && sending_ < kPagesUnderWay && ledger_.has_page()) {
+    struct Sending {
+      KvOutboundLedger::Page page;
+      std::array<std::byte, kKvPageHeaderBytes> wire;
+    };
+    auto sending = std::make_shared<Sending>(Sending{ledger_.take(), {}});  // lives as long as the callback
+    sending->wire = encode(sending->page.header);
+    if (++sending_ == 1) stall_.start(context_->transfer_timeout, shared_from_this());
+    endpoint_->send_page(sending->wire, sending->page.bytes,
+                         [self = shared_from_this(), sending](const char* error) { self->sent(sending->page, error); });
+  }
+}
+
+void UcxOutStream::sent(const KvOutboundLedger::Page& page, const char* error) {
+  stall_.progress();
+  if (--sending_ == 0) stall_.stop();
+  if (error != nullptr && !ledger_.confirmed()) {
+    ledger_.fail(lost_error("a KV page was not taken by the receiver", error));
+  } else {
+    ledger_.sent(page);
+  }
+  context_->changed.notify();
+  // Not from within UCX's callback, and streams take turns.
+  asio::post(context_->executor, [self = shared_from_this()] { self->pump(); });
+}
+
+}  // namespace runahead

@@ -1,0 +1,101 @@
+// UcxInStream, UcxOutStream: the two ends of one KV stream over UCX (transport/kv/ucx_kv_transport.h), without UCX's
+// types. Each is shared by its handle, its endpoint and the transfers under way; the pin is released when all have
+// ended.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "transport/kv/kv_ledger.h"
+
+namespace runahead {
+
+// What all streams of one transport share.
+struct UcxStreamContext {
+  UcxStreamContext(asio::any_io_executor e, const Clock& c, Duration connect, Duration transfer)
+      : executor(e), clock(c), connect_timeout(connect), transfer_timeout(transfer), changed(e, c) {}
+
+  asio::any_io_executor executor;
+  const Clock& clock;
+  Duration connect_timeout;
+  Duration transfer_timeout;
+  Signal changed;  // an endpoint has closed or a transfer has ended
+};
+
+// What a stream needs of UCX; made in ucx_kv_transport.cc, the only file that includes UCX's headers.
+class UcxEndpoint {
+ public:
+  using Done = std::function<void(const char* error)>;  // nullptr: the transfer has succeeded
+
+  virtual ~UcxEndpoint() = default;
+  virtual void send_reply(StreamReply reply) = 0;
+  // wire and page are read until `done` is called; that may be before this returns.
+  virtual void send_page(std::span<const std::byte> wire, std::span<const std::byte> page, Done done) = 0;
+  // Ends both ends' transfers with an error; is_closed() once UCX has given everything back.
+  virtual void close() = 0;
+  virtual bool is_closing() const = 0;
+  virtual bool is_closed() const = 0;
+};
+
+// The data of a page that has been announced; calls the Done once it is in the buffer, perhaps before it returns.
+using UcxFetch = std::function<void(std::span<std::byte> buffer, UcxEndpoint::Done done)>;
+
+class UcxInStream : public std::enable_shared_from_this<UcxInStream> {
+ public:
+  UcxInStream(std::shared_ptr<UcxStreamContext> context, KvInboundParams params);
+
+  KvInboundLedger& ledger() { return ledger_; }
+  void start();                                        // waits for the sender's answer
+  void attach(std::shared_ptr<UcxEndpoint> endpoint);  // the way to the sender; the hello is on its way
+  void abandon();
+  asio::awaitable<void> close();
+
+  // From the endpoint:
+  void on_reply(std::span<const std::byte> reply);
+  void on_page(std::span<const std::byte> wire, size_t length, const UcxFetch& fetch);
+  void on_lost(const char* why);
+  void stop(Error why);
+
+ private:
+  void received(const KvPageHeader& header, std::span<std::byte> buffer, const char* error);
+  void corrupt(Error why);
+
+  std::shared_ptr<UcxStreamContext> context_;
+  KvInboundLedger ledger_;
+  std::shared_ptr<UcxEndpoint> endpoint_;
+  StallTimer stall_;  // until the sender has answered, then while a page is under way
+  bool met_ = false;
+  int receiving_ = 0;
+  bool closed_ = false;
+};
+
+class UcxOutStream : public std::enable_shared_from_this<UcxOutStream> {
+ public:
+  UcxOutStream(std::shared_ptr<UcxStreamContext> context, KvOutboundParams params);
+
+  KvOutboundLedger& ledger() { return ledger_; }
+  void start();  // waits for the receiver
+  // The receiver has come. kOk keeps the endpoint; every other reply is to be sent to whoever it is.
+  StreamReply attach(const StreamHello& hello, std::shared_ptr<UcxEndpoint> endpoint);
+  void post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c);
+  void abandon();
+  asio::awaitable<void> close();
+
+  // From the endpoint:
+  void on_reply(std::span<const std::byte> reply);
+  void on_lost(const char* why);
+
+ private:
+  void pump();  // hands pages to UCX while there is room
+  void sent(const KvOutboundLedger::Page& page, const char* error);
+  void stop(Error why);
+
+  std::shared_ptr<UcxStreamContext> context_;
+  KvOutboundLedger ledger_;
+  std::shared_ptr<UcxEndpoint> endpoint_;
+  StallTimer stall_;  // until the receiver has come, then while a page is under way
+  int sending_ = 0;
+  bool closed_ = false;
+};
+
+}  // namespace runahead
