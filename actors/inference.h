@@ -47,7 +47,7 @@ struct RankReport {
   uint64_t kv_sent_bytes = 0;
 };
 
-// Where the time to first token went: the stages partition the critical path, their sum is ttft within 1 % (DESIGN 2).
+// Where the time to first token went: the stages partition the critical path, their sum is ttft within 1 %.
 struct TtftReport {
   double queue = 0, tokenize = 0, plan = 0, dispatch = 0, prefill_compute = 0, kv_wait = 0, sample = 0, respond = 0,
          other = 0;

@@ -4,7 +4,7 @@
 //                   taking turns gives, and the last one is no later;
 //   a short one     passes a long one that still has time, and costs it no more than it takes itself;
 //   nobody starves  who is due first goes first: only what comes within kLaneStretch service times can pass, and of that
-//                   only what is shorter. tests/actors/lane_order_test.cc simulates both.
+//                   only what is shorter. tests/actors/worker/lane_test.cc simulates both.
 // Pure; decided once, when a request is first dispatched.
 #pragma once
 

@@ -1,4 +1,5 @@
-// Identities that travel on both planes. A message is accepted only if epoch, request and attempt all match (DESIGN 1.6).
+// Identities that travel on both planes. A message is accepted only if epoch, request and attempt all match
+// (docs/wire-control.md, "Fencing").
 #pragma once
 
 #include <compare>

@@ -1,6 +1,6 @@
 // Philox4x32-10: a counter-based generator (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
 // The same (key, counter) gives the same bits on every machine and in every order: sampling uses key = seed,
-// counter = token position, so a retry after a crash draws the same tokens (DESIGN 1.4).
+// counter = token position, so a retry after a crash draws the same tokens (ADR 2).
 #pragma once
 
 #include <array>

@@ -7,7 +7,7 @@
 
 namespace runahead {
 
-inline constexpr int32_t kPageTokens = 64;  // tokens a page: the attention tile, the unit of cache and of the wire (DESIGN 1.2)
+inline constexpr int32_t kPageTokens = 64;  // tokens a page: the attention tile, the unit of cache and of the wire
 
 struct TokenRange {
   int32_t begin = 0;

@@ -1,5 +1,5 @@
 // GGUF's tensor formats: blocks of quantised weights and their exact meaning. Dequantisation is bit-exact against the
-// reference implementation of the PyPI package `gguf` (tests/kernels). Layouts: ggml-common.h; reference/engine.md 3.5.
+// reference implementation of the PyPI package `gguf` (tests/kernels). Layouts: ggml-common.h.
 //   threads  pure functions on views.
 #pragma once
 

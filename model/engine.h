@@ -11,7 +11,7 @@
 //   logits(x, out)                                      of the last row
 // A call takes some rows of the chunk, so that long work can be cut into short jobs. How rows and pages are grouped into
 // calls does not change a bit.
-// Results are bit-identical for every partition, thread count and batch mate within one compute mode (DESIGN 1.4).
+// Results are bit-identical for every partition, thread count and batch mate within one compute mode (ADR 2).
 #pragma once
 
 #include <cstddef>

@@ -8,7 +8,7 @@
 //   threads the pool is used on the actor thread only; the bytes of disjoint pages may be written concurrently, and one
 //           page has one writer.
 //   ledger  free + leased + quarantined = total at all times (`usage`).
-// Source: paper 4.1, DESIGN 1.2; quarantine: DESIGN section 2, last paragraph.
+// Source: paper 4.1; docs/ARCHITECTURE.md, ideas 2 and 3. Quarantined are pages of a transfer whose end nobody has told us.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// ChainTimeline: the predicted way of one prompt through a chain, layer by layer: reference/paper.md 4.1 for the chain
-// we build. Receives of all layers are posted in advance, own K,V leave right after QKV, upstream pages are forwarded
+// ChainTimeline: the predicted way of one prompt through a chain, layer by layer: paper 4.1 and what is ours
+// (docs/paper.md). Receives of all layers are posted in advance, own K,V leave right after QKV, upstream pages are forwarded
 // as they arrive (a page is held back by one page time and one latency a hop), a link serves the lowest layer first,
 // attention takes prefix pages as they come and its own chunk last. Pure arithmetic, any thread; O(layers x ranks), a
 // few microseconds.

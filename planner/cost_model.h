@@ -1,5 +1,5 @@
-// CostModel: what a chunk costs a worker and what K/V costs a link, from two constants each (reference/paper.md 2.6:
-// they reproduce the paper's searched splits, so no search is needed). Pure arithmetic, any thread.
+// CostModel: what a chunk costs a worker and what K/V costs a link, from two constants each (docs/paper.md: they
+// reproduce the paper's searched splits, so no search is needed). Pure arithmetic, any thread.
 //
 //   T(prefix, n) = a * n + b * (n * prefix + g * n^2)      seconds of one worker for n tokens behind `prefix` tokens
 //   link(bytes)  = latency + bytes / bandwidth
@@ -7,7 +7,7 @@
 // a covers everything that is linear in the tokens (projections, MLP), b the attention of one (query, key) pair. g is
 // the share of the diagonal block that the kernel computes: 1/2 for a causal kernel (ours), 1 for the paper's dense
 // one. Exact work, not only its leading terms: ranks before the last one stop after K,V of the last layer, and the last
-// rank computes the last layer for its last token only (DESIGN 1.5).
+// rank computes the last layer for its last token only.
 #pragma once
 
 #include <cstdint>
@@ -44,7 +44,7 @@ struct ModelCost {
   double linear_flops_per_token = 0;  // for speeds before the first measurement
   double attention_flops_per_pair = 0;
   double diagonal_share = 0.5;  // g
-  bool skip_last_layer = true;  // DESIGN 1.5; false is the paper's chain
+  bool skip_last_layer = true;  // false is the paper's chain
 };
 
 struct ModelDims {

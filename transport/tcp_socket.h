@@ -1,6 +1,6 @@
 // What every TCP connection of ours has in common: listening, connecting with a deadline, socket options, and Asio's
 // error codes as our Errors. A name may have several addresses: we listen on all of them, and try all of them. No TLS
-// yet, so listening beyond loopback must be asked for (reliability.md 2, row 18).
+// yet, so listening beyond loopback must be asked for.
 #pragma once
 
 #include <boost/asio/ip/tcp.hpp>

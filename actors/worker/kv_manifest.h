@@ -1,5 +1,5 @@
 // KvManifest: which pages of a prefix have come. It knows for every layer how many pages are there without a gap, which
-// is how far attention may go (position order, DESIGN 1.4), and when the whole prefix is complete, each page exactly
+// is how far attention may go (position order, ADR 2), and when the whole prefix is complete, each page exactly
 // once. Pure; any thread.
 #pragma once
 

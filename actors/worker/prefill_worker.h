@@ -1,4 +1,4 @@
-// PrefillWorker: one rank of the chain per attempt, several attempts at once (DESIGN 1 and 2, paper 4.1). Each attempt
+// PrefillWorker: one rank of the chain per attempt, several attempts at once (paper 4.1). Each attempt
 // is one straight coroutine; while it waits for pages, the lane works for another one.
 //   threads  the executor's one thread; the model runs on the lane.
 //   owner    leases and streams of its attempts. Destroy it only after run() has returned.

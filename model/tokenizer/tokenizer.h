@@ -1,13 +1,12 @@
 // Tokenizer: text to token ids and back, as the model file says: byte-level BPE (tokenizer.ggml.model = gpt2) with the
 // file's own vocabulary, merges, pre-tokenizer and special tokens.
 //   exact   decode(encode(text)) == text, byte for byte, for every text that encode takes: also for invalid UTF-8,
-//   whose
-//           bytes are pieces of their own. A byte that the vocabulary has no token for is an error, never dropped.
+//           whose bytes are pieces of their own. A byte that the vocabulary has no token for is an error, never dropped.
 //           Texts are not normalised (no NFC), as in llama.cpp.
 //   threads immutable once loaded: any number of threads may call it.
 //   memory  owns all it needs: the file may be closed after load.
 //   limits  limits::kTextBytesMax a text; time O(n log n).
-// Oracles: tests/golden/make_tokens.py; reference/engine.md 3.6.
+// Oracles: tests/golden/make_tokens.py; docs/tokenizers.md.
 #pragma once
 
 #include <cstdint>

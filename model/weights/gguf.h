@@ -3,7 +3,7 @@
 // counts are bounded by base/limits.h and by the bytes left, types are checked before a value is read.
 //   memory  the files stay mapped for the Gguf's life; every string_view and tensor span below points into them.
 //   threads immutable once open: any number of threads may read.
-// Format: ggml's docs/gguf.md; reference/engine.md 3.1.
+// Format: gguf.md of ggml's documents; what is taken and refused: docs/models.md.
 #pragma once
 
 #include <array>

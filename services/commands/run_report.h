@@ -1,4 +1,4 @@
-// What `runahead run` prints: one JSON object (DESIGN section 5), or one human line about where the time went.
+// What `runahead run` prints: one JSON object (docs/operations.md), or one human line about where the time went.
 #pragma once
 
 #include <nlohmann/json.hpp>

@@ -1,4 +1,4 @@
-"""`runahead run` as a person would use it: real processes, the JSON of DESIGN section 5, one clear sentence for bad input."""
+"""`runahead run` as a person would use it: real processes, its JSON, one clear sentence for bad input."""
 
 import json
 import os

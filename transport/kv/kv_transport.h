@@ -13,8 +13,7 @@
 //   failure          a stream that meets a lost peer, a page that fails its check, or a missed deadline ends with one
 //                    Error (kWorkerLost, kCorrupt, kDeadlineExceeded); the actor fails the attempt. Nothing is retried
 //                    here.
-// Sources: reference/reliability.md 2.1-2.8 and section 6 (receiver posts, sees the completion, then reuses);
-// DESIGN 1.3, 1.6.
+// Why the receiver posts: ADR 3. Formats: docs/wire.md.
 #pragma once
 
 #include <cstdint>

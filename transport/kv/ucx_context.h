@@ -24,7 +24,7 @@ struct PortSockets {
 PortSockets sockets_of_port(uint16_t port);
 // Those who knock from now on get no answer until the socket is closed.
 void ignore_new_connections(int listener);
-// "ucx-1.13": what peers must have too, for versions of UCX refuse each other (reference/measured.md 1).
+// "ucx-1.13": what peers must have too, for versions of UCX refuse each other (docs/operations.md).
 std::string ucx_transport_name();
 
 Error ucx_error(ErrorCode code, const std::string& what, ucs_status_t status);

@@ -3,13 +3,12 @@
 //   meeting   one endpoint a stream, opened by the receiver through UCX's listener, so both ends own an endpoint with
 //             error handling, and closing a stream ends its transfers and nobody else's. Hello and replies as over TCP.
 //   page      one active message: KvPageHeader is its header, the page its data, always by rendezvous: the receiver
-//   sees
-//             the header, finds the posted buffer, and only then is the data fetched into it. Nobody but the receiver's
+//             sees the header, finds the posted buffer, and only then is the data fetched into it. Nobody but the receiver's
 //             own worker ever writes its memory (get, never put), so a peer that wakes late can do no harm.
 //   progress  on the process's io_context thread, driven by UCX's event descriptor; never a spin.
 //   failure   UCX tells of a killed peer (keep-alive 1 s; error handling of shared memory switched on); a frozen one is
 //             found by our own timeout. close() returns when every transfer has ended; a page that UCX does not give
-//             back keeps its pin (quarantine). Source: reference/reliability.md 0.2, 2 rows 3, 8, 11, 12.
+//             back keeps its pin (quarantine). What UCX 1.13 does: docs/operations.md.
 //   settings  the user's UCX_* variables win over ours.
 #pragma once
 

@@ -1,4 +1,4 @@
-// DESIGN idea 4: logits and pages are bit-identical for every partition, grouping of pages, thread count and batch
+// ADR 2: logits and pages are bit-identical for every partition, grouping of pages, thread count and batch
 // mate.
 #include <gtest/gtest.h>
 
