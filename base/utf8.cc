@@ -1,7 +1,6 @@
 #include "base/utf8.h"
 
 #include <cstdint>
-#include <utility>
 
 namespace runahead {
 namespace {
@@ -48,26 +47,6 @@ size_t utf8_valid_prefix(std::string_view text) {
     at += next.bytes;
   }
   return at;
-}
-
-std::string Utf8Stream::push(std::string_view bytes) {
-  const std::string input = std::exchange(held_, {}) + std::string(bytes);
-  std::string out;
-  for (size_t at = 0; at < input.size();) {
-    const auto rest = std::string_view(input).substr(at);
-    const Utf8Sequence next = utf8_sequence(rest);
-    if (next.kind == Utf8Sequence::Kind::kIncomplete) {
-      held_ = rest;
-      break;
-    }
-    out += next.kind == Utf8Sequence::Kind::kCharacter ? rest.substr(0, next.bytes) : kReplacementCharacter;
-    at += next.bytes;
-  }
-  return out;
-}
-
-std::string Utf8Stream::flush() {
-  return std::exchange(held_, {}).empty() ? std::string() : std::string(kReplacementCharacter);
 }
 
 }  // namespace runahead

@@ -1,11 +1,7 @@
-// UTF-8, strictly (RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF), and Utf8Stream, which turns the
-// bytes of tokens into text as they come: a character whose bytes are spread over tokens is held back until it is
-// whole.
-//   threads  plain values.
+// UTF-8, strictly (RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF). Pure.
 #pragma once
 
 #include <cstddef>
-#include <string>
 #include <string_view>
 
 namespace runahead {
@@ -22,16 +18,5 @@ struct Utf8Sequence {
 Utf8Sequence utf8_sequence(std::string_view text);
 // How many bytes from the start of `text` are whole valid characters.
 size_t utf8_valid_prefix(std::string_view text);
-
-class Utf8Stream {
- public:
-  // The text that is now certain. Invalid bytes come out as U+FFFD, so the result is always valid UTF-8.
-  std::string push(std::string_view bytes);
-  // The end of the stream: an incomplete character comes out as one U+FFFD.
-  std::string flush();
-
- private:
-  std::string held_;  // at most 3 bytes
-};
 
 }  // namespace runahead

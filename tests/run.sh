@@ -118,7 +118,6 @@ run_sanitized() {
 stage_asan() { GTEST_FILTER=$ASAN_FILTER run_sanitized asan-ubsan "${ASAN_TESTS[@]}"; }
 
 stage_tsan() {
-  [[ -f tests/tsan.supp ]] && export TSAN_OPTIONS="suppressions=$ROOT/tests/tsan.supp"
   GTEST_FILTER=$TSAN_FILTER run_sanitized tsan "${TSAN_TESTS[@]}"
 }
 

@@ -6,15 +6,12 @@
 #pragma once
 
 #include <memory>
-#include <string>
 
+#include "actors/coordinator/coordinator_options.h"
 #include "actors/inference.h"
 #include "actors/metrics_sink.h"
-#include "actors/test_faults.h"
 #include "base/clock.h"
-#include "base/limits.h"
 #include "base/rng.h"
-#include "model/engine.h"
 #include "transport/control/control_plane.h"
 
 namespace runahead {
@@ -25,17 +22,6 @@ struct CoordinatorEnv {
   Rng& rng;               // stream tokens: seed it from the operating system
   ControlPlane& control;  // the server side
   MetricsSink& metrics;
-};
-
-struct CoordinatorOptions {
-  uint64_t epoch = 1;        // from JobStore::load: grows with every start
-  ModelShape shape;          // of the model that is served
-  // What workers must have; what is left empty the workers agree on (actors/coordinator/worker_registry.h).
-  std::string model;         // what their fingerprint begins with: the hash of the model file
-  std::string fingerprint;   // Engine::fingerprint()
-  std::string kv_transport;  // KvTransport::name()
-  Duration stall_timeout = limits::kStallTimeout;  // of an attempt on which nothing moves
-  TestFaults faults;
 };
 
 class Coordinator final : public InferenceService {

@@ -261,8 +261,7 @@ void CoordinatorCore::fail_stalled(Time now) {
   }
 }
 
-// ---- failure and end
-// -------------------------------------------------------------------------------------------------
+// ---- failure and end ----
 
 void CoordinatorCore::fail_attempt(Request& request, Failure failure, Time now) {
   warn_limited("attempt", "request {} ({}), attempt {}: {}", request.id, foreign(request.spec.external_id),

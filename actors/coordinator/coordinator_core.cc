@@ -13,8 +13,7 @@ namespace runahead {
 CoordinatorCore::CoordinatorCore(CoordinatorOptions options, Rng& rng, MetricsSink& metrics)
     : options_(std::move(options)), rng_(rng), metrics_(metrics), registry_(options_) {}
 
-// ---- membership
-// ------------------------------------------------------------------------------------------------------
+// ---- membership ----
 
 void CoordinatorCore::on_connected(PeerId peer, Time now) {
   strangers_.emplace(peer, now);
@@ -186,8 +185,7 @@ void CoordinatorCore::send_heartbeats(Time now) {
   metrics_.workers_changed(view(now));
 }
 
-// ---- admission
-// -------------------------------------------------------------------------------------------------------
+// ---- admission ----
 
 Result<void> CoordinatorCore::check_request(const InferenceRequest& request) const {
   const auto outside = [&](TokenId token) { return token < 0 || token >= options_.shape.vocab_size; };
@@ -317,8 +315,7 @@ void CoordinatorCore::end_all(Error why, Time now) {
   for (const RequestId id : ids) end_with_error(*find(id), why, RequestOutcome::kError, now);
 }
 
-// ---- helpers
-// ---------------------------------------------------------------------------------------------------------
+// ---- helpers ----
 
 CoordinatorCore::Request* CoordinatorCore::find(RequestId id) {
   const auto found = requests_.find(id);

@@ -15,13 +15,17 @@
 #include <variant>
 #include <vector>
 
-#include "actors/coordinator/coordinator.h"
+#include "actors/coordinator/coordinator_options.h"
 #include "actors/coordinator/decode_pace.h"
 #include "actors/coordinator/prompt_scores.h"
 #include "actors/coordinator/ttft_stages.h"
 #include "actors/coordinator/worker_registry.h"
+#include "actors/inference.h"
 #include "actors/lane_order.h"
 #include "actors/messages.h"
+#include "actors/metrics_sink.h"
+#include "base/rng.h"
+#include "transport/control/control_plane.h"
 
 namespace runahead {
 

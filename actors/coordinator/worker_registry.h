@@ -5,8 +5,7 @@
 //            is agreed as soon as a prefill and a decode worker say the same; until then every worker of the model is
 //            let in and none works. One alone binds nobody, and who has gone binds nobody either (docs/adr).
 //   ledger   a hold is the pages of one attempt on one worker. It ends when the worker says that they are back
-//   (RankDone,
-//            DecodeDone, AttemptEnded), or with the worker.
+//            (RankDone, DecodeDone, AttemptEnded), or with the worker.
 #pragma once
 
 #include <map>
@@ -14,11 +13,12 @@
 #include <string>
 #include <vector>
 
-#include "actors/coordinator/coordinator.h"
+#include "actors/coordinator/coordinator_options.h"
 #include "base/ids.h"
 #include "planner/cost_model.h"
 #include "planner/profile.h"
 #include "proto/control.pb.h"
+#include "transport/control/control_plane.h"
 
 namespace runahead {
 

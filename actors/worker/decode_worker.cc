@@ -76,8 +76,7 @@ Task<void> DecodeWorker::Impl::run() {
   co_return served;
 }
 
-// ---- the batch
-// -------------------------------------------------------------------------------------------------------
+// ---- the batch ----
 
 asio::awaitable<void> DecodeWorker::Impl::decode_loop() {
   while (!closing_) {
@@ -155,8 +154,7 @@ void DecodeWorker::Impl::perform(std::vector<DecodeAction> actions) {
   work_.notify();
 }
 
-// ---- one sequence
-// ----------------------------------------------------------------------------------------------------
+// ---- one sequence ----
 
 void DecodeWorker::Impl::on_message(const proto::Envelope& message) {
   const AttemptId id = attempt_of(message);

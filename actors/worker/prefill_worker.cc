@@ -77,8 +77,7 @@ class PrefillWorker::Impl final : public WorkerRole {
   WorkerLink link_;
 };
 
-// ---- the way of one attempt
-// ------------------------------------------------------------------------------------------
+// ---- the way of one attempt ----
 
 // Paper 4.1, with the cache populated in parallel: each layer's K/V flows from rank to rank while all of them compute.
 Task<void> PrefillWorker::Impl::run(RankAttempt& a) {
@@ -252,8 +251,7 @@ asio::awaitable<void> PrefillWorker::Impl::compute(RankAttempt& a) {
   else a.end(WorkerAttempt::End::kFailed, {done.error(), a.step.downstream.worker});
 }
 
-// ---- its beginning and its end
-// ---------------------------------------------------------------------------------------
+// ---- its beginning and its end ----
 
 void PrefillWorker::Impl::on_message(const proto::Envelope& message) {
   const AttemptId id = attempt_of(message);

@@ -52,7 +52,7 @@ class Tokenizer {
   std::string_view token_bytes(TokenId id) const;
   // A control or unknown token: its text is no part of an answer.
   bool is_control(TokenId id) const;
-  // The bytes of all the tokens: may begin or end inside a character (Utf8Stream makes text of them).
+  // The bytes of all the tokens: may begin or end inside a character.
   std::string decode(std::span<const TokenId> ids, bool with_control) const;
 
   // Tokens after which nothing is generated: eos, eot, eom and those known by their text (token_roles.h). Ascending.

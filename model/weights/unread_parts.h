@@ -2,8 +2,7 @@
 // a file either runs as its author meant it or not at all.
 //   tensors  every one is read, or the file is refused.
 //   keys     every key of the architecture is read (model/model_config), or cannot change a result, or has the value
-//   that
-//            changes nothing, or the file is refused. Keys that we have never heard of are refused.
+//            that changes nothing, or the file is refused. Keys that we have never heard of are refused.
 //   threads  pure.
 #pragma once
 

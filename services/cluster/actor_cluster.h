@@ -37,8 +37,6 @@ class ActorCluster {
   Coordinator& coordinator() { return *coordinator_; }
   // Waits until every worker has registered; kDeadlineExceeded.
   Task<void> ready(Deadline deadline);
-  // Ends the prefill worker as if its process had died: the others only see that it is gone.
-  void stop_prefill_worker(int32_t index) { workers_[static_cast<size_t>(index)]->prefill->stop(); }
   // Pages of every pool that are not free; 0 at rest.
   int64_t pages_in_use() const;
   asio::awaitable<void> stop();

@@ -1,8 +1,7 @@
 // Gateway: the HTTP front of a cluster: OpenAI's API, jobs, probes and metrics over one InferenceService.
 //   threads  the io_context thread, and two of its own (the text lane) for work that grows with a text.
 //   owner    what is passed in outlives the Gateway. Destroy it after shutdown() has returned, or after the io_context
-//   has
-//            stopped for good.
+//            has stopped for good.
 //   limits   base/limits.h, HTTP.
 #pragma once
 

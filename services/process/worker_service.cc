@@ -21,7 +21,7 @@
 #include "services/version.h"
 #include "transport/control/tcp_control.h"
 #include "transport/kv/select_transport.h"
-#include "transport/kv/tcp_kv_streams.h"
+#include "transport/kv/kv_address.h"
 
 namespace runahead {
 namespace {
@@ -91,7 +91,7 @@ Result<KvTransportOptions> transport_options(const WorkerServiceOptions& options
 // bear strangers that connect and leave.
 Task<void> check_own_address(std::string address, const Clock& clock, Deadline deadline) {
   const size_t tcp = address.find("tcp://");
-  const auto own = tcp == std::string::npos ? fail(ErrorCode::kUnsupported, "") : parse_tcp_kv_address(address.substr(tcp));
+  const auto own = tcp == std::string::npos ? fail(ErrorCode::kUnsupported, "") : parse_kv_address(address.substr(tcp));
   if (!own) co_return Result<void>{};
   auto reached = co_await connect_tcp(own->place, clock, deadline);
   if (!reached)

@@ -200,8 +200,7 @@ TEST(Chain, ManyRequestsAtOnceShareTheBatchAndDoNotTouchEachOther) {
   EXPECT_TRUE(cluster.run_until([&] { return cluster.pages_are_free(); }));
 }
 
-// ---- where the time goes
-// ---------------------------------------------------------------------------------------------
+// ---- where the time goes ----
 
 TEST(Ttft, StagesSumToTheTimeToFirstTokenWithinOnePercent) {
   Cluster cluster(3);
@@ -229,8 +228,7 @@ TEST(Ttft, StagesSumToTheTimeToFirstTokenWithinOnePercent) {
   EXPECT_LT(unexplained, 0.2) << "the named stages explain it, where the machine is not busy with something else";
 }
 
-// ---- cancel
-// ----------------------------------------------------------------------------------------------------------
+// ---- cancel ----
 
 class Cancel : public testing::TestWithParam<int> {};
 
@@ -297,8 +295,7 @@ TEST(Chain, ADeadlineEndsTheRequestEverywhere) {
   EXPECT_TRUE(cluster.run_until([&] { return cluster.pages_are_free(); }, 3s));
 }
 
-// ---- loss
-// ------------------------------------------------------------------------------------------------------------
+// ---- loss ----
 
 TEST(Loss, APrefillWorkerThatGoesMakesThoseLeftGiveTheSameAnswer) {
   for (const int victim : {0, 1, 2}) {
@@ -394,8 +391,7 @@ TEST(Loss, WorkersThatHearNothingEndTheirAttemptsAndComeBack) {
   EXPECT_FALSE(answer->error);
 }
 
-// ---- coming and going
-// ------------------------------------------------------------------------------------------------
+// ---- coming and going ----
 
 TEST(Membership, ARefusedWorkerTriesAgainUntilItFits) {
   Cluster cluster(1, 1);

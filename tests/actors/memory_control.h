@@ -5,7 +5,7 @@
 #include <map>
 #include <memory>
 
-#include "actors/mailbox.h"
+#include "tests/actors/mailbox.h"
 #include "transport/control/control_plane.h"
 
 namespace runahead::test {

@@ -1,6 +1,6 @@
 #include "base/async/wake.h"
 
-#include "actors/mailbox.h"
+#include "tests/actors/mailbox.h"
 #include "actors/worker/thread_lane.h"
 #include "base/async/gate.h"
 #include "loop.h"

@@ -3,9 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
-#include <vector>
-
-#include "base/rng.h"
+#include <string_view>
 
 namespace runahead {
 namespace {
@@ -32,53 +30,32 @@ TEST(Utf8, EveryScalarValueIsACharacterAndNothingElseIs) {
   EXPECT_EQ(utf8_valid_prefix("a\xC3\xA9\xFFz"), 3u);
 }
 
-TEST(Utf8Stream, HoldsACharacterBackUntilItIsWhole) {
-  Utf8Stream stream;
-  EXPECT_EQ(stream.push("a\xF0\x9F"), "a");
-  EXPECT_EQ(stream.push("\x98"), "");
-  EXPECT_EQ(stream.push("\x80z"), "\xF0\x9F\x98\x80z");
-  EXPECT_EQ(stream.flush(), "");
-  EXPECT_EQ(stream.push("\xE4\xB8"), "");
-  EXPECT_EQ(stream.flush(), kReplacementCharacter);
-  EXPECT_EQ(stream.flush(), "");
+TEST(Utf8, WhatMoreBytesCouldCompleteIsIncomplete) {
+  for (const char32_t c : {U'\u00e9', U'\u4e16', U'\U0001F600'}) {
+    const std::string text = encode(c);
+    for (size_t bytes = 1; bytes < text.size(); ++bytes) {
+      const Utf8Sequence begun = utf8_sequence(std::string_view(text).substr(0, bytes));
+      EXPECT_EQ(begun.kind, Utf8Sequence::Kind::kIncomplete);
+      EXPECT_EQ(begun.bytes, bytes);
+    }
+  }
 }
 
 // The examples of Unicode 15.0, table 3-8 and its text: one U+FFFD a maximal subpart.
-TEST(Utf8Stream, InvalidBytesBecomeReplacementCharactersAsUnicodeSays) {
+TEST(Utf8, InvalidBytesAreToldApartAsUnicodeSays) {
   const auto count = [](std::string_view bytes) {
-    Utf8Stream stream;
-    std::string text = stream.push(bytes);
-    text += stream.flush();
-    EXPECT_EQ(text.size() % 3, 0u);
-    return text.size() / 3;
+    int subparts = 0;
+    for (; !bytes.empty(); ++subparts) {
+      const Utf8Sequence next = utf8_sequence(bytes);
+      EXPECT_NE(next.kind, Utf8Sequence::Kind::kCharacter);
+      bytes.remove_prefix(next.bytes);
+    }
+    return subparts;
   };
-  EXPECT_EQ(count("\xC0\xAF\xE0\x80\xBF\xF0\x81\x82"), 8u);
-  EXPECT_EQ(count("\xED\xA0\x80\xED\xBF\xBF\xED\xAF"), 8u);
-  EXPECT_EQ(count("\xF4\x91\x92\x93\xFF"), 5u);
-  EXPECT_EQ(count("\xE1\x80\xE2\xF0\x91\x92\xF1\xBF"), 4u);
-}
-
-TEST(Utf8Stream, HowTheBytesAreCutDoesNotMatter) {
-  SeededRng random(11);
-  for (int round = 0; round < 2000; ++round) {
-    std::string bytes;
-    for (uint64_t left = random.next() % 20; left > 0; --left) {
-      bytes += random.next() % 3 == 0 ? std::string(1, static_cast<char>(random.next()))
-                                      : encode(static_cast<char32_t>(random.next() % 0x11000));
-    }
-    Utf8Stream whole, cut;
-    std::string want = whole.push(bytes);
-    want += whole.flush();
-    std::string got;
-    for (size_t at = 0; at < bytes.size();) {
-      const size_t size = 1 + random.next() % 3;
-      got += cut.push(std::string_view(bytes).substr(at, size));
-      EXPECT_EQ(utf8_valid_prefix(got), got.size());
-      at += size;
-    }
-    got += cut.flush();
-    ASSERT_EQ(got, want);
-  }
+  EXPECT_EQ(count("\xC0\xAF\xE0\x80\xBF\xF0\x81\x82"), 8);
+  EXPECT_EQ(count("\xED\xA0\x80\xED\xBF\xBF\xED\xAF"), 8);
+  EXPECT_EQ(count("\xF4\x91\x92\x93\xFF"), 5);
+  EXPECT_EQ(count("\xE1\x80\xE2\xF0\x91\x92\xF1\xBF"), 4);
 }
 
 }  // namespace

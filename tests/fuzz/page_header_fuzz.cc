@@ -33,7 +33,7 @@ void try_both(const Wire& wire) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  (void)runahead::parse_tcp_kv_address({reinterpret_cast<const char*>(data), size});
+  (void)runahead::parse_kv_address({reinterpret_cast<const char*>(data), size});
   Wire wire{};
   std::memcpy(wire.data(), data, std::min(size, wire.size()));
   (void)runahead::parse_stream_reply(std::span(wire).first<runahead::kStreamReplyBytes>());

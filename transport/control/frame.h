@@ -1,8 +1,7 @@
 // Framing of byte streams: a preamble once a connection, then frames of the control plane. Independent of sockets, so
 // that it can be fuzzed (tests/fuzz/frame_fuzz.cc). Byte layouts: docs/wire.md.
 //   preamble  8 bytes, sent by both ends at once: magic, plane, protocol version. A peer of another plane or version,
-//   or
-//             no peer of ours at all, is refused before anything else is read.
+//             or no peer of ours at all, is refused before anything else is read.
 //   frame     length (u32) and as many bytes of payload, 1 to kControlFrameBytesMax.
 #pragma once
 

@@ -8,7 +8,8 @@
 #include <map>
 
 #include "transport/kv/kv_page_header.h"
-#include "transport/kv/select_transport.h"
+#include "transport/kv/kv_transport.h"
+#include "transport/kv/kv_transport_options.h"
 
 namespace runahead {
 

@@ -30,28 +30,8 @@ Error unexpected_end(std::exception_ptr error) {
 
 }  // namespace
 
-std::string to_string(const TcpKvAddress& address) {
-  char hex[17];
-  std::snprintf(hex, sizeof hex, "%016llx", static_cast<unsigned long long>(address.incarnation));
-  return address.transport + "://" + to_string(address.place) + "#" + hex;
-}
-
-Result<TcpKvAddress> parse_tcp_kv_address(std::string_view text, std::string_view transport) {
-  const size_t hash = text.rfind('#');
-  TcpKvAddress address{.transport = std::string(transport)};
-  const std::string_view digits = hash == std::string_view::npos ? std::string_view() : text.substr(hash + 1);
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), address.incarnation, 16);
-  if (digits.empty() || error != std::errc() || end != digits.data() + digits.size() ||
-      kv_transport_of(text) != transport)
-    return fail(ErrorCode::kInvalidArgument, "'" + std::string(text.substr(0, 300)) + "' is not an address of the " +
-                                                 address.transport + " transport: do both workers use it?");
-  const size_t place = transport.size() + 3;  // behind "://"
-  address.place = TRY(parse_host_port(text.substr(place, hash - place)));
-  return address;
-}
-
 TcpInStream::TcpInStream(asio::any_io_executor executor, const Clock& clock, TcpKvTimeouts timeouts,
-                         TcpKvAddress sender, KvInboundParams params)
+                         KvAddress sender, KvInboundParams params)
     : executor_(executor),
       clock_(clock),
       timeouts_(timeouts),
@@ -65,7 +45,7 @@ TcpInStream::TcpInStream(asio::any_io_executor executor, const Clock& clock, Tcp
       ended_(executor, clock) {}
 
 std::shared_ptr<TcpInStream> TcpInStream::start(asio::any_io_executor executor, const Clock& clock,
-                                                TcpKvTimeouts timeouts, TcpKvAddress sender, KvInboundParams params) {
+                                                TcpKvTimeouts timeouts, KvAddress sender, KvInboundParams params) {
   std::shared_ptr<TcpInStream> self(new TcpInStream(executor, clock, timeouts, std::move(sender), std::move(params)));
   asio::co_spawn(executor, run(self), [self](std::exception_ptr error) {
     if (error) self->stop(unexpected_end(error));

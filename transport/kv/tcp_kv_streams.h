@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "transport/kv/kv_address.h"
 #include "transport/kv/kv_ledger.h"
 #include "transport/tcp_socket.h"
 
@@ -14,26 +15,17 @@ struct TcpKvTimeouts {
   Duration transfer;  // without progress on a page under way
 };
 
-// Where a sender listens, and which process it must be: "tcp://host:port#incarnation", the incarnation in hexadecimal.
-struct TcpKvAddress {
-  HostPort place;
-  uint64_t incarnation = 0;
-  std::string transport = "tcp";
-};
-std::string to_string(const TcpKvAddress& address);
-Result<TcpKvAddress> parse_tcp_kv_address(std::string_view text, std::string_view transport = "tcp");
-
 class TcpInStream : public std::enable_shared_from_this<TcpInStream> {
  public:
   static std::shared_ptr<TcpInStream> start(asio::any_io_executor executor, const Clock& clock, TcpKvTimeouts timeouts,
-                                            TcpKvAddress sender, KvInboundParams params);
+                                            KvAddress sender, KvInboundParams params);
 
   KvInboundLedger& ledger() { return ledger_; }
   void abandon();                 // ends soon
   asio::awaitable<void> close();  // returns when it has ended
 
  private:
-  TcpInStream(asio::any_io_executor executor, const Clock& clock, TcpKvTimeouts timeouts, TcpKvAddress sender,
+  TcpInStream(asio::any_io_executor executor, const Clock& clock, TcpKvTimeouts timeouts, KvAddress sender,
               KvInboundParams params);
   static asio::awaitable<void> run(std::shared_ptr<TcpInStream> self);
   Task<void> meet_sender();
@@ -44,7 +36,7 @@ class TcpInStream : public std::enable_shared_from_this<TcpInStream> {
   asio::any_io_executor executor_;
   const Clock& clock_;
   TcpKvTimeouts timeouts_;
-  TcpKvAddress sender_;
+  KvAddress sender_;
   KvInboundLedger ledger_;
   Tcp::socket socket_;
   StallTimer stall_;

@@ -39,7 +39,7 @@ struct TcpKvTransport::State {
   const Clock& clock;
   KvTransportOptions options;
   TcpListener listener;
-  TcpKvAddress address;
+  KvAddress address;
   std::map<AttemptId, std::shared_ptr<TcpOutStream>> outbounds;  // shared with the handles
   size_t num_inbounds = 0;
   Greetings silent;  // those that have not said which stream they want
@@ -178,7 +178,7 @@ Result<void> TcpKvTransport::register_memory(std::span<std::byte>) {
 
 Result<std::unique_ptr<KvInbound>> TcpKvTransport::open_inbound(KvInboundParams params) {
   TRY(check_geometry(geometry_of(params)));
-  TcpKvAddress sender = TRY(parse_tcp_kv_address(params.sender_address));
+  KvAddress sender = TRY(parse_kv_address(params.sender_address));
   if (state_->stopping) return fail(ErrorCode::kUnavailable, "the tcp transport has been shut down");
   if (state_->num_inbounds >= limits::kKvStreamsMax)
     return fail(ErrorCode::kOverloaded, "too many KV streams are open");

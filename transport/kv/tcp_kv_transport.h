@@ -8,7 +8,8 @@
 //   limits   kKvStreamsMax streams, kKvGreetingsMax connections that have not found theirs.
 #pragma once
 
-#include "transport/kv/select_transport.h"
+#include "transport/kv/kv_transport.h"
+#include "transport/kv/kv_transport_options.h"
 
 namespace runahead {
 

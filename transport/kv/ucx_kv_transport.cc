@@ -294,7 +294,7 @@ asio::awaitable<bool> State::stands(std::shared_ptr<UcxConnection> endpoint, Dea
 }
 
 asio::awaitable<void> State::connect(std::shared_ptr<State> self, std::shared_ptr<UcxInStream> stream,
-                                     TcpKvAddress sender) {
+                                     KvAddress sender) {
   const Deadline deadline = self->streams->clock.after(self->options.connect_timeout);
   auto resolved = co_await resolve_host(sender.place, self->streams->clock, deadline);
   if (!resolved) co_return stream->stop(resolved.error());
@@ -417,7 +417,7 @@ Result<void> UcxKvTransport::register_memory(std::span<std::byte> pool) {
 
 Result<std::unique_ptr<KvInbound>> UcxKvTransport::open_inbound(KvInboundParams params) {
   TRY(check_geometry(geometry_of(params)));
-  TcpKvAddress sender = TRY(parse_tcp_kv_address(params.sender_address, state_->address.transport));
+  KvAddress sender = TRY(parse_kv_address(params.sender_address, state_->address.transport));
   if (state_->stopping) return fail(ErrorCode::kUnavailable, "the ucx transport has been shut down");
   if (state_->num_inbounds >= limits::kKvStreamsMax)
     return fail(ErrorCode::kOverloaded, "too many KV streams are open");

@@ -12,7 +12,8 @@
 //   settings  the user's UCX_* variables win over ours.
 #pragma once
 
-#include "transport/kv/select_transport.h"
+#include "transport/kv/kv_transport.h"
+#include "transport/kv/kv_transport_options.h"
 
 namespace runahead {
 

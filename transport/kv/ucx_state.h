@@ -10,10 +10,11 @@
 #include <map>
 #include <optional>
 
-#include "transport/kv/tcp_kv_streams.h"  // TcpKvAddress: the listener's address has the same form
+#include "transport/kv/kv_address.h"
 #include "transport/kv/ucx_kv_streams.h"
 #include "transport/kv/ucx_kv_transport.h"
 #include "transport/kv/ucx_operation.h"
+#include "transport/tcp_socket.h"
 
 namespace runahead {
 
@@ -50,7 +51,7 @@ struct UcxKvTransport::State : std::enable_shared_from_this<State> {
   void progress_while(const Condition& condition);  // for kWireupPatience at most; blocks
   static asio::awaitable<void> progress(std::shared_ptr<State> self);
   static asio::awaitable<void> connect(std::shared_ptr<State> self, std::shared_ptr<UcxInStream> stream,
-                                       TcpKvAddress sender);
+                                       KvAddress sender);
   static Task<std::shared_ptr<UcxConnection>> connect_any(std::shared_ptr<State> self, std::vector<Tcp::endpoint> endpoints,
                                                      Deadline deadline);
   asio::awaitable<bool> stands(std::shared_ptr<UcxConnection> endpoint, Deadline deadline);
@@ -62,7 +63,7 @@ struct UcxKvTransport::State : std::enable_shared_from_this<State> {
   std::vector<ucp_listener_h> listeners;  // one for each address of the host, on the same port
   ucp_mem_h memory = nullptr;
   asio::posix::stream_descriptor events;  // UCX's event descriptor; UCX owns it
-  TcpKvAddress address;
+  KvAddress address;
   std::string lanes;                                             // of the latest stream
   std::map<ucp_ep_h, std::shared_ptr<UcxConnection>> endpoints;       // shared with the streams
   std::map<AttemptId, std::shared_ptr<UcxOutStream>> outbounds;  // shared with the handles

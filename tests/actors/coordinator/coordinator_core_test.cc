@@ -6,8 +6,7 @@ namespace {
 using Kind = proto::Envelope::BodyCase;
 using Tokens = std::vector<TokenId>;
 
-// ---- admission
-// -------------------------------------------------------------------------------------------------------
+// ---- admission ----
 
 TEST(Admission, RequestsThatCannotBeServedAreRefusedWithTheirReason) {
   Three driver;
@@ -152,8 +151,7 @@ TEST(Admission, AFullQueueSaysWhenToComeBack) {
   EXPECT_GE(std::stoi(error.param), 1);
 }
 
-// ---- one request
-// -----------------------------------------------------------------------------------------------------
+// ---- one request ----
 
 TEST(Request, EveryLinkOfTheChainIsToldItsPart) {
   Three driver;
@@ -288,8 +286,7 @@ TEST(Request, AnAttemptThatFailsAtTheDeadlineIsNotTriedAgainNorBlamedOnAWorker) 
   EXPECT_EQ(driver.errors[id].code, ErrorCode::kDeadlineExceeded);
 }
 
-// ---- attempts
-// --------------------------------------------------------------------------------------------------------
+// ---- attempts ----
 
 TEST(Attempts, ALostRankMakesThoseLeftDoItAgain) {
   Three driver;

@@ -161,8 +161,7 @@ TEST(PromptScores, StagesSumToTheTimeToFirstTokenThoughItWasHeld) {
   EXPECT_LT(r.dispatch, 0.1);
 }
 
-// ---- the coordinator's part, by hand
-// ---------------------------------------------------------------------------------
+// ---- the coordinator's part, by hand ----
 
 // Peers 1 and 2 prefill tokens [0, 128) and [128, 256), 9 decodes.
 struct Pair : CoreDriver {

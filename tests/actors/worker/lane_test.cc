@@ -99,8 +99,7 @@ TEST(LaneSlices, TheyCoverTheRowsOnceAndTheLastTakesWhatIsLeft) {
   }
 }
 
-// ---- simulated
-// -------------------------------------------------------------------------------------------------------
+// ---- simulated ----
 
 struct Job {
   double arrival = 0, service = 0;  // seconds

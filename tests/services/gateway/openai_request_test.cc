@@ -291,8 +291,7 @@ TEST(OpenAiRequest, WholeNumbersMayBeWrittenAsFloats) {
   EXPECT_EQ(parse(kC, R"("seed":9223372036854775807)")->seed, 9223372036854775807u);
 }
 
-// ---- defaults
-// --------------------------------------------------------------------------------------------------------
+// ---- defaults ----
 
 SamplingParams sampling(const std::string& fields, GenerationDefaults defaults = {}) {
   ServedModel model = kModel;

@@ -23,7 +23,7 @@ class TcpKvWire : public KvTest {
  protected:
   TcpKvWire() { connect_timeout = 500ms, transfer_timeout = 300ms; }
   // An address whose listener is ours.
-  std::string address(uint16_t port) { return to_string(TcpKvAddress{{"127.0.0.1", port}, 1}); }
+  std::string address(uint16_t port) { return to_string(KvAddress{{"127.0.0.1", port}, 1}); }
   KvInboundParams from_port(Pages& pages, uint16_t port) {
     return {.attempt = kAttempt,
             .stream_token = kToken,
@@ -121,7 +121,7 @@ TEST_P(TcpKvWire, PagesThatAreNotTheStreamsOwnAreCorruptAndTouchNoBuffer) {
 }
 
 // A receiver by hand that greets correctly and then reads nothing.
-asio::awaitable<void> receiver_by_hand(std::shared_ptr<Tcp::socket> socket, TcpKvAddress sender, StreamHello hello) {
+asio::awaitable<void> receiver_by_hand(std::shared_ptr<Tcp::socket> socket, KvAddress sender, StreamHello hello) {
   co_await socket->async_connect({asio::ip::address_v4::loopback(), sender.place.port}, kAsTuple);
   Bytes greeting;
   append(greeting, encode_preamble(Plane::kData));
@@ -141,7 +141,7 @@ TEST_P(TcpKvWire, AReceiverThatStopsReadingIsADeadlineExceeded) {
   auto sender = make(from.data);
   auto out = std::move(*sender->open_outbound(outbound(from, *sender, kAttempt)));
   for (const KvPageKey key : from.keys(1)) out->post(key, from.at(key), std::nullopt);
-  const TcpKvAddress address = *parse_tcp_kv_address(sender->address());
+  const KvAddress address = *parse_kv_address(sender->address());
   const auto socket = std::make_shared<Tcp::socket>(loop.io());
   const StreamHello hello{kAttempt, kToken, address.incarnation, {1, 8, 4 << 20}};
   asio::co_spawn(loop.io(), receiver_by_hand(socket, address, hello), asio::detached);
@@ -153,7 +153,7 @@ TEST_P(TcpKvWire, ARestartedSenderIsNotTakenForItsPredecessor) {
   auto sender = make(from.data), receiver = make(to.data);
   auto out = std::move(*sender->open_outbound(outbound(from, *receiver, kAttempt)));
   KvInboundParams params = inbound(to, *sender, kAttempt);
-  TcpKvAddress predecessor = *parse_tcp_kv_address(params.sender_address);
+  KvAddress predecessor = *parse_kv_address(params.sender_address);
   predecessor.incarnation ^= 1;
   params.sender_address = to_string(predecessor);
   auto in = std::move(*receiver->open_inbound(params));
@@ -210,10 +210,10 @@ TEST_P(TcpKvWire, OneBitFlippedOnTheWayIsAlwaysFound) {
     from.fill(static_cast<uint64_t>(round));
     auto sender = make(from.data), receiver = make(to.data);
     auto acceptor = listen();
-    const TcpKvAddress real = *parse_tcp_kv_address(sender->address());
+    const KvAddress real = *parse_kv_address(sender->address());
     asio::co_spawn(loop.io(), proxy(&acceptor, real.place.port, flip_at), asio::detached);
     KvInboundParams params = inbound(to, *sender, kAttempt);
-    params.sender_address = to_string(TcpKvAddress{{"127.0.0.1", acceptor.local_endpoint().port()}, real.incarnation});
+    params.sender_address = to_string(KvAddress{{"127.0.0.1", acceptor.local_endpoint().port()}, real.incarnation});
     auto in = std::move(*receiver->open_inbound(params));
     auto out = std::move(*sender->open_outbound(outbound(from, *receiver, kAttempt)));
     for (const KvPageKey key : from.keys(1)) out->post(key, from.at(key), std::nullopt);
@@ -224,7 +224,7 @@ TEST_P(TcpKvWire, OneBitFlippedOnTheWayIsAlwaysFound) {
   }
 }
 
-asio::awaitable<void> strangers(TcpKvAddress address, RunLoop* loop) {
+asio::awaitable<void> strangers(KvAddress address, RunLoop* loop) {
   SeededRng rng(3);
   for (int i = 0; i < 100; ++i) {
     Tcp::socket socket(co_await asio::this_coro::executor);
@@ -244,7 +244,7 @@ TEST_P(TcpKvWire, StrangersDoNoHarm) {
   auto sender = make(from.data), receiver = make(to.data);
   const auto level = spdlog::get_level();
   spdlog::set_level(spdlog::level::off);  // 100 refusals
-  loop.run(strangers(*parse_tcp_kv_address(sender->address()), &loop));
+  loop.run(strangers(*parse_kv_address(sender->address()), &loop));
   spdlog::set_level(level);
   auto in = std::move(*receiver->open_inbound(inbound(to, *sender, kAttempt)));
   auto out = std::move(*sender->open_outbound(outbound(from, *receiver, kAttempt)));
@@ -257,7 +257,7 @@ TEST_P(TcpKvWire, StrangersDoNoHarm) {
 }
 
 // Half of them say nothing; the others ask for a stream that nobody will open.
-asio::awaitable<void> idle_ones(TcpKvAddress address, std::vector<Tcp::socket>* sockets, size_t count) {
+asio::awaitable<void> idle_ones(KvAddress address, std::vector<Tcp::socket>* sockets, size_t count) {
   for (size_t i = 0; i < count; ++i) {
     Tcp::socket& socket = sockets->emplace_back(co_await asio::this_coro::executor);
     auto [error] = co_await socket.async_connect({asio::ip::address_v4::loopback(), address.place.port}, kAsTuple);
@@ -276,7 +276,7 @@ TEST_P(TcpKvWire, SixHundredIdleConnectionsKeepNoStreamOut) {
   auto sender = make(from.data), receiver = make(to.data);
   std::vector<Tcp::socket> sockets;
   sockets.reserve(600);
-  loop.run(idle_ones(*parse_tcp_kv_address(sender->address()), &sockets, 600));
+  loop.run(idle_ones(*parse_kv_address(sender->address()), &sockets, 600));
   auto in = std::move(*receiver->open_inbound(inbound(to, *sender, kAttempt)));
   auto out = std::move(*sender->open_outbound(outbound(from, *receiver, kAttempt)));
   out->post({0, 0}, from.at({0, 0}), std::nullopt);
@@ -289,15 +289,15 @@ TEST_P(TcpKvWire, SixHundredIdleConnectionsKeepNoStreamOut) {
 
 INSTANTIATE_TEST_SUITE_P(Kv, TcpKvWire, testing::Values("tcp"), param_name);
 
-TEST(TcpKvAddress, RoundTripsAndRefusesWhatIsNone) {
-  const TcpKvAddress address{{"prefill-0.prefill", 7001}, 0xfedcba9876543210};
+TEST(KvAddress, RoundTripsAndRefusesWhatIsNone) {
+  const KvAddress address{{"prefill-0.prefill", 7001}, 0xfedcba9876543210};
   EXPECT_EQ(to_string(address), "tcp://prefill-0.prefill:7001#fedcba9876543210");
-  const auto parsed = parse_tcp_kv_address(to_string(address));
+  const auto parsed = parse_kv_address(to_string(address));
   ASSERT_TRUE(parsed.has_value());
   EXPECT_EQ(parsed->incarnation, address.incarnation);
   for (const char* bad : {"", "#", "tcp://a:1", "tcp://a:1#", "tcp://a:1#g", "tcp://a#1", "memory://a:1#2", "a:1#1",
                           "tcp://a:1#11112222333344445"})
-    EXPECT_FALSE(parse_tcp_kv_address(bad).has_value()) << bad;
+    EXPECT_FALSE(parse_kv_address(bad).has_value()) << bad;
 }
 
 }  // namespace

@@ -1,0 +1,24 @@
+// CoordinatorOptions: what the core and the registry are told of the cluster.
+#pragma once
+
+#include <string>
+
+#include "actors/test_faults.h"
+#include "base/clock.h"
+#include "base/limits.h"
+#include "model/engine.h"
+
+namespace runahead {
+
+struct CoordinatorOptions {
+  uint64_t epoch = 1;        // from JobStore::load: grows with every start
+  ModelShape shape;          // of the model that is served
+  // What workers must have; what is left empty the workers agree on (actors/coordinator/worker_registry.h).
+  std::string model;         // what their fingerprint begins with: the hash of the model file
+  std::string fingerprint;   // Engine::fingerprint()
+  std::string kv_transport;  // KvTransport::name()
+  Duration stall_timeout = limits::kStallTimeout;  // of an attempt on which nothing moves
+  TestFaults faults;
+};
+
+}  // namespace runahead
