@@ -30,6 +30,7 @@ struct InferenceRequest {
   Strategy strategy = Strategy::kBalanced;  // "auto": weighs every number of ranks, one included
   std::vector<int32_t> cuts;             // kByHand: inner cut positions, multiples of kPageTokens
   int32_t workers_max = 0;               // ranks at most; 0: as many as help
+  int64_t batch_tokens = 0;              // of all prompts that came together, which share one place; 0: this one alone
   Duration deadline{0};                  // from submit(); 0: limits::kRequestDeadline
   Time received_at{0};                   // first byte of the request parsed: TTFT starts here
   Duration tokenize_time{0};             // template and tokenizer, part of the time since received_at

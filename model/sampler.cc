@@ -211,8 +211,8 @@ Result<void> validate(const SamplingParams& params, int32_t vocab_size) {
 Result<void> check_logits(std::span<const float> logits) {
   if (std::ranges::all_of(logits, [](float logit) { return std::isfinite(logit); })) return {};
   return fail(ErrorCode::kInvalidModel,
-              "the model's numbers overflow for this text: its weights are damaged, or too large; check the file, or try "
-              "--compute fp32");
+              "the model's numbers overflow for this text: its weights are damaged, or too large; check the "
+              "file");
 }
 
 Result<SampledToken> score(std::span<const float> logits, TokenId token, int32_t top) {

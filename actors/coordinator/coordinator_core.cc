@@ -9,6 +9,12 @@
 #include "model/sampler.h"
 
 namespace runahead {
+namespace {
+
+// Log-probabilities of a prompt take nearly as long again as its prefill (docs/benchmarks.md: 1.6 to 1.8 times in all).
+constexpr double kScoringStretch = 2;
+
+}  // namespace
 
 CoordinatorCore::CoordinatorCore(CoordinatorOptions options, Rng& rng, MetricsSink& metrics)
     : options_(std::move(options)), rng_(rng), metrics_(metrics), registry_(options_) {}
@@ -280,7 +286,10 @@ Result<RequestId> CoordinatorCore::submit(InferenceRequest spec, Time now) {
                     .tokenize = stamped ? request.spec.tokenize_time : Duration{0},
                     .submitted = now};
   request.service_seconds = service_seconds(registry_.model_cost(), prefill_profiles(), static_cast<int32_t>(tokens));
-  request.order = lane_order(now, request.service_seconds, id);
+  if (request.spec.prompt_logprobs) request.service_seconds *= kScoringStretch;
+  // What came together is one piece of work: each part alone would be due as soon as a short prompt.
+  const auto whole = static_cast<double>(std::max(request.spec.batch_tokens, tokens));
+  request.order = lane_order(now, request.service_seconds * whole / static_cast<double>(tokens), id);
   requests_.emplace(id, std::move(request));
   waiting_.push_back(id);
   waiting_tokens_ += tokens;

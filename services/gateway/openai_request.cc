@@ -398,6 +398,7 @@ InferenceRequest inference_request(const GenerationRequest& request, int32_t cho
   out.max_new_tokens = request.max_tokens.value_or(
       std::max(default_max_tokens(request.endpoint, prompt_len, model), request.min_tokens));
   out.sampling = request.sampling;
+  for (const TokenizedPrompt& all : request.prompts) out.batch_tokens += request.choices_per_prompt * std::ssize(all.tokens);
   if (request.scores_prompt()) out.prompt_logprobs = request.sampling.top_logprobs;
   out.sampling.seed = request.seed.value_or(0) + static_cast<uint64_t>(choice % request.choices_per_prompt);
   out.stop_tokens = request.stop_tokens;

@@ -94,7 +94,10 @@ Result<void> JobLedger::read() {
       else
         ++damaged_;
     }
-    if (whole == 0) return {};  // what is left is no whole record: an append that did not end
+    if (whole == 0) {  // what is left is no whole record: an append that did not end, or no ledger at all
+      if (records_ == 0 && got > 0) ++damaged_;
+      return {};
+    }
   }
 }
 

@@ -135,7 +135,7 @@ class Recovery {
   Result<void> look_at(int64_t sequence);
   void say(std::string sentence);
   void say_findings();
-  void say_of_ledger();
+  Result<void> look_at_ledger();
   Result<void> mend_in_place();
   Result<void> rebuild();
   Result<void> put(SqliteDatabase& target, const Finding& finding, const StoredRow* row);
@@ -157,7 +157,7 @@ class Recovery {
 Result<RecoveredJobs> Recovery::run() {
   structure_ = database_->structural_damage();
   TRY(look());
-  say_of_ledger();
+  TRY(look_at_ledger());
   if (!structure_.empty() || damaged_rows_) {
     TRY(rebuild());
   } else {
@@ -212,13 +212,16 @@ void Recovery::say(std::string sentence) {
     ++unsaid_;
 }
 
-void Recovery::say_of_ledger() {
-  if (ledger_.damaged_records() > 0)
-    say(fmt::format("{} records of {} were damaged; it is written anew", ledger_.damaged_records(),
-                    ledger_.path().string()));
+Result<void> Recovery::look_at_ledger() {
+  if (ledger_.damaged_records() > 0) {
+    const std::filesystem::path kept = TRY(keep_damaged(ledger_.path()));
+    say(fmt::format("{} records of {} were damaged; it is written anew, and the damaged one is {}",
+                    ledger_.damaged_records(), ledger_.path().string(), kept.string()));
+  }
   if (ledger_.is_new() && !database_->was_empty() && !database_->was_migrated())
     say(fmt::format("{} is missing, so a job that was lost before now cannot be told; it is written anew",
                     ledger_.path().string()));
+  return {};
 }
 
 void Recovery::say_findings() {
@@ -301,7 +304,7 @@ Result<void> Recovery::settle_ledger() {
 
 Result<std::unique_ptr<SqliteDatabase>> mend_start(const std::filesystem::path& path, std::vector<std::string>& damage) {
   const std::filesystem::path kept = TRY(keep_damaged(path));
-  damage.push_back(fmt::format("the first page of the job store {} was damaged and is made anew; the damaged file is {}",
+  damage.push_back(fmt::format("the beginning of the job store {} was damaged or cut, and is made anew; the damaged file is {}",
                                path.string(), kept.string()));
   TRY(replace_first_page(path));
   auto opened = SqliteDatabase::open(path);

@@ -167,9 +167,10 @@ Result<std::unique_ptr<SqliteDatabase>> SqliteDatabase::open(const std::filesyst
       sqlite3_open_v2(name.c_str(), &handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
   std::unique_ptr<SqliteDatabase> database(new SqliteDatabase(std::unique_ptr<sqlite3, Close>(handle), name));
   if (code != SQLITE_OK) return database->failed(code);
-  // Exclusive: the lock is taken by the first write below and kept.
-  TRY(database->execute("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; "
-                        "PRAGMA cell_size_check = ON;"));
+  // Exclusive: the lock is taken by the first write below and kept. A file that is none of ours is not written to.
+  TRY(database->execute("PRAGMA locking_mode = EXCLUSIVE; PRAGMA cell_size_check = ON;"));
+  TRY(database->check_kind());
+  TRY(database->execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"));
   TRY(database->execute("BEGIN IMMEDIATE; COMMIT;"));
   TRY(database->bring_up_to_date());
   return database;
@@ -187,19 +188,26 @@ std::string SqliteDatabase::schema_of_a_new_one() {
   return schema;
 }
 
-Result<void> SqliteDatabase::bring_up_to_date() {
+Result<void> SqliteDatabase::check_kind() {
   const int64_t version = TRY(integer("PRAGMA user_version"));
   const bool is_ours = TRY(schema()) == schema_of_a_new_one();
   if (sqlite3_db_readonly(handle_.get(), "main") == 1) return failed(SQLITE_READONLY);
-  if (is_ours != (version == kSchemaVersion)) return damaged(name_);
-  if (is_ours) return {};
+  if (is_ours && version == kSchemaVersion) return {};
+  if (is_ours || version == kSchemaVersion) return damaged(name_);
   if (version > kSchemaVersion)
     return fail(ErrorCode::kInvalidConfig,
                 "the job store " + name_ + " was made by a newer version of this program; run that one, or name another file",
                 "job-store");
-  const int64_t tables = TRY(integer("SELECT count(*) FROM sqlite_master"));
-  if (version == 0 && tables > 0)
+  const bool is_empty = TRY(integer("SELECT count(*) FROM sqlite_master")) == 0;
+  const bool has_jobs = TRY(integer("SELECT count(*) FROM sqlite_master WHERE name = 'jobs'")) > 0;
+  if (!is_empty && !(version == 1 && has_jobs))
     return fail(ErrorCode::kInvalidConfig, name_ + " is a SQLite file, but no job store; name another file", "job-store");
+  return {};
+}
+
+Result<void> SqliteDatabase::bring_up_to_date() {
+  const int64_t version = TRY(integer("PRAGMA user_version"));
+  if (version == kSchemaVersion) return {};
   was_empty_ = version == 0;
   was_migrated_ = version == 1;
   TRY(begin());

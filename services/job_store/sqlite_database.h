@@ -87,6 +87,7 @@ class SqliteDatabase {
   Result<int64_t> integer(const char* sql);
   Result<std::string> schema();
   static std::string schema_of_a_new_one();
+  Result<void> check_kind();  // reads only
   Result<void> bring_up_to_date();
   Result<void> put_head(const JobHead& head, int64_t sequence, uint32_t check, uint32_t request_check,
                         uint32_t result_check);

@@ -102,6 +102,24 @@ TEST(Admission, EveryRankOfARequestHasTheSamePlaceOnItsLane) {
   EXPECT_GT(driver.last(1, Kind::kRunChainStep)->run_chain_step().lane_due(), due);
 }
 
+TEST(Admission, PromptsThatCameTogetherAreOnePieceOfWork) {
+  const auto due = [](int64_t batch_tokens, std::optional<int32_t> logprobs) {
+    Three driver;
+    InferenceRequest request{.prompt = Tokens(128, 7), .max_new_tokens = 1, .prompt_logprobs = logprobs, .workers_max = 1};
+    request.batch_tokens = batch_tokens;
+    EXPECT_TRUE(driver.submit(request));
+    for (const PeerId peer : {PeerId{1}, PeerId{2}})
+      if (const auto* message = driver.last(peer, Kind::kRunChainStep))
+        return static_cast<double>(message->run_chain_step().lane_due());
+    return 0.0;
+  };
+  const double alone = due(0, {}), now = alone - (due(256, {}) - alone);  // the place of one that takes no time
+  EXPECT_GT(alone, now);
+  EXPECT_DOUBLE_EQ(due(128, {}), alone);
+  EXPECT_NEAR((due(64 * 128, {}) - now) / (alone - now), 64, 1);
+  EXPECT_NEAR((due(0, 5) - now) / (alone - now), 2, 0.1);
+}
+
 TEST(Admission, AShortPromptGoesToTheWorkerThatHasNothingToDo) {
   CoreDriver driver;
   driver.join(1, true);

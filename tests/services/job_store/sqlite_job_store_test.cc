@@ -53,6 +53,11 @@ T run(asio::io_context& io, asio::awaitable<T> body) {
   return std::move(*result);
 }
 
+std::string bytes_of(const std::filesystem::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
 class SqliteJobStoreTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -263,10 +268,17 @@ TEST_F(SqliteJobStoreTest, ForeignFilesAndPlacesAreRefusedInOneSentence) {
   std::filesystem::create_directory(path());
   refused("no regular file");
   sqlite3* other = nullptr;
-  ASSERT_EQ(sqlite3_open(path().c_str(), &other), SQLITE_OK);
-  ASSERT_EQ(sqlite3_exec(other, "CREATE TABLE t (x)", nullptr, nullptr, nullptr), SQLITE_OK);
-  sqlite3_close(other);
-  refused("no job store");
+  for (const auto& [version, why] : {std::pair{0, "no job store"}, {1, "no job store"}, {2, "damaged"}, {9, "newer"}}) {
+    ASSERT_EQ(sqlite3_open(path().c_str(), &other), SQLITE_OK);
+    const std::string make = "CREATE TABLE t (x); PRAGMA user_version = " + std::to_string(version);
+    ASSERT_EQ(sqlite3_exec(other, make.c_str(), nullptr, nullptr, nullptr), SQLITE_OK);
+    sqlite3_close(other);
+    const std::string before = bytes_of(path());
+    (void)SqliteJobStore::open(path());
+    EXPECT_TRUE(bytes_of(path()) == before) << "a foreign file is not written to, version " << version;
+    EXPECT_FALSE(std::filesystem::exists(ledger()));
+    refused(why);
+  }
   ASSERT_EQ(sqlite3_open(path().c_str(), &other), SQLITE_OK);
   ASSERT_EQ(sqlite3_exec(other, "PRAGMA user_version = 3", nullptr, nullptr, nullptr), SQLITE_OK);
   sqlite3_close(other);
@@ -542,6 +554,18 @@ TEST_F(DamagedStoreTest, ADamagedLedgerCostsNoJob) {
   ASSERT_EQ(loaded->damage.size(), 1u);
   EXPECT_NE(loaded->damage[0].find("is missing"), std::string::npos);
   EXPECT_GT(loaded->epoch, 1u) << "the epoch is in both files";
+}
+
+TEST_F(DamagedStoreTest, AForeignFileInTheLedgersPlaceIsKept) {
+  for (const std::string& text : {std::string("notes"), std::string(990, 'x')}) {
+    std::ofstream(ledger()) << text;
+    EXPECT_EQ(judge("a foreign ledger"), kJobs);
+    bool kept = false;
+    for (const auto& entry : std::filesystem::directory_iterator(folder_))
+      kept = kept || (entry.path().filename().string().starts_with("jobs.sqlite-ledger.damaged-") && bytes_of(entry) == text);
+    EXPECT_TRUE(kept) << text.size();
+    restore();
+  }
 }
 
 TEST_F(DamagedStoreTest, TheDamagedFileIsKept) {
