@@ -28,7 +28,7 @@ std::unexpected<Error> with_source(ErrorCode code, const std::string& source, co
 
 // Keys as transformers and vLLM name them. generation_config.json has many more that change no choice of tokens.
 Result<GenerationDefaults> from_json(const std::string& text, bool every_key_is_known) {
-  const json parsed = TRY(parse_json_object(text));
+  const ParsedJson parsed = TRY(parse_json_object(text));
   std::optional<Error> error;
   JsonReader reader(parsed, "", error);
   GenerationDefaults defaults = take_sampling_choice(reader);

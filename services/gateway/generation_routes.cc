@@ -254,10 +254,10 @@ void prepare_echo(TokenizedPrompt& prompt, bool scored, const TextCodec& codec) 
 
 Result<PreparedGeneration> prepare_now(std::optional<Endpoint> endpoint, const std::string& body,
                                        const ServedModel& model, const TextCodec& codec, const Clock& clock) {
-  const json parsed = TRY(parse_json_object(body));
+  const ParsedJson parsed = TRY(parse_json_object(body));
   PreparedGeneration prepared;
-  const auto messages = parsed.find("messages");
-  const bool has_messages = messages != parsed.end() && !messages->is_null();
+  const auto messages = parsed->find("messages");
+  const bool has_messages = messages != parsed->end() && !messages->is_null();
   const Endpoint by_itself = has_messages ? Endpoint::kChat : Endpoint::kCompletions;
   prepared.request = TRY(parse_generation(endpoint.value_or(by_itself), parsed, model));
   if (!prepared.request.messages.empty()) TRY(check_prompt_bytes(body.size()));

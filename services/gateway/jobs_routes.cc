@@ -183,7 +183,8 @@ Result<JobSubmission> submission(const GatewayContext& context, const PreparedGe
 
 // Of the body as JSON: spaces and the order of keys make no other request.
 Result<std::string> digest_of(const std::string& body) {
-  const std::string canonical = to_text(TRY(parse_json_object(body)));
+  const ParsedJson parsed = TRY(parse_json_object(body));
+  const std::string canonical = to_text(parsed);
   std::string digest(SHA256_DIGEST_LENGTH, '\0');
   SHA256(reinterpret_cast<const unsigned char*>(canonical.data()), canonical.size(),
          reinterpret_cast<unsigned char*>(digest.data()));

@@ -81,13 +81,13 @@ class JsonBuilder final : public nlohmann::json_sax<json> {
     return false;
   }
 
-  json root;
+  ParsedJson root;
   std::string error;                     // of the text
   std::optional<std::string> duplicate;  // the parse ended there
 
  private:
   json* place(json value) {
-    if (open_.empty()) return &(root = std::move(value));
+    if (open_.empty()) return &(root.value() = std::move(value));
     if (!open_.back()->is_array()) return &(*member_ = std::move(value));
     open_.back()->push_back(std::move(value));
     return &open_.back()->back();
@@ -109,6 +109,13 @@ class JsonBuilder final : public nlohmann::json_sax<json> {
   json* member_ = nullptr;   // of the innermost object, whose value comes next
 };
 
+// As deep as limits::kJsonDepthMax.
+void empty(json& value) noexcept {
+  if (!value.is_structured()) return;
+  for (json& element : value) empty(element);
+  value.clear();
+}
+
 bool beyond_int64(const json& value) {
   return value.is_number() && std::abs(value.get<double>()) >= 9223372036854775807.0;
 }
@@ -121,7 +128,9 @@ std::string range_text(double min, double max) {
 
 }  // namespace
 
-Result<json> parse_json(std::string_view text) {
+ParsedJson::~ParsedJson() { empty(value_); }
+
+Result<ParsedJson> parse_json(std::string_view text) {
   const JsonSize size = measure(text);
   if (size.depth > limits::kJsonDepthMax)
     return fail(ErrorCode::kInvalidArgument, "the JSON nests deeper than 32 levels");
@@ -151,9 +160,9 @@ bool says_nothing(const json& value) {
                            : value.is_null() || (value.is_structured() && value.empty());
 }
 
-Result<json> parse_json_object(std::string_view text) {
-  json parsed = TRY(parse_json(text));
-  if (!parsed.is_object()) return fail(ErrorCode::kInvalidArgument, "the JSON must be an object");
+Result<ParsedJson> parse_json_object(std::string_view text) {
+  ParsedJson parsed = TRY(parse_json(text));
+  if (!parsed->is_object()) return fail(ErrorCode::kInvalidArgument, "the JSON must be an object");
   return parsed;
 }
 

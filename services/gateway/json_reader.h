@@ -15,10 +15,27 @@
 
 namespace runahead {
 
+// A parsed text. It is emptied from the leaves up before it dies: nlohmann's destructor (3.11) asks for memory for every
+// element of a list, and where there is none that ends the process.
+class ParsedJson {
+ public:
+  ParsedJson() = default;
+  explicit ParsedJson(nlohmann::json value) : value_(std::move(value)) {}
+  ParsedJson(ParsedJson&&) = default;
+  ~ParsedJson();
+  operator const nlohmann::json&() const { return value_; }
+  const nlohmann::json* operator->() const { return &value_; }
+  nlohmann::json& value() { return value_; }
+  const nlohmann::json& value() const { return value_; }
+
+ private:
+  nlohmann::json value_;
+};
+
 // kInvalidArgument with the place: what is no JSON, nests deeper than kJsonDepthMax or has a key twice; kTooLarge for more
 // than kJsonMemoryMax of values.
-Result<nlohmann::json> parse_json(std::string_view text);
-Result<nlohmann::json> parse_json_object(std::string_view text);
+Result<ParsedJson> parse_json(std::string_view text);
+Result<ParsedJson> parse_json_object(std::string_view text);
 
 // An integer, or a number that JavaScript or Lua wrote as 16.0; nothing if it is none or does not fit.
 std::optional<int64_t> whole_number(const nlohmann::json& value);

@@ -41,7 +41,7 @@ struct TokenizeRequest {
 
 // Exactly one of prompt (vLLM), content (llama.cpp) and messages says what to tokenize.
 Result<TokenizeRequest> parse_tokenize(const std::string& body, const TextCodec& codec, const ServedModel& model) {
-  const json parsed = TRY(parse_json_object(body));
+  const ParsedJson parsed = TRY(parse_json_object(body));
   std::optional<Error> error;
   JsonReader reader(parsed, "", error);
   take_model(reader, model);
@@ -97,7 +97,7 @@ Result<HttpReply> tokenize(const std::string& body, const TextCodec& codec, cons
 Result<HttpReply> detokenize(const std::string& body, const TextCodec& codec, const ServedModel& model) {
   std::vector<TokenId> ids;
   {
-    const json parsed = TRY(parse_json_object(body));
+    const ParsedJson parsed = TRY(parse_json_object(body));
     std::optional<Error> error;
     JsonReader reader(parsed, "", error);
     take_model(reader, model);
@@ -122,7 +122,7 @@ Result<HttpReply> detokenize(const std::string& body, const TextCodec& codec, co
 }
 
 Result<HttpReply> apply_template(const std::string& body, const TextCodec& codec, const ServedModel& model) {
-  const json parsed = TRY(parse_json_object(body));
+  const ParsedJson parsed = TRY(parse_json_object(body));
   std::optional<Error> error;
   JsonReader reader(parsed, "", error);
   take_model(reader, model);

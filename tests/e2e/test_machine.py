@@ -6,12 +6,15 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+
+from cli import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("RUNAHEAD_BINARY", str(ROOT / "build/release/runahead"))
@@ -317,3 +320,21 @@ def test_nothing_of_the_environment_is_needed(tmp_path):
         assert done.returncode == 0, done.stderr
         json.loads(done.stdout)
     assert not Path("/.cache").exists()
+
+
+def test_a_body_that_memory_does_not_suffice_for_ends_its_request_alone(tmp_path):
+    """JSON of 2.9 million numbers, for whose very destruction nlohmann's library asks for 90 MB."""
+    command = "ulimit -v 358400; exec \"$0\" coordinator --listen 127.0.0.1:0 --http 127.0.0.1:0"
+    log = tmp_path / "log"
+    with open(log, "wb") as stderr, subprocess.Popen(["sh", "-c", command, BINARY], stderr=stderr) as process:
+        try:
+            wait_until(lambda: "API on http://" in log.read_text() or process.poll() is not None, what="the API")
+            port = int(re.search(r"API on http://127\.0\.0\.1:(\d+)", log.read_text())[1])
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            body = json.dumps({"tokens": [5] * 2_900_000}, separators=(",", ":"))
+            connection.request("POST", "/detokenize", body, {"Content-Type": "application/json"})
+            assert connection.getresponse().status in (200, 503)
+            assert process.poll() is None, log.read_text()
+        finally:
+            process.terminate()
+            process.wait(60)

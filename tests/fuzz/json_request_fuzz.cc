@@ -19,7 +19,7 @@ void require(bool condition) {
 }
 
 void parse_body(Endpoint endpoint, std::string_view text) {
-  const Result<nlohmann::json> body = parse_json_object(text);
+  const Result<ParsedJson> body = parse_json_object(text);
   if (!body) {
     require(nlohmann::json::accept(to_text(error_json(body.error()))));
     return;
