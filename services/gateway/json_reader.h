@@ -15,8 +15,8 @@
 
 namespace runahead {
 
-// A parsed text. It is emptied from the leaves up before it dies: nlohmann's destructor (3.11) asks for memory for every
-// element of a list, and where there is none that ends the process.
+// A parsed text. It is emptied from the leaves up before it dies: nlohmann's destructor (3.11; nlohmann/json issue 5135) asks
+// for memory for every element of a list, and where there is none that ends the process.
 class ParsedJson {
  public:
   ParsedJson() = default;
