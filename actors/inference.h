@@ -15,6 +15,7 @@
 #include "base/ids.h"
 #include "base/task.h"
 #include "base/token_range.h"
+#include "actors/ttft.h"
 #include "model/sampling_params.h"
 #include "planner/strategies.h"
 
@@ -48,10 +49,9 @@ struct RankReport {
   uint64_t kv_sent_bytes = 0;
 };
 
-// Where the time to first token went: the stages partition the critical path, their sum is ttft within 1 %.
+// Where the time to first token went.
 struct TtftReport {
-  double queue = 0, tokenize = 0, plan = 0, dispatch = 0, prefill_compute = 0, kv_wait = 0, sample = 0, respond = 0,
-         other = 0;
+  TtftStages stages;
   double ttft_seconds = 0;
   double predicted_ttft_seconds = 0;
   Strategy strategy = Strategy::kSingle;

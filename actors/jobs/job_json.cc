@@ -82,9 +82,8 @@ json report_json(const TtftReport& r) {
     ranks.push_back({{"rank", rank.rank}, {"worker", rank.worker}, {"device", rank.device}, {"begin", rank.chunk.begin},
                      {"end", rank.chunk.end}, {"compute_seconds", rank.compute_seconds},
                      {"kv_wait_seconds", rank.kv_wait_seconds}, {"kv_sent_bytes", rank.kv_sent_bytes}});
-  const json stages = {{"queue", r.queue}, {"tokenize", r.tokenize}, {"plan", r.plan}, {"dispatch", r.dispatch},
-                       {"prefill_compute", r.prefill_compute}, {"kv_wait", r.kv_wait}, {"sample", r.sample},
-                       {"respond", r.respond}, {"other", r.other}};
+  json stages;
+  for (const TtftStage stage : kTtftStages) stages[name(stage)] = r.stages[stage];
   return {{"stages", stages},
           {"ttft_seconds", r.ttft_seconds},
           {"predicted_ttft_seconds", r.predicted_ttft_seconds},
@@ -98,11 +97,8 @@ json report_json(const TtftReport& r) {
 }
 
 TtftReport report_of(const json& from) {
-  const json& stages = from.at("stages");
-  TtftReport report{.queue = stages.at("queue"), .tokenize = stages.at("tokenize"), .plan = stages.at("plan"),
-                    .dispatch = stages.at("dispatch"), .prefill_compute = stages.at("prefill_compute"),
-                    .kv_wait = stages.at("kv_wait"), .sample = stages.at("sample"), .respond = stages.at("respond"),
-                    .other = stages.at("other")};
+  TtftReport report;
+  for (const TtftStage stage : kTtftStages) report.stages[stage] = from.at("stages").at(name(stage));
   report.ttft_seconds = from.at("ttft_seconds");
   report.predicted_ttft_seconds = from.at("predicted_ttft_seconds");
   report.strategy = strategy_of(from.at("strategy"));

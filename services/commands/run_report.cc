@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "actors/ttft.h"
+
 namespace runahead {
 namespace {
 
@@ -39,14 +41,13 @@ std::string summary_line(const RunReport& report) {
   const nlohmann::json stages = r.value("stages", nlohmann::json::object());
   const double ttft = number(r, "ttft_seconds");
   const size_t workers = r.value("workers", nlohmann::json::array()).size();
-  std::string line = fmt::format(
-      "ttft {:.2f} s measured (queue {:.2f} tokenize {:.2f} plan {:.2f} dispatch {:.2f} prefill {:.2f} kv {:.2f} sample {:.2f} "
-      "respond {:.2f} other {:.2f}) · {} token{} · {} worker{}",
-      ttft, number(stages, "queue"), number(stages, "tokenize"), number(stages, "plan"), number(stages, "dispatch"),
-      number(stages, "prefill_compute"), number(stages, "kv_wait"), number(stages, "sample"),
-      number(stages, "respond"), number(stages, "other"), with_commas(report.prompt_tokens),
-      report.prompt_tokens == 1 ? "" : "s", workers,
-      workers == 1 ? "" : "s");
+  std::string parts;  // by the first word of each stage's name
+  for (const TtftStage stage : kTtftStages)
+    parts += fmt::format("{}{} {:.2f}", parts.empty() ? "" : " ", name(stage).substr(0, name(stage).find('_')),
+                         number(stages, std::string(name(stage)).c_str()));
+  std::string line = fmt::format("ttft {:.2f} s measured ({}) · {} token{} · {} worker{}", ttft, parts,
+                                 with_commas(report.prompt_tokens), report.prompt_tokens == 1 ? "" : "s", workers,
+                                 workers == 1 ? "" : "s");
   const double predicted = number(r.value("plan", nlohmann::json::object()), "predicted_ttft_seconds");
   if (predicted > 0) line += fmt::format(" · the plan predicted {:.2f} s", predicted);
   const double decode_seconds = report.total_seconds - ttft;

@@ -98,16 +98,10 @@ json ranks_json(const std::vector<RankReport>& ranks) {
   return list;
 }
 
-json stages_json(const TtftReport& report) {
-  return {{"queue", report.queue},
-          {"tokenize", report.tokenize},
-          {"plan", report.plan},
-          {"dispatch", report.dispatch},
-          {"prefill_compute", report.prefill_compute},
-          {"kv_wait", report.kv_wait},
-          {"sample", report.sample},
-          {"respond", report.respond},
-          {"other", report.other}};
+json stages_json(const TtftStages& stages) {
+  json seconds;
+  for (const TtftStage stage : kTtftStages) seconds[name(stage)] = stages[stage];
+  return seconds;
 }
 
 }  // namespace
@@ -213,7 +207,7 @@ json progress_chunk(const AnswerHead& head, int32_t prompt_tokens, const Prefill
 
 json report_json(const TtftReport& report) {
   return {{"ttft_seconds", report.ttft_seconds},
-          {"stages", stages_json(report)},
+          {"stages", stages_json(report.stages)},
           {"workers", ranks_json(report.ranks)},
           {"plan",
            {{"strategy", name(report.strategy)},
@@ -241,7 +235,7 @@ json usage_json(int64_t prompt_tokens, std::span<const ChoiceResult> results) {
 
 std::string server_timing(const TtftReport& report) {
   std::string header;
-  const json stages = stages_json(report);
+  const json stages = stages_json(report.stages);
   for (const auto& [stage, stage_seconds] : stages.items()) {
     char entry[64];
     std::snprintf(entry, sizeof entry, "%s;dur=%.3f, ", stage.c_str(), stage_seconds.get<double>() * 1e3);

@@ -20,20 +20,6 @@ constexpr std::array kRoles = {"prefill", "decode"};
 constexpr std::array kReplans = {ErrorCode::kWorkerLost, ErrorCode::kCorrupt, ErrorCode::kDeadlineExceeded};
 constexpr std::array kStrategies = {Strategy::kSingle, Strategy::kEven, Strategy::kBalanced, Strategy::kByHand};
 
-struct Stage {
-  const char* name;
-  double TtftReport::*seconds;
-};
-constexpr std::array kStages = {Stage{"queue", &TtftReport::queue},
-                                Stage{"tokenize", &TtftReport::tokenize},
-                                Stage{"plan", &TtftReport::plan},
-                                Stage{"dispatch", &TtftReport::dispatch},
-                                Stage{"prefill_compute", &TtftReport::prefill_compute},
-                                Stage{"kv_wait", &TtftReport::kv_wait},
-                                Stage{"sample", &TtftReport::sample},
-                                Stage{"respond", &TtftReport::respond},
-                                Stage{"other", &TtftReport::other}};
-
 }  // namespace
 
 struct CoordinatorMetrics::Series {
@@ -119,7 +105,7 @@ CoordinatorMetrics::Series::Series(const ProcessInfo& process) : model_name(proc
   handoff.Add(model, buckets::kStage);
   for (auto* family : {&prompt_total, &generated_total}) family->Add(model);
   for (auto* family : {&running, &waiting, &queued_tokens, &chain_length}) family->Add(model);
-  for (const Stage& s : kStages) stage.Add(with({{"stage", s.name}}), buckets::kStage);
+  for (const TtftStage s : kTtftStages) stage.Add(with({{"stage", std::string(name(s))}}), buckets::kStage);
   for (const char* endpoint : kEndpoints) {
     duration.Add(with({{"endpoint", endpoint}}), buckets::kRequest);
     for (const char* status : kStatuses) requests.Add(with({{"endpoint", endpoint}, {"status", status}}));
@@ -193,8 +179,8 @@ void CoordinatorMetrics::request_finished(const RequestRecord& record) {
 void CoordinatorMetrics::first_token(const TtftReport& report) {
   Series& s = *series_;
   observe(s.ttft.Add(s.with({}), buckets::kTtft), report.ttft_seconds);
-  for (const Stage& stage : kStages)
-    observe(s.stage.Add(s.with({{"stage", stage.name}}), buckets::kStage), report.*stage.seconds);
+  for (const TtftStage stage : kTtftStages)
+    observe(s.stage.Add(s.with({{"stage", std::string(name(stage))}}), buckets::kStage), report.stages[stage]);
   if (report.ttft_seconds > 0 && report.predicted_ttft_seconds > 0) {
     const double error = std::abs(report.predicted_ttft_seconds - report.ttft_seconds) / report.ttft_seconds;
     observe(s.plan_error.Add(s.with({}), buckets::kRatio), error);

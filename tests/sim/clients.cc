@@ -15,7 +15,6 @@ constexpr Duration kLookUpMean = 150ms;      // a client that asks for its job
 constexpr Duration kPatience = 500ms;        // of one next(): as long as the gateway waits before it writes a comment
 constexpr Duration kDeadlineSlack = 1500ms;  // promise P7: a stuck peer costs at most its deadline; timers are coarse
 constexpr double kWatchProbability = 0.2;    // of a look at a job, to follow its events instead
-constexpr int kStagesOfTtft = 9;
 
 // What a client may be told while the world is in trouble. Anything else would be our own mistake.
 bool is_honest_failure(ErrorCode code) {
@@ -170,13 +169,9 @@ void Clients::on_finished(const Call& call, RequestHistory& history, const Finis
   history.attempts = event.report.attempts;
   judge_answer(call.index, history);
   const TtftReport& r = event.report;
-  const double stages[kStagesOfTtft] = {r.queue,   r.tokenize, r.plan,    r.dispatch, r.prefill_compute,
-                                        r.kv_wait, r.sample,   r.respond, r.other};
-  double sum = 0;
-  for (double stage : stages) {
-    sum += stage;
-    if (stage < -1e-9) violate(call.index, "STAGES: one is negative");
-  }
+  for (const TtftStage stage : kTtftStages)
+    if (r.stages[stage] < -1e-9) violate(call.index, "STAGES: " + std::string(name(stage)) + " is negative");
+  const double sum = r.stages.sum();
   if (!history.tokens.empty() && std::abs(sum - r.ttft_seconds) > 0.01 * r.ttft_seconds + 1e-6)
     violate(call.index,
             "STAGES: they sum to " + std::to_string(sum) + " s of " + std::to_string(r.ttft_seconds) + " s");

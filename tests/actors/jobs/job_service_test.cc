@@ -156,7 +156,7 @@ struct Jobs : Loop {
   void finish(size_t stream) {
     FinishedEvent event{.reason = FinishReason::kLength, .generated = 3, .total_seconds = 0.5};
     event.report.ranks.push_back({.rank = 0, .worker = "w", .chunk = {0, 3}});
-    event.report.queue = event.report.ttft_seconds = 0.25;
+    event.report.stages[TtftStage::kQueue] = event.report.ttft_seconds = 0.25;
     event.report.cuts = {64};
     EXPECT_TRUE(inference.queues[stream]->push(std::move(event)));
   }
@@ -199,7 +199,7 @@ TEST(JobService, AJobRunsAndItsResultIsKept) {
   ASSERT_TRUE(done.result->finished);
   EXPECT_EQ(done.result->finished->reason, FinishReason::kLength);
   EXPECT_EQ(done.result->finished->report.cuts, std::vector<int32_t>{64});
-  EXPECT_EQ(done.result->finished->report.queue, 0.25);
+  EXPECT_EQ(done.result->finished->report.stages[TtftStage::kQueue], 0.25);
   EXPECT_EQ(done.head.ended_unix_ms, 1234);
   EXPECT_EQ(jobs.run(jobs.service->list({}))->size(), 1u);
 }

@@ -70,8 +70,8 @@ class FakeStream final : public TokenStream {
     event.generated = static_cast<int32_t>(sent_);
     if (event.reason == FinishReason::kStop) event.stop_token = SampledToken{.token = kToyEnd, .logprob = -0.125f};
     event.report.ttft_seconds = 0.75;
-    event.report.prefill_compute = 0.5;
-    event.report.kv_wait = 0.25;
+    event.report.stages[TtftStage::kPrefillCompute] = 0.5;
+    event.report.stages[TtftStage::kKvWait] = 0.25;
     event.report.predicted_ttft_seconds = 0.7;
     event.report.strategy = request_.strategy;
     event.report.cuts = {64};

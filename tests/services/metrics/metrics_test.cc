@@ -23,7 +23,7 @@ void everything(CoordinatorMetrics& metrics) {
   TtftReport report;
   report.ttft_seconds = 2;
   report.predicted_ttft_seconds = 1;
-  report.kv_wait = 0.5;
+  report.stages[TtftStage::kKvWait] = 0.5;
   report.ranks.resize(2);
   metrics.first_token(report);
   metrics.rank_finished({.rank = 1, .is_last = true, .chunk_tokens = 64, .compute_seconds = 1, .kv_sent_bytes = 4096},
@@ -87,11 +87,10 @@ TEST(Metrics, ASampleThatIsNoNumberIsNone) {
 TEST(Metrics, KnownLabelSetsAreThereFromTheStart) {
   CoordinatorMetrics metrics(kProcess);
   const std::string text = "\n" + metrics.text();
-  for (const char* stage :
-       {"queue", "tokenize", "plan", "dispatch", "prefill_compute", "kv_wait", "sample", "respond", "other"})
-    EXPECT_EQ(value(text, std::string(R"(runahead_ttft_stage_seconds_count{model_name="toy",stage=")") + stage + "\"}"),
-              0)
-        << stage;
+  for (const TtftStage stage : kTtftStages) {
+    const std::string series = R"(runahead_ttft_stage_seconds_count{model_name="toy",stage=")" + std::string(name(stage)) + "\"}";
+    EXPECT_EQ(value(text, series), 0) << name(stage);
+  }
   for (const char* status : {"ok", "client_error", "rejected", "server_error", "cancelled"})
     EXPECT_EQ(value(text, std::string(R"(runahead_requests_total{endpoint="completions",model_name="toy",status=")") +
                               status + "\"}"),
