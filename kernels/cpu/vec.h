@@ -4,9 +4,9 @@
 // Each operation gives the same bits on every instruction set: a multiply-add is fused, sums and maxima over lanes have
 // one fixed tree, and a bf16 pair product is fma(even, fma(odd, acc)) everywhere, which is what VDPBF16PS does (measured
 // on Zen 4; tests/kernels/vec_test.cc compares 3.2 million cases of it, and all other operations, on the machine at hand).
-// Denormals are flushed (ThreadTeam). Equal but for: NaN, which may have another payload; and what is rounded to bf16 or
-// to integers must be in the range that the operation names, for bf16 neither NaN nor denormal: arithmetic makes no
-// denormals here, and those of a model file count as zero in every product, whatever was stored.
+// Denormals are flushed (ThreadTeam). Not the same: the payload of NaN; what becomes of denormals in max, min and the
+// rounding to bf16, which arithmetic does not make here, and which count as zero in every product if a model file has
+// them; NaN rounded to bf16; and integers of what is out of their range.
 //
 //   VecF   16 floats
 //   VecI   16 int32, or the same 64 bytes seen as 64 bytes

@@ -20,7 +20,8 @@ struct VecOutput {
 enum class VecDomain {
   kAnyBits,
   kNumbers,        // any floats: both zeros, denormals, infinities, NaN
-  kRoundable,      // a, b: floats but NaN and denormals, which arithmetic under FlushDenormals does not make
+  kNoDenormals,    // a, b: the same without denormals, which arithmetic under FlushDenormals does not make
+  kRoundable,      // a, b: nor NaN
   kPairs,          // a: any float; b, c: pairs of any bf16
   kScaled,         // a: any float; b: whole numbers in [-126, 127], as floats
   kExponents,      // a: any float up to 127

@@ -83,11 +83,16 @@ class Operands {
   }
   // -x but for a few units in the last place.
   uint32_t minus(float x) { return bits_of(-x) + next() % 5 - 2; }
+  static bool is_denormal(uint32_t bits) { return (bits & 0x7F800000) == 0 && (bits & 0x007FFFFF) != 0; }
+  uint32_t no_denormal() {
+    uint32_t bits = number();
+    while (is_denormal(bits)) bits = number();
+    return bits;
+  }
   uint32_t roundable() {
-    for (;;) {
-      const uint32_t bits = number(), size = bits & 0x7FFFFFFF;
-      if (size <= 0x7F800000 && (size == 0 || size >= 0x00800000)) return bits;
-    }
+    uint32_t bits = no_denormal();
+    while (std::isnan(float_of(bits))) bits = no_denormal();
+    return bits;
   }
   uint32_t below(float limit) {  // in size
     for (;;) {
@@ -111,6 +116,9 @@ class Operands {
         a = number(), b = number(), c = number();
         if (next() % 4 == 0) c = minus(float_of(a) * float_of(b));
         if (next() % 8 == 0) b = minus(float_of(a));
+        break;
+      case VecDomain::kNoDenormals:
+        a = no_denormal(), b = next() % 8 == 0 ? a ^ 0x80000000 : no_denormal();
         break;
       case VecDomain::kRoundable:
         a = roundable(), b = roundable();
