@@ -1,6 +1,6 @@
 # runahead_library(NAME [FOLDERS ...] [LINKS ...] [EXCLUDE REGEX]): the static library of the current folder, from its *.cc
 # files and those of the named subfolders. A subfolder with a CMakeLists.txt of its own is another library (ADR 18).
-# runahead_tests(NAME [LINKS ...]): the test binary of the current folder and all below it.
+# runahead_tests(NAME [LINKS ...] [EXCLUDE REGEX]): the test binary of the current folder and all below it.
 # Files are globbed on purpose, and the tidy test finds dead files.
 function(runahead_library name)
   cmake_parse_arguments(ARG "" "EXCLUDE" "FOLDERS;LINKS" ${ARGN})
@@ -18,8 +18,11 @@ function(runahead_library name)
 endfunction()
 
 function(runahead_tests name)
-  cmake_parse_arguments(ARG "" "" "LINKS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "EXCLUDE" "LINKS;LABELS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  if(ARG_EXCLUDE)
+    list(FILTER sources EXCLUDE REGEX ${ARG_EXCLUDE})
+  endif()
   add_executable(${name}_tests ${sources})
   target_link_libraries(${name}_tests PRIVATE ${ARG_LINKS} GTest::gtest GTest::gmock GTest::gtest_main)
   target_compile_definitions(${name}_tests PRIVATE RUNAHEAD_SOURCE_DIR="${CMAKE_SOURCE_DIR}"

@@ -1,10 +1,12 @@
 // The vector abstraction of the CPU kernels: 16 floats, whatever the machine has. Every kernel is written once over it
 // and compiled once per instruction set (cmake/isa.cmake); RUNAHEAD_ISA is the namespace of this compilation.
 //
-// Each operation gives the same bits on every instruction set: a multiply-add is fused, sums over lanes have one fixed
-// tree, and a bf16 pair product is fma(even, fma(odd, acc)) everywhere, which is what VDPBF16PS does (measured on Zen
-// 4, 3.2 million cases; tests/kernels/vec_test.cc checks it on the machine at hand). Denormals are flushed
-// (ThreadTeam).
+// Each operation gives the same bits on every instruction set: a multiply-add is fused, sums and maxima over lanes have
+// one fixed tree, and a bf16 pair product is fma(even, fma(odd, acc)) everywhere, which is what VDPBF16PS does (measured
+// on Zen 4; tests/kernels/vec_test.cc compares 3.2 million cases of it, and all other operations, on the machine at hand).
+// Denormals are flushed (ThreadTeam). Not the same: the payload of NaN; what becomes of denormals in max, min and the
+// rounding to bf16, which arithmetic does not make here, and which count as zero in every product if a model file has
+// them; NaN rounded to bf16; and integers of what is out of their range.
 //
 //   VecF   16 floats
 //   VecI   16 int32, or the same 64 bytes seen as 64 bytes

@@ -91,10 +91,10 @@ inline VecF swap_lanes(VecF x) {
 inline VecF swap_middle(VecF x) {
   return each([&](int i) { return x.v[i % 4 == 1 ? i + 1 : i % 4 == 2 ? i - 1 : i]; });
 }
-inline float reduce_max(VecF x) {
-  float m = x.v[0];
-  for (int i = 1; i < 16; ++i) m = x.v[i] > m ? x.v[i] : m;
-  return m;
+inline float reduce_max(VecF x) {  // the tree of reduce_add: of two equal zeros, or beside NaN, the order decides
+  for (int width = 8; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) x.v[i] = x.v[i] > x.v[i + width] ? x.v[i] : x.v[i + width];
+  return x.v[0];
 }
 inline float reduce_add(VecF x) {
   for (int width = 8; width > 0; width /= 2)

@@ -64,6 +64,7 @@ class Gateway::Impl {
   }
   uint16_t port() const { return server_.port(); }
   std::string address() const { return to_string(server_.address()); }
+  std::vector<std::string> routes() const { return router_.routes(); }
   asio::awaitable<void> shutdown() { return server_.shutdown(options_.drain_timeout); }
 
  private:
@@ -88,6 +89,9 @@ uint16_t Gateway::port() const {
 }
 std::string Gateway::address() const {
   return impl_->address();
+}
+std::vector<std::string> Gateway::routes() const {
+  return impl_->routes();
 }
 asio::awaitable<void> Gateway::shutdown() {
   return impl_->shutdown();

@@ -40,6 +40,7 @@ class Gateway {
   Result<void> listen();
   uint16_t port() const;
   std::string address() const;  // "host:port", with the port that was taken
+  std::vector<std::string> routes() const;  // "GET /v1/models": what openapi.json describes
   // Stops accepting and lets what runs end within drain_timeout.
   asio::awaitable<void> shutdown();
 

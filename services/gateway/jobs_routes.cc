@@ -398,11 +398,6 @@ Task<HttpReply> no_jobs() {
   co_return fail(ErrorCode::kUnsupported, "this service keeps no jobs; start it with a job store");
 }
 
-Task<HttpReply> no_trace() {
-  co_return fail(ErrorCode::kNotFound,
-                 "traces are not built; usage.runahead of the job's result says where its time went");
-}
-
 }  // namespace
 
 StopRule job_stop_rule(const TextCodec& codec, const std::string& client_json) {
@@ -419,6 +414,7 @@ void add_jobs_routes(HttpRouter& router, const GatewayContext& context, JobsApi*
       router.answer(method, "/v1/jobs", [](const HttpRequest&) { return no_jobs(); });
     for (const char* method : {"DELETE", "GET"})
       router.answer(method, "/v1/jobs/{id}", [](const HttpRequest&) { return no_jobs(); });
+    router.answer("GET", "/v1/jobs/{id}/events", [](const HttpRequest&) { return no_jobs(); });
     return;
   }
   router.add("POST", "/v1/jobs",
@@ -433,7 +429,6 @@ void add_jobs_routes(HttpRouter& router, const GatewayContext& context, JobsApi*
   });
   router.add("GET", "/v1/jobs/{id}/events",
              [&context, jobs](Exchange& exchange) { return events(context, *jobs, exchange); });
-  router.answer("GET", "/v1/jobs/{id}/trace", [](const HttpRequest&) { return no_trace(); });
 }
 
 }  // namespace runahead

@@ -91,6 +91,16 @@ void HttpRouter::answer(std::string method, std::string pattern, Answer answer, 
       [answer = std::move(answer)](Exchange& exchange) { return respond_with(answer, exchange); }, access);
 }
 
+std::vector<std::string> HttpRouter::routes() const {
+  std::vector<std::string> names;
+  for (const Route& route : routes_) {
+    std::string name = route.method + " ";
+    for (const std::string& segment : route.segments) name += "/" + segment;
+    names.push_back(std::move(name));
+  }
+  return names;
+}
+
 HttpRouter::Found HttpRouter::find(const HttpRequest& request, const std::vector<std::string>& path) const {
   const std::string_view method = request.method == "HEAD" ? "GET" : std::string_view(request.method);
   Found found;

@@ -23,6 +23,7 @@ class HttpRouter final : public HttpHandler {
 
   void add(std::string method, std::string pattern, Handler handler, Access access = Access::kKey);
   void answer(std::string method, std::string pattern, Answer answer, Access access = Access::kKey);
+  std::vector<std::string> routes() const;  // "GET /v1/jobs/{id}", in the order they were added
   void require_keys(ApiKeys keys) { keys_ = std::move(keys); }
   // Origins whose pages may read the answers in a browser ("https://chat.example"), or "*" for all. None by default.
   void allow_origins(std::vector<std::string> origins) { origins_ = std::move(origins); }

@@ -46,6 +46,7 @@ class AdminEndpoints::Impl {
     return server_->listen();
   }
   std::string address() const { return to_string(server_->address()); }
+  std::vector<std::string> routes() const { return router_.routes(); }
   asio::awaitable<void> shutdown() {
     if (server_) co_await server_->shutdown(kDrain);
   }
@@ -67,6 +68,9 @@ Result<void> AdminEndpoints::listen(HostPort address, bool allow_remote) {
 }
 std::string AdminEndpoints::address() const {
   return impl_->address();
+}
+std::vector<std::string> AdminEndpoints::routes() const {
+  return impl_->routes();
 }
 asio::awaitable<void> AdminEndpoints::shutdown() {
   return impl_->shutdown();

@@ -1,38 +1,10 @@
 // Paper 4.2, context-level load-balancing, and the bounds of paper section 3: what the planner must reproduce.
 #include <gtest/gtest.h>
 
-#include <numeric>
-
-#include "planner/strategies.h"
+#include "papers_machine.h"
 
 namespace runahead {
 namespace {
-
-constexpr double kK = 1024;  // the paper's "k"
-
-// The paper's machine: Llama 7B on A100, dense attention, FP16. a and b fitted to Table 3's column of one GPU
-// (reference/paper.md 2.6: 0.1, .24, .65, 1.95, 3.95 s for 1k, 2k, 4k, 8k, 12k).
-constexpr WorkerSpeed kA100{.a = 0.0790 / kK, .b = 0.02075 / (kK * kK)};
-
-ModelCost llama7b() {
-  ModelCost model = model_cost({.num_layers = 32,
-                                .model_dim = 4096,
-                                .num_heads = 32,
-                                .num_kv_heads = 32,
-                                .head_dim = 128,
-                                .ffn_dim = 11008,
-                                .vocab_size = 32000},
-                               2 * 2 * 64 * 32 * 128);
-  model.diagonal_share = 1;  // "dense BLAS-3 QK^T, then mask"
-  model.skip_last_layer = false;
-  model.head_tokens = 0;
-  return model;
-}
-
-std::vector<WorkerProfile> gpus(size_t count, double bytes_per_second = 300e9) {
-  return std::vector(count, WorkerProfile{.speed = kA100,
-                                          .ingress = {.latency_seconds = 20e-6, .bytes_per_second = bytes_per_second}});
-}
 
 std::vector<double> shares(int32_t context_len, size_t ranks) {
   std::vector<double> chunks = balanced_chunks(llama7b(), gpus(ranks), context_len);
@@ -44,10 +16,7 @@ std::vector<double> shares(int32_t context_len, size_t ranks) {
 TEST(PaperTable3, TwoConstantsGiveTheTimesOfOneGpu) {
   const std::pair<int32_t, double> column[] = {{1024, .10}, {2048, .24}, {4096, .65}, {8192, 1.95}, {12288, 3.95}};
   for (const auto& [context_len, seconds] : column) {
-    const PlanRequest request{
-        .strategy = Strategy::kSingle, .context_len = context_len, .model = llama7b(), .workers = gpus(1)};
-    EXPECT_NEAR(make_plan(request)->predicted_ttft_seconds, seconds, 0.016)
-        << context_len;  // printed with two decimals
+    EXPECT_NEAR(plan(context_len, gpus(1)).predicted_ttft_seconds, seconds, 0.016) << context_len;
   }
 }
 
@@ -72,60 +41,57 @@ TEST(Paper42, EarlierProcessesConsumeMoreContexts) {
     }
 }
 
-// Table 4: 11 words on 4 ranks, TSP [3,3,3,2], KVR [5,3,2,1]. Attention only, to the word.
+// Table 4: 11 words on 4 ranks, TSP [3,3,3,2], KVR [5,3,2,1]. Attention only; the table's words are whole.
 TEST(PaperTable4, TheExampleOf11WordsHasThePapersShape) {
   std::vector<WorkerProfile> ranks = gpus(4, 1e15);
   for (WorkerProfile& rank : ranks) rank.speed = {.a = 1e-12, .b = 1};
   const std::vector<double> words = balanced_chunks(llama7b(), ranks, 11);
   const double paper[] = {5, 3, 2, 1};
-  for (size_t rank = 0; rank < 4; ++rank) EXPECT_NEAR(words[rank], paper[rank], 1.0) << rank;
+  for (size_t rank = 0; rank < 4; ++rank) EXPECT_NEAR(words[rank], paper[rank], 0.8) << rank;
 }
 
 // "Two conflicting aims: early parts small (others wait), late parts small (they finish last)": all ranks end together.
 TEST(Paper42, AllRanksComputeEquallyLong) {
   for (size_t ranks : {2, 4, 8}) {
-    const ModelCost model = llama7b();
-    const std::vector<double> chunks = balanced_chunks(model, gpus(ranks), 16384);
-    double prefix = 0;
-    std::vector<double> times;
-    for (double chunk : chunks) {
-      times.push_back(kA100.a * chunk + kA100.b * chunk * (prefix + chunk));
+    double prefix = 0, first = 0;
+    for (double chunk : balanced_chunks(llama7b(), gpus(ranks), 16384)) {
+      const double seconds = kA100.a * chunk + kA100.b * chunk * (prefix + chunk);
+      if (prefix == 0) first = seconds;
+      EXPECT_NEAR(seconds, first, 1e-6 * first);
       prefix += chunk;
     }
-    EXPECT_NEAR(prefix, 16384, 1e-6);
-    for (double time : times) EXPECT_NEAR(time, times[0], 1e-6 * times[0]);
   }
 }
 
-// Fig 10 compares KVR-S with KVR-E: balance beats even chunks, the more so the longer the prompt.
+// Fig 10 shows KVR-S ahead of KVR-E, the more the longer the prompt, and prints no number. Ours for 16k on 8 GPUs: 1.52
+// times, 0.82 to 0.54 s.
 TEST(Paper42, BalancedBeatsEven) {
   double last_gain = 1;
   for (int32_t context_len : {4096, 8192, 16384}) {
-    PlanRequest request{
-        .strategy = Strategy::kEven, .context_len = context_len, .model = llama7b(), .workers = gpus(8)};
-    const double even = make_plan(request)->predicted_ttft_seconds;
-    request.strategy = Strategy::kBalanced;
-    const double gain = even / make_plan(request)->predicted_ttft_seconds;
+    const double gain = plan(context_len, gpus(8), Strategy::kEven).predicted_ttft_seconds /
+                        plan(context_len, gpus(8)).predicted_ttft_seconds;
     EXPECT_GT(gain, last_gain);
     last_gain = gain;
   }
-  EXPECT_NEAR(last_gain, 1.52, 0.05);  // reference/paper.md 2.6: 16k on 8 GPUs
+  EXPECT_NEAR(last_gain, 1.52, 0.01);
 }
 
-// Equations 2 and 3: TTFT*(p) = TTFT(1)/2 * (1/p + 1/p^2) for attention only, dense: x2.67, x6.4, x14.2.
+// Equations 1 to 3, attention only, dense: if the work of p even chunks could be divided without loss, the speed-up were
+// x2.67, x6.4, x14.2. It is a bound: uneven chunks, which balance, waste more of the diagonal.
 TEST(PaperSection3, LowerBoundOfTheDenseKernel) {
+  constexpr int32_t kContextLen = 1 << 20;
   for (const auto& [ranks, speedup] : {std::pair{2, 2.67}, {4, 6.4}, {8, 14.2}}) {
-    const double bound = 2.0 / (1.0 / ranks + 1.0 / (ranks * ranks));
-    EXPECT_NEAR(bound, speedup, 0.03);
+    double pairs = 0;
+    for (const TokenRange& chunk : even_partition(kContextLen, ranks))
+      pairs += chunk_work(llama7b(), chunk, false).pairs;
+    const double bound = ranks * chunk_work(llama7b(), {0, kContextLen}, true).pairs / pairs;
+    EXPECT_NEAR(bound, speedup, 0.03) << ranks;
     std::vector<WorkerProfile> chain = gpus(static_cast<size_t>(ranks), 1e18);
     for (WorkerProfile& rank : chain) rank.speed = {.a = 1e-15, .b = 1e-9};
-    PlanRequest request{.context_len = 1 << 20, .model = llama7b(), .workers = chain, .ranks = ranks};
-    const double parallel = make_plan(request)->predicted_ttft_seconds;
-    request.strategy = Strategy::kSingle;
-    const double speedup_ours = make_plan(request)->predicted_ttft_seconds / parallel;
-    EXPECT_LT(speedup_ours, bound * 1.001)
-        << ranks;  // a bound: uneven chunks waste more of the diagonal than even ones
-    EXPECT_GT(speedup_ours, bound * 0.84) << ranks;
+    const double ours = plan(kContextLen, chain, Strategy::kSingle).predicted_ttft_seconds /
+                        plan(kContextLen, chain, Strategy::kBalanced, ranks).predicted_ttft_seconds;
+    EXPECT_LT(ours, bound) << ranks;
+    EXPECT_GT(ours, 0.97 * bound) << ranks;
   }
 }
 

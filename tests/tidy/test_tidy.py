@@ -22,6 +22,14 @@ def test_the_tree_is_tidy(tree, rule):
     assert not found, f"{len(found)} findings; {found[0]}\n" + "\n".join(found)
 
 
+def test_the_include_graph_is_printed(tree, capsys):
+    graph = tidy.IncludeGraph(tree, tidy.PRODUCT)
+    with capsys.disabled():
+        print("\nincludes, by folder:\n" + "\n".join(graph.table()))
+    assert len(graph.includes) == sum(len(found) for found in graph.edges.values()) > 500
+    assert set(tidy.PRODUCT) == {tidy.top_of(folder) for folder in graph.folders}
+
+
 def found_in(tmp_path, rule, files):
     for path, text in files.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -37,6 +45,17 @@ FAULTS = [
     (tidy.include_directions, {"model/a.cc": '#include "actors/b.h"\n'}, ("model/a.cc", 1)),
     (tidy.include_directions, {"kernels/a.cc": '\n#include "model/b.h"\n'}, ("kernels/a.cc", 2)),
     (tidy.include_directions, {"base/a.h": '#include "tests/b.h"\n'}, ("base/a.h", 1)),
+    (tidy.include_cycles, {"services/x/a.h": '#include "services/y/b.h"\n', "services/y/b.h": '#include "services/z/c.h"\n',
+                           "services/z/c.h": '\n#include "services/x/a.h"\n'}, ("services/z/c.h", 2)),
+    (tidy.include_cycles, {"actors/a.h": '#include "actors/x/b.h"\n', "actors/x/b.h": '#include "actors/a.h"\n'},
+     ("actors/x/b.h", 1)),
+    (tidy.include_cycles, {"model/a.h": "int x;\n", "model/weights/b.h": '#include "model/a.h"\n'}, ("model", 1)),
+    (tidy.folders_apart, {"actors/worker/a.h": '#include "actors/coordinator/b.h"\n', "actors/coordinator/b.h": ""},
+     ("actors/worker/a.h", 1)),
+    (tidy.unrelated_files, {"base/x/a.h": "", "base/x/b.h": '#include "base/x/a.h"\n', "base/x/c.h": "", "base/x/c.cc": ""},
+     ("base/x/c.cc", 1)),
+    (tidy.unrelated_files, {"services/http/http_client.h": "", "services/http/b.h": '#include "services/http/http_client.h"\n'},
+     ("services/http/http_client.h", 1)),
     (tidy.library_homes, {"planner/a.cc": "#include <google/protobuf/message.h>\n"}, ("planner/a.cc", 1)),
     (tidy.library_homes, {"services/a.cc": '#include "proto/control.pb.h"\n'}, ("services/a.cc", 1)),
     (tidy.library_homes, {"transport/tcp.cc": "#include <ucp/api/ucp.h>\n"}, ("transport/tcp.cc", 1)),
@@ -73,6 +92,9 @@ def test_a_planted_fault_is_found(tmp_path, rule, files, expected):
 
 CLEAN = [
     (tidy.include_directions, {"actors/a.cc": '#include "planner/b.h"\n#include "kernels/compute_mode.h"\n'}),
+    (tidy.include_cycles, {"actors/a.h": "", "actors/x/b.h": '#include "actors/a.h"\n#include "base/c.h"\n', "base/c.h": ""}),
+    (tidy.unrelated_files, {"model/x/a.h": '#include "model/b.h"\n', "model/b.h": '#include "model/x/c.h"\n',
+                            "model/x/c.h": "", "model/x/c.cc": "", "base/d.h": "", "base/e.h": ""}),
     (tidy.library_homes, {"transport/kv/ucx_kv_transport.cc": "#include <ucp/api/ucp.h>\n"}),
     (tidy.library_homes, {"base/boost_impl.cc": "#include <boost/beast/src.hpp>\n"}),
     (tidy.library_homes, {"tests/e2e/a.cc": "#include <boost/beast/http.hpp>\n"}),

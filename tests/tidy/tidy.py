@@ -3,6 +3,7 @@
 
     tests/tidy/tidy.py           prints FILE:LINE: what is wrong and what to do; exit code 1 if it found anything
     tests/tidy/tidy.py --fix     clang-format first breaks the C++ lines that are too long, and no others
+    tests/tidy/tidy.py --graph   prints which folder includes which, and how often
 
 tests/tidy/test_tidy.py runs each rule on the tree, and on a planted fault that it must find. Every exception is in a
 table below, with its reason. Standard library only.
@@ -15,6 +16,7 @@ from collections import namedtuple
 from pathlib import Path, PurePosixPath
 
 import cpp_source
+from include_graph import IncludeGraph, folder_of, top_of
 
 LINE_COLUMNS_MAX = 130  # clang-format breaks at 120; the reason at the end of a table row may stand out by ten
 FILE_LINES_MAX = 600
@@ -33,6 +35,20 @@ MAY_INCLUDE = {
     "services": {"services", "actors", "bench", "model", "kernels", "planner", "transport", "proto", "base"},
 }
 PRODUCT = tuple(MAY_INCLUDE)
+
+# Folders below one top folder that lead back to themselves, and why. Nothing else may: a folder above or beside, or it is
+# the same folder.
+CYCLES = {
+    ("model", "model/weights"): "the configuration is read from GGUF's keys, and weights have the shapes it says",
+}
+# Folders that share what lies above them and nothing else (ADR 18).
+APART = [("actors/coordinator", "actors/worker"), ("actors/jobs", "actors/worker"), ("actors/coordinator", "actors/jobs"),
+         ("services/commands", "services/metrics"), ("services/job_store", "services/gateway"),
+         ("services/job_store", "services/metrics")]
+# Files of a subfolder that no other file there uses, and that use none: why they are there all the same.
+ALONE = {
+    "services/http/http_client.h": "the other end of the server's wire, and Beast is at home here",
+}
 
 # (what, pattern of the included path, pattern of the files that may include it): libraries stay where they are wrapped.
 LIBRARIES = [
@@ -158,6 +174,45 @@ def include_directions(tree):
                                           "move the code, or pass it in as an interface")
 
 
+def include_cycles(tree):
+    """Below one top folder, no folder leads back to itself."""
+    graph = IncludeGraph(tree, PRODUCT)
+    cycles = graph.cycles()
+    for cycle in cycles:
+        if tuple(sorted(cycle)) not in CYCLES:
+            path, line, included = graph.between(cycle)[-1]
+            yield Finding(path, line, f"{', '.join(sorted(cycle))} include each other, here {included}: move what both need "
+                                      "below both, or give a reason in CYCLES")
+    for cycle in CYCLES:
+        if set(cycle) <= set(graph.folders) and frozenset(cycle) not in cycles:
+            yield Finding(cycle[0], 1, f"{', '.join(cycle)} are no cycle any more: delete it from CYCLES")
+
+
+def folders_apart(tree):
+    """Some folders beside each other do not know each other."""
+    graph = IncludeGraph(tree, PRODUCT)
+    for pair in APART:
+        for path, line, included in graph.between(pair):
+            yield Finding(path, line, f"{pair[0]} and {pair[1]} know nothing of each other, and here is {included}: "
+                                      f"what both need belongs in {top_of(path)}/")
+
+
+def unrelated_files(tree):
+    """The files of a subfolder use each other: what does not is in the wrong place, or the folder is a warehouse."""
+    graph = IncludeGraph(tree, PRODUCT)
+    lonely = set()
+    for folder in graph.folders:
+        for group in graph.groups(folder)[1:] if "/" in folder else []:
+            lonely |= group
+            if not any(path in ALONE for path in group):
+                largest = sorted(graph.groups(folder)[0])[0]
+                yield Finding(sorted(group)[0], 1, f"{', '.join(sorted(group))} and the rest of {folder}/ ({largest}, ..) do "
+                                                   "not use each other: move them to where they are used")
+    for path in ALONE:
+        if folder_of(path) in graph.folders and path not in lonely:
+            yield Finding(path, 1, "it is not alone any more, or gone: delete it from ALONE in tests/tidy/tidy.py")
+
+
 def library_homes(tree):
     """A third-party library is included only where it is wrapped."""
     for path in tree.cpp(*PRODUCT):
@@ -279,7 +334,8 @@ def crlf_and_tail(tree):
             yield Finding(path, text.count("\n") + 1, "the last line does not end: add a newline")
 
 
-RULES = [include_directions, library_homes, banned_calls, unused_exceptions, line_lengths, file_lengths,
+RULES = [include_directions, include_cycles, folders_apart, unrelated_files,
+         library_homes, banned_calls, unused_exceptions, line_lengths, file_lengths,
          function_lengths, dead_sources, dead_headers, pragma_once, notes_to_self, machine_traces, crlf_and_tail]
 
 
@@ -296,6 +352,9 @@ def main():
     if sys.argv[1:] == ["--fix"]:
         break_long_lines(Tree(root))
     tree = Tree(root)
+    if sys.argv[1:] == ["--graph"]:
+        print("\n".join(IncludeGraph(tree, PRODUCT).table()))
+        return 0
     findings = [finding for rule in RULES for finding in rule(tree)]
     for finding in findings:
         print(f"{finding.path}:{finding.line}: {finding.text}")

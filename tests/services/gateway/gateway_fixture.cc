@@ -1,5 +1,6 @@
 #include "tests/services/gateway/gateway_fixture.h"
 
+#include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 
@@ -108,6 +109,20 @@ ClusterView FakeInference::cluster() const {
   view.workers[0] = {1, "w1", "prefill", "cpu", "tcp", "ready", 100, 100, 0, 1000.0};
   view.workers[1] = {2, "w2", "decode", "cpu", "tcp", "ready", 100, 100, 0, 1000.0};
   return view;
+}
+
+std::set<std::string> described_routes() {
+  static constexpr std::string_view kMethods[] = {"get", "put", "post", "delete", "options", "head", "patch", "trace"};
+  std::set<std::string> routes;
+  const auto description = nlohmann::json::parse(kOpenApiJson);
+  for (const auto& [path, operations] : description["paths"].items())
+    for (std::string_view method : kMethods)
+      if (operations.contains(method)) {
+        std::string route(method);
+        std::ranges::transform(route, route.begin(), [](unsigned char c) { return std::toupper(c); });
+        routes.insert(route + " " + path);
+      }
+  return routes;
 }
 
 void GatewayTest::start() {

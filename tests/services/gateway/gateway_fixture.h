@@ -11,6 +11,7 @@
 #include <boost/asio/use_future.hpp>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <thread>
 
 #include "services/gateway/gateway.h"
@@ -118,6 +119,9 @@ class CountingMetrics final : public GatewayMetrics {
   std::vector<std::string> seen_, rejected_;
 };
 
+// "GET /v1/models": what services/gateway/openapi.json describes.
+std::set<std::string> described_routes();
+
 class GatewayTest : public ::testing::Test {
  protected:
   void SetUp() override { start(); }
@@ -138,6 +142,11 @@ class GatewayTest : public ::testing::Test {
   static std::string post_bytes(const std::string& path, const std::string& body, const std::string& headers = "") {
     return "POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + headers +
            "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+  }
+  std::set<std::string> answered_routes() const {
+    const std::vector<std::string> routes = gateway_->routes();
+    EXPECT_EQ(std::set<std::string>(routes.begin(), routes.end()).size(), routes.size()) << "one route, one handler";
+    return {routes.begin(), routes.end()};
   }
   // Waits for something that the gateway does on its own time.
   static bool eventually(const std::function<bool()>& condition,

@@ -409,6 +409,17 @@ TEST_F(GatewayTest, ModelsHealthVersionClusterAndMetrics) {
   EXPECT_EQ(get("/livez").status, 200) << "a service without workers is alive";
 }
 
+TEST_F(GatewayTest, OpenApiDescribesEveryRouteAndNoOther) {
+  EXPECT_EQ(answered_routes(), described_routes());
+  for (const std::string& route : described_routes()) {  // and what the router lists is what it answers
+    const size_t space = route.find(' ');
+    const std::string path = route.substr(space + 1), method = route.substr(0, space);
+    RawAnswer answer = client().request("OPTIONS " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    EXPECT_EQ(answer.status, 204) << route;
+    EXPECT_NE((answer.headers["allow"] + ",").find(method + ","), std::string::npos) << route;
+  }
+}
+
 TEST_F(GatewayTest, TokenizeDetokenizeAndTemplate) {
   EXPECT_EQ(post("/tokenize", R"({"prompt":"ab"})").json(),
             body_of(R"({"tokens":[97,98],"count":2,"max_model_len":4096})"));
