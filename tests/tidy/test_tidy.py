@@ -80,6 +80,8 @@ FAULTS = [
     (tidy.notes_to_self, {"docs/a.md": f"{NOTE}: write this\n"}, ("docs/a.md", 1)),
     (tidy.machine_traces, {"docs/a.md": f"see {HOME}\n"}, ("docs/a.md", 1)),
     (tidy.machine_traces, {"deploy/a.sh": f"pip install --index-url {HOST}\n"}, ("deploy/a.sh", 1)),
+    (tidy.cited_paths, {"base/a.h": "// Measured in docs/gone.md.\n"}, ("base/a.h", 1)),
+    (tidy.cited_paths, {"docs/a.md": "as `reference/" + "paper.md` says\n"}, ("docs/a.md", 1)),
     (tidy.crlf_and_tail, {"base/a.cc": "int x;"}, ("base/a.cc", 1)),
 ]
 
@@ -102,6 +104,7 @@ CLEAN = [
     (tidy.banned_calls, {"services/a.cc": "auto t = std::chrono::steady_clock::now();\n"}),
     (tidy.banned_calls, {"actors/a.cc": "step.b = TRY(parse(x));\n"}),
     (tidy.function_lengths, {"base/a.cc": "int f() {\n" + "  g();\n" * 68 + "}\n"}),
+    (tidy.cited_paths, {"base/a.h": "// See base/a and base/b.cc, base/*.h, proto/x.pb.h.\n", "base/b.cc": ""}),
     (tidy.dead_sources, {"model/a.cc": "", "model/CMakeLists.txt": "runahead_library(model)\n"}),
     (tidy.dead_sources, {"model/x/a.cc": "", "model/CMakeLists.txt": "runahead_library(model FOLDERS x LINKS base)\n"}),
     (tidy.dead_sources, {"tests/fuzz/frame_fuzz.cc": "", "tests/fuzz/CMakeLists.txt": "runahead_fuzzer(frame_fuzz)\n"}),

@@ -102,6 +102,9 @@ ALLOWED = {
     },
 }
 
+CITED = re.compile(r"(?<![\w./-])(?:" + "|".join((*PRODUCT, "tests", "docs", "deploy", "helm")) + r")/[\w./-]*\w")
+OUTSIDE = re.compile(r"\bDESI" + r"GN\b|\breference/\w+\.md|\b(engine|ecosystem|reliability|measured|style)\.md\b")
+NO_PATHS = {"tests/fuzz/all"}  # ninja's targets
 NOTES = re.compile(r"\b(" + "FIX" + r"ME|TO" + r"DO|X" + r"XX)\b")
 MACHINE_PATHS = re.compile(r"(?<![\w.~$}/-])/(work|root|home|Users)/(?!runner\b)[\w.]")
 REGISTRY_HOSTS = re.compile(r"\b(pypi|pythonhosted|npmjs|crates|rubygems|debian|ubuntu|golang|ghcr|quay)\."
@@ -334,9 +337,25 @@ def crlf_and_tail(tree):
             yield Finding(path, text.count("\n") + 1, "the last line does not end: add a newline")
 
 
+def cited_paths(tree):
+    """A path of ours that is cited exists, and nothing outside the repository is: its reader cannot open it."""
+    known = NO_PATHS | set(tree.paths) | {os.path.splitext(path)[0] for path in tree.paths}
+    for path in tree.paths:
+        known |= {parent.as_posix() for parent in PurePosixPath(path).parents}
+    for path in tree.cpp(*PRODUCT, "tests") + [path for path in tree.paths if path.endswith(".md")]:
+        for line, text in tree.lines(path):
+            outside = OUTSIDE.search(text)
+            if outside:
+                yield Finding(path, line, f"`{outside[0]}` is no document of this repository: say it in docs/, and cite that")
+            for match in CITED.finditer(text):
+                cited = match[0].rstrip("./-")
+                if not cited.endswith(".pb.h") and cited not in known and "*" not in text[match.end(): match.end() + 1]:
+                    yield Finding(path, line, f"`{cited}` does not exist: cite what does")
+
+
 RULES = [include_directions, include_cycles, folders_apart, unrelated_files,
          library_homes, banned_calls, unused_exceptions, line_lengths, file_lengths,
-         function_lengths, dead_sources, dead_headers, pragma_once, notes_to_self, machine_traces, crlf_and_tail]
+         function_lengths, dead_sources, dead_headers, pragma_once, notes_to_self, machine_traces, crlf_and_tail, cited_paths]
 
 
 def break_long_lines(tree):
