@@ -1,4 +1,4 @@
-// MetricsSink: what happens in the actors, as events. services/metrics/metrics turns them into Prometheus series; tests record
+// MetricsSink: what happens in the actors, as events. services/metrics turns them into Prometheus series; tests record
 // them; the default does nothing. Names and buckets are the implementation's (reference: docs/operations.md).
 //   threads  called on the actor thread; must not block.
 #pragma once

@@ -1,6 +1,6 @@
 // CRC32C (Castagnoli, reflected polynomial 0x82F63B78) of KV pages: the SSE4.2 instruction where the CPU has it, 3-way
-// interleaved, else a table. Measured in docs/benchmarks.md. TCP's own sum has
-// 16 bits, and shared memory has none.
+// interleaved, else a table. Measured in docs/benchmarks.md. TCP's own sum has 16 bits,
+// and shared memory has none.
 #pragma once
 
 #include <cstddef>

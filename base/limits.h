@@ -121,7 +121,7 @@ inline constexpr size_t kUcxSharedMemoryBytes = 32 << 20;  // free in /dev/shm, 
 inline constexpr size_t kKvGreetingsMax = 256;                // connections without a greeting, and as many that wait for
                                                               // their stream; then the oldest goes
 
-// Engine (model/transformer/transformer)
+// Engine (model/transformer)
 inline constexpr int kEngineThreadsMax = 256;               // hardware threads of the largest server we know of
 
 inline constexpr auto kPackedCachePatience = 60s;         // for another worker to pack: 8 B parameters take about 20 s
@@ -143,11 +143,11 @@ inline constexpr int64_t kVocabMax = 4 << 20;              // Gemma 3: 262,144
 inline constexpr size_t kKvOverridesMax = 64;              // --override-kv: people set one to five
 inline constexpr size_t kKvOverrideBytesMax = 64 << 10;    // one of them: a chat template in a flag and room
 
-// Tokenizer (model/tokenizer/tokenizer)
+// Tokenizer (model/tokenizer)
 inline constexpr size_t kTextBytesMax = 64 << 20;          // 16 M tokens of text, beyond every context
 inline constexpr uint32_t kRegexStepsMax = 1 << 30;        // PCRE2's match limit: 16 steps a byte of the largest text
 
-// Chat templates (model/chat_template/chat_template)
+// Chat templates (model/chat_template)
 inline constexpr size_t kTemplateBytesMax = 1 << 20;
 inline constexpr size_t kTemplateOutputBytesMax = 64 << 20;
 inline constexpr uint64_t kTemplateStepsMax = 10'000'000;  // evaluated nodes: ends hostile loops

@@ -1,5 +1,5 @@
 // The op table: every computation of the model, behind one interface for all instruction sets, compute modes and the
-// naive reference. model/transformer/transformer composes these ops; nothing above it knows which table runs.
+// naive reference. model/transformer composes these ops; nothing above it knows which table runs.
 //
 //   threads  pure functions on views: no state, any thread, disjoint outputs. Denormals must be flushed (ThreadTeam).
 //   exact    a row's result does not depend on the other rows of the call, nor on how a call is split into calls over

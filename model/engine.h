@@ -1,4 +1,4 @@
-// Engine: the model as the actors see it. The production engine is model/transformer/transformer; the simulation has a stand-in
+// Engine: the model as the actors see it. The production engine is model/transformer; the simulation has a stand-in
 // (tests/sim) whose K/V is a hash chain. An Engine runs on the compute lane only (actors/worker/compute_lane.h): one call at a
 // time, no I/O inside; it may use several threads of its own.
 //

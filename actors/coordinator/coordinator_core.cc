@@ -11,7 +11,7 @@
 namespace runahead {
 namespace {
 
-// Log-probabilities of a prompt take nearly as long again as its prefill (docs/benchmarks.md: 1.6 to 1.8 times in all).
+// Log-probabilities of a prompt take nearly as long again as its prefill (ADR 17: 1.6 to 1.8 times in all).
 constexpr double kScoringStretch = 2;
 
 }  // namespace

@@ -1,9 +1,10 @@
 // ComputeLane: the only place where the model runs. Jobs are short (a slice of one layer of one request, or one decode
 // step); between two of them the lane takes the one that is first in order (actors/worker/lane_queue.h). So a request that was
 // admitted first ends first, a short one passes a long one, and a rank that waits for pages of one works on another.
-//   production  ThreadLane (actors/worker/thread_lane.h): one thread beside the io_context; the engine's own threads work for
-//   it. simulation  a lane on virtual time (tests/sim). threads     run() and holds on the actor thread; `work` runs on
-//   the lane and does no I/O.
+//   production  ThreadLane (actors/worker/thread_lane.h): one thread beside the io_context; the engine's own threads work
+//               for it.
+//   simulation  a lane on virtual time (tests/sim).
+//   threads     run() and holds on the actor thread; `work` runs on the lane and does no I/O.
 #pragma once
 
 #include <functional>

@@ -4,7 +4,7 @@
 //   A Namespace can hold itself; the interpreter empties all of them at the end of a render.
 //   Budget bounds the time and memory of one render: an evaluated node costs one step, and so do 16 bytes written or
 //   scanned. Once it is spent, helpers return early with a meaningless value and the next check() reports it.
-// Used by one thread at a time, inside model/chat_template/chat_template* only.
+// Used by one thread at a time, inside model/chat_template only.
 #pragma once
 
 #include <cstdint>

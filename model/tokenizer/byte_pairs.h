@@ -1,5 +1,5 @@
 // BytePairs: joins the bytes of a piece of text into tokens by a model's merges, lowest rank first, leftmost first
-// among equals, in O(n log n). Private to model/tokenizer/tokenizer*.
+// among equals, in O(n log n). Private to model/tokenizer.
 //   threads  const after load; one Work a thread.
 #pragma once
 

@@ -1,6 +1,6 @@
 // PreTokenizer: cuts a text into the pieces within which byte pairs are merged. The cuts are the regular expressions
 // that the models were trained with, run by PCRE2; the file names the set (tokenizer.ggml.pre). Private to
-// model/tokenizer/tokenizer*.
+// model/tokenizer.
 //   threads  const after load; split may run on any number of threads at once.
 //   limits   time is linear in the text for every expression here; PCRE2's own step limit is a second fence.
 #pragma once

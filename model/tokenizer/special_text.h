@@ -1,5 +1,5 @@
 // SpecialTokenMatcher: finds tokens that are taken out of a text before it is split: control tokens (<|im_start|>) and
-// user-defined ones. At each place the longest wins, in time linear in the longest token. Private to model/tokenizer/tokenizer*.
+// user-defined ones. At each place the longest wins, in time linear in the longest token. Private to model/tokenizer.
 //   threads  const once built.
 #pragma once
 

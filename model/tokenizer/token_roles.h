@@ -1,6 +1,6 @@
 // TokenRoles: what each token of a vocabulary is, and which ones end an answer. Files say both, and some say it wrongly (an
 // end marker typed as a normal word): those are mended as llama.cpp mends them, because exporters try their files there.
-// Checked by tests/golden/make_llama_vocab.py. Private to model/tokenizer/tokenizer*.
+// Checked by tests/golden/make_llama_vocab.py. Private to model/tokenizer.
 #pragma once
 
 #include <string_view>

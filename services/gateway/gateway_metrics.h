@@ -1,4 +1,4 @@
-// GatewayMetrics: what the gateway tells the metrics, and asks of them. services/metrics/metrics implements it.
+// GatewayMetrics: what the gateway tells the metrics, and asks of them. services/metrics implements it.
 #pragma once
 
 #include <string>

@@ -110,9 +110,9 @@ class JsonBuilder final : public nlohmann::json_sax<json> {
 };
 
 // As deep as limits::kJsonDepthMax.
-void empty(json& value) noexcept {
+void clear_from_leaves(json& value) noexcept {
   if (!value.is_structured()) return;
-  for (json& element : value) empty(element);
+  for (json& element : value) clear_from_leaves(element);
   value.clear();
 }
 
@@ -128,7 +128,7 @@ std::string range_text(double min, double max) {
 
 }  // namespace
 
-ParsedJson::~ParsedJson() { empty(value_); }
+ParsedJson::~ParsedJson() { clear_from_leaves(value_); }
 
 Result<ParsedJson> parse_json(std::string_view text) {
   const JsonSize size = measure(text);

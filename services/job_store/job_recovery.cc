@@ -105,11 +105,11 @@ constexpr size_t kPageBytes = 4096, kPagesAt = 28, kFreeAt = 32, kFreeBytes = 8;
 // list, which makes recover_jobs() write the file anew.
 Result<void> replace_first_page(const std::filesystem::path& path) {
   const std::filesystem::path fresh = TRY(make_fresh(path));
-  std::string page(kPageBytes, '\0'), all;
+  std::string page(kPageBytes, '\0');
   std::ifstream(fresh, std::ios::binary).read(page.data(), kPageBytes);
   std::error_code failed;
   const uintmax_t bytes = std::filesystem::file_size(path, failed);
-  if (!failed && bytes > std::filesystem::file_size(fresh)) {
+  if (!failed && bytes >= std::filesystem::file_size(fresh)) {  // a shorter one has lost whole tables
     for (size_t i = 0; i < 4; ++i) page[kPagesAt + i] = static_cast<char>(bytes / kPageBytes >> (24 - 8 * i));
     page.replace(kFreeAt, kFreeBytes, kFreeBytes, '\0');
     std::filesystem::copy_file(path, fresh, std::filesystem::copy_options::overwrite_existing, failed);

@@ -79,11 +79,12 @@ Result<void> SqliteJobStore::open_files(Files& files) {
   const std::string ledger = files.path.string() + "-ledger";
   auto opened = SqliteDatabase::open(files.path);
   const bool damaged = !opened && opened.error().code == ErrorCode::kCorrupt;
+  if (!opened && !damaged) return std::unexpected(opened.error());
+  const auto refuse = [&] { return fail(ErrorCode::kInvalidConfig, opened.error().message, "job-store"); };
   std::error_code none;
-  if (!opened && !(damaged && std::filesystem::exists(ledger, none)))
-    return fail(ErrorCode::kInvalidConfig, opened.error().message, "job-store");
+  if (damaged && !std::filesystem::exists(ledger, none)) return refuse();
   if (!files.path.empty()) files.ledger.emplace(TRY(JobLedger::open(ledger)));
-  if (damaged && !files.ledger->has_jobs()) return fail(ErrorCode::kInvalidConfig, opened.error().message, "job-store");
+  if (damaged && !files.ledger->has_jobs()) return refuse();
   files.database = damaged ? TRY(mend_start(files.path, files.damage)) : std::move(*opened);
   return {};
 }

@@ -1,5 +1,5 @@
 // What UcxKvTransport is made of: State, its connections to UCX and to its streams, and UcxConnection. Only
-// transport/ucx_*.cc see it.
+// transport/kv/ucx_*.cc see it.
 //   threads  the executor's one thread.
 #pragma once
 
