@@ -11,37 +11,37 @@
 #include <variant>
 #include <vector>
 
+#include "actors/ttft.h"
 #include "base/clock.h"
 #include "base/ids.h"
 #include "base/task.h"
 #include "base/token_range.h"
-#include "actors/ttft.h"
 #include "model/sampling_params.h"
 #include "planner/strategies.h"
 
 namespace runahead {
 
 struct InferenceRequest {
-  std::string external_id;               // "chatcmpl-...", "job-...": for logs and people
-  std::vector<TokenId> prompt;           // not empty, ids checked against the vocabulary
-  int32_t max_new_tokens = 16;           // prompt + max_new_tokens <= context_len, checked by submit()
-  SamplingParams sampling;               // validated
+  std::string external_id;  // "chatcmpl-...", "job-...": for logs and people
+  std::vector<TokenId> prompt;  // not empty, ids checked against the vocabulary
+  int32_t max_new_tokens = 16;  // prompt + max_new_tokens <= context_len, checked by submit()
+  SamplingParams sampling;  // validated
   std::optional<int32_t> prompt_logprobs;  // wanted of the prompt's tokens: so many alternatives with each
-  std::vector<TokenId> stop_tokens;      // end of generation; empty: none (ignore_eos)
+  std::vector<TokenId> stop_tokens;  // end of generation; empty: none (ignore_eos)
   Strategy strategy = Strategy::kBalanced;  // "auto": weighs every number of ranks, one included
-  std::vector<int32_t> cuts;             // kByHand: inner cut positions, multiples of kPageTokens
-  int32_t workers_max = 0;               // ranks at most; 0: as many as help
-  int64_t batch_tokens = 0;              // of all prompts that came together, which share one place; 0: this one alone
-  Duration deadline{0};                  // from submit(); 0: limits::kRequestDeadline
-  Time received_at{0};                   // first byte of the request parsed: TTFT starts here
-  Duration tokenize_time{0};             // template and tokenizer, part of the time since received_at
+  std::vector<int32_t> cuts;  // kByHand: inner cut positions, multiples of kPageTokens
+  int32_t workers_max = 0;  // ranks at most; 0: as many as help
+  int64_t batch_tokens = 0;  // of all prompts that came together, which share one place; 0: this one alone
+  Duration deadline{0};  // from submit(); 0: limits::kRequestDeadline
+  Time received_at{0};  // first byte of the request parsed: TTFT starts here
+  Duration tokenize_time{0};  // template and tokenizer, part of the time since received_at
 };
 
 enum class FinishReason { kStop, kLength, kAbort };
 
 struct RankReport {
   int32_t rank = 0;
-  std::string worker;                    // its name, for people
+  std::string worker;  // its name, for people
   std::string device;
   TokenRange chunk;
   double compute_seconds = 0;
@@ -55,23 +55,23 @@ struct TtftReport {
   double ttft_seconds = 0;
   double predicted_ttft_seconds = 0;
   Strategy strategy = Strategy::kSingle;
-  std::vector<int32_t> cuts;             // inner cuts
+  std::vector<int32_t> cuts;  // inner cuts
   std::vector<RankReport> ranks;
-  std::string first_logits_sha256;       // hex, of the float32 logits of the first token
-  std::string transport;                 // that carried its pages: "tcp"; "tcp, ucx" if its hops were unlike
-  std::string compute;                   // Engine::compute_name()
+  std::string first_logits_sha256;  // hex, of the float32 logits of the first token
+  std::string transport;  // that carried its pages: "tcp"; "tcp, ucx" if its hops were unlike
+  std::string compute;  // Engine::compute_name()
   uint32_t attempts = 1;
 };
 
-struct PrefillProgress {                 // at most a few a second
-  double fraction = 0;                   // 0 to 1 over all ranks
+struct PrefillProgress {  // at most a few a second
+  double fraction = 0;  // 0 to 1 over all ranks
   std::vector<double> ranks;
 };
-struct PromptEvent {                     // before the first token, for who asks for prompt_logprobs
-  std::vector<SampledToken> tokens;      // the prompt's from its second on, by the model alone (model/sampler.h, score())
+struct PromptEvent {  // before the first token, for who asks for prompt_logprobs
+  std::vector<SampledToken> tokens;  // the prompt's from its second on, by the model alone (model/sampler.h, score())
 };
 struct TokensEvent {
-  int32_t first_index = 0;               // of tokens[0] among the generated ones; no index comes twice or is left out
+  int32_t first_index = 0;  // of tokens[0] among the generated ones; no index comes twice or is left out
   std::vector<SampledToken> tokens;
 };
 struct FinishedEvent {
@@ -105,19 +105,19 @@ struct WorkerView {
   std::string name, role, device, transport, state;  // state: "ready", "waiting", "suspect", "stuck", "draining"
   int64_t pages_total = 0, pages_free = 0;
   int32_t running = 0;
-  double tokens_per_second = 0;          // from the cost model, of an empty context
+  double tokens_per_second = 0;  // from the cost model, of an empty context
 };
 struct ClusterView {
   uint64_t epoch = 0;
   std::string fingerprint, compute;
   int32_t context_len = 0;
-  std::string disagreement;              // why workers of both roles are here and none is ready; empty: they agree
-  int64_t kv_tokens = 0;                 // that the largest decode worker's K/V memory holds
+  std::string disagreement;  // why workers of both roles are here and none is ready; empty: they agree
+  int64_t kv_tokens = 0;  // that the largest decode worker's K/V memory holds
   std::vector<WorkerView> workers;
   int32_t running = 0, waiting = 0;
   int64_t queued_prompt_tokens = 0;
   bool draining = false;
-  bool ready() const;                    // at least one prefill and one decode worker
+  bool ready() const;  // at least one prefill and one decode worker
 };
 
 class InferenceService {

@@ -17,7 +17,7 @@
 namespace runahead {
 
 struct LaneOrder {
-  uint64_t due = 0;      // microseconds on the coordinator's clock; 0: before everybody
+  uint64_t due = 0;  // microseconds on the coordinator's clock; 0: before everybody
   uint64_t request = 0;  // decides between equals
   auto operator<=>(const LaneOrder&) const = default;
 };

@@ -62,9 +62,7 @@ proto::Envelope envelope(AttemptId attempt) {
   return message;
 }
 
-AttemptId attempt_of(const proto::Envelope& message) {
-  return {message.epoch(), message.request(), message.attempt()};
-}
+AttemptId attempt_of(const proto::Envelope& message) { return {message.epoch(), message.request(), message.attempt()}; }
 
 std::string serialize(const proto::Envelope& message) { return message.SerializeAsString(); }
 

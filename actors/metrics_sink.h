@@ -48,7 +48,7 @@ class MetricsSink {
   virtual void handoff(double /*seconds*/) {}             // FirstToken at the decode worker to its first decode step
   virtual void attempt_failed(ErrorCode) {}
   virtual void queue_changed(const QueueGauges&) {}
-  virtual void workers_changed(const ClusterView&) {}     // joined, lost, suspect, draining; and with every heartbeat
+  virtual void workers_changed(const ClusterView&) {}  // joined, lost, suspect, draining; and with every heartbeat
 
   // Workers
   virtual void pages(const KvPool::Usage&) {}

@@ -10,11 +10,21 @@
 
 namespace runahead {
 
-enum class TtftStage : uint8_t { kQueue, kTokenize, kPlan, kDispatch, kPrefillCompute, kKvWait, kSample, kRespond, kOther };
+enum class TtftStage : uint8_t {
+  kQueue,
+  kTokenize,
+  kPlan,
+  kDispatch,
+  kPrefillCompute,
+  kKvWait,
+  kSample,
+  kRespond,
+  kOther
+};
 
-inline constexpr std::array kTtftStages = {
-    TtftStage::kQueue,  TtftStage::kTokenize, TtftStage::kPlan,    TtftStage::kDispatch, TtftStage::kPrefillCompute,
-    TtftStage::kKvWait, TtftStage::kSample,   TtftStage::kRespond, TtftStage::kOther};
+inline constexpr std::array kTtftStages = {TtftStage::kQueue,    TtftStage::kTokenize,       TtftStage::kPlan,
+                                           TtftStage::kDispatch, TtftStage::kPrefillCompute, TtftStage::kKvWait,
+                                           TtftStage::kSample,   TtftStage::kRespond,        TtftStage::kOther};
 
 constexpr std::string_view name(TtftStage stage) {
   constexpr std::array<std::string_view, kTtftStages.size()> kNames = {

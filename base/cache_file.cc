@@ -62,8 +62,7 @@ Result<void> sync_folder(const std::filesystem::path& of_file) {
   return {};
 }
 
-Result<void> write_whole_file(const std::filesystem::path& path,
-                              const std::vector<std::span<const std::byte>>& parts) {
+Result<void> write_whole_file(const std::filesystem::path& path, const std::vector<std::span<const std::byte>>& parts) {
   const std::filesystem::path unfinished = path.string() + ".tmp-" + std::to_string(getpid());
   const int fd = ::open(unfinished.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd < 0) return io_error("create", unfinished);

@@ -11,8 +11,8 @@ namespace runahead {
 
 }  // namespace runahead
 
-#define RUNAHEAD_CHECK(condition, message)                                             \
-  do {                                                                                 \
-    if (!(condition)) [[unlikely]]                                                     \
-      ::runahead::check_failed(#condition, __FILE__, __LINE__, (message));             \
+#define RUNAHEAD_CHECK(condition, message)                                 \
+  do {                                                                     \
+    if (!(condition)) [[unlikely]]                                         \
+      ::runahead::check_failed(#condition, __FILE__, __LINE__, (message)); \
   } while (false)

@@ -44,7 +44,8 @@ uint32_t shift_operator(size_t bytes) {
   return result;
 }
 
-constexpr size_t kLane = 1024;  // bytes a stream: the instruction has latency 3 and throughput 1, so three streams run at once
+constexpr size_t kLane =
+    1024;  // bytes a stream: the instruction has latency 3 and throughput 1, so three streams run at once
 
 __attribute__((target("sse4.2"))) uint32_t update_sse42(uint32_t crc, const std::byte* data, size_t size) {
   static const uint32_t past_one = shift_operator(kLane), past_two = shift_operator(2 * kLane);

@@ -35,7 +35,7 @@ struct Version {
 };
 
 Version version_of(int fd) {
-  struct stat info {};
+  struct stat info{};
   if (fstat(fd, &info) != 0) return {};
   return {info.st_size, info.st_mtim.tv_sec, info.st_mtim.tv_nsec};
 }
@@ -51,7 +51,8 @@ void on_bus_error(int, siginfo_t* info, void*) {
   const auto at = reinterpret_cast<uintptr_t>(info->si_addr);
   if (std::ranges::any_of(ranges, [at](const Range& r) { return r.begin <= at && at < r.end; })) {
     constexpr std::string_view kSentence =
-        "runahead: a model file or a file of packed weights was cut short, or its disk failed, while it was in use; put "
+        "runahead: a model file or a file of packed weights was cut short, or its disk failed, while it was in use; "
+        "put "
         "it back and start again\n";
     [[maybe_unused]] const ssize_t told = write(STDERR_FILENO, kSentence.data(), kSentence.size());
     _exit(kChangedExit);
@@ -118,7 +119,8 @@ bool Mapping::is_private_after_a_look() const {
   const bool same = version_of(fd) == version;
   if (!leased && same) return false;
   if (leased && same && copy_in_place()) {
-    log::warn("{} is being written to; this process goes on with a copy of its own of {} MiB", path, mapped.size() >> 20);
+    log::warn("{} is being written to; this process goes on with a copy of its own of {} MiB", path,
+              mapped.size() >> 20);
     return true;
   }
   log::critical("{} was changed while it was in use, so what is computed from it cannot be trusted; start again", path);
@@ -142,7 +144,7 @@ class Guards {
     if (watching_ && owner_ == getpid()) return;
     watching_ = true;
     owner_ = getpid();
-    struct sigaction action {};
+    struct sigaction action{};
     action.sa_sigaction = on_bus_error;
     action.sa_flags = SA_SIGINFO;
     sigaction(SIGBUS, &action, nullptr);

@@ -10,147 +10,154 @@ namespace runahead::limits {
 using namespace std::chrono_literals;
 
 // HTTP (services/gateway)
-inline constexpr size_t kHeaderBytesMax = 16 << 10;        // llm clients send under 2 KiB; CVE-2025-48956 sent megabytes
-inline constexpr size_t kJsonBodyBytesMax = 16 << 20;      // 128k tokens of text are under 1 MiB; ids as JSON under 1 MiB
-inline constexpr int kJsonDepthMax = 32;                   // chat messages nest 4 deep
-inline constexpr size_t kHttpConnectionsMax = 1024;        // 1,024 x 64 KiB of buffers = 64 MiB
-inline constexpr size_t kHttpStrangersMax = 256;           // of them without a key yet; then the oldest goes
-inline constexpr size_t kHttpHeadersMax = 64;              // clients send about 15
-inline constexpr size_t kHttpReadBufferBytes = 64 << 10;   // one connection's input: a whole header, or a slice of a body
-inline constexpr size_t kHttpBodiesBytesMax = 64 << 20;    // bodies in memory beyond those buffers, all together; then 429
-inline constexpr auto kHttpIdleTimeout = 120s;             // proxies keep a connection 60 to 90 s: theirs must end first
-inline constexpr auto kHttpHeaderTimeout = 10s;            // from the first byte of a header to its last (slow loris)
-inline constexpr auto kHttpBodyTimeout = 60s;              // 16 MiB at 280 KB/s
-inline constexpr auto kHttpBodySilence = 10s;              // within a body
-inline constexpr auto kHttpSendTimeout = 30s;              // a client that takes nothing for this long is gone
-inline constexpr size_t kAccessLogPathBytesMax = 256;      // of a method or a path in a line of the access log
-inline constexpr size_t kRequestIdBytesMax = 128;          // X-Request-Id of a client
-inline constexpr auto kSsePingInterval = 1s;               // silence that proxies and people tolerate
-inline constexpr size_t kSseBufferBytesMax = 64 << 10;     // one slow reader costs this much, then its decode is cancelled
-inline constexpr int kStopStringsMax = 4;                  // OpenAI's own bound
-inline constexpr int64_t kPromptLogprobsMax = 1 << 19;      // of one answer's prompts, alternatives counted: 12 MiB as JSON
-inline constexpr int kChoicesMax = 8;                      // n
-inline constexpr int kTopLogprobsMax = 20;                 // OpenAI's own bound
-inline constexpr size_t kStopStringBytesMax = 1024;        // held back text stays small
+inline constexpr size_t kHeaderBytesMax = 16 << 10;  // llm clients send under 2 KiB; CVE-2025-48956 sent megabytes
+inline constexpr size_t kJsonBodyBytesMax = 16 << 20;  // 128k tokens of text are under 1 MiB; ids as JSON under 1 MiB
+inline constexpr int kJsonDepthMax = 32;  // chat messages nest 4 deep
+inline constexpr size_t kHttpConnectionsMax = 1024;  // 1,024 x 64 KiB of buffers = 64 MiB
+inline constexpr size_t kHttpStrangersMax = 256;  // of them without a key yet; then the oldest goes
+inline constexpr size_t kHttpHeadersMax = 64;  // clients send about 15
+inline constexpr size_t kHttpReadBufferBytes = 64
+                                               << 10;  // one connection's input: a whole header, or a slice of a body
+inline constexpr size_t kHttpBodiesBytesMax = 64
+                                              << 20;  // bodies in memory beyond those buffers, all together; then 429
+inline constexpr auto kHttpIdleTimeout = 120s;  // proxies keep a connection 60 to 90 s: theirs must end first
+inline constexpr auto kHttpHeaderTimeout = 10s;  // from the first byte of a header to its last (slow loris)
+inline constexpr auto kHttpBodyTimeout = 60s;  // 16 MiB at 280 KB/s
+inline constexpr auto kHttpBodySilence = 10s;  // within a body
+inline constexpr auto kHttpSendTimeout = 30s;  // a client that takes nothing for this long is gone
+inline constexpr size_t kAccessLogPathBytesMax = 256;  // of a method or a path in a line of the access log
+inline constexpr size_t kRequestIdBytesMax = 128;  // X-Request-Id of a client
+inline constexpr auto kSsePingInterval = 1s;  // silence that proxies and people tolerate
+inline constexpr size_t kSseBufferBytesMax = 64 << 10;  // one slow reader costs this much, then its decode is cancelled
+inline constexpr int kStopStringsMax = 4;  // OpenAI's own bound
+inline constexpr int64_t kPromptLogprobsMax = 1 << 19;  // of one answer's prompts, alternatives counted: 12 MiB as JSON
+inline constexpr int kChoicesMax = 8;  // n
+inline constexpr int kTopLogprobsMax = 20;  // OpenAI's own bound
+inline constexpr size_t kStopStringBytesMax = 1024;  // held back text stays small
 inline constexpr int kStopTokensMax = 64;
-inline constexpr size_t kBannedTokensMax = 1024;           // min_tokens: kStopTokensMax and a model's end tokens, under 20
-inline constexpr int kPromptChoicesMax = 64;               // prompts of one request times n
-inline constexpr int64_t kAnswerShareOfKv = 8;             // a chat without max_tokens: 1/8 of a worker, so 8 run at once
-inline constexpr int32_t kAnswerTokensMin = 1024;          // ... and never less than this, for small K/V memories
+inline constexpr size_t kBannedTokensMax = 1024;  // min_tokens: kStopTokensMax and a model's end tokens, under 20
+inline constexpr int kPromptChoicesMax = 64;  // prompts of one request times n
+inline constexpr int64_t kAnswerShareOfKv = 8;  // a chat without max_tokens: 1/8 of a worker, so 8 run at once
+inline constexpr int32_t kAnswerTokensMin = 1024;  // ... and never less than this, for small K/V memories
 inline constexpr size_t kGenerationConfigBytesMax = 1 << 20;  // generation_config.json; published ones are under 1 KiB
-inline constexpr int kLogitBiasMax = 1024;                 // entries
-inline constexpr int kMessagesMax = 4096;                  // of one chat
-inline constexpr size_t kInlineTextBytesMax = 16 << 10;    // worked on in the I/O thread (about 1 ms); more goes to the text lane
-inline constexpr size_t kSmallTextBytesMax = 256 << 10;    // 64k tokens; tens of ms. One thread of the lane takes no more
-inline constexpr size_t kTextQueueBytesMax = 64 << 20;     // texts waiting for the lane, about 15 s of work; then 429
-inline constexpr size_t kJsonMemoryMax = 160 << 20;        // of one parsed body: 3 M token ids; one large body at a time
+inline constexpr int kLogitBiasMax = 1024;  // entries
+inline constexpr int kMessagesMax = 4096;  // of one chat
+inline constexpr size_t kInlineTextBytesMax =
+    16 << 10;  // worked on in the I/O thread (about 1 ms); more goes to the text lane
+inline constexpr size_t kSmallTextBytesMax = 256 << 10;  // 64k tokens; tens of ms. One thread of the lane takes no more
+inline constexpr size_t kTextQueueBytesMax = 64 << 20;  // texts waiting for the lane, about 15 s of work; then 429
+inline constexpr size_t kJsonMemoryMax = 160 << 20;  // of one parsed body: 3 M token ids; one large body at a time
 inline constexpr size_t kApiKeysMax = 10'000;
 inline constexpr size_t kApiKeyBytesMax = 512;
-inline constexpr int kJobsListMax = 1000;                  // rows of one answer
-inline constexpr int64_t kJobsKeptMax = 100'000;           // ended jobs in the store: the oldest go
-inline constexpr int64_t kJobsPruneEvery = 1024;           // commits between two looks at it
-inline constexpr size_t kLedgerSlack = 64 << 10;           // superseded records of 128 bytes before it is written anew: 8 MiB
-inline constexpr size_t kDamageLinesMax = 20;              // losses named one by one in the log at a start
+inline constexpr int kJobsListMax = 1000;  // rows of one answer
+inline constexpr int64_t kJobsKeptMax = 100'000;  // ended jobs in the store: the oldest go
+inline constexpr int64_t kJobsPruneEvery = 1024;  // commits between two looks at it
+inline constexpr size_t kLedgerSlack = 64 << 10;  // superseded records of 128 bytes before it is written anew: 8 MiB
+inline constexpr size_t kDamageLinesMax = 20;  // losses named one by one in the log at a start
 
 // Control plane (transport/control/frame, actors)
-inline constexpr uint32_t kControlFrameBytesMax = 4 << 20; // a 512k-token prompt as varints, 3 bytes a token, and room
-inline constexpr size_t kLinkQueueFramesMax = 4096;        // frames waiting on one connection before it is dropped as stuck
-inline constexpr size_t kLinkQueueBytesMax = 64 << 20;     // the same bound in bytes: 16 frames of the largest size
-inline constexpr size_t kControlInboxBytesMax = 64 << 20;  // received, not yet taken by the actor; then the socket waits
-inline constexpr size_t kControlStrangersMax = 128;           // connections without a Hello; then the oldest goes
-inline constexpr uint32_t kStrangerFrameBytesMax = 16 << 10;  // a Hello is under 2 KiB; members send kControlFrameBytesMax
-inline constexpr auto kTcpUserTimeout = 10s;               // unacknowledged bytes or a closed window this long: peer is gone
-inline constexpr auto kFlushTimeout = 1s;                  // what disconnect() grants the frames that still wait
-inline constexpr size_t kMailboxMessagesMax = 4096;        // messages waiting in one actor
-inline constexpr auto kHeartbeatInterval = 250ms;          // four lost ones make a suspect
+inline constexpr uint32_t kControlFrameBytesMax = 4 << 20;  // a 512k-token prompt as varints, 3 bytes a token, and room
+inline constexpr size_t kLinkQueueFramesMax = 4096;  // frames waiting on one connection before it is dropped as stuck
+inline constexpr size_t kLinkQueueBytesMax = 64 << 20;  // the same bound in bytes: 16 frames of the largest size
+inline constexpr size_t kControlInboxBytesMax = 64
+                                                << 20;  // received, not yet taken by the actor; then the socket waits
+inline constexpr size_t kControlStrangersMax = 128;  // connections without a Hello; then the oldest goes
+inline constexpr uint32_t kStrangerFrameBytesMax = 16
+                                                   << 10;  // a Hello is under 2 KiB; members send kControlFrameBytesMax
+inline constexpr auto kTcpUserTimeout = 10s;  // unacknowledged bytes or a closed window this long: peer is gone
+inline constexpr auto kFlushTimeout = 1s;  // what disconnect() grants the frames that still wait
+inline constexpr size_t kMailboxMessagesMax = 4096;  // messages waiting in one actor
+inline constexpr auto kHeartbeatInterval = 250ms;  // four lost ones make a suspect
 inline constexpr auto kSuspectAfter = 1s;
-inline constexpr auto kLeaseDuration = 2s;                 // a worker silent for this long is lost; its pages are swept
+inline constexpr auto kLeaseDuration = 2s;  // a worker silent for this long is lost; its pages are swept
 inline constexpr auto kConnectTimeout = 5s;
-inline constexpr auto kFirstConnectTimeout = 250ms;        // of each address but an only one; then the next (RFC 8305's delay)
-inline constexpr size_t kAddressesMax = 16;                // of one name that are listened on or tried
-inline constexpr int kAttemptsMax = 4;                     // tries in a row without progress before worker_lost
-inline constexpr int kAttemptsTotalMax = 256;              // tries of one request in all: ends what crashes again and again
-inline constexpr auto kStallTimeout = 30s;                 // of an attempt: longer than a layer of 8 B parameters on one core
-inline constexpr double kStallPlanFactor = 4;              // or so many times what its plan predicts
-inline constexpr auto kNoRoomTimeout = 30s;                // a request waits so long for workers that could ever take it
-inline constexpr auto kAbsenceMin = 300ms;                 // a loop that was away longer gives its peers that time back
-inline constexpr auto kProgressInterval = 250ms;           // of one rank: a progress bar moves smoothly at four a second
-inline constexpr int kAttemptsPerWorkerMax = 256;          // in work at once, if its memory holds them: 4 x the workers
-inline constexpr int32_t kScoredRowsMax = 64;               // of a prompt, at once and a message: 64 x 128k logits = 32 MiB
-inline constexpr int kWorkersMax = 64;                     // `rank` label cardinality
-inline constexpr auto kRefusedPauseMin = 1s;               // of a refused worker, doubling: its reason needs a person
+inline constexpr auto kFirstConnectTimeout =
+    250ms;  // of each address but an only one; then the next (RFC 8305's delay)
+inline constexpr size_t kAddressesMax = 16;  // of one name that are listened on or tried
+inline constexpr int kAttemptsMax = 4;  // tries in a row without progress before worker_lost
+inline constexpr int kAttemptsTotalMax = 256;  // tries of one request in all: ends what crashes again and again
+inline constexpr auto kStallTimeout = 30s;  // of an attempt: longer than a layer of 8 B parameters on one core
+inline constexpr double kStallPlanFactor = 4;  // or so many times what its plan predicts
+inline constexpr auto kNoRoomTimeout = 30s;  // a request waits so long for workers that could ever take it
+inline constexpr auto kAbsenceMin = 300ms;  // a loop that was away longer gives its peers that time back
+inline constexpr auto kProgressInterval = 250ms;  // of one rank: a progress bar moves smoothly at four a second
+inline constexpr int kAttemptsPerWorkerMax = 256;  // in work at once, if its memory holds them: 4 x the workers
+inline constexpr int32_t kScoredRowsMax = 64;  // of a prompt, at once and a message: 64 x 128k logits = 32 MiB
+inline constexpr int kWorkersMax = 64;  // `rank` label cardinality
+inline constexpr auto kRefusedPauseMin = 1s;  // of a refused worker, doubling: its reason needs a person
 inline constexpr auto kRefusedPauseMax = 15s;
 
 // What peers may say (actors/coordinator/peer_checks): beyond these there is no machine, and within them arithmetic stays finite
-inline constexpr size_t kPeerTextBytesMax = 256;           // names, devices: one line for people
-inline constexpr size_t kPeerAddressBytesMax = 1024;       // of all transports: a host name has 255 bytes
-inline constexpr size_t kPeerReasonBytesMax = 1024;        // of a failure
-inline constexpr int64_t kPeerPagesMax = int64_t{1} << 40; // pages of one worker: 64 PiB of the smallest model's
-inline constexpr uint32_t kPeerAttemptsMax = 1 << 16;      // in work at once
-inline constexpr double kSecondsPerTokenMin = 1e-9;        // a billion tokens a second
-inline constexpr double kSecondsPerTokenMax = 1e4;         // 405 B parameters at 100 MFLOP/s
-inline constexpr double kSecondsPerPairMin = 1e-15;        // likewise of attention, a (query, key) pair
+inline constexpr size_t kPeerTextBytesMax = 256;  // names, devices: one line for people
+inline constexpr size_t kPeerAddressBytesMax = 1024;  // of all transports: a host name has 255 bytes
+inline constexpr size_t kPeerReasonBytesMax = 1024;  // of a failure
+inline constexpr int64_t kPeerPagesMax = int64_t{1} << 40;  // pages of one worker: 64 PiB of the smallest model's
+inline constexpr uint32_t kPeerAttemptsMax = 1 << 16;  // in work at once
+inline constexpr double kSecondsPerTokenMin = 1e-9;  // a billion tokens a second
+inline constexpr double kSecondsPerTokenMax = 1e4;  // 405 B parameters at 100 MFLOP/s
+inline constexpr double kSecondsPerPairMin = 1e-15;  // likewise of attention, a (query, key) pair
 inline constexpr double kSecondsPerPairMax = 10;
-inline constexpr double kReportedSecondsMax = 7 * 86400;   // of any part of an attempt: a week
-inline constexpr double kSampleSecondsMin = 1e-9;          // a clock's tick: shorter work was not measured
+inline constexpr double kReportedSecondsMax = 7 * 86400;  // of any part of an attempt: a week
+inline constexpr double kSampleSecondsMin = 1e-9;  // a clock's tick: shorter work was not measured
 inline constexpr uint64_t kReportedBytesMax = uint64_t{1} << 50;
 
 // Logs (base/log_limit)
-inline constexpr size_t kForeignTextBytesMax = 200;        // of what a stranger says, in a line
-inline constexpr int kLogBurst = 10;                       // lines of one cause at once, then
-inline constexpr auto kLogPause = 10s;                     // one each so often, with the number of those left out
+inline constexpr size_t kForeignTextBytesMax = 200;  // of what a stranger says, in a line
+inline constexpr int kLogBurst = 10;  // lines of one cause at once, then
+inline constexpr auto kLogPause = 10s;  // one each so often, with the number of those left out
 
 // Requests (coordinator)
-inline constexpr size_t kQueuedRequestsMax = 256;          // then 429
-inline constexpr int64_t kQueuedTokensMax = 4 << 20;       // then 429
-inline constexpr size_t kUnreadTokensMax = 4096;           // of one stream: then its reader is too slow and is cancelled
-inline constexpr int kJobsRunningMax = 8;                  // the rest wait their turn: they are durable, not urgent
-inline constexpr size_t kJobsWaitingMax = 4096;            // then 429
-inline constexpr auto kRequestDeadline = 600s;             // a request that names no deadline
-inline constexpr auto kJobDeadline = 24h;                  // a job that runs: nobody holds a connection for it
-inline constexpr auto kDeadlineMax = 30 * 24h;             // of any work; travels as 32 bits of milliseconds (49 days)
-inline constexpr auto kDrainTimeout = 45s;                 // SIGTERM: finish what runs, then go
+inline constexpr size_t kQueuedRequestsMax = 256;  // then 429
+inline constexpr int64_t kQueuedTokensMax = 4 << 20;  // then 429
+inline constexpr size_t kUnreadTokensMax = 4096;  // of one stream: then its reader is too slow and is cancelled
+inline constexpr int kJobsRunningMax = 8;  // the rest wait their turn: they are durable, not urgent
+inline constexpr size_t kJobsWaitingMax = 4096;  // then 429
+inline constexpr auto kRequestDeadline = 600s;  // a request that names no deadline
+inline constexpr auto kJobDeadline = 24h;  // a job that runs: nobody holds a connection for it
+inline constexpr auto kDeadlineMax = 30 * 24h;  // of any work; travels as 32 bits of milliseconds (49 days)
+inline constexpr auto kDrainTimeout = 45s;  // SIGTERM: finish what runs, then go
 
 // Data plane (transport)
-inline constexpr size_t kPageBytesMax = 16 << 20;          // 64 tokens x 128 heads x 256 dims x 2 x 4 B = 16 MiB
-inline constexpr auto kPageTransferTimeout = 5s;           // without any progress on a page under way
-inline constexpr int32_t kKvLayersMax = 1024;              // the deepest published models have under 130 layers
-inline constexpr int32_t kKvPagesMax = 65536;              // pages a layer: 4 Mi tokens of 64 a page
-inline constexpr size_t kKvStreamsMax = 1024;              // open streams of one transport, each way: 4 x the queue
-inline constexpr size_t kUcxSharedMemoryBytes = 32 << 20;  // free in /dev/shm, else no POSIX segments: six processes' worth
-inline constexpr size_t kKvGreetingsMax = 256;                // connections without a greeting, and as many that wait for
-                                                              // their stream; then the oldest goes
+inline constexpr size_t kPageBytesMax = 16 << 20;  // 64 tokens x 128 heads x 256 dims x 2 x 4 B = 16 MiB
+inline constexpr auto kPageTransferTimeout = 5s;  // without any progress on a page under way
+inline constexpr int32_t kKvLayersMax = 1024;  // the deepest published models have under 130 layers
+inline constexpr int32_t kKvPagesMax = 65536;  // pages a layer: 4 Mi tokens of 64 a page
+inline constexpr size_t kKvStreamsMax = 1024;  // open streams of one transport, each way: 4 x the queue
+inline constexpr size_t kUcxSharedMemoryBytes =
+    32 << 20;  // free in /dev/shm, else no POSIX segments: six processes' worth
+inline constexpr size_t kKvGreetingsMax = 256;  // connections without a greeting, and as many that wait for
+    // their stream; then the oldest goes
 
 // Engine (model/transformer)
-inline constexpr int kEngineThreadsMax = 256;               // hardware threads of the largest server we know of
+inline constexpr int kEngineThreadsMax = 256;  // hardware threads of the largest server we know of
 
-inline constexpr auto kPackedCachePatience = 60s;         // for another worker to pack: 8 B parameters take about 20 s
+inline constexpr auto kPackedCachePatience = 60s;  // for another worker to pack: 8 B parameters take about 20 s
 
 // Model files (model/weights/gguf)
 inline constexpr uint64_t kGgufKeysMax = 1'000'000;
 inline constexpr uint64_t kGgufTensorsMax = 1'000'000;
-inline constexpr uint64_t kGgufNameBytesMax = 65535;       // keys and tensor names: the format's own bound
+inline constexpr uint64_t kGgufNameBytesMax = 65535;  // keys and tensor names: the format's own bound
 inline constexpr uint64_t kGgufStringBytesMax = 64 << 20;
-inline constexpr uint64_t kGgufArrayMax = 16 << 20;        // 16 M entries: eight times the largest vocabulary seen
+inline constexpr uint64_t kGgufArrayMax = 16 << 20;  // 16 M entries: eight times the largest vocabulary seen
 inline constexpr uint64_t kGgufAlignmentMax = 1 << 20;
 inline constexpr uint64_t kGgufSplitsMax = 1024;
-inline constexpr uint64_t kModelLayersMax = 1024;          // eight times the deepest model known (Llama 3.1 405B: 126)
-inline constexpr uint64_t kModelDimMax = 1 << 20;          // model_dim and ffn_dim; Llama 3.1 405B: 53,248
-inline constexpr uint64_t kModelHeadsMax = 1024;           // Llama 3.1 405B: 128
-inline constexpr uint64_t kModelHeadDimMax = 1024;         // Gemma: 256
-inline constexpr uint64_t kModelContextMax = 16 << 20;     // tokens; Llama 4 Scout: 10 M
-inline constexpr int64_t kVocabMax = 4 << 20;              // Gemma 3: 262,144
-inline constexpr size_t kKvOverridesMax = 64;              // --override-kv: people set one to five
-inline constexpr size_t kKvOverrideBytesMax = 64 << 10;    // one of them: a chat template in a flag and room
+inline constexpr uint64_t kModelLayersMax = 1024;  // eight times the deepest model known (Llama 3.1 405B: 126)
+inline constexpr uint64_t kModelDimMax = 1 << 20;  // model_dim and ffn_dim; Llama 3.1 405B: 53,248
+inline constexpr uint64_t kModelHeadsMax = 1024;  // Llama 3.1 405B: 128
+inline constexpr uint64_t kModelHeadDimMax = 1024;  // Gemma: 256
+inline constexpr uint64_t kModelContextMax = 16 << 20;  // tokens; Llama 4 Scout: 10 M
+inline constexpr int64_t kVocabMax = 4 << 20;  // Gemma 3: 262,144
+inline constexpr size_t kKvOverridesMax = 64;  // --override-kv: people set one to five
+inline constexpr size_t kKvOverrideBytesMax = 64 << 10;  // one of them: a chat template in a flag and room
 
 // Tokenizer (model/tokenizer)
-inline constexpr size_t kTextBytesMax = 64 << 20;          // 16 M tokens of text, beyond every context
-inline constexpr uint32_t kRegexStepsMax = 1 << 30;        // PCRE2's match limit: 16 steps a byte of the largest text
+inline constexpr size_t kTextBytesMax = 64 << 20;  // 16 M tokens of text, beyond every context
+inline constexpr uint32_t kRegexStepsMax = 1 << 30;  // PCRE2's match limit: 16 steps a byte of the largest text
 
 // Chat templates (model/chat_template)
 inline constexpr size_t kTemplateBytesMax = 1 << 20;
 inline constexpr size_t kTemplateOutputBytesMax = 64 << 20;
 inline constexpr uint64_t kTemplateStepsMax = 10'000'000;  // evaluated nodes: ends hostile loops
-inline constexpr int kTemplateDepthMax = 128;              // nesting of blocks, expressions and macro calls
+inline constexpr int kTemplateDepthMax = 128;  // nesting of blocks, expressions and macro calls
 
 }  // namespace runahead::limits

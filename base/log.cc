@@ -20,8 +20,7 @@ class MessageFlag final : public spdlog::custom_flag_formatter {
   explicit MessageFlag(bool json) : json_(json) {}
   void format(const spdlog::details::log_msg& message, const std::tm&, spdlog::memory_buf_t& line) override {
     const std::string_view text(message.payload.data(), message.payload.size());
-    const std::string safe = json_ ? to_text(text.substr(0, kMessageBytesMax))
-                                   : printable_line(text, kMessageBytesMax);
+    const std::string safe = json_ ? to_text(text.substr(0, kMessageBytesMax)) : printable_line(text, kMessageBytesMax);
     line.append(safe.data(), safe.data() + safe.size());
   }
   std::unique_ptr<custom_flag_formatter> clone() const override { return std::make_unique<MessageFlag>(json_); }

@@ -180,7 +180,7 @@ MemoryBound host_memory(const fs::path& root, const SystemFacts& facts) {
 
 SystemFacts system_facts() {
   SystemFacts facts;
-  struct sysinfo info {};
+  struct sysinfo info{};
   if (sysinfo(&info) == 0) facts.host_bytes = static_cast<uint64_t>(info.totalram) * info.mem_unit;
   const auto soft = [](int resource) {
     rlimit limit{};

@@ -21,8 +21,8 @@ SystemFacts system_facts();
 
 struct MemoryBound {
   enum class Scope {
-    kHost,     // shared with everything on the machine
-    kGroup,    // shared with everything in the cgroup
+    kHost,  // shared with everything on the machine
+    kGroup,  // shared with everything in the cgroup
     kProcess,  // of this process's address space
   };
   Scope scope = Scope::kHost;
@@ -39,7 +39,7 @@ struct CpuBound {
 
 struct MachineLimits {
   std::vector<MemoryBound> memory;  // the host first
-  std::vector<CpuBound> cpus;       // the affinity first
+  std::vector<CpuBound> cpus;  // the affinity first
   const MemoryBound& least_memory() const;
   const CpuBound& fewest_cpus() const;
   // Threads that can run at once: whole CPUs, at least 1.
@@ -53,7 +53,7 @@ MachineLimits machine_limits();  // of this process
 struct WorkerMemory {
   uint64_t weights_bytes = 0;
   bool weights_shared = false;  // all workers map one file, whose pages no bound counts as used
-  int sharers = 1;              // workers like this one in the same cgroup, this one included
+  int sharers = 1;  // workers like this one in the same cgroup, this one included
 };
 
 struct MemoryShare {

@@ -61,7 +61,7 @@ Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return fail(ErrorCode::kNotFound, "cannot open " + path.string() + ": " + std::strerror(errno));
   const bool leased = take_lease(fd);
-  struct stat info {};
+  struct stat info{};
   const bool usable = fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > 0;
   void* data = usable ? mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
   const int map_errno = errno;

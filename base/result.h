@@ -21,25 +21,25 @@
 namespace runahead {
 
 enum class ErrorCode {
-  kInvalidArgument,     // a request, flag or config value is wrong: 400, exit 2
-  kUnsupported,         // understood, but not built: 400, exit 2
-  kContextOverflow,     // prompt + max_tokens over the context length: 400, exit 2
-  kTooLarge,            // over a limit of base/limits.h: 413, exit 2
-  kUnauthorized,        // 401
-  kNotFound,            // file, model, job, route: 404, exit 3
-  kInvalidModel,        // the model file is damaged or hostile, or not what we can run: 422, exit 3
-  kInvalidConfig,       // configuration file or environment: exit 3
-  kAddressInUse,        // a port is taken: exit 3
-  kIncompatible,        // another model, compute mode or protocol version: 409, exit 3
-  kOverloaded,          // queue or memory is full: 429 with Retry-After
-  kUnavailable,         // no worker, draining, cannot reach a peer: 503, exit 4
-  kWorkerLost,          // a worker died and no attempt is left: 503, exit 5
-  kDeadlineExceeded,    // 504, exit 124
-  kCancelled,           // the client went away: 499, exit 130
-  kCorrupt,             // a page or frame failed its check: never shown to a client, the attempt is retried
-  kStale,               // a message of an older attempt or epoch: dropped in one place
-  kKeyReused,           // an Idempotency-Key came again with another request: 422, exit 2
-  kInternal,            // 500, exit 1
+  kInvalidArgument,  // a request, flag or config value is wrong: 400, exit 2
+  kUnsupported,  // understood, but not built: 400, exit 2
+  kContextOverflow,  // prompt + max_tokens over the context length: 400, exit 2
+  kTooLarge,  // over a limit of base/limits.h: 413, exit 2
+  kUnauthorized,  // 401
+  kNotFound,  // file, model, job, route: 404, exit 3
+  kInvalidModel,  // the model file is damaged or hostile, or not what we can run: 422, exit 3
+  kInvalidConfig,  // configuration file or environment: exit 3
+  kAddressInUse,  // a port is taken: exit 3
+  kIncompatible,  // another model, compute mode or protocol version: 409, exit 3
+  kOverloaded,  // queue or memory is full: 429 with Retry-After
+  kUnavailable,  // no worker, draining, cannot reach a peer: 503, exit 4
+  kWorkerLost,  // a worker died and no attempt is left: 503, exit 5
+  kDeadlineExceeded,  // 504, exit 124
+  kCancelled,  // the client went away: 499, exit 130
+  kCorrupt,  // a page or frame failed its check: never shown to a client, the attempt is retried
+  kStale,  // a message of an older attempt or epoch: dropped in one place
+  kKeyReused,  // an Idempotency-Key came again with another request: 422, exit 2
+  kInternal,  // 500, exit 1
 };
 
 // "invalid_argument", ...: the metric label and the `code` of an OpenAI error.
@@ -50,7 +50,7 @@ int exit_code(ErrorCode code);
 struct Error {
   ErrorCode code = ErrorCode::kInternal;
   std::string message;  // one clear sentence that says what to do
-  std::string param;    // the flag, field or key that is meant; empty if none
+  std::string param;  // the flag, field or key that is meant; empty if none
 };
 
 template <class T>
@@ -75,17 +75,17 @@ T take(const Result<T>& result) {
 
 // Statement expressions (GCC, clang): the value of `expr`, or return its error from the enclosing function. The value of a
 // named Result is moved out of it: use what TRY gives, not the name.
-#define TRY(expr)                                                              \
-  ({                                                                           \
-    auto&& try_result_ = (expr);                                               \
-    if (!try_result_) [[unlikely]]                                             \
-      return std::unexpected(std::move(try_result_).error());                  \
-    ::runahead::detail::take(try_result_);                                     \
+#define TRY(expr)                                             \
+  ({                                                          \
+    auto&& try_result_ = (expr);                              \
+    if (!try_result_) [[unlikely]]                            \
+      return std::unexpected(std::move(try_result_).error()); \
+    ::runahead::detail::take(try_result_);                    \
   })
-#define CO_TRY(expr)                                                           \
-  ({                                                                           \
-    auto&& try_result_ = (expr);                                               \
-    if (!try_result_) [[unlikely]]                                             \
-      co_return std::unexpected(std::move(try_result_).error());               \
-    ::runahead::detail::take(try_result_);                                     \
+#define CO_TRY(expr)                                             \
+  ({                                                             \
+    auto&& try_result_ = (expr);                                 \
+    if (!try_result_) [[unlikely]]                               \
+      co_return std::unexpected(std::move(try_result_).error()); \
+    ::runahead::detail::take(try_result_);                       \
   })

@@ -15,10 +15,10 @@ namespace runahead {
 namespace {
 
 constexpr double kSampleSeconds =
-    2e-3;                              // a sample is at least so long: the clock and a cold start are little beside it
+    2e-3;  // a sample is at least so long: the clock and a cold start are little beside it
 constexpr double kCallSecondsMax = 3;  // ten minutes would go by on one large product otherwise
 constexpr int32_t kDistinctRows = 64;  // weight rows that are made up; a matrix repeats them
-constexpr size_t kOutlierPeriod = 12;      // of the activations' blocks (kernel_bench.h)
+constexpr size_t kOutlierPeriod = 12;  // of the activations' blocks (kernel_bench.h)
 constexpr uint64_t kOutliersPer1024 = 31;  // of the other blocks
 
 struct Product {

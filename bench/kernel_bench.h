@@ -20,23 +20,23 @@
 namespace runahead {
 
 struct KernelResult {
-  std::string kernel;     // "dot", "gemm", "attention"
-  std::string what;       // the shape in words
-  int32_t rows = 0;       // tokens of a product, rows of queries of an attention tile; 0: none
-  Spread seconds;         // of one call; dot: of as many operations as the instruction does in a second at its best
+  std::string kernel;  // "dot", "gemm", "attention"
+  std::string what;  // the shape in words
+  int32_t rows = 0;  // tokens of a product, rows of queries of an attention tile; 0: none
+  Spread seconds;  // of one call; dot: of as many operations as the instruction does in a second at its best
   double operations = 0;  // a multiply and an add are two; attention: of the pairs that a query sees
-  double pairs = 0;       // attention: of a query and a key that it sees
-  double of_first = 0;    // attention: pairs a second over those of the first context, measured in turn; else 0
+  double pairs = 0;  // attention: of a query and a key that it sees
+  double of_first = 0;  // attention: pairs a second over those of the first context, measured in turn; else 0
   double peak_operations_per_second = 0;  // of the mode's dot instruction, one core
 
   double peak_fraction() const { return operations / seconds.median / peak_operations_per_second; }
 };
 
 struct KernelBenchOptions {
-  std::string name;                   // of the shape, for KernelResult::what
-  std::span<const int32_t> rows;      // of the products, ascending
+  std::string name;  // of the shape, for KernelResult::what
+  std::span<const int32_t> rows;  // of the products, ascending
   std::span<const int32_t> contexts;  // multiples of kPageTokens, ascending; attention of the last page of each
-  int32_t repetitions = 3;            // samples of each
+  int32_t repetitions = 3;  // samples of each
 };
 
 using KernelReport = std::function<void(const KernelResult&)>;

@@ -12,7 +12,7 @@ enum class ComputeMode {
   kFp32,   // reference grade: within 1e-3 of float64 on every logit
   kBf16,   // bf16 dot products, fp32 sums
   kInt16,  // int16 dot products, near-lossless
-  kInt8,   // int8 dot products with a scale a block of 32, of rotated operands or with 15 bits where blocks stand out
+  kInt8,  // int8 dot products with a scale a block of 32, of rotated operands or with 15 bits where blocks stand out
 };
 
 std::string_view name(ComputeMode mode);  // "fp32", "bf16", "int16", "int8"

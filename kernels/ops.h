@@ -27,10 +27,10 @@ namespace runahead {
 struct KvLayout {
   int32_t num_kv_heads = 0;
   int32_t head_dim = 0;
-  int32_t key_bytes = 4;      // of an element
+  int32_t key_bytes = 4;  // of an element
   int32_t value_bytes = 4;
   bool token_scales = false;  // a head's K and its V each end with one fp32 scale a token: [kPageTokens]
-  bool key_sums = false;      // behind its scales K has one int32 a token: [kPageTokens]
+  bool key_sums = false;  // behind its scales K has one int32 a token: [kPageTokens]
 
   size_t key_head_bytes() const { return head_bytes(key_bytes) + (key_sums ? kPageTokens * sizeof(int32_t) : 0); }
   size_t value_head_bytes() const { return head_bytes(value_bytes); }
@@ -47,8 +47,8 @@ struct KvLayout {
 };
 
 enum class Epilogue {
-  kStore,    // out[r, n] = y[r, n]
-  kAdd,      // out[r, n] += y[r, n]: the residual
+  kStore,  // out[r, n] = y[r, n]
+  kAdd,  // out[r, n] += y[r, n]: the residual
   kSiluMul,  // out[r, n / 2] = silu(gate) * up; each panel holds 16 gate rows, then the 16 up rows of the same columns
 };
 
@@ -86,9 +86,9 @@ struct AttentionTile {
 // order; the page at position 0 begins anew.
 struct AttendArgs {
   AttentionTile tile;
-  int32_t position = 0;       // of the tile's first token
+  int32_t position = 0;  // of the tile's first token
   int32_t page_position = 0;  // of the page's first token; <= position
-  const std::byte* keys = nullptr;    // the page at key_offset(head)
+  const std::byte* keys = nullptr;  // the page at key_offset(head)
   const std::byte* values = nullptr;  // the page at value_offset(head)
   // The same of the page that comes next, or null: attend_page_part fetches them ahead, where the processor's own
   // prefetchers stop at every 4 KiB.
@@ -98,7 +98,7 @@ struct AttendArgs {
 // Rows of a tile that attend_page_part takes: the groups of most models have 3 to 5 heads.
 inline constexpr int32_t kPartRowsMax = 5;
 inline constexpr int32_t kHeadDimMax = 512;  // twice the largest head of a published model; buffers on the stack
-inline constexpr float kNoScore = -1e30f;    // below every score, and finite: no NaN from inf - inf
+inline constexpr float kNoScore = -1e30f;  // below every score, and finite: no NaN from inf - inf
 
 struct OpTable {
   std::string_view isa;  // "avx512bf16", "avx512", "avx2", "generic", "reference"
@@ -108,7 +108,7 @@ struct OpTable {
   bool kv_token_scales = false;
   bool kv_key_sums = false;
 
-  size_t (*row_bytes)(int32_t k) = nullptr;            // of one operand row
+  size_t (*row_bytes)(int32_t k) = nullptr;  // of one operand row
   size_t (*panel_scratch_bytes)(int32_t k) = nullptr;  // of GemmArgs::scratch
   size_t (*attention_tile_bytes)(int32_t rows, int32_t head_dim) = nullptr;
 
@@ -158,9 +158,9 @@ ComputeMode fastest_mode();
 struct KernelTiming {
   std::string isa;
   ComputeMode mode = ComputeMode::kFp32;
-  double giga_ops_per_second = 0;       // of the dot instruction on one core, best of several short runs
+  double giga_ops_per_second = 0;  // of the dot instruction on one core, best of several short runs
   double gemm_giga_ops_per_second = 0;  // of a product of 4-bit weights and 48 rows, likewise
-  bool chosen = false;                  // by select_ops for its mode
+  bool chosen = false;  // by select_ops for its mode
 };
 std::vector<KernelTiming> kernel_report();
 // Takes these (but for `chosen`) instead of measuring, if they are of exactly the tables that run here and nothing was

@@ -146,9 +146,7 @@ std::span<const OpTable* const> runnable_ops() {
   return tables;
 }
 
-std::vector<KernelTiming> kernel_report() {
-  return timings();
-}
+std::vector<KernelTiming> kernel_report() { return timings(); }
 
 bool use_kernel_timings(std::vector<KernelTiming> known) {
   const auto is_of = [](const KernelTiming& timing, const OpTable* ops) {
@@ -192,7 +190,8 @@ ComputeMode fastest_mode() {
   // VNNI int8's dots are twice int16's and its products 1.6 times; with AVX2 alone its products are half of int16's, whose
   // dots are 1.4 to 1.6 times fp32's and whose products 1.05 to 1.5 times (and decode 1.9 times as fast).
   if (int8.dots > 1.4 * int16.dots && int8.products > 1.1 * int16.products) return ComputeMode::kInt8;
-  return int16.dots > 1.2 * fp32.dots && int16.products > 0.8 * fp32.products ? ComputeMode::kInt16 : ComputeMode::kFp32;
+  return int16.dots > 1.2 * fp32.dots && int16.products > 0.8 * fp32.products ? ComputeMode::kInt16
+                                                                              : ComputeMode::kFp32;
 }
 
 }  // namespace runahead

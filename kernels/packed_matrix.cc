@@ -26,9 +26,7 @@ uint16_t read_u16(const std::byte* p) {
 }
 
 // -bias * d as fp16: exact for the power-of-two biases unless it leaves fp16's range, which pack() checks beforehand.
-uint16_t offset_of(uint16_t d, float bias) {
-  return float_to_half(-bias * half_to_float(d));
-}
+uint16_t offset_of(uint16_t d, float bias) { return float_to_half(-bias * half_to_float(d)); }
 
 void read_nibbles(const std::byte* packed, Block& block) {
   for (int i = 0; i < 16; ++i) {
@@ -112,9 +110,7 @@ float offset_of(const KQuantBlock& block) {
   return block.bias == 0 ? block.m : -static_cast<float>(block.bias) * block.d;
 }
 
-bool has_superblocks(PanelFormat format) {
-  return panel_layout(format).blocks > 1;
-}
+bool has_superblocks(PanelFormat format) { return panel_layout(format).blocks > 1; }
 
 size_t weights_of(const RowSource& row) {
   const QuantFormat& format = quant_format(row.type);
@@ -207,14 +203,13 @@ void pack_floats(const RowSource& row, int32_t output, std::vector<float>& value
 
 }  // namespace
 
-const PanelLayout& panel_layout(PanelFormat format) {
-  return kPanelLayouts[static_cast<size_t>(format)];
-}
+const PanelLayout& panel_layout(PanelFormat format) { return kPanelLayouts[static_cast<size_t>(format)]; }
 
 size_t panel_bytes(PanelFormat format, int32_t k) {
   const PanelLayout& layout = panel_layout(format);
   const int32_t blocks = k / kPanelBlock;
-  return static_cast<size_t>(blocks / layout.blocks) * layout.shared_bytes + static_cast<size_t>(blocks) * layout.block_bytes;
+  return static_cast<size_t>(blocks / layout.blocks) * layout.shared_bytes +
+         static_cast<size_t>(blocks) * layout.block_bytes;
 }
 
 PackedMatrix::PackedMatrix(std::span<const RowSource> rows, int32_t k) : k_(k) {
@@ -240,12 +235,9 @@ PackedMatrix::PackedMatrix(std::span<const RowSource> rows, int32_t k) : k_(k) {
     for (const RowSource& row : rows_of(p)) {
       RUNAHEAD_CHECK(weights_of(row) <= static_cast<size_t>(k), "a row fits its matrix");
       if (!row.blocks.empty()) {
-        if (formats[p] == PanelFormat::kFloat32)
-          pack_floats(row, output, values, at);
-        else if (has_superblocks(formats[p]))
-          pack_superblocks(row, formats[p], output, at);
-        else
-          pack_codes(row, formats[p], output, at);
+        if (formats[p] == PanelFormat::kFloat32) pack_floats(row, output, values, at);
+        else if (has_superblocks(formats[p])) pack_superblocks(row, formats[p], output, at);
+        else pack_codes(row, formats[p], output, at);
       }
       ++output;
     }

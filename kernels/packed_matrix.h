@@ -34,15 +34,15 @@ inline constexpr int32_t kPanelBlock = 32;  // values of k that share a scale: t
 enum class PanelFormat : uint8_t { kCodes4, kCodes4K, kCodes8, kCodes6K, kCodes6K16, kFloat32 };
 
 struct PanelLayout {
-  int32_t code_bits = 0;     // 0: floats
-  int32_t blocks = 1;        // of a superblock
-  int32_t sub_blocks = 1;    // of a block: parts of k with scales of their own
-  size_t shared_bytes = 0;   // before the blocks of a superblock
-  size_t scale_bytes = 0;    // of a block, before its codes
-  size_t block_bytes = 0;    // scales and codes
+  int32_t code_bits = 0;  // 0: floats
+  int32_t blocks = 1;  // of a superblock
+  int32_t sub_blocks = 1;  // of a block: parts of k with scales of their own
+  size_t shared_bytes = 0;  // before the blocks of a superblock
+  size_t scale_bytes = 0;  // of a block, before its codes
+  size_t block_bytes = 0;  // scales and codes
 };
 inline constexpr PanelLayout kPanelLayouts[] = {
-    {4, 1, 1, 0, 128, 640}, {4, 8, 1, 128, 64, 576},  {8, 1, 1, 0, 128, 1152},
+    {4, 1, 1, 0, 128, 640},  {4, 8, 1, 128, 64, 576},  {8, 1, 1, 0, 128, 1152},
     {6, 8, 1, 128, 64, 832}, {6, 8, 2, 128, 128, 896}, {0, 1, 1, 0, 0, 4096},
 };
 const PanelLayout& panel_layout(PanelFormat format);

@@ -12,9 +12,7 @@ namespace {
 
 constexpr int kSuperblock = KQuantBlock::kWeights;
 
-float load_half(const uint8_t* p) {
-  return half_to_float(static_cast<uint16_t>(p[0] | p[1] << 8));
-}
+float load_half(const uint8_t* p) { return half_to_float(static_cast<uint16_t>(p[0] | p[1] << 8)); }
 
 uint32_t load_u32(const uint8_t* p) {
   return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
@@ -23,12 +21,8 @@ uint32_t load_u32(const uint8_t* p) {
 // One block of a format -> its weights. The order of the floating-point operations is the reference's: it decides bits.
 using DequantizeBlock = void (*)(const uint8_t* block, float* out);
 
-void dequantize_f32(const uint8_t* block, float* out) {
-  std::memcpy(out, block, sizeof(float));
-}
-void dequantize_f16(const uint8_t* block, float* out) {
-  *out = load_half(block);
-}
+void dequantize_f32(const uint8_t* block, float* out) { std::memcpy(out, block, sizeof(float)); }
+void dequantize_f16(const uint8_t* block, float* out) { *out = load_half(block); }
 void dequantize_bf16(const uint8_t* block, float* out) {
   *out = bf16_to_float(static_cast<uint16_t>(block[0] | block[1] << 8));
 }
@@ -85,9 +79,7 @@ void dequantize_iq4_nl(const uint8_t* block, float* out) {
 }
 
 // Q2_K and Q3_K: weight w = 128 h + 32 s + j lies in byte 32 h + j at bit 2 s.
-int two_bits(const uint8_t* quants, size_t w) {
-  return quants[w / 128 * 32 + w % 32] >> (w % 128 / 32 * 2) & 3;
-}
+int two_bits(const uint8_t* quants, size_t w) { return quants[w / 128 * 32 + w % 32] >> (w % 128 / 32 * 2) & 3; }
 
 KQuantBlock read_q2_k(const uint8_t* block) {
   KQuantBlock k{.d = load_half(block + 80), .m = -load_half(block + 82)};
@@ -126,8 +118,7 @@ void read_scales_and_minima(const uint8_t* packed, KQuantBlock& k) {
 KQuantBlock read_q4_k(const uint8_t* block) {
   KQuantBlock k{.d = load_half(block), .m = -load_half(block + 2)};
   read_scales_and_minima(block + 4, k);
-  for (size_t w = 0; w < k.codes.size(); ++w)
-    k.codes[w] = block[16 + w / 64 * 32 + w % 32] >> (w / 32 % 2 * 4) & 15;
+  for (size_t w = 0; w < k.codes.size(); ++w) k.codes[w] = block[16 + w / 64 * 32 + w % 32] >> (w / 32 % 2 * 4) & 15;
   return k;
 }
 
@@ -147,7 +138,8 @@ KQuantBlock read_q6_k(const uint8_t* block) {
   for (size_t g = 0; g < k.scales.size(); ++g) k.scales[g] = static_cast<int8_t>(block[192 + g]);
   for (size_t w = 0; w < k.codes.size(); ++w) {
     const size_t h = w / 128, r = w % 128;
-    const int low = block[64 * h + r % 64] >> (r / 64 * 4) & 15, high = block[128 + 32 * h + r % 32] >> (r / 32 * 2) & 3;
+    const int low = block[64 * h + r % 64] >> (r / 64 * 4) & 15,
+              high = block[128 + 32 * h + r % 32] >> (r / 32 * 2) & 3;
     k.codes[w] = static_cast<uint8_t>(low | high << 4);
   }
   return k;
@@ -167,7 +159,7 @@ struct Row {
   QuantType type;
   QuantFormat format;
   DequantizeBlock dequantize;
-  uint32_t exponent = 0;               // the bits that are all set in an infinity or a NaN of the block's own floats
+  uint32_t exponent = 0;  // the bits that are all set in an infinity or a NaN of the block's own floats
   std::array<int32_t, 2> floats = {};  // where in a block those stand; -1: there is only one
 };
 constexpr uint32_t kF32Exponent = 0x7f800000, kF16Exponent = 0x7c00, kBf16Exponent = 0x7f80;
@@ -231,9 +223,7 @@ Result<QuantFormat> quant_format(uint32_t gguf_type) {
                                            " are not read; choose a file of the types " + supported);
 }
 
-const QuantFormat& quant_format(QuantType type) {
-  return row_of(type).format;
-}
+const QuantFormat& quant_format(QuantType type) { return row_of(type).format; }
 
 bool is_finite(QuantType type, std::span<const std::byte> blocks) {
   const Row& row = row_of(type);
@@ -262,9 +252,7 @@ void dequantize(QuantType type, std::span<const std::byte> blocks, std::span<flo
   for (size_t b = 0; b < num_blocks; ++b) row.dequantize(in + b * block_bytes, out.data() + b * block_len);
 }
 
-bool is_k_quant(QuantType type) {
-  return quant_format(type).block_len == KQuantBlock::kWeights;
-}
+bool is_k_quant(QuantType type) { return quant_format(type).block_len == KQuantBlock::kWeights; }
 
 KQuantBlock read_k_quant(QuantType type, const std::byte* block) {
   const auto* bytes = reinterpret_cast<const uint8_t*>(block);
@@ -301,7 +289,7 @@ uint16_t float_to_half(float value) {
   const uint32_t magnitude = bits & 0x7fffffff;
   if (magnitude > 0x7f800000) return static_cast<uint16_t>(sign | 0x7e00 | (magnitude >> 13 & 1023));  // quiet NaN
   if (magnitude >= 0x477ff000) return sign | 0x7c00;  // 65520 and above round to infinity
-  if (magnitude < 0x38800000) {                       // below 2^-14: 0.5 + x has a unit in the last place of 2^-24
+  if (magnitude < 0x38800000) {  // below 2^-14: 0.5 + x has a unit in the last place of 2^-24
     const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
     return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000));
   }
@@ -309,9 +297,7 @@ uint16_t float_to_half(float value) {
   return static_cast<uint16_t>(sign | (rounded - 0x38000000) >> 13);
 }
 
-float bf16_to_float(uint16_t bits) {
-  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
-}
+float bf16_to_float(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 
 uint16_t float_to_bf16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);

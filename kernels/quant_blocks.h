@@ -15,8 +15,20 @@ namespace runahead {
 
 // The values are GGUF's own type numbers.
 enum class QuantType : uint32_t {
-  kF32 = 0, kF16 = 1, kQ4_0 = 2, kQ4_1 = 3, kQ5_0 = 6, kQ5_1 = 7, kQ8_0 = 8,
-  kQ2_K = 10, kQ3_K = 11, kQ4_K = 12, kQ5_K = 13, kQ6_K = 14, kIQ4_NL = 20, kBF16 = 30,
+  kF32 = 0,
+  kF16 = 1,
+  kQ4_0 = 2,
+  kQ4_1 = 3,
+  kQ5_0 = 6,
+  kQ5_1 = 7,
+  kQ8_0 = 8,
+  kQ2_K = 10,
+  kQ3_K = 11,
+  kQ4_K = 12,
+  kQ5_K = 13,
+  kQ6_K = 14,
+  kIQ4_NL = 20,
+  kBF16 = 30,
 };
 
 struct QuantFormat {
@@ -62,8 +74,8 @@ bool is_k_quant(QuantType type);
 KQuantBlock read_k_quant(QuantType type, const std::byte* block);
 
 float half_to_float(uint16_t bits);
-uint16_t float_to_half(float value);       // round to nearest even
+uint16_t float_to_half(float value);  // round to nearest even
 float bf16_to_float(uint16_t bits);
-uint16_t float_to_bf16(float value);       // round to nearest even
+uint16_t float_to_bf16(float value);  // round to nearest even
 
 }  // namespace runahead

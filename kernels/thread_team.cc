@@ -31,12 +31,8 @@ void wait_while(std::atomic<T>& value, T old) {
 
 #if defined(__SSE__)
 // MXCSR: bit 15 flushes results, bit 6 takes operands as zero.
-FlushDenormals::FlushDenormals() : saved_(_mm_getcsr()) {
-  _mm_setcsr(saved_ | 0x8040u);
-}
-FlushDenormals::~FlushDenormals() {
-  _mm_setcsr(saved_);
-}
+FlushDenormals::FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040u); }
+FlushDenormals::~FlushDenormals() { _mm_setcsr(saved_); }
 #else
 FlushDenormals::FlushDenormals() {}
 FlushDenormals::~FlushDenormals() {}

@@ -29,7 +29,7 @@
 namespace runahead {
 
 struct ModelShape {
-  std::string architecture;    // "llama"
+  std::string architecture;  // "llama"
   int32_t num_layers = 0;
   int32_t model_dim = 0;
   int32_t num_heads = 0;
@@ -37,7 +37,7 @@ struct ModelShape {
   int32_t head_dim = 0;
   int32_t ffn_dim = 0;
   int32_t vocab_size = 0;
-  int32_t context_len = 0;     // tokens the model was made for
+  int32_t context_len = 0;  // tokens the model was made for
 };
 
 // Activations of one chunk between two layers, and the online-softmax state of the layer in work. Owned by the request.
@@ -60,8 +60,8 @@ struct RowRange {
 };
 
 struct DecodeRow {
-  KvLease* kv = nullptr;   // has room for `position`
-  TokenId token = 0;       // the token at `position`: its K/V is written
+  KvLease* kv = nullptr;  // has room for `position`
+  TokenId token = 0;  // the token at `position`: its K/V is written
   int32_t position = 0;
 };
 
@@ -70,10 +70,10 @@ class Engine {
   virtual ~Engine() = default;
 
   virtual const ModelShape& shape() const = 0;
-  virtual size_t page_bytes() const = 0;                  // of one K/V page of one layer
+  virtual size_t page_bytes() const = 0;  // of one K/V page of one layer
   // What two workers must have in common to share pages: model file, compute mode, page layout. Compared as a string.
   virtual const std::string& fingerprint() const = 0;
-  virtual const std::string& compute_name() const = 0;    // "fp32", ...
+  virtual const std::string& compute_name() const = 0;  // "fp32", ...
 
   // Fewer rows a call cost more a row: all threads want a block of rows each that shares one reading of the weights. A
   // multiple of kPageTokens.
@@ -87,7 +87,8 @@ class Engine {
   virtual void keep_last_row(Hidden& x) = 0;
   // Consumes `pages` for `rows`; a row's first call of a layer begins at page 0, its last one ends at chunk.end_page().
   // rows.begin is a multiple of kPageTokens, and so is rows.end, unless it is the last row's.
-  virtual void attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages, RowRange rows) = 0;
+  virtual void attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages,
+                      RowRange rows) = 0;
   virtual void finish_layer(int32_t layer, Hidden& x, RowRange rows) = 0;
   virtual void logits(Hidden& x, std::span<float> out) = 0;  // [vocab_size], of the last row
   // After the last layer: how likely next[i] was behind row rows.begin + i, and the `top` most likely tokens there

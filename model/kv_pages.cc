@@ -43,7 +43,8 @@ Result<std::shared_ptr<KvLease>> KvPool::lease(int32_t num_layers, int32_t token
   const int64_t count = static_cast<int64_t>(num_layers) * pages;
   if (count > usage_.free)
     return fail(ErrorCode::kOverloaded, "the KV cache is full: " + std::to_string(count) + " pages asked for, " +
-                                            std::to_string(usage_.free) + " of " + std::to_string(usage_.total) + " free");
+                                            std::to_string(usage_.free) + " of " + std::to_string(usage_.total) +
+                                            " free");
   std::vector<uint32_t> slots(free_slots_.end() - count, free_slots_.end());
   free_slots_.resize(free_slots_.size() - static_cast<size_t>(count));
   usage_.free -= count;

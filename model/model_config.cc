@@ -207,7 +207,8 @@ Result<ModelConfig> read_model_config(const Gguf& file) {
   config.norm_epsilon = TRY(file.f32(keys.full("attention.layer_norm_rms_epsilon")));
   if (!(config.norm_epsilon > 0 && config.norm_epsilon < 1))  // of 0, a row of zeros would make no number
     return contradiction(keys.full("attention.layer_norm_rms_epsilon") + " is " +
-                         file.shown(keys.full("attention.layer_norm_rms_epsilon")) + ", not more than 0 and less than 1");
+                         file.shown(keys.full("attention.layer_norm_rms_epsilon")) +
+                         ", not more than 0 and less than 1");
   config.tied_head = !file.has_tensor("output.weight");
   config.rope = TRY(read_rope(file, keys, config.shape.head_dim));
   config.special = TRY(read_special_tokens(file, config.shape.vocab_size));

@@ -180,7 +180,7 @@ Result<void> check_range(float value, float low, float high, const char* name) {
 
 Result<void> validate(const SamplingParams& params, int32_t vocab_size) {
   constexpr float kTemperatureMax = 100;  // beyond it every distribution is uniform
-  constexpr float kBiasMax = 100;         // OpenAI's own bound: bans or forces a token
+  constexpr float kBiasMax = 100;  // OpenAI's own bound: bans or forces a token
   TRY(check_range(params.temperature, 0, kTemperatureMax, "temperature"));
   TRY(check_range(params.min_p, 0, 1, "min_p"));
   TRY(check_range(params.presence_penalty, -2, 2, "presence_penalty"));

@@ -10,18 +10,18 @@
 namespace runahead {
 
 struct SamplingParams {
-  float temperature = 1.0f;         // 0: exact greedy, the lowest id wins a tie
-  int32_t top_k = 0;                // 0: off
-  float top_p = 1.0f;               // 1: off
-  float min_p = 0.0f;               // 0: off
-  float presence_penalty = 0.0f;    // [-2, 2], over generated tokens
-  float frequency_penalty = 0.0f;   // [-2, 2], over generated tokens
+  float temperature = 1.0f;  // 0: exact greedy, the lowest id wins a tie
+  int32_t top_k = 0;  // 0: off
+  float top_p = 1.0f;  // 1: off
+  float min_p = 0.0f;  // 0: off
+  float presence_penalty = 0.0f;  // [-2, 2], over generated tokens
+  float frequency_penalty = 0.0f;  // [-2, 2], over generated tokens
   float repetition_penalty = 1.0f;  // (0, 2], over prompt and generated tokens
   std::vector<std::pair<TokenId, float>> logit_bias;
   std::vector<TokenId> banned = {};  // tokens that are never chosen ...
-  int32_t banned_before = 0;         // ... for positions below this one: min_tokens, whatever a retry has kept
-  uint64_t seed = 0;                // key of the counter-based generator; the counter is the token's position
-  int32_t top_logprobs = -1;        // -1: none; n: the chosen token's log-probability and the n most likely ones
+  int32_t banned_before = 0;  // ... for positions below this one: min_tokens, whatever a retry has kept
+  uint64_t seed = 0;  // key of the counter-based generator; the counter is the token's position
+  int32_t top_logprobs = -1;  // -1: none; n: the chosen token's log-probability and the n most likely ones
 };
 
 struct TokenLogprob {

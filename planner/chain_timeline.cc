@@ -13,12 +13,12 @@ struct Rank {
   double last_attention = 0, last_rest = 0;  // of the last layer
   double after_prefix = 0;  // attention left when the last prefix page comes: that page and the own chunk
   double link_layer = 0, link_own = 0, link_page = 0, latency = 0;  // link into this rank: a layer's prefix, the part
-                                                                    // that the rank before owns, one page
+      // that the rank before owns, one page
   double link_tokens_per_second = 0;  // of one layer
-  double ready = 0;                   // K,V of this layer are written
-  double arrived = 0;                 // the last prefix page of this layer is here
-  double sent = 0;                    // the link into this rank has sent the last page of the layer before
-  double end = 0;                     // this layer is done
+  double ready = 0;  // K,V of this layer are written
+  double arrived = 0;  // the last prefix page of this layer is here
+  double sent = 0;  // the link into this rank has sent the last page of the layer before
+  double end = 0;  // this layer is done
 };
 
 std::vector<Rank> prepare(const ModelCost& model, std::span<const WorkerProfile> chain,

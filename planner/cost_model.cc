@@ -18,7 +18,7 @@ ModelCost model_cost(const ModelDims& dims, size_t page_bytes) {
   const double layers = dims.num_layers, model_dim = dims.model_dim;
   const double heads_dim = static_cast<double>(dims.num_heads) * dims.head_dim;
   const double kv_dim = static_cast<double>(dims.num_kv_heads) * dims.head_dim;
-  const double qkv = model_dim * (heads_dim + 2 * kv_dim);                          // multiply-adds a token and layer
+  const double qkv = model_dim * (heads_dim + 2 * kv_dim);  // multiply-adds a token and layer
   const double layer = qkv + heads_dim * model_dim + 3 * model_dim * dims.ffn_dim;  // + output projection + gated MLP
   return {
       .num_layers = dims.num_layers,
@@ -58,8 +58,6 @@ WorkerSpeed default_speed(const ModelCost& model) {
           .b = model.attention_flops_per_pair / kDefaultAttentionFlops};
 }
 
-LinkSpeed default_link() {
-  return kDefaultLink;
-}
+LinkSpeed default_link() { return kDefaultLink; }
 
 }  // namespace runahead

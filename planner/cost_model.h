@@ -38,9 +38,9 @@ struct WorkerProfile {
 // What the planner knows of a model.
 struct ModelCost {
   int32_t num_layers = 0;
-  double kv_bytes_per_token = 0;      // all layers, as on the wire
-  double qkv_share = 0;               // QKV's part of the linear work of a layer, (0, 1)
-  double head_tokens = 0;             // the output head for one row, in units of one token's linear work
+  double kv_bytes_per_token = 0;  // all layers, as on the wire
+  double qkv_share = 0;  // QKV's part of the linear work of a layer, (0, 1)
+  double head_tokens = 0;  // the output head for one row, in units of one token's linear work
   double linear_flops_per_token = 0;  // for speeds before the first measurement
   double attention_flops_per_pair = 0;
   double diagonal_share = 0.5;  // g
@@ -63,7 +63,7 @@ ModelCost model_cost(const ModelDims& dims, size_t page_bytes);
 // The work of one chunk: seconds = speed.a * tokens + speed.b * pairs.
 struct Work {
   double tokens = 0;  // linear work, in tokens through all layers
-  double pairs = 0;   // attention, in (query, key) pairs through all layers
+  double pairs = 0;  // attention, in (query, key) pairs through all layers
 };
 
 Work chunk_work(const ModelCost& model, TokenRange chunk, bool is_last_rank);

@@ -36,9 +36,7 @@ Result<void> check_partition(std::span<const TokenRange> partition, int32_t cont
   return {};
 }
 
-int32_t ranks_max(int32_t context_len) {
-  return std::min<int32_t>(pages_for(context_len), limits::kWorkersMax);
-}
+int32_t ranks_max(int32_t context_len) { return std::min<int32_t>(pages_for(context_len), limits::kWorkersMax); }
 
 Partition even_partition(int32_t context_len, int32_t ranks) {
   RUNAHEAD_CHECK(context_len > 0 && ranks > 0, "a chain has tokens and ranks");

@@ -10,7 +10,7 @@ namespace {
 
 constexpr double kForget = 0.9;        // a sample weighs half after 7 more
 constexpr double kRatioWeight = 1e-3;  // of the prior's ratio against one sample: decides only what samples leave open
-constexpr double kScaleMin = 1e-6;     // nothing is a million times faster than its prior; keeps speeds positive
+constexpr double kScaleMin = 1e-6;  // nothing is a million times faster than its prior; keeps speeds positive
 
 // Measured, and of this world: squares of its inverse are sums that doubles hold.
 bool is_sample(double seconds) {

@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kBisections = 40;      // 2^-40 of the longest time: far below a page
 constexpr int kRefineRanksMax = 16;  // one-page moves are tried up to here; beyond, a page is a small part of nothing
-constexpr int kRefineRounds = 4;     // each round tries every cut one page up and down
+constexpr int kRefineRounds = 4;  // each round tries every cut one page up and down
 
 // Seconds a token and a pair with the last layer's savings in, so that the balance is that of the chain we run.
 WorkerSpeed effective(const ModelCost& model, const WorkerSpeed& speed) {

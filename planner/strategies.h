@@ -33,9 +33,9 @@ struct PlanRequest {
   int32_t context_len = 0;
   ModelCost model;
   std::vector<WorkerProfile> workers;  // 1 to kWorkersMax, those that may be used
-  std::vector<int32_t> cuts;           // kByHand
-  int32_t ranks = 0;                   // even, balanced: how many, as far as the prompt has pages; 0: even takes all,
-                                       // balanced chooses
+  std::vector<int32_t> cuts;  // kByHand
+  int32_t ranks = 0;  // even, balanced: how many, as far as the prompt has pages; 0: even takes all,
+      // balanced chooses
 };
 
 struct PlannedRank {

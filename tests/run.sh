@@ -16,7 +16,7 @@ FUZZ_SECONDS=${RUNAHEAD_FUZZ_SECONDS:-10}  # a smoke run for each target; a nigh
 SIM_SEEDS=${RUNAHEAD_SIM_SEEDS:-1000}  # about a minute
 
 # Stage and time limit in seconds. What fails soonest comes first; together they take under 45 minutes on 2 cores.
-STAGES=(setup:1200 tidy:60 build:1500 deploy:300 unit:900 e2e:900 sim:600 ucx:300 fuzz:900 asan:1500 tsan:1200)
+STAGES=(setup:1200 tidy:120 build:1500 deploy:300 unit:900 e2e:900 sim:600 ucx:300 fuzz:900 asan:1500 tsan:1200)
 
 # Which test programs run under a sanitizer: those where memory or threads are in play, and that are fast enough. Left
 # out, because their cold builds would take CI near its 45 minutes: services, and under tsan all but two.

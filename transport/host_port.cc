@@ -1,7 +1,7 @@
 #include "transport/host_port.h"
 
-#include <boost/asio/ip/address.hpp>
 #include <algorithm>
+#include <boost/asio/ip/address.hpp>
 #include <charconv>
 #include <optional>
 
@@ -46,10 +46,11 @@ Result<HostPort> parse_host_port(std::string_view text) {
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), address.port);
   const bool bracketed = is_bracketed(host);
   if (bracketed) host = host.substr(1, host.size() - 2);
-  const bool host_ok = is_word(host) &&
-                       (bracketed ? literal(host).has_value() : host.find_first_of(":[]") == std::string_view::npos);
+  const bool host_ok =
+      is_word(host) && (bracketed ? literal(host).has_value() : host.find_first_of(":[]") == std::string_view::npos);
   if (!host_ok || digits.empty() || error != std::errc() || end != digits.data() + digits.size())
-    return fail(ErrorCode::kInvalidArgument, quoted(text) + " is not of the form host:port, [IPv6 address]:port or *:port");
+    return fail(ErrorCode::kInvalidArgument,
+                quoted(text) + " is not of the form host:port, [IPv6 address]:port or *:port");
   address.host = host;
   return address;
 }
@@ -78,8 +79,9 @@ Result<HostPort> parse_advertised(std::string_view text, uint16_t port) {
                 "peers cannot connect to " + quoted(text) + ": --advertise takes a name or an address of this machine",
                 "advertise");
   if (address.port == 0 && port != 0)
-    return fail(ErrorCode::kInvalidArgument, "peers cannot connect to port 0 of " + quoted(text) +
-                                                 ": leave the port out, and --advertise takes that of --data-listen",
+    return fail(ErrorCode::kInvalidArgument,
+                "peers cannot connect to port 0 of " + quoted(text) +
+                    ": leave the port out, and --advertise takes that of --data-listen",
                 "advertise");
   return address;
 }
@@ -87,21 +89,23 @@ Result<HostPort> parse_advertised(std::string_view text, uint16_t port) {
 Result<HostPort> parse_destination(std::string_view text) {
   HostPort address = TRY(parse_host_port(text));
   if (address.port == 0 || is_wildcard(address.host))
-    return fail(ErrorCode::kInvalidArgument, quoted(text) + " is nothing to connect to: give a name or an address, and its port");
+    return fail(ErrorCode::kInvalidArgument,
+                quoted(text) + " is nothing to connect to: give a name or an address, and its port");
   return address;
 }
 
 Result<std::string> advertised_by(std::string_view listen_host, std::string_view local) {
   const auto refuse = [](std::string why) -> std::unexpected<Error> {
-    return fail(ErrorCode::kInvalidConfig, why + "; give --advertise an address of this machine that the other workers reach",
-                "advertise");
+    return fail(ErrorCode::kInvalidConfig,
+                why + "; give --advertise an address of this machine that the other workers reach", "advertise");
   };
   const auto parsed = literal(local);
   if (!parsed || parsed->is_unspecified())
     return refuse("this worker listens on every address, and does not know by which one its peers reach it");
   const address ours = plain(*parsed);
   if (ours.is_v6() && ours.to_v6().is_link_local())
-    return refuse("the coordinator is reached from " + std::string(local) + ", which means nothing beyond its own link");
+    return refuse("the coordinator is reached from " + std::string(local) +
+                  ", which means nothing beyond its own link");
   const auto listened = literal(listen_host);
   if (listened && listened->is_v4() && ours.is_v6())
     return refuse("the coordinator is reached from " + ours.to_string() +

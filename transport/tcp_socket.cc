@@ -55,8 +55,8 @@ Result<std::vector<Tcp::endpoint>> resolve_now(const asio::any_io_executor& exec
   const auto found = resolver.resolve(address.host, "0", error);
   if (!error) endpoints = with_port(found, address.port);
   if (endpoints.empty())
-    return fail(ErrorCode::kInvalidArgument, "the host " + address.host + " is not known: give an address of this machine",
-                "host");
+    return fail(ErrorCode::kInvalidArgument,
+                "the host " + address.host + " is not known: give an address of this machine", "host");
   return endpoints;
 }
 

@@ -57,7 +57,10 @@ class StreamEnd final : public TokenStream {
  public:
   StreamEnd(std::shared_ptr<TokenQueue> queue, std::function<void()> finish, std::function<void()> cancel,
             std::function<void()> written)
-      : queue_(std::move(queue)), finish_(std::move(finish)), cancel_(std::move(cancel)), written_(std::move(written)) {}
+      : queue_(std::move(queue)),
+        finish_(std::move(finish)),
+        cancel_(std::move(cancel)),
+        written_(std::move(written)) {}
   ~StreamEnd() override { cancel(); }
 
   Task<StreamEvent> next(Deadline deadline) override { return TokenQueue::next(queue_, deadline); }
@@ -122,11 +125,9 @@ void Coordinator::Impl::settle() {
 }
 
 void Coordinator::Impl::perform() {
-  for (CoordinatorAction& action : core_.take_actions())
-    std::visit([this](auto& one) { perform(one); }, action);
+  for (CoordinatorAction& action : core_.take_actions()) std::visit([this](auto& one) { perform(one); }, action);
   for (const RequestId id : std::exchange(too_slow_, {})) core_.cancel(id, env_.clock.now());
-  for (CoordinatorAction& action : core_.take_actions())
-    std::visit([this](auto& one) { perform(one); }, action);
+  for (CoordinatorAction& action : core_.take_actions()) std::visit([this](auto& one) { perform(one); }, action);
 }
 
 void Coordinator::Impl::perform(EmitEvent& action) {

@@ -160,7 +160,8 @@ void CoordinatorCore::on_first_token(Request& request, const proto::FirstToken& 
 void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done, Time now) {
   Attempt& attempt = *request.attempt;
   if (attempt.scores && !request.scored && !attempt.scores->is_complete(done.rank()))
-    return fail_attempt(request, {{ErrorCode::kInternal, "a rank ended before it had scored its part of the prompt"}}, now);
+    return fail_attempt(request, {{ErrorCode::kInternal, "a rank ended before it had scored its part of the prompt"}},
+                        now);
   const proto::RankTiming& timing = done.timing();
   const bool is_last = done.rank() + 1 == attempt.ranks.size();
   const TokenRange chunk = attempt.chunks[done.rank()];
@@ -301,8 +302,8 @@ void CoordinatorCore::retry_or_give_up(Request& request, const Failure& failure,
   if (!is_worth_a_retry(failure.error.code)) return end_with_error(request, failure.error, RequestOutcome::kError, now);
   if (request.fruitless >= static_cast<uint32_t>(limits::kAttemptsMax) ||
       request.attempts >= static_cast<uint32_t>(limits::kAttemptsTotalMax)) {
-    const std::string message = std::to_string(request.attempts) + " attempts failed, the last one because: " +
-                                failure.error.message + "; try again";
+    const std::string message = std::to_string(request.attempts) +
+                                " attempts failed, the last one because: " + failure.error.message + "; try again";
     return end_with_error(request, {ErrorCode::kWorkerLost, message}, RequestOutcome::kError, now);
   }
   if (failure.blamed != 0) request.avoid.insert(failure.blamed);

@@ -78,7 +78,8 @@ void CoordinatorCore::on_hello(PeerId peer, const proto::Hello& hello, Time now)
   info_limited("joined", "worker {} joined: {} ({}, {})", joined.id, joined.name,
                joined.is_prefill ? "prefill" : "decode", joined.device);
   drop_outvoted(now);
-  if (const std::string why = registry_.disagreement(); !why.empty()) warn_limited("disagreement", "not ready: {}", why);
+  if (const std::string why = registry_.disagreement(); !why.empty())
+    warn_limited("disagreement", "not ready: {}", why);
   metrics_.workers_changed(view(now));
 }
 
@@ -101,8 +102,7 @@ void CoordinatorCore::worker_lost(WorkerId id, const std::string& why, Time now)
   const Worker* worker = registry_.find(id);
   if (worker->draining && worker->holds.empty())  // it has said goodbye, and nothing of ours was with it
     log::info("worker {} ({}) has left", id, worker->name);
-  else
-    warn_limited("lost", "worker {} ({}) is lost: {}", id, worker->name, why);
+  else warn_limited("lost", "worker {} ({}) is lost: {}", id, worker->name, why);
   const std::string name = worker->name;
   const std::map<AttemptId, int64_t> holds = std::move(registry_.find(id)->holds);
   registry_.remove(id);
@@ -209,8 +209,8 @@ Result<void> CoordinatorCore::check_request(const InferenceRequest& request) con
     return fail(ErrorCode::kInvalidArgument, "a prompt token is outside the vocabulary", "prompt");
   TRY(validate(request.sampling, options_.shape.vocab_size));
   if (const int32_t top = request.prompt_logprobs.value_or(0); top < 0 || top > limits::kTopLogprobsMax)
-    return fail(ErrorCode::kInvalidArgument, "log-probabilities must be 0 to " + std::to_string(limits::kTopLogprobsMax),
-                "logprobs");
+    return fail(ErrorCode::kInvalidArgument,
+                "log-probabilities must be 0 to " + std::to_string(limits::kTopLogprobsMax), "logprobs");
   if (request.strategy != Strategy::kByHand) return {};
   const Result<Partition> partition = partition_by_hand(static_cast<int32_t>(request.prompt.size()), request.cuts);
   return partition ? Result<void>{} : std::unexpected(partition.error());
@@ -343,7 +343,8 @@ void CoordinatorCore::send(WorkerId id, proto::Envelope message) {
 
 void CoordinatorCore::gauges() {
   const auto waiting = static_cast<int32_t>(waiting_.size());
-  metrics_.queue_changed({.running = static_cast<int32_t>(requests_.size()) - waiting, .waiting = waiting,
+  metrics_.queue_changed({.running = static_cast<int32_t>(requests_.size()) - waiting,
+                          .waiting = waiting,
                           .queued_prompt_tokens = waiting_tokens_});
 }
 
@@ -361,11 +362,11 @@ ClusterView CoordinatorCore::view(Time now) const {
   for (const auto& [id, worker] : registry_.workers()) {
     if (!worker.is_prefill && !worker.draining)
       view.kv_tokens = std::max(view.kv_tokens, worker.pages_total / pages_per_block * kPageTokens);
-    const char* state = worker.draining                             ? "draining"
+    const char* state = worker.draining                           ? "draining"
                         : WorkerRegistry::is_suspect(worker, now) ? "suspect"
-                        : worker.stuck                              ? "stuck"
-                        : !worker.agreed                            ? "waiting"
-                                                                    : "ready";
+                        : worker.stuck                            ? "stuck"
+                        : !worker.agreed                          ? "waiting"
+                                                                  : "ready";
     view.workers.push_back({.id = id,
                             .name = worker.name,
                             .role = worker.is_prefill ? "prefill" : "decode",

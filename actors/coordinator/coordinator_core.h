@@ -87,35 +87,35 @@ class CoordinatorCore {
     std::vector<WorkerId> ranks;  // [num_ranks]
     std::vector<TokenRange> chunks;
     WorkerId decode = 0;
-    size_t base = 0;              // tokens that the client had before
-    std::vector<double> progress; // [num_ranks], of 1
+    size_t base = 0;  // tokens that the client had before
+    std::vector<double> progress;  // [num_ranks], of 1
     std::vector<double> rank_seconds;  // [num_ranks], predicted compute
     std::vector<bool> rank_done;  // [num_ranks]
-    int ranks_left = 0;           // that have not said RankDone
+    int ranks_left = 0;  // that have not said RankDone
     std::optional<PromptScoreBook> scores;  // somebody asks for them
     std::optional<proto::FirstToken> first_token;  // it waits for the rest of them
-    Time first_token_at{0};       // when it came
-    double predicted_seconds = 0; // until the first token
-    Time progress_at{0};          // when anything of it was last reported
+    Time first_token_at{0};  // when it came
+    double predicted_seconds = 0;  // until the first token
+    Time progress_at{0};  // when anything of it was last reported
   };
   struct Request {
     RequestId id = 0;
     InferenceRequest spec;
     Time deadline{0};
-    LaneOrder order;              // among all requests: who starts, and computes, first
-    double service_seconds = 0;   // of its prefill, on all workers
-    Time not_before{0};           // of the next attempt
-    std::vector<TokenId> emitted; // what the client has got; never taken back
+    LaneOrder order;  // among all requests: who starts, and computes, first
+    double service_seconds = 0;  // of its prefill, on all workers
+    Time not_before{0};  // of the next attempt
+    std::vector<TokenId> emitted;  // what the client has got; never taken back
     std::optional<FinishReason> complete;  // every token is there
     std::optional<SampledToken> stop_token;  // that ended it
     bool finished_early = false;  // by its client: the decode worker would go on
-    bool scored = false;          // the client has the log-probabilities of its prompt
+    bool scored = false;  // the client has the log-probabilities of its prompt
     uint32_t attempts = 0;
-    uint32_t fruitless = 0;       // attempts in a row that brought nothing new
-    double prefilled = 0;         // share of the prompt that the best attempt since the last token has computed
+    uint32_t fruitless = 0;  // attempts in a row that brought nothing new
+    double prefilled = 0;  // share of the prompt that the best attempt since the last token has computed
     std::optional<Time> no_room_since;  // waiting, and no worker is there that could ever take it
     std::optional<Attempt> attempt;  // none: waiting
-    std::set<WorkerId> avoid;     // blamed by an earlier attempt
+    std::set<WorkerId> avoid;  // blamed by an earlier attempt
     TtftStamps stamps;
     proto::RankTiming last_rank;  // of the attempt that made the first token
     TtftReport report;
@@ -187,13 +187,13 @@ class CoordinatorCore {
   WorkerRegistry registry_;
   std::map<PeerId, Time> strangers_;  // connected, no Hello yet
   std::map<RequestId, Request> requests_;
-  std::vector<RequestId> waiting_;    // served by their order
-  int64_t waiting_tokens_ = 0;        // prompt tokens of those
+  std::vector<RequestId> waiting_;  // served by their order
+  int64_t waiting_tokens_ = 0;  // prompt tokens of those
   RequestId last_request_ = 0;
   RequestId last_started_ = 0;
   DecodePace pace_;
   Time heartbeat_at_{0};
-  Time forgiven_until_{0};            // workers that are lost until then were lost by this process's own absence
+  Time forgiven_until_{0};  // workers that are lost until then were lost by this process's own absence
   bool draining_ = false;
   std::vector<CoordinatorAction> actions_;
 };

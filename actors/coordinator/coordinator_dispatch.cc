@@ -107,7 +107,8 @@ Result<Plan> CoordinatorCore::plan_for(const Request& request, const Staff& staf
   }
   for (const WorkerId id : staff.prefill) {
     const Worker& worker = registry_.workers().at(id);
-    plan.workers.push_back({.speed = worker.speed.speed(), .ingress = worker.ingress.speed(),
+    plan.workers.push_back({.speed = worker.speed.speed(),
+                            .ingress = worker.ingress.speed(),
                             .busy_seconds = busy_seconds(id, request.order)});
   }
   return make_plan(plan);
@@ -161,8 +162,11 @@ void CoordinatorCore::dispatch(Request& request, const Staff& staff, const Plan&
   attempt.ranks_left = static_cast<int>(plan.ranks.size());
   if (!request.reported) {
     request.stamps.plan_started = request.stamps.dispatched = now;
-    request.report = {.predicted_ttft_seconds = plan.predicted_ttft_seconds, .strategy = plan.strategy,
-                      .cuts = cuts_of(attempt.chunks), .transport = transports_of(attempt), .compute = registry_.compute()};
+    request.report = {.predicted_ttft_seconds = plan.predicted_ttft_seconds,
+                      .strategy = plan.strategy,
+                      .cuts = cuts_of(attempt.chunks),
+                      .transport = transports_of(attempt),
+                      .compute = registry_.compute()};
     for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) {
       const Worker& worker = *registry_.find(attempt.ranks[rank]);
       request.report.ranks.push_back({.rank = static_cast<int32_t>(rank),

@@ -31,7 +31,7 @@ class DecodePace {
 
  private:
   static constexpr Duration kIdle = std::chrono::seconds(1);  // far longer than a step
-  static constexpr double kForget = 0.995;                    // a message weighs half after 138 more
+  static constexpr double kForget = 0.995;  // a message weighs half after 138 more
   static constexpr double kNewAnswer = 0.1;
 
   Time last_{0};

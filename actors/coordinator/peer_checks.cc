@@ -106,7 +106,8 @@ Result<void> check_hello(const proto::Hello& hello) {
   if (hello.incarnation() == 0) return odd("it has no incarnation");
   if (hello.role() != proto::Hello::PREFILL && hello.role() != proto::Hello::DECODE) return odd("an unknown role");
   if (!is_line(hello.name(), limits::kPeerTextBytesMax) || !is_line(hello.device(), limits::kPeerTextBytesMax) ||
-      !is_line(hello.compute(), limits::kPeerTextBytesMax) || !is_line(hello.fingerprint(), limits::kPeerTextBytesMax) ||
+      !is_line(hello.compute(), limits::kPeerTextBytesMax) ||
+      !is_line(hello.fingerprint(), limits::kPeerTextBytesMax) ||
       !is_line(hello.kv_transport(), limits::kPeerTextBytesMax))
     return odd("a name of more than " + std::to_string(limits::kPeerTextBytesMax) + " bytes, or not one line of text");
   if (hello.kv_address().empty() || !is_line(hello.kv_address(), limits::kPeerAddressBytesMax))

@@ -17,14 +17,14 @@
 namespace runahead {
 
 struct TtftStamps {
-  Time received{0};     // first byte of the request parsed
+  Time received{0};  // first byte of the request parsed
   Duration tokenize{0};
   Time submitted{0};
   Time plan_started{0};
   Time dispatched{0};
   Time first_token{0};
-  Duration held{0};     // of that: the first token was there, and waited for log-probabilities of the prompt
-  Time written{0};      // to the client
+  Duration held{0};  // of that: the first token was there, and waited for log-probabilities of the prompt
+  Time written{0};  // to the client
 };
 
 void fill_stages(const TtftStamps& stamps, const proto::RankTiming& last_rank, TtftReport& report);

@@ -60,12 +60,12 @@ Result<void> WorkerRegistry::check(const proto::Hello& hello) const {
   const bool own_machine = leads_to_own_machine(hello.kv_address());
   for (const auto& [id, other] : workers_)
     if (other.incarnation != hello.incarnation() && leads_to_own_machine(other.kv_address) != own_machine)
-      return incompatible("workers on other machines do not reach K/V at " +
-                          (own_machine ? foreign(hello.kv_address()) : foreign(other.kv_address) + " of " + other.name) +
-                          "; start that worker with --advertise and an address that they reach");
-  const auto others = std::ranges::count_if(workers_, [&](const auto& entry) {
-    return entry.second.incarnation != hello.incarnation();
-  });
+      return incompatible(
+          "workers on other machines do not reach K/V at " +
+          (own_machine ? foreign(hello.kv_address()) : foreign(other.kv_address) + " of " + other.name) +
+          "; start that worker with --advertise and an address that they reach");
+  const auto others = std::ranges::count_if(
+      workers_, [&](const auto& entry) { return entry.second.incarnation != hello.incarnation(); });
   if (others >= limits::kWorkersMax)
     return fail(ErrorCode::kOverloaded,
                 "the cluster has its number of workers (" + std::to_string(limits::kWorkersMax) + ")");
@@ -132,8 +132,10 @@ std::string WorkerRegistry::disagreement() const {
   for (const auto& [id, worker] : workers_)
     (worker.is_prefill ? prefill : decode).insert(worker.compute + " over " + worker.kv_transport);
   if (prefill.empty() || decode.empty()) return {};
-  return fmt::format("no prefill worker ({}) runs what a decode worker runs ({}); start them with the same --compute and "
-                     "--transport", fmt::join(prefill, ", "), fmt::join(decode, ", "));
+  return fmt::format(
+      "no prefill worker ({}) runs what a decode worker runs ({}); start them with the same --compute and "
+      "--transport",
+      fmt::join(prefill, ", "), fmt::join(decode, ", "));
 }
 
 std::vector<std::pair<WorkerId, Error>> WorkerRegistry::outvoted() const {

@@ -37,13 +37,13 @@ struct Worker {
   size_t page_bytes = 0;
 
   Time heard_at{0};
-  bool agreed = false;                     // it runs what the cluster runs: only such workers get work
+  bool agreed = false;  // it runs what the cluster runs: only such workers get work
   bool draining = false;
-  uint64_t work_done = 0;                  // jobs and pages that it counts in its heartbeats: a beating heart is not work
-  Time worked_at{0};                       // when that grew, or something of an attempt was reported
-  bool stuck = false;                      // an attempt stalled on it, and it has done nothing since
-  int64_t pages_free_reported = 0;         // by its heartbeat, for people
-  std::map<AttemptId, int64_t> holds;      // pages
+  uint64_t work_done = 0;  // jobs and pages that it counts in its heartbeats: a beating heart is not work
+  Time worked_at{0};  // when that grew, or something of an attempt was reported
+  bool stuck = false;  // an attempt stalled on it, and it has done nothing since
+  int64_t pages_free_reported = 0;  // by its heartbeat, for people
+  std::map<AttemptId, int64_t> holds;  // pages
   int64_t pages_held = 0;
 
   int32_t running() const { return static_cast<int32_t>(holds.size()); }
@@ -99,13 +99,15 @@ class WorkerRegistry {
     std::string fingerprint, compute, kv_transport;
     size_t page_bytes = 0;
     bool holds_for(const Worker& worker) const {
-      return worker.fingerprint == fingerprint && worker.page_bytes == page_bytes && worker.kv_transport == kv_transport;
+      return worker.fingerprint == fingerprint && worker.page_bytes == page_bytes &&
+             worker.kv_transport == kv_transport;
     }
   };
   struct Required {
     std::string model, fingerprint, kv_transport;  // empty: open
   };
-  Result<void> check_agreement(const std::string& fingerprint, size_t page_bytes, const std::string& kv_transport) const;
+  Result<void> check_agreement(const std::string& fingerprint, size_t page_bytes,
+                               const std::string& kv_transport) const;
   void agree_with(const Worker& newcomer);
 
   ModelShape shape_;

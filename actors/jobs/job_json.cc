@@ -79,9 +79,14 @@ std::vector<SampledToken> tokens_of(const json& from) {
 json report_json(const TtftReport& r) {
   json ranks = json::array();
   for (const RankReport& rank : r.ranks)
-    ranks.push_back({{"rank", rank.rank}, {"worker", rank.worker}, {"device", rank.device}, {"begin", rank.chunk.begin},
-                     {"end", rank.chunk.end}, {"compute_seconds", rank.compute_seconds},
-                     {"kv_wait_seconds", rank.kv_wait_seconds}, {"kv_sent_bytes", rank.kv_sent_bytes}});
+    ranks.push_back({{"rank", rank.rank},
+                     {"worker", rank.worker},
+                     {"device", rank.device},
+                     {"begin", rank.chunk.begin},
+                     {"end", rank.chunk.end},
+                     {"compute_seconds", rank.compute_seconds},
+                     {"kv_wait_seconds", rank.kv_wait_seconds},
+                     {"kv_sent_bytes", rank.kv_sent_bytes}});
   json stages;
   for (const TtftStage stage : kTtftStages) stages[name(stage)] = r.stages[stage];
   return {{"stages", stages},
@@ -104,9 +109,13 @@ TtftReport report_of(const json& from) {
   report.strategy = strategy_of(from.at("strategy"));
   report.cuts = from.at("cuts").get<std::vector<int32_t>>();
   for (const json& rank : from.at("ranks"))
-    report.ranks.push_back({.rank = rank.at("rank"), .worker = rank.at("worker"), .device = rank.at("device"),
-                            .chunk = {rank.at("begin"), rank.at("end")}, .compute_seconds = rank.at("compute_seconds"),
-                            .kv_wait_seconds = rank.at("kv_wait_seconds"), .kv_sent_bytes = rank.at("kv_sent_bytes")});
+    report.ranks.push_back({.rank = rank.at("rank"),
+                            .worker = rank.at("worker"),
+                            .device = rank.at("device"),
+                            .chunk = {rank.at("begin"), rank.at("end")},
+                            .compute_seconds = rank.at("compute_seconds"),
+                            .kv_wait_seconds = rank.at("kv_wait_seconds"),
+                            .kv_sent_bytes = rank.at("kv_sent_bytes")});
   report.first_logits_sha256 = from.at("first_logits_sha256");
   report.transport = from.at("transport");
   report.compute = from.at("compute");

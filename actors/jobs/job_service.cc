@@ -111,7 +111,9 @@ class Claim {
 class Events final : public JobEvents {
  public:
   Events(std::shared_ptr<Job> job, int32_t first_index, asio::any_io_executor executor, Clock& clock)
-      : job_(std::move(job)), index_(static_cast<size_t>(std::max(first_index, 0))), clock_(clock),
+      : job_(std::move(job)),
+        index_(static_cast<size_t>(std::max(first_index, 0))),
+        clock_(clock),
         changed_(std::move(executor), clock) {
     job_->readers.insert(&changed_);
   }
@@ -154,9 +156,7 @@ class Events final : public JobEvents {
 class JobService::Impl {
  public:
   Impl(JobServiceEnv env, TestFaults faults)
-      : env_(std::move(env)),
-        faults_(faults),
-        gate_(env_.executor, env_.clock) {}
+      : env_(std::move(env)), faults_(faults), gate_(env_.executor, env_.clock) {}
 
   void resume(std::vector<JobHead> unfinished);
   Task<JobView> submit(JobSubmission submission);
@@ -203,7 +203,8 @@ void JobService::Impl::resume(std::vector<JobHead> unfinished) {
 // The job that has the key already. Waits while another submission with it is under way.
 Task<std::optional<JobView>> JobService::Impl::first_with_key(OwnedKey key, std::string request_digest) {
   const Deadline patience = env_.clock.after(kRepeatPatience);
-  for (auto turn = submitting_->turns.find(key); turn != submitting_->turns.end(); turn = submitting_->turns.find(key)) {
+  for (auto turn = submitting_->turns.find(key); turn != submitting_->turns.end();
+       turn = submitting_->turns.find(key)) {
     auto wake = std::make_shared<Wake>(env_.executor, env_.clock);
     turn->second.waiting.push_back(wake);
     const bool told = co_await wake->wait_until(patience);
@@ -275,7 +276,8 @@ asio::awaitable<void> JobService::Impl::accept_later(JobHead head, std::shared_p
 
 void JobService::Impl::enqueue(std::shared_ptr<Job> job) {
   jobs_.emplace(job->head.id, job);
-  if (!job->head.idempotency_key.empty()) keys_.emplace(OwnedKey{job->head.owner, job->head.idempotency_key}, job->head.id);
+  if (!job->head.idempotency_key.empty())
+    keys_.emplace(OwnedKey{job->head.owner, job->head.idempotency_key}, job->head.id);
   waiting_.push_back(job);
   start_waiting();
   if (job->head.status == JobStatus::kQueued) job->request.reset();  // it waits; the store has it
@@ -296,8 +298,8 @@ asio::awaitable<void> JobService::Impl::run(std::shared_ptr<Job> job) {
   while (!job->cancelled && !stopping_) {
     outcome = co_await attempt(job);
     job->stream.reset();
-    const bool can_wait = !outcome && (outcome.error().code == ErrorCode::kOverloaded ||
-                                       outcome.error().code == ErrorCode::kUnavailable);
+    const bool can_wait =
+        !outcome && (outcome.error().code == ErrorCode::kOverloaded || outcome.error().code == ErrorCode::kUnavailable);
     if (!can_wait) break;
     co_await env_.clock.sleep_for(kRetryPause);
   }

@@ -72,8 +72,8 @@ class JobService {
   // Returns when the job is durable. The same idempotency key of the same owner returns the first job, and kKeyReused
   // if the request is another one.
   Task<JobView> submit(JobSubmission submission);
-  Task<JobView> find(std::string owner, std::string id);    // kNotFound
-  Task<std::vector<JobView>> list(JobQuery query);          // newest first; kNotFound if there is no job JobQuery::after
+  Task<JobView> find(std::string owner, std::string id);  // kNotFound
+  Task<std::vector<JobView>> list(JobQuery query);  // newest first; kNotFound if there is no job JobQuery::after
   Task<JobView> cancel(std::string owner, std::string id);  // kNotFound; an ended job stays as it is
   // Events from token `first_index` on.
   Task<std::shared_ptr<JobEvents>> subscribe(std::string owner, std::string id, int32_t first_index);

@@ -22,11 +22,11 @@ inline bool has_ended(JobStatus status) { return status != JobStatus::kQueued &&
 
 // What is known of a job without its prompt and its answer: a few hundred bytes.
 struct JobHead {
-  std::string id;               // "job-" and 24 hex digits
-  std::string owner;            // who may see it; empty: everybody
+  std::string id;  // "job-" and 24 hex digits
+  std::string owner;  // who may see it; empty: everybody
   std::string idempotency_key;  // empty: none; a second submit of its owner with the same key returns the first job
-  std::string request_digest;   // of what the client wrote: a repeat with the same key must have the same
-  std::string kind;             // the gateway's own word, for lists
+  std::string request_digest;  // of what the client wrote: a repeat with the same key must have the same
+  std::string kind;  // the gateway's own word, for lists
   JobStatus status = JobStatus::kQueued;
   int64_t created_unix_ms = 0;
   int64_t ended_unix_ms = 0;
@@ -52,9 +52,9 @@ struct JobRecord {
 };
 
 struct JobQuery {
-  std::string owner;   // its jobs, and those of nobody
+  std::string owner;  // its jobs, and those of nobody
   int32_t limit = 50;  // newest first
-  std::string after;   // a job's id: only those that are older; empty: from the newest on
+  std::string after;  // a job's id: only those that are older; empty: from the newest on
 };
 
 class JobStore {
@@ -63,8 +63,8 @@ class JobStore {
   // Everything that was committed before. Also increments and returns the coordinator epoch, durably.
   struct Loaded {
     uint64_t epoch = 0;
-    std::vector<JobHead> unfinished;     // in the order of submission
-    std::vector<std::string> damage;     // what was lost since the last start: a sentence each, for the log
+    std::vector<JobHead> unfinished;  // in the order of submission
+    std::vector<std::string> damage;  // what was lost since the last start: a sentence each, for the log
   };
   virtual Result<Loaded> load() = 0;
   // A new job; durable when it returns. kInvalidArgument if another one has its id or its key.

@@ -19,7 +19,7 @@ namespace runahead {
 class ComputeLane {
  public:
   struct Timing {
-    Duration waited{0};    // in the queue, while others computed
+    Duration waited{0};  // in the queue, while others computed
     Duration computed{0};  // on the lane
   };
   virtual ~ComputeLane() = default;

@@ -20,11 +20,11 @@ namespace runahead {
 // Shared with the step in work, which may outlive the sequence's place in the batch.
 struct DecodeSequence {
   DecodeOrder order;
-  std::vector<TokenId> generated;     // behind the client's prompt: those of earlier attempts, then this one's
-  int32_t made = 0;                   // tokens of this attempt, the first one included
+  std::vector<TokenId> generated;  // behind the client's prompt: those of earlier attempts, then this one's
+  int32_t made = 0;  // tokens of this attempt, the first one included
   bool pages_complete = false;
   std::optional<Time> first_token_at;
-  std::optional<Duration> handoff;    // FirstToken to the first step
+  std::optional<Duration> handoff;  // FirstToken to the first step
   bool done = false;
 
   std::span<const TokenId> prompt() const {  // the client's
@@ -42,13 +42,13 @@ struct DecodeStepRow {
 
 struct SendToken {
   AttemptId attempt;
-  int32_t index = 0;     // among the tokens of this attempt
+  int32_t index = 0;  // among the tokens of this attempt
   SampledToken token;
 };
 struct SequenceDone {
   AttemptId attempt;
   int32_t tokens = 0;
-  Duration handoff{0};   // 0: it never needed a step
+  Duration handoff{0};  // 0: it never needed a step
 };
 using DecodeAction = std::variant<SendToken, SequenceDone>;
 

@@ -29,9 +29,12 @@ struct SequenceAttempt : WorkerAttempt {
 class DecodeWorker::Impl final : public WorkerRole {
  public:
   Impl(WorkerEnv env, WorkerOptions options)
-      : env_(std::move(env)), options_(std::move(options)), core_(options_.faults, options_.decode_slots),
+      : env_(std::move(env)),
+        options_(std::move(options)),
+        core_(options_.faults, options_.decode_slots),
         work_(env_.executor, env_.clock),
-        attempts_gate_(env_.executor, env_.clock), loop_gate_(env_.executor, env_.clock),
+        attempts_gate_(env_.executor, env_.clock),
+        loop_gate_(env_.executor, env_.clock),
         link_(env_, options_, proto::Hello::DECODE, *this) {}
 
   WorkerLink& link() { return link_; }
@@ -108,7 +111,8 @@ asio::awaitable<void> DecodeWorker::Impl::step(std::vector<DecodeStepRow> rows) 
         const std::span logits = std::span(logits_).subspan(i * vocab, vocab);
         sound[i] = check_logits(logits);
         if (!sound[i]) continue;
-        tokens[i] = sample(logits, sequence.order.sampling, sequence.prompt(), sequence.generated, rows[i].position + 1);
+        tokens[i] =
+            sample(logits, sequence.order.sampling, sequence.prompt(), sequence.generated, rows[i].position + 1);
       }
     });
   } catch (const std::bad_alloc&) {

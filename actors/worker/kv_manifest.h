@@ -16,7 +16,8 @@ class KvManifest {
  public:
   KvManifest() = default;  // of an empty prefix: complete
   KvManifest(int32_t num_layers, int32_t prefix_pages)
-      : num_layers_(num_layers), prefix_pages_(prefix_pages),
+      : num_layers_(num_layers),
+        prefix_pages_(prefix_pages),
         arrived_(static_cast<size_t>(num_layers) * static_cast<size_t>(prefix_pages)),
         ready_(static_cast<size_t>(num_layers)) {}
 
@@ -45,8 +46,8 @@ class KvManifest {
   }
 
   int32_t num_layers_ = 0;
-  int32_t prefix_pages_ = 0;    // a layer
-  std::vector<bool> arrived_;   // [num_layers, prefix_pages]
+  int32_t prefix_pages_ = 0;  // a layer
+  std::vector<bool> arrived_;  // [num_layers, prefix_pages]
   std::vector<int32_t> ready_;  // [num_layers]
   size_t count_ = 0;
 };

@@ -48,7 +48,7 @@ class LaneQueue {
   };
   bool is_held() const { return !holds_.empty() && *holds_.begin() < jobs_.front().order; }
 
-  std::deque<Entry> jobs_;         // in order; bounded by the attempts in work: each has one job at a time
+  std::deque<Entry> jobs_;  // in order; bounded by the attempts in work: each has one job at a time
   std::multiset<LaneOrder> holds_;
   Time free_since_{0};
 };

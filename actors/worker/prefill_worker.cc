@@ -20,7 +20,9 @@ namespace {
 // One rank in one attempt.
 struct RankAttempt : WorkerAttempt {
   RankAttempt(const WorkerEnv& env, ChainStep step_in)
-      : WorkerAttempt(env, step_in.attempt, step_in.deadline), step(std::move(step_in)), rows(step.chunk.size()),
+      : WorkerAttempt(env, step_in.attempt, step_in.deadline),
+        step(std::move(step_in)),
+        rows(step.chunk.size()),
         clock(env.clock.now()) {}
 
   const ChainStep step;
@@ -36,11 +38,14 @@ struct RankAttempt : WorkerAttempt {
 class PrefillWorker::Impl final : public WorkerRole {
  public:
   Impl(WorkerEnv env, WorkerOptions options)
-      : env_(std::move(env)), options_(std::move(options)), num_layers_(env_.engine.shape().num_layers),
+      : env_(std::move(env)),
+        options_(std::move(options)),
+        num_layers_(env_.engine.shape().num_layers),
         speed_{.seconds_per_row = options_.linear_seconds_per_token / num_layers_,
                .seconds_per_pair = options_.attention_seconds_per_pair / num_layers_,
                .rows_at_once = env_.engine.rows_at_once()},
-        attempts_gate_(env_.executor, env_.clock), link_(env_, options_, proto::Hello::PREFILL, *this) {}
+        attempts_gate_(env_.executor, env_.clock),
+        link_(env_, options_, proto::Hello::PREFILL, *this) {}
 
   WorkerLink& link() { return link_; }
 

@@ -7,7 +7,10 @@ std::unexpected<Error> no_memory() {
 }
 
 WorkerAttempt::WorkerAttempt(const WorkerEnv& env, AttemptId id, Time deadline)
-    : prefix(env.executor, env.clock, env.work_done), gate(env.executor, env.clock), id_(id), deadline_{deadline},
+    : prefix(env.executor, env.clock, env.work_done),
+      gate(env.executor, env.clock),
+      id_(id),
+      deadline_{deadline},
       over_(env.executor, env.clock) {}
 
 void WorkerAttempt::end(End how, Failure failure) {

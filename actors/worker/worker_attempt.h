@@ -46,7 +46,7 @@ class WorkerAttempt {
   std::shared_ptr<KvLease> kv;  // shared with the streams, which pin it
   PrefixReceiver prefix;
   PageSender downstream;
-  Gate gate;                    // the attempt's own coroutines
+  Gate gate;  // the attempt's own coroutines
 
  private:
   AttemptId id_;

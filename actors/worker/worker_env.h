@@ -29,7 +29,7 @@ struct WorkerEnv {
   asio::any_io_executor executor;
   Clock& clock;
   Rng& rng;
-  KvTransport& kv;       // its memory is registered: register_memory(pool.memory())
+  KvTransport& kv;  // its memory is registered: register_memory(pool.memory())
   ComputeLane& lane;
   Engine& engine;
   KvPool& pool;
@@ -40,13 +40,13 @@ struct WorkerEnv {
 };
 
 struct WorkerOptions {
-  std::string name;                       // for people: host:pid or --name
-  std::string device;                     // "cpu avx512 bf16, 2 threads"
-  double linear_seconds_per_token = 0;    // cost model a, measured at start; 0: not measured
+  std::string name;  // for people: host:pid or --name
+  std::string device;  // "cpu avx512 bf16, 2 threads"
+  double linear_seconds_per_token = 0;  // cost model a, measured at start; 0: not measured
   double attention_seconds_per_pair = 0;  // cost model b
-  int32_t attempts_max = 8;               // in work at once; the coordinator sends no more (attempts_for_pool())
-  int32_t decode_slots = 0;               // sequences that one decode step takes; 0: all that have joined
-  std::function<void()> on_registered;    // called whenever a coordinator has welcomed it
+  int32_t attempts_max = 8;  // in work at once; the coordinator sends no more (attempts_for_pool())
+  int32_t decode_slots = 0;  // sequences that one decode step takes; 0: all that have joined
+  std::function<void()> on_registered;  // called whenever a coordinator has welcomed it
   TestFaults faults;
 };
 

@@ -133,9 +133,7 @@ void WorkerLink::drain() {
   if (registered()) send(message);
 }
 
-bool WorkerLink::drained() const {
-  return drain_until_ && (role_.running() == 0 || env_.clock.now() >= *drain_until_);
-}
+bool WorkerLink::drained() const { return drain_until_ && (role_.running() == 0 || env_.clock.now() >= *drain_until_); }
 
 void WorkerLink::stop() {
   stopping_ = true;

@@ -18,7 +18,7 @@ class WorkerRole {
  public:
   virtual ~WorkerRole() = default;
   virtual void on_message(const proto::Envelope& message) = 0;  // about an attempt, of the current epoch
-  virtual void end_all() = 0;                                   // the coordinator is lost
+  virtual void end_all() = 0;  // the coordinator is lost
   virtual asio::awaitable<void> all_ended() = 0;
   virtual int running() const = 0;
 };
@@ -61,8 +61,8 @@ class WorkerLink {
   uint64_t incarnation_;
   std::unique_ptr<ControlPlane> plane_;
   std::optional<PeerId> peer_;
-  uint64_t epoch_ = 0;     // of the coordinator that has welcomed us; 0: none
-  Time lease_until_{0};    // the coordinator is lost if nothing is heard of it by then
+  uint64_t epoch_ = 0;  // of the coordinator that has welcomed us; 0: none
+  Time lease_until_{0};  // the coordinator is lost if nothing is heard of it by then
   Time heartbeat_at_{0};
   std::optional<Time> drain_until_;
   AbsenceReports absence_;

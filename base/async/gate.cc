@@ -8,8 +8,7 @@
 namespace runahead {
 
 struct Gate::State {
-  State(asio::any_io_executor executor_in, Clock& clock)
-      : executor(std::move(executor_in)), left(executor, clock) {}
+  State(asio::any_io_executor executor_in, Clock& clock) : executor(std::move(executor_in)), left(executor, clock) {}
   asio::any_io_executor executor;
   int running = 0;
   Wake left;

@@ -49,10 +49,8 @@ class PageStep {
     return reinterpret_cast<float*>(block_ + static_cast<size_t>(v) * layout_.bytes + offset);
   }
   VecF only_visible(VecF x, int v, int key, float other) const {
-    if constexpr (kDiagonal)
-      return keep_where_least(x, load_bytes(behind_ + v * kBlockRows), key, other);
-    else
-      return x;
+    if constexpr (kDiagonal) return keep_where_least(x, load_bytes(behind_ + v * kBlockRows), key, other);
+    else return x;
   }
 
   // scores_[key][v]: q . k, less the query's scale; page_max_[v] their maximum over the keys that a row sees.
@@ -68,10 +66,8 @@ class PageStep {
       for (int r = 0; r < kKeyStep; ++r)
 #pragma GCC unroll 3
         for (int v = 0; v < kBlocks; ++v) {
-          if constexpr (Mode::kKeySums)
-            acc[r][v] = set1_int(sums[j + r]);
-          else
-            acc[r][v] = zero_sum<Sum>();
+          if constexpr (Mode::kKeySums) acc[r][v] = set1_int(sums[j + r]);
+          else acc[r][v] = zero_sum<Sum>();
         }
       multiply_tile<typename Mode::Scores, kKeyStep, kBlocks>({.a = keys + j * kKeyPack,
                                                                .a_row = kKeyPack,
@@ -188,10 +184,8 @@ void attend_page(const AttendArgs& args) {
   const bool diagonal = args.position - args.page_position < kPageTokens - 1;
   for (int32_t b = 0; b < blocks;) {
     with_tile_rows<kAttendBlocks>(blocks - b, [&]<int kBlocks>() {
-      if (diagonal)
-        PageStep<Mode, kBlocks, true>(args, b * kBlockRows).run();
-      else
-        PageStep<Mode, kBlocks, false>(args, b * kBlockRows).run();
+      if (diagonal) PageStep<Mode, kBlocks, true>(args, b * kBlockRows).run();
+      else PageStep<Mode, kBlocks, false>(args, b * kBlockRows).run();
       b += kBlocks;
     });
   }

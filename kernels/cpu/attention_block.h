@@ -74,18 +74,12 @@ void finish_attention(const AttentionTile& tile, int32_t row, float* out) {
   for (int32_t i = 0; i < tile.head_dim; ++i) out[i] = sums[i * kBlockRows] * scale;
 }
 
-inline VecF as_float(VecF x) {
-  return x;
-}
-inline VecF as_float(VecI x) {
-  return to_float(x);
-}
+inline VecF as_float(VecF x) { return x; }
+inline VecF as_float(VecI x) { return to_float(x); }
 template <class Sum>
 inline Sum zero_sum() {
-  if constexpr (std::is_same_v<Sum, VecF>)
-    return zero();
-  else
-    return zero_int();
+  if constexpr (std::is_same_v<Sum, VecF>) return zero();
+  else return zero_int();
 }
 
 }  // namespace runahead::RUNAHEAD_ISA

@@ -22,10 +22,8 @@ template <class Code>
 inline float quantize_head(const float* head, int32_t head_dim, float size, float unit, Code* codes) {
   const VecF inverse = set1(size > 0 ? unit / size : 0.0f);
   for (int32_t i = 0; i < head_dim; i += 16) {
-    if constexpr (sizeof(Code) == 2)
-      store_int16(codes + i, mul(load(head + i), inverse));
-    else
-      store_int8(codes + i, mul(load(head + i), inverse));
+    if constexpr (sizeof(Code) == 2) store_int16(codes + i, mul(load(head + i), inverse));
+    else store_int8(codes + i, mul(load(head + i), inverse));
   }
   return size / unit;
 }
@@ -45,7 +43,7 @@ inline float largest_entry(const float* head, int32_t head_dim) {
 template <class Num>
 struct FloatAttention {
   using Scores = Num;  // keys broadcast, queries in vectors
-  using Mix = Num;     // values broadcast, weights in vectors
+  using Mix = Num;  // values broadcast, weights in vectors
   using Element = typename Num::Element;
   static constexpr bool kScaled = false, kKeySums = false;
   static constexpr float kWeightMax = 1;
@@ -62,10 +60,8 @@ struct FloatAttention {
   }
   static VecF weight(VecF exponent) { return exp2(exponent); }
   static void store_weights(Element* to, const VecF (&w)[Num::kPack]) {
-    if constexpr (Num::kPack == 1)
-      store(to, w[0]);
-    else
-      store_pairs(to, interleave_bf16(w[0], w[1]));
+    if constexpr (Num::kPack == 1) store(to, w[0]);
+    else store_pairs(to, interleave_bf16(w[0], w[1]));
   }
   // The weights of 16 keys of one row.
   static void store_weight_row(Element* to, VecF w) { Num::store_row(to, w); }

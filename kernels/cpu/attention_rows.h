@@ -20,9 +20,7 @@ struct Swapped : Num {  // the page is the vector, the query or weight is broadc
   static auto dot(typename Num::Sum acc, Vec a, Vec b) { return Num::dot(acc, b, a); }
 };
 
-inline size_t part_row_floats(int32_t head_dim) {
-  return kPartHead + static_cast<size_t>(head_dim);
-}
+inline size_t part_row_floats(int32_t head_dim) { return kPartHead + static_cast<size_t>(head_dim); }
 
 // kDiagonal: some row does not see all of the page.
 template <class Mode, int kRows, bool kDiagonal>
@@ -86,10 +84,8 @@ class PagePart {
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < kKeyVecs; ++v) {
-        if constexpr (Mode::kKeySums)
-          acc[r][v] = load_bytes(key_sums<Key>(args_.keys, args_.tile.head_dim) + 16 * v);
-        else
-          acc[r][v] = zero_sum<Sum>();
+        if constexpr (Mode::kKeySums) acc[r][v] = load_bytes(key_sums<Key>(args_.keys, args_.tile.head_dim) + 16 * v);
+        else acc[r][v] = zero_sum<Sum>();
       }
     multiply<typename Mode::Scores>({.a = reinterpret_cast<const Key*>(args_.tile.data),
                                      .a_row = kKeyPack,
@@ -109,10 +105,8 @@ class PagePart {
   }
 
   VecF only_visible(VecF x, VecI least, int key, float other) const {
-    if constexpr (kDiagonal)
-      return keep_where_least(x, least, key, other);
-    else
-      return x;
+    if constexpr (kDiagonal) return keep_where_least(x, least, key, other);
+    else return x;
   }
 
   void weigh(int r) {
@@ -203,10 +197,8 @@ template <class Mode>
 void attend_page_part(const AttendArgs& args, float* part) {
   const bool diagonal = args.position - args.page_position < kPageTokens - 1;
   with_tile_rows<kPartRowsMax>(args.tile.rows, [&]<int kRows>() {
-    if (diagonal)
-      PagePart<Mode, kRows, true>(args, part).run();
-    else
-      PagePart<Mode, kRows, false>(args, part).run();
+    if (diagonal) PagePart<Mode, kRows, true>(args, part).run();
+    else PagePart<Mode, kRows, false>(args, part).run();
   });
 }
 

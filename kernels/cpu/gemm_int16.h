@@ -24,9 +24,7 @@ struct Int16Row {
   size_t sums, scale, half_sums, bytes;
 };
 
-inline size_t int16_row_bytes(int32_t k) {
-  return Int16Row(k).bytes;
-}
+inline size_t int16_row_bytes(int32_t k) { return Int16Row(k).bytes; }
 
 inline void pack_row_int16(const float* x, const Operand& operand, std::byte* out) {
   const int32_t k = operand.k;
@@ -48,12 +46,8 @@ inline void pack_row_int16(const float* x, const Operand& operand, std::byte* ou
 }
 
 // Four bytes of each lane as pairs of int16.
-inline VecI even_bytes(VecI lanes) {
-  return bit_and(lanes, set1_int(0x00FF00FF));
-}
-inline VecI odd_bytes(VecI lanes) {
-  return bit_and(shift_right(lanes, 8), set1_int(0x00FF00FF));
-}
+inline VecI even_bytes(VecI lanes) { return bit_and(lanes, set1_int(0x00FF00FF)); }
+inline VecI odd_bytes(VecI lanes) { return bit_and(shift_right(lanes, 8), set1_int(0x00FF00FF)); }
 
 // Pairs (0, 2) of four k, 4 * group and on, of outputs 0..15 and 16..31, then pairs (1, 3), from a panel as it lies.
 template <PanelFormat kFormat>
@@ -145,7 +139,8 @@ struct Int16Rows {
         VecI x[kRows];
 #pragma GCC unroll 6
         for (int r = 0; r < kRows; ++r)
-          x[r] = Int16::broadcast(reinterpret_cast<const int16_t*>(four + static_cast<size_t>(r) * row.bytes) + 2 * pair);
+          x[r] =
+              Int16::broadcast(reinterpret_cast<const int16_t*>(four + static_cast<size_t>(r) * row.bytes) + 2 * pair);
 #pragma GCC unroll 2
         for (int v = 0; v < 2; ++v)
 #pragma GCC unroll 6
@@ -202,8 +197,6 @@ inline void gemm_int16_of_format(const GemmArgs& args, PanelFormat format) {
   gemm_widened<Int16Rows, WidePairs<1>>(args, widen_to_pairs<1>);
 }
 
-inline void gemm_int16(const GemmArgs& args) {
-  for_formats(args, gemm_int16_of_format);
-}
+inline void gemm_int16(const GemmArgs& args) { for_formats(args, gemm_int16_of_format); }
 
 }  // namespace runahead::RUNAHEAD_ISA

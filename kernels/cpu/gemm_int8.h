@@ -61,9 +61,7 @@ struct Int8Row {
   size_t second, scales, sums, starts, quarters, half_sums, bytes;
 };
 
-inline size_t int8_row_bytes(int32_t k) {
-  return Int8Row(k).bytes;
-}
+inline size_t int8_row_bytes(int32_t k) { return Int8Row(k).bytes; }
 
 // The rotated values of a block, back among those of its codes: sums of up to 16 of 7 bits, in two planes.
 inline void store_rotated_back(VecF low, VecF high, int8_t* first, int8_t* second) {
@@ -118,9 +116,7 @@ inline void pack_row_rotated(const float* x, const Operand& operand, std::byte* 
   }
 }
 
-inline float largest_of_block(const float* x) {
-  return reduce_max(max(abs(load(x)), abs(load(x + 16))));
-}
+inline float largest_of_block(const float* x) { return reduce_max(max(abs(load(x)), abs(load(x + 16)))); }
 
 inline void pack_row_plain(const float* x, int32_t k, std::byte* out) {
   const Int8Row row(k);
@@ -169,8 +165,7 @@ struct PlainRows {
   static constexpr int kTileRows = kIntTileRows;
   static constexpr bool kOutliers = true;
   template <class Source, int kRows>
-  static void dot(const std::byte* a, const Row& row, int b, int sub, const std::byte* block,
-                  VecI (&sum)[kRows][2]) {
+  static void dot(const std::byte* a, const Row& row, int b, int sub, const std::byte* block, VecI (&sum)[kRows][2]) {
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = zero_int();
     dot_bytes<Source, kRows>(a + b * kPanelBlock, row.bytes, block, sum, sub);
@@ -229,8 +224,8 @@ struct RotatedRows {
     dot_bytes<Source, kRows>(a + b * kPanelBlock, row.bytes, block, sum);
   }
   template <class Source, int kRows>
-  static void add(const std::byte* a, const Row& row, int b, int, const std::byte* block,
-                  const VecI (&sum)[kRows][2], VecF (&total)[kRows][2]) {
+  static void add(const std::byte* a, const Row& row, int b, int, const std::byte* block, const VecI (&sum)[kRows][2],
+                  VecF (&total)[kRows][2]) {
     const auto s = Source::scales(block, b, 0);
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r, a += row.bytes) {
@@ -292,8 +287,6 @@ inline void gemm_int8_of_format(const GemmArgs& args, PanelFormat format) {
   gemm_widened<PlainRows, WidePanel>(args, widen_to_bytes<WidePanel>);
 }
 
-inline void gemm_int8(const GemmArgs& args) {
-  for_formats(args, gemm_int8_of_format);
-}
+inline void gemm_int8(const GemmArgs& args) { for_formats(args, gemm_int8_of_format); }
 
 }  // namespace runahead::RUNAHEAD_ISA

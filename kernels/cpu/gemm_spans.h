@@ -24,9 +24,7 @@ inline constexpr int32_t kGroupPanels = 4;
 inline constexpr size_t kTotalsBytes = size_t{kGroupPanels} * kGroupRows * kPanelOutputs * sizeof(float);
 
 // Of GemmArgs::scratch: totals [kGroupPanels, kGroupRows, 32], then a widened span.
-inline size_t span_scratch_bytes(int32_t) {
-  return kTotalsBytes + kSpanBytes;
-}
+inline size_t span_scratch_bytes(int32_t) { return kTotalsBytes + kSpanBytes; }
 
 // Blocks of a span: spans of a product are about as long as each other.
 template <class Source>
@@ -88,8 +86,7 @@ inline void multiply_span(const GemmArgs& args, int32_t p, int32_t r0, int32_t r
     VecF total[kRows][2];
     if (begin == 0)
       for (VecF(&t)[2] : total) t[0] = t[1] = zero();
-    else
-      load_totals<kRows>(totals_of(r), total);
+    else load_totals<kRows>(totals_of(r), total);
     multiply_blocks<Rows, Source, kRows>(row_at(r), row, begin, end, blocks, r == 0, total);
     if (last && !Rows::kOutliers) {
       Rows::template finish<kRows>(row_at(r), row, total);

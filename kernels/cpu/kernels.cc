@@ -22,10 +22,8 @@ namespace {
 
 template <class Sum>
 Sum sum_of(int x) {
-  if constexpr (std::is_same_v<Sum, VecF>)
-    return set1(static_cast<float>(x));
-  else
-    return set1_int(x);
+  if constexpr (std::is_same_v<Sum, VecF>) return set1(static_cast<float>(x));
+  else return set1_int(x);
 }
 
 // Each pair of dots reads its own broadcast, as in multiply_tile, so that an emulated format pays for its emulation.

@@ -100,10 +100,8 @@ inline void with_tile_rows(int rows, const F& f) {
   if constexpr (kMax == 1) {
     f.template operator()<1>();
   } else {
-    if (rows >= kMax)
-      f.template operator()<kMax>();
-    else
-      with_tile_rows<kMax - 1>(rows, f);
+    if (rows >= kMax) f.template operator()<kMax>();
+    else with_tile_rows<kMax - 1>(rows, f);
   }
 }
 

@@ -142,11 +142,10 @@ struct PackedPanel {
     codes_to_bytes<kLayout.code_bits>(block + kLayout.scale_bytes, group, w);
   }
   static BlockScales scales(const std::byte* block, int b, int sub) {
-    if constexpr (kLayout.blocks == 1)
-      return BlockScales(block);
+    if constexpr (kLayout.blocks == 1) return BlockScales(block);
     else
-      return scales_of_k_quant(
-          block - static_cast<size_t>(b % kLayout.blocks) * kBlockBytes - kLayout.shared_bytes, block, sub);
+      return scales_of_k_quant(block - static_cast<size_t>(b % kLayout.blocks) * kBlockBytes - kLayout.shared_bytes,
+                               block, sub);
   }
 };
 
@@ -225,8 +224,7 @@ inline void quantize_to_bytes(const float* from, std::byte* to) {
     for (int kk = 0; kk < kPanelBlock; ++kk) {
       uint8_t rounded[16];
       store_uint8(rounded, mul(sub(load(from + kk * kPanelOutputs), least), inverse));
-      for (int j = 0; j < 16; ++j)
-        codes[(kk / 4 * kPanelOutputs + half * 16 + j) * 4 + kk % 4] = rounded[j];
+      for (int j = 0; j < 16; ++j) codes[(kk / 4 * kPanelOutputs + half * 16 + j) * 4 + kk % 4] = rounded[j];
     }
   }
 }

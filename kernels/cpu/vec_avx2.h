@@ -23,37 +23,19 @@ inline constexpr int kAttendRows = 4, kAttendBlocks = 1;
 inline constexpr int kDotChains = 4;  // of two registers each: more would be spilled
 inline constexpr bool kNativeBf16 = false;
 
-inline VecF zero() {
-  return {_mm256_setzero_ps(), _mm256_setzero_ps()};
-}
-inline VecF set1(float x) {
-  return {_mm256_set1_ps(x), _mm256_set1_ps(x)};
-}
-inline VecF load(const float* p) {
-  return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
-}
+inline VecF zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+inline VecF set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+inline VecF load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 inline void store(float* p, VecF x) {
   _mm256_storeu_ps(p, x.lo);
   _mm256_storeu_ps(p + 8, x.hi);
 }
-inline VecF add(VecF a, VecF b) {
-  return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
-}
-inline VecF sub(VecF a, VecF b) {
-  return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)};
-}
-inline VecF mul(VecF a, VecF b) {
-  return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)};
-}
-inline VecF div(VecF a, VecF b) {
-  return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)};
-}
-inline VecF max(VecF a, VecF b) {
-  return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)};
-}
-inline VecF min(VecF a, VecF b) {
-  return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)};
-}
+inline VecF add(VecF a, VecF b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
+inline VecF sub(VecF a, VecF b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
+inline VecF mul(VecF a, VecF b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
+inline VecF div(VecF a, VecF b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
+inline VecF max(VecF a, VecF b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
+inline VecF min(VecF a, VecF b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
 inline VecF abs(VecF a) {
   const __m256 sign = _mm256_set1_ps(-0.0f);
   return {_mm256_andnot_ps(sign, a.lo), _mm256_andnot_ps(sign, a.hi)};
@@ -68,9 +50,7 @@ inline VecF round_nearest(VecF x) {
 inline __m256 power_of_two(__m256 n) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
-inline VecF scale_by_exp2(VecF x, VecF n) {
-  return mul(x, {power_of_two(n.lo), power_of_two(n.hi)});
-}
+inline VecF scale_by_exp2(VecF x, VecF n) { return mul(x, {power_of_two(n.lo), power_of_two(n.hi)}); }
 inline __m256 keep_where_least(__m256 x, __m256i least, int key, float other) {
   const __m256i hidden = _mm256_cmpgt_epi32(_mm256_set1_epi32(key), least);
   return _mm256_blendv_ps(x, _mm256_set1_ps(other), _mm256_castsi256_ps(hidden));
@@ -88,9 +68,7 @@ inline VecF swap_lanes(VecF x) {
   if constexpr (kDistance == 1) return {_mm256_permute_ps(x.lo, 0xB1), _mm256_permute_ps(x.hi, 0xB1)};
 }
 // The second and third of each four lanes change places.
-inline VecF swap_middle(VecF x) {
-  return {_mm256_permute_ps(x.lo, 0xD8), _mm256_permute_ps(x.hi, 0xD8)};
-}
+inline VecF swap_middle(VecF x) { return {_mm256_permute_ps(x.lo, 0xD8), _mm256_permute_ps(x.hi, 0xD8)}; }
 inline float reduce_max(VecF x) {
   const __m256 y = _mm256_max_ps(x.lo, x.hi);
   __m128 z = _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
@@ -113,30 +91,14 @@ inline void store_bytes(void* p, VecI x) {
   _mm256_storeu_si256(q, x.lo);
   _mm256_storeu_si256(q + 1, x.hi);
 }
-inline VecI zero_int() {
-  return {_mm256_setzero_si256(), _mm256_setzero_si256()};
-}
-inline VecI set1_int(int32_t x) {
-  return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)};
-}
-inline VecI bit_and(VecI a, VecI b) {
-  return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)};
-}
-inline VecI shift_right(VecI a, int bits) {
-  return {_mm256_srli_epi32(a.lo, bits), _mm256_srli_epi32(a.hi, bits)};
-}
-inline VecI bit_or(VecI a, VecI b) {
-  return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)};
-}
-inline VecI shift_left(VecI a, int bits) {
-  return {_mm256_slli_epi32(a.lo, bits), _mm256_slli_epi32(a.hi, bits)};
-}
-inline VecI add_bytes(VecI a, VecI b) {
-  return {_mm256_add_epi8(a.lo, b.lo), _mm256_add_epi8(a.hi, b.hi)};
-}
-inline VecI sub_bytes(VecI a, VecI b) {
-  return {_mm256_sub_epi8(a.lo, b.lo), _mm256_sub_epi8(a.hi, b.hi)};
-}
+inline VecI zero_int() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+inline VecI set1_int(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+inline VecI bit_and(VecI a, VecI b) { return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)}; }
+inline VecI shift_right(VecI a, int bits) { return {_mm256_srli_epi32(a.lo, bits), _mm256_srli_epi32(a.hi, bits)}; }
+inline VecI bit_or(VecI a, VecI b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
+inline VecI shift_left(VecI a, int bits) { return {_mm256_slli_epi32(a.lo, bits), _mm256_slli_epi32(a.hi, bits)}; }
+inline VecI add_bytes(VecI a, VecI b) { return {_mm256_add_epi8(a.lo, b.lo), _mm256_add_epi8(a.hi, b.hi)}; }
+inline VecI sub_bytes(VecI a, VecI b) { return {_mm256_sub_epi8(a.lo, b.lo), _mm256_sub_epi8(a.hi, b.hi)}; }
 // Bytes 2i and 2i + 1 become their sum and their difference.
 inline __m256i sums_and_differences(__m256i x) {
   const __m256i order =
@@ -144,12 +106,8 @@ inline __m256i sums_and_differences(__m256i x) {
   const __m256i swapped = _mm256_shuffle_epi8(x, order), odd = _mm256_set1_epi16(static_cast<int16_t>(0xFF00));
   return _mm256_blendv_epi8(_mm256_add_epi8(x, swapped), _mm256_sub_epi8(swapped, x), odd);
 }
-inline VecI sums_and_differences(VecI x) {
-  return {sums_and_differences(x.lo), sums_and_differences(x.hi)};
-}
-inline VecF to_float(VecI a) {
-  return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)};
-}
+inline VecI sums_and_differences(VecI x) { return {sums_and_differences(x.lo), sums_and_differences(x.hi)}; }
+inline VecF to_float(VecI a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 inline VecF add_to_exponent(VecF x, VecI steps) {
   return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x.lo), steps.lo)),
           _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x.hi), steps.hi))};
@@ -184,9 +142,7 @@ inline __m256i dot_s16(__m256i acc, __m256i a, __m256i b) {
   asm volatile("" : "+x"(acc));
   return acc;
 }
-inline VecI dot_s16(VecI acc, VecI a, VecI b) {
-  return {dot_s16(acc.lo, a.lo, b.lo), dot_s16(acc.hi, a.hi, b.hi)};
-}
+inline VecI dot_s16(VecI acc, VecI a, VecI b) { return {dot_s16(acc.lo, a.lo, b.lo), dot_s16(acc.hi, a.hi, b.hi)}; }
 // maddubs would saturate the sum of two products, so even and odd bytes are widened and summed in two madds.
 inline __m256i dot_u8s8(__m256i acc, __m256i u, __m256i s) {
   const __m256i even =
@@ -194,9 +150,7 @@ inline __m256i dot_u8s8(__m256i acc, __m256i u, __m256i s) {
   const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(u, 8), _mm256_srai_epi16(s, 8));
   return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
 }
-inline VecI dot_u8s8(VecI acc, VecI u, VecI s) {
-  return {dot_u8s8(acc.lo, u.lo, s.lo), dot_u8s8(acc.hi, u.hi, s.hi)};
-}
+inline VecI dot_u8s8(VecI acc, VecI u, VecI s) { return {dot_u8s8(acc.lo, u.lo, s.lo), dot_u8s8(acc.hi, u.hi, s.hi)}; }
 
 inline __m128i saturated_int8(__m256 x) {  // in the low eight bytes
   const __m256i rounded = _mm256_cvtps_epi32(x);
@@ -208,7 +162,8 @@ inline void store_int8(int8_t* p, VecF x) {
 }
 // Rounded to nearest even, the inputs are in [0, 255]; 16 bytes are written.
 inline void store_uint8(uint8_t* p, VecF x) {
-  const __m256i words = _mm256_packus_epi32(_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi));  // 0..3, 8..11, 4..7 ..
+  const __m256i words =
+      _mm256_packus_epi32(_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi));  // 0..3, 8..11, 4..7 ..
   const __m256i ordered = _mm256_permute4x64_epi64(words, 0xD8);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
                    _mm_packus_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1)));
@@ -223,12 +178,8 @@ inline __m256i interleave_uint8(__m256 a, __m256 b, __m256 c, __m256 d) {
 inline VecI interleave_uint8(VecF a, VecF b, VecF c, VecF d) {
   return {interleave_uint8(a.lo, b.lo, c.lo, d.lo), interleave_uint8(a.hi, b.hi, c.hi, d.hi)};
 }
-inline VecH load_pairs(const uint16_t* p) {
-  return load_bytes(p);
-}
-inline void store_pairs(uint16_t* p, VecH x) {
-  store_bytes(p, x);
-}
+inline VecH load_pairs(const uint16_t* p) { return load_bytes(p); }
+inline void store_pairs(uint16_t* p, VecH x) { store_bytes(p, x); }
 inline VecH broadcast_pair(const uint16_t* p) {
   int32_t pair;
   std::memcpy(&pair, p, sizeof(pair));
@@ -237,9 +188,7 @@ inline VecH broadcast_pair(const uint16_t* p) {
 inline __m256 odd_floats(__m256i x) {
   return _mm256_castsi256_ps(_mm256_and_si256(x, _mm256_set1_epi32(static_cast<int32_t>(0xFFFF0000u))));
 }
-inline __m256 even_floats(__m256i x) {
-  return _mm256_castsi256_ps(_mm256_slli_epi32(x, 16));
-}
+inline __m256 even_floats(__m256i x) { return _mm256_castsi256_ps(_mm256_slli_epi32(x, 16)); }
 inline VecF dot_pairs(VecF acc, VecH a, VecH b) {
   acc = fma({odd_floats(a.lo), odd_floats(a.hi)}, {odd_floats(b.lo), odd_floats(b.hi)}, acc);
   return fma({even_floats(a.lo), even_floats(a.hi)}, {even_floats(b.lo), even_floats(b.hi)}, acc);

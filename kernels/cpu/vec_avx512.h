@@ -20,48 +20,20 @@ inline constexpr int kAttendRows = 8, kAttendBlocks = 2;
 // Independent dots that keep the units busy: latency times throughput of every dot instruction we know is at most 12.
 inline constexpr int kDotChains = 12;
 
-inline VecF zero() {
-  return _mm512_setzero_ps();
-}
-inline VecF set1(float x) {
-  return _mm512_set1_ps(x);
-}
-inline VecF load(const float* p) {
-  return _mm512_loadu_ps(p);
-}
-inline void store(float* p, VecF x) {
-  _mm512_storeu_ps(p, x);
-}
-inline VecF add(VecF a, VecF b) {
-  return _mm512_add_ps(a, b);
-}
-inline VecF sub(VecF a, VecF b) {
-  return _mm512_sub_ps(a, b);
-}
-inline VecF mul(VecF a, VecF b) {
-  return _mm512_mul_ps(a, b);
-}
-inline VecF div(VecF a, VecF b) {
-  return _mm512_div_ps(a, b);
-}
-inline VecF max(VecF a, VecF b) {
-  return _mm512_max_ps(a, b);
-}
-inline VecF min(VecF a, VecF b) {
-  return _mm512_min_ps(a, b);
-}
-inline VecF abs(VecF a) {
-  return _mm512_abs_ps(a);
-}
-inline VecF fma(VecF a, VecF b, VecF c) {
-  return _mm512_fmadd_ps(a, b, c);
-}
-inline VecF round_nearest(VecF x) {
-  return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
-inline VecF scale_by_exp2(VecF x, VecF n) {
-  return _mm512_scalef_ps(x, n);
-}
+inline VecF zero() { return _mm512_setzero_ps(); }
+inline VecF set1(float x) { return _mm512_set1_ps(x); }
+inline VecF load(const float* p) { return _mm512_loadu_ps(p); }
+inline void store(float* p, VecF x) { _mm512_storeu_ps(p, x); }
+inline VecF add(VecF a, VecF b) { return _mm512_add_ps(a, b); }
+inline VecF sub(VecF a, VecF b) { return _mm512_sub_ps(a, b); }
+inline VecF mul(VecF a, VecF b) { return _mm512_mul_ps(a, b); }
+inline VecF div(VecF a, VecF b) { return _mm512_div_ps(a, b); }
+inline VecF max(VecF a, VecF b) { return _mm512_max_ps(a, b); }
+inline VecF min(VecF a, VecF b) { return _mm512_min_ps(a, b); }
+inline VecF abs(VecF a) { return _mm512_abs_ps(a); }
+inline VecF fma(VecF a, VecF b, VecF c) { return _mm512_fmadd_ps(a, b, c); }
+inline VecF round_nearest(VecF x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline VecF scale_by_exp2(VecF x, VecF n) { return _mm512_scalef_ps(x, n); }
 // Lanes whose `least` is below `key` become `other`.
 inline VecF keep_where_least(VecF x, VecI least, int key, float other) {
   return _mm512_mask_mov_ps(_mm512_set1_ps(other), _mm512_cmpge_epi32_mask(least, _mm512_set1_epi32(key)), x);
@@ -76,9 +48,7 @@ inline VecF swap_lanes(VecF x) {
   if constexpr (kDistance == 1) return _mm512_permute_ps(x, 0xB1);
 }
 // The second and third of each four lanes change places.
-inline VecF swap_middle(VecF x) {
-  return _mm512_permute_ps(x, 0xD8);
-}
+inline VecF swap_middle(VecF x) { return _mm512_permute_ps(x, 0xD8); }
 inline __m128 fold_max(VecF x) {
   const __m256 y = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
   return _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
@@ -96,45 +66,23 @@ inline float reduce_add(VecF x) {
   return _mm_cvtss_f32(_mm_add_ss(z, _mm_shuffle_ps(z, z, 1)));
 }
 
-inline VecI load_bytes(const void* p) {
-  return _mm512_loadu_si512(p);
-}
-inline void store_bytes(void* p, VecI x) {
-  _mm512_storeu_si512(p, x);
-}
-inline VecI zero_int() {
-  return _mm512_setzero_si512();
-}
-inline VecI set1_int(int32_t x) {
-  return _mm512_set1_epi32(x);
-}
-inline VecI bit_and(VecI a, VecI b) {
-  return _mm512_and_si512(a, b);
-}
-inline VecI shift_right(VecI a, int bits) {
-  return _mm512_srli_epi32(a, static_cast<unsigned>(bits));
-}
-inline VecI bit_or(VecI a, VecI b) {
-  return _mm512_or_si512(a, b);
-}
-inline VecI shift_left(VecI a, int bits) {
-  return _mm512_slli_epi32(a, static_cast<unsigned>(bits));
-}
-inline VecI add_bytes(VecI a, VecI b) {
-  return _mm512_add_epi8(a, b);
-}
-inline VecI sub_bytes(VecI a, VecI b) {
-  return _mm512_sub_epi8(a, b);
-}
+inline VecI load_bytes(const void* p) { return _mm512_loadu_si512(p); }
+inline void store_bytes(void* p, VecI x) { _mm512_storeu_si512(p, x); }
+inline VecI zero_int() { return _mm512_setzero_si512(); }
+inline VecI set1_int(int32_t x) { return _mm512_set1_epi32(x); }
+inline VecI bit_and(VecI a, VecI b) { return _mm512_and_si512(a, b); }
+inline VecI shift_right(VecI a, int bits) { return _mm512_srli_epi32(a, static_cast<unsigned>(bits)); }
+inline VecI bit_or(VecI a, VecI b) { return _mm512_or_si512(a, b); }
+inline VecI shift_left(VecI a, int bits) { return _mm512_slli_epi32(a, static_cast<unsigned>(bits)); }
+inline VecI add_bytes(VecI a, VecI b) { return _mm512_add_epi8(a, b); }
+inline VecI sub_bytes(VecI a, VecI b) { return _mm512_sub_epi8(a, b); }
 // Bytes 2i and 2i + 1 become their sum and their difference.
 inline VecI sums_and_differences(VecI x) {
   const __m512i order = _mm512_broadcast_i32x4(_mm_setr_epi8(1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14));
   const __m512i swapped = _mm512_shuffle_epi8(x, order);
   return _mm512_mask_sub_epi8(_mm512_add_epi8(x, swapped), 0xAAAAAAAAAAAAAAAAu, swapped, x);
 }
-inline VecF to_float(VecI a) {
-  return _mm512_cvtepi32_ps(a);
-}
+inline VecF to_float(VecI a) { return _mm512_cvtepi32_ps(a); }
 // x * 2^(steps / 2^23) by an addition to its bits, which leaves the multiply units alone. steps: whole powers, at least
 // zero; zero becomes 2^(steps / 2^23 - 127) or stays zero.
 inline VecF add_to_exponent(VecF x, VecI steps) {
@@ -184,12 +132,8 @@ inline VecI dot_u8s8(VecI acc, VecI u, VecI s) {
   return acc;
 }
 
-inline VecH load_pairs(const uint16_t* p) {
-  return _mm512_loadu_si512(p);
-}
-inline void store_pairs(uint16_t* p, VecH x) {
-  _mm512_storeu_si512(p, x);
-}
+inline VecH load_pairs(const uint16_t* p) { return _mm512_loadu_si512(p); }
+inline void store_pairs(uint16_t* p, VecH x) { _mm512_storeu_si512(p, x); }
 inline VecH broadcast_pair(const uint16_t* p) {
   int32_t pair;
   std::memcpy(&pair, p, sizeof(pair));
@@ -199,9 +143,7 @@ inline VecH broadcast_pair(const uint16_t* p) {
 #if defined(__AVX512BF16__)
 inline constexpr bool kNativeBf16 = true;
 
-inline VecF dot_pairs(VecF acc, VecH a, VecH b) {
-  return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b);
-}
+inline VecF dot_pairs(VecF acc, VecH a, VecH b) { return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b); }
 // Lane j of the result is the pair (even[j], odd[j]), rounded to nearest even.
 inline VecH interleave_bf16(VecF even, VecF odd) {
   const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(odd, even);  // words 0..15 even, 16..31 odd

@@ -33,18 +33,14 @@ inline VecI each_int(F f) {
   return r;
 }
 
-inline VecF zero() {
-  return VecF{};
-}
+inline VecF zero() { return VecF{}; }
 inline VecF set1(float x) {
   return each([&](int) { return x; });
 }
 inline VecF load(const float* p) {
   return each([&](int i) { return p[i]; });
 }
-inline void store(float* p, VecF x) {
-  std::memcpy(p, x.v, sizeof(x.v));
-}
+inline void store(float* p, VecF x) { std::memcpy(p, x.v, sizeof(x.v)); }
 inline VecF add(VecF a, VecF b) {
   return each([&](int i) { return a.v[i] + b.v[i]; });
 }
@@ -107,12 +103,8 @@ inline VecI load_bytes(const void* p) {
   std::memcpy(r.v, p, sizeof(r.v));
   return r;
 }
-inline void store_bytes(void* p, VecI x) {
-  std::memcpy(p, x.v, sizeof(x.v));
-}
-inline VecI zero_int() {
-  return VecI{};
-}
+inline void store_bytes(void* p, VecI x) { std::memcpy(p, x.v, sizeof(x.v)); }
+inline VecI zero_int() { return VecI{}; }
 inline VecI set1_int(int32_t x) {
   return each_int([&](int) { return x; });
 }
@@ -151,9 +143,8 @@ inline VecI sums_and_differences(VecI x) {
     const auto y = static_cast<uint32_t>(x.v[i]);
     return static_cast<int32_t>((y >> 8 & 0x00FF00FFu) | (y << 8 & 0xFF00FF00u));
   });
-  return each_byte(x, neighbours, [](uint32_t own, uint32_t other, int at) {
-    return at % 2 == 0 ? own + other : other - own;
-  });
+  return each_byte(x, neighbours,
+                   [](uint32_t own, uint32_t other, int at) { return at % 2 == 0 ? own + other : other - own; });
 }
 inline VecF to_float(VecI a) {
   return each([&](int i) { return static_cast<float>(a.v[i]); });
@@ -236,12 +227,8 @@ inline uint32_t high_bf16(float x) {
   std::memcpy(&bits, &x, sizeof(bits));
   return bits + 0x7FFFu + ((bits >> 16) & 1u);
 }
-inline VecH load_pairs(const uint16_t* p) {
-  return load_bytes(p);
-}
-inline void store_pairs(uint16_t* p, VecH x) {
-  store_bytes(p, x);
-}
+inline VecH load_pairs(const uint16_t* p) { return load_bytes(p); }
+inline void store_pairs(uint16_t* p, VecH x) { store_bytes(p, x); }
 inline VecH broadcast_pair(const uint16_t* p) {
   int32_t pair;
   std::memcpy(&pair, p, sizeof(pair));

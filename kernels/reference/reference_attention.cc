@@ -98,8 +98,7 @@ void store_key(const float* head, int32_t head_dim, int32_t slot, std::byte* key
   using Code = typename Mode::Key;
   const Rounded rounded = Mode::round_key({head, head + head_dim});
   for (int32_t i = 0; i < head_dim; ++i)
-    reinterpret_cast<Code*>(keys)[key_index<Code>(i, slot)] =
-        static_cast<Code>(rounded.codes[static_cast<size_t>(i)]);
+    reinterpret_cast<Code*>(keys)[key_index<Code>(i, slot)] = static_cast<Code>(rounded.codes[static_cast<size_t>(i)]);
   float* scales = scales_of<Code>(keys, head_dim);
   scales[slot] = rounded.scale;
   if constexpr (Mode::kKeySums)
@@ -148,11 +147,7 @@ void add(OpTable& ops) {
 
 }  // namespace
 
-void add_reference_attention_int16(OpTable& ops) {
-  add<Int16>(ops);
-}
-void add_reference_attention_int8(OpTable& ops) {
-  add<Int8>(ops);
-}
+void add_reference_attention_int16(OpTable& ops) { add<Int16>(ops); }
+void add_reference_attention_int8(OpTable& ops) { add<Int8>(ops); }
 
 }  // namespace runahead

@@ -13,9 +13,7 @@ namespace {
 
 constexpr float kOutlierRatio = 1.75f;  // as in kernels/cpu/gemm_int8.h
 
-size_t round_up(size_t n, size_t unit) {
-  return (n + unit - 1) / unit * unit;
-}
+size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
 
 size_t row_bytes(int32_t k) {
   const auto blocks = static_cast<size_t>(k / kPanelBlock);

@@ -34,8 +34,8 @@ double dot_row(const typename Num::Element* a, const Panel& panel, int32_t k_len
 template <class Num>
 void gemm(const GemmArgs& args) {
   reference_gemm(args, [&](int32_t r, const Panel& panel, int32_t output) {
-    const auto* a =
-        reinterpret_cast<const typename Num::Element*>(args.a) + static_cast<size_t>(r) * static_cast<size_t>(args.operand.k);
+    const auto* a = reinterpret_cast<const typename Num::Element*>(args.a) +
+                    static_cast<size_t>(r) * static_cast<size_t>(args.operand.k);
     return dot_row<Num>(a, panel, args.operand.k, output);
   });
 }
@@ -100,9 +100,7 @@ void attend_page(const AttendArgs& args) {
       [&](int32_t t, int32_t i) { return Num::value(values[value_index<Num>(i, t, args.tile.head_dim)]); });
 }
 
-size_t attention_tile_bytes(int32_t rows, int32_t) {
-  return static_cast<size_t>(rows) * sizeof(ReferenceRow);
-}
+size_t attention_tile_bytes(int32_t rows, int32_t) { return static_cast<size_t>(rows) * sizeof(ReferenceRow); }
 
 void copy_query(const AttentionTile& from, int32_t from_row, const AttentionTile& to, int32_t to_row) {
   std::copy_n(reference_row(from, from_row).query, from.head_dim, reference_row(to, to_row).query);
@@ -151,10 +149,8 @@ float reference_weight(const Panel& panel, int32_t k, int32_t output) {
   if (layout.code_bits == 0) return reinterpret_cast<const float*>(block)[kk * kPanelOutputs + output];
   const auto* codes = reinterpret_cast<const uint8_t*>(block) + layout.scale_bytes;
   int code;
-  if (layout.code_bits == 8)
-    code = codes[(kk / 4 * kPanelOutputs + output) * 4 + kk % 4];
-  else
-    code = (codes[(kk / 4 * 16 + output % 16) * 4 + kk % 4] >> (output < 16 ? 0 : 4)) & 15;
+  if (layout.code_bits == 8) code = codes[(kk / 4 * kPanelOutputs + output) * 4 + kk % 4];
+  else code = (codes[(kk / 4 * 16 + output % 16) * 4 + kk % 4] >> (output < 16 ? 0 : 4)) & 15;
   if (layout.code_bits == 6) {
     const int high = codes[512 + (kk / 8 * 16 + output % 16) * 4 + kk % 4];
     code |= (high >> (kk / 4 % 2 * 4 + output / 16 * 2) & 3) << 4;

@@ -105,8 +105,8 @@ Result<ChatTemplate> ChatTemplate::parse(std::string source) {
   probe.steps_max = 100'000;  // one short message takes some hundred
   result.accepts_parts_ = true;
   const auto rendered = result.render(probe);
-  result.accepts_parts_ = rendered && rendered->find("probe-text") != std::string::npos &&
-                          rendered->find("'type'") == std::string::npos;
+  result.accepts_parts_ =
+      rendered && rendered->find("probe-text") != std::string::npos && rendered->find("'type'") == std::string::npos;
   return result;
 }
 

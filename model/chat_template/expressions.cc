@@ -6,12 +6,16 @@ namespace runahead::jinja {
 
 std::unexpected<Error> ExpressionParser::unexpected() const {
   switch (now().kind) {
-    case TokenKind::kEnd: return syntax_error(now().line, "the template ends inside a tag or block");
+    case TokenKind::kEnd:
+      return syntax_error(now().line, "the template ends inside a tag or block");
     case TokenKind::kOutputEnd:
-    case TokenKind::kBlockEnd: return syntax_error(now().line, "a tag ends too early");
+    case TokenKind::kBlockEnd:
+      return syntax_error(now().line, "a tag ends too early");
     case TokenKind::kInteger:
-    case TokenKind::kFloat: return syntax_error(now().line, "unexpected number");
-    default: return syntax_error(now().line, "unexpected '" + now().text.substr(0, 40) + "'");
+    case TokenKind::kFloat:
+      return syntax_error(now().line, "unexpected number");
+    default:
+      return syntax_error(now().line, "unexpected '" + now().text.substr(0, 40) + "'");
   }
 }
 
@@ -101,9 +105,9 @@ Result<ExprPtr> ExpressionParser::negation() {
 }
 
 std::optional<Op> ExpressionParser::compare_op() {
-  static constexpr std::pair<std::string_view, Op> kOps[] = {
-      {"==", Op::kEqual},      {"!=", Op::kNotEqual}, {"<", Op::kLess},
-      {"<=", Op::kLessEqual}, {">", Op::kGreater},   {">=", Op::kGreaterEqual}};
+  static constexpr std::pair<std::string_view, Op> kOps[] = {{"==", Op::kEqual},  {"!=", Op::kNotEqual},
+                                                             {"<", Op::kLess},    {"<=", Op::kLessEqual},
+                                                             {">", Op::kGreater}, {">=", Op::kGreaterEqual}};
   for (const auto& [text, op] : kOps) {
     if (skip_op(text)) return op;
   }

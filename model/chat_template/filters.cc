@@ -65,12 +65,23 @@ Result<Value> escape(const Value& input, const Args&, Budget& budget) {
   std::string out;
   for (const char c : text) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&#34;"; break;
-      case '\'': out += "&#39;"; break;
-      default: out += c;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&#34;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        out += c;
     }
   }
   return Value::string(std::move(out));
@@ -234,15 +245,18 @@ Result<Value> round(const Value& input, const Args& args, Budget&) {
 
 Result<Value> length(const Value& input, const Args&, Budget& budget) {
   switch (input.kind()) {
-    case Kind::kUndefined: return Value::integer(0);
+    case Kind::kUndefined:
+      return Value::integer(0);
     case Kind::kString:
       budget.spend_bytes(input.as_string().size());
       return Value::integer(static_cast<int64_t>(count_chars(input.as_string())));
-    case Kind::kDict: return Value::integer(static_cast<int64_t>(input.as_dict().entries().size()));
+    case Kind::kDict:
+      return Value::integer(static_cast<int64_t>(input.as_dict().entries().size()));
     case Kind::kList:
       if (input.sequence() != Sequence::kLazy) return Value::integer(static_cast<int64_t>(input.as_list().size()));
       [[fallthrough]];
-    default: return type_error("object of type '" + std::string(input.type_name()) + "' has no len()");
+    default:
+      return type_error("object of type '" + std::string(input.type_name()) + "' has no len()");
   }
 }
 
@@ -486,16 +500,48 @@ Result<Value> attr(const Value& input, const Args& args, Budget& budget) {
 
 const std::unordered_map<std::string_view, Filter>& filters() {
   static const std::unordered_map<std::string_view, Filter> kFilters = {
-      {"abs", absolute}, {"attr", attr}, {"batch", batch}, {"capitalize", convert_case<capitalize>},
-      {"center", center}, {"count", length}, {"d", default_value}, {"default", default_value},
-      {"dictsort", dictsort}, {"e", escape}, {"escape", escape}, {"first", edge<false>}, {"float", real},
-      {"forceescape", escape}, {"indent", indent}, {"int", integer}, {"items", items}, {"join", join},
-      {"last", edge<true>}, {"length", length}, {"list", list}, {"lower", convert_case<to_lower>}, {"map", map},
-      {"max", extreme<true>}, {"min", extreme<false>}, {"reject", choose<false, false>},
-      {"rejectattr", choose<false, true>}, {"replace", replace}, {"reverse", reverse}, {"round", round},
-      {"safe", safe}, {"select", choose<true, false>}, {"selectattr", choose<true, true>}, {"sort", sort},
-      {"string", string}, {"sum", sum}, {"title", convert_case<title_words>}, {"tojson", tojson}, {"trim", trim},
-      {"unique", unique}, {"upper", convert_case<to_upper>}, {"wordcount", wordcount},
+      {"abs", absolute},
+      {"attr", attr},
+      {"batch", batch},
+      {"capitalize", convert_case<capitalize>},
+      {"center", center},
+      {"count", length},
+      {"d", default_value},
+      {"default", default_value},
+      {"dictsort", dictsort},
+      {"e", escape},
+      {"escape", escape},
+      {"first", edge<false>},
+      {"float", real},
+      {"forceescape", escape},
+      {"indent", indent},
+      {"int", integer},
+      {"items", items},
+      {"join", join},
+      {"last", edge<true>},
+      {"length", length},
+      {"list", list},
+      {"lower", convert_case<to_lower>},
+      {"map", map},
+      {"max", extreme<true>},
+      {"min", extreme<false>},
+      {"reject", choose<false, false>},
+      {"rejectattr", choose<false, true>},
+      {"replace", replace},
+      {"reverse", reverse},
+      {"round", round},
+      {"safe", safe},
+      {"select", choose<true, false>},
+      {"selectattr", choose<true, true>},
+      {"sort", sort},
+      {"string", string},
+      {"sum", sum},
+      {"title", convert_case<title_words>},
+      {"tojson", tojson},
+      {"trim", trim},
+      {"unique", unique},
+      {"upper", convert_case<to_upper>},
+      {"wordcount", wordcount},
   };
   return kFilters;
 }

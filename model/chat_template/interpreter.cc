@@ -91,22 +91,40 @@ Result<Interpreter::Flow> Interpreter::execute(const Block& block) {
 
 Result<Interpreter::Flow> Interpreter::execute(const Stmt& stmt) {
   switch (stmt.kind) {
-    case StmtKind::kText: TRY(write(stmt.text)); break;
-    case StmtKind::kOutput: TRY(write(to_str(TRY(evaluate(*stmt.exprs[0])), budget_))); break;
-    case StmtKind::kSet: TRY(assign(stmt.target, TRY(evaluate(*stmt.exprs[0])))); break;
-    case StmtKind::kSetBlock: TRY(execute_set(stmt)); break;
-    case StmtKind::kIf: return execute_if(stmt);
-    case StmtKind::kFor: TRY(execute_for(stmt, TRY(evaluate(*stmt.exprs[0])), 0)); break;
-    case StmtKind::kMacro: scope_->set(stmt.name, make_macro(stmt), budget_); break;
-    case StmtKind::kCallBlock: TRY(execute_call_block(stmt)); break;
+    case StmtKind::kText:
+      TRY(write(stmt.text));
+      break;
+    case StmtKind::kOutput:
+      TRY(write(to_str(TRY(evaluate(*stmt.exprs[0])), budget_)));
+      break;
+    case StmtKind::kSet:
+      TRY(assign(stmt.target, TRY(evaluate(*stmt.exprs[0]))));
+      break;
+    case StmtKind::kSetBlock:
+      TRY(execute_set(stmt));
+      break;
+    case StmtKind::kIf:
+      return execute_if(stmt);
+    case StmtKind::kFor:
+      TRY(execute_for(stmt, TRY(evaluate(*stmt.exprs[0])), 0));
+      break;
+    case StmtKind::kMacro:
+      scope_->set(stmt.name, make_macro(stmt), budget_);
+      break;
+    case StmtKind::kCallBlock:
+      TRY(execute_call_block(stmt));
+      break;
     case StmtKind::kFilterBlock: {
       const Value body = Value::string(TRY(capture(stmt.bodies[0])));
       TRY(write(to_str(TRY(evaluate_filter(*stmt.exprs[0], &body)), budget_)));
       break;
     }
-    case StmtKind::kWith: return execute_with(stmt);
-    case StmtKind::kBreak: return Flow::kBreak;
-    case StmtKind::kContinue: return Flow::kContinue;
+    case StmtKind::kWith:
+      return execute_with(stmt);
+    case StmtKind::kBreak:
+      return Flow::kBreak;
+    case StmtKind::kContinue:
+      return Flow::kContinue;
   }
   return Flow::kNext;
 }
@@ -312,32 +330,48 @@ Result<Value> Interpreter::evaluate(const Expr& expr) {
 
 Result<Value> Interpreter::evaluate_parts(const Expr& expr) {
   switch (expr.kind) {
-    case ExprKind::kConstant: return expr.constant;
-    case ExprKind::kName: return evaluate_name(expr);
+    case ExprKind::kConstant:
+      return expr.constant;
+    case ExprKind::kName:
+      return evaluate_name(expr);
     case ExprKind::kList:
-    case ExprKind::kTuple: return evaluate_list(expr);
-    case ExprKind::kDict: return evaluate_dict(expr);
-    case ExprKind::kAttribute: return attribute(TRY(evaluate(*expr.args[0])), expr.name, budget_);
+    case ExprKind::kTuple:
+      return evaluate_list(expr);
+    case ExprKind::kDict:
+      return evaluate_dict(expr);
+    case ExprKind::kAttribute:
+      return attribute(TRY(evaluate(*expr.args[0])), expr.name, budget_);
     case ExprKind::kItem: {
       const Value object = TRY(evaluate(*expr.args[0]));
       return item(object, TRY(evaluate(*expr.args[1])), budget_);
     }
-    case ExprKind::kSlice: return evaluate_slice(expr);
-    case ExprKind::kCall: return evaluate_call(expr);
-    case ExprKind::kFilter: return evaluate_filter(expr, nullptr);
+    case ExprKind::kSlice:
+      return evaluate_slice(expr);
+    case ExprKind::kCall:
+      return evaluate_call(expr);
+    case ExprKind::kFilter:
+      return evaluate_filter(expr, nullptr);
     case ExprKind::kTest: {
       const Value input = TRY(evaluate(*expr.args[0]));
       return Value::boolean(TRY(apply_test(expr.name, input, TRY(evaluate_arguments(expr)), budget_)));
     }
-    case ExprKind::kNot: return Value::boolean(!TRY(evaluate(*expr.args[0])).truthy());
-    case ExprKind::kNegate: return negate(TRY(evaluate(*expr.args[0])));
-    case ExprKind::kPositive: return arithmetic(Op::kAdd, Value::integer(0), TRY(evaluate(*expr.args[0])), budget_);
-    case ExprKind::kArithmetic: return evaluate_arithmetic(expr);
-    case ExprKind::kConcat: return evaluate_concat(expr);
+    case ExprKind::kNot:
+      return Value::boolean(!TRY(evaluate(*expr.args[0])).truthy());
+    case ExprKind::kNegate:
+      return negate(TRY(evaluate(*expr.args[0])));
+    case ExprKind::kPositive:
+      return arithmetic(Op::kAdd, Value::integer(0), TRY(evaluate(*expr.args[0])), budget_);
+    case ExprKind::kArithmetic:
+      return evaluate_arithmetic(expr);
+    case ExprKind::kConcat:
+      return evaluate_concat(expr);
     case ExprKind::kAnd:
-    case ExprKind::kOr: return evaluate_logic(expr);
-    case ExprKind::kCompare: return evaluate_compare(expr);
-    case ExprKind::kConditional: return evaluate_conditional(expr);
+    case ExprKind::kOr:
+      return evaluate_logic(expr);
+    case ExprKind::kCompare:
+      return evaluate_compare(expr);
+    case ExprKind::kConditional:
+      return evaluate_conditional(expr);
   }
   return type_error("unknown expression");
 }

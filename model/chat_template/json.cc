@@ -33,22 +33,28 @@ Result<Value> read(const ordered_json& json, Budget& budget, int depth) {
   if (depth >= limits::kTemplateDepthMax) return type_error("the messages nest too deeply; flatten them");
   TRY(budget.check());
   switch (json.type()) {
-    case ordered_json::value_t::object: return read_object(json, budget, depth + 1);
+    case ordered_json::value_t::object:
+      return read_object(json, budget, depth + 1);
     case ordered_json::value_t::array: {
       List items;
       for (const auto& item : json) items.push_back(TRY(read(item, budget, depth + 1)));
       return Value::list(std::move(items), budget);
     }
-    case ordered_json::value_t::string: return read_string(json.get_ref<const std::string&>(), budget);
-    case ordered_json::value_t::boolean: return Value::boolean(json.get<bool>());
-    case ordered_json::value_t::number_integer: return Value::integer(json.get<int64_t>());
+    case ordered_json::value_t::string:
+      return read_string(json.get_ref<const std::string&>(), budget);
+    case ordered_json::value_t::boolean:
+      return Value::boolean(json.get<bool>());
+    case ordered_json::value_t::number_integer:
+      return Value::integer(json.get<int64_t>());
     case ordered_json::value_t::number_unsigned:
       if (json.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX)) {
         return type_error("an integer does not fit 64 bits; send it as a string");
       }
       return Value::integer(json.get<int64_t>());
-    case ordered_json::value_t::number_float: return Value::real(json.get<double>());
-    default: return Value::none();
+    case ordered_json::value_t::number_float:
+      return Value::real(json.get<double>());
+    default:
+      return Value::none();
   }
 }
 
@@ -94,13 +100,27 @@ void Writer::append_string(const std::string& text) {
   for (size_t pos = 0; pos < text.size();) {
     const char32_t c = next_char(text, pos);
     switch (c) {
-      case '"': out_ += "\\\""; break;
-      case '\\': out_ += "\\\\"; break;
-      case '\n': out_ += "\\n"; break;
-      case '\r': out_ += "\\r"; break;
-      case '\t': out_ += "\\t"; break;
-      case '\b': out_ += "\\b"; break;
-      case '\f': out_ += "\\f"; break;
+      case '"':
+        out_ += "\\\"";
+        break;
+      case '\\':
+        out_ += "\\\\";
+        break;
+      case '\n':
+        out_ += "\\n";
+        break;
+      case '\r':
+        out_ += "\\r";
+        break;
+      case '\t':
+        out_ += "\\t";
+        break;
+      case '\b':
+        out_ += "\\b";
+        break;
+      case '\f':
+        out_ += "\\f";
+        break;
       default:
         if (c >= 0x20 && (c < 0x7F || !style_.ensure_ascii)) {
           append_char(out_, c);
@@ -151,9 +171,8 @@ Result<void> Writer::append_dict(const Dict& dict, int level) {
   for (const auto& entry : dict.entries()) entries.push_back(&entry);
   if (style_.sort_keys) {
     budget_.spend(entries.size() * 20);  // log2 of a million keys
-    std::stable_sort(entries.begin(), entries.end(), [&](const auto* a, const auto* b) {
-      return less(a->first, b->first, budget_).value_or(false);
-    });
+    std::stable_sort(entries.begin(), entries.end(),
+                     [&](const auto* a, const auto* b) { return less(a->first, b->first, budget_).value_or(false); });
   }
   out_ += '{';
   for (size_t i = 0; i < entries.size(); ++i) {
@@ -172,16 +191,25 @@ Result<void> Writer::append(const Value& value, int level) {
   budget_.spend_bytes(style_.item_separator.size() + style_.key_separator.size());
   TRY(budget_.check());
   switch (value.kind()) {
-    case Value::Kind::kNone: out_ += "null"; return {};
-    case Value::Kind::kBool: out_ += value.as_bool() ? "true" : "false"; return {};
-    case Value::Kind::kInt: out_ += std::to_string(value.as_int()); return {};
+    case Value::Kind::kNone:
+      out_ += "null";
+      return {};
+    case Value::Kind::kBool:
+      out_ += value.as_bool() ? "true" : "false";
+      return {};
+    case Value::Kind::kInt:
+      out_ += std::to_string(value.as_int());
+      return {};
     case Value::Kind::kFloat: {
       const double d = value.as_double();
       out_ += std::isnan(d) ? "NaN" : std::isinf(d) ? (d > 0 ? "Infinity" : "-Infinity") : float_repr(d);
       return {};
     }
-    case Value::Kind::kString: append_string(value.as_string()); return {};
-    case Value::Kind::kDict: return append_dict(value.as_dict(), level);
+    case Value::Kind::kString:
+      append_string(value.as_string());
+      return {};
+    case Value::Kind::kDict:
+      return append_dict(value.as_dict(), level);
     case Value::Kind::kList:
       if (value.sequence() != Sequence::kLazy) return append_list(value.as_list(), level);
       [[fallthrough]];

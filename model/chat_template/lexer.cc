@@ -237,8 +237,8 @@ Result<std::string> Lexer::unescape(std::string_view body) const {
 
 Result<void> Lexer::number() {
   const auto digits = [&](size_t pos) {  // end of a run of digits with single underscores between them
-    while (pos < rest_.size() && (is_digit(rest_[pos]) || (rest_[pos] == '_' && pos + 1 < rest_.size() &&
-                                                           is_digit(rest_[pos + 1])))) {
+    while (pos < rest_.size() &&
+           (is_digit(rest_[pos]) || (rest_[pos] == '_' && pos + 1 < rest_.size() && is_digit(rest_[pos + 1])))) {
       ++pos;
     }
     return pos;
@@ -269,8 +269,8 @@ Result<void> Lexer::number() {
   std::erase(text, '_');
   Token token{real ? TokenKind::kFloat : TokenKind::kInteger, line_, {}, 0, 0};
   const char* last = text.data() + text.size();
-  const auto parsed = real ? std::from_chars(text.data(), last, token.real)
-                           : std::from_chars(text.data(), last, token.integer, base);
+  const auto parsed =
+      real ? std::from_chars(text.data(), last, token.real) : std::from_chars(text.data(), last, token.integer, base);
   if (parsed.ec != std::errc() || parsed.ptr != last) return syntax_error(line_, "a number is malformed or too large");
   tokens_.push_back(std::move(token));
   advance(end);

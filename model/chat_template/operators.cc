@@ -62,11 +62,16 @@ Result<Value> integers(Op op, int64_t a, int64_t b) {
 
 Result<Value> reals(Op op, double a, double b) {
   switch (op) {
-    case Op::kAdd: return Value::real(a + b);
-    case Op::kSub: return Value::real(a - b);
-    case Op::kMul: return Value::real(a * b);
-    case Op::kPow: return Value::real(std::pow(a, b));
-    default: break;
+    case Op::kAdd:
+      return Value::real(a + b);
+    case Op::kSub:
+      return Value::real(a - b);
+    case Op::kMul:
+      return Value::real(a * b);
+    case Op::kPow:
+      return Value::real(std::pow(a, b));
+    default:
+      break;
   }
   if (b == 0) return type_error("division by zero");
   if (op == Op::kDiv) return Value::real(a / b);
@@ -134,15 +139,24 @@ Result<Value> negate(const Value& value) {
 
 Result<bool> compare(Op op, const Value& a, const Value& b, Budget& budget) {
   switch (op) {
-    case Op::kEqual: return equals(a, b, budget);
-    case Op::kNotEqual: return !equals(a, b, budget);
-    case Op::kLess: return less(a, b, budget);
-    case Op::kGreater: return less(b, a, budget);
-    case Op::kLessEqual: return TRY(less(a, b, budget)) || equals(a, b, budget);
-    case Op::kGreaterEqual: return TRY(less(b, a, budget)) || equals(a, b, budget);
-    case Op::kIn: return contains(b, a, budget);
-    case Op::kNotIn: return !TRY(contains(b, a, budget));
-    default: return type_error("not a comparison");
+    case Op::kEqual:
+      return equals(a, b, budget);
+    case Op::kNotEqual:
+      return !equals(a, b, budget);
+    case Op::kLess:
+      return less(a, b, budget);
+    case Op::kGreater:
+      return less(b, a, budget);
+    case Op::kLessEqual:
+      return TRY(less(a, b, budget)) || equals(a, b, budget);
+    case Op::kGreaterEqual:
+      return TRY(less(b, a, budget)) || equals(a, b, budget);
+    case Op::kIn:
+      return contains(b, a, budget);
+    case Op::kNotIn:
+      return !TRY(contains(b, a, budget));
+    default:
+      return type_error("not a comparison");
   }
 }
 

@@ -239,7 +239,10 @@ void append_quoted_repr(std::string& out, std::string_view text) {
       append_char(out, c);
     } else {
       char escape[16];
-      std::snprintf(escape, sizeof(escape), c < 0x100 ? "\\x%02x" : c < 0x10000 ? "\\u%04x" : "\\U%08x",
+      std::snprintf(escape, sizeof(escape),
+                    c < 0x100     ? "\\x%02x"
+                    : c < 0x10000 ? "\\u%04x"
+                                  : "\\U%08x",
                     static_cast<unsigned>(c));
       out += escape;
     }

@@ -84,18 +84,28 @@ bool Value::truthy() const {
 
 std::string_view Value::type_name() const {
   switch (kind()) {
-    case Kind::kUndefined: return "Undefined";
-    case Kind::kNone: return "NoneType";
-    case Kind::kBool: return "bool";
-    case Kind::kInt: return "int";
-    case Kind::kFloat: return "float";
-    case Kind::kString: return "str";
+    case Kind::kUndefined:
+      return "Undefined";
+    case Kind::kNone:
+      return "NoneType";
+    case Kind::kBool:
+      return "bool";
+    case Kind::kInt:
+      return "int";
+    case Kind::kFloat:
+      return "float";
+    case Kind::kString:
+      return "str";
     case Kind::kList:
       return sequence() == Sequence::kList ? "list" : sequence() == Sequence::kTuple ? "tuple" : "generator";
-    case Kind::kDict: return "dict";
-    case Kind::kNamespace: return "Namespace";
-    case Kind::kLoop: return "LoopContext";
-    case Kind::kCallable: return "function";
+    case Kind::kDict:
+      return "dict";
+    case Kind::kNamespace:
+      return "Namespace";
+    case Kind::kLoop:
+      return "LoopContext";
+    case Kind::kCallable:
+      return "function";
   }
   return "object";
 }
@@ -182,9 +192,12 @@ bool equals(const Value& a, const Value& b, Budget& budget) {
       }
       return true;
     }
-    case Kind::kNamespace: return &a.as_namespace() == &b.as_namespace();
-    case Kind::kLoop: return a.as_loop() == b.as_loop();
-    default: return &a.as_callable() == &b.as_callable();
+    case Kind::kNamespace:
+      return &a.as_namespace() == &b.as_namespace();
+    case Kind::kLoop:
+      return a.as_loop() == b.as_loop();
+    default:
+      return &a.as_callable() == &b.as_callable();
   }
 }
 
@@ -248,19 +261,39 @@ void append_dict_repr(std::string& out, const Dict& dict, Budget& budget) {
 void append_repr(std::string& out, const Value& value, Budget& budget) {
   if (!budget.spend(1)) return;
   switch (value.kind()) {
-    case Value::Kind::kUndefined: out += "Undefined"; break;
-    case Value::Kind::kNone: out += "None"; break;
-    case Value::Kind::kBool: out += value.as_bool() ? "True" : "False"; break;
-    case Value::Kind::kInt: out += std::to_string(value.as_int()); break;
-    case Value::Kind::kFloat: out += float_repr(value.as_double()); break;
+    case Value::Kind::kUndefined:
+      out += "Undefined";
+      break;
+    case Value::Kind::kNone:
+      out += "None";
+      break;
+    case Value::Kind::kBool:
+      out += value.as_bool() ? "True" : "False";
+      break;
+    case Value::Kind::kInt:
+      out += std::to_string(value.as_int());
+      break;
+    case Value::Kind::kFloat:
+      out += float_repr(value.as_double());
+      break;
     case Value::Kind::kString:
       if (budget.spend_bytes(value.as_string().size())) append_quoted_repr(out, value.as_string());
       break;
-    case Value::Kind::kList: append_list_repr(out, value, budget); break;
-    case Value::Kind::kDict: append_dict_repr(out, value.as_dict(), budget); break;
-    case Value::Kind::kNamespace: out += "<Namespace>"; break;
-    case Value::Kind::kLoop: out += "<LoopContext>"; break;
-    case Value::Kind::kCallable: out += "<function " + value.as_callable().name + ">"; break;
+    case Value::Kind::kList:
+      append_list_repr(out, value, budget);
+      break;
+    case Value::Kind::kDict:
+      append_dict_repr(out, value.as_dict(), budget);
+      break;
+    case Value::Kind::kNamespace:
+      out += "<Namespace>";
+      break;
+    case Value::Kind::kLoop:
+      out += "<LoopContext>";
+      break;
+    case Value::Kind::kCallable:
+      out += "<function " + value.as_callable().name + ">";
+      break;
   }
 }
 
@@ -273,7 +306,8 @@ std::string to_str(const Value& value, Budget& budget) {
 Result<List> iterate(const Value& value, Budget& budget) {
   List items;
   switch (value.kind()) {
-    case Value::Kind::kUndefined: break;
+    case Value::Kind::kUndefined:
+      break;
     case Value::Kind::kList:
       budget.spend(value.as_list().size());
       TRY(budget.check());
@@ -294,7 +328,8 @@ Result<List> iterate(const Value& value, Budget& budget) {
       }
       break;
     }
-    default: return type_error("'" + std::string(value.type_name()) + "' object is not iterable");
+    default:
+      return type_error("'" + std::string(value.type_name()) + "' object is not iterable");
   }
   TRY(budget.check());
   return items;

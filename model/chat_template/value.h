@@ -148,9 +148,9 @@ struct Args {
 struct Loop {
   List items;
   size_t index = 0;  // of the running iteration
-  int depth = 0;     // of recursive loops, from 0
-  int value_depth = 1;                                // see Value::depth()
-  std::optional<Value> last_changed;                  // argument of the last loop.changed(), a scalar
+  int depth = 0;  // of recursive loops, from 0
+  int value_depth = 1;  // see Value::depth()
+  std::optional<Value> last_changed;  // argument of the last loop.changed(), a scalar
   std::function<Result<Value>(const Args&)> recurse;  // loop(items); empty unless the loop is recursive
 };
 

@@ -29,10 +29,10 @@ class BytePairs {
     friend class BytePairs;
     struct Node {
       int32_t symbol;
-      uint32_t begin;           // offset in the piece
+      uint32_t begin;  // offset in the piece
       uint32_t previous, next;  // indices of the neighbours
-      uint32_t rank;            // of the merge with the right neighbour
-      int32_t merged;           // what that merge makes
+      uint32_t rank;  // of the merge with the right neighbour
+      int32_t merged;  // what that merge makes
     };
     std::vector<Node> nodes;
     std::vector<uint64_t> heap;  // rank << 32 | index of the left node; stale if that node's rank has changed
@@ -57,7 +57,7 @@ class BytePairs {
   // A symbol is a token, or (from vocab_size on) a string that merges pass through and that is no token.
   int32_t vocab_size_ = 0;
   int32_t byte_symbols_[256] = {};
-  std::vector<TokenId> byte_tokens_;                      // [256], kNoToken where the vocabulary has none
+  std::vector<TokenId> byte_tokens_;  // [256], kNoToken where the vocabulary has none
   std::unordered_map<uint64_t, Merge, PairHash> merges_;  // left symbol << 32 | right symbol
 };
 

@@ -146,11 +146,12 @@ Result<PreTokenizer> PreTokenizer::load(std::string_view name) {
     }
     return pre;
   }
-  return fail(ErrorCode::kUnsupported,
-              "the pre-tokenizer '" + std::string(name) +
-                  "' is not supported; docs/tokenizers.md lists those that are. If the file misnames it, give the right name: "
-                  "--override-kv tokenizer.ggml.pre=str:NAME",
-              "tokenizer.ggml.pre");
+  return fail(
+      ErrorCode::kUnsupported,
+      "the pre-tokenizer '" + std::string(name) +
+          "' is not supported; docs/tokenizers.md lists those that are. If the file misnames it, give the right name: "
+          "--override-kv tokenizer.ggml.pre=str:NAME",
+      "tokenizer.ggml.pre");
 }
 
 Result<void> PreTokenizer::split(std::string_view text, std::vector<std::string_view>& pieces) const {

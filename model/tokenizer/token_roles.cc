@@ -14,28 +14,50 @@ namespace {
 constexpr int32_t kUnknownType = 2, kControlType = 3, kUserDefinedType = 4;
 
 // Whatever a file says of them, these are control tokens and end an answer.
-constexpr std::string_view kEndTexts[] = {
-    "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
-    "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<end_of_utterance>",
-    "<eos>", "<turn|>", "<|tool_response>", "<｜end▁of▁sentence｜>", "[e~[", "<|ifm|im_end|>"};
+constexpr std::string_view kEndTexts[] = {"<|eot_id|>",
+                                          "<|im_end|>",
+                                          "<|end|>",
+                                          "<|return|>",
+                                          "<|call|>",
+                                          "<|flush|>",
+                                          "<|calls|>",
+                                          "<end_of_turn>",
+                                          "<|endoftext|>",
+                                          "</s>",
+                                          "<|eom_id|>",
+                                          "<EOT>",
+                                          "_<EOT>",
+                                          "[EOT]",
+                                          "[EOS]",
+                                          "<|end_of_text|>",
+                                          "<end_of_utterance>",
+                                          "<eos>",
+                                          "<turn|>",
+                                          "<|tool_response>",
+                                          "<｜end▁of▁sentence｜>",
+                                          "[e~[",
+                                          "<|ifm|im_end|>"};
 
 // Tokens for filling in the middle of code: named by a key (the first that is there), or else found by their texts and then
 // made control tokens.
 struct InfillRole {
-  std::array<std::string_view, 2> keys;    // of tokenizer.ggml; the second is the older name
-  bool ends;                               // an answer
+  std::array<std::string_view, 2> keys;  // of tokenizer.ggml; the second is the older name
+  bool ends;  // an answer
   std::array<std::string_view, 9> texts;
 };
 constexpr InfillRole kInfillRoles[] = {
-    {{"fim_pre_token_id", "prefix_token_id"}, false,
-     {"<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<｜fim▁begin｜>", "<PRE>", "▁<PRE>", "<|code_prefix|>", "<|prefix|>",
-      "<|plamo:fim_prefix|>"}},
-    {{"fim_suf_token_id", "suffix_token_id"}, false,
-     {"<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<｜fim▁hole｜>", "<SUF>", "▁<SUF>", "<|code_suffix|>", "<|suffix|>",
-      "<|plamo:fim_suffix|>"}},
-    {{"fim_mid_token_id", "middle_token_id"}, false,
-     {"<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<｜fim▁end｜>", "<MID>", "▁<MID>", "<|code_middle|>", "<|middle|>",
-      "<|plamo:fim_middle|>"}},
+    {{"fim_pre_token_id", "prefix_token_id"},
+     false,
+     {"<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<｜fim▁begin｜>", "<PRE>", "▁<PRE>", "<|code_prefix|>",
+      "<|prefix|>", "<|plamo:fim_prefix|>"}},
+    {{"fim_suf_token_id", "suffix_token_id"},
+     false,
+     {"<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<｜fim▁hole｜>", "<SUF>", "▁<SUF>", "<|code_suffix|>",
+      "<|suffix|>", "<|plamo:fim_suffix|>"}},
+    {{"fim_mid_token_id", "middle_token_id"},
+     false,
+     {"<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<｜fim▁end｜>", "<MID>", "▁<MID>", "<|code_middle|>",
+      "<|middle|>", "<|plamo:fim_middle|>"}},
     {{"fim_pad_token_id"}, true, {"<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"}},
     {{"fim_rep_token_id"}, true, {"<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"}},
     {{"fim_sep_token_id"}, true, {"<|file_sep|>", "<|plamo:file_separator|>"}},
@@ -67,8 +89,8 @@ class Roles {
     const auto types = TRY(file_.i32s("tokenizer.ggml.token_type"));
     if (types.size() < count)
       return fail(ErrorCode::kInvalidModel,
-                  "tokenizer.ggml.token_type has " + std::to_string(types.size()) + " entries for " + std::to_string(count) +
-                      " tokens: the conversion of this model was cut short; convert it again",
+                  "tokenizer.ggml.token_type has " + std::to_string(types.size()) + " entries for " +
+                      std::to_string(count) + " tokens: the conversion of this model was cut short; convert it again",
                   "tokenizer.ggml.token_type");
     for (size_t i = 0; i < count; ++i) {
       if (types[i] == kControlType || types[i] == kUnknownType) kinds_[i] = TokenKind::kControl;

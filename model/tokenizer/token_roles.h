@@ -12,14 +12,14 @@
 namespace runahead {
 
 enum class TokenKind {
-  kText,         // normal, unused, byte: spelled in stand-ins, made of text by merges
+  kText,  // normal, unused, byte: spelled in stand-ins, made of text by merges
   kUserDefined,  // taken out of any text as a whole
-  kControl,      // only where control tokens are parsed; no part of an answer's text
+  kControl,  // only where control tokens are parsed; no part of an answer's text
 };
 
 struct TokenRoles {
-  std::vector<TokenKind> kinds;      // [texts]
-  std::vector<TokenId> end_tokens;   // nothing is generated after them; ascending
+  std::vector<TokenKind> kinds;  // [texts]
+  std::vector<TokenId> end_tokens;  // nothing is generated after them; ascending
 };
 
 // texts: tokenizer.ggml.tokens. kInvalidModel for types that do not fit them.

@@ -16,10 +16,11 @@ std::unexpected<Error> bad(const std::string& what) {
 Result<PreTokenizer> load_pre_tokenizer(const Gguf& file) {
   constexpr const char* kKey = "tokenizer.ggml.pre";
   if (file.has(kKey)) return PreTokenizer::load(TRY(file.str(kKey)));
-  return fail(ErrorCode::kUnsupported,
-              "the file does not say how its tokenizer cuts words (tokenizer.ggml.pre), as conversions of early 2024; convert "
-              "the model anew, or name it: --override-kv tokenizer.ggml.pre=str:NAME (llama.cpp takes 'default')",
-              kKey);
+  return fail(
+      ErrorCode::kUnsupported,
+      "the file does not say how its tokenizer cuts words (tokenizer.ggml.pre), as conversions of early 2024; convert "
+      "the model anew, or name it: --override-kv tokenizer.ggml.pre=str:NAME (llama.cpp takes 'default')",
+      kKey);
 }
 
 }  // namespace
@@ -42,8 +43,10 @@ Result<Tokenizer> Tokenizer::load(const Gguf& file) {
     return fail(ErrorCode::kUnsupported, "a tokenizer of kind '" + std::string(kind) +
                                              "' is not supported; choose a model with byte-level BPE (kind gpt2)");
   if (TRY(file.boolean_or("tokenizer.ggml.normalizer.lowercase", false)))
-    return fail(ErrorCode::kUnsupported, "a tokenizer that writes all text in lower case first is not supported; choose "
-                "another model", "tokenizer.ggml.normalizer.lowercase");
+    return fail(ErrorCode::kUnsupported,
+                "a tokenizer that writes all text in lower case first is not supported; choose "
+                "another model",
+                "tokenizer.ggml.normalizer.lowercase");
   Tokenizer tokenizer(TRY(load_pre_tokenizer(file)));
   TRY(tokenizer.load_vocabulary(file));
   tokenizer.pairs_ =
@@ -160,8 +163,6 @@ std::string Tokenizer::decode(std::span<const TokenId> ids, bool with_control) c
   return out;
 }
 
-bool Tokenizer::is_end(TokenId id) const {
-  return std::ranges::binary_search(end_tokens_, id);
-}
+bool Tokenizer::is_end(TokenId id) const { return std::ranges::binary_search(end_tokens_, id); }
 
 }  // namespace runahead

@@ -77,7 +77,7 @@ class Tokenizer {
   BytePairs pairs_;
   SpecialTokenMatcher matcher_;
   SpecialTokens special_;
-  std::vector<Token> tokens_;                          // [vocab_size]
+  std::vector<Token> tokens_;  // [vocab_size]
   std::unordered_map<std::string, TokenId> by_bytes_;  // tokens that text may become; control tokens are not among them
   std::vector<TokenId> end_tokens_;
 };

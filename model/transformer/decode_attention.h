@@ -24,7 +24,7 @@ class DecodeAttention {
   // Pages [begin, end) of one row and K/V head.
   struct Span {
     int32_t row = 0, head = 0, begin = 0, end = 0;
-    size_t part = 0;    // where its parts lie, in floats
+    size_t part = 0;  // where its parts lie, in floats
     bool whole = true;  // all pages of the row
   };
   // Rows whose parts are in memory at the same time.
@@ -40,7 +40,7 @@ class DecodeAttention {
   Activations& x_;
   ThreadTeam& team_;
   AlignedBuffer& buffer_;
-  size_t page_floats_;     // of a page's part of one head
+  size_t page_floats_;  // of a page's part of one head
   size_t wave_floats_ = 0;  // of the last wave
   std::vector<Wave> waves_;
 };

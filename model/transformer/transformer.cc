@@ -40,9 +40,7 @@ std::string engine_fingerprint(std::string_view content_hash, ComputeMode mode) 
   return model_fingerprint(content_hash) + std::string(name(mode)) + "/kv" + std::to_string(kKvVersion);
 }
 
-Result<std::unique_ptr<Transformer>> load_engine(const EngineOptions& options) {
-  return Transformer::load(options);
-}
+Result<std::unique_ptr<Transformer>> load_engine(const EngineOptions& options) { return Transformer::load(options); }
 
 Result<std::unique_ptr<Transformer>> Transformer::load(const EngineOptions& options) {
   if (options.threads < 1 || options.threads > limits::kEngineThreadsMax)
@@ -56,7 +54,8 @@ Result<std::unique_ptr<Transformer>> Transformer::load(const EngineOptions& opti
   const std::string bytes_hash = engine->file_.bytes_hash();
   engine->file_.drop_pages();  // so that the file and its packed form do not count at the same time
   std::optional<PackedCache> cache;
-  if (!options.packed_cache.empty()) cache.emplace(options.packed_cache, engine->file_.with_weight_overrides(bytes_hash));
+  if (!options.packed_cache.empty())
+    cache.emplace(options.packed_cache, engine->file_.with_weight_overrides(bytes_hash));
   engine->weights_ =
       TRY(load_weights(engine->file_, engine->config_, engine->team_, options.progress, cache ? &*cache : nullptr));
   engine->file_.drop_pages();  // what is still used of them, the embedding's rows, comes back when touched
@@ -139,9 +138,7 @@ void Transformer::multiply(const Block& block, const PackedMatrix& weights, Epil
   });
 }
 
-std::unique_ptr<Hidden> Transformer::embed(std::span<const TokenId> tokens) {
-  return embed_rows(tokens, kPageTokens);
-}
+std::unique_ptr<Hidden> Transformer::embed(std::span<const TokenId> tokens) { return embed_rows(tokens, kPageTokens); }
 
 std::unique_ptr<Activations> Transformer::embed_rows(std::span<const TokenId> tokens, int32_t tile_tokens) {
   RUNAHEAD_CHECK(!tokens.empty(), "a chunk has tokens");
@@ -180,9 +177,8 @@ void Transformer::project_qkv(int32_t layer, Hidden& hidden, KvLease& kv, TokenR
     for (int32_t r = 0; r < x.rows(); ++r) x.place(r, {&kv, chunk.begin + r}, config_.rope.frequencies);
   }
   if (rows.begin == 0 && chunk.end % kPageTokens != 0) clear_page(kv, layer, chunk.end);
-  for_row_blocks(rows, [&](const Block& block) {
-    project_block(weights_.layers[static_cast<size_t>(layer)], layer, x, block);
-  });
+  for_row_blocks(
+      rows, [&](const Block& block) { project_block(weights_.layers[static_cast<size_t>(layer)], layer, x, block); });
 }
 
 void Transformer::project_block(const LayerWeights& w, int32_t layer, Activations& x, const Block& block) {
@@ -219,9 +215,7 @@ void Transformer::project_block(const LayerWeights& w, int32_t layer, Activation
   }
 }
 
-void Transformer::keep_last_row(Hidden& x) {
-  static_cast<Activations&>(x).keep_last_row();
-}
+void Transformer::keep_last_row(Hidden& x) { static_cast<Activations&>(x).keep_last_row(); }
 
 // One KV head of a page of a chunk, or of one decode row.
 void Transformer::attend_tile(const KvLease& kv, int32_t layer, Activations& x, int32_t head, int32_t tile,
@@ -290,8 +284,7 @@ void Transformer::finish_block(const LayerWeights& w, Activations& x, const Bloc
   }
   float* gated = floats;  // [block rows, ffn_dim]
   multiply(block, w.gate_up, Epilogue::kSiluMul, gated, ffn_dim);
-  for (int32_t r = 0; r < block.rows(); ++r)
-    pack(block, r, gated + static_cast<size_t>(r) * ffn_dim, w.down);
+  for (int32_t r = 0; r < block.rows(); ++r) pack(block, r, gated + static_cast<size_t>(r) * ffn_dim, w.down);
   multiply(block, w.down, Epilogue::kAdd, x.row(block.begin), dim);
 }
 
@@ -334,7 +327,8 @@ Result<void> Transformer::score_rows(Hidden& hidden, RowRange rows, std::span<co
   const FlushDenormals flush;
   auto& x = static_cast<Activations&>(hidden);
   const auto vocab = static_cast<size_t>(shape().vocab_size), count = static_cast<size_t>(rows.size());
-  RUNAHEAD_CHECK(rows.begin >= 0 && rows.begin < rows.end && rows.end <= x.rows() && rows.size() <= kBlockRows, "few rows");
+  RUNAHEAD_CHECK(rows.begin >= 0 && rows.begin < rows.end && rows.end <= x.rows() && rows.size() <= kBlockRows,
+                 "few rows");
   RUNAHEAD_CHECK(next.size() == count && out.size() == count, "a row has one token behind it");
   AlignedBuffer logits(count * head_stride() * sizeof(float));
   project_head(x, {rows.begin, rows.end, 0, true}, logits.as<float>().data());

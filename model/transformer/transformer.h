@@ -25,7 +25,8 @@ struct EngineOptions {
   std::optional<ComputeMode> compute;  // nullopt: auto, the fastest mode here that passes the quality gate
   int32_t threads = 1;
   LoadProgress progress;         // may be empty
-  std::filesystem::path packed_cache = {};  // the folder of the packed weights (model/weights/packed_cache.h); empty: none
+  std::filesystem::path packed_cache =
+      {};  // the folder of the packed weights (model/weights/packed_cache.h); empty: none
   std::vector<KvOverride> overrides = {};
   const OpTable* ops = nullptr;  // tests and benchmarks: this table, whatever `compute` says
 };
@@ -111,7 +112,7 @@ class Transformer final : public Engine {
   std::string fingerprint_;
   std::string compute_name_;
   std::vector<Scratch> scratch_;  // one a thread
-  AlignedBuffer decode_parts_;    // model/transformer/decode_attention.h
+  AlignedBuffer decode_parts_;  // model/transformer/decode_attention.h
 };
 
 Result<std::unique_ptr<Transformer>> load_engine(const EngineOptions& options);

@@ -28,7 +28,8 @@ constexpr Architecture kArchitectures[] = {
     {" imatrix ", "an importance matrix, made for quantizing, not a model; give the model itself"},
     {" clip mmproj ",
      "the image or sound encoder of a multimodal model (mmproj), not a language model; give the language model's file"},
-    {" bert nomic-bert nomic-bert-moe jina-bert-v2 jina-bert-v3 neo-bert modern-bert eurobert t5encoder gemma-embedding "
+    {" bert nomic-bert nomic-bert-moe jina-bert-v2 jina-bert-v3 neo-bert modern-bert eurobert t5encoder "
+     "gemma-embedding "
      "llama-embed ",
      "an embedding model, which writes no text; choose a model that generates"},
     {" flux sd1 sd2 sd3 sdxl ltxv wan hyvid lumina2 aura hidream cosmos qwen_image pixart z_image ",
@@ -67,7 +68,8 @@ Result<void> refuse_other_kinds(const Gguf& file) {
     return is_a("an embedding model (" + std::string(architecture) +
                 ".pooling_type), which writes no text; choose a model that generates");
   if (architecture.empty())
-    return is_a("GGUF, but does not say of which architecture its model is (general.architecture); choose another file");
+    return is_a(
+        "GGUF, but does not say of which architecture its model is (general.architecture); choose another file");
   if (architecture == "llama" && file.tensors().empty())
     return is_a("a vocabulary without weights; give the model's own file (`runahead tokenize` takes this one)");
   return {};

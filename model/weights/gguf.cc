@@ -48,9 +48,7 @@ std::optional<uint64_t> load_non_negative(uint32_t type, const std::byte* data) 
   }
 }
 
-bool is_type(uint32_t type, GgufValueType wanted) {
-  return type == static_cast<uint32_t>(wanted);
-}
+bool is_type(uint32_t type, GgufValueType wanted) { return type == static_cast<uint32_t>(wanted); }
 
 // The word for it in --override-kv.
 std::string_view kind_of(uint32_t type) {
@@ -276,9 +274,7 @@ Result<std::vector<uint64_t>> Gguf::u64s(std::string_view key) const {
   return out;
 }
 
-Result<uint64_t> Gguf::array_size(std::string_view key) const {
-  return TRY(find(key, true, "not an array"))->count;
-}
+Result<uint64_t> Gguf::array_size(std::string_view key) const { return TRY(find(key, true, "not an array"))->count; }
 
 Result<uint64_t> Gguf::u64_or(std::string_view key, uint64_t fallback) const {
   return has(key) ? u64(key) : Result<uint64_t>(fallback);

@@ -26,9 +26,9 @@ namespace runahead {
 struct TensorInfo {
   std::string_view name;
   QuantType type = QuantType::kF32;
-  int32_t num_dims = 0;                     // 1 to 4
+  int32_t num_dims = 0;  // 1 to 4
   std::array<int64_t, 4> dims{1, 1, 1, 1};  // dims[0] is contiguous: a matrix [rows, cols] has dims {cols, rows}
-  std::span<const std::byte> bytes;         // aligned to at least 8 bytes in the file
+  std::span<const std::byte> bytes;  // aligned to at least 8 bytes in the file
 
   int64_t elements() const { return dims[0] * dims[1] * dims[2] * dims[3]; }
 };

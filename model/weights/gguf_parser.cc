@@ -98,7 +98,8 @@ Result<void> GgufParser::read_header() {
   num_values_ = TRY(take_number<uint64_t>("the number of keys"));
   const std::string claims =
       "it claims " + std::to_string(num_tensors_) + " tensors and " + std::to_string(num_values_) + " keys, more than ";
-  if (num_tensors_ > limits::kGgufTensorsMax || num_values_ > limits::kGgufKeysMax) return bad(claims + "a limit allows");
+  if (num_tensors_ > limits::kGgufTensorsMax || num_values_ > limits::kGgufKeysMax)
+    return bad(claims + "a limit allows");
   if (num_values_ > remaining() / kValueBytesMin || num_tensors_ > remaining() / kTensorBytesMin)
     return cut_short(claims + "its " + std::to_string(file_.size()) + " bytes hold");
   return {};

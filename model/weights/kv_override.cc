@@ -25,7 +25,8 @@ std::unexpected<Error> wrong(std::string_view text, const std::string& what) {
 // Where `KEY=TYPE:` at the start of `text` ends; 0 if it does not start so.
 size_t head_bytes(std::string_view text) {
   const size_t equals = text.find('=');
-  if (equals == std::string_view::npos || equals == 0 || text.substr(0, equals).find(',') != std::string_view::npos) return 0;
+  if (equals == std::string_view::npos || equals == 0 || text.substr(0, equals).find(',') != std::string_view::npos)
+    return 0;
   for (const std::string_view type : kTypes) {
     const std::string_view rest = text.substr(equals + 1);
     if (rest.starts_with(type) && rest.substr(type.size()).starts_with(':')) return equals + 1 + type.size() + 1;
@@ -90,7 +91,8 @@ Result<KvOverride> parse_one(std::string_view text) {
     store(out, GgufValueType::kI64, *whole);
   } else {
     const auto real = number<float>(value);
-    if (!real || !std::isfinite(*real)) return wrong(text, "'" + std::string(value.substr(0, 40)) + "' is no finite number");
+    if (!real || !std::isfinite(*real))
+      return wrong(text, "'" + std::string(value.substr(0, 40)) + "' is no finite number");
     store(out, GgufValueType::kF32, *real);
   }
   return out;

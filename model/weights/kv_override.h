@@ -14,7 +14,7 @@ namespace runahead {
 
 struct KvOverride {
   std::string key;
-  uint32_t type = 0;             // GGUF's number of the type
+  uint32_t type = 0;  // GGUF's number of the type
   std::vector<std::byte> value;  // as it would stand in the file
 
   bool operator==(const KvOverride&) const = default;

@@ -95,7 +95,8 @@ Result<PackedMatrix> view_matrix(std::span<const std::byte> file, const PackedFi
   for (const std::byte format : format_bytes) {
     if (format > std::byte{static_cast<uint8_t>(PanelFormat::kFloat32)}) return bad("a panel's format is unknown");
     formats.push_back(static_cast<PanelFormat>(format));
-    if (shape.k / kPanelBlock % panel_layout(formats.back()).blocks != 0) return bad("a panel has no whole superblocks");
+    if (shape.k / kPanelBlock % panel_layout(formats.back()).blocks != 0)
+      return bad("a panel has no whole superblocks");
     bytes += panel_bytes(formats.back(), shape.k);
   }
   if (bytes != entry.bytes || entry.offset % kDataAlignment != 0 || entry.offset > file.size() ||

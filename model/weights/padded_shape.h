@@ -22,8 +22,8 @@ struct PaddedShape {
         mixed_stride(std::max(heads_dim, (s.num_heads - 1) * s.head_dim + head_dim)) {}
 
   int32_t model_dim, head_dim, ffn_dim;
-  int32_t heads_dim;     // what the attention gives a row: all heads side by side
-  int32_t qkv_dim;       // padded heads of Q, K and V
+  int32_t heads_dim;  // what the attention gives a row: all heads side by side
+  int32_t qkv_dim;  // padded heads of Q, K and V
   int32_t mixed_stride;  // of rows of heads_dim, with room for the padding of the last head
 
  private:

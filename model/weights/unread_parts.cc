@@ -30,14 +30,14 @@ constexpr std::string_view kReadKeys[] = {
 
 // Whatever their value, the logits of a Llama model are the same.
 constexpr std::string_view kHarmlessKeys[] = {
-    "vocab_size",                            // the embedding's rows and the tokens decide; fine-tunes leave it behind
-    "tensor_data_layout",                    // a remark of old converters
-    "pooling_type",                          // of embeddings, not of logits
-    "attention.layer_norm_epsilon",          // the norms are RMS norms
-    "attention.sliding_window_pattern",      // the context ends with the window, within which all layers are alike
+    "vocab_size",  // the embedding's rows and the tokens decide; fine-tunes leave it behind
+    "tensor_data_layout",  // a remark of old converters
+    "pooling_type",  // of embeddings, not of logits
+    "attention.layer_norm_epsilon",  // the norms are RMS norms
+    "attention.sliding_window_pattern",  // the context ends with the window, within which all layers are alike
     "rope.scaling.original_context_length",  // of YaRN, which is refused by rope.scaling.type
-    "rope.scaling.finetuned",                // a remark
-    "rope.scaling.yarn_beta_fast",           // of YaRN
+    "rope.scaling.finetuned",  // a remark
+    "rope.scaling.yarn_beta_fast",  // of YaRN
     "rope.scaling.yarn_beta_slow",
     "expert_feed_forward_length",  // of experts, whose tensors are refused
     "expert_shared_feed_forward_length",

@@ -78,9 +78,9 @@ Result<QuantMatrixView> finite_matrix(const Gguf& file, const std::string& name,
   const QuantMatrixView m = TRY(matrix(file, name, rows, cols));
   for (int64_t r = 0; r < m.rows; ++r)
     if (!is_finite(m.type, m.row(r)))
-      return fail(ErrorCode::kInvalidModel,
-                  "tensor " + name + " holds weights that are no numbers (row " + std::to_string(r) +
-                      "); download the file again, or make it from weights that are whole");
+      return fail(ErrorCode::kInvalidModel, "tensor " + name + " holds weights that are no numbers (row " +
+                                                std::to_string(r) +
+                                                "); download the file again, or make it from weights that are whole");
   return m;
 }
 

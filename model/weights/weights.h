@@ -22,24 +22,24 @@ namespace runahead {
 // Lengths are those of PaddedShape.
 struct LayerWeights {
   std::vector<float> attention_norm;  // [model_dim]
-  std::vector<float> ffn_norm;        // [model_dim]
-  PackedMatrix qkv;                   // [qkv_dim, model_dim]
-  PackedMatrix attention_out;         // [model_dim, heads_dim]
-  PackedMatrix gate_up;               // [2 ffn_dim, model_dim], 16 gate rows, then their 16 up rows
-  PackedMatrix down;                  // [model_dim, ffn_dim]
+  std::vector<float> ffn_norm;  // [model_dim]
+  PackedMatrix qkv;  // [qkv_dim, model_dim]
+  PackedMatrix attention_out;  // [model_dim, heads_dim]
+  PackedMatrix gate_up;  // [2 ffn_dim, model_dim], 16 gate rows, then their 16 up rows
+  PackedMatrix down;  // [model_dim, ffn_dim]
 };
 
 enum class WeightsOrigin {
   kPacked,  // packed now, in this process's own memory
   kWritten,  // packed now into the cache file, and mapped from it
-  kMapped,   // found in the cache
+  kMapped,  // found in the cache
 };
 
 struct Weights {
   QuantMatrixView embedding;  // [vocab_size, model_dim], in the file, not padded
   std::vector<LayerWeights> layers;
   std::vector<float> output_norm;  // [model_dim]
-  PackedMatrix head;               // [vocab_size, model_dim]
+  PackedMatrix head;  // [vocab_size, model_dim]
 
   WeightsOrigin origin = WeightsOrigin::kPacked;
   MappedFile cache;  // the matrices point into it unless origin is kPacked

@@ -9,8 +9,14 @@ using namespace std::chrono_literals;
 
 ActorCluster::ActorCluster(asio::any_io_executor executor, Clock& clock, Rng& rng, MetricsSink& metrics,
                            ActorClusterOptions options)
-    : executor_(executor), clock_(clock), rng_(rng), metrics_(metrics), options_(std::move(options)),
-      control_hub_(executor, clock), workers_gate_(executor, clock), coordinator_gate_(executor, clock) {}
+    : executor_(executor),
+      clock_(clock),
+      rng_(rng),
+      metrics_(metrics),
+      options_(std::move(options)),
+      control_hub_(executor, clock),
+      workers_gate_(executor, clock),
+      coordinator_gate_(executor, clock) {}
 
 namespace {
 
@@ -28,8 +34,14 @@ Result<std::unique_ptr<ActorCluster::Worker>> ActorCluster::build_worker(int32_t
   const KvTransportOptions kv_options{.incarnation = rng_.next() | 1, .hub = kv_hub_};
   worker->kv = TRY(make_kv_transport(options_.transport, kv_options, executor_, clock_));
   TRY(worker->kv->register_memory(worker->pool->memory()));
-  const WorkerEnv env{.executor = executor_, .clock = clock_, .rng = rng_, .kv = *worker->kv, .lane = *worker->lane,
-                      .engine = *worker->engine, .pool = *worker->pool, .metrics = metrics_,
+  const WorkerEnv env{.executor = executor_,
+                      .clock = clock_,
+                      .rng = rng_,
+                      .kv = *worker->kv,
+                      .lane = *worker->lane,
+                      .engine = *worker->engine,
+                      .pool = *worker->pool,
+                      .metrics = metrics_,
                       .connect = [this](Deadline) { return connect_to(&control_hub_); }};
   const bool prefill = index < options_.prefill_workers;
   const WorkerOptions options{.name = prefill ? "prefill-" + std::to_string(index) : "decode-0",
@@ -47,9 +59,10 @@ Result<void> ActorCluster::start() {
   for (int32_t index = 0; index <= options_.prefill_workers; ++index) workers_.push_back(TRY(build_worker(index)));
   const Engine& engine = *workers_.front()->engine;
   coordinator_ = std::make_unique<Coordinator>(
-      CoordinatorEnv{.executor = executor_, .clock = clock_, .rng = rng_, .control = control_hub_.server(), .metrics = metrics_},
-      CoordinatorOptions{.shape = engine.shape(), .fingerprint = engine.fingerprint(),
-                         .kv_transport = workers_.front()->kv->name()});
+      CoordinatorEnv{
+          .executor = executor_, .clock = clock_, .rng = rng_, .control = control_hub_.server(), .metrics = metrics_},
+      CoordinatorOptions{
+          .shape = engine.shape(), .fingerprint = engine.fingerprint(), .kv_transport = workers_.front()->kv->name()});
   coordinator_gate_.spawn(coordinator_->run());
   for (const auto& worker : workers_) workers_gate_.spawn(run_worker(*worker));
   return {};
@@ -63,7 +76,8 @@ asio::awaitable<void> ActorCluster::run_worker(Worker& worker) {
 
 Task<void> ActorCluster::ready(Deadline deadline) {
   while (coordinator_->cluster().workers.size() < workers_.size()) {
-    if (clock_.now() >= deadline.at) co_return fail(ErrorCode::kDeadlineExceeded, "the workers did not register in time");
+    if (clock_.now() >= deadline.at)
+      co_return fail(ErrorCode::kDeadlineExceeded, "the workers did not register in time");
     co_await clock_.sleep_for(5ms);
   }
   co_return Result<void>{};

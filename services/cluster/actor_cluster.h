@@ -23,14 +23,15 @@ namespace runahead {
 struct ActorClusterOptions {
   int32_t prefill_workers = 2;
   std::string transport = "memory";  // make_kv_transport's names
-  int32_t kv_contexts = 4;           // full contexts that one worker's pool holds
+  int32_t kv_contexts = 4;  // full contexts that one worker's pool holds
   // One engine a worker; `index` counts prefill workers first, the decode worker is the last.
   std::function<Result<std::unique_ptr<Engine>>(int32_t index)> make_engine;
 };
 
 class ActorCluster {
  public:
-  ActorCluster(asio::any_io_executor executor, Clock& clock, Rng& rng, MetricsSink& metrics, ActorClusterOptions options);
+  ActorCluster(asio::any_io_executor executor, Clock& clock, Rng& rng, MetricsSink& metrics,
+               ActorClusterOptions options);
 
   // Builds everything and starts the actors.
   Result<void> start();

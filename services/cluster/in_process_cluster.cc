@@ -32,7 +32,8 @@ class InProcessCluster::Impl {
   explicit Impl(const LocalClusterOptions& options)
       : rng_(random_seed()),
         metrics_({.role = "coordinator", .version = kVersion, .revision = kRevision, .model_name = options.model}),
-        cluster_(io_.get_executor(), clock_, rng_, metrics_, cluster_options(options)), stop_(io_.get_executor(), clock_) {}
+        cluster_(io_.get_executor(), clock_, rng_, metrics_, cluster_options(options)),
+        stop_(io_.get_executor(), clock_) {}
 
   ~Impl() {
     if (!thread_.joinable()) return;
@@ -47,10 +48,14 @@ class InProcessCluster::Impl {
     const GenerationDefaults defaults = TRY(load_generation_defaults(options.generation, path, file));
     job_store_ = TRY(SqliteJobStore::open({}));
     TRY(cluster_.start());
-    front_ = std::make_unique<ApiFront>(
-        ApiFrontEnv{.executor = io_.get_executor(), .clock = clock_, .rng = rng_, .inference = cluster_.coordinator(),
-                    .job_store = *job_store_, .codec = *codec_, .metrics = metrics_},
-        ApiFrontOptions{.model_name = "default", .generation_defaults = defaults});
+    front_ = std::make_unique<ApiFront>(ApiFrontEnv{.executor = io_.get_executor(),
+                                                    .clock = clock_,
+                                                    .rng = rng_,
+                                                    .inference = cluster_.coordinator(),
+                                                    .job_store = *job_store_,
+                                                    .codec = *codec_,
+                                                    .metrics = metrics_},
+                                        ApiFrontOptions{.model_name = "default", .generation_defaults = defaults});
     TRY(front_->start({}));
     address_ = front_->address();
     auto ready = ready_.get_future();
@@ -65,8 +70,8 @@ class InProcessCluster::Impl {
     ActorClusterOptions cluster{.prefill_workers = options.workers, .kv_contexts = kContextsPerPool};
     cluster.make_engine = [options](int32_t index) -> Result<std::unique_ptr<Engine>> {
       const int threads = options.threads_of(index < options.workers);
-      return TRY(open_engine(options.model, options.compute, threads, options.packed_cache, options.progress && index == 0,
-                             options.override_kv));
+      return TRY(open_engine(options.model, options.compute, threads, options.packed_cache,
+                             options.progress && index == 0, options.override_kv));
     };
     return cluster;
   }

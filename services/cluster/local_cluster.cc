@@ -80,9 +80,10 @@ std::optional<int> await_stop_signal(std::chrono::milliseconds timeout) {
 
 std::string shared_cores_warning(int workers, int threads_per_worker, int decode_threads, int cpus) {
   if (workers * threads_per_worker > cpus)
-    return fmt::format("{} prefill workers of {} thread{} compute on {} CPU{}: they take turns, and their times are not "
-                       "those of workers with cores of their own",
-                       workers, threads_per_worker, threads_per_worker == 1 ? "" : "s", cpus, cpus == 1 ? "" : "s");
+    return fmt::format(
+        "{} prefill workers of {} thread{} compute on {} CPU{}: they take turns, and their times are not "
+        "those of workers with cores of their own",
+        workers, threads_per_worker, threads_per_worker == 1 ? "" : "s", cpus, cpus == 1 ? "" : "s");
   if (decode_threads > cpus)
     return fmt::format("{} threads decode on {} CPU{}: more threads than CPUs are slower", decode_threads, cpus,
                        cpus == 1 ? "" : "s");
@@ -117,28 +118,31 @@ Result<LocalCluster> LocalCluster::start(LocalClusterOptions options) {
     cluster.children_[i].arguments.insert(cluster.children_[i].arguments.end(), {"--coordinator", cluster.control_});
     TRY(cluster.spawn(cluster.children_[i]));
   }
-  for (size_t i = 1; i < cluster.children_.size(); ++i)
-    TRY(cluster.await_ready(cluster.children_[i], kStartTimeout));
+  for (size_t i = 1; i < cluster.children_.size(); ++i) TRY(cluster.await_ready(cluster.children_[i], kStartTimeout));
   cluster.started_ = true;
   return cluster;
 }
 
 LocalCluster::LocalCluster(LocalCluster&& other) noexcept
-    : options_(std::move(other.options_)), children_(std::exchange(other.children_, {})), http_(std::move(other.http_)),
-      control_(std::move(other.control_)), started_(other.started_) {}
+    : options_(std::move(other.options_)),
+      children_(std::exchange(other.children_, {})),
+      http_(std::move(other.http_)),
+      control_(std::move(other.control_)),
+      started_(other.started_) {}
 
 LocalCluster::~LocalCluster() { stop(); }
 
 void LocalCluster::plan_children() {
   const auto common = [&](const std::string& role) {
-    std::vector<std::string> arguments = {"runahead", role, "--model", options_.model, "--log-level", options_.log_level,
-                                          "--log-format", options_.log_format};
+    std::vector<std::string> arguments = {
+        "runahead",         role,           "--model",          options_.model, "--log-level",
+        options_.log_level, "--log-format", options_.log_format};
     for (const std::string& one : options_.override_kv) arguments.insert(arguments.end(), {"--override-kv", one});
     return arguments;
   };
   Child coordinator{.role = "coordinator", .arguments = common("coordinator")};
-  coordinator.arguments.insert(coordinator.arguments.end(), {"--listen", options_.control, "--http", options_.http,
-                                                             "--compute", options_.compute});
+  coordinator.arguments.insert(coordinator.arguments.end(),
+                               {"--listen", options_.control, "--http", options_.http, "--compute", options_.compute});
   if (!options_.chat_template.empty())
     coordinator.arguments.insert(coordinator.arguments.end(), {"--chat-template", options_.chat_template});
   if (!options_.job_store.empty())
@@ -155,10 +159,10 @@ void LocalCluster::plan_children() {
     const std::string role = i < options_.workers ? "prefill" : "decode";
     const int threads = options_.threads_of(role == "prefill");
     Child worker{.role = role, .arguments = common(role)};
-    worker.arguments.insert(worker.arguments.end(), {"--compute", options_.compute, "--threads", std::to_string(threads),
-                                                     "--transport", options_.transport,
-                                                     "--sharers", std::to_string(options_.workers + 1), "--name",
-                                                     role + "-" + std::to_string(role == "prefill" ? i : 0)});
+    worker.arguments.insert(worker.arguments.end(),
+                            {"--compute", options_.compute, "--threads", std::to_string(threads), "--transport",
+                             options_.transport, "--sharers", std::to_string(options_.workers + 1), "--name",
+                             role + "-" + std::to_string(role == "prefill" ? i : 0)});
     if (!options_.packed_cache.empty())
       worker.arguments.insert(worker.arguments.end(), {"--packed-cache", options_.packed_cache});
     if (role == "decode") worker.arguments.insert(worker.arguments.end(), {"--slots", std::to_string(options_.slots)});

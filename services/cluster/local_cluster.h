@@ -19,22 +19,22 @@ namespace runahead {
 
 struct LocalClusterOptions {
   std::string model = "smollm2";
-  std::vector<std::string> override_kv;    // KEY=TYPE:VALUE, of every process
-  std::string chat_template;               // a file; empty: the model's own template
-  int workers = 2;                         // prefill processes
+  std::vector<std::string> override_kv;  // KEY=TYPE:VALUE, of every process
+  std::string chat_template;  // a file; empty: the model's own template
+  int workers = 2;  // prefill processes
   int threads_per_worker = 0, decode_threads = 0;  // 0: an equal part of the CPUs that this process may use
-  int slots = 0;                           // of the decode worker, as WorkerServiceOptions::slots
+  int slots = 0;  // of the decode worker, as WorkerServiceOptions::slots
   std::string compute = "auto";
-  std::string packed_cache;                // as WorkerServiceOptions::packed_cache
+  std::string packed_cache;  // as WorkerServiceOptions::packed_cache
   std::string transport = "auto";
   std::string http = "127.0.0.1:0";
   std::string control = "127.0.0.1:0";
   std::string log_level = "warn";
   GenerationFlags generation;
   std::string log_format = "text";
-  std::string job_store;                   // path of the SQLite file; empty: jobs live in memory
+  std::string job_store;  // path of the SQLite file; empty: jobs live in memory
   std::vector<std::string> coordinator_flags;  // passed on as they are
-  bool progress = false;                   // the first worker shows a progress bar while weights load
+  bool progress = false;  // the first worker shows a progress bar while weights load
 
   // Compute threads of a prefill worker, or of the decode worker.
   int threads_of(bool prefill) const;
@@ -57,10 +57,10 @@ class LocalCluster {
 
  private:
   struct Child {
-    std::string role;                      // "coordinator", "prefill", "decode"
+    std::string role;  // "coordinator", "prefill", "decode"
     std::vector<std::string> arguments;
     pid_t pid = -1;
-    int announce_fd = -1;                  // reading end of what it announces (services/process/announcer.h)
+    int announce_fd = -1;  // reading end of what it announces (services/process/announcer.h)
   };
   explicit LocalCluster(LocalClusterOptions options) : options_(std::move(options)) {}
   Result<void> spawn(Child& child);
@@ -71,7 +71,7 @@ class LocalCluster {
   void restart_dead_children();
 
   LocalClusterOptions options_;
-  std::vector<Child> children_;            // [0] is the coordinator
+  std::vector<Child> children_;  // [0] is the coordinator
   std::string http_, control_;
   bool started_ = false;
 };

@@ -1,8 +1,6 @@
 // runahead bench prefill|decode|kernels|plan: how fast one worker is, in this process, as a share of what the machine's
 // instructions and memory allow, measured in the same run; and how long a plan takes. docs/benchmarks.md says what each
 // number means.
-#include "bench/engine_bench.h"
-
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -11,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/limits.h"
+#include "bench/engine_bench.h"
 #include "bench/kernel_bench.h"
 #include "planner/strategies.h"
 #include "services/commands/commands.h"
@@ -39,8 +38,13 @@ struct BenchOptions {
 constexpr int32_t kKernelContexts[] = {512, 2048, 8192};
 
 // bench plan: chains of Llama 3 8B, from two workers to the registry's most.
-constexpr ModelDims kLlama3Dims{.num_layers = 32, .model_dim = 4096, .num_heads = 32, .num_kv_heads = 8,
-                                .head_dim = 128, .ffn_dim = 14336, .vocab_size = 128256};
+constexpr ModelDims kLlama3Dims{.num_layers = 32,
+                                .model_dim = 4096,
+                                .num_heads = 32,
+                                .num_kv_heads = 8,
+                                .head_dim = 128,
+                                .ffn_dim = 14336,
+                                .vocab_size = 128256};
 constexpr size_t kLlama3PageBytes = 2 * 64 * 8 * 128 * sizeof(int16_t);  // K and V, 64 tokens, 8 heads of 128
 constexpr int32_t kPlanTokens = 32768;
 constexpr int kPlanWorkers[] = {2, 8, limits::kWorkersMax};
@@ -75,9 +79,8 @@ json result_json(const BenchResult& r, const Transformer& engine) {
 }
 
 Result<void> bench_prefill_command(const BenchOptions& options, const CommonOptions& common) {
-  const auto engine =
-      TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
-                      !common.quiet && !common.json(), options.override_kv));
+  const auto engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
+                                      !common.quiet && !common.json(), options.override_kv));
   json results = json::array();
   if (!common.json())
     std::printf("%8s %12s %19s %10s %8s %8s\n", "tokens", "tokens/s", "(slowest..fastest)", "seconds", "GOP/s",
@@ -92,8 +95,7 @@ Result<void> bench_prefill_command(const BenchOptions& options, const CommonOpti
                 100 * r.per_second(r.operations) / r.peak_operations_per_second);
     std::fflush(stdout);
   }
-  if (common.json())
-    print_json({{"results", results}, {"peak_resident_bytes", peak_resident_bytes()}});
+  if (common.json()) print_json({{"results", results}, {"peak_resident_bytes", peak_resident_bytes()}});
   else
     std::printf("%s; peak resident memory %.0f MiB\n", device_text(*engine).c_str(),
                 static_cast<double>(peak_resident_bytes()) / (1 << 20));
@@ -101,9 +103,8 @@ Result<void> bench_prefill_command(const BenchOptions& options, const CommonOpti
 }
 
 Result<void> bench_decode_command(const BenchOptions& options, const CommonOptions& common) {
-  const auto engine =
-      TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
-                      !common.quiet && !common.json(), options.override_kv));
+  const auto engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
+                                      !common.quiet && !common.json(), options.override_kv));
   json results = json::array();
   if (!common.json())
     std::printf("%8s %6s %12s %19s %9s %8s %10s %8s\n", "context", "batch", "tokens/s", "(slowest..fastest)", "ms/step",
@@ -125,10 +126,8 @@ Result<void> bench_decode_command(const BenchOptions& options, const CommonOptio
       std::fflush(stdout);
     }
   }
-  if (common.json())
-    print_json({{"results", results}});
-  else
-    std::printf("%s\n", device_text(*engine).c_str());
+  if (common.json()) print_json({{"results", results}});
+  else std::printf("%s\n", device_text(*engine).c_str());
   return {};
 }
 
@@ -185,10 +184,8 @@ Result<void> bench_kernels_command(const BenchOptions& options, const CommonOpti
   json results = json::array();
   for (const OpTable* ops : tables) {
     const auto report = [&](const KernelResult& result) {
-      if (common.json())
-        results.push_back(kernel_json(result, *ops));
-      else
-        print_kernel(result, *ops);
+      if (common.json()) results.push_back(kernel_json(result, *ops));
+      else print_kernel(result, *ops);
     };
     measured.name = "model";
     bench_kernels(*ops, shape, measured, report);
@@ -215,8 +212,7 @@ Result<void> bench_plan_command(const CommonOptions& common) {
     const Spread s = spread_of(std::move(seconds));
     results.push_back(seconds_json(s));
     results.back().update({{"workers", workers}, {"tokens", kPlanTokens}});
-    if (!common.json())
-      std::printf("%8d %12.1f %10.1f..%10.1f\n", workers, 1e6 * s.median, 1e6 * s.min, 1e6 * s.max);
+    if (!common.json()) std::printf("%8d %12.1f %10.1f..%10.1f\n", workers, 1e6 * s.median, 1e6 * s.min, 1e6 * s.max);
   }
   if (common.json()) print_json({{"results", results}});
   return {};

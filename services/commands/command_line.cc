@@ -96,7 +96,8 @@ std::vector<std::string> CommandLine::all_keys() const {
   std::vector<std::string> keys;
   for (const auto& [name, command] : commands_)
     for (const CLI::Option* option : command.app->get_options())
-      if (const std::string key = long_name(*option); !key.empty() && key != "help" && key != "version") keys.push_back(key);
+      if (const std::string key = long_name(*option); !key.empty() && key != "help" && key != "version")
+        keys.push_back(key);
   std::sort(keys.begin(), keys.end());
   keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
   return keys;
@@ -131,16 +132,15 @@ Result<void> CommandLine::apply_environment_and_config(CLI::App& command) {
     TRY(check(file.top_level));
     for (const auto& [section, values] : file.sections) {
       if (!commands_.contains(section))
-        return fail(ErrorCode::kInvalidConfig, common_.config + ": unknown section '" + section +
-                                                   "'; sections are named after commands", section);
+        return fail(ErrorCode::kInvalidConfig,
+                    common_.config + ": unknown section '" + section + "'; sections are named after commands", section);
       TRY(check(values));
     }
   }
   const ConfigFile::Values& section = file.sections[command.get_name()];
   for (CLI::Option* option : command.get_options()) {
     const std::string key = long_name(*option);
-    if (key.empty() || option->count() > 0 || key == "help" || key == "version" || key == "config")
-      continue;
+    if (key.empty() || option->count() > 0 || key == "help" || key == "version" || key == "config") continue;
     if (const char* value = std::getenv(environment_name(key).c_str()); value && *value) {
       TRY(set(*option, {value}, environment_name(key)));
     } else if (const auto it = section.find(key); it != section.end()) {
@@ -156,10 +156,8 @@ int CommandLine::report(const Error& error) const {
   if (error.message.empty()) return exit_code(error.code);  // it has been said
   if (common_.json() && !json_was_printed())
     print_json({{"error", {{"code", name(error.code)}, {"message", error.message}, {"param", error.param}}}});
-  if (common_.log_format == "json")
-    log::error("{}", error.message);
-  else
-    std::fprintf(stderr, "runahead: %s\n", printable_line(error.message, kSentenceBytesMax).c_str());
+  if (common_.log_format == "json") log::error("{}", error.message);
+  else std::fprintf(stderr, "runahead: %s\n", printable_line(error.message, kSentenceBytesMax).c_str());
   return exit_code(error.code);
 }
 

@@ -1,10 +1,10 @@
 // runahead doctor: what this machine can do for Runahead, and what stands in the way. The exit code is that of the first
 // thing that does.
+#include <fmt/format.h>
+
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
-#include <fmt/format.h>
-
 #include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -45,7 +45,8 @@ std::vector<Finding> machine() {
   const MachineLimits limits = machine_limits();
   std::string memory, cpus;
   for (const MemoryBound& bound : limits.memory)
-    memory += fmt::format("{} {}, {} free; ", bound.what, to_text_bytes(bound.limit_bytes), to_text_bytes(bound.free_bytes()));
+    memory += fmt::format("{} {}, {} free; ", bound.what, to_text_bytes(bound.limit_bytes),
+                          to_text_bytes(bound.free_bytes()));
   for (const CpuBound& bound : limits.cpus) cpus += fmt::format("{} {:.3g}; ", bound.what, bound.cpus);
   const MemoryShare share = default_kv_share(limits, {});
   memory += fmt::format("K/V pages take {} at most by default, less what the weights need ({} decides)",
@@ -60,14 +61,16 @@ std::vector<Finding> kernels() {
   const KernelTimings& known = prepare_kernels();
   std::vector<Finding> findings;
   for (const KernelTiming& timing : known.timings) {
-    const std::string rates = timing.giga_ops_per_second == 0
-                                  ? "not measured: slower than all others"
-                                  : fmt::format("{:6.1f} GOP/s a core, {:6.1f} in products{}", timing.giga_ops_per_second,
-                                                timing.gemm_giga_ops_per_second, timing.chosen ? "  chosen" : "");
+    const std::string rates =
+        timing.giga_ops_per_second == 0
+            ? "not measured: slower than all others"
+            : fmt::format("{:6.1f} GOP/s a core, {:6.1f} in products{}", timing.giga_ops_per_second,
+                          timing.gemm_giga_ops_per_second, timing.chosen ? "  chosen" : "");
     findings.push_back({"kernels", true, fmt::format("{:>10} {:5} {}", timing.isa, name(timing.mode), rates)});
   }
-  findings.push_back({"kernels", true, known.measured ? "measured now; kept in " + known.file.string()
-                                                      : "from " + known.file.string() + "; delete it to measure anew"});
+  findings.push_back({"kernels", true,
+                      known.measured ? "measured now; kept in " + known.file.string()
+                                     : "from " + known.file.string() + "; delete it to measure anew"});
   findings.push_back({"compute", true, fmt::format("auto is {}", name(fastest_mode()))});
   return findings;
 }
@@ -82,9 +85,10 @@ Finding model(const std::string& short_name) {
   const auto tokenizer = Tokenizer::load(*file);
   if (!tokenizer) return failed("model", tokenizer.error());
   const ModelShape& s = config->shape;
-  return {"model", true, fmt::format("{}: {}, {} layers, width {}, {}/{} heads, context {}, vocabulary {}", path->string(),
-                                     s.architecture, s.num_layers, s.model_dim, s.num_heads, s.num_kv_heads, s.context_len,
-                                     s.vocab_size)};
+  return {
+      "model", true,
+      fmt::format("{}: {}, {} layers, width {}, {}/{} heads, context {}, vocabulary {}", path->string(), s.architecture,
+                  s.num_layers, s.model_dim, s.num_heads, s.num_kv_heads, s.context_len, s.vocab_size)};
 }
 
 asio::awaitable<void> look_at_transport(std::string name, AsioClock& clock, Finding& finding) {

@@ -35,7 +35,7 @@ double log_sum_exp(std::span<const float> logits) {
 Result<void> logits(const EvaluateOptions& options, const CommonOptions& common) {
   const auto ids = TRY(read_token_ids(options.token_ids_file));
   const auto engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
-                                       !common.quiet && !common.json(), options.override_kv));
+                                      !common.quiet && !common.json(), options.override_kv));
   TRY(check_tokens(*engine, ids));
   LocalCache cache(*engine, static_cast<int32_t>(ids.size()));
   const auto kv = TRY(cache.lease(static_cast<int32_t>(ids.size())));
@@ -47,10 +47,12 @@ Result<void> logits(const EvaluateOptions& options, const CommonOptions& common)
   const auto top = std::min<size_t>(static_cast<size_t>(options.top), order.size());
   std::partial_sort(order.begin(), order.begin() + static_cast<ptrdiff_t>(top), order.end(), [&](TokenId a, TokenId b) {
     return values[static_cast<size_t>(a)] != values[static_cast<size_t>(b)]
-               ? values[static_cast<size_t>(a)] > values[static_cast<size_t>(b)] : a < b;
+               ? values[static_cast<size_t>(a)] > values[static_cast<size_t>(b)]
+               : a < b;
   });
   json rows = json::array();
-  for (size_t i = 0; i < top; ++i) rows.push_back({{"id", order[i]}, {"logprob", values[static_cast<size_t>(order[i])] - norm}});
+  for (size_t i = 0; i < top; ++i)
+    rows.push_back({{"id", order[i]}, {"logprob", values[static_cast<size_t>(order[i])] - norm}});
   if (common.json()) {
     print_json({{"top", rows}, {"compute", engine->compute_name()}});
   } else {
@@ -61,11 +63,12 @@ Result<void> logits(const EvaluateOptions& options, const CommonOptions& common)
 
 Result<void> score_text(const EvaluateOptions& options, const CommonOptions& common) {
   const auto engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
-                                       !common.quiet && !common.json(), options.override_kv));
+                                      !common.quiet && !common.json(), options.override_kv));
   if (options.context > engine->shape().context_len)
     return fail(ErrorCode::kContextOverflow,
                 "--ctx " + std::to_string(options.context) + " is more than the model's context of " +
-                    std::to_string(engine->shape().context_len), "ctx");
+                    std::to_string(engine->shape().context_len),
+                "ctx");
   const Tokenizer tokenizer = TRY(Tokenizer::load(engine->file()));
   const auto ids = TRY(tokenizer.encode(TRY(read_text_file(options.file)), false));
   const Perplexity score = TRY(perplexity(*engine, ids, options.context));
@@ -74,8 +77,8 @@ Result<void> score_text(const EvaluateOptions& options, const CommonOptions& com
                 {"tokens_scored", score.tokens_scored},
                 {"compute", engine->compute_name()}});
   } else {
-    std::printf("perplexity %.5f over %lld tokens (%s)\n", score.perplexity, static_cast<long long>(score.tokens_scored),
-                engine->compute_name().c_str());
+    std::printf("perplexity %.5f over %lld tokens (%s)\n", score.perplexity,
+                static_cast<long long>(score.tokens_scored), engine->compute_name().c_str());
   }
   return {};
 }
@@ -94,7 +97,8 @@ void add_logits(CommandLine& line) {
   CLI::App* command = line.add("logits", "print the most likely next tokens after token ids",
                                [options](const CommonOptions& common) { return logits(*options, common); });
   add_engine_flags(*command, *options);
-  command->add_option("--token-ids-file", options->token_ids_file, "a JSON array of token ids, - for standard input")->required();
+  command->add_option("--token-ids-file", options->token_ids_file, "a JSON array of token ids, - for standard input")
+      ->required();
   command->add_option("--top", options->top, "how many")->check(whole_number(1, 1 << 20));
 }
 

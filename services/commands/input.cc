@@ -95,7 +95,8 @@ CLI::Validator real_number(double min, double max) {
 void add_prompt_flags(CLI::App& command, PromptOptions& options) {
   command.add_option("-p,--prompt", options.text,
                      "the prompt: one user message; - or, without any prompt flag, standard input");
-  command.add_option("--prompt-file", options.file, "read the prompt from a file, - for standard input; without it see -p");
+  command.add_option("--prompt-file", options.file,
+                     "read the prompt from a file, - for standard input; without it see -p");
   command.add_option("--token-ids-file", options.token_ids_file,
                      "a JSON array of token ids, taken as they are; without it see -p");
   command.add_flag("--raw", options.raw, "take the prompt as it is, without the chat template");
@@ -105,7 +106,8 @@ Result<Prompt> read_prompt(const PromptOptions& options) {
   const int given = options.text.has_value() + options.file.has_value() + options.token_ids_file.has_value();
   if (given > 1 || (given == 0 && isatty(STDIN_FILENO)))
     return fail(ErrorCode::kInvalidArgument,
-                "give the prompt by one of --prompt, --prompt-file and --token-ids-file, or on standard input", "prompt");
+                "give the prompt by one of --prompt, --prompt-file and --token-ids-file, or on standard input",
+                "prompt");
   Prompt prompt{.chat = !options.raw && !options.token_ids_file};
   if (options.token_ids_file) {
     prompt.token_ids = TRY(read_token_ids(*options.token_ids_file));
@@ -133,9 +135,11 @@ void add_compute_flag(CLI::App& command, std::string& compute) {
 }
 
 void add_partition_flags(CLI::App& command, std::string& strategy, std::vector<int32_t>& cuts) {
-  CLI::Option* by_rule = command.add_option("--strategy", strategy, "how the prompt is cut: auto, single, even or balanced");
+  CLI::Option* by_rule =
+      command.add_option("--strategy", strategy, "how the prompt is cut: auto, single, even or balanced");
   by_rule->check(parses(parse_strategy));
-  command.add_option("--cuts", cuts, "token positions where the prompt is cut, multiples of 64; without it see --strategy")
+  command
+      .add_option("--cuts", cuts, "token positions where the prompt is cut, multiples of 64; without it see --strategy")
       ->excludes(by_rule)
       ->default_str("")
       ->delimiter(',')
@@ -153,16 +157,18 @@ void add_threads_flag(CLI::App& command, int& threads) {
 }
 
 void add_packed_cache_flag(CLI::App& command, std::string& folder) {
-  command.add_option("--packed-cache", folder,
-                     "folder of the packed weights that all workers here share, or off; default: ~/.cache/runahead/packed");
+  command.add_option(
+      "--packed-cache", folder,
+      "folder of the packed weights that all workers here share, or off; default: ~/.cache/runahead/packed");
 }
 
 void add_model_flags(CLI::App& command, std::string& model, std::vector<std::string>& override_kv) {
   add_model_flag(command, model);
   command
-      .add_option("--override-kv", override_kv,
-                  "KEY=TYPE:VALUE, a key of the file set anew (TYPE int, float, bool or str), the same for the whole cluster; "
-                  "may be repeated; default: none")
+      .add_option(
+          "--override-kv", override_kv,
+          "KEY=TYPE:VALUE, a key of the file set anew (TYPE int, float, bool or str), the same for the whole cluster; "
+          "may be repeated; default: none")
       ->allow_extra_args(false);
 }
 
@@ -174,7 +180,8 @@ void add_chat_template_flag(CLI::App& command, std::string& chat_template) {
 void add_cluster_flags(CLI::App& command, LocalClusterOptions& options) {
   add_model_flags(command, options.model, options.override_kv);
   add_chat_template_flag(command, options.chat_template);
-  command.add_option("-w,--workers", options.workers, "prefill workers")->check(whole_number(1, limits::kWorkersMax - 1));
+  command.add_option("-w,--workers", options.workers, "prefill workers")
+      ->check(whole_number(1, limits::kWorkersMax - 1));
   add_compute_flag(command, options.compute);
   add_packed_cache_flag(command, options.packed_cache);
   command
@@ -188,12 +195,14 @@ void add_cluster_flags(CLI::App& command, LocalClusterOptions& options) {
 }
 
 void add_generation_flags(CLI::App& command, GenerationFlags& flags) {
-  command.add_option("--generation-defaults", flags.defaults,
-                     "how requests are sampled that do not say it, as JSON: {\"temperature\": 0.2, \"top_p\": 0.9}; before "
-                     "generation_config.json and the model's own, which \"none\" switches off; default: those");
-  command.add_option("--default-max-tokens", flags.max_tokens,
-                     "answer tokens of a chat that names none; 0: the rest of the context; default: that, at most an "
-                     "eighth of the decode worker's K/V memory")
+  command.add_option(
+      "--generation-defaults", flags.defaults,
+      "how requests are sampled that do not say it, as JSON: {\"temperature\": 0.2, \"top_p\": 0.9}; before "
+      "generation_config.json and the model's own, which \"none\" switches off; default: those");
+  command
+      .add_option("--default-max-tokens", flags.max_tokens,
+                  "answer tokens of a chat that names none; 0: the rest of the context; default: that, at most an "
+                  "eighth of the decode worker's K/V memory")
       ->check(whole_number(0, INT32_MAX));
 }
 
@@ -228,9 +237,11 @@ Result<std::vector<TokenId>> read_token_ids(const std::string& path) {
   std::vector<TokenId> ids;
   if (json.is_array())
     for (const auto& id : json)
-      if (id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() <= INT32_MAX) ids.push_back(id.get<TokenId>());
+      if (id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() <= INT32_MAX)
+        ids.push_back(id.get<TokenId>());
   if (!json.is_array() || ids.size() != json.size() || ids.empty())
-    return fail(ErrorCode::kInvalidArgument, path + " must hold one JSON array of token ids, e.g. [1, 2, 3]", "token-ids-file");
+    return fail(ErrorCode::kInvalidArgument, path + " must hold one JSON array of token ids, e.g. [1, 2, 3]",
+                "token-ids-file");
   return ids;
 }
 

@@ -23,7 +23,8 @@ struct PlanOptions {
   int tokens = 4096, workers = 2, ranks = 0, threads = 1;
   std::vector<int32_t> cuts;
   double seconds_per_token = 0, seconds_per_pair = 0;
-  double gigabytes_per_second = default_link().bytes_per_second / 1e9, latency_ms = default_link().latency_seconds * 1e3;
+  double gigabytes_per_second = default_link().bytes_per_second / 1e9,
+         latency_ms = default_link().latency_seconds * 1e3;
 };
 
 // What is asked, and what the answer rests on.
@@ -42,18 +43,26 @@ json to_json(const Plan& plan, double single_seconds, const PlanQuestion& questi
   for (size_t r = 0; r < plan.ranks.size(); ++r) {
     const PlannedRank& rank = plan.ranks[r];
     if (r > 0) cuts.push_back(rank.range.begin);
-    ranks.push_back({{"rank", r}, {"begin", rank.range.begin}, {"end", rank.range.end},
-                     {"compute_seconds", rank.compute_seconds}, {"kv_wait_seconds", rank.kv_wait_seconds}});
+    ranks.push_back({{"rank", r},
+                     {"begin", rank.range.begin},
+                     {"end", rank.range.end},
+                     {"compute_seconds", rank.compute_seconds},
+                     {"kv_wait_seconds", rank.kv_wait_seconds}});
   }
   const WorkerProfile& worker = question.request.workers.front();
-  return {{"strategy", name(plan.strategy)}, {"cuts", cuts}, {"ranks", ranks},
+  return {{"strategy", name(plan.strategy)},
+          {"cuts", cuts},
+          {"ranks", ranks},
           {"predicted_ttft_seconds", plan.predicted_ttft_seconds},
           {"predicted_single_ttft_seconds", single_seconds},
-          {"premises", {{"seconds_per_token", worker.speed.a}, {"seconds_per_pair", worker.speed.b},
-                        {"speed", question.speed_origin}, {"device", question.device},
-                        {"workers", question.request.workers.size()},
-                        {"link_gigabytes_per_second", worker.ingress.bytes_per_second / 1e9},
-                        {"link_latency_ms", worker.ingress.latency_seconds * 1e3}}}};
+          {"premises",
+           {{"seconds_per_token", worker.speed.a},
+            {"seconds_per_pair", worker.speed.b},
+            {"speed", question.speed_origin},
+            {"device", question.device},
+            {"workers", question.request.workers.size()},
+            {"link_gigabytes_per_second", worker.ingress.bytes_per_second / 1e9},
+            {"link_latency_ms", worker.ingress.latency_seconds * 1e3}}}};
 }
 
 std::string text_of(const PlanOptions& options, const json& plan) {
@@ -65,12 +74,13 @@ std::string text_of(const PlanOptions& options, const json& plan) {
                         rank["rank"].get<int>(), rank["begin"].get<int>(), rank["end"].get<int>(),
                         rank["compute_seconds"].get<double>(), rank["kv_wait_seconds"].get<double>());
   const json& premises = plan["premises"];
-  return text + fmt::format("premises: {} equal workers, each with cores of its own ({}); {:.3g} s a token and {:.3g} s a "
-                            "pair, {}; links of {:.3g} GB/s and {:.3g} ms, as given or by default, not measured\n",
-                            premises["workers"].get<int>(), premises["device"].get<std::string>(),
-                            premises["seconds_per_token"].get<double>(), premises["seconds_per_pair"].get<double>(),
-                            premises["speed"].get<std::string>(), premises["link_gigabytes_per_second"].get<double>(),
-                            premises["link_latency_ms"].get<double>());
+  return text + fmt::format(
+                    "premises: {} equal workers, each with cores of its own ({}); {:.3g} s a token and {:.3g} s a "
+                    "pair, {}; links of {:.3g} GB/s and {:.3g} ms, as given or by default, not measured\n",
+                    premises["workers"].get<int>(), premises["device"].get<std::string>(),
+                    premises["seconds_per_token"].get<double>(), premises["seconds_per_pair"].get<double>(),
+                    premises["speed"].get<std::string>(), premises["link_gigabytes_per_second"].get<double>(),
+                    premises["link_latency_ms"].get<double>());
 }
 
 // The speed of one worker: as given, else as measured on this machine, now or before.
@@ -90,11 +100,13 @@ WorkerSpeed speed_of(const PlanOptions& options, Transformer& engine, std::strin
 }
 
 Result<PlanQuestion> question_of(const PlanOptions& options) {
-  const auto engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache, false,
-                                      options.override_kv));
+  const auto engine = TRY(
+      open_engine(options.model, options.compute, options.threads, options.packed_cache, false, options.override_kv));
   if (options.tokens > engine->shape().context_len)
-    return fail(ErrorCode::kContextOverflow, fmt::format("{} tokens are more than the model's context of {}",
-                                                         options.tokens, engine->shape().context_len), "tokens");
+    return fail(
+        ErrorCode::kContextOverflow,
+        fmt::format("{} tokens are more than the model's context of {}", options.tokens, engine->shape().context_len),
+        "tokens");
   PlanQuestion question;
   question.device = device_text(*engine);
   PlanRequest& request = question.request;
@@ -128,8 +140,8 @@ Result<void> plan(const PlanOptions& options, const CommonOptions& common) {
 // 0 asks for a measurement; what is positive must be a speed that a machine can have.
 CLI::Validator speed_number() {
   CLI::Validator plausible = real_number(1e-15, 1e3), nothing = real_number(0, 0);
-  return CLI::Validator(
-      [=](std::string& text) { return nothing(text).empty() ? std::string() : plausible(text); }, "0, or 1e-15 to 1000");
+  return CLI::Validator([=](std::string& text) { return nothing(text).empty() ? std::string() : plausible(text); },
+                        "0, or 1e-15 to 1000");
 }
 
 }  // namespace
@@ -142,7 +154,8 @@ void add_plan(CommandLine& line) {
   command->add_option("--tokens,--isl", options->tokens, "length of the prompt")->check(whole_number(1, 1 << 24));
   command->add_option("-w,--workers", options->workers, "prefill workers")->check(whole_number(1, limits::kWorkersMax));
   add_partition_flags(*command, options->strategy, options->cuts);
-  command->add_option("--ranks", options->ranks, "ranks at most; 0 chooses")->check(whole_number(0, limits::kWorkersMax));
+  command->add_option("--ranks", options->ranks, "ranks at most; 0 chooses")
+      ->check(whole_number(0, limits::kWorkersMax));
   add_packed_cache_flag(*command, options->packed_cache);
   add_compute_flag(*command, options->compute);
   add_threads_flag(*command, options->threads);
@@ -150,7 +163,8 @@ void add_plan(CommandLine& line) {
       ->check(speed_number());
   command->add_option("--seconds-per-pair", options->seconds_per_pair, "cost model b; 0: measured on this machine")
       ->check(speed_number());
-  command->add_option("--gigabytes-per-second", options->gigabytes_per_second, "of a link")->check(real_number(1e-6, 1e6));
+  command->add_option("--gigabytes-per-second", options->gigabytes_per_second, "of a link")
+      ->check(real_number(1e-6, 1e6));
   command->add_option("--latency-ms", options->latency_ms, "of a link")->check(real_number(0, 1e6));
 }
 

@@ -23,10 +23,9 @@ Result<void> told_to_parent(Result<void> result, int announce_fd) {
 void add_worker(CommandLine& line, WorkerKind role, const std::string& name, const std::string& summary) {
   auto options = std::make_shared<WorkerServiceOptions>();
   options->role = role;
-  CLI::App* command =
-      line.add(name, summary, [options](const CommonOptions&) {
-        return told_to_parent(run_worker_service(*options), options->announce_fd);
-      });
+  CLI::App* command = line.add(name, summary, [options](const CommonOptions&) {
+    return told_to_parent(run_worker_service(*options), options->announce_fd);
+  });
   add_model_flags(*command, options->model, options->override_kv);
   command->add_option("--coordinator", options->coordinator, "host:port of the coordinator's control plane");
   add_compute_flag(*command, options->compute);
@@ -41,7 +40,8 @@ void add_worker(CommandLine& line, WorkerKind role, const std::string& name, con
   command->add_option("--kv-memory-mib", options->kv_memory_mib, "memory of the K/V pages; 0 chooses")
       ->check(whole_number(0, 1 << 24));
   if (role == WorkerKind::kDecode)
-    command->add_option("--slots", options->slots, "answers that one decode step carries on; 0: all that the memory holds")
+    command
+        ->add_option("--slots", options->slots, "answers that one decode step carries on; 0: all that the memory holds")
         ->check(whole_number(0, limits::kAttemptsPerWorkerMax));
   command->add_flag("--insecure-network", options->insecure_network, "listen beyond loopback; there is no TLS yet");
   command->add_flag("--progress", options->progress, "show a bar while the weights load");
@@ -61,20 +61,22 @@ void add_decode(CommandLine& line) {
 
 void add_coordinator(CommandLine& line) {
   auto options = std::make_shared<CoordinatorServiceOptions>();
-  CLI::App* command = line.add("coordinator", "run the coordinator with the HTTP gateway",
-                               [options](const CommonOptions&) {
-                                 return told_to_parent(run_coordinator_service(*options), options->announce_fd);
-                               });
+  CLI::App* command =
+      line.add("coordinator", "run the coordinator with the HTTP gateway", [options](const CommonOptions&) {
+        return told_to_parent(run_coordinator_service(*options), options->announce_fd);
+      });
   add_model_flags(*command, options->model, options->override_kv);
   add_chat_template_flag(*command, options->chat_template);
   command->add_option("--compute", options->compute,
                       "of the workers: fp32, bf16, int16 or int8; auto: what the first pair of them runs");
-  command->add_option("--stall-timeout", options->stall_timeout_s,
-                      "seconds without any progress until an attempt goes to other workers")
+  command
+      ->add_option("--stall-timeout", options->stall_timeout_s,
+                   "seconds without any progress until an attempt goes to other workers")
       ->check(real_number(1, 3600));
   command->add_option("--listen", options->listen, "host:port of the control plane; port 0 takes a free one");
   command->add_option("--http", options->http, "host:port of the API; port 0 takes a free one");
-  command->add_option("--job-store", options->job_store, "SQLite file of /v1/jobs; without it jobs end with the process");
+  command->add_option("--job-store", options->job_store,
+                      "SQLite file of /v1/jobs; without it jobs end with the process");
   add_api_flags(*command, options->api);
   add_generation_flags(*command, options->generation);
   command->add_flag("--insecure-network", options->insecure_network, "listen beyond loopback; there is no TLS yet");

@@ -167,9 +167,11 @@ void add_run(CommandLine& line) {
   add_generation_flags(*command, options->cluster.generation);
   add_prompt_flags(*command, options->prompt);
   add_partition_flags(*command, options->strategy, options->cuts);
-  command->add_option("--max-tokens", options->max_tokens, "tokens to generate at most")->check(whole_number(1, 1 << 20));
+  command->add_option("--max-tokens", options->max_tokens, "tokens to generate at most")
+      ->check(whole_number(1, 1 << 20));
   command
-      ->add_option("--temperature", options->temperature, "0: greedy; default: the model's own, see --generation-defaults")
+      ->add_option("--temperature", options->temperature,
+                   "0: greedy; default: the model's own, see --generation-defaults")
       ->check(real_number(0, 2));
   command->add_option("--seed", options->seed, "of the sampling")->check(whole_number(0, INT64_MAX));
   command->add_flag("--in-process", options->in_process, "all actors in this process, over the memory transport");

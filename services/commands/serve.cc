@@ -14,7 +14,7 @@ namespace {
 
 struct ServeOptions {
   LocalClusterOptions cluster;
-  ApiSettings api;                     // checked here, passed on as flags
+  ApiSettings api;  // checked here, passed on as flags
   const CLI::App* command = nullptr;
   bool insecure_network = false;
 };
@@ -49,12 +49,16 @@ void add_serve(CommandLine& line) {
   add_cluster_flags(*command, options->cluster);
   add_generation_flags(*command, options->cluster.generation);
   command->add_option("--http", options->cluster.http, "host:port of the API; port 0 takes a free one");
-  command->add_option("--slots", options->cluster.slots, "answers that one decode step carries on; 0: all that the memory holds")
+  command
+      ->add_option("--slots", options->cluster.slots,
+                   "answers that one decode step carries on; 0: all that the memory holds")
       ->check(whole_number(0, limits::kAttemptsPerWorkerMax));
-  command->add_option("--job-store", options->cluster.job_store, "SQLite file of /v1/jobs; without it jobs end with the process");
+  command->add_option("--job-store", options->cluster.job_store,
+                      "SQLite file of /v1/jobs; without it jobs end with the process");
   add_api_flags(*command, options->api);
   options->command = command;
-  command->add_flag("--insecure-network", options->insecure_network, "let --http listen beyond loopback; there is no TLS yet");
+  command->add_flag("--insecure-network", options->insecure_network,
+                    "let --http listen beyond loopback; there is no TLS yet");
 }
 
 }  // namespace runahead

@@ -27,8 +27,9 @@ Result<void> tokenize_lines(const Tokenizer& tokenizer, const std::string& text)
   for (int number = 1; std::getline(lines, line); ++number) {
     const json object = json::parse(line, nullptr, false);
     const auto type_error = [&] {
-      return fail(ErrorCode::kInvalidArgument, "line " + std::to_string(number) +
-                                                   " is not {\"text\": string, \"parse_special\": true or false}", "file");
+      return fail(ErrorCode::kInvalidArgument,
+                  "line " + std::to_string(number) + " is not {\"text\": string, \"parse_special\": true or false}",
+                  "file");
     };
     if (!object.is_object() || !object.contains("text") || !object["text"].is_string()) return type_error();
     if (object.contains("parse_special") && !object["parse_special"].is_boolean()) return type_error();
@@ -48,8 +49,7 @@ Result<void> tokenize(const TokenizeOptions& options, const CommonOptions& commo
     print_json(ids);
     return {};
   }
-  for (TokenId id : ids)
-    std::printf("%8d %s\n", id, to_text(tokenizer.token_bytes(id)).c_str());
+  for (TokenId id : ids) std::printf("%8d %s\n", id, to_text(tokenizer.token_bytes(id)).c_str());
   return {};
 }
 
@@ -61,8 +61,10 @@ void add_tokenize(CommandLine& line) {
                                [options](const CommonOptions& common) { return tokenize(*options, common); });
   add_model_flags(*command, options->model, options->override_kv);
   command->add_option("-f,--file", options->file, "the text, - for standard input");
-  command->add_flag("--parse-special", options->parse_special, "<|im_start|> in the text is that token, not its letters");
-  command->add_flag("--jsonl", options->jsonl, "the file holds lines {\"text\", \"parse_special\"}; one array a line comes out");
+  command->add_flag("--parse-special", options->parse_special,
+                    "<|im_start|> in the text is that token, not its letters");
+  command->add_flag("--jsonl", options->jsonl,
+                    "the file holds lines {\"text\", \"parse_special\"}; one array a line comes out");
 }
 
 }  // namespace runahead

@@ -30,8 +30,7 @@ KeptProfile kept_profile(Transformer& engine, const Clock& clock) {
   KeptProfile kept{.profile = {}, .file = cache_folder() / "engine-profiles.json"};
   const std::string machine = machine_text();
   const std::string key = fmt::format("{} {} {}", engine.fingerprint(), engine.ops().isa, engine.threads());
-  EngineProfiles profiles =
-      parse_engine_profiles(read_kept(kept.file), machine).value_or(EngineProfiles{});
+  EngineProfiles profiles = parse_engine_profiles(read_kept(kept.file), machine).value_or(EngineProfiles{});
   if (const auto known = profiles.find(key); known != profiles.end()) {
     kept.profile = known->second;
     kept.measured = false;

@@ -48,8 +48,9 @@ std::string_view unfinished_ending(const std::string& name) {
 bool is_repository(const std::string& model) {
   const size_t slash = model.find('/');
   const auto is_word = [](std::string_view part) {
-    return !part.empty() && part[0] != '.' && part[0] != '~' &&
-           std::ranges::all_of(part, [](unsigned char c) { return std::isalnum(c) || c == '-' || c == '_' || c == '.'; });
+    return !part.empty() && part[0] != '.' && part[0] != '~' && std::ranges::all_of(part, [](unsigned char c) {
+      return std::isalnum(c) || c == '-' || c == '_' || c == '.';
+    });
   };
   return slash != std::string::npos && is_word(std::string_view(model).substr(0, slash)) &&
          is_word(std::string_view(model).substr(slash + 1));
@@ -68,12 +69,14 @@ Result<void> check_folder(const std::string& model) {
     ++count;
   }
   if (failed) return wrong(model + " is a folder that cannot be read: " + failed.message());
-  if (count == 1) return wrong(model + " is a folder; give the file in it: " + (std::filesystem::path(model) / first).string());
+  if (count == 1)
+    return wrong(model + " is a folder; give the file in it: " + (std::filesystem::path(model) / first).string());
   if (count > 1)
     return wrong(model + " is a folder; give one of its " + std::to_string(count) + " files, such as " +
                  (std::filesystem::path(model) / first).string());
   if (safetensors)
-    return wrong(model + " is a folder of safetensors; convert it (llama.cpp's convert_hf_to_gguf.py) and give the .gguf file");
+    return wrong(model +
+                 " is a folder of safetensors; convert it (llama.cpp's convert_hf_to_gguf.py) and give the .gguf file");
   return wrong(model + " is a folder without a .gguf file; give the path of a .gguf file");
 }
 
@@ -88,10 +91,13 @@ Result<void> check_absent(const std::string& model) {
     if (const std::string begun = model + std::string(ending); std::filesystem::exists(begun, ignored))
       return missing("there is only " + begun + ": the download of " + model + " has not ended");
   if (model.starts_with("~/"))
-    return missing("there is no file " + model + ": the shell has not put your home in place of ~; write $HOME instead");
+    return missing("there is no file " + model +
+                   ": the shell has not put your home in place of ~; write $HOME instead");
   if (is_repository(model) && !model.ends_with(".gguf"))
-    return missing("there is no file " + model + "; if it is a repository of Hugging Face, download one of its .gguf files (hf "
-                   "download " + model + " FILE.gguf) and give that file's path");
+    return missing("there is no file " + model +
+                   "; if it is a repository of Hugging Face, download one of its .gguf files (hf "
+                   "download " +
+                   model + " FILE.gguf) and give that file's path");
   return missing("there is no model file " + model + "; give the path of a .gguf file or the name smollm2");
 }
 
@@ -102,7 +108,8 @@ Result<void> check_path(const std::string& model) {
   if (!std::filesystem::exists(status)) return check_absent(model);
   if (std::filesystem::is_directory(status)) return check_folder(model);
   if (const std::string_view ending = unfinished_ending(model); !ending.empty())
-    return wrong(model + " is an unfinished download (" + std::string(ending) + "); let it end, and give the finished file");
+    return wrong(model + " is an unfinished download (" + std::string(ending) +
+                 "); let it end, and give the finished file");
   if (std::filesystem::is_regular_file(status) && std::filesystem::file_size(model, ignored) == 0)
     return wrong(model + " is empty (0 bytes): its download failed, or the disk was full; download it again");
   return {};
@@ -125,8 +132,10 @@ Result<std::filesystem::path> find_model(const std::string& model) {
     if (model != known.name) continue;
     const std::filesystem::path path = model_folder() / known.file;
     if (std::error_code error; !std::filesystem::exists(path, error))
-      return fail(ErrorCode::kNotFound, "the model " + model + " is not in " + model_folder().string() +
-                                            "; run deploy/quickstart.sh, which fetches it, or set RUNAHEAD_MODEL_DIR", "model");
+      return fail(ErrorCode::kNotFound,
+                  "the model " + model + " is not in " + model_folder().string() +
+                      "; run deploy/quickstart.sh, which fetches it, or set RUNAHEAD_MODEL_DIR",
+                  "model");
     return path;
   }
   std::error_code error;

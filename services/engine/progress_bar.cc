@@ -26,7 +26,10 @@ int terminal_columns() {
 }  // namespace
 
 ProgressBar::ProgressBar(std::string what, bool wanted)
-    : what_(std::move(what)), style_(!wanted ? Style::kNone : stderr_takes_bars() ? Style::kBar : Style::kLines) {}
+    : what_(std::move(what)),
+      style_(!wanted               ? Style::kNone
+             : stderr_takes_bars() ? Style::kBar
+                                   : Style::kLines) {}
 
 void ProgressBar::show(double fraction, std::string_view detail) {
   fraction = std::clamp(fraction, 0.0, 1.0);

@@ -32,8 +32,8 @@ Result<std::string> read_template_text(const std::string& option) {
   std::string text(std::istreambuf_iterator<char>(file), {});
   if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
   if (const size_t valid = utf8_valid_prefix(text); valid < text.size())
-    return refused(ErrorCode::kInvalidArgument,
-                   option + " is no UTF-8 text (byte " + std::to_string(valid) + "); give the path of a Jinja template");
+    return refused(ErrorCode::kInvalidArgument, option + " is no UTF-8 text (byte " + std::to_string(valid) +
+                                                    "); give the path of a Jinja template");
   if (text.empty()) return refused(ErrorCode::kInvalidArgument, option + " is empty");
   return text;
 }

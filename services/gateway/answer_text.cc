@@ -53,9 +53,7 @@ std::string valid_utf8(std::string_view bytes) {
   return text;
 }
 
-int64_t character_count(std::string_view bytes) {
-  return take_characters(bytes, bytes.size());
-}
+int64_t character_count(std::string_view bytes) { return take_characters(bytes, bytes.size()); }
 
 size_t AnswerText::held_back() const {
   size_t held = unfinished_tail(pending_);
@@ -82,9 +80,7 @@ TextPiece AnswerText::push(const SampledToken& token, const std::string& bytes) 
   return release(pending_.size() - held_back(), false);
 }
 
-TextPiece AnswerText::flush() {
-  return release(pending_.size(), false);
-}
+TextPiece AnswerText::flush() { return release(pending_.size(), false); }
 
 TextPiece AnswerText::release(size_t bytes, bool stopped) {
   std::string_view shown = std::string_view(pending_).substr(0, bytes);

@@ -81,20 +81,10 @@ Gateway::Gateway(asio::any_io_executor executor, Clock& clock, InferenceService&
     : impl_(std::make_unique<Impl>(executor, clock, inference, jobs, codec, metrics, std::move(options))) {}
 Gateway::~Gateway() = default;
 
-Result<void> Gateway::listen() {
-  return impl_->listen();
-}
-uint16_t Gateway::port() const {
-  return impl_->port();
-}
-std::string Gateway::address() const {
-  return impl_->address();
-}
-std::vector<std::string> Gateway::routes() const {
-  return impl_->routes();
-}
-asio::awaitable<void> Gateway::shutdown() {
-  return impl_->shutdown();
-}
+Result<void> Gateway::listen() { return impl_->listen(); }
+uint16_t Gateway::port() const { return impl_->port(); }
+std::string Gateway::address() const { return impl_->address(); }
+std::vector<std::string> Gateway::routes() const { return impl_->routes(); }
+asio::awaitable<void> Gateway::shutdown() { return impl_->shutdown(); }
 
 }  // namespace runahead

@@ -48,8 +48,8 @@ class Generation {
  private:
   struct Choice {
     std::shared_ptr<TokenStream> stream;  // shared with the coordinator; null: no token is asked for
-    bool only_prompt = false;             // its tokens are dropped
-    bool shows_stop_token = false;        // as an entry of the log-probabilities, without text
+    bool only_prompt = false;  // its tokens are dropped
+    bool shows_stop_token = false;  // as an entry of the log-probabilities, without text
   };
   asio::awaitable<void> run_choice(int32_t choice, ChoiceSink& sink);
   Task<void> follow(int32_t choice, ChoiceSink& sink);

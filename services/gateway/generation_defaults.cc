@@ -100,9 +100,7 @@ GenerationDefaults take_sampling_choice(JsonReader& reader) {
   return chosen;
 }
 
-GenerationDefaults untold_sampling() {
-  return {.temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f};
-}
+GenerationDefaults untold_sampling() { return {.temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f}; }
 
 Result<GenerationDefaults> load_generation_defaults(const GenerationFlags& flags,
                                                     const std::filesystem::path& model_path, const Gguf& model) {

@@ -14,12 +14,12 @@
 namespace runahead {
 
 struct GenerationDefaults {
-  std::optional<float> temperature = {};         // [0, 2]
-  std::optional<int32_t> top_k = {};             // 0: off
-  std::optional<float> top_p = {};               // (0, 1]
-  std::optional<float> min_p = {};               // [0, 1]
+  std::optional<float> temperature = {};  // [0, 2]
+  std::optional<int32_t> top_k = {};  // 0: off
+  std::optional<float> top_p = {};  // (0, 1]
+  std::optional<float> min_p = {};  // [0, 1]
   std::optional<float> repetition_penalty = {};  // (0, 2]
-  std::optional<int32_t> max_tokens = {};        // of a chat that names none; 0: the rest of the context
+  std::optional<int32_t> max_tokens = {};  // of a chat that names none; 0: the rest of the context
 
   bool choose_sampling() const { return temperature || top_k || top_p || min_p; }
   void fall_back_to(const GenerationDefaults& other);  // for what is not set here
@@ -32,7 +32,7 @@ GenerationDefaults take_sampling_choice(JsonReader& reader);
 GenerationDefaults untold_sampling();
 
 struct GenerationFlags {
-  std::string defaults;               // a JSON object; "none": what the file and the model say does not count
+  std::string defaults;  // a JSON object; "none": what the file and the model say does not count
   std::optional<int32_t> max_tokens;  // as GenerationDefaults
 };
 

@@ -13,9 +13,7 @@ namespace {
 
 using nlohmann::json;
 
-const char* endpoint_name(Endpoint endpoint) {
-  return endpoint == Endpoint::kChat ? "chat" : "completions";
-}
+const char* endpoint_name(Endpoint endpoint) { return endpoint == Endpoint::kChat ? "chat" : "completions"; }
 
 int64_t unix_seconds() {
   return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
@@ -265,7 +263,8 @@ Result<PreparedGeneration> prepare_now(std::optional<Endpoint> endpoint, const s
   const Time begin = clock.now();
   TRY(tokenize_prompts(prepared.request, codec, model.context_len));
   if (prepared.request.echo)
-    for (TokenizedPrompt& prompt : prepared.request.prompts) prepare_echo(prompt, prepared.request.scores_prompt(), codec);
+    for (TokenizedPrompt& prompt : prepared.request.prompts)
+      prepare_echo(prompt, prepared.request.scores_prompt(), codec);
   prepared.tokenize_time = clock.now() - begin;
   return prepared;
 }

@@ -73,9 +73,7 @@ JobText job_text(const std::string& client_json) {
   return text;
 }
 
-json seconds_or_null(int64_t unix_ms) {
-  return unix_ms == 0 ? json(nullptr) : json(unix_ms / 1000);
-}
+json seconds_or_null(int64_t unix_ms) { return unix_ms == 0 ? json(nullptr) : json(unix_ms / 1000); }
 
 // The tokens end with the stop string, by job_stop_rule(); the text ends before it.
 json result_json(const JobView& job, const JobText& text, const TextCodec& codec) {
@@ -169,8 +167,8 @@ Result<JobSubmission> submission(const GatewayContext& context, const PreparedGe
                 "logprobs");
   if (key.size() > kIdempotencyKeyBytesMax)
     return fail(ErrorCode::kInvalidArgument, "the header Idempotency-Key is longer than 256 bytes", "Idempotency-Key");
-  const JobText text{request.endpoint, context.model_name, echoed(request, 0), request.stop, request.min_tokens,
-                     request.logprobs};
+  const JobText text{request.endpoint, context.model_name, echoed(request, 0),
+                     request.stop,     request.min_tokens, request.logprobs};
   JobSubmission result;
   result.request = inference_request(request, 0, context.served_model(), context.codec);
   result.request.tokenize_time = prepared.tokenize_time;
@@ -260,7 +258,10 @@ Task<HttpReply> list(const GatewayContext& context, JobsApi& jobs, std::string o
     for (const JobView& job : rows) data.push_back(head_json(job));
     const json first = rows.empty() ? json(nullptr) : json(rows.front().head.id);
     const json last = rows.empty() ? json(nullptr) : json(rows.back().head.id);
-    return to_text({{"object", "list"}, {"data", std::move(data)}, {"first_id", first}, {"last_id", last},
+    return to_text({{"object", "list"},
+                    {"data", std::move(data)},
+                    {"first_id", first},
+                    {"last_id", last},
                     {"has_more", has_more}});
   };
   auto written = co_await context.text_lane.render(rows.size() * kRowBytes, write);
@@ -419,8 +420,9 @@ void add_jobs_routes(HttpRouter& router, const GatewayContext& context, JobsApi*
   }
   router.add("POST", "/v1/jobs",
              [&context, jobs](Exchange& exchange) { return serve_submit(context, *jobs, exchange); });
-  router.answer("GET", "/v1/jobs",
-                [&context, jobs](const HttpRequest& request) { return list(context, *jobs, request.owner, request.query); });
+  router.answer("GET", "/v1/jobs", [&context, jobs](const HttpRequest& request) {
+    return list(context, *jobs, request.owner, request.query);
+  });
   router.answer("GET", "/v1/jobs/{id}", [&context, jobs](const HttpRequest& request) {
     return show(context, *jobs, request.owner, request.path_params.at("id"));
   });

@@ -82,7 +82,7 @@ class JsonBuilder final : public nlohmann::json_sax<json> {
   }
 
   ParsedJson root;
-  std::string error;                     // of the text
+  std::string error;  // of the text
   std::optional<std::string> duplicate;  // the parse ended there
 
  private:
@@ -105,8 +105,9 @@ class JsonBuilder final : public nlohmann::json_sax<json> {
     return true;
   }
 
-  std::vector<json*> open_;  // the lists and objects around the present place; a list does not grow while one in it is open
-  json* member_ = nullptr;   // of the innermost object, whose value comes next
+  std::vector<json*>
+      open_;  // the lists and objects around the present place; a list does not grow while one in it is open
+  json* member_ = nullptr;  // of the innermost object, whose value comes next
 };
 
 // As deep as limits::kJsonDepthMax.
@@ -135,8 +136,9 @@ Result<ParsedJson> parse_json(std::string_view text) {
   if (size.depth > limits::kJsonDepthMax)
     return fail(ErrorCode::kInvalidArgument, "the JSON nests deeper than 32 levels");
   if (size.memory > limits::kJsonMemoryMax)
-    return fail(ErrorCode::kTooLarge, "the JSON has too many values: over 3 million numbers, or over 1 million strings, "
-                                      "lists and objects; send less at once");
+    return fail(ErrorCode::kTooLarge,
+                "the JSON has too many values: over 3 million numbers, or over 1 million strings, "
+                "lists and objects; send less at once");
   JsonBuilder builder;
   if (json::sax_parse(text, &builder)) return std::move(builder.root);
   if (builder.duplicate)

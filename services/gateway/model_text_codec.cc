@@ -62,10 +62,11 @@ Result<ChatTemplate> read_chat_template(const Gguf& file) {
   Result<std::string_view> source = file.has(kTemplateKey) ? file.str(kTemplateKey) : Result<std::string_view>("");
   if (source && source->empty()) {
     const bool named = file.has("tokenizer.chat_templates");
-    return fail(ErrorCode::kUnsupported,
-                std::string(named ? "this model has chat templates for special uses only" : "this model has no chat template") +
-                    "; give one with --chat-template FILE",
-                "messages");
+    return fail(
+        ErrorCode::kUnsupported,
+        std::string(named ? "this model has chat templates for special uses only" : "this model has no chat template") +
+            "; give one with --chat-template FILE",
+        "messages");
   }
   Result<ChatTemplate> parsed = ChatTemplate::parse(std::string(TRY(source)));
   if (!parsed)
@@ -94,9 +95,7 @@ std::string ModelTextCodec::token_bytes(TokenId token) const {
   return tokenizer_.is_control(token) ? std::string() : std::string(tokenizer_.token_bytes(token));
 }
 
-std::string ModelTextCodec::decode(std::span<const TokenId> tokens) const {
-  return tokenizer_.decode(tokens, true);
-}
+std::string ModelTextCodec::decode(std::span<const TokenId> tokens) const { return tokenizer_.decode(tokens, true); }
 
 Result<std::string> ModelTextCodec::render_chat(const nlohmann::ordered_json& messages,
                                                 bool add_generation_prompt) const {

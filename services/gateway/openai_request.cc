@@ -346,7 +346,8 @@ Result<void> check_prompt_logprobs(const GenerationRequest& request) {
   if (entries <= limits::kPromptLogprobsMax) return {};
   return fail(ErrorCode::kTooLarge,
               "the log-probabilities of the prompts would be " + std::to_string(entries) + " numbers, at most " +
-                  std::to_string(limits::kPromptLogprobsMax) + " are given; send fewer prompts, or ask for fewer logprobs",
+                  std::to_string(limits::kPromptLogprobsMax) +
+                  " are given; send fewer prompts, or ask for fewer logprobs",
               "logprobs");
 }
 
@@ -398,7 +399,8 @@ InferenceRequest inference_request(const GenerationRequest& request, int32_t cho
   out.max_new_tokens = request.max_tokens.value_or(
       std::max(default_max_tokens(request.endpoint, prompt_len, model), request.min_tokens));
   out.sampling = request.sampling;
-  for (const TokenizedPrompt& all : request.prompts) out.batch_tokens += request.choices_per_prompt * std::ssize(all.tokens);
+  for (const TokenizedPrompt& all : request.prompts)
+    out.batch_tokens += request.choices_per_prompt * std::ssize(all.tokens);
   if (request.scores_prompt()) out.prompt_logprobs = request.sampling.top_logprobs;
   out.sampling.seed = request.seed.value_or(0) + static_cast<uint64_t>(choice % request.choices_per_prompt);
   out.stop_tokens = request.stop_tokens;

@@ -12,9 +12,7 @@ using nlohmann::json;
 
 constexpr float kLogprobMin = -9999.0f;  // OpenAI's value for "as good as impossible"; JSON has no infinity
 
-json number(float logprob) {
-  return std::max(logprob, kLogprobMin);
-}
+json number(float logprob) { return std::max(logprob, kLogprobMin); }
 
 json bytes_json(const std::string& bytes) {
   json list = json::array();

@@ -86,8 +86,7 @@ json cluster_json(const ClusterView& view) {
 }
 
 void add_status_routes(HttpRouter& router, const GatewayContext& context, const BuildInfo& build) {
-  router.answer(
-      "GET", "/health", [&context](const HttpRequest&) { return ready(context, false); }, Access::kProbe);
+  router.answer("GET", "/health", [&context](const HttpRequest&) { return ready(context, false); }, Access::kProbe);
   router.answer(
       "GET", "/livez", [](const HttpRequest&) { return text("{\"status\":\"ok\"}", "application/json"); },
       Access::kProbe);

@@ -21,9 +21,7 @@ std::string printable(std::string_view text) {
   return text.size() > limits::kAccessLogPathBytesMax ? out + "..." : out;
 }
 
-std::string or_dash(std::string text) {
-  return text.empty() ? "-" : text;
-}
+std::string or_dash(std::string text) { return text.empty() ? "-" : text; }
 
 }  // namespace
 

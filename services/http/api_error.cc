@@ -45,9 +45,7 @@ HttpReply error_reply(const Error& error) {
   return reply;
 }
 
-HttpReply reply_of(Result<HttpReply> result) {
-  return result ? std::move(*result) : error_reply(result.error());
-}
+HttpReply reply_of(Result<HttpReply> result) { return result ? std::move(*result) : error_reply(result.error()); }
 
 HttpReply http_error(int status, std::string code, std::string message) {
   HttpReply reply = json_reply(error_object(status, code, message, ""), status);
@@ -55,8 +53,6 @@ HttpReply http_error(int status, std::string code, std::string message) {
   return reply;
 }
 
-HttpReply json_reply(const json& body, int status) {
-  return {.status = status, .body = to_text(body)};
-}
+HttpReply json_reply(const json& body, int status) { return {.status = status, .body = to_text(body)}; }
 
 }  // namespace runahead

@@ -9,9 +9,7 @@
 namespace runahead {
 namespace {
 
-std::unexpected<Error> bad(std::string message) {
-  return fail(ErrorCode::kInvalidArgument, std::move(message));
-}
+std::unexpected<Error> bad(std::string message) { return fail(ErrorCode::kInvalidArgument, std::move(message)); }
 
 std::string lower(std::string_view text) {
   std::string result(text);

@@ -73,7 +73,8 @@ std::unexpected<Error> unreachable(const ClientExchange& x, const boost::system:
 
 Task<HttpAnswer> exchange(ClientExchange x) {
   const AsioClock clock;
-  auto connected = co_await connect_tcp(x.server, clock, clock.after(std::min<Duration>(x.timeout, limits::kConnectTimeout)));
+  auto connected =
+      co_await connect_tcp(x.server, clock, clock.after(std::min<Duration>(x.timeout, limits::kConnectTimeout)));
   beast::tcp_stream stream(CO_TRY(connected));
   stream.expires_after(x.timeout);
   auto [write_error, written] = co_await http::async_write(stream, x.request, kTuple);
@@ -108,12 +109,12 @@ Task<HttpAnswer> exchange(ClientExchange x) {
 }  // namespace
 
 Result<HttpAnswer> HttpClient::request(const std::string& method, const std::string& target,
-                                         const std::string& json) const {
+                                       const std::string& json) const {
   return post_stream(method + " " + target, json, nullptr);
 }
 
 Result<HttpAnswer> HttpClient::post_stream(const std::string& target, const std::string& json,
-                                             const EventHandler& on_event) const {
+                                           const EventHandler& on_event) const {
   const size_t space = target.find(' ');
   const std::string method = space == std::string::npos ? "POST" : target.substr(0, space);
   const HostPort server = TRY(parse_host_port(address_));
@@ -145,7 +146,8 @@ Error error_of(const HttpAnswer& response) {
   Error error{ErrorCode::kInternal, "the server answered with HTTP status " + std::to_string(response.status)};
   if (!body.is_object() || !body.contains("error") || !body["error"].is_object()) return error;
   error.message = body["error"].value("message", error.message);
-  const std::string code = body["error"].contains("code") && body["error"]["code"].is_string() ? body["error"]["code"] : "";
+  const std::string code =
+      body["error"].contains("code") && body["error"]["code"].is_string() ? body["error"]["code"] : "";
   for (int i = 0; i <= static_cast<int>(ErrorCode::kInternal); ++i)
     if (name(static_cast<ErrorCode>(i)) == code) error.code = static_cast<ErrorCode>(i);
   return error;

@@ -19,7 +19,8 @@ struct HttpAnswer {
 class HttpClient {
  public:
   // address: "host:port". timeout: without any byte from the server.
-  HttpClient(std::string address, std::chrono::milliseconds timeout) : address_(std::move(address)), timeout_(timeout) {}
+  HttpClient(std::string address, std::chrono::milliseconds timeout)
+      : address_(std::move(address)), timeout_(timeout) {}
 
   // kUnavailable if the server cannot be reached, kDeadlineExceeded if it stays silent.
   Result<HttpAnswer> get(const std::string& target) const { return request("GET", target, ""); }
@@ -30,8 +31,9 @@ class HttpClient {
 
   // Posts and calls on_event(event, data) for every server-sent event ("message" if it names none) until the server ends
   // or on_event returns false. An answer that is no event stream comes back as HttpAnswer with its body.
-  Result<HttpAnswer> post_stream(const std::string& target, const std::string& json,
-                                   const std::function<bool(std::string_view event, std::string_view data)>& on_event) const;
+  Result<HttpAnswer> post_stream(
+      const std::string& target, const std::string& json,
+      const std::function<bool(std::string_view event, std::string_view data)>& on_event) const;
 
  private:
   std::string address_;

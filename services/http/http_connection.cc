@@ -51,12 +51,8 @@ std::string_view path_and_query(std::string_view target) {
   return target;
 }
 
-HttpReply bad_request(std::string message) {
-  return http_error(400, "invalid_request", std::move(message));
-}
-HttpReply no_room() {
-  return error_reply({ErrorCode::kOverloaded, "too many large requests at once; try again", "1"});
-}
+HttpReply bad_request(std::string message) { return http_error(400, "invalid_request", std::move(message)); }
+HttpReply no_room() { return error_reply({ErrorCode::kOverloaded, "too many large requests at once; try again", "1"}); }
 HttpReply body_too_large() {
   return http_error(413, "too_large", "the body is larger than 16 MiB; send a shorter prompt");
 }
@@ -134,8 +130,9 @@ asio::awaitable<void> HttpConnection::give_up() {
     abort();  // too late for an error: the client sees that the end of its answer is missing
     co_return;
   }
-  HttpReply reply = error_reply(
-      {ErrorCode::kUnavailable, "there is not enough memory for this request; send a smaller one, or try again later", ""});
+  HttpReply reply =
+      error_reply({ErrorCode::kUnavailable,
+                   "there is not enough memory for this request; send a smaller one, or try again later", ""});
   co_await respond(std::move(reply));
 }
 
@@ -208,7 +205,8 @@ asio::awaitable<std::expected<size_t, HttpReply>> HttpConnection::read_header() 
     }
     // No method begins like that; a TLS client would wait for its answer until the header's time is over.
     if (begun && std::isalpha(static_cast<unsigned char>(input_.front())) == 0)
-      co_return refuse_and_close(400, "bad_request", "this is no HTTP request; this port speaks HTTP without TLS: use http://");
+      co_return refuse_and_close(400, "bad_request",
+                                 "this is no HTTP request; this port speaks HTTP without TLS: use http://");
     head_only_ = input_.starts_with("HEAD ");
     const size_t end = input_.find("\r\n\r\n");
     if (end != std::string::npos && end + 4 <= limits::kHeaderBytesMax) co_return end + 4;
@@ -299,9 +297,7 @@ bool HttpConnection::body_can_be_skipped(const Parser& parser) const {
   return !parser.chunked() && parser.content_length().value_or(0) <= limits::kHttpReadBufferBytes && !wants_continue();
 }
 
-bool HttpConnection::wants_continue() const {
-  return http_1_1_ && !request_.header("expect").empty();
-}
+bool HttpConnection::wants_continue() const { return http_1_1_ && !request_.header("expect").empty(); }
 
 // What fits the connection's own buffer is paid for by its place; the rest counts as it comes, not as it is announced.
 // Of bodies that come side by side the one that began last gives way, so that the first can be whole.

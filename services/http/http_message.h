@@ -20,10 +20,10 @@ struct HttpRequest {
   std::string request_id;                          // X-Request-Id of the client, or ours
   std::string peer;                                // "address:port" of the client
   bool authorized = true;                          // no key is needed, or a valid one was sent; set by the router
-  std::string owner;                               // whose key it was (ApiKeys::owner_of); empty where none is needed
-  bool is_probe = false;                           // a health check or a scrape; set by the router
-  size_t route = 0;                                // the router's
-  Time received_at{0};                             // when its first byte had come
+  std::string owner;  // whose key it was (ApiKeys::owner_of); empty where none is needed
+  bool is_probe = false;  // a health check or a scrape; set by the router
+  size_t route = 0;  // the router's
+  Time received_at{0};  // when its first byte had come
   std::map<std::string, std::string> path_params;  // {"id": "job-..."}, filled in by the router
   // On every answer to this request, whoever gives it; filled in by the router.
   std::vector<std::pair<std::string, std::string>> reply_headers;

@@ -41,9 +41,7 @@ std::vector<std::string> split(std::string_view path) {
   return segments;
 }
 
-bool is_variable(const std::string& segment) {
-  return segment.starts_with('{');
-}
+bool is_variable(const std::string& segment) { return segment.starts_with('{'); }
 
 bool matches(const std::vector<std::string>& pattern, const std::vector<std::string>& path) {
   if (pattern.size() != path.size()) return false;

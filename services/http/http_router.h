@@ -16,7 +16,7 @@ namespace runahead {
 class HttpRouter final : public HttpHandler {
  public:
   using Handler = std::function<asio::awaitable<void>(Exchange&)>;  // answers by itself
-  using Answer = std::function<Task<HttpReply>(HttpRequest&)>;      // an Error becomes an error reply
+  using Answer = std::function<Task<HttpReply>(HttpRequest&)>;  // an Error becomes an error reply
 
   // Probes are served without a key; all other routes need one as soon as keys are set.
   enum class Access { kKey, kProbe };
@@ -40,7 +40,7 @@ class HttpRouter final : public HttpHandler {
   };
   struct Found {
     const Route* route = nullptr;  // null: none for this path, or none for this method
-    std::string allowed;           // the methods of this path; empty: no such path
+    std::string allowed;  // the methods of this path; empty: no such path
   };
   Found find(const HttpRequest& request, const std::vector<std::string>& path) const;
   std::optional<std::string> allowed_origin(const HttpRequest& request) const;

@@ -49,9 +49,7 @@ Task<void> SseWriter::append(std::string bytes) {
   co_return Result<void>{};
 }
 
-Task<void> SseWriter::event(std::string data) {
-  return append("data: " + data + "\n\n");
-}
+Task<void> SseWriter::event(std::string data) { return append("data: " + data + "\n\n"); }
 
 Task<void> SseWriter::named_event(std::string name, std::string data, std::string id) {
   return append((id.empty() ? "" : "id: " + id + "\n") + "event: " + name + "\ndata: " + data + "\n\n");

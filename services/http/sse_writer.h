@@ -32,12 +32,12 @@ class SseWriter {
   Exchange& exchange_;
   Clock& clock_;
   Duration ping_interval_;
-  std::string buffer_;    // not yet taken by the pump
+  std::string buffer_;  // not yet taken by the pump
   bool writing_ = false;  // the pump is inside a write
   bool ending_ = false;
   bool broken_ = false;  // the client is gone
-  Signal work_;          // the pump waits for it
-  Signal progress_;      // event() and flush() wait for it
+  Signal work_;  // the pump waits for it
+  Signal progress_;  // event() and flush() wait for it
   Gate pump_;
 };
 

@@ -50,18 +50,20 @@ struct JobLedger::Record {
 
 std::unexpected<Error> JobLedger::failed(const std::string& what, int error) const {
   return fail(ErrorCode::kUnavailable,
-              "cannot " + what + " the job store's ledger " + path_.string() + ": " + std::strerror(error), "job-store");
+              "cannot " + what + " the job store's ledger " + path_.string() + ": " + std::strerror(error),
+              "job-store");
 }
 
 Result<JobLedger> JobLedger::open(const std::filesystem::path& path) {
   static_assert(sizeof(Record) == 128 && std::is_trivially_copyable_v<Record>);
   const bool is_new = access(path.c_str(), F_OK) != 0;
   JobLedger ledger(path, ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  struct stat info {};
+  struct stat info{};
   if (ledger.fd_ < 0 || fstat(ledger.fd_, &info) != 0 || !S_ISREG(info.st_mode))
-    return fail(ErrorCode::kInvalidConfig,
-                "the job store's ledger " + path.string() + " cannot be opened for writing; check the path and its rights",
-                "job-store");
+    return fail(
+        ErrorCode::kInvalidConfig,
+        "the job store's ledger " + path.string() + " cannot be opened for writing; check the path and its rights",
+        "job-store");
   ledger.is_new_ = is_new || info.st_size == 0;
   TRY(ledger.read());
   return ledger;
@@ -89,10 +91,8 @@ Result<void> JobLedger::read() {
     if (got < 0) return failed("read", errno);
     const size_t whole = static_cast<size_t>(got) / sizeof(Record);
     for (size_t i = 0; i < whole; ++i, ++records_) {
-      if (buffer[i].magic == Record{}.magic && buffer[i].check == buffer[i].check_at(records_))
-        take(buffer[i]);
-      else
-        ++damaged_;
+      if (buffer[i].magic == Record{}.magic && buffer[i].check == buffer[i].check_at(records_)) take(buffer[i]);
+      else ++damaged_;
     }
     if (whole == 0) {  // what is left is no whole record: an append that did not end, or no ledger at all
       if (records_ == 0 && got > 0) ++damaged_;

@@ -74,8 +74,8 @@ Result<std::filesystem::path> keep_damaged(const std::filesystem::path& path) {
   std::filesystem::create_hard_link(path, kept, failed);
   if (failed) std::filesystem::copy_file(path, kept, failed);
   if (failed)
-    return fail(ErrorCode::kUnavailable, "the damaged job store cannot be kept as " + kept.string() + ": " + failed.message(),
-                "job-store");
+    return fail(ErrorCode::kUnavailable,
+                "the damaged job store cannot be kept as " + kept.string() + ": " + failed.message(), "job-store");
   return kept;
 }
 
@@ -83,8 +83,8 @@ Result<void> take_name(const std::filesystem::path& fresh, const std::filesystem
   std::error_code failed;
   std::filesystem::rename(fresh, path, failed);
   if (failed)
-    return fail(ErrorCode::kUnavailable, "the job store cannot be renamed to " + path.string() + ": " + failed.message(),
-                "job-store");
+    return fail(ErrorCode::kUnavailable,
+                "the job store cannot be renamed to " + path.string() + ": " + failed.message(), "job-store");
   return sync_folder(path);
 }
 
@@ -145,8 +145,8 @@ class Recovery {
   JobLedger& ledger_;
   std::filesystem::path path_;
   std::map<std::string, LedgerEntry> known_;  // by id
-  std::map<int64_t, Finding> findings_;       // by sequence
-  std::set<std::string> found_;               // ids
+  std::map<int64_t, Finding> findings_;  // by sequence
+  std::set<std::string> found_;  // ids
   bool damaged_rows_ = false;
   int64_t unnamed_ = 0;  // damaged rows that nothing tells the id of
   std::string structure_;
@@ -206,10 +206,8 @@ Result<void> Recovery::look() {
 }
 
 void Recovery::say(std::string sentence) {
-  if (out_.damage.size() < limits::kDamageLinesMax)
-    out_.damage.push_back(std::move(sentence));
-  else
-    ++unsaid_;
+  if (out_.damage.size() < limits::kDamageLinesMax) out_.damage.push_back(std::move(sentence));
+  else ++unsaid_;
 }
 
 Result<void> Recovery::look_at_ledger() {
@@ -278,8 +276,9 @@ Result<void> Recovery::rebuild() {
   std::error_code none;
   std::filesystem::remove(path_.string() + "-wal", none);
   TRY(take_name(fresh_path, path_));
-  say(fmt::format("the job store {} was damaged ({}); what could be read goes on in a new file, and the damaged one is {}",
-                  path_.string(), structure_.empty() ? "rows do not fit their checks" : structure_, kept.string()));
+  say(fmt::format(
+      "the job store {} was damaged ({}); what could be read goes on in a new file, and the damaged one is {}",
+      path_.string(), structure_.empty() ? "rows do not fit their checks" : structure_, kept.string()));
   database_ = TRY(SqliteDatabase::open(path_));
   return {};
 }
@@ -302,10 +301,12 @@ Result<void> Recovery::settle_ledger() {
 
 }  // namespace
 
-Result<std::unique_ptr<SqliteDatabase>> mend_start(const std::filesystem::path& path, std::vector<std::string>& damage) {
+Result<std::unique_ptr<SqliteDatabase>> mend_start(const std::filesystem::path& path,
+                                                   std::vector<std::string>& damage) {
   const std::filesystem::path kept = TRY(keep_damaged(path));
-  damage.push_back(fmt::format("the beginning of the job store {} was damaged or cut, and is made anew; the damaged file is {}",
-                               path.string(), kept.string()));
+  damage.push_back(
+      fmt::format("the beginning of the job store {} was damaged or cut, and is made anew; the damaged file is {}",
+                  path.string(), kept.string()));
   TRY(replace_first_page(path));
   auto opened = SqliteDatabase::open(path);
   if (opened || opened.error().code != ErrorCode::kCorrupt) return opened;

@@ -42,11 +42,27 @@ constexpr const char* kSchema = R"sql(
 )sql";
 
 constexpr const char* kColumns =
-    "sequence, id, owner, idempotency_key, request_digest, kind, status, created_unix_ms, ended_unix_ms, prompt_tokens, "
+    "sequence, id, owner, idempotency_key, request_digest, kind, status, created_unix_ms, ended_unix_ms, "
+    "prompt_tokens, "
     "completion_tokens, error_code, error_message, error_param, request_check, result_check, check_sum";
 enum Column {
-  kSequence, kId, kOwner, kKey, kDigest, kKind, kStatus, kCreated, kEnded, kPromptTokens, kCompletionTokens, kErrorCode,
-  kErrorMessage, kErrorParam, kRequestCheck, kResultCheck, kCheck
+  kSequence,
+  kId,
+  kOwner,
+  kKey,
+  kDigest,
+  kKind,
+  kStatus,
+  kCreated,
+  kEnded,
+  kPromptTokens,
+  kCompletionTokens,
+  kErrorCode,
+  kErrorMessage,
+  kErrorParam,
+  kRequestCheck,
+  kResultCheck,
+  kCheck
 };
 
 std::string select(const char* rest) { return fmt::format("SELECT {} FROM jobs {}", kColumns, rest); }
@@ -68,22 +84,19 @@ uint32_t check_of(std::string_view bytes, uint32_t seed = 0) {
 uint32_t check_of_request(const std::string& client, const std::string& request) {
   return check_of(request, check_of(client, static_cast<uint32_t>(client.size())));
 }
-uint32_t check_of_result(const std::string& result) {
-  return result.empty() ? 0 : check_of(result);
-}
+uint32_t check_of_result(const std::string& result) { return result.empty() ? 0 : check_of(result); }
 uint32_t check_of_epoch(int64_t epoch) { return check_of(fmt::format("epoch {}", epoch)); }
 
 uint32_t check_of_head(const JobHead& head, int64_t sequence, uint32_t request_check, uint32_t result_check) {
-  std::string all = fmt::format("{} {} {} {} {} {} {} {}", sequence, static_cast<int>(head.status), head.created_unix_ms,
-                                head.ended_unix_ms, head.prompt_tokens, head.completion_tokens, request_check,
-                                result_check);
+  std::string all =
+      fmt::format("{} {} {} {} {} {} {} {}", sequence, static_cast<int>(head.status), head.created_unix_ms,
+                  head.ended_unix_ms, head.prompt_tokens, head.completion_tokens, request_check, result_check);
   const Error none{ErrorCode::kInternal, "", ""};
   const Error& error = head.error ? *head.error : none;
-  for (const std::string_view part :
-       {std::string_view(head.id), std::string_view(head.owner), std::string_view(head.idempotency_key),
-        std::string_view(head.request_digest), std::string_view(head.kind),
-        head.error ? name(error.code) : std::string_view(), std::string_view(error.message),
-        std::string_view(error.param)})
+  for (const std::string_view part : {std::string_view(head.id), std::string_view(head.owner),
+                                      std::string_view(head.idempotency_key), std::string_view(head.request_digest),
+                                      std::string_view(head.kind), head.error ? name(error.code) : std::string_view(),
+                                      std::string_view(error.message), std::string_view(error.param)})
     all += fmt::format(" {}:{}", part.size(), part);
   return check_of(all);
 }
@@ -119,7 +132,8 @@ StoredRow row_of(sqlite3_stmt* statement) {
 
 std::unexpected<Error> damaged(const std::string& name) {
   return fail(ErrorCode::kCorrupt,
-              "the job store " + name + " is damaged; restore a copy, or move it away with its -wal and -ledger", "job-store");
+              "the job store " + name + " is damaged; restore a copy, or move it away with its -wal and -ledger",
+              "job-store");
 }
 
 // Its row says nothing that can be trusted.
@@ -195,13 +209,15 @@ Result<void> SqliteDatabase::check_kind() {
   if (is_ours && version == kSchemaVersion) return {};
   if (is_ours || version == kSchemaVersion) return damaged(name_);
   if (version > kSchemaVersion)
-    return fail(ErrorCode::kInvalidConfig,
-                "the job store " + name_ + " was made by a newer version of this program; run that one, or name another file",
-                "job-store");
+    return fail(
+        ErrorCode::kInvalidConfig,
+        "the job store " + name_ + " was made by a newer version of this program; run that one, or name another file",
+        "job-store");
   const bool is_empty = TRY(integer("SELECT count(*) FROM sqlite_master")) == 0;
   const bool has_jobs = TRY(integer("SELECT count(*) FROM sqlite_master WHERE name = 'jobs'")) > 0;
   if (!is_empty && !(version == 1 && has_jobs))
-    return fail(ErrorCode::kInvalidConfig, name_ + " is a SQLite file, but no job store; name another file", "job-store");
+    return fail(ErrorCode::kInvalidConfig, name_ + " is a SQLite file, but no job store; name another file",
+                "job-store");
   return {};
 }
 
@@ -211,8 +227,10 @@ Result<void> SqliteDatabase::bring_up_to_date() {
   was_empty_ = version == 0;
   was_migrated_ = version == 1;
   TRY(begin());
-  if (version == 1) TRY(execute("ALTER TABLE jobs RENAME TO jobs_1; ALTER TABLE meta RENAME TO meta_1; "
-                                "DROP INDEX jobs_by_key; DROP INDEX jobs_unfinished;"));
+  if (version == 1)
+    TRY(
+        execute("ALTER TABLE jobs RENAME TO jobs_1; ALTER TABLE meta RENAME TO meta_1; "
+                "DROP INDEX jobs_by_key; DROP INDEX jobs_unfinished;"));
   TRY(execute(kSchema));
   if (version == 1) TRY(migrate_version_1(*this));
   TRY(commit());
@@ -239,15 +257,9 @@ Result<int64_t> SqliteDatabase::integer(const char* sql) {
   return sqlite3_column_int64(statement.get(), 0);
 }
 
-Result<void> SqliteDatabase::begin() {
-  return execute("BEGIN IMMEDIATE");
-}
-Result<void> SqliteDatabase::commit() {
-  return execute("COMMIT");
-}
-void SqliteDatabase::roll_back() {
-  sqlite3_exec(handle_.get(), "ROLLBACK", nullptr, nullptr, nullptr);
-}
+Result<void> SqliteDatabase::begin() { return execute("BEGIN IMMEDIATE"); }
+Result<void> SqliteDatabase::commit() { return execute("COMMIT"); }
+void SqliteDatabase::roll_back() { sqlite3_exec(handle_.get(), "ROLLBACK", nullptr, nullptr, nullptr); }
 Result<LedgerEntry> SqliteDatabase::as_one(const std::function<Result<LedgerEntry>()>& work) {
   if (sqlite3_get_autocommit(handle_.get()) != 0)
     return fail(ErrorCode::kUnavailable, "the job store " + name_ + " could not keep its transaction; try again later");
@@ -260,13 +272,12 @@ Result<LedgerEntry> SqliteDatabase::as_one(const std::function<Result<LedgerEntr
   TRY(execute("RELEASE one"));
   return done;
 }
-Result<void> SqliteDatabase::checkpoint() {
-  return execute("PRAGMA wal_checkpoint(TRUNCATE)");
-}
+Result<void> SqliteDatabase::checkpoint() { return execute("PRAGMA wal_checkpoint(TRUNCATE)"); }
 
 Result<std::string> SqliteDatabase::schema() {
-  const Statement statement = TRY(prepare("SELECT group_concat(type || name || tbl_name || sql) "
-                                          "FROM (SELECT * FROM sqlite_master ORDER BY name)"));
+  const Statement statement =
+      TRY(prepare("SELECT group_concat(type || name || tbl_name || sql) "
+                  "FROM (SELECT * FROM sqlite_master ORDER BY name)"));
   const int code = sqlite3_step(statement.get());
   if (code != SQLITE_ROW) return failed(code);
   return text(statement.get(), 0);
@@ -298,22 +309,30 @@ Result<void> SqliteDatabase::set_epoch(uint64_t epoch) {
 
 Result<void> SqliteDatabase::put_head(const JobHead& head, int64_t sequence, uint32_t check, uint32_t request_check,
                                       uint32_t result_check) {
-  const Statement statement = TRY(prepare(fmt::format(
-      "INSERT INTO jobs ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) "
-      "ON CONFLICT (sequence) DO UPDATE SET status = ?7, ended_unix_ms = ?9, completion_tokens = ?11, error_code = ?12, "
-      "error_message = ?13, error_param = ?14, result_check = ?16, check_sum = ?17",
-      kColumns).c_str()));
+  const Statement statement = TRY(prepare(
+      fmt::format(
+          "INSERT INTO jobs ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) "
+          "ON CONFLICT (sequence) DO UPDATE SET status = ?7, ended_unix_ms = ?9, completion_tokens = ?11, error_code = "
+          "?12, "
+          "error_message = ?13, error_param = ?14, result_check = ?16, check_sum = ?17",
+          kColumns)
+          .c_str()));
   sqlite3_stmt* const to = statement.get();
   const Error error = head.error.value_or(Error{});
   const std::string code(head.error ? name(error.code) : "");
   const std::pair<Column, const std::string&> texts[] = {
-      {kId, head.id}, {kOwner, head.owner}, {kKey, head.idempotency_key}, {kDigest, head.request_digest},
-      {kKind, head.kind}, {kErrorCode, code}, {kErrorMessage, error.message}, {kErrorParam, error.param}};
+      {kId, head.id},     {kOwner, head.owner}, {kKey, head.idempotency_key},   {kDigest, head.request_digest},
+      {kKind, head.kind}, {kErrorCode, code},   {kErrorMessage, error.message}, {kErrorParam, error.param}};
   for (const auto& [column, value] : texts) bind(to, column + 1, value);
-  const std::pair<Column, int64_t> numbers[] = {
-      {kSequence, sequence}, {kStatus, static_cast<int64_t>(head.status)}, {kCreated, head.created_unix_ms},
-      {kEnded, head.ended_unix_ms}, {kPromptTokens, head.prompt_tokens}, {kCompletionTokens, head.completion_tokens},
-      {kRequestCheck, request_check}, {kResultCheck, result_check}, {kCheck, check}};
+  const std::pair<Column, int64_t> numbers[] = {{kSequence, sequence},
+                                                {kStatus, static_cast<int64_t>(head.status)},
+                                                {kCreated, head.created_unix_ms},
+                                                {kEnded, head.ended_unix_ms},
+                                                {kPromptTokens, head.prompt_tokens},
+                                                {kCompletionTokens, head.completion_tokens},
+                                                {kRequestCheck, request_check},
+                                                {kResultCheck, result_check},
+                                                {kCheck, check}};
   for (const auto& [column, value] : numbers) sqlite3_bind_int64(to, column + 1, value);
   const int done = sqlite3_step(to);
   if (done != SQLITE_DONE) return failed(done);
@@ -403,9 +422,10 @@ Result<std::unique_ptr<StoredRow>> SqliteDatabase::at(int64_t sequence, Parts pa
 // Each half reads its own end of jobs_by_owner, so that the work does not grow with the table.
 Result<std::vector<JobHead>> SqliteDatabase::list(const std::string& owner, int64_t before, int32_t limit) {
   const std::string half = select("WHERE owner = {} AND sequence < ?2 ORDER BY sequence DESC LIMIT ?3");
-  const Statement statement = TRY(prepare(
-      fmt::format("SELECT * FROM ({}) UNION SELECT * FROM ({}) ORDER BY sequence DESC LIMIT ?3",
-                  fmt::format(fmt::runtime(half), "?1"), fmt::format(fmt::runtime(half), "''")).c_str()));
+  const Statement statement =
+      TRY(prepare(fmt::format("SELECT * FROM ({}) UNION SELECT * FROM ({}) ORDER BY sequence DESC LIMIT ?3",
+                              fmt::format(fmt::runtime(half), "?1"), fmt::format(fmt::runtime(half), "''"))
+                      .c_str()));
   bind(statement.get(), 1, owner);
   sqlite3_bind_int64(statement.get(), 2, before);
   sqlite3_bind_int(statement.get(), 3, limit);
@@ -427,9 +447,7 @@ Result<std::vector<int64_t>> SqliteDatabase::sequences(bool backwards) {
   return found;
 }
 
-Result<int64_t> SqliteDatabase::last_sequence() {
-  return integer("SELECT coalesce(max(sequence), 0) FROM jobs");
-}
+Result<int64_t> SqliteDatabase::last_sequence() { return integer("SELECT coalesce(max(sequence), 0) FROM jobs"); }
 
 Result<void> SqliteDatabase::prune(int64_t sequence) {
   const std::string old = fmt::format("status >= 2 AND sequence <= {}", sequence);

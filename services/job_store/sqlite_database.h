@@ -23,8 +23,8 @@ struct StoredRow {
   JobHead head;
   bool head_ok = false;
   std::string client, request, result;  // texts; empty where they were not asked for
-  bool request_ok = false;              // client and request
-  bool result_ok = false;               // true as well where there is none yet
+  bool request_ok = false;  // client and request
+  bool result_ok = false;  // true as well where there is none yet
   uint32_t check = 0, request_check = 0, result_check = 0;
 };
 
@@ -44,7 +44,7 @@ class SqliteDatabase {
 
   // Nothing if the file is whole, else what is wrong with it: one line of SQLite's.
   std::string structural_damage();
-  bool was_empty() const { return was_empty_; }     // made by this open()
+  bool was_empty() const { return was_empty_; }  // made by this open()
   bool was_migrated() const { return was_migrated_; }
 
   // Zero if its row is damaged.

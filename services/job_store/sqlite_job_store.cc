@@ -23,15 +23,15 @@ namespace {
 constexpr size_t kBatchMax = 256;  // operations of one transaction: bounds the wait of the first
 
 std::unexpected<Error> damaged(const std::string& id) {
-  return fail(ErrorCode::kCorrupt,
-              "the row of job " + id + " is damaged; the next start of the service mends the store, and says what is lost");
+  return fail(
+      ErrorCode::kCorrupt,
+      "the row of job " + id + " is damaged; the next start of the service mends the store, and says what is lost");
 }
 
 Result<std::shared_ptr<const JobRecord>> record_of(StoredRow row) {
   if (!row.request_ok || !row.result_ok) return damaged(row.head.id);
   auto record = std::make_shared<JobRecord>();
-  if (!row.result.empty())
-    record->result = std::make_shared<const StoredResult>(TRY(result_from_json(row.result)));
+  if (!row.result.empty()) record->result = std::make_shared<const StoredResult>(TRY(result_from_json(row.result)));
   record->client_json = std::move(row.client);
   record->head = std::move(row.head);
   return record;
@@ -243,11 +243,12 @@ Task<std::shared_ptr<const JobHead>> SqliteJobStore::find_by_key(std::string own
 }
 
 Task<std::shared_ptr<const JobRecord>> SqliteJobStore::find(std::string id) {
-  return run<std::shared_ptr<const JobRecord>>([this, id = std::move(id)]() -> Result<std::shared_ptr<const JobRecord>> {
-    const auto row = TRY(files_.database->find(id, SqliteDatabase::Parts::kAll));
-    if (!row) return nullptr;
-    return record_of(std::move(*row));
-  });
+  return run<std::shared_ptr<const JobRecord>>(
+      [this, id = std::move(id)]() -> Result<std::shared_ptr<const JobRecord>> {
+        const auto row = TRY(files_.database->find(id, SqliteDatabase::Parts::kAll));
+        if (!row) return nullptr;
+        return record_of(std::move(*row));
+      });
 }
 
 Task<std::shared_ptr<const StoredRequest>> SqliteJobStore::request(std::string id) {

@@ -48,8 +48,9 @@ std::optional<Error> error_of(const json& result) {
 Result<void> migrate_version_1(SqliteDatabase& database) {
   const int64_t epoch = TRY(database.integer("SELECT coalesce(max(value), 0) FROM meta_1 WHERE key = 'epoch'"));
   TRY(database.set_epoch(static_cast<uint64_t>(std::max<int64_t>(epoch, 0))));
-  auto rows = TRY(database.prepare("SELECT sequence, id, idempotency_key, status, created_unix_ms, ended_unix_ms, "
-                                   "request_json, result_json FROM jobs_1 ORDER BY sequence"));
+  auto rows =
+      TRY(database.prepare("SELECT sequence, id, idempotency_key, status, created_unix_ms, ended_unix_ms, "
+                           "request_json, result_json FROM jobs_1 ORDER BY sequence"));
   int code = SQLITE_ROW;
   while ((code = sqlite3_step(rows.get())) == SQLITE_ROW) {
     sqlite3_stmt* const row = rows.get();

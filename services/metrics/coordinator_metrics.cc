@@ -154,9 +154,7 @@ void CoordinatorMetrics::Series::show_model(const ClusterView& cluster) {
 CoordinatorMetrics::CoordinatorMetrics(const ProcessInfo& process) : series_(std::make_unique<Series>(process)) {}
 CoordinatorMetrics::~CoordinatorMetrics() = default;
 
-std::string CoordinatorMetrics::text() {
-  return series_->registry.text();
-}
+std::string CoordinatorMetrics::text() { return series_->registry.text(); }
 
 void CoordinatorMetrics::http_request(std::string_view endpoint, RequestStatus status, double seconds) {
   Series& s = *series_;

@@ -32,9 +32,7 @@ prometheus::Family<prometheus::Histogram>& MetricsRegistry::histograms(const std
   return prometheus::BuildHistogram().Name(name).Help(help).Register(registry_);
 }
 
-std::string MetricsRegistry::text() const {
-  return prometheus::TextSerializer().Serialize(registry_.Collect());
-}
+std::string MetricsRegistry::text() const { return prometheus::TextSerializer().Serialize(registry_.Collect()); }
 
 void observe(prometheus::Histogram& histogram, double value) {
   if (std::isfinite(value)) histogram.Observe(value);

@@ -17,13 +17,13 @@ using Labels = prometheus::Labels;
 using Buckets = prometheus::Histogram::BucketBoundaries;
 
 namespace buckets {
-extern const Buckets kTtft;     // vLLM's bounds, seconds: dashboards carry over
+extern const Buckets kTtft;  // vLLM's bounds, seconds: dashboards carry over
 extern const Buckets kRequest;  // vLLM's bounds of whole requests, seconds
-extern const Buckets kStage;    // 100 us to 160 s
-extern const Buckets kToken;    // between tokens, seconds
-extern const Buckets kCount;    // 1-2-5 up to a million
-extern const Buckets kBytes;    // 2^10, 2^12, ... 2^34
-extern const Buckets kRatio;    // of errors
+extern const Buckets kStage;  // 100 us to 160 s
+extern const Buckets kToken;  // between tokens, seconds
+extern const Buckets kCount;  // 1-2-5 up to a million
+extern const Buckets kBytes;  // 2^10, 2^12, ... 2^34
+extern const Buckets kRatio;  // of errors
 }  // namespace buckets
 
 class MetricsRegistry {

@@ -28,8 +28,9 @@ struct WorkerMetrics::Series {
   prometheus::Histogram& batch =
       registry.histograms("runahead_decode_batch_size", "sequences of one decode step").Add({}, buckets::kCount);
   prometheus::Family<prometheus::Gauge>& model_info = registry.gauges("runahead_model_info", "the loaded model");
-  prometheus::Family<prometheus::Gauge>& kernels = registry.gauges(
-      "runahead_kernel_operations_per_second", "start-up timing on one core, of the kernels chosen for each compute mode");
+  prometheus::Family<prometheus::Gauge>& kernels =
+      registry.gauges("runahead_kernel_operations_per_second",
+                      "start-up timing on one core, of the kernels chosen for each compute mode");
   prometheus::Gauge& load_seconds = registry.gauges("runahead_model_load_seconds", "time to load the model").Add({});
 };
 
@@ -49,9 +50,7 @@ WorkerMetrics::Series::Series(const ProcessInfo& process) : model_name(process.m
 WorkerMetrics::WorkerMetrics(const ProcessInfo& process) : series_(std::make_unique<Series>(process)) {}
 WorkerMetrics::~WorkerMetrics() = default;
 
-std::string WorkerMetrics::text() {
-  return series_->registry.text();
-}
+std::string WorkerMetrics::text() { return series_->registry.text(); }
 
 void WorkerMetrics::model_loaded(std::string_view compute, int32_t context_len, double seconds) {
   series_->model_info

@@ -17,9 +17,7 @@ Task<HttpReply> text(std::string body, std::string type) {
   co_return HttpReply{.body = std::move(body), .content_type = std::move(type)};
 }
 
-Task<HttpReply> ready(std::vector<std::string> reasons) {
-  co_return ready_reply(reasons);
-}
+Task<HttpReply> ready(std::vector<std::string> reasons) { co_return ready_reply(reasons); }
 
 }  // namespace
 
@@ -66,14 +64,8 @@ AdminEndpoints::~AdminEndpoints() = default;
 Result<void> AdminEndpoints::listen(HostPort address, bool allow_remote) {
   return impl_->listen(std::move(address), allow_remote);
 }
-std::string AdminEndpoints::address() const {
-  return impl_->address();
-}
-std::vector<std::string> AdminEndpoints::routes() const {
-  return impl_->routes();
-}
-asio::awaitable<void> AdminEndpoints::shutdown() {
-  return impl_->shutdown();
-}
+std::string AdminEndpoints::address() const { return impl_->address(); }
+std::vector<std::string> AdminEndpoints::routes() const { return impl_->routes(); }
+asio::awaitable<void> AdminEndpoints::shutdown() { return impl_->shutdown(); }
 
 }  // namespace runahead

@@ -26,7 +26,7 @@ class AdminEndpoints {
 
   Result<void> listen(HostPort address, bool allow_remote);  // kAddressInUse, kInvalidArgument
   std::string address() const;                               // with the port that was taken
-  std::vector<std::string> routes() const;                   // "GET /livez": some of those that openapi.json describes
+  std::vector<std::string> routes() const;  // "GET /livez": some of those that openapi.json describes
   asio::awaitable<void> shutdown();
 
  private:

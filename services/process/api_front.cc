@@ -9,7 +9,8 @@ namespace runahead {
 namespace {
 
 int64_t unix_time_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+      .count();
 }
 
 GatewayOptions gateway_options(const ApiFrontOptions& options) {
@@ -33,7 +34,10 @@ GatewayOptions gateway_options(const ApiFrontOptions& options) {
 }  // namespace
 
 ApiFront::ApiFront(ApiFrontEnv env, const ApiFrontOptions& options)
-    : jobs_({.executor = env.executor, .clock = env.clock, .rng = env.rng, .inference = env.inference,
+    : jobs_({.executor = env.executor,
+             .clock = env.clock,
+             .rng = env.rng,
+             .inference = env.inference,
              .store = env.job_store,
              .unix_time_ms = unix_time_ms,
              .stop_rule = [&codec = env.codec](const std::string& json) { return job_stop_rule(codec, json); }}),

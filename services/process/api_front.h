@@ -18,8 +18,8 @@ namespace runahead {
 
 // What people set about the API; times in seconds.
 struct ApiSettings {
-  std::string api_keys;                   // file; empty: the API is open
-  std::string admin;                      // host:port of probes and metrics without a key; empty: none
+  std::string api_keys;  // file; empty: the API is open
+  std::string admin;  // host:port of probes and metrics without a key; empty: none
   std::vector<std::string> cors_origins;  // whose pages may read answers in a browser; "*": all
   double request_timeout = seconds(limits::kRequestDeadline);
   double job_timeout = seconds(limits::kJobDeadline);  // of one run
@@ -33,7 +33,7 @@ struct ApiFrontOptions {
   HostPort http{"127.0.0.1", 0};
   bool allow_remote = false;
   ApiSettings settings;
-  std::string model_name;   // what /v1/models shows
+  std::string model_name;  // what /v1/models shows
   std::string model_alias;  // what requests may say too: the name on the command line
   GenerationDefaults generation_defaults = {};
 };

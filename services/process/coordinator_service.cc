@@ -61,21 +61,30 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
   const auto executor = parts.process.io().get_executor();
   parts.control = TRY(TcpControlServer::create(executor, parts.process.clock(),
                                                {.listen = listen, .allow_remote = options.insecure_network}));
-  parts.coordinator = std::make_unique<Coordinator>(
-      CoordinatorEnv{.executor = executor, .clock = parts.process.clock(), .rng = parts.process.rng(),
-                     .control = *parts.control, .metrics = *parts.metrics},
-      CoordinatorOptions{.epoch = epoch_of(parts.loaded, !options.job_store.empty()),
-                         .shape = parts.model.shape,
-                         .model = model_fingerprint(hash),
-                         .fingerprint = mode ? engine_fingerprint(hash, *mode) : "",
-                         .stall_timeout = from_seconds(options.stall_timeout_s)});
-  parts.front = std::make_unique<ApiFront>(
-      ApiFrontEnv{.executor = executor, .clock = parts.process.clock(), .rng = parts.process.rng(),
-                  .inference = *parts.coordinator, .job_store = *parts.job_store, .codec = *parts.codec,
-                  .metrics = *parts.metrics},
-      ApiFrontOptions{.http = http, .allow_remote = options.insecure_network, .settings = options.api,
-                      .model_name = parts.model_name, .model_alias = options.model,
-                      .generation_defaults = generation});
+  parts.coordinator =
+      std::make_unique<Coordinator>(CoordinatorEnv{.executor = executor,
+                                                   .clock = parts.process.clock(),
+                                                   .rng = parts.process.rng(),
+                                                   .control = *parts.control,
+                                                   .metrics = *parts.metrics},
+                                    CoordinatorOptions{.epoch = epoch_of(parts.loaded, !options.job_store.empty()),
+                                                       .shape = parts.model.shape,
+                                                       .model = model_fingerprint(hash),
+                                                       .fingerprint = mode ? engine_fingerprint(hash, *mode) : "",
+                                                       .stall_timeout = from_seconds(options.stall_timeout_s)});
+  parts.front = std::make_unique<ApiFront>(ApiFrontEnv{.executor = executor,
+                                                       .clock = parts.process.clock(),
+                                                       .rng = parts.process.rng(),
+                                                       .inference = *parts.coordinator,
+                                                       .job_store = *parts.job_store,
+                                                       .codec = *parts.codec,
+                                                       .metrics = *parts.metrics},
+                                           ApiFrontOptions{.http = http,
+                                                           .allow_remote = options.insecure_network,
+                                                           .settings = options.api,
+                                                           .model_name = parts.model_name,
+                                                           .model_alias = options.model,
+                                                           .generation_defaults = generation});
   return parts.front->start(std::move(parts.loaded.unfinished));
 }
 

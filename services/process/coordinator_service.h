@@ -14,18 +14,18 @@
 namespace runahead {
 
 struct CoordinatorServiceOptions {
-  std::string model = "smollm2";          // for its tokenizer, chat template, shape and content hash
-  std::vector<std::string> override_kv;   // KEY=TYPE:VALUE, the same in the whole cluster
-  std::string chat_template;              // a file with a template to use instead of the model's; empty: the model's
-  std::string compute = "auto";           // of the workers; auto: what a prefill and a decode worker first agree on
+  std::string model = "smollm2";  // for its tokenizer, chat template, shape and content hash
+  std::vector<std::string> override_kv;  // KEY=TYPE:VALUE, the same in the whole cluster
+  std::string chat_template;  // a file with a template to use instead of the model's; empty: the model's
+  std::string compute = "auto";  // of the workers; auto: what a prefill and a decode worker first agree on
   std::string listen = "127.0.0.1:7070";  // control plane
-  std::string http = "127.0.0.1:8000";    // API
-  std::string job_store;                  // SQLite file; empty: jobs live in memory
+  std::string http = "127.0.0.1:8000";  // API
+  std::string job_store;  // SQLite file; empty: jobs live in memory
   ApiSettings api;
   GenerationFlags generation;
   double stall_timeout_s = seconds(limits::kStallTimeout);  // of an attempt on which nothing moves
-  bool insecure_network = false;          // listen beyond loopback without TLS
-  int announce_fd = -1;                  // set by services/cluster/local_cluster
+  bool insecure_network = false;  // listen beyond loopback without TLS
+  int announce_fd = -1;  // set by services/cluster/local_cluster
 };
 
 // Wall clock and time zone of this machine, for chat templates that print a date.

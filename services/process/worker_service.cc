@@ -20,8 +20,8 @@
 #include "services/process/process.h"
 #include "services/version.h"
 #include "transport/control/tcp_control.h"
-#include "transport/kv/select_transport.h"
 #include "transport/kv/kv_address.h"
+#include "transport/kv/select_transport.h"
 
 namespace runahead {
 namespace {
@@ -44,9 +44,10 @@ Result<int64_t> pages_asked_for(int64_t mib, int64_t page_bytes, const MachineLi
 
 // Four full contexts, or what the machine leaves.
 Result<int64_t> pages_by_default(const Transformer& engine, int sharers, const MachineLimits& limits) {
-  const MemoryShare share = default_kv_share(limits, {.weights_bytes = engine.packed_bytes(),
-                                                      .weights_shared = engine.weights_origin() != WeightsOrigin::kPacked,
-                                                      .sharers = sharers});
+  const MemoryShare share =
+      default_kv_share(limits, {.weights_bytes = engine.packed_bytes(),
+                                .weights_shared = engine.weights_origin() != WeightsOrigin::kPacked,
+                                .sharers = sharers});
   const int64_t layers = engine.shape().num_layers, context = engine.shape().context_len;
   const int64_t wanted = kDefaultContexts * layers * pages_for(static_cast<int32_t>(context));
   const int64_t pages = std::min(wanted, static_cast<int64_t>(share.bytes / engine.page_bytes()));
@@ -81,9 +82,9 @@ std::string default_name() {
 
 Result<KvTransportOptions> transport_options(const WorkerServiceOptions& options) {
   const HostPort listen = TRY(parse_host_port(options.data_listen));
-  KvTransportOptions transport{.incarnation = random_seed() | 1, .listen = listen, .allow_remote = options.insecure_network};
-  if (!options.advertise.empty())
-    transport.advertise = TRY(parse_advertised(options.advertise, transport.listen.port));
+  KvTransportOptions transport{
+      .incarnation = random_seed() | 1, .listen = listen, .allow_remote = options.insecure_network};
+  if (!options.advertise.empty()) transport.advertise = TRY(parse_advertised(options.advertise, transport.listen.port));
   return transport;
 }
 
@@ -111,7 +112,7 @@ struct WorkerParts {
   std::unique_ptr<KvTransport> kv;
   HostPort coordinator;
   std::optional<std::string> derive_from;  // the wildcard that is listened on, if nobody said what peers connect to
-  std::string checked_address;             // of K/V, as it was last seen to be reached
+  std::string checked_address;  // of K/V, as it was last seen to be reached
   WorkerOptions worker_options;
 
   Task<std::unique_ptr<ControlPlane>> connect_control(Deadline deadline) {
@@ -123,8 +124,11 @@ struct WorkerParts {
       kv->advertise(CO_TRY(host));
     }
     if (kv->address().empty())
-      co_return fail(ErrorCode::kInvalidConfig, kv->name() + " has no address here that peers can use: start all workers with "
-                                                "--transport tcp or auto", "transport");
+      co_return fail(ErrorCode::kInvalidConfig,
+                     kv->name() +
+                         " has no address here that peers can use: start all workers with "
+                         "--transport tcp or auto",
+                     "transport");
     if (checked_address != kv->address()) {
       auto checked = co_await check_own_address(kv->address(), process.clock(), deadline);
       CO_TRY(checked);
@@ -135,8 +139,14 @@ struct WorkerParts {
 
   WorkerEnv env() {
     const auto executor = process.io().get_executor();
-    return {.executor = executor, .clock = process.clock(), .rng = process.rng(), .kv = *kv, .lane = *lane,
-            .engine = *engine, .pool = *pool, .metrics = *metrics,
+    return {.executor = executor,
+            .clock = process.clock(),
+            .rng = process.rng(),
+            .kv = *kv,
+            .lane = *lane,
+            .engine = *engine,
+            .pool = *pool,
+            .metrics = *metrics,
             .connect = [this](Deadline deadline) { return connect_control(deadline); }};
   }
 };
@@ -148,25 +158,29 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   KvTransportOptions kv_options = TRY(transport_options(options));
   if (!kv_options.advertise && is_wildcard(kv_options.listen.host)) parts.derive_from = kv_options.listen.host;
   const Time load_begin = parts.process.clock().now();
-  parts.engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache, options.progress,
-                                 options.override_kv));
+  parts.engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
+                                 options.progress, options.override_kv));
   const double load_seconds = seconds(parts.process.clock().now() - load_begin);
   const EngineProfile profile = measure_engine(*parts.engine, parts.process.clock());
   parts.pool = std::make_unique<KvPool>(parts.engine->page_bytes(), TRY(pool_pages(*parts.engine, options)));
   parts.lane = std::make_unique<ThreadLane>(parts.process.clock());
   parts.metrics = std::make_unique<WorkerMetrics>(
-      ProcessInfo{.role = options.role == WorkerKind::kPrefill ? "prefill" : "decode", .version = kVersion,
-                  .revision = kRevision, .model_name = valid_utf8(std::filesystem::path(options.model).stem().string())});
+      ProcessInfo{.role = options.role == WorkerKind::kPrefill ? "prefill" : "decode",
+                  .version = kVersion,
+                  .revision = kRevision,
+                  .model_name = valid_utf8(std::filesystem::path(options.model).stem().string())});
   parts.metrics->kernels_chosen(prepare_kernels().timings);
   parts.metrics->model_loaded(parts.engine->compute_name(), parts.engine->shape().context_len, load_seconds);
-  parts.kv = TRY(make_kv_transport(options.transport, kv_options, parts.process.io().get_executor(), parts.process.clock()));
+  parts.kv =
+      TRY(make_kv_transport(options.transport, kv_options, parts.process.io().get_executor(), parts.process.clock()));
   TRY(parts.kv->register_memory(parts.pool->memory()));
-  parts.worker_options = {.name = valid_utf8(options.name.empty() ? default_name() : options.name),
-                          .device = device_text(*parts.engine),
-                          .linear_seconds_per_token = profile.linear_seconds_per_token,
-                          .attention_seconds_per_pair = profile.attention_seconds_per_pair,
-                          .attempts_max = attempts_for_pool(parts.pool->usage().total, parts.engine->shape().num_layers),
-                          .decode_slots = options.slots};
+  parts.worker_options = {
+      .name = valid_utf8(options.name.empty() ? default_name() : options.name),
+      .device = device_text(*parts.engine),
+      .linear_seconds_per_token = profile.linear_seconds_per_token,
+      .attention_seconds_per_pair = profile.attention_seconds_per_pair,
+      .attempts_max = attempts_for_pool(parts.pool->usage().total, parts.engine->shape().num_layers),
+      .decode_slots = options.slots};
   return {};
 }
 
@@ -199,7 +213,8 @@ Result<void> run_role(WorkerParts& parts, const WorkerServiceOptions& options, c
   }
   log::info("{}: {}; {}; {} K/V pages of {} KiB", parts.worker_options.name, parts.worker_options.device,
             parts.kv->describe(), parts.pool->usage().total, parts.pool->page_bytes() >> 10);
-  return parts.process.run(serve(worker, parts, admin.get()), [&worker] { worker.drain(); }, [&worker] { worker.stop(); });
+  return parts.process.run(
+      serve(worker, parts, admin.get()), [&worker] { worker.drain(); }, [&worker] { worker.stop(); });
 }
 
 }  // namespace

@@ -16,23 +16,23 @@ enum class WorkerKind { kPrefill, kDecode };
 struct WorkerServiceOptions {
   WorkerKind role = WorkerKind::kPrefill;
   std::string model = "smollm2";
-  std::vector<std::string> override_kv;      // KEY=TYPE:VALUE, the same in the whole cluster
+  std::vector<std::string> override_kv;  // KEY=TYPE:VALUE, the same in the whole cluster
   std::string coordinator = "127.0.0.1:7070";
   std::string compute = "auto";
   int threads = machine_limits().usable_cpus();
-  std::string packed_cache;                  // folder of packed weights; empty: the default one; "off": none
+  std::string packed_cache;  // folder of packed weights; empty: the default one; "off": none
   std::string transport = "auto";
-  std::string data_listen = "127.0.0.1:0";   // K/V pages
-  std::string advertise;                     // host, or host:port, that peers reach data_listen by; empty: its own host,
-                                             // or, where that is every address, the one the coordinator is reached from
-  std::string admin;                         // host:port of probes and metrics; empty: none
-  std::string name;                          // empty: host:pid
-  int64_t kv_memory_mib = 0;                 // of the page pool; 0: four full contexts, or what base/machine_limits leaves
-  int slots = 0;                             // decode: sequences in one step; 0: all that the memory holds
-  int sharers = 1;                           // workers that share this machine's memory, this one included
-  bool insecure_network = false;             // listen beyond loopback without TLS
-  bool progress = false;                     // a bar while the weights load
-  int announce_fd = -1;                     // set by services/cluster/local_cluster
+  std::string data_listen = "127.0.0.1:0";  // K/V pages
+  std::string advertise;  // host, or host:port, that peers reach data_listen by; empty: its own host,
+      // or, where that is every address, the one the coordinator is reached from
+  std::string admin;  // host:port of probes and metrics; empty: none
+  std::string name;  // empty: host:pid
+  int64_t kv_memory_mib = 0;  // of the page pool; 0: four full contexts, or what base/machine_limits leaves
+  int slots = 0;  // decode: sequences in one step; 0: all that the memory holds
+  int sharers = 1;  // workers that share this machine's memory, this one included
+  bool insecure_network = false;  // listen beyond loopback without TLS
+  bool progress = false;  // a bar while the weights load
+  int announce_fd = -1;  // set by services/cluster/local_cluster
 };
 
 // Until SIGTERM, or until the coordinator refuses this worker.

@@ -85,7 +85,8 @@ TEST(Chain, TheFirstTokenNeedsNoDecodeSlot) {
   decode.engine.step_delay = 20ms;
   std::vector<std::shared_ptr<Answer>> answers;
   for (uint64_t i = 0; i < 2; ++i) answers.push_back(cluster.ask(request_of(64, 400, i + 1)));
-  ASSERT_TRUE(cluster.run_until([&] { return std::ranges::all_of(answers, [](auto& a) { return a->tokens.size() > 1; }); }));
+  ASSERT_TRUE(
+      cluster.run_until([&] { return std::ranges::all_of(answers, [](auto& a) { return a->tokens.size() > 1; }); }));
   const InferenceRequest third = request_of(64, 3, 9);
   const auto late = cluster.ask(third);
   ASSERT_TRUE(cluster.run_until([&] { return !late->tokens.empty(); }));
@@ -137,9 +138,11 @@ TEST(Chain, AnAllocationThatFailsCostsAnAttemptAndNoWorker) {
     requests.push_back(request_of(64, 100, i));
     answers.push_back(cluster.ask(requests.back()));
   }
-  ASSERT_TRUE(cluster.run_until([&] { return std::ranges::all_of(answers, [](auto& a) { return a->tokens.size() > 2; }); }));
+  ASSERT_TRUE(
+      cluster.run_until([&] { return std::ranges::all_of(answers, [](auto& a) { return a->tokens.size() > 2; }); }));
   decode.engine.no_memory_times = 1;
-  ASSERT_TRUE(cluster.run_until([&] { return std::ranges::all_of(answers, [](auto& a) { return a->finished || a->error; }); }));
+  ASSERT_TRUE(
+      cluster.run_until([&] { return std::ranges::all_of(answers, [](auto& a) { return a->finished || a->error; }); }));
   uint32_t attempts = 0;
   for (size_t i = 0; i < answers.size(); ++i) {
     EXPECT_EQ(answers[i]->tokens, expected_tokens(requests[i]));

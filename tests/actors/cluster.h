@@ -237,8 +237,10 @@ inline Cluster::Node::Node(Cluster& cluster, bool is_prefill, int64_t pages, Wor
   kv = *MemoryKvTransport::create({.incarnation = rng.next() | 1, .hub = cluster.kv_hub}, cluster.io.get_executor(),
                                   cluster.clock);
   EXPECT_TRUE(kv->register_memory(pool.memory()));
-  WorkerEnv env{cluster.io.get_executor(), cluster.clock, rng, *kv, lane, engine, pool, cluster.metrics,
-                [&cluster](Deadline) { return connect_to(cluster); }};
+  WorkerEnv env{
+      cluster.io.get_executor(), cluster.clock, rng, *kv, lane, engine, pool, cluster.metrics, [&cluster](Deadline) {
+        return connect_to(cluster);
+      }};
   const auto run = [this, &cluster](auto& worker) {
     asio::co_spawn(cluster.io, worker->run(), [this](std::exception_ptr, Result<void> result) {
       ended = result;

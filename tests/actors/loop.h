@@ -21,7 +21,8 @@ struct Loop {
     io.restart();
     std::optional<T> result;
     asio::co_spawn(io, std::move(coroutine), [&](std::exception_ptr, T value) { result = std::move(value); });
-    while (!result && io.run_one() > 0) {}
+    while (!result && io.run_one() > 0) {
+    }
     EXPECT_TRUE(result) << "the coroutine never ended";
     return std::move(*result);
   }

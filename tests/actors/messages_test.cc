@@ -91,18 +91,12 @@ TEST(Messages, NoOrderOutOfBoundsGetsIn) {
     EXPECT_FALSE(parse_chain_step(message, kShape, 1s)) << i;
   }
   const std::vector<std::function<void(proto::RunDecode&)>> orders = {
-      [](auto& o) { o.set_prompt_len(4); },
-      [](auto& o) { o.set_prompt_len(0); },
-      [](auto& o) { o.set_prompt_len(-5); },
-      [](auto& o) { o.set_max_new_tokens(0); },
-      [](auto& o) { o.set_max_new_tokens(998); },
-      [](auto& o) { o.set_max_new_tokens(UINT32_MAX); },
-      [](auto& o) { o.clear_upstream(); },
-      [](auto& o) { o.set_prompt(1, 100); },
-      [](auto& o) { o.add_stop_tokens(-1); },
-      [](auto& o) { o.set_prompt_len_original(4); },
-      [](auto& o) { o.set_prompt_len_original(0); },
-      [](auto& o) { o.mutable_sampling()->set_temperature(-1); },
+      [](auto& o) { o.set_prompt_len(4); },          [](auto& o) { o.set_prompt_len(0); },
+      [](auto& o) { o.set_prompt_len(-5); },         [](auto& o) { o.set_max_new_tokens(0); },
+      [](auto& o) { o.set_max_new_tokens(998); },    [](auto& o) { o.set_max_new_tokens(UINT32_MAX); },
+      [](auto& o) { o.clear_upstream(); },           [](auto& o) { o.set_prompt(1, 100); },
+      [](auto& o) { o.add_stop_tokens(-1); },        [](auto& o) { o.set_prompt_len_original(4); },
+      [](auto& o) { o.set_prompt_len_original(0); }, [](auto& o) { o.mutable_sampling()->set_temperature(-1); },
   };
   for (size_t i = 0; i < orders.size(); ++i) {
     proto::Envelope message = decode_order();

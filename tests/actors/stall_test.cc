@@ -13,7 +13,9 @@ struct Four : CoreDriver {
     for (const PeerId peer : {PeerId{1}, PeerId{2}}) join(peer, true);
     for (const PeerId peer : {PeerId{9}, PeerId{10}}) join(peer, false);
   }
-  RequestId start(int32_t prompt_len = 100, int32_t max_new_tokens = 3) { return *submit(prompt_len, max_new_tokens, 600s); }
+  RequestId start(int32_t prompt_len = 100, int32_t max_new_tokens = 3) {
+    return *submit(prompt_len, max_new_tokens, 600s);
+  }
   // Who has the last message of this kind.
   PeerId holder(Kind kind, RequestId id, uint32_t attempt) const {
     for (const auto& [peer, messages] : inbox)
@@ -176,7 +178,8 @@ TEST(Attempts, ALongAnswerSurvivesAnyNumberOfKillsThatLetTokensThrough) {
   const RequestId id = driver.start(100, 3000);
   const uint32_t kills = 40;
   for (uint32_t attempt = 1; attempt <= kills; ++attempt) {
-    const PeerId rank = driver.holder(Kind::kRunChainStep, id, attempt), decode = driver.holder(Kind::kRunDecode, id, attempt);
+    const PeerId rank = driver.holder(Kind::kRunChainStep, id, attempt),
+                 decode = driver.holder(Kind::kRunDecode, id, attempt);
     ASSERT_NE(rank, 0u) << attempt;
     driver.from(rank, CoreDriver::first_token(id, attempt, 5));
     driver.from(rank, CoreDriver::rank_done(id, attempt, 0));

@@ -1,9 +1,9 @@
 #include "base/async/wake.h"
 
-#include "tests/actors/mailbox.h"
 #include "actors/worker/thread_lane.h"
 #include "base/async/gate.h"
 #include "loop.h"
+#include "tests/actors/mailbox.h"
 
 namespace runahead::test {
 namespace {
@@ -93,8 +93,7 @@ struct StandingClock final : Clock {
 asio::awaitable<bool> run_jobs(ThreadLane& lane, std::vector<int>& order, int id, int jobs) {
   const LaneOrder place{.due = static_cast<uint64_t>(id)};
   LaneHold turn(lane, place);
-  for (int i = 0; i < jobs; ++i)
-    co_await lane.run(place, [&] { order.push_back(id); });  // the lane is one thread
+  for (int i = 0; i < jobs; ++i) co_await lane.run(place, [&] { order.push_back(id); });  // the lane is one thread
   co_return true;
 }
 

@@ -85,7 +85,9 @@ TEST_F(FileGuardTest, AWriterWaitsUntilThereIsACopy) {
 }
 
 TEST_F(FileGuardTest, AFileThatIsClosedHoldsNobodyBack) {
-  { const auto file = MappedFile::open(path_); }
+  {
+    const auto file = MappedFile::open(path_);
+  }
   const int fd = ::open(path_.c_str(), O_RDWR | O_NONBLOCK);  // EWOULDBLOCK under a lease
   EXPECT_GE(fd, 0);
   close(fd);
@@ -112,9 +114,8 @@ TEST_F(FileGuardTest, WithoutALeaseAChangeEndsTheProcessWithASentence) {
 }
 
 TEST_F(FileGuardTest, WithoutALeaseAFileThatIsCutEndsTheProcessWithASentence) {
-  const auto [status, sentence] = end_of_child([](const std::string& path) {
-    [[maybe_unused]] const int done = truncate(path.c_str(), 0);
-  });
+  const auto [status, sentence] =
+      end_of_child([](const std::string& path) { [[maybe_unused]] const int done = truncate(path.c_str(), 0); });
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 3) << status;
   EXPECT_TRUE(sentence.find("cut short") != std::string::npos || sentence.find("was changed") != std::string::npos)
       << sentence;

@@ -28,8 +28,9 @@ class Machine {
   testing::TempDir root_;
 };
 
-constexpr const char* kMountV1 = "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n"
-                                 "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpuacct,cpu";
+constexpr const char* kMountV1 =
+    "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n"
+    "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpuacct,cpu";
 constexpr const char* kMountV2 = "31 23 0:28 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate";
 
 TEST(MachineLimits, WithoutAnyFileAreWhatSystemCallsSay) {
@@ -70,7 +71,8 @@ TEST(MachineLimits, OfCgroupVersion1LikewiseWithWhatIsHiddenAbove) {
       .file("proc/self/cgroup", "4:memory:/docker/a\n1:cpu,cpuacct:/docker/a\n0::/")
       .file("sys/fs/cgroup/memory/docker/a/memory.limit_in_bytes", "9223372036854771712")
       .file("sys/fs/cgroup/memory/docker/a/memory.usage_in_bytes", std::to_string(60 * kMiB))
-      .file("sys/fs/cgroup/memory/docker/a/memory.stat", "hierarchical_memory_limit 178257920\ntotal_active_file 10485760")
+      .file("sys/fs/cgroup/memory/docker/a/memory.stat",
+            "hierarchical_memory_limit 178257920\ntotal_active_file 10485760")
       .file("sys/fs/cgroup/cpu,cpuacct/docker/a/cpu.cfs_quota_us", "50000")
       .file("sys/fs/cgroup/cpu,cpuacct/docker/a/cpu.cfs_period_us", "100000")
       .file("sys/fs/cgroup/cpu,cpuacct/docker/cpu.cfs_quota_us", "-1")
@@ -133,7 +135,8 @@ TEST(DefaultKvShare, IsHalfOfWhatTheWeightsLeaveInACgroup) {
   const MachineLimits limits = group_of(170 * kMiB, 10 * kMiB);
   EXPECT_EQ(default_kv_share(limits, {100 * kMiB, true, 1}).bytes, 30 * kMiB);
   EXPECT_EQ(default_kv_share(limits, {100 * kMiB, true, 1}).by->what, "cgroup /x");
-  EXPECT_EQ(default_kv_share(limits, {100 * kMiB, false, 1}).bytes, 80 * kMiB) << "a private copy is among what is used";
+  EXPECT_EQ(default_kv_share(limits, {100 * kMiB, false, 1}).bytes, 80 * kMiB)
+      << "a private copy is among what is used";
   EXPECT_EQ(default_kv_share(limits, {200 * kMiB, true, 1}).bytes, 0u);
 }
 

@@ -48,9 +48,7 @@ TEST(QualityGate, Int16AndInt8StayAsCloseToFp32AsTheyMust) {
   }
 }
 
-TEST(QualityGate, AutoIsAModeThatPasses) {
-  EXPECT_NE(fastest_mode(), ComputeMode::kBf16);
-}
+TEST(QualityGate, AutoIsAModeThatPasses) { EXPECT_NE(fastest_mode(), ComputeMode::kBf16); }
 
 TEST(Perplexity, RefusesATextThatIsTooShort) {
   RUNAHEAD_SKIP_WITHOUT_MODEL();

@@ -26,10 +26,10 @@ struct Case {
   int32_t workers = 1;
   int32_t threads = 1;
   std::string transport = "memory";
-  std::vector<int32_t> cuts;         // inner cuts; empty: the strategy decides
+  std::vector<int32_t> cuts;  // inner cuts; empty: the strategy decides
   Strategy strategy = Strategy::kSingle;
   std::vector<TokenId> prompt;
-  int32_t company = 0;               // other requests in flight meanwhile
+  int32_t company = 0;  // other requests in flight meanwhile
   std::optional<int32_t> prompt_logprobs;
 };
 
@@ -89,7 +89,8 @@ Task<void> serve(ActorCluster& cluster, Clock& clock, const Case& c, Outcome& ou
     const auto ended = co_await read(other, clock, ignored);
     CO_TRY(ended);
   }
-  for (const Time end = clock.now() + 2s; cluster.pages_in_use() > 0 && clock.now() < end;) co_await clock.sleep_for(1ms);
+  for (const Time end = clock.now() + 2s; cluster.pages_in_use() > 0 && clock.now() < end;)
+    co_await clock.sleep_for(1ms);
   outcome.pages_left = cluster.pages_in_use();
   co_return Result<void>{};
 }
@@ -130,8 +131,8 @@ Outcome run(const std::filesystem::path& model, const Case& c) {
 }
 
 std::string describe(const Case& c) {
-  std::string text = std::to_string(c.workers) + " workers, " + std::to_string(c.threads) + " threads, " + c.transport + ", " +
-                     std::to_string(c.prompt.size()) + " tokens, cuts";
+  std::string text = std::to_string(c.workers) + " workers, " + std::to_string(c.threads) + " threads, " + c.transport +
+                     ", " + std::to_string(c.prompt.size()) + " tokens, cuts";
   for (int32_t cut : c.cuts) text += " " + std::to_string(cut);
   return text;
 }
@@ -149,13 +150,15 @@ class ChainExactness : public ::testing::TestWithParam<std::string> {
 std::unique_ptr<testing::TempDir> ChainExactness::directory_;
 
 Case random_case(SeededRng& rng, const std::string& transport) {
-  Case c{.workers = 1 + static_cast<int32_t>(rng.next() % 4), .threads = 1 + static_cast<int32_t>(rng.next() % 3),
+  Case c{.workers = 1 + static_cast<int32_t>(rng.next() % 4),
+         .threads = 1 + static_cast<int32_t>(rng.next() % 3),
          .transport = transport};
   const auto length = static_cast<size_t>(1 + rng.next() % 700);
   for (size_t i = 0; i < length; ++i) c.prompt.push_back(static_cast<TokenId>(3 + rng.next() % 290));
   const int32_t cuts_max = std::min<int32_t>(c.workers - 1, static_cast<int32_t>(length - 1) / kPageTokens);
   std::vector<int32_t> places;
-  for (int32_t page = 1; page <= static_cast<int32_t>(length - 1) / kPageTokens; ++page) places.push_back(page * kPageTokens);
+  for (int32_t page = 1; page <= static_cast<int32_t>(length - 1) / kPageTokens; ++page)
+    places.push_back(page * kPageTokens);
   while (std::ssize(c.cuts) < cuts_max) {
     const size_t pick = rng.next() % places.size();
     c.cuts.push_back(places[pick]);
@@ -181,14 +184,16 @@ TEST_P(ChainExactness, AnyChainGivesTheBitsOfOneWorker) {
     ASSERT_FALSE(one.pages.empty());
     EXPECT_TRUE(chain.pages == one.pages) << "K/V pages differ";
     ASSERT_EQ(chain.decode_logits.size(), one.decode_logits.size());
-    EXPECT_EQ(std::memcmp(chain.decode_logits.data(), one.decode_logits.data(), one.decode_logits.size() * sizeof(float)), 0);
+    EXPECT_EQ(
+        std::memcmp(chain.decode_logits.data(), one.decode_logits.data(), one.decode_logits.size() * sizeof(float)), 0);
     EXPECT_EQ(chain.pages_left, 0);
     if (HasFailure()) return;
   }
 }
 
 // The oracle runs all layers in one process, takes all logits at once and a softmax of its own.
-std::vector<SampledToken> local_scores(const std::filesystem::path& model, const std::vector<TokenId>& prompt, int32_t top) {
+std::vector<SampledToken> local_scores(const std::filesystem::path& model, const std::vector<TokenId>& prompt,
+                                       int32_t top) {
   const auto engine = Transformer::load({.model = model, .compute = ComputeMode::kFp32}).value();
   const auto vocab = static_cast<size_t>(engine->shape().vocab_size);
   LocalCache cache(*engine, static_cast<int32_t>(prompt.size()));

@@ -11,8 +11,15 @@ using namespace runahead;
 
 constexpr uint64_t kEpoch = 3;
 constexpr Time kNow = std::chrono::seconds(1);
-const ModelShape kShape{.architecture = "fuzz", .num_layers = 2, .model_dim = 64, .num_heads = 1, .num_kv_heads = 1,
-                        .head_dim = 64, .ffn_dim = 128, .vocab_size = 100, .context_len = 4096};
+const ModelShape kShape{.architecture = "fuzz",
+                        .num_layers = 2,
+                        .model_dim = 64,
+                        .num_heads = 1,
+                        .num_kv_heads = 1,
+                        .head_dim = 64,
+                        .ffn_dim = 128,
+                        .vocab_size = 100,
+                        .context_len = 4096};
 
 void check(bool condition) {
   if (!condition) std::abort();

@@ -19,8 +19,7 @@ class AttentionState {
     tile_ = {.rows = c.tokens * c.group, .group = c.group, .head_dim = c.head_dim};
     queries_ = AlignedBuffer(ops.attention_tile_bytes(tile_.rows, c.head_dim));
     tile_.data = queries_.data();
-    for (size_t r = 0; r < rows; ++r)
-      ops.store_query(q.data() + r * dim, 0.37f, tile_, static_cast<int32_t>(r));
+    for (size_t r = 0; r < rows; ++r) ops.store_query(q.data() + r * dim, 0.37f, tile_, static_cast<int32_t>(r));
     pages = AlignedBuffer(static_cast<size_t>(c.pages) * layout_.page_bytes());
     const int32_t keys = std::min(c.pages * kPageTokens, c.position + c.tokens);
     const std::vector<float> k = random_floats(22, static_cast<size_t>(keys) * dim, 2.0f),
@@ -90,8 +89,10 @@ class Attention : public EveryOpTable {};
 
 // The probabilities are rounded before they meet the values: to 8 bits in bf16, to 13 bits of the page's largest in int16.
 TEST_P(Attention, AgreesWithTheReference) {
-  const float tolerance = ops().mode == ComputeMode::kFp32 ? 1e-5f : ops().mode == ComputeMode::kBf16 ? 8e-3f
-                          : ops().mode == ComputeMode::kInt8 ? 2e-2f : 5e-4f;
+  const float tolerance = ops().mode == ComputeMode::kFp32   ? 1e-5f
+                          : ops().mode == ComputeMode::kBf16 ? 8e-3f
+                          : ops().mode == ComputeMode::kInt8 ? 2e-2f
+                                                             : 5e-4f;
   for (const AttentionCase& c : kCases) {
     AttentionState fast(ops(), c), naive(reference(), c);
     fast.run(0, c.tokens);

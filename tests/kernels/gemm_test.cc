@@ -1,6 +1,6 @@
-#include "tests/kernels/op_cases.h"
-
 #include <bit>
+
+#include "tests/kernels/op_cases.h"
 
 namespace runahead::testing {
 namespace {
@@ -27,23 +27,21 @@ class Gemm : public EveryOpTable {
   }
 };
 
-constexpr QuantType kTypes[] = {QuantType::kQ4_0, QuantType::kQ4_1, QuantType::kQ5_0,
-                                QuantType::kQ5_1, QuantType::kQ8_0, QuantType::kIQ4_NL,
-                                QuantType::kQ2_K, QuantType::kQ3_K, QuantType::kQ4_K,
-                                QuantType::kQ5_K, QuantType::kQ6_K, QuantType::kF32,
+constexpr QuantType kTypes[] = {QuantType::kQ4_0, QuantType::kQ4_1,   QuantType::kQ5_0, QuantType::kQ5_1,
+                                QuantType::kQ8_0, QuantType::kIQ4_NL, QuantType::kQ2_K, QuantType::kQ3_K,
+                                QuantType::kQ4_K, QuantType::kQ5_K,   QuantType::kQ6_K, QuantType::kF32,
                                 QuantType::kF16,  QuantType::kBF16};
 
 // K-quants come in 256 values; `k` for the others.
-int32_t depth_of(QuantType type, int32_t k) {
-  return is_k_quant(type) ? (k + 255) / 256 * 256 : k;
-}
+int32_t depth_of(QuantType type, int32_t k) { return is_k_quant(type) ? (k + 255) / 256 * 256 : k; }
 
 TEST_P(Gemm, AgreesWithTheReferenceForEveryFormatAndRowCount) {
   for (QuantType type : kTypes) {
     const int32_t k = depth_of(type, 96);
     const TestMatrix m(7, type, 70, k);  // 70: the last panel is partly padding
     for (int32_t rows : {1, 2, 3, 5, 11, 12, 13, 23, 30}) {
-      const std::vector<float> x = random_floats(static_cast<uint64_t>(rows), static_cast<size_t>(rows) * static_cast<size_t>(k));
+      const std::vector<float> x =
+          random_floats(static_cast<uint64_t>(rows), static_cast<size_t>(rows) * static_cast<size_t>(k));
       // int16 rounds weights that come as floats to 12 bits; everything else is exact but for the order of sums.
       const bool rounds = ops().mode == ComputeMode::kInt16 && m.packed.panels()->format == PanelFormat::kFloat32;
       for (Epilogue epilogue : {Epilogue::kStore, Epilogue::kAdd, Epilogue::kSiluMul})
@@ -116,8 +114,8 @@ TEST_P(Gemm, ExtremeActivationsAgreeWithTheReferenceInEveryPathAndStayFinite) {
 
 TEST_P(Gemm, UnevenRowsAgreeWithTheReferenceAndDoNotDependOnTheirMates) {
   for (int32_t depth : {32, 96, 1056}) {  // 1056: more than a span of blocks
-    for (QuantType type : {QuantType::kQ4_1, QuantType::kQ5_1, QuantType::kQ8_0, QuantType::kQ4_K, QuantType::kQ5_K,
-                           QuantType::kQ6_K}) {
+    for (QuantType type :
+         {QuantType::kQ4_1, QuantType::kQ5_1, QuantType::kQ8_0, QuantType::kQ4_K, QuantType::kQ5_K, QuantType::kQ6_K}) {
       const int32_t k = depth_of(type, depth);
       const TestMatrix m(21, type, 64, k);
       const std::vector<float> x = uneven_rows(40, k);

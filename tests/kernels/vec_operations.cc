@@ -19,21 +19,15 @@ float first(const uint32_t* p) {
   std::memcpy(&x, p, sizeof(x));
   return x;
 }
-const uint16_t* words(const uint32_t* p) {
-  return reinterpret_cast<const uint16_t*>(p);
-}
+const uint16_t* words(const uint32_t* p) { return reinterpret_cast<const uint16_t*>(p); }
 
 void put(VecOutput& out, VecF x) {
   float lanes[16];
   store(lanes, x);
   std::memcpy(out.bits, lanes, sizeof(lanes));
 }
-void put(VecOutput& out, VecI x) {
-  store_bytes(out.bits, x);
-}
-void put(VecOutput& out, float x) {
-  std::memcpy(out.bits, &x, sizeof(x));
-}
+void put(VecOutput& out, VecI x) { store_bytes(out.bits, x); }
+void put(VecOutput& out, float x) { std::memcpy(out.bits, &x, sizeof(x)); }
 
 using enum testing::VecDomain;
 constexpr auto kBits = testing::VecResult::kBits, kNumber = testing::VecResult::kNumbers;
@@ -109,8 +103,6 @@ constexpr testing::VecOperation kOperations[] = {
 
 }  // namespace
 
-const testing::VecOperation* vec_operations() {
-  return kOperations;
-}
+const testing::VecOperation* vec_operations() { return kOperations; }
 
 }  // namespace runahead::RUNAHEAD_ISA

@@ -21,9 +21,7 @@ struct InstructionSet {
   const char* name;
   const VecOperation* (*operations)();
 };
-void PrintTo(const InstructionSet& isa, std::ostream* out) {
-  *out << isa.name;
-}
+void PrintTo(const InstructionSet& isa, std::ostream* out) { *out << isa.name; }
 constexpr InstructionSet kGeneric{"generic", generic::vec_operations};
 constexpr InstructionSet kInstructionSets[] = {
     kGeneric,
@@ -35,11 +33,11 @@ constexpr InstructionSet kInstructionSets[] = {
 };
 
 constexpr uint32_t kSpecial[] = {
-    0x00000000, 0x80000000,                          // zeros
+    0x00000000, 0x80000000,  // zeros
     0x00000001, 0x80000001, 0x007FFFFF, 0x807FFFFF,  // the least and the greatest denormals
     0x00800000, 0x80800000, 0x00FFFFFF, 0x01000000,  // the least normals
     0x7F7FFFFF, 0xFF7FFFFF, 0x7F7F8000, 0x7F7F7FFF,  // the greatest, and where bf16 rounds to infinity
-    0x7F800000, 0xFF800000,                          // infinities
+    0x7F800000, 0xFF800000,  // infinities
     0x7FC00000, 0xFFC00000, 0x7F800001, 0x7FFFFFFF,  // NaN: quiet, signalling
     0x3F800000, 0xBF800000, 0x3F800001, 0x3F7FFFFF,  // around 1
     0x3F808000, 0x3F818000, 0x3F807FFF, 0x3F808001,  // halfway between two bf16, even and odd, and beside it
@@ -48,12 +46,8 @@ constexpr uint32_t kSpecial[] = {
     0x20000000, 0x1F800000, 0x60000000, 0x5F800000,  // products at the ends of the range
 };
 
-uint32_t bits_of(float x) {
-  return std::bit_cast<uint32_t>(x);
-}
-float float_of(uint32_t bits) {
-  return std::bit_cast<float>(bits);
-}
+uint32_t bits_of(float x) { return std::bit_cast<uint32_t>(x); }
+float float_of(uint32_t bits) { return std::bit_cast<float>(bits); }
 
 // Operands of a domain: special values, any bits, ordinary sizes, and values that cancel what the others make.
 class Operands {
@@ -146,7 +140,7 @@ class Operands {
       case VecDomain::kDotInt16:
         a = next() % 2000 - 1000;
         if (next() % 4 == 0) b |= 0x7FFF7FFF, c = 0x80018001;  // the largest sums: two products of 32767 * 32767
-        if (b == 0x80008000) b = 0;                            // two of 32768 * 32768 do not fit
+        if (b == 0x80008000) b = 0;  // two of 32768 * 32768 do not fit
         break;
       default:
         a = next() % 0x40000000 - 0x20000000;
@@ -242,13 +236,13 @@ TEST_P(VecTest, ABf16DotAddsTheOddProductFirstAndRoundsTwice) {
   const float most = 0x1p127f, infinity = std::numeric_limits<float>::infinity();
   const Case cases[] = {
       {0, 3, 5, 7, 11, 92},
-      {0x1p24f, 1, 1, 1, 1, 0x1p24f},                    // rounded once, both units would stay
-      {0x1p24f, -0x1p12f, 0x1p12f, 1, 1, 1},             // with the even product first, its unit would be lost
-      {0x1p24f, 1, 1, -0x1p12f, 0x1p12f, 0},             // and so is the odd one here
-      {-most, most, 2, 0, 0, most},                      // fused: the product alone is past the range
-      {0, most, 2, -most, 2, infinity},                  // the sum after the odd product is, and stays infinite
-      {0x1p-149f, 0, 0, 0, 0, 0},                        // a denormal is zero: the sum,
-      {0, 0x1p-133f, 0x1p100f, 0, 0, 0},                 // a factor,
+      {0x1p24f, 1, 1, 1, 1, 0x1p24f},  // rounded once, both units would stay
+      {0x1p24f, -0x1p12f, 0x1p12f, 1, 1, 1},  // with the even product first, its unit would be lost
+      {0x1p24f, 1, 1, -0x1p12f, 0x1p12f, 0},  // and so is the odd one here
+      {-most, most, 2, 0, 0, most},  // fused: the product alone is past the range
+      {0, most, 2, -most, 2, infinity},  // the sum after the odd product is, and stays infinite
+      {0x1p-149f, 0, 0, 0, 0, 0},  // a denormal is zero: the sum,
+      {0, 0x1p-133f, 0x1p100f, 0, 0, 0},  // a factor,
       {0, 0x1p-100f, 0x1p-30f, 0x1p-100f, 0x1p-30f, 0},  // the result, of which two would be
       {0x1p-126f, -0x1p-100f, 0x1p-30f, 0x1p-100f, 0x1p-30f, 0},
   };

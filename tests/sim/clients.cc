@@ -12,9 +12,9 @@ namespace {
 using namespace std::chrono_literals;
 constexpr Duration kRetryMean = 300ms;       // a client that was refused or saw its connection fail
 constexpr Duration kLookUpMean = 150ms;      // a client that asks for its job
-constexpr Duration kPatience = 500ms;        // of one next(): as long as the gateway waits before it writes a comment
+constexpr Duration kPatience = 500ms;  // of one next(): as long as the gateway waits before it writes a comment
 constexpr Duration kDeadlineSlack = 1500ms;  // promise P7: a stuck peer costs at most its deadline; timers are coarse
-constexpr double kWatchProbability = 0.2;    // of a look at a job, to follow its events instead
+constexpr double kWatchProbability = 0.2;  // of a look at a job, to follow its events instead
 
 // What a client may be told while the world is in trouble. Anything else would be our own mistake.
 bool is_honest_failure(ErrorCode code) {
@@ -56,8 +56,7 @@ void Clients::tick() {
     const Call call{this, host, i};
     if (history.state == RequestHistory::State::kAccepted)
       host->process.spawn(cluster_.world.rng.chance(kWatchProbability) ? watch_job(call) : look_up_job(call));
-    else
-      host->process.spawn(specs_[i].is_job ? submit_job(call) : stream(call));
+    else host->process.spawn(specs_[i].is_job ? submit_job(call) : stream(call));
   }
 }
 
@@ -94,10 +93,8 @@ asio::awaitable<void> Clients::stream(Call call) {
   if (clock.now() - sent_at > limit + kDeadlineSlack && !call.host->was_paused && spec.read_pause_mean == 0ns)
     call.clients->violate(call.index, "LATE: it took " + std::to_string(seconds(clock.now() - sent_at)) + " s of " +
                                           std::to_string(seconds(limit)) + " s");
-  if (!ended)
-    call.clients->on_error(call, *still, ended.error());
-  else
-    still->busy = false;
+  if (!ended) call.clients->on_error(call, *still, ended.error());
+  else still->busy = false;
 }
 
 // Reads to the end; an error is what the stream said, or kCancelled if this client went away.
@@ -134,7 +131,8 @@ Task<void> Clients::read_stream(Call call, std::shared_ptr<TokenStream> stream, 
 }
 
 void Clients::on_prompt(const Call& call, RequestHistory& history, const PromptEvent& event) {
-  if (std::exchange(history.scored, true) || !history.tokens.empty()) violate(call.index, "PROMPT_SCORES came late or twice");
+  if (std::exchange(history.scored, true) || !history.tokens.empty())
+    violate(call.index, "PROMPT_SCORES came late or twice");
   if (event.tokens != specs_[call.index].scores) violate(call.index, "WRONG_PROMPT_SCORES");
 }
 
@@ -159,8 +157,7 @@ void Clients::judge_answer(size_t index, RequestHistory& history) {
   if (history.tokens != spec.answer)
     violate(index,
             "WRONG_TOKENS: " + std::to_string(history.tokens.size()) + " of " + std::to_string(spec.answer.size()));
-  else if (history.reason != spec.finish)
-    violate(index, "WRONG_FINISH_REASON");
+  else if (history.reason != spec.finish) violate(index, "WRONG_FINISH_REASON");
   history.state = RequestHistory::State::kFinished;
 }
 
@@ -257,10 +254,8 @@ asio::awaitable<void> Clients::look_up_job(Call call) {
   const std::string id = clients.histories_[call.index].job_id;
   const std::optional<Duration> cancel_after = clients.specs_[call.index].cancel_after;
   Result<JobView> view;  // GCC 12 destroys the wrong temporary of `c ? co_await a : co_await b`
-  if (cancel_after)
-    view = co_await call.host->jobs->cancel("", id);
-  else
-    view = co_await call.host->jobs->find("", id);
+  if (cancel_after) view = co_await call.host->jobs->cancel("", id);
+  else view = co_await call.host->jobs->find("", id);
   RequestHistory* history = clients.history(call);
   if (!history) co_return;
   history->busy = false;

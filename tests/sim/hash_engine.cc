@@ -17,16 +17,12 @@ uint64_t mix(uint64_t a, uint64_t b) {
 }
 
 // Row x of a token enters layer 0 as its token; position makes equal tokens unlike.
-uint64_t embed_one(TokenId token) {
-  return mix(0xE3BED, static_cast<uint64_t>(token));
-}
+uint64_t embed_one(TokenId token) { return mix(0xE3BED, static_cast<uint64_t>(token)); }
 uint64_t kv_of(int32_t layer, int32_t position, uint64_t x) {
   return mix(mix(static_cast<uint64_t>(layer) + 1, static_cast<uint64_t>(position)), x) |
          1;  // never 0: 0 is "unwritten"
 }
-uint64_t fold(uint64_t state, uint64_t kv) {
-  return mix(state + 0x5EED, kv);
-}
+uint64_t fold(uint64_t state, uint64_t kv) { return mix(state + 0x5EED, kv); }
 
 void fill_logits(uint64_t x, std::span<float> out) {
   RUNAHEAD_CHECK(out.size() == kHashVocab, "logits have the vocabulary's size");
@@ -55,9 +51,7 @@ struct HashHidden final : Hidden {
   std::vector<uint64_t> attended;  // state of each row when its own position was reached
 };
 
-HashHidden& hidden(Hidden& x) {
-  return static_cast<HashHidden&>(x);
-}
+HashHidden& hidden(Hidden& x) { return static_cast<HashHidden&>(x); }
 
 }  // namespace
 
@@ -88,7 +82,8 @@ void HashEngine::project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange c
     h.tiles.assign(static_cast<size_t>(pages_for(chunk.size())), {});
     h.attended.assign(h.rows.size(), 0);
   }
-  RUNAHEAD_CHECK(rows.begin == h.projected && rows.end > rows.begin && rows.end <= chunk.size(), "each row once, in order");
+  RUNAHEAD_CHECK(rows.begin == h.projected && rows.end > rows.begin && rows.end <= chunk.size(),
+                 "each row once, in order");
   for (int32_t position = chunk.begin + rows.begin; position < chunk.begin + rows.end; ++position)
     store(kv.page(layer, position / kPageTokens), position % kPageTokens,
           kv_of(layer, position, h.rows[static_cast<size_t>(position - chunk.begin)]));
@@ -106,14 +101,16 @@ void HashEngine::keep_last_row(Hidden& x) {
 void HashEngine::attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages, RowRange rows) {
   HashHidden& h = hidden(x);
   RUNAHEAD_CHECK(h.projected == chunk.size(), "all rows are projected before one attends");
-  RUNAHEAD_CHECK(rows.begin % kPageTokens == 0 && rows.end > rows.begin && rows.end <= std::ssize(h.rows), "whole tiles");
+  RUNAHEAD_CHECK(rows.begin % kPageTokens == 0 && rows.end > rows.begin && rows.end <= std::ssize(h.rows),
+                 "whole tiles");
   for (int32_t begin = rows.begin; begin < rows.end; begin += kPageTokens) {
     HashHidden::Tile& tile = h.tiles[static_cast<size_t>(begin / kPageTokens)];
     RUNAHEAD_CHECK(pages.begin == tile.next_page && pages.end > pages.begin && pages.end <= chunk.end_page(),
                    "pages are attended once, in ascending order");
     tile.next_page = pages.end;
     const int32_t end = std::min(begin + kPageTokens, static_cast<int32_t>(std::ssize(h.rows)));
-    for (int32_t position = pages.begin * kPageTokens; position < std::min(pages.end * kPageTokens, chunk.end); ++position) {
+    for (int32_t position = pages.begin * kPageTokens; position < std::min(pages.end * kPageTokens, chunk.end);
+         ++position) {
       tile.state = fold(tile.state, load(kv.page(layer, position / kPageTokens), position % kPageTokens));
       const int32_t row = position - chunk.begin - h.first;
       if (row >= begin && row < end) h.attended[static_cast<size_t>(row)] = tile.state;
@@ -130,9 +127,7 @@ void HashEngine::finish_layer(int32_t layer, Hidden& x, RowRange rows) {
   }
 }
 
-void HashEngine::logits(Hidden& x, std::span<float> out) {
-  fill_logits(hidden(x).rows.back(), out);
-}
+void HashEngine::logits(Hidden& x, std::span<float> out) { fill_logits(hidden(x).rows.back(), out); }
 
 Result<void> HashEngine::score_rows(Hidden& x, RowRange rows, std::span<const TokenId> next, int32_t top,
                                     std::span<SampledToken> out) {

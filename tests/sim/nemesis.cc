@@ -15,8 +15,8 @@ void Nemesis::start() {
 
 void Nemesis::strike() {
   const NemesisPlan& plan = cluster_.scenario.nemesis;
-  const int32_t weights[] = {plan.kill_prefill, plan.kill_decode, plan.kill_coordinator,
-                             plan.pause,        plan.cut_one_way, plan.cut_both_ways, plan.stick_lane};
+  const int32_t weights[] = {plan.kill_prefill, plan.kill_decode,   plan.kill_coordinator, plan.pause,
+                             plan.cut_one_way,  plan.cut_both_ways, plan.stick_lane};
   int32_t sum = 0;
   for (int32_t weight : weights) sum += weight;
   if (sum == 0) return;

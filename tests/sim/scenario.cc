@@ -108,9 +108,7 @@ void draw_nemesis(Prng& rng, NemesisPlan& plan) {
 
 }  // namespace
 
-std::span<const NamedMutant> all_mutants() {
-  return kMutants;
-}
+std::span<const NamedMutant> all_mutants() { return kMutants; }
 
 Result<Mutant> find_mutant(std::string_view name) {
   std::string names;

@@ -118,7 +118,8 @@ class SeedRun {
         return "NOT_AT_REST: the coordinator's account of " + worker.name + " is not empty";
     for (const auto& [id, row] : cluster_.disk.rows)
       for (const auto& [other_id, other] : cluster_.disk.rows)
-        if (id != other_id && row.head.idempotency_key == other.head.idempotency_key) return "DOUBLED_JOB: two rows of one key";
+        if (id != other_id && row.head.idempotency_key == other.head.idempotency_key)
+          return "DOUBLED_JOB: two rows of one key";
     return "";
   }
 

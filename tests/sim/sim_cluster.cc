@@ -81,27 +81,21 @@ SimCluster::SimCluster(const Scenario& s, const Mutant& m)
   for (NodeId node = 0; node < nodes(); ++node) start(node);
 }
 
-SimCluster::~SimCluster() {
-  take_down();
-}
+SimCluster::~SimCluster() { take_down(); }
 
 void SimCluster::take_down() {
   for (NodeId node = 0; node < nodes(); ++node)
     if (up(node)) kill(node);
 }
 
-CoordinatorHost* SimCluster::coordinator() {
-  return static_cast<CoordinatorHost*>(hosts_[0].get());
-}
+CoordinatorHost* SimCluster::coordinator() { return static_cast<CoordinatorHost*>(hosts_[0].get()); }
 
 void SimCluster::start(NodeId node) {
   auto& host = hosts_[static_cast<size_t>(node)];
-  if (node == 0)
-    host = std::make_unique<CoordinatorHost>(world, network, disk, scenario, mutant);
+  if (node == 0) host = std::make_unique<CoordinatorHost>(world, network, disk, scenario, mutant);
   else if (is_prefill(node))
     host = std::make_unique<WorkerHost<PrefillWorker>>(world, network, hub, node, scenario, mutant);
-  else
-    host = std::make_unique<WorkerHost<DecodeWorker>>(world, network, hub, node, scenario, mutant);
+  else host = std::make_unique<WorkerHost<DecodeWorker>>(world, network, hub, node, scenario, mutant);
 }
 
 void SimCluster::kill(NodeId node) {
@@ -113,8 +107,7 @@ void SimCluster::kill(NodeId node) {
   network.drop_process(process);
   hub.drop_process(process);
   host->stop();
-  const bool stopped = world.run_isolated(
-      process, [&] { return host->stopped(); }, kTakeDownStepsMax);
+  const bool stopped = world.run_isolated(process, [&] { return host->stopped(); }, kTakeDownStepsMax);
   const auto pages = host->pages();
   if (!stopped) failure_ = "STOP_HANGS node " + std::to_string(node);
   if (stopped && pages && pages->free != pages->total)

@@ -14,9 +14,7 @@ using namespace std::chrono_literals;
 constexpr Duration kRetry = 20ms;       // while a link is cut or a peer is paused
 constexpr Duration kUserTimeout = 10s;  // a connection whose link is cut so long is lost
 
-Error lost(const char* why) {
-  return {ErrorCode::kWorkerLost, why, {}};
-}
+Error lost(const char* why) { return {ErrorCode::kWorkerLost, why, {}}; }
 
 }  // namespace
 
@@ -138,10 +136,8 @@ void SimKvHub::send_page(const Out& out, std::vector<std::byte> wire, Time sent_
     });
   };
   Time when = sent_at + world_.rng.exponential(weather_.latency_mean);
-  if (world_.rng.chance(weather_.reorder_probability))
-    when += world_.rng.exponential(20 * weather_.latency_mean);
-  else
-    when = out->last_arrival = std::max(out->last_arrival, when);
+  if (world_.rng.chance(weather_.reorder_probability)) when += world_.rng.exponential(20 * weather_.latency_mean);
+  else when = out->last_arrival = std::max(out->last_arrival, when);
   if (!old_page_.empty() && world_.rng.chance(weather_.foreign_probability)) deliver_at(when, old_page_, false);
   if (world_.rng.chance(0.05)) old_page_ = wire;
   if (world_.rng.chance(weather_.corrupt_probability)) spoil(wire);
@@ -188,10 +184,8 @@ void SimKvHub::receive(const In& in, std::span<const std::byte> wire, bool break
         buffer->data() >= in->pool.data() && buffer->data() + buffer->size() <= in->pool.data() + in->pool.size(),
         "a page goes into the registered pool");
     std::memcpy(buffer->data(), bytes.data(), breaks ? bytes.size() / 2 : bytes.size());
-    if (breaks)
-      taken = std::unexpected(lost("connection reset"));
-    else
-      taken = in->ledger.commit(*header, ignore_checksum ? header->page_crc32c : crc32c(*buffer));
+    if (breaks) taken = std::unexpected(lost("connection reset"));
+    else taken = in->ledger.commit(*header, ignore_checksum ? header->page_crc32c : crc32c(*buffer));
   } else {
     taken = std::unexpected(buffer.error());
   }
@@ -370,8 +364,6 @@ Result<std::unique_ptr<KvOutbound>> SimKvTransport::open_outbound(KvOutboundPara
   return std::make_unique<SimKvOutbound>(*this, std::move(end));
 }
 
-asio::awaitable<void> SimKvTransport::shutdown() {
-  co_return;
-}
+asio::awaitable<void> SimKvTransport::shutdown() { co_return; }
 
 }  // namespace runahead::sim

@@ -31,10 +31,8 @@ Task<ControlEvent> ControlEndpoint::receive(Deadline deadline) {
 }
 
 void SimNetwork::listen(NodeId node, std::shared_ptr<ControlEndpoint> server) {
-  if (server)
-    servers_[node] = std::move(server);
-  else
-    servers_.erase(node);
+  if (server) servers_[node] = std::move(server);
+  else servers_.erase(node);
 }
 
 Result<PeerId> SimNetwork::connect(std::shared_ptr<ControlEndpoint> client, NodeId server) {
@@ -163,9 +161,7 @@ SimControlServer::SimControlServer(SimNetwork& network, Process& process)
   network_.listen(node_, endpoint_);
 }
 
-SimControlServer::~SimControlServer() {
-  network_.listen(node_, nullptr);
-}
+SimControlServer::~SimControlServer() { network_.listen(node_, nullptr); }
 
 Task<std::unique_ptr<ControlPlane>> SimControlClient::connect(SimWorld& world, SimNetwork& network, Process& process,
                                                               NodeId server, Deadline deadline) {

@@ -9,7 +9,7 @@ namespace runahead::sim {
 namespace {
 
 constexpr Duration kForever = std::chrono::hours(24 * 365);  // later than any seed's end; keeps sums from overflowing
-constexpr double kDriftMax = 0.0005;                         // more than a bad quartz: 500 ppm
+constexpr double kDriftMax = 0.0005;  // more than a bad quartz: 500 ppm
 
 }  // namespace
 
@@ -50,9 +50,7 @@ void Process::at(Time due, Action action) {
   timers_.push(world_.now_ + private_time_ + world_left, world_.sequence_++, std::move(action));
 }
 
-asio::any_io_executor Process::executor() {
-  return ProcessExecutor{&world_, this};
-}
+asio::any_io_executor Process::executor() { return ProcessExecutor{&world_, this}; }
 
 void Process::spawn(asio::awaitable<void> coroutine) {
   ++coroutines_;
@@ -69,9 +67,7 @@ SimWorld::~SimWorld() {
   timers_.clear();
 }
 
-void SimWorld::at(Time due, Action action) {
-  timers_.push(due, sequence_++, std::move(action));
-}
+void SimWorld::at(Time due, Action action) { timers_.push(due, sequence_++, std::move(action)); }
 
 Process& SimWorld::start(NodeId node) {
   processes_.push_back(std::make_unique<Process>(*this, node, ++incarnations_));
@@ -132,9 +128,7 @@ void SimWorld::bury(Process& process) {
   process.timers_.clear();
 }
 
-bool SimWorld::step(Time until) {
-  return run_ready() || run_timer(until);
-}
+bool SimWorld::step(Time until) { return run_ready() || run_timer(until); }
 
 bool SimWorld::run_ready() {
   size_t count = 0;

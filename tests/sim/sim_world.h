@@ -76,8 +76,8 @@ class Process {
   const NodeId node_;
   const uint64_t incarnation_;
   State state_ = State::kRunning;
-  double rate_ = 1;           // its seconds per second of the world
-  Time offset_{0};            // its clock's start
+  double rate_ = 1;  // its seconds per second of the world
+  Time offset_{0};  // its clock's start
   Duration private_time_{0};  // passed in run_isolated()
   std::vector<Action> ready_;
   TimerHeap timers_;
@@ -123,7 +123,7 @@ class SimWorld : public asio::execution_context {
   uint64_t steps_ = 0, sequence_ = 0, trace_ = 1469598103934665603ull;
   uint64_t incarnations_ = 0;
   std::vector<std::unique_ptr<Process>> processes_;  // all that ever were: executors point to them
-  std::vector<Process*> live_;                       // running or paused
+  std::vector<Process*> live_;  // running or paused
   TimerHeap timers_;
 };
 

@@ -64,8 +64,7 @@ TEST(SimWorld, AnIsolatedProcessRunsInPrivateTimeOnly) {
   while (world.step(1s)) {
   }
   const int before = ticks;
-  EXPECT_TRUE(world.run_isolated(
-      process, [&] { return ticks >= before + 50; }, 1000));
+  EXPECT_TRUE(world.run_isolated(process, [&] { return ticks >= before + 50; }, 1000));
   EXPECT_EQ(world.now(), 1s);
   world.end(process);
 }

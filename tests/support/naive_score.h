@@ -19,9 +19,8 @@ inline SampledToken naive_score(std::span<const float> logits, TokenId token, in
   const auto logprob = [&](TokenId id) { return static_cast<float>(logits[static_cast<size_t>(id)] - all); };
   std::vector<TokenId> ids(logits.size());
   std::iota(ids.begin(), ids.end(), 0);
-  std::ranges::stable_sort(ids, [&](TokenId a, TokenId b) {
-    return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)];
-  });
+  std::ranges::stable_sort(
+      ids, [&](TokenId a, TokenId b) { return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)]; });
   SampledToken scored{.token = token, .logprob = logprob(token)};
   for (int32_t i = 0; i < std::min<int32_t>(top, static_cast<int32_t>(ids.size())); ++i)
     scored.top.push_back({ids[static_cast<size_t>(i)], logprob(ids[static_cast<size_t>(i)])});

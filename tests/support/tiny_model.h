@@ -314,7 +314,8 @@ inline void write_tiny_llama(const std::filesystem::path& path, uint64_t seed, c
 
 // Of the formats of a Q4_K_M file.
 inline void write_tiny_k_quants(const std::filesystem::path& path, uint64_t seed) {
-  const TinyShape shape{.num_layers = 2, .model_dim = 256, .num_heads = 4, .num_kv_heads = 2, .head_dim = 64, .ffn_dim = 512};
+  const TinyShape shape{
+      .num_layers = 2, .model_dim = 256, .num_heads = 4, .num_kv_heads = 2, .head_dim = 64, .ffn_dim = 512};
   tiny_llama(seed, shape, QuantType::kQ4_K, QuantType::kQ6_K).write(path);
 }
 

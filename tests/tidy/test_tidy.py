@@ -22,6 +22,19 @@ def test_the_tree_is_tidy(tree, rule):
     assert not found, f"{len(found)} findings; {found[0]}\n" + "\n".join(found)
 
 
+def test_the_tree_is_formatted(tree):
+    done = tidy.clang_format(tree, "--dry-run", "-Werror")
+    assert done.returncode == 0, "run tests/tidy/tidy.py --fix\n" + done.stderr
+
+
+def test_a_file_that_is_not_formatted_is_found(tmp_path):
+    (tmp_path / ".clang-format").write_text((ROOT / ".clang-format").read_text())
+    (tmp_path / "a.cc").write_text("int  f( ) { return 1; }\n")
+    assert "a.cc:1:" in tidy.clang_format(tidy.Tree(tmp_path), "--dry-run", "-Werror").stderr
+    tidy.clang_format(tidy.Tree(tmp_path), "-i")
+    assert (tmp_path / "a.cc").read_text() == "int f() { return 1; }\n"
+
+
 def test_the_include_graph_is_printed(tree, capsys):
     graph = tidy.IncludeGraph(tree, tidy.PRODUCT)
     with capsys.disabled():

@@ -15,9 +15,7 @@ using namespace std::chrono_literals;
 const asio::ip::address kV4 = asio::ip::address_v4::loopback();
 const asio::ip::address kV6 = asio::ip::address_v6::loopback();
 
-bool has_ipv6_loopback(RunLoop& loop) {
-  return listen_on(loop.executor(), {{kV6, 0}}).has_value();
-}
+bool has_ipv6_loopback(RunLoop& loop) { return listen_on(loop.executor(), {{kV6, 0}}).has_value(); }
 
 #define SKIP_WITHOUT_IPV6(loop) \
   if (!has_ipv6_loopback(loop)) GTEST_SKIP() << "this machine has no ::1"
@@ -39,8 +37,8 @@ TEST(HostPort, TakesNamesLiteralsAndEveryAddress) {
 }
 
 TEST(HostPort, RefusesWhatIsNoAddressWithTheForm) {
-  for (const char* bad : {"", ":", "a", "a:", "a:x", "a:65536", "a:-1", "::1:80", "[::1]", "[]:80", "[a.example]:80", "fd00::5",
-                          "a:1 ", "[::1]x:80", "a b:1", " a:1", "a\tb:1", "a\n:1"}) {
+  for (const char* bad : {"", ":", "a", "a:", "a:x", "a:65536", "a:-1", "::1:80", "[::1]", "[]:80", "[a.example]:80",
+                          "fd00::5", "a:1 ", "[::1]x:80", "a b:1", " a:1", "a\tb:1", "a\n:1"}) {
     const auto parsed = parse_host_port(bad);
     ASSERT_FALSE(parsed.has_value()) << bad;
     EXPECT_NE(parsed.error().message.find("host:port"), std::string::npos);
@@ -66,7 +64,8 @@ TEST(HostPort, KnowsWildcardsAndLoopback) {
 TEST(HostPort, KnowsKvAddressesThatMeanAnotherMachineToEach) {
   for (const char* own : {"tcp://127.0.0.1:1#5", "ucx-1.13://[::1]:1#5 tcp://[::1]:2#5", "tcp://localhost:1#5"})
     EXPECT_TRUE(leads_to_own_machine(own)) << own;
-  for (const char* other : {"tcp://10.0.0.1:1#5", "tcp://prefill-0:1#5", "memory://1#5", "kv-1", "", "#://", "tcp://#1"})
+  for (const char* other :
+       {"tcp://10.0.0.1:1#5", "tcp://prefill-0:1#5", "memory://1#5", "kv-1", "", "#://", "tcp://#1"})
     EXPECT_FALSE(leads_to_own_machine(other)) << other;
 }
 
@@ -99,8 +98,8 @@ TEST(Advertise, TakesAHostWithOrWithoutAPort) {
 }
 
 TEST(Advertise, RefusesWhatNobodyCanConnectTo) {
-  for (const char* bad : {"0.0.0.0", "::", "[::]", "*", ":7071", "0.0.0.0:7071", "[::]:7071", "10.0.0.1:0", "a:b", "[]", "",
-                          "a b", "a b:1", "a\x7f"})
+  for (const char* bad : {"0.0.0.0", "::", "[::]", "*", ":7071", "0.0.0.0:7071", "[::]:7071", "10.0.0.1:0", "a:b", "[]",
+                          "", "a b", "a b:1", "a\x7f"})
     EXPECT_FALSE(parse_advertised(bad, 7071).has_value()) << bad;
 }
 
@@ -109,10 +108,10 @@ TEST(Advertise, IsDerivedFromThisEndOfTheConnectionToTheCoordinator) {
   EXPECT_EQ(advertised_by("::", "::ffff:10.1.2.3").value(), "10.1.2.3");
   EXPECT_EQ(advertised_by("*", "fd00::5").value(), "fd00::5");
   EXPECT_EQ(advertised_by("0.0.0.0", "127.0.0.1").value(), "127.0.0.1");
-  for (const auto& [listen, local] : std::vector<std::pair<const char*, const char*>>{
-           {"0.0.0.0", "fd00::5"},   // IPv4 alone is listened on
-           {"*", "fe80::1%eth0"},    // of its own link only
-           {"*", ""}}) {
+  for (const auto& [listen, local] :
+       std::vector<std::pair<const char*, const char*>>{{"0.0.0.0", "fd00::5"},   // IPv4 alone is listened on
+                                                        {"*", "fe80::1%eth0"},    // of its own link only
+                                                        {"*", ""}}) {
     const auto refused = advertised_by(listen, local);
     ASSERT_FALSE(refused.has_value()) << listen << " " << local;
     EXPECT_NE(refused.error().message.find("--advertise"), std::string::npos);
@@ -124,7 +123,8 @@ asio::awaitable<void> accept_one(Tcp::acceptor* acceptor, int* accepted) {
   if (!error) ++*accepted;
 }
 
-asio::awaitable<void> connect_and_expect(std::vector<Tcp::endpoint> endpoints, asio::ip::address reached, RunLoop* loop) {
+asio::awaitable<void> connect_and_expect(std::vector<Tcp::endpoint> endpoints, asio::ip::address reached,
+                                         RunLoop* loop) {
   auto socket = co_await connect_any(std::move(endpoints), loop->clock(), loop->in(5s));
   EXPECT_TRUE(socket.has_value()) << (socket ? "" : socket.error().message);
   if (socket) EXPECT_EQ(socket->remote_endpoint().address(), reached);
@@ -157,7 +157,8 @@ TEST(Connect, AnAddressThatLeadsNowhereDelaysTheNextOneBriefly) {
   const Time begin = loop.clock().now();
   loop.run(connect_and_expect({full.local_endpoint(), {asio::ip::make_address("127.0.0.2"), listener.port()}},
                               asio::ip::make_address("127.0.0.2"), &loop));
-  EXPECT_GE(loop.clock().now() - begin, limits::kFirstConnectTimeout) << "the first address answered: nothing was tested";
+  EXPECT_GE(loop.clock().now() - begin, limits::kFirstConnectTimeout)
+      << "the first address answered: nothing was tested";
   EXPECT_LT(loop.clock().now() - begin, limits::kConnectTimeout);
 }
 

@@ -21,9 +21,7 @@ bool ControlInbox::full() const {
   return events_.size() >= limits::kMailboxMessagesMax || payload_bytes_ >= limits::kControlInboxBytesMax;
 }
 
-asio::awaitable<void> ControlInbox::wait_for_room() {
-  return taken_.wait(kNoDeadline);
-}
+asio::awaitable<void> ControlInbox::wait_for_room() { return taken_.wait(kNoDeadline); }
 
 void ControlInbox::push(ControlEvent event) {
   payload_bytes_ += event.payload.size();

@@ -69,10 +69,10 @@ class Link : public std::enable_shared_from_this<Link> {
   size_t queue_bytes_ = 0;
   uint32_t frame_bytes_max_ = limits::kStrangerFrameBytesMax;
   bool connected_ = false;  // kConnected has been pushed
-  bool leaving_ = false;    // disconnect() was called
+  bool leaving_ = false;  // disconnect() was called
   bool closed_ = false;
   int coroutines_ = 0;
-  Signal changed_;      // the queue, leaving_ or closed_
+  Signal changed_;  // the queue, leaving_ or closed_
   StallTimer timeout_;  // of the preamble, later of the last flush
 };
 

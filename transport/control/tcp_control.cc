@@ -46,7 +46,8 @@ auto on_end(const auto& self) {
 
 Result<std::unique_ptr<TcpControlServer>> TcpControlServer::create(asio::any_io_executor executor, const Clock& clock,
                                                                    Options options) {
-  auto state = std::make_shared<State>(executor, clock, TRY(listen_tcp(executor, options.listen, options.allow_remote)));
+  auto state =
+      std::make_shared<State>(executor, clock, TRY(listen_tcp(executor, options.listen, options.allow_remote)));
   for (Tcp::acceptor& acceptor : state->listener.acceptors) {
     ++state->coroutines;
     asio::co_spawn(executor, State::accept_peers(state, &acceptor), on_end(state));
@@ -60,9 +61,7 @@ TcpControlServer::~TcpControlServer() {
   for (auto& [peer, link] : state_->links) link->disconnect();
 }
 
-uint16_t TcpControlServer::port() const {
-  return state_->listener.port();
-}
+uint16_t TcpControlServer::port() const { return state_->listener.port(); }
 
 asio::awaitable<void> TcpControlServer::State::accept_peers(std::shared_ptr<State> self, Tcp::acceptor* acceptor) {
   while (!self->stopping) {
@@ -97,9 +96,7 @@ asio::awaitable<void> TcpControlServer::State::serve_peer(std::shared_ptr<State>
   self->strangers.erase(link->peer());
 }
 
-Task<ControlEvent> TcpControlServer::receive(Deadline deadline) {
-  return state_->inbox->receive(deadline);
-}
+Task<ControlEvent> TcpControlServer::receive(Deadline deadline) { return state_->inbox->receive(deadline); }
 
 void TcpControlServer::send(PeerId peer, std::string payload) {
   const auto found = state_->links.find(peer);
@@ -152,9 +149,7 @@ Task<PeerId> TcpControlClient::connect(Deadline deadline) {
   co_return link->peer();
 }
 
-Task<ControlEvent> TcpControlClient::receive(Deadline deadline) {
-  return inbox_->receive(deadline);
-}
+Task<ControlEvent> TcpControlClient::receive(Deadline deadline) { return inbox_->receive(deadline); }
 
 void TcpControlClient::send(PeerId peer, std::string payload) {
   if (link_ && link_->peer() == peer) link_->send(std::move(payload));

@@ -14,12 +14,8 @@
 
 namespace runahead {
 
-inline KvGeometry geometry_of(const KvInboundParams& p) {
-  return {p.num_layers, p.prefix_pages, p.page_bytes};
-}
-inline KvGeometry geometry_of(const KvOutboundParams& p) {
-  return {p.num_layers, p.prefix_pages, p.page_bytes};
-}
+inline KvGeometry geometry_of(const KvInboundParams& p) { return {p.num_layers, p.prefix_pages, p.page_bytes}; }
+inline KvGeometry geometry_of(const KvOutboundParams& p) { return {p.num_layers, p.prefix_pages, p.page_bytes}; }
 
 class KvInboundLedger {
  public:

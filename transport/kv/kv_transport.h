@@ -87,11 +87,11 @@ class KvOutbound {
 
 struct KvInboundParams {
   AttemptId attempt;
-  uint64_t stream_token = 0;        // 64 random bits from the coordinator: only the right peer can open the stream
-  std::string sender_address;       // KvTransport::address() of the rank before
+  uint64_t stream_token = 0;  // 64 random bits from the coordinator: only the right peer can open the stream
+  std::string sender_address;  // KvTransport::address() of the rank before
   std::shared_ptr<const void> pin;  // share of the lease that owns the buffers
   std::function<std::span<std::byte>(KvPageKey)> buffer;  // where a page goes; valid while `pin` is held
-  int32_t prefix_pages = 0;                               // pages a layer, from page 0
+  int32_t prefix_pages = 0;  // pages a layer, from page 0
   int32_t num_layers = 0;
   size_t page_bytes = 0;
 };
@@ -99,9 +99,9 @@ struct KvInboundParams {
 struct KvOutboundParams {
   AttemptId attempt;
   uint64_t stream_token = 0;
-  std::string receiver_address;     // KvTransport::address() of the rank after
+  std::string receiver_address;  // KvTransport::address() of the rank after
   std::shared_ptr<const void> pin;  // share of the lease that owns the posted pages
-  int32_t prefix_pages = 0;         // pages a layer that will be posted in all
+  int32_t prefix_pages = 0;  // pages a layer that will be posted in all
   int32_t num_layers = 0;
   size_t page_bytes = 0;
 };

@@ -58,9 +58,7 @@ struct MemoryKvHub::Registry {
   uint64_t last_id = 0;
 };
 
-std::shared_ptr<MemoryKvHub::Registry> MemoryKvHub::make_registry() {
-  return std::make_shared<Registry>();
-}
+std::shared_ptr<MemoryKvHub::Registry> MemoryKvHub::make_registry() { return std::make_shared<Registry>(); }
 
 namespace {
 
@@ -225,13 +223,9 @@ MemoryKvTransport::~MemoryKvTransport() {
   state_->options.hub->registry_->transports.erase(state_->address);
 }
 
-std::string MemoryKvTransport::address() const {
-  return state_->address;
-}
+std::string MemoryKvTransport::address() const { return state_->address; }
 
-Result<void> MemoryKvTransport::register_memory(std::span<std::byte>) {
-  return {};
-}
+Result<void> MemoryKvTransport::register_memory(std::span<std::byte>) { return {}; }
 
 Result<std::unique_ptr<KvInbound>> MemoryKvTransport::open_inbound(KvInboundParams params) {
   TRY(check_geometry(geometry_of(params)));

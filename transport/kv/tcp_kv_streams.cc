@@ -30,18 +30,15 @@ Error unexpected_end(std::exception_ptr error) {
 
 }  // namespace
 
-TcpInStream::TcpInStream(asio::any_io_executor executor, const Clock& clock, TcpKvTimeouts timeouts,
-                         KvAddress sender, KvInboundParams params)
+TcpInStream::TcpInStream(asio::any_io_executor executor, const Clock& clock, TcpKvTimeouts timeouts, KvAddress sender,
+                         KvInboundParams params)
     : executor_(executor),
       clock_(clock),
       timeouts_(timeouts),
       sender_(std::move(sender)),
       ledger_(executor, clock, std::move(params)),
       socket_(executor),
-      stall_(executor, clock,
-             [this] {
-               stop({ErrorCode::kDeadlineExceeded, kNoProgress, {}});
-             }),
+      stall_(executor, clock, [this] { stop({ErrorCode::kDeadlineExceeded, kNoProgress, {}}); }),
       ended_(executor, clock) {}
 
 std::shared_ptr<TcpInStream> TcpInStream::start(asio::any_io_executor executor, const Clock& clock,
@@ -149,10 +146,7 @@ TcpOutStream::TcpOutStream(asio::any_io_executor executor, const Clock& clock, T
       timeouts_(timeouts),
       ledger_(executor, clock, std::move(params)),
       socket_(executor),
-      stall_(executor, clock,
-             [this] {
-               stop({ErrorCode::kDeadlineExceeded, kNoProgress, {}});
-             }),
+      stall_(executor, clock, [this] { stop({ErrorCode::kDeadlineExceeded, kNoProgress, {}}); }),
       ended_(executor, clock) {}
 
 std::shared_ptr<TcpOutStream> TcpOutStream::start(asio::any_io_executor executor, const Clock& clock,

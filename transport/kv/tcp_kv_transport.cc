@@ -150,31 +150,22 @@ Result<std::unique_ptr<KvTransport>> TcpKvTransport::create(KvTransportOptions o
                                                             const Clock& clock) {
   auto listener = TRY(listen_tcp(executor, options.listen, options.allow_remote));
   auto state = std::make_shared<State>(executor, clock, std::move(options), std::move(listener));
-  for (Tcp::acceptor& acceptor : state->listener.acceptors) state->spawn(state, State::accept_receivers(state, &acceptor));
+  for (Tcp::acceptor& acceptor : state->listener.acceptors)
+    state->spawn(state, State::accept_receivers(state, &acceptor));
   const auto& own = state->options;
   state->address = {own.advertised(state->listener.port()), own.incarnation};
   return std::unique_ptr<KvTransport>(new TcpKvTransport(std::move(state)));
 }
 
-TcpKvTransport::~TcpKvTransport() {
-  state_->stop();
-}
+TcpKvTransport::~TcpKvTransport() { state_->stop(); }
 
-std::string TcpKvTransport::describe() const {
-  return "tcp at " + to_string(state_->address.place);
-}
+std::string TcpKvTransport::describe() const { return "tcp at " + to_string(state_->address.place); }
 
-std::string TcpKvTransport::address() const {
-  return to_string(state_->address);
-}
+std::string TcpKvTransport::address() const { return to_string(state_->address); }
 
-void TcpKvTransport::advertise(const std::string& host) {
-  state_->address.place.host = host;
-}
+void TcpKvTransport::advertise(const std::string& host) { state_->address.place.host = host; }
 
-Result<void> TcpKvTransport::register_memory(std::span<std::byte>) {
-  return {};
-}
+Result<void> TcpKvTransport::register_memory(std::span<std::byte>) { return {}; }
 
 Result<std::unique_ptr<KvInbound>> TcpKvTransport::open_inbound(KvInboundParams params) {
   TRY(check_geometry(geometry_of(params)));

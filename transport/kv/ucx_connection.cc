@@ -1,9 +1,8 @@
-#include "transport/kv/ucx_state.h"
-
 #include <boost/asio/post.hpp>
 #include <utility>
 #include <vector>
 
+#include "transport/kv/ucx_state.h"
 
 namespace runahead {
 

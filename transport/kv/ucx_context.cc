@@ -50,7 +50,7 @@ void take_over_log() {
 
 // Every process takes a segment of 4.3 MiB there (1.13) and more under load; where that fails, UCX does not start.
 bool has_room_for_shared_memory() {
-  struct statvfs shm {};
+  struct statvfs shm{};
   return statvfs("/dev/shm", &shm) == 0 && uint64_t{shm.f_bavail} * shm.f_frsize >= limits::kUcxSharedMemoryBytes;
 }
 
@@ -121,8 +121,7 @@ Result<ucp_context_h> open_ucx_context(bool allow_remote) {
   for (const auto& [key, value] : kSettings)
     if (std::getenv((std::string("UCX_") + key).c_str()) == nullptr) ucp_config_modify(config, key, value);
   if (without_posix) ucp_config_modify(config, "TLS", "^posix");
-  if (!allow_remote && std::getenv("UCX_NET_DEVICES") == nullptr)
-    ucp_config_modify(config, "NET_DEVICES", "lo");
+  if (!allow_remote && std::getenv("UCX_NET_DEVICES") == nullptr) ucp_config_modify(config, "NET_DEVICES", "lo");
   ucp_params_t params{};
   params.field_mask = UCP_PARAM_FIELD_FEATURES;
   params.features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;

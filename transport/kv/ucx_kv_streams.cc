@@ -13,9 +13,7 @@ namespace {
 
 constexpr int kPagesUnderWay = 4;  // of one stream: the next rendezvous begins while the last one ends
 
-Error closed_error() {
-  return {ErrorCode::kCancelled, "the KV stream is closed", {}};
-}
+Error closed_error() { return {ErrorCode::kCancelled, "the KV stream is closed", {}}; }
 Error frozen_error() {
   return {ErrorCode::kDeadlineExceeded, "a KV page made no progress in time: the peer seems to be frozen", {}};
 }
@@ -37,9 +35,7 @@ UcxInStream::UcxInStream(std::shared_ptr<UcxStreamContext> context, KvInboundPar
         stop(met_ ? frozen_error() : Error{ErrorCode::kDeadlineExceeded, "the sender did not answer in time", {}});
       }) {}
 
-void UcxInStream::start() {
-  stall_.start(context_->connect_timeout, shared_from_this());
-}
+void UcxInStream::start() { stall_.start(context_->connect_timeout, shared_from_this()); }
 
 void UcxInStream::attach(std::shared_ptr<UcxEndpoint> endpoint) {
   endpoint_ = std::move(endpoint);
@@ -109,9 +105,7 @@ void UcxInStream::corrupt(Error why) {
   endpoint_->send_reply(StreamReply::kCorruptPage);
 }
 
-void UcxInStream::on_lost(const char* why) {
-  ledger_.fail(lost_error("lost the connection to the sender", why));
-}
+void UcxInStream::on_lost(const char* why) { ledger_.fail(lost_error("lost the connection to the sender", why)); }
 
 UcxOutStream::UcxOutStream(std::shared_ptr<UcxStreamContext> context, KvOutboundParams params)
     : context_(std::move(context)),
@@ -122,9 +116,7 @@ UcxOutStream::UcxOutStream(std::shared_ptr<UcxStreamContext> context, KvOutbound
                  : Error{ErrorCode::kDeadlineExceeded, "no receiver opened its end of the KV stream in time", {}});
       }) {}
 
-void UcxOutStream::start() {
-  stall_.start(context_->connect_timeout, shared_from_this());
-}
+void UcxOutStream::start() { stall_.start(context_->connect_timeout, shared_from_this()); }
 
 StreamReply UcxOutStream::attach(const StreamHello& hello, std::shared_ptr<UcxEndpoint> endpoint) {
   if (hello.stream_token != ledger_.params().stream_token) return StreamReply::kWrongToken;
@@ -175,9 +167,7 @@ void UcxOutStream::on_reply(std::span<const std::byte> reply) {
   endpoint_->close();  // which tells the receiver that its reply has come
 }
 
-void UcxOutStream::on_lost(const char* why) {
-  ledger_.fail(lost_error("lost the connection to the receiver", why));
-}
+void UcxOutStream::on_lost(const char* why) { ledger_.fail(lost_error("lost the connection to the receiver", why)); }
 
 void UcxOutStream::pump() {
   while (endpoint_ && !endpoint_->is_closing() && !closed_ && sending_ < kPagesUnderWay && ledger_.has_page()) {

@@ -2,10 +2,10 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
-#include <algorithm>
 #include <cstring>
 #include <thread>
 #include <utility>
@@ -116,7 +116,8 @@ State::~State() {
   stopping = true;
   sleeping = false;
   const auto left = endpoints;  // a copy: they leave the map
-  progress_while([&] { return std::ranges::any_of(left, [](const auto& entry) { return !entry.second->is_wired(); }); });
+  progress_while(
+      [&] { return std::ranges::any_of(left, [](const auto& entry) { return !entry.second->is_wired(); }); });
   for (auto& [handle, endpoint] : left) endpoint->really_close();
   progress_while([&] { return pending > 0; });
   for (auto& [handle, endpoint] : left) endpoint->orphan();
@@ -266,8 +267,8 @@ Result<std::shared_ptr<UcxConnection>> State::open_endpoint(ucp_ep_params_t para
 }
 
 // In order, until a connection stands; the last one is taken as it is, and its failure is the stream's.
-Task<std::shared_ptr<UcxConnection>> State::connect_any(std::shared_ptr<State> self, std::vector<Tcp::endpoint> endpoints,
-                                                   Deadline deadline) {
+Task<std::shared_ptr<UcxConnection>> State::connect_any(std::shared_ptr<State> self,
+                                                        std::vector<Tcp::endpoint> endpoints, Deadline deadline) {
   Error why{ErrorCode::kWorkerLost, "shutting down", {}};
   for (size_t i = 0; i < endpoints.size() && !self->stopping; ++i) {
     ucp_ep_params_t params{};
@@ -319,7 +320,8 @@ void State::on_hello(const std::shared_ptr<UcxConnection>& endpoint, std::span<c
   auto hello = header.size() == kStreamHelloBytes ? parse_stream_hello(header.first<kStreamHelloBytes>())
                                                   : fail(ErrorCode::kCorrupt, "a greeting of the wrong size");
   if (!first || !hello) {
-    warn_limited("kv ucx refused", "kv ucx: refused a connection: {}", hello ? "it greeted twice" : hello.error().message);
+    warn_limited("kv ucx refused", "kv ucx: refused a connection: {}",
+                 hello ? "it greeted twice" : hello.error().message);
     return endpoint->close();
   }
   if (hello->incarnation != options.incarnation) return endpoint->send_reply(StreamReply::kOtherIncarnation);
@@ -346,7 +348,8 @@ void State::drop_oldest_greeting(bool named) {
   oldest->close();
 }
 
-StreamReply State::match(const std::shared_ptr<UcxConnection>& endpoint, const StreamHello& hello, UcxOutStream& stream) {
+StreamReply State::match(const std::shared_ptr<UcxConnection>& endpoint, const StreamHello& hello,
+                         UcxOutStream& stream) {
   endpoint->out = stream.weak_from_this();
   const StreamReply reply = stream.attach(hello, endpoint);
   if (reply == StreamReply::kOk) {
@@ -383,9 +386,7 @@ Result<std::unique_ptr<KvTransport>> UcxKvTransport::create(KvTransportOptions o
   return std::unique_ptr<KvTransport>(new UcxKvTransport(std::move(state)));
 }
 
-UcxKvTransport::~UcxKvTransport() {
-  state_->stop();
-}
+UcxKvTransport::~UcxKvTransport() { state_->stop(); }
 
 std::string UcxKvTransport::describe() const {
   return "ucx at " + to_string(state_->address.place) + " over " +
@@ -398,9 +399,7 @@ std::string UcxKvTransport::address() const {
   return v6 && !no_literal ? std::string() : to_string(state_->address);
 }
 
-void UcxKvTransport::advertise(const std::string& host) {
-  state_->address.place.host = host;
-}
+void UcxKvTransport::advertise(const std::string& host) { state_->address.place.host = host; }
 
 Result<void> UcxKvTransport::register_memory(std::span<std::byte> pool) {
   RUNAHEAD_CHECK(state_->memory == nullptr, "memory is registered once");

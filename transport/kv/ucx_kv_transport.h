@@ -26,7 +26,7 @@ class UcxKvTransport final : public KvTransport {
 
   std::string name() const override { return "ucx"; }
   std::string describe() const override;  // the lanes of the latest stream
-  std::string address() const override;   // "ucx-<version>://host:port#incarnation" of the listener; empty for IPv6
+  std::string address() const override;  // "ucx-<version>://host:port#incarnation" of the listener; empty for IPv6
   void advertise(const std::string& host) override;
   Result<void> register_memory(std::span<std::byte> pool) override;
   Result<std::unique_ptr<KvInbound>> open_inbound(KvInboundParams params) override;

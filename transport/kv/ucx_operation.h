@@ -32,9 +32,7 @@ inline void on_sent(void* request, ucs_status_t status, void* kept) {
   finish(kept, status);
 }
 
-inline void on_received(void* request, ucs_status_t status, size_t, void* kept) {
-  on_sent(request, status, kept);
-}
+inline void on_received(void* request, ucs_status_t status, size_t, void* kept) { on_sent(request, status, kept); }
 
 inline ucp_request_param_t request_param(UcxOperation* kept, uint32_t flags) {
   ucp_request_param_t param{};

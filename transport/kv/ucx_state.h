@@ -52,8 +52,8 @@ struct UcxKvTransport::State : std::enable_shared_from_this<State> {
   static asio::awaitable<void> progress(std::shared_ptr<State> self);
   static asio::awaitable<void> connect(std::shared_ptr<State> self, std::shared_ptr<UcxInStream> stream,
                                        KvAddress sender);
-  static Task<std::shared_ptr<UcxConnection>> connect_any(std::shared_ptr<State> self, std::vector<Tcp::endpoint> endpoints,
-                                                     Deadline deadline);
+  static Task<std::shared_ptr<UcxConnection>> connect_any(std::shared_ptr<State> self,
+                                                          std::vector<Tcp::endpoint> endpoints, Deadline deadline);
   asio::awaitable<bool> stands(std::shared_ptr<UcxConnection> endpoint, Deadline deadline);
 
   KvTransportOptions options;
@@ -64,13 +64,13 @@ struct UcxKvTransport::State : std::enable_shared_from_this<State> {
   ucp_mem_h memory = nullptr;
   asio::posix::stream_descriptor events;  // UCX's event descriptor; UCX owns it
   KvAddress address;
-  std::string lanes;                                             // of the latest stream
-  std::map<ucp_ep_h, std::shared_ptr<UcxConnection>> endpoints;       // shared with the streams
+  std::string lanes;  // of the latest stream
+  std::map<ucp_ep_h, std::shared_ptr<UcxConnection>> endpoints;  // shared with the streams
   std::map<AttemptId, std::shared_ptr<UcxOutStream>> outbounds;  // shared with the handles
   size_t num_inbounds = 0;
   uint64_t last_endpoint = 0;
-  size_t pending = 0;     // operations that UCX has not called back
-  size_t closing = 0;     // endpoints that are to go
+  size_t pending = 0;  // operations that UCX has not called back
+  size_t closing = 0;  // endpoints that are to go
   asio::steady_timer nudge;
   bool sleeping = false;  // the progress coroutine waits for `events`
   bool stopping = false;
@@ -107,7 +107,7 @@ class UcxConnection final : public UcxEndpoint, public std::enable_shared_from_t
   std::weak_ptr<UcxInStream> in;  // weak: streams hold their endpoint
   std::weak_ptr<UcxOutStream> out;
   std::optional<StreamHello> hello;  // of a receiver whose sender has not opened its end yet
-  uint64_t number = 0;               // by age
+  uint64_t number = 0;  // by age
 
  private:
   void close_later();
@@ -123,7 +123,7 @@ class UcxConnection final : public UcxEndpoint, public std::enable_shared_from_t
   bool wired_ = false;  // the connection stands or has failed
   bool closing_ = false;
   bool leaving_ = false;  // UCX has been told to close it, or is about to be
-  bool told_ = false;     // UCX has
+  bool told_ = false;  // UCX has
   bool closed_ = false;
 };
 

@@ -91,8 +91,8 @@ TEST(Admission, EveryRankOfARequestHasTheSamePlaceOnItsLane) {
   driver.join(1, true);
   driver.join(2, true);
   driver.join(9, false);
-  InferenceRequest request{.prompt = std::vector<TokenId>(128, 7), .max_new_tokens = 1, .strategy = Strategy::kByHand,
-                           .cuts = {64}};
+  InferenceRequest request{
+      .prompt = std::vector<TokenId>(128, 7), .max_new_tokens = 1, .strategy = Strategy::kByHand, .cuts = {64}};
   ASSERT_TRUE(driver.submit(request));
   const uint64_t due = driver.last(1, Kind::kRunChainStep)->run_chain_step().lane_due();
   EXPECT_GT(due, 0u);
@@ -105,7 +105,8 @@ TEST(Admission, EveryRankOfARequestHasTheSamePlaceOnItsLane) {
 TEST(Admission, PromptsThatCameTogetherAreOnePieceOfWork) {
   const auto due = [](int64_t batch_tokens, std::optional<int32_t> logprobs) {
     Three driver;
-    InferenceRequest request{.prompt = Tokens(128, 7), .max_new_tokens = 1, .prompt_logprobs = logprobs, .workers_max = 1};
+    InferenceRequest request{
+        .prompt = Tokens(128, 7), .max_new_tokens = 1, .prompt_logprobs = logprobs, .workers_max = 1};
     request.batch_tokens = batch_tokens;
     EXPECT_TRUE(driver.submit(request));
     for (const PeerId peer : {PeerId{1}, PeerId{2}})

@@ -103,8 +103,10 @@ class CoreDriver {
   }
 
   Result<RequestId> submit(int32_t prompt_len, int32_t max_new_tokens, Duration deadline = 60s) {
-    InferenceRequest request{.external_id = "r", .prompt = std::vector<TokenId>(static_cast<size_t>(prompt_len), 7),
-                             .max_new_tokens = max_new_tokens, .deadline = deadline};
+    InferenceRequest request{.external_id = "r",
+                             .prompt = std::vector<TokenId>(static_cast<size_t>(prompt_len), 7),
+                             .max_new_tokens = max_new_tokens,
+                             .deadline = deadline};
     return submit(std::move(request));
   }
   Result<RequestId> submit(InferenceRequest request) {
@@ -210,8 +212,8 @@ struct Three : CoreDriver {
   }
   // A request whose chain is peers 1 and 2.
   RequestId start(int32_t max_new_tokens = 3) {
-    InferenceRequest request{.prompt = std::vector<TokenId>(256, 7), .max_new_tokens = max_new_tokens,
-                             .strategy = Strategy::kEven};
+    InferenceRequest request{
+        .prompt = std::vector<TokenId>(256, 7), .max_new_tokens = max_new_tokens, .strategy = Strategy::kEven};
     return *submit(std::move(request));
   }
   void finish(RequestId id, uint32_t attempt, std::vector<TokenId> rest) {

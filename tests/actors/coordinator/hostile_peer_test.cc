@@ -24,7 +24,8 @@ struct Pair : CoreDriver {
   void serve_one() {
     const Result<RequestId> id = submit(100, 3);
     ASSERT_TRUE(id) << id.error().message;
-    for (int attempt = 1; attempt <= limits::kAttemptsMax && !finished.contains(*id) && !errors.contains(*id); ++attempt) {
+    for (int attempt = 1; attempt <= limits::kAttemptsMax && !finished.contains(*id) && !errors.contains(*id);
+         ++attempt) {
       const auto number = static_cast<uint32_t>(attempt);
       for (const auto& [peer, messages] : std::map(inbox)) {
         const proto::Envelope* step = last(peer, Kind::kRunChainStep);
@@ -323,7 +324,8 @@ class Rubbish {
         m.mutable_decode_done()->set_handoff_seconds(real());
         break;
       case 7:
-        encode(Failure{{static_cast<ErrorCode>(u32() % 30), "x"}, u32()}, *m.mutable_attempt_failed()->mutable_failure());
+        encode(Failure{{static_cast<ErrorCode>(u32() % 30), "x"}, u32()},
+               *m.mutable_attempt_failed()->mutable_failure());
         break;
       case 8:
         m.mutable_attempt_ended();
@@ -385,9 +387,10 @@ TEST(HostileFuzz, NoSequenceOfMessagesEndsTheCoordinator) {
     std::vector<RequestId> ids = {1};
     for (int step = 0; step < 200; ++step) {
       if (rubbish.below(8) == 0) {
-        const auto prompt = 1 + static_cast<int32_t>(rubbish.below(300)), wanted = 1 + static_cast<int32_t>(rubbish.below(5));
-        InferenceRequest request{.external_id = "r", .prompt = Tokens(static_cast<size_t>(prompt), 7),
-                                 .max_new_tokens = wanted};
+        const auto prompt = 1 + static_cast<int32_t>(rubbish.below(300)),
+                   wanted = 1 + static_cast<int32_t>(rubbish.below(5));
+        InferenceRequest request{
+            .external_id = "r", .prompt = Tokens(static_cast<size_t>(prompt), 7), .max_new_tokens = wanted};
         if (rubbish.below(2) == 0) request.prompt_logprobs = static_cast<int32_t>(rubbish.below(3));
         if (const auto id = driver.submit(std::move(request))) ids.push_back(*id);
       }

@@ -78,9 +78,10 @@ TEST(Membership, WorkersThatDoNotFitTogetherAreSaid) {
   driver.join(1, with_transport(true, 1, "ucx"));
   EXPECT_EQ(driver.core.view(driver.now).disagreement, "") << "a decode worker is missing, and that is said elsewhere";
   driver.join(9, with_transport(false, 9, "tcp"));
-  EXPECT_EQ(driver.core.view(driver.now).disagreement,
-            "no prefill worker (int8 over ucx) runs what a decode worker runs (int8 over tcp); start them with the same "
-            "--compute and --transport");
+  EXPECT_EQ(
+      driver.core.view(driver.now).disagreement,
+      "no prefill worker (int8 over ucx) runs what a decode worker runs (int8 over tcp); start them with the same "
+      "--compute and --transport");
   driver.join(2, with_transport(true, 2, "tcp"));
   EXPECT_EQ(driver.core.view(driver.now).disagreement, "");
   EXPECT_TRUE(driver.core.view(driver.now).ready());

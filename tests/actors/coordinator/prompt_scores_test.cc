@@ -16,7 +16,8 @@ Scores expected_scores(const InferenceRequest& request) {
   Scores scores;
   const std::span<const TokenId> prompt(request.prompt);
   for (size_t i = 1; i < prompt.size(); ++i)
-    scores.push_back(runahead::testing::naive_score(sim::hash_logits(prompt.first(i)), prompt[i], *request.prompt_logprobs));
+    scores.push_back(
+        runahead::testing::naive_score(sim::hash_logits(prompt.first(i)), prompt[i], *request.prompt_logprobs));
   return scores;
 }
 
@@ -37,7 +38,8 @@ TEST(PromptScores, EveryNumberOfWorkersAndEveryCutGivesTheModelsOwn) {
   Cluster cluster(4);
   InferenceRequest request = scored_request(700, 3);
   request.strategy = Strategy::kByHand;
-  for (const std::vector<int32_t>& cuts : {std::vector<int32_t>{}, {64}, {640}, {64, 128}, {192, 512}, {256, 448, 640}}) {
+  for (const std::vector<int32_t>& cuts :
+       {std::vector<int32_t>{}, {64}, {640}, {64, 128}, {192, 512}, {256, 448, 640}}) {
     request.cuts = cuts;
     SCOPED_TRACE(cuts.size());
     expect_whole(*cluster.answer_to(request), request);
@@ -76,7 +78,8 @@ TEST(PromptScores, ComeBesideManyOtherRequests) {
     requests.back().strategy = Strategy::kEven;
     answers.push_back(cluster.ask(requests.back()));
   }
-  EXPECT_TRUE(cluster.run_until([&] { return std::ranges::all_of(answers, [](auto& a) { return a->finished || a->error; }); }));
+  EXPECT_TRUE(
+      cluster.run_until([&] { return std::ranges::all_of(answers, [](auto& a) { return a->finished || a->error; }); }));
   for (size_t i = 0; i < answers.size(); ++i) {
     EXPECT_EQ(answers[i]->prompt.has_value(), requests[i].prompt_logprobs.has_value());
     if (requests[i].prompt_logprobs) expect_whole(*answers[i], requests[i]);
@@ -168,8 +171,8 @@ struct Pair : CoreDriver {
     join(1, true);
     join(2, true);
     join(9, false);
-    InferenceRequest request{.prompt = std::vector<TokenId>(256, 7), .max_new_tokens = 3, .prompt_logprobs = 1,
-                             .strategy = Strategy::kEven};
+    InferenceRequest request{
+        .prompt = std::vector<TokenId>(256, 7), .max_new_tokens = 3, .prompt_logprobs = 1, .strategy = Strategy::kEven};
     id = *submit(std::move(request));
   }
   proto::Envelope scores(uint32_t rank, int32_t begin, int32_t count, uint32_t attempt = 1, TokenId token = 7) const {

@@ -75,10 +75,17 @@ TEST(TtftStages, EveryPartHasItsPlaceAndTheSumIsTheWhole) {
   rank.set_lane_wait_seconds(0.008);
   rank.set_sample_seconds(0.005);
   TtftReport report;
-  fill_stages({.received = 10ms, .tokenize = 4ms, .submitted = 15ms, .plan_started = 35ms, .dispatched = 37ms,
-               .first_token = 150ms, .written = 152ms}, rank, report);
+  fill_stages({.received = 10ms,
+               .tokenize = 4ms,
+               .submitted = 15ms,
+               .plan_started = 35ms,
+               .dispatched = 37ms,
+               .first_token = 150ms,
+               .written = 152ms},
+              rank, report);
   EXPECT_NEAR(report.stages[TtftStage::kTokenize], 0.004, 1e-12);
-  EXPECT_NEAR(report.stages[TtftStage::kQueue], 0.020 + 0.008, 1e-12) << "waiting for the lane is waiting for other requests";
+  EXPECT_NEAR(report.stages[TtftStage::kQueue], 0.020 + 0.008, 1e-12)
+      << "waiting for the lane is waiting for other requests";
   EXPECT_NEAR(report.stages[TtftStage::kPlan], 0.002, 1e-12);
   EXPECT_NEAR(report.stages[TtftStage::kDispatch], 0.113 - 0.100, 1e-12);
   EXPECT_NEAR(report.stages[TtftStage::kRespond], 0.001 + 0.002, 1e-12);

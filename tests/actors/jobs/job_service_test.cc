@@ -60,7 +60,8 @@ class FakeStore final : public JobStore {
   }
   Task<std::shared_ptr<const JobHead>> find_by_key(std::string owner, std::string key) override {
     for (auto& [id, row] : rows)
-      if (row.head.owner == owner && row.head.idempotency_key == key) co_return std::make_shared<const JobHead>(row.head);
+      if (row.head.owner == owner && row.head.idempotency_key == key)
+        co_return std::make_shared<const JobHead>(row.head);
     co_return nullptr;
   }
   Task<std::vector<JobHead>> list(JobQuery) override {
@@ -236,7 +237,9 @@ TEST(JobService, TheSameKeyGivesTheSameJob) {
 TEST(JobService, TheSameKeyWithAnotherRequestIsRefusedAndAnotherOwnersKeyIsAnotherKey) {
   Jobs jobs;
   const std::string first = jobs.submit_id("key", "alice");
-  const auto other_request = [&] { return jobs.run(jobs.service->submit(Jobs::submission("key", "alice", "another"))); };
+  const auto other_request = [&] {
+    return jobs.run(jobs.service->submit(Jobs::submission("key", "alice", "another")));
+  };
   EXPECT_EQ(other_request().error().code, ErrorCode::kKeyReused) << "while it runs";
   EXPECT_NE(other_request().error().message.find(first), std::string::npos) << "the sentence names the first job";
   EXPECT_NE(jobs.submit_id("key", "bob"), first);
@@ -400,11 +403,16 @@ TEST(JobService, AJobWaitsForAClusterThatIsFullAndFailsWithTheReasonOfOneThatSay
 }
 
 TEST(JobJson, WhatIsWrittenIsReadAndRubbishIsAnError) {
-  const InferenceRequest request{.external_id = "x", .prompt = {1, 2}, .max_new_tokens = 5,
-                                 .sampling = {.temperature = 0.1f, .logit_bias = {{3, 0.25f}}, .banned = {2}, .banned_before = 9,
-                                              .seed = ~0ull},
-                                 .stop_tokens = {9}, .strategy = Strategy::kByHand, .cuts = {64}, .workers_max = 3,
-                                 .deadline = 7s};
+  const InferenceRequest request{
+      .external_id = "x",
+      .prompt = {1, 2},
+      .max_new_tokens = 5,
+      .sampling = {.temperature = 0.1f, .logit_bias = {{3, 0.25f}}, .banned = {2}, .banned_before = 9, .seed = ~0ull},
+      .stop_tokens = {9},
+      .strategy = Strategy::kByHand,
+      .cuts = {64},
+      .workers_max = 3,
+      .deadline = 7s};
   const auto back = request_from_json(to_json(request));
   ASSERT_TRUE(back) << back.error().message;
   EXPECT_EQ(back->prompt, request.prompt);

@@ -198,7 +198,8 @@ TEST(LanePolicy, RandomMixesEndSoonerOnAverageAndNobodyIsForgotten) {
     simulate(Policy::kOurs, jobs);
     simulate(Policy::kTurns, turns);
     simulate(Policy::kFirstCome, first_come);
-    EXPECT_NEAR(last_end(jobs), last_end(first_come), 1e-6) << "the lane never idles while there is work; seed " << seed;
+    EXPECT_NEAR(last_end(jobs), last_end(first_come), 1e-6)
+        << "the lane never idles while there is work; seed " << seed;
     ours_sum += mean_ttft(jobs);
     turns_sum += mean_ttft(turns);
     first_come_sum += mean_ttft(first_come);

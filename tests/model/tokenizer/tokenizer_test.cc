@@ -27,9 +27,7 @@ nlohmann::json read_cases() {
   return nlohmann::json::parse(file);
 }
 
-std::string escaped(const std::string& text) {
-  return nlohmann::json(text).dump(-1, ' ', true);
-}
+std::string escaped(const std::string& text) { return nlohmann::json(text).dump(-1, ' ', true); }
 
 const Tokenizer& default_tokenizer() {
   static const Tokenizer kTokenizer = Tokenizer::load(Gguf::open(testing::default_model()).value()).value();
@@ -113,7 +111,8 @@ TEST(PreTokenizer, AnUnknownNameIsAnErrorNeverAGuess) {
   EXPECT_EQ(pre.error().code, ErrorCode::kUnsupported);
   EXPECT_THAT(pre.error().message, HasSubstr("'tekken'"));
   EXPECT_THAT(pre.error().message, HasSubstr("--override-kv tokenizer.ggml.pre=str:NAME"));
-  for (const char* part : {"", " ", "gpt", "gpt-2 phi-2", "llama", "gpt-2 "}) EXPECT_FALSE(PreTokenizer::load(part)) << part;
+  for (const char* part : {"", " ", "gpt", "gpt-2 phi-2", "llama", "gpt-2 "})
+    EXPECT_FALSE(PreTokenizer::load(part)) << part;
   const auto unnamed = tokenizer_of(bytes_and({}, 1), {}, "");
   ASSERT_FALSE(unnamed);
   EXPECT_EQ(unnamed.error().param, "tokenizer.ggml.pre");
@@ -253,23 +252,20 @@ TEST(Tokenizer, IdsOutsideTheVocabularyAreNoIds) {
   EXPECT_EQ(padded->special().eot, kNoToken);
   EXPECT_EQ(padded->special().eom, kNoToken);
   EXPECT_THAT(padded->end_tokens(), ElementsAre(256));
-  const auto nameless = tokenizer_of(bytes_and({"<s>"}, 3), [](GgufBuilder& file) {
-    file.boolean("tokenizer.ggml.add_bos_token", true);
-  });
+  const auto nameless = tokenizer_of(bytes_and({"<s>"}, 3),
+                                     [](GgufBuilder& file) { file.boolean("tokenizer.ggml.add_bos_token", true); });
   ASSERT_FALSE(nameless);
   EXPECT_EQ(nameless.error().code, ErrorCode::kInvalidModel);
   EXPECT_THAT(nameless.error().message, HasSubstr("--override-kv tokenizer.ggml.add_bos_token=bool:false"));
 }
 
 TEST(Tokenizer, TextThatIsToBeInLowerCaseFirstIsRefused) {
-  const auto lower = tokenizer_of(bytes_and({"<s>"}, 3), [](GgufBuilder& file) {
-    file.boolean("tokenizer.ggml.normalizer.lowercase", true);
-  });
+  const auto lower = tokenizer_of(bytes_and({"<s>"}, 3),
+                                  [](GgufBuilder& file) { file.boolean("tokenizer.ggml.normalizer.lowercase", true); });
   ASSERT_FALSE(lower);
   EXPECT_EQ(lower.error().code, ErrorCode::kUnsupported);
-  EXPECT_TRUE(tokenizer_of(bytes_and({"<s>"}, 3), [](GgufBuilder& file) {
-    file.boolean("tokenizer.ggml.normalizer.lowercase", false);
-  }));
+  EXPECT_TRUE(tokenizer_of(bytes_and({"<s>"}, 3),
+                           [](GgufBuilder& file) { file.boolean("tokenizer.ggml.normalizer.lowercase", false); }));
 }
 
 TEST(Tokenizer, AVocabularyThatContradictsItselfIsRefused) {

@@ -200,9 +200,7 @@ TEST_P(Exactness, HoldsOnTheRealModel) {
   }
 }
 
-std::string mode_name(const ::testing::TestParamInfo<ComputeMode>& info) {
-  return std::string(name(info.param));
-}
+std::string mode_name(const ::testing::TestParamInfo<ComputeMode>& info) { return std::string(name(info.param)); }
 INSTANTIATE_TEST_SUITE_P(Modes, Exactness,
                          ::testing::Values(ComputeMode::kFp32, ComputeMode::kBf16, ComputeMode::kInt16,
                                            ComputeMode::kInt8),

@@ -254,9 +254,10 @@ TEST(Transformer, WeightsThatAreNoNumbersAreRefusedByTheirTensor) {
   for (const std::string name : {"token_embd", "blk.0.attn_q", "blk.0.attn_v", "blk.1.attn_output", "blk.1.ffn_gate",
                                  "blk.0.ffn_up", "blk.1.ffn_down", "blk.1.attn_norm", "output_norm"}) {
     const bool is_norm = name.ends_with("norm");
-    const std::vector<float> gain = is_norm ? *whole.vector(name + ".weight", whole.u64("llama.embedding_length").value())
-                                            : std::vector<float>();
-    const std::span<const std::byte> row = is_norm ? std::as_bytes(std::span(gain)) : whole.matrix(name + ".weight")->row(1);
+    const std::vector<float> gain =
+        is_norm ? *whole.vector(name + ".weight", whole.u64("llama.embedding_length").value()) : std::vector<float>();
+    const std::span<const std::byte> row =
+        is_norm ? std::as_bytes(std::span(gain)) : whole.matrix(name + ".weight")->row(1);
     const size_t at = bytes.find(std::string_view(reinterpret_cast<const char*>(row.data()), row.size()));
     ASSERT_NE(at, std::string::npos) << name;
     std::string damaged = bytes;

@@ -13,9 +13,9 @@
 namespace runahead {
 namespace {
 
+using testing::GgufBuilder;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using testing::GgufBuilder;
 
 std::string refusal_of(const std::function<void(GgufBuilder&)>& fill) {
   GgufBuilder file;
@@ -37,8 +37,10 @@ std::string refusal_of_keys(const std::vector<std::pair<std::string, std::string
 }
 
 TEST(FileKind, ALoraAdapterIsCalledOneWithItsBaseModel) {
-  const std::string message = refusal_of_keys({{"general.type", "adapter"}, {"general.architecture", "llama"},
-                                               {"adapter.type", "lora"}, {"general.base_model.0.name", "Llama 3\n8B"}});
+  const std::string message = refusal_of_keys({{"general.type", "adapter"},
+                                               {"general.architecture", "llama"},
+                                               {"adapter.type", "lora"},
+                                               {"general.base_model.0.name", "Llama 3\n8B"}});
   EXPECT_THAT(message, HasSubstr("a LoRA adapter for 'Llama 3?8B', not a model; merge it"));
   EXPECT_THAT(refusal_of_keys({{"adapter.type", "lora"}}), HasSubstr("a LoRA adapter, not a model"));
 }

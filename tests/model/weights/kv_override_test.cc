@@ -12,8 +12,8 @@ namespace runahead {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using testing::GgufBuilder;
+using ::testing::HasSubstr;
 
 // A file with one key of each kind, under `overrides`.
 Result<Gguf> file_with(const std::vector<std::string>& overrides) {
@@ -65,7 +65,8 @@ TEST(KvOverride, WhatIsWrongIsSaid) {
     EXPECT_THAT(error(text), HasSubstr("no whole number")) << text;
   for (const char* text : {"a=float:", "a=float:x", "a=float:nan", "a=float:inf", "a=float:1e99"})
     EXPECT_THAT(error(text), HasSubstr("no finite number")) << text;
-  for (const char* text : {"a=bool:1", "a=bool:True", "a=bool:"}) EXPECT_THAT(error(text), HasSubstr("true or false")) << text;
+  for (const char* text : {"a=bool:1", "a=bool:True", "a=bool:"})
+    EXPECT_THAT(error(text), HasSubstr("true or false")) << text;
   EXPECT_THAT(error("a.list=str:x"), HasSubstr("lists cannot be overridden"));
   EXPECT_THAT(error("a.count=str:x"), HasSubstr("the file holds int; write a.count=int:VALUE"));
   EXPECT_THAT(error("a.ratio=int:1"), HasSubstr("write a.ratio=float:VALUE"));
@@ -93,7 +94,8 @@ TEST(KvOverride, WorkersWithOtherOverridesHaveOtherFingerprints) {
   const testing::TempDir dir;
   testing::write_tiny_llama(dir / "m.gguf", 1);
   const auto fingerprint = [&](const std::vector<std::string>& overrides) {
-    return (*load_engine({.model = dir / "m.gguf", .compute = ComputeMode::kFp32, .overrides = *parse_kv_overrides(overrides)}))
+    return (*load_engine(
+                {.model = dir / "m.gguf", .compute = ComputeMode::kFp32, .overrides = *parse_kv_overrides(overrides)}))
         ->fingerprint();
   };
   EXPECT_NE(fingerprint({}), fingerprint({"llama.rope.freq_base=float:5000"}));

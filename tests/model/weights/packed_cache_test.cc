@@ -25,8 +25,8 @@ struct Outcome {
 
 // The logits after a few tokens, and where the weights came from.
 Outcome run_model(const fs::path& model, const fs::path& cache) {
-  auto engine =
-      load_engine({.model = model, .compute = ComputeMode::kInt16, .threads = 2, .progress = {}, .packed_cache = cache});
+  auto engine = load_engine(
+      {.model = model, .compute = ComputeMode::kInt16, .threads = 2, .progress = {}, .packed_cache = cache});
   RUNAHEAD_CHECK(engine.has_value(), "the model does not load");
   const std::vector<TokenId> tokens = {1, 2, 3, 4, 5};
   LocalCache pages(**engine, 64);

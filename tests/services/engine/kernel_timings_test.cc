@@ -24,17 +24,16 @@ TEST(KernelTimings, ComeBackAsTheyWereWritten) {
 TEST(KernelTimings, OfAnotherMachineOrDamagedAreRefused) {
   const std::string text = encode_kernel_timings(some_timings(), "a machine");
   EXPECT_FALSE(parse_kernel_timings(text, "another machine").has_value());
-  for (const char* bad : {"", "[]", "{}", R"({"machine":"a machine","tables":3})", R"({"machine":"a machine","tables":[3]})",
-                          R"({"machine":"a machine","tables":[{"isa":"x","compute":"int8","dot_giga_ops_per_second":-1,
+  for (const char* bad :
+       {"", "[]", "{}", R"({"machine":"a machine","tables":3})", R"({"machine":"a machine","tables":[3]})",
+        R"({"machine":"a machine","tables":[{"isa":"x","compute":"int8","dot_giga_ops_per_second":-1,
                           "product_giga_ops_per_second":1}]})"})
     EXPECT_FALSE(parse_kernel_timings(bad, "a machine").has_value()) << bad;
   for (size_t length = 0; length + 2 < text.size(); ++length)
     EXPECT_FALSE(parse_kernel_timings(text.substr(0, length), "a machine").has_value()) << length;
 }
 
-TEST(KernelTimings, OfOtherTablesThanRunHereAreNotUsed) {
-  EXPECT_FALSE(use_kernel_timings(some_timings()));
-}
+TEST(KernelTimings, OfOtherTablesThanRunHereAreNotUsed) { EXPECT_FALSE(use_kernel_timings(some_timings())); }
 
 TEST(KernelTimings, TheProcessUsesWhatItReports) {
   const KernelTimings& prepared = prepare_kernels();

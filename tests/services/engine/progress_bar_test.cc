@@ -7,7 +7,8 @@ namespace {
 
 TEST(ProgressBar, MovesWithTheFraction) {
   EXPECT_EQ(bar_text("prefill", 0, "of 90 tokens", 100), "prefill [..............................]   0 % of 90 tokens");
-  EXPECT_EQ(bar_text("prefill", 0.5, "of 90 tokens", 100), "prefill [###############...............]  50 % of 90 tokens");
+  EXPECT_EQ(bar_text("prefill", 0.5, "of 90 tokens", 100),
+            "prefill [###############...............]  50 % of 90 tokens");
   EXPECT_EQ(bar_text("prefill", 1, "of 90 tokens", 100), "prefill [##############################] 100 % of 90 tokens");
 }
 

@@ -34,7 +34,8 @@ class ChatTemplateFlag : public ::testing::Test {
 };
 
 TEST_F(ChatTemplateFlag, TakesAFileOrTheTemplateItself) {
-  EXPECT_EQ(rendered(write("[{{ messages[0].content }}]\n")).value(), "[x]") << "one newline at its end is no part of it";
+  EXPECT_EQ(rendered(write("[{{ messages[0].content }}]\n")).value(), "[x]")
+      << "one newline at its end is no part of it";
   EXPECT_EQ(rendered("({{ messages[0].content }})").value(), "(x)");
 }
 

@@ -7,9 +7,7 @@ namespace {
 using nlohmann::json;
 using namespace std::chrono_literals;
 
-json body_of(const std::string& text) {
-  return json::parse(text, nullptr, false);
-}
+json body_of(const std::string& text) { return json::parse(text, nullptr, false); }
 
 TEST_F(GatewayTest, AFailedAllocationFailsOneRequest) {
   for (const char* body : {R"({"prompt":"a"})", R"({"prompt":"a","stream":true})"}) {
@@ -356,9 +354,9 @@ TEST_F(GatewayTest, OutcomesAndReasonsAreCounted) {
   EXPECT_EQ(metrics_.seen(), (Names{"completions:client_error", "completions:client_error", "completions:client_error",
                                     "chat:client_error", "chat:client_error", "completions:rejected",
                                     "completions:server_error", "completions:server_error"}));
-  EXPECT_EQ(metrics_.rejected(),
-            (Names{"invalid_argument", "invalid_argument", "context_length_exceeded", "unsupported_parameter",
-                   "not_found", "invalid_argument", "unsupported_media_type", "not_found", "overloaded", "unavailable"}))
+  EXPECT_EQ(metrics_.rejected(), (Names{"invalid_argument", "invalid_argument", "context_length_exceeded",
+                                        "unsupported_parameter", "not_found", "invalid_argument",
+                                        "unsupported_media_type", "not_found", "overloaded", "unavailable"}))
       << "what a lost worker ends was taken, and a GET brings no work";
 }
 

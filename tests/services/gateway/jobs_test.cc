@@ -1,12 +1,11 @@
 // /v1/jobs over the real JobService and a store in memory.
-#include "services/job_store/sqlite_job_store.h"
-
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <filesystem>
 #include <fstream>
 
 #include "services/gateway/jobs_routes.h"
+#include "services/job_store/sqlite_job_store.h"
 #include "tests/services/gateway/gateway_fixture.h"
 
 namespace runahead {
@@ -109,8 +108,8 @@ TEST_F(JobsTest, ListIsNewestFirstBoundedAndByPages) {
   EXPECT_EQ(last["data"][0]["id"], ids[0]);
   EXPECT_EQ(last["has_more"], false);
   EXPECT_EQ(get("/v1/jobs?after=job-none").status, 404);
-  for (const char* query : {"?limit=0", "?limit=1001", "?limit=x", "?limit=", "?other=1", "?limit=1&x=2", "?after=",
-                            "?limit=1&limit=2", "?after", "?&"})
+  for (const char* query : {"?limit=0", "?limit=1001", "?limit=x", "?limit=", "?other=1", "?limit=1&x=2",
+                            "?after=", "?limit=1&limit=2", "?after", "?&"})
     EXPECT_EQ(get(std::string("/v1/jobs") + query).status, 400) << query;
 }
 

@@ -101,7 +101,8 @@ TEST(ChatBos, IsAddedUnlessTheTemplateHasWrittenIt) {
   EXPECT_THAT(chat_ids(kWrites, false), ElementsAre(256, 'x')) << "what the template writes stays";
   EXPECT_THAT(chat_ids(kBare, {}), ElementsAre('x'));
   EXPECT_THAT(chat_ids(kBare, {}, "x", "llama-bpe"), ElementsAre(256, 'x')) << "the family's default";
-  EXPECT_THAT(chat_ids("{{ bos_token }}{{ bos_token }}x", true), ElementsAre(256, 256, 'x')) << "as llama.cpp: its wish";
+  EXPECT_THAT(chat_ids("{{ bos_token }}{{ bos_token }}x", true), ElementsAre(256, 256, 'x'))
+      << "as llama.cpp: its wish";
   EXPECT_THAT(chat_ids(" {{ bos_token }}x", true), ElementsAre(256, ' ', 256, 'x')) << "not at the beginning";
 }
 
@@ -121,9 +122,8 @@ TEST(Prompts, HaveTheBeginAndEndThatTheFileAsksForOnce) {
 }
 
 TEST(BrokenTemplates, DoNotStopTexts) {
-  const auto codec = codec_of([](testing::GgufBuilder& file) {
-    file.str("tokenizer.chat_template", "{{ a }}\n{% if %}");
-  });
+  const auto codec =
+      codec_of([](testing::GgufBuilder& file) { file.str("tokenizer.chat_template", "{{ a }}\n{% if %}"); });
   ASSERT_TRUE(codec) << codec.error().message;
   EXPECT_THAT((*codec)->encode("x", true, false).value(), ElementsAre('x'));
   const ordered_json messages = ordered_json::array({{{"role", "user"}, {"content", "x"}}});
@@ -136,7 +136,8 @@ TEST(BrokenTemplates, DoNotStopTexts) {
 
 TEST(BrokenTemplates, AMissingOneIsSaidWithTheWayOut) {
   const auto refusal = [](const std::function<void(testing::GgufBuilder&)>& more) {
-    const auto refused = (*codec_of(more))->render_chat(ordered_json::array({{{"role", "user"}, {"content", "x"}}}), true);
+    const auto refused =
+        (*codec_of(more))->render_chat(ordered_json::array({{{"role", "user"}, {"content", "x"}}}), true);
     EXPECT_FALSE(refused);
     return refused ? std::string() : refused.error().message;
   };
@@ -145,13 +146,13 @@ TEST(BrokenTemplates, AMissingOneIsSaidWithTheWayOut) {
   EXPECT_THAT(refusal([](testing::GgufBuilder& file) { file.str("tokenizer.chat_template", ""); }), HasSubstr(way_out));
   EXPECT_THAT(refusal([](testing::GgufBuilder& file) { file.strings("tokenizer.chat_templates", {"tool_use"}); }),
               HasSubstr("for special uses only" + way_out));
-  EXPECT_THAT(refusal([](testing::GgufBuilder& file) { file.u32("tokenizer.chat_template", 3); }), HasSubstr("not a string"));
+  EXPECT_THAT(refusal([](testing::GgufBuilder& file) { file.u32("tokenizer.chat_template", 3); }),
+              HasSubstr("not a string"));
 }
 
 TEST(BrokenTemplates, AnotherOneTakesTheirPlace) {
-  const auto codec = codec_of(
-      [](testing::GgufBuilder& file) { file.str("tokenizer.chat_template", "{% if %}"); },
-      ChatTemplate::parse("[{{ messages[0].content }}]").value());
+  const auto codec = codec_of([](testing::GgufBuilder& file) { file.str("tokenizer.chat_template", "{% if %}"); },
+                              ChatTemplate::parse("[{{ messages[0].content }}]").value());
   EXPECT_EQ((*codec)->render_chat(ordered_json::array({{{"role", "user"}, {"content", "x"}}}), true).value(), "[x]");
 }
 

@@ -359,11 +359,12 @@ TEST(JsonReader, ManyObjectsInAListAreReadOnce) {
 }
 
 TEST(JsonReader, ReadsWhatTheLibraryReads) {
-  for (const char* text : {"null", "true", "-0", "1e3", "18446744073709551615", "-9223372036854775808", "\"a\\u00e9\\n\"",
-                           "[]", "{}",
-                           R"({"a":[1,{"b":[[],{}]},null,"x"],"c":{"d":-1.5}})", " [ 1 , 2 ] "})
+  for (const char* text :
+       {"null", "true", "-0", "1e3", "18446744073709551615", "-9223372036854775808", "\"a\\u00e9\\n\"", "[]", "{}",
+        R"({"a":[1,{"b":[[],{}]},null,"x"],"c":{"d":-1.5}})", " [ 1 , 2 ] "})
     EXPECT_EQ(parse_json(text)->value(), nlohmann::json::parse(text)) << text;
-  for (const char* text : {"", "{", "[1,]", "{\"a\":}", "{\"a\" 1}", "nul", "1 2", "\"\\x\"", "\"\xff\"", "1e400", "[1}", "01"})
+  for (const char* text :
+       {"", "{", "[1,]", "{\"a\":}", "{\"a\" 1}", "nul", "1 2", "\"\\x\"", "\"\xff\"", "1e400", "[1}", "01"})
     EXPECT_FALSE(parse_json(text)) << text;
 }
 

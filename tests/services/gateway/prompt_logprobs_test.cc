@@ -76,7 +76,8 @@ TEST_F(PromptLogprobs, EveryPromptAndEveryChoiceHasItsOwn) {
 
 TEST_F(PromptLogprobs, TheFirstChunkOfAStreamCarriesThem) {
   for (const int max_tokens : {2, 0}) {
-    const RawAnswer answer = post("/v1/completions", with(kScored, {{"max_tokens", max_tokens}, {"stream", true}}).dump());
+    const RawAnswer answer =
+        post("/v1/completions", with(kScored, {{"max_tokens", max_tokens}, {"stream", true}}).dump());
     const auto events = answer.events();
     ASSERT_EQ(events.size(), 3u + static_cast<size_t>(max_tokens)) << answer.body;
     const json first = json::parse(events[0].data)["choices"][0];

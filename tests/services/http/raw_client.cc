@@ -67,9 +67,7 @@ RawClient::RawClient(int port, int receive_buffer_bytes) {
     ADD_FAILURE() << "cannot connect to " << port;
 }
 
-RawClient::~RawClient() {
-  close();
-}
+RawClient::~RawClient() { close(); }
 RawClient::RawClient(RawClient&& other) noexcept : fd_(std::exchange(other.fd_, -1)), input_(std::move(other.input_)) {}
 
 void RawClient::reset() {

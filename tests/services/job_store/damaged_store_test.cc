@@ -235,7 +235,8 @@ TEST_F(DamagedStoreTest, AForeignFileInTheLedgersPlaceIsKept) {
     EXPECT_EQ(judge("a foreign ledger"), kJobs);
     bool kept = false;
     for (const auto& entry : std::filesystem::directory_iterator(folder_))
-      kept = kept || (entry.path().filename().string().starts_with("jobs.sqlite-ledger.damaged-") && bytes_of(entry) == text);
+      kept = kept ||
+             (entry.path().filename().string().starts_with("jobs.sqlite-ledger.damaged-") && bytes_of(entry) == text);
     EXPECT_TRUE(kept) << text.size();
     restore();
   }

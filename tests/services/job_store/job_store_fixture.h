@@ -32,7 +32,8 @@ inline JobHead head(int number, JobStatus status = JobStatus::kQueued, std::stri
 }
 
 inline std::shared_ptr<const StoredRequest> request(int number) {
-  StoredRequest stored{.request = {.prompt = {number, 7}, .max_new_tokens = 3}, .client_json = std::string("a\0b\"\xC3\xA9", 6)};
+  StoredRequest stored{.request = {.prompt = {number, 7}, .max_new_tokens = 3},
+                       .client_json = std::string("a\0b\"\xC3\xA9", 6)};
   return std::make_shared<const StoredRequest>(std::move(stored));
 }
 

@@ -211,7 +211,9 @@ TEST_F(SqliteJobStoreTest, AStoreOfVersion1IsBroughtUpToDate) {
         "stop_tokens":[],"strategy":"single","workers_max":0}', '', 10, 0);
     INSERT INTO jobs VALUES (5, 'job-b', '', 3, '{"client":"{}","prompt":[1]}',
       '{"tokens":[[1,-0.5]],"error":{"code":17,"message":"why","param":""}}', 11, 12);
-    PRAGMA user_version = 1;)sql", nullptr, nullptr, nullptr), SQLITE_OK);
+    PRAGMA user_version = 1;)sql",
+                         nullptr, nullptr, nullptr),
+            SQLITE_OK);
   sqlite3_close(old);
   auto store = open();
   const auto loaded = store->load();

@@ -2,9 +2,9 @@
 // end up in the right series.
 #include "services/metrics/metrics.h"
 
-#include <cmath>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdio>
 #include <fstream>
 
@@ -88,7 +88,8 @@ TEST(Metrics, KnownLabelSetsAreThereFromTheStart) {
   CoordinatorMetrics metrics(kProcess);
   const std::string text = "\n" + metrics.text();
   for (const TtftStage stage : kTtftStages) {
-    const std::string series = R"(runahead_ttft_stage_seconds_count{model_name="toy",stage=")" + std::string(name(stage)) + "\"}";
+    const std::string series =
+        R"(runahead_ttft_stage_seconds_count{model_name="toy",stage=")" + std::string(name(stage)) + "\"}";
     EXPECT_EQ(value(text, series), 0) << name(stage);
   }
   for (const char* status : {"ok", "client_error", "rejected", "server_error", "cancelled"})
@@ -165,9 +166,12 @@ TEST(Metrics, PromtoolAcceptsTheWorkers) {
   metrics.lane_busy("decode", 0.5);
   metrics.decode_step(3, 0.01);
   metrics.model_loaded("fp32", 2048, 0.4);
-  metrics.kernels_chosen(std::vector<KernelTiming>{
-      {.isa = "avx2", .mode = ComputeMode::kFp32, .giga_ops_per_second = 60, .gemm_giga_ops_per_second = 50, .chosen = true},
-      {.isa = "generic", .mode = ComputeMode::kFp32}});
+  metrics.kernels_chosen(std::vector<KernelTiming>{{.isa = "avx2",
+                                                    .mode = ComputeMode::kFp32,
+                                                    .giga_ops_per_second = 60,
+                                                    .gemm_giga_ops_per_second = 50,
+                                                    .chosen = true},
+                                                   {.isa = "generic", .mode = ComputeMode::kFp32}});
   const std::string text = "\n" + metrics.text();
   EXPECT_EQ(value(text, R"(runahead_kv_pages{state="leased"})"), 30);
   EXPECT_EQ(value(text, "runahead_decode_batch_size_sum"), 3);

@@ -9,9 +9,7 @@
 namespace runahead {
 namespace {
 
-std::span<const std::byte> bytes_of(const std::string& text) {
-  return std::as_bytes(std::span(text));
-}
+std::span<const std::byte> bytes_of(const std::string& text) { return std::as_bytes(std::span(text)); }
 
 TEST(Preamble, IsTheDocumentedEightBytes) {
   const auto bytes = encode_preamble(Plane::kControl);

@@ -66,16 +66,12 @@ TEST_P(KvTransportTest, RandomPagesInRandomOrderArriveIntactAndOnceWhicheverEndO
       out = std::move(*sender->open_outbound(outbound(from, *receiver, attempt)));
       go(send_all(out.get(), &from, static_cast<uint64_t>(round), &loop, &done));
     };
-    if (round % 2)
-      open_in();
-    else
-      open_out();
+    if (round % 2) open_in();
+    else open_out();
     loop.io().restart();
     loop.io().run_for(2ms);  // the first end starts alone
-    if (round % 2)
-      open_out();
-    else
-      open_in();
+    if (round % 2) open_out();
+    else open_in();
     loop.run(until(&done, 2, &loop));
     EXPECT_TRUE(from.data == to.data);
     loop.run(sender->shutdown());
@@ -231,7 +227,8 @@ TEST_P(KvTransportTest, PrintsItsThroughput) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kv, KvTransportTest,
-                         testing::Values("memory", "tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self", "auto"), param_name);
+                         testing::Values("memory", "tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self", "auto"),
+                         param_name);
 
 }  // namespace
 }  // namespace runahead

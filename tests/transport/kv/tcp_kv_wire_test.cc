@@ -39,9 +39,7 @@ class TcpKvWire : public KvTest {
 
 using Bytes = std::vector<std::byte>;
 
-void append(Bytes& to, std::span<const std::byte> bytes) {
-  to.insert(to.end(), bytes.begin(), bytes.end());
-}
+void append(Bytes& to, std::span<const std::byte> bytes) { to.insert(to.end(), bytes.begin(), bytes.end()); }
 
 // A sender by hand: reads the greeting, answers ok, writes `bytes`, and says nothing more.
 asio::awaitable<void> sender_by_hand(Tcp::acceptor* acceptor, Bytes bytes, std::shared_ptr<Tcp::socket> keep) {
