@@ -47,6 +47,7 @@ struct RankReport {
   double compute_seconds = 0;
   double kv_wait_seconds = 0;
   uint64_t kv_sent_bytes = 0;
+  double kv_wire_seconds = 0;  // with those on their way; 0: not measured
 };
 
 // Where the time to first token went.
@@ -106,6 +107,7 @@ struct WorkerView {
   int64_t pages_total = 0, pages_free = 0;
   int32_t running = 0;
   double tokens_per_second = 0;  // from the cost model, of an empty context
+  double link_bytes_per_second = 0;  // of K/V into it, from the wire times that its senders reported; 0: none yet
 };
 struct ClusterView {
   uint64_t epoch = 0;
@@ -123,7 +125,7 @@ struct ClusterView {
 class InferenceService {
  public:
   virtual ~InferenceService() = default;
-  // kContextOverflow, kInvalidArgument (cuts), kOverloaded (Error.param holds Retry-After seconds), kUnavailable.
+  // kContextOverflow, kInvalidArgument (cuts), kOverloaded (with Error.retry_after_seconds), kUnavailable.
   virtual Result<std::shared_ptr<TokenStream>> submit(InferenceRequest request) = 0;
   virtual ClusterView cluster() const = 0;
 };

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "actors/lane_order.h"
+#include "actors/sampling_codec.h"
 #include "base/clock.h"
 #include "base/ids.h"
 #include "base/result.h"
@@ -83,13 +84,7 @@ Result<DecodeOrder> parse_decode_order(const proto::Envelope& message, const Mod
 // Does the choice of a token depend on the tokens before it?
 bool uses_penalties(const SamplingParams& sampling);
 
-void encode(const SamplingParams& from, proto::Sampling& to);
-SamplingParams decode(const proto::Sampling& from);
-void encode(const SampledToken& from, proto::Token& to);
-SampledToken decode(const proto::Token& from);
 void encode(const Failure& from, proto::Failure& to);
 Failure decode(const proto::Failure& from);
-
-std::string hex(const std::string& bytes);
 
 }  // namespace runahead

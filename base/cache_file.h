@@ -14,9 +14,9 @@ namespace runahead {
 
 class FileLock {
  public:
-  // Creates the file if it is missing. kDeadlineExceeded if another process holds it for longer than `patience`;
+  // Creates the file if it is missing. kDeadlineExceeded if another process holds it for longer than `timeout`;
   // kUnavailable if it cannot be created (a read-only folder), with the reason.
-  static Result<FileLock> acquire(const std::filesystem::path& path, std::chrono::milliseconds patience);
+  static Result<FileLock> acquire(const std::filesystem::path& path, std::chrono::milliseconds timeout);
   ~FileLock();
   FileLock(FileLock&& other) noexcept;
   FileLock& operator=(FileLock&&) = delete;

@@ -14,7 +14,7 @@ inline constexpr size_t kHeaderBytesMax = 16 << 10;  // llm clients send under 2
 inline constexpr size_t kJsonBodyBytesMax = 16 << 20;  // 128k tokens of text are under 1 MiB; ids as JSON under 1 MiB
 inline constexpr int kJsonDepthMax = 32;  // chat messages nest 4 deep
 inline constexpr size_t kHttpConnectionsMax = 1024;  // 1,024 x 64 KiB of buffers = 64 MiB
-inline constexpr size_t kHttpStrangersMax = 256;  // of them without a key yet; then the oldest goes
+inline constexpr size_t kHttpUnauthenticatedMax = 256;  // of them without a key yet; then the oldest goes
 inline constexpr size_t kHttpHeadersMax = 64;  // clients send about 15
 inline constexpr size_t kHttpReadBufferBytes = 64
                                                << 10;  // one connection's input: a whole header, or a slice of a body
@@ -61,9 +61,9 @@ inline constexpr size_t kLinkQueueFramesMax = 4096;  // frames waiting on one co
 inline constexpr size_t kLinkQueueBytesMax = 64 << 20;  // the same bound in bytes: 16 frames of the largest size
 inline constexpr size_t kControlInboxBytesMax = 64
                                                 << 20;  // received, not yet taken by the actor; then the socket waits
-inline constexpr size_t kControlStrangersMax = 128;  // connections without a Hello; then the oldest goes
-inline constexpr uint32_t kStrangerFrameBytesMax = 16
-                                                   << 10;  // a Hello is under 2 KiB; members send kControlFrameBytesMax
+inline constexpr size_t kUnregisteredPeersMax = 128;  // connections without a Hello; then the oldest goes
+inline constexpr uint32_t kUnregisteredFrameBytesMax =
+    16 << 10;  // a Hello is under 2 KiB; members send kControlFrameBytesMax
 inline constexpr auto kTcpUserTimeout = 10s;  // unacknowledged bytes or a closed window this long: peer is gone
 inline constexpr auto kFlushTimeout = 1s;  // what disconnect() grants the frames that still wait
 inline constexpr size_t kMailboxMessagesMax = 4096;  // messages waiting in one actor
@@ -131,7 +131,7 @@ inline constexpr size_t kKvGreetingsMax = 256;  // connections without a greetin
 // Engine (model/transformer)
 inline constexpr int kEngineThreadsMax = 256;  // hardware threads of the largest server we know of
 
-inline constexpr auto kPackedCachePatience = 60s;  // for another worker to pack: 8 B parameters take about 20 s
+inline constexpr auto kPackedCacheLockTimeout = 60s;  // for another worker to pack: 8 B parameters take about 20 s
 
 // Model files (model/weights/gguf)
 inline constexpr uint64_t kGgufKeysMax = 1'000'000;

@@ -51,6 +51,7 @@ struct Error {
   ErrorCode code = ErrorCode::kInternal;
   std::string message;  // one clear sentence that says what to do
   std::string param;  // the flag, field or key that is meant; empty if none
+  int retry_after_seconds = 0;  // kOverloaded: a guess at when there is room again; 0: nobody knows
 };
 
 template <class T>
@@ -58,6 +59,10 @@ using Result = std::expected<T, Error>;
 
 inline std::unexpected<Error> fail(ErrorCode code, std::string message, std::string param = {}) {
   return std::unexpected(Error{code, std::move(message), std::move(param)});
+}
+
+inline std::unexpected<Error> overloaded(std::string message, int retry_after_seconds) {
+  return std::unexpected(Error{ErrorCode::kOverloaded, std::move(message), {}, retry_after_seconds});
 }
 
 namespace detail {

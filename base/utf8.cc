@@ -1,7 +1,5 @@
 #include "base/utf8.h"
 
-#include <cstdint>
-
 namespace runahead {
 namespace {
 
@@ -47,6 +45,23 @@ size_t utf8_valid_prefix(std::string_view text) {
     at += next.bytes;
   }
   return at;
+}
+
+std::string valid_utf8(std::string_view bytes) {
+  std::string text;
+  text.reserve(bytes.size());
+  while (!bytes.empty()) {
+    const Utf8Sequence sequence = utf8_sequence(bytes);
+    text += sequence.kind == Utf8Sequence::Kind::kCharacter ? bytes.substr(0, sequence.bytes) : kReplacementCharacter;
+    bytes.remove_prefix(sequence.bytes);
+  }
+  return text;
+}
+
+int64_t character_count(std::string_view bytes) {
+  int64_t count = 0;
+  for (; !bytes.empty(); ++count) bytes.remove_prefix(utf8_sequence(bytes).bytes);
+  return count;
 }
 
 }  // namespace runahead

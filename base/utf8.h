@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace runahead {
@@ -18,5 +20,9 @@ struct Utf8Sequence {
 Utf8Sequence utf8_sequence(std::string_view text);
 // How many bytes from the start of `text` are whole valid characters.
 size_t utf8_valid_prefix(std::string_view text);
+// Replaces every byte sequence that is not UTF-8 by U+FFFD.
+std::string valid_utf8(std::string_view bytes);
+// Unicode code points that valid_utf8(bytes) has.
+int64_t character_count(std::string_view bytes);
 
 }  // namespace runahead

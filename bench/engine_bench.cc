@@ -117,7 +117,7 @@ Result<BenchResult> bench_prefill(Transformer& engine, int32_t tokens, int32_t r
   const int32_t vocab = engine.shape().vocab_size;
   SeededRng rng(static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count()));
   TRY(check_tokens(engine, random_tokens(rng, tokens, vocab)));
-  LocalCache cache(engine, tokens);
+  SequenceCache cache(engine, tokens);
   ThreadTeam team(engine.threads());
   InstructionPeak peak(engine.ops(), team);
   {
@@ -149,7 +149,7 @@ Result<std::vector<BenchResult>> bench_decode(Transformer& engine, int32_t conte
     return fail(ErrorCode::kContextOverflow,
                 "context and steps do not fit the model's context of " + std::to_string(s.context_len), "context");
   SeededRng rng(static_cast<uint64_t>(context));
-  LocalCache cache(engine, tokens, batch_max);
+  SequenceCache cache(engine, tokens, batch_max);
   std::vector<std::shared_ptr<KvLease>> sequences;
   for (int32_t b = 0; b < batch_max; ++b) {
     sequences.push_back(TRY(cache.lease(tokens)));

@@ -128,9 +128,9 @@ class Gemm {
 };
 
 // One KV head: a tile of kPageTokens tokens' queries, and the pages up to the tile's own.
-class Head {
+class AttentionHead {
  public:
-  Head(const OpTable& ops, Rng& rng, const ModelShape& shape, int32_t pages)
+  AttentionHead(const OpTable& ops, Rng& rng, const ModelShape& shape, int32_t pages)
       : ops_(ops),
         layout_(ops.kv_layout(1, shape.head_dim)),
         cache_(static_cast<size_t>(pages) * layout_.page_bytes()),
@@ -267,7 +267,7 @@ void KernelBench::products() {
 }
 
 void KernelBench::attention() {
-  Head head(ops_, rng_, shape_, options_.contexts.back() / kPageTokens);
+  AttentionHead head(ops_, rng_, shape_, options_.contexts.back() / kPageTokens);
   std::vector<std::vector<double>> seconds(options_.contexts.size()), of_first(options_.contexts.size());
   std::vector<double> first;
   for (int32_t context : options_.contexts)

@@ -1,7 +1,9 @@
 # Every third-party library: Debian 12's version, and why we use it. A new one gets its line of reasons here.
 # deploy/packages.txt lists the Debian packages; deploy/quickstart.sh installs them.
 find_package(Threads REQUIRED)
-find_package(Boost 1.81 REQUIRED)           # Asio (event loop, TCP, timers, coroutines), Beast (HTTP): the field's standard
+set(Boost_USE_STATIC_LIBS OFF)              # as all the others
+find_package(Boost 1.81 REQUIRED COMPONENTS url)  # Asio (event loop, TCP, timers, coroutines), Beast (HTTP): the field's
+                                            # standard; URL: targets and queries by RFC 3986, percent escapes included
 find_package(Protobuf 3.21 REQUIRED)        # control messages: typed, versioned, generated parsers
 find_package(nlohmann_json 3.11 REQUIRED)   # JSON of the API and the command line
 find_package(CLI11 2.1 REQUIRED)            # command line with help and suggestions
@@ -14,6 +16,7 @@ find_package(prometheus-cpp REQUIRED COMPONENTS core)  # 1.0 (its package names 
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8>=10.42)  # pre-tokenizer expressions as the models ship them
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash>=0.8)    # fast 128-bit hash for fingerprints and prefix keys
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)      # 2.8 (its file says 2.6): kinds and case of letters
 pkg_check_modules(UCX IMPORTED_TARGET ucx>=1.13)                     # KV pages over shared memory, TCP, RDMA; absent: tcp only
 if(RUNAHEAD_BUILD_TESTS)
   find_package(GTest 1.12 REQUIRED)         # tests

@@ -14,7 +14,7 @@ if(RUNAHEAD_SANITIZE)
 endif()
 function(runahead_isa_kernels target source)
   set(isas generic)
-  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT RUNAHEAD_FUZZ)  # fuzzers feed parsers: minutes for nothing
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     list(APPEND isas avx2 avx512 avx512bf16)
     set(flags_avx2 -mavx2 -mfma -mf16c)
     set(flags_avx512 ${RUNAHEAD_AVX512_FLAGS})

@@ -21,24 +21,13 @@
 #include <string>
 
 #include "base/ids.h"
+#include "base/model_shape.h"
 #include "base/result.h"
 #include "base/token_range.h"
 #include "model/kv_pages.h"
 #include "model/sampling_params.h"
 
 namespace runahead {
-
-struct ModelShape {
-  std::string architecture;  // "llama"
-  int32_t num_layers = 0;
-  int32_t model_dim = 0;
-  int32_t num_heads = 0;
-  int32_t num_kv_heads = 0;
-  int32_t head_dim = 0;
-  int32_t ffn_dim = 0;
-  int32_t vocab_size = 0;
-  int32_t context_len = 0;  // tokens the model was made for
-};
 
 // Activations of one chunk between two layers, and the online-softmax state of the layer in work. Owned by the request.
 class Hidden {

@@ -1,6 +1,9 @@
 #include "model/kv_pages.h"
 
+#include <cstring>
+
 #include "base/check.h"
+#include "base/crc32c.h"
 
 namespace runahead {
 
@@ -18,6 +21,13 @@ std::span<std::byte> KvLease::page(int32_t layer, int32_t page) const {
   RUNAHEAD_CHECK(layer >= 0 && layer < num_layers_ && page >= 0 && page < num_pages_, "page outside its lease");
   const size_t slot = slots_[static_cast<size_t>(layer) * static_cast<size_t>(num_pages_) + static_cast<size_t>(page)];
   return {pool_.buffer_.data() + slot * pool_.page_bytes_, pool_.page_bytes_};
+}
+
+uint32_t KvLease::checksum(int32_t layer, int32_t page) const { return crc32c(this->page(layer, page)); }
+
+void KvLease::clear(int32_t layer, int32_t page) {
+  const std::span<std::byte> bytes = this->page(layer, page);
+  std::memset(bytes.data(), 0, bytes.size());
 }
 
 void KvLease::mark_quarantined() {

@@ -5,6 +5,8 @@
 //   owner   the pool: one allocation at start, registered with the transport once. A lease returns its pages when it
 //           is destroyed; a pending transfer shares the lease (shared_ptr), so memory that a peer may still write is
 //           never given to somebody else.
+//   bytes   of pages are the engine's, in its own kernels. Others hand their address to a transport and ask here for what
+//           reads or writes them (checksum, clear), so that the memory of a pool need not be the processor's.
 //   threads the pool is used on the actor thread only; the bytes of disjoint pages may be written concurrently, and one
 //           page has one writer.
 //   ledger  free + leased + quarantined = total at all times (`usage`).
@@ -35,6 +37,9 @@ class KvLease {
   int32_t num_layers() const { return num_layers_; }
   int32_t num_pages() const { return num_pages_; }  // a layer
   std::span<std::byte> page(int32_t layer, int32_t page) const;
+  // CRC32C of the page's bytes.
+  uint32_t checksum(int32_t layer, int32_t page) const;
+  void clear(int32_t layer, int32_t page);  // zeros
   // From now on the pages count as quarantined: nobody needs them any more, but a transport may still write them.
   void mark_quarantined();
 

@@ -135,8 +135,8 @@ Result<float> read_linear_scaling(const Gguf& file, const Keys& keys) {
   return keys.positive_or(key, 1);
 }
 
-Result<RopeConfig> read_rope(const Gguf& file, const Keys& keys, int32_t head_dim) {
-  RopeConfig rope;
+Result<RopeConfig> read_rope(const Gguf& file, const Keys& keys, RopePairing pairing, int32_t head_dim) {
+  RopeConfig rope{.pairing = pairing};
   rope.base = TRY(keys.positive_or("rope.freq_base", 10000));
   const float factor = TRY(read_linear_scaling(file, keys));
   const int32_t pairs = head_dim / 2;
@@ -149,6 +149,23 @@ Result<RopeConfig> read_rope(const Gguf& file, const Keys& keys, int32_t head_di
     rope.frequencies.push_back(std::pow(double{rope.base}, -2.0 * i / head_dim) / divisor / factor);
   }
   return rope;
+}
+
+Result<NormConfig> read_norm(const Gguf& file, const Keys& keys, NormKind kind) {
+  constexpr const char* kEpsilon = "attention.layer_norm_rms_epsilon";
+  NormConfig norm{.kind = kind};
+  norm.epsilon = TRY(file.f32(keys.full(kEpsilon)));
+  if (!(norm.epsilon > 0 && norm.epsilon < 1))  // of 0, a row of zeros would make no number
+    return contradiction(keys.full(kEpsilon) + " is " + file.shown(keys.full(kEpsilon)) +
+                         ", not more than 0 and less than 1");
+  return norm;
+}
+
+Result<LayerConfig> read_layer(const Gguf& file, const Keys& keys, const Architecture& architecture, int32_t head_dim) {
+  LayerConfig layer{.ffn = architecture.ffn};
+  layer.norm = TRY(read_norm(file, keys, architecture.norm));
+  layer.rope = TRY(read_rope(file, keys, architecture.rope_pairing, head_dim));
+  return layer;
 }
 
 }  // namespace
@@ -191,11 +208,8 @@ Result<SpecialTokens> read_special_tokens(const Gguf& file, int32_t vocab_size) 
 
 Result<ModelConfig> read_model_config(const Gguf& file) {
   TRY(refuse_other_kinds(file));
-  const std::string architecture(TRY(file.str("general.architecture")));
-  if (architecture != "llama")
-    return fail(ErrorCode::kUnsupported, "the model's architecture '" + architecture +
-                                             "' is not supported; choose a model of architecture llama");
-  const Keys keys(file, architecture);
+  const Architecture& architecture = *TRY(find_architecture(TRY(file.str("general.architecture"))));
+  const Keys keys(file, std::string(architecture.name));
   if (TRY(file.u64_or(keys.full("expert_count"), 0)) != 0)
     return unsupported("a mixture of experts (" + keys.full("expert_count") + " is " +
                        file.shown(keys.full("expert_count")) + ")");
@@ -204,13 +218,9 @@ Result<ModelConfig> read_model_config(const Gguf& file) {
   const QuantMatrixView embedding = TRY(file.matrix("token_embd.weight"));
   if (embedding.cols != config.shape.model_dim)
     return contradiction("token_embd.weight does not have embedding_length columns");
-  config.norm_epsilon = TRY(file.f32(keys.full("attention.layer_norm_rms_epsilon")));
-  if (!(config.norm_epsilon > 0 && config.norm_epsilon < 1))  // of 0, a row of zeros would make no number
-    return contradiction(keys.full("attention.layer_norm_rms_epsilon") + " is " +
-                         file.shown(keys.full("attention.layer_norm_rms_epsilon")) +
-                         ", not more than 0 and less than 1");
+  config.layer = TRY(read_layer(file, keys, architecture, config.shape.head_dim));
+  config.output_norm = config.layer.norm;
   config.tied_head = !file.has_tensor("output.weight");
-  config.rope = TRY(read_rope(file, keys, config.shape.head_dim));
   config.special = TRY(read_special_tokens(file, config.shape.vocab_size));
   TRY(refuse_unread_parts(file, config));
   return config;

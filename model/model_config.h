@@ -1,30 +1,16 @@
 // ModelConfig: what a model file says about its model, checked and complete: nobody else reads these keys.
-// Architectures: `llama` (Llama 1 to 3, Mistral 7B, SmolLM2, TinyLlama, ...). Anything that we would compute wrongly
-// (experts, biases, YaRN) is refused with kUnsupported and a sentence, never guessed (model/weights/unread_parts.h).
+// Architectures: model/architecture.h; `llama` is Llama 1 to 3, Mistral 7B, SmolLM2, TinyLlama, ... Anything that we would
+// compute wrongly (experts, biases, YaRN) is refused with kUnsupported and a sentence, never guessed
+// (model/weights/unread_parts.h).
 //   threads  plain data.
 #pragma once
 
-#include <vector>
-
 #include "base/ids.h"
+#include "model/architecture.h"
 #include "model/engine.h"
 #include "model/weights/gguf.h"
 
 namespace runahead {
-
-// Which two dimensions of a head RoPE turns together as pair i.
-enum class RopePairing {
-  kInterleaved,  // 2 i and 2 i + 1: `llama` in GGUF, whose converter permuted the rows of Q and K
-  kHalves,       // i and i + head_dim / 2: Hugging Face's own order
-};
-
-struct RopeConfig {
-  RopePairing pairing = RopePairing::kInterleaved;
-  float base = 10000;
-  // [head_dim / 2] radians a token: pair i of position p turns by p * frequencies[i]. Linear scaling and the file's
-  // rope_freqs are already in them.
-  std::vector<double> frequencies;
-};
 
 inline constexpr TokenId kNoToken = -1;
 
@@ -35,9 +21,9 @@ struct SpecialTokens {
 
 struct ModelConfig {
   ModelShape shape;
-  float norm_epsilon = 0;  // of RMSNorm
+  LayerConfig layer;  // of all layers
+  NormConfig output_norm;
   bool tied_head = false;  // no output.weight: token_embd.weight makes the logits
-  RopeConfig rope;
   SpecialTokens special;
 };
 

@@ -27,19 +27,19 @@ std::vector<Rank> prepare(const ModelCost& model, std::span<const WorkerProfile>
   std::vector<Rank> ranks(partition.size());
   for (size_t i = 0; i < ranks.size(); ++i) {
     Rank& rank = ranks[i];
-    const auto [a, b] = chain[i].speed;
+    const auto [per_token, per_pair] = chain[i].speed;
     const double n = partition[i].size(), prefix = partition[i].begin;
     const bool last = i + 1 == ranks.size();
-    rank.qkv = model.qkv_share * a * n / layers;
-    rank.rest = (1 - model.qkv_share) * a * n / layers;
-    const double own = model.diagonal_share * b * n * n / layers;
-    rank.attention = b * n * prefix / layers + own;
-    rank.after_prefix = own + b * n * std::min<double>(prefix, kPageTokens) / layers;
+    rank.qkv = model.qkv_share * per_token * n / layers;
+    rank.rest = (1 - model.qkv_share) * per_token * n / layers;
+    const double own = model.diagonal_share * per_pair * n * n / layers;
+    rank.attention = per_pair * n * prefix / layers + own;
+    rank.after_prefix = own + per_pair * n * std::min<double>(prefix, kPageTokens) / layers;
     rank.last_attention = rank.attention;
     rank.last_rest = rank.rest;
     if (model.skip_last_layer) {
-      rank.last_attention = last ? b * partition[i].end / layers : 0;
-      rank.last_rest = last ? (1 - model.qkv_share) * a / layers : 0;
+      rank.last_attention = last ? per_pair * partition[i].end / layers : 0;
+      rank.last_rest = last ? (1 - model.qkv_share) * per_token / layers : 0;
     }
     if (i == 0) continue;
     rank.link_tokens_per_second = chain[i].ingress.bytes_per_second / kv_layer_bytes;
@@ -99,7 +99,7 @@ ChainTimeline chain_timeline(const ModelCost& model, std::span<const WorkerProfi
   for (size_t i = 0; i < ranks.size(); ++i)
     timeline.ranks[i].compute_seconds =
         compute_seconds(chain[i].speed, chunk_work(model, partition[i], i + 1 == ranks.size()));
-  timeline.ttft_seconds = ranks.back().end + chain.back().speed.a * model.head_tokens;
+  timeline.ttft_seconds = ranks.back().end + chain.back().speed.seconds_per_token * model.head_tokens;
   return timeline;
 }
 

@@ -11,20 +11,20 @@ constexpr LinkSpeed kDefaultLink = {.latency_seconds = 100e-6, .bytes_per_second
 
 }  // namespace
 
-ModelCost model_cost(const ModelDims& dims, size_t page_bytes) {
-  RUNAHEAD_CHECK(dims.num_layers > 0 && dims.model_dim > 0 && dims.num_heads > 0 && dims.num_kv_heads > 0 &&
-                     dims.head_dim > 0 && dims.ffn_dim > 0 && dims.vocab_size > 0,
+ModelCost model_cost(const ModelShape& shape, size_t page_bytes) {
+  RUNAHEAD_CHECK(shape.num_layers > 0 && shape.model_dim > 0 && shape.num_heads > 0 && shape.num_kv_heads > 0 &&
+                     shape.head_dim > 0 && shape.ffn_dim > 0 && shape.vocab_size > 0,
                  "a model has dimensions");
-  const double layers = dims.num_layers, model_dim = dims.model_dim;
-  const double heads_dim = static_cast<double>(dims.num_heads) * dims.head_dim;
-  const double kv_dim = static_cast<double>(dims.num_kv_heads) * dims.head_dim;
+  const double layers = shape.num_layers, model_dim = shape.model_dim;
+  const double heads_dim = static_cast<double>(shape.num_heads) * shape.head_dim;
+  const double kv_dim = static_cast<double>(shape.num_kv_heads) * shape.head_dim;
   const double qkv = model_dim * (heads_dim + 2 * kv_dim);  // multiply-adds a token and layer
-  const double layer = qkv + heads_dim * model_dim + 3 * model_dim * dims.ffn_dim;  // + output projection + gated MLP
+  const double layer = qkv + heads_dim * model_dim + 3 * model_dim * shape.ffn_dim;  // + output projection + gated MLP
   return {
-      .num_layers = dims.num_layers,
+      .num_layers = shape.num_layers,
       .kv_bytes_per_token = static_cast<double>(page_bytes) * layers / kPageTokens,
       .qkv_share = qkv / layer,
-      .head_tokens = model_dim * dims.vocab_size / (layers * layer),
+      .head_tokens = model_dim * shape.vocab_size / (layers * layer),
       .linear_flops_per_token = 2 * layers * layer,
       .attention_flops_per_pair = 4 * layers * heads_dim,  // QK^T and PV
   };
@@ -54,8 +54,8 @@ double service_seconds(const ModelCost& model, std::span<const WorkerProfile> wo
 }
 
 WorkerSpeed default_speed(const ModelCost& model) {
-  return {.a = model.linear_flops_per_token / kDefaultFlops,
-          .b = model.attention_flops_per_pair / kDefaultAttentionFlops};
+  return {.seconds_per_token = model.linear_flops_per_token / kDefaultFlops,
+          .seconds_per_pair = model.attention_flops_per_pair / kDefaultAttentionFlops};
 }
 
 LinkSpeed default_link() { return kDefaultLink; }

@@ -4,23 +4,24 @@
 //   T(prefix, n) = a * n + b * (n * prefix + g * n^2)      seconds of one worker for n tokens behind `prefix` tokens
 //   link(bytes)  = latency + bytes / bandwidth
 //
-// a covers everything that is linear in the tokens (projections, MLP), b the attention of one (query, key) pair. g is
-// the share of the diagonal block that the kernel computes: 1/2 for a causal kernel (ours), 1 for the paper's dense
-// one. Exact work, not only its leading terms: ranks before the last one stop after K,V of the last layer, and the last
-// rank computes the last layer for its last token only.
+// a is WorkerSpeed::seconds_per_token (projections, MLP), b is seconds_per_pair (attention). g is the share of the
+// diagonal block that the kernel computes: 1/2 for a causal kernel (ours), 1 for the paper's dense one. Exact work, not
+// only its leading terms: ranks before the last one stop after K,V of the last layer, and the last rank computes the last
+// layer for its last token only.
 #pragma once
 
 #include <cstdint>
 #include <span>
 
+#include "base/model_shape.h"
 #include "base/token_range.h"
 
 namespace runahead {
 
 // One worker's speed for one model.
 struct WorkerSpeed {
-  double a = 0;  // seconds a token, all layers
-  double b = 0;  // seconds a (query, key) pair, all layers
+  double seconds_per_token = 0;  // all that is linear in the tokens, all layers
+  double seconds_per_pair = 0;  // attention of one (query, key) pair, all layers
 };
 
 // The link into a worker.
@@ -47,20 +48,10 @@ struct ModelCost {
   bool skip_last_layer = true;  // false is the paper's chain
 };
 
-struct ModelDims {
-  int32_t num_layers = 0;
-  int32_t model_dim = 0;
-  int32_t num_heads = 0;
-  int32_t num_kv_heads = 0;
-  int32_t head_dim = 0;
-  int32_t ffn_dim = 0;
-  int32_t vocab_size = 0;
-};
-
 // page_bytes: of one page of one layer (Engine::page_bytes).
-ModelCost model_cost(const ModelDims& dims, size_t page_bytes);
+ModelCost model_cost(const ModelShape& shape, size_t page_bytes);
 
-// The work of one chunk: seconds = speed.a * tokens + speed.b * pairs.
+// The work of one chunk: seconds = seconds_per_token * tokens + seconds_per_pair * pairs.
 struct Work {
   double tokens = 0;  // linear work, in tokens through all layers
   double pairs = 0;  // attention, in (query, key) pairs through all layers
@@ -69,7 +60,7 @@ struct Work {
 Work chunk_work(const ModelCost& model, TokenRange chunk, bool is_last_rank);
 
 inline double compute_seconds(const WorkerSpeed& speed, const Work& work) {
-  return speed.a * work.tokens + speed.b * work.pairs;
+  return speed.seconds_per_token * work.tokens + speed.seconds_per_pair * work.pairs;
 }
 
 // A whole prompt on all workers at once, as if it could be divided without loss and they had nothing else to do.

@@ -49,7 +49,7 @@ void TwoTermFit::solve() {
 }
 
 WorkerEstimate::WorkerEstimate(const ModelCost& model)
-    : model_(model), fit_(default_speed(model).a, default_speed(model).b) {}
+    : model_(model), fit_(default_speed(model).seconds_per_token, default_speed(model).seconds_per_pair) {}
 
 void WorkerEstimate::add_chunk(TokenRange chunk, bool is_last_rank, double seconds) {
   if (!is_sample(seconds) || chunk.empty()) return;

@@ -34,7 +34,7 @@ class WorkerEstimate {
   // What a rank measured: pure compute time of one chunk, without waits. Ignored if it is no time that can
   // be measured (limits::kSampleSecondsMin, kReportedSecondsMax).
   void add_chunk(TokenRange chunk, bool is_last_rank, double seconds);
-  WorkerSpeed speed() const { return {.a = fit_.p(), .b = fit_.q()}; }
+  WorkerSpeed speed() const { return {.seconds_per_token = fit_.p(), .seconds_per_pair = fit_.q()}; }
   int64_t samples() const { return fit_.samples(); }
 
  private:

@@ -19,12 +19,14 @@ constexpr int kRefineRounds = 4;  // each round tries every cut one page up and 
 WorkerSpeed effective(const ModelCost& model, const WorkerSpeed& speed) {
   if (!model.skip_last_layer) return speed;
   const double last_layer = 1.0 / model.num_layers;
-  return {.a = speed.a * (1 - (1 - model.qkv_share) * last_layer), .b = speed.b * (1 - last_layer)};
+  return {.seconds_per_token = speed.seconds_per_token * (1 - (1 - model.qkv_share) * last_layer),
+          .seconds_per_pair = speed.seconds_per_pair * (1 - last_layer)};
 }
 
 // The n that solves a n + b n (prefix + g n) = seconds.
 double tokens_in(const WorkerSpeed& speed, double g, double prefix, double seconds) {
-  const double linear = speed.a + speed.b * prefix, quadratic = speed.b * g;
+  const double linear = speed.seconds_per_token + speed.seconds_per_pair * prefix,
+               quadratic = speed.seconds_per_pair * g;
   if (quadratic <= 0) return seconds / linear;
   return 2 * seconds / (linear + std::sqrt(linear * linear + 4 * quadratic * seconds));  // stable for small quadratic
 }
@@ -64,18 +66,18 @@ Partition to_pages(std::span<const double> chunks, int32_t context_len) {
   return partition;
 }
 
-struct Choice {
+struct CandidatePlan {
   std::vector<int32_t> workers;
   std::vector<WorkerProfile> chain;
   Partition partition;
   ChainTimeline timeline;
 };
 
-Choice choose(const PlanRequest& request, std::vector<int32_t> workers, Partition partition) {
-  Choice choice{.workers = std::move(workers), .partition = std::move(partition)};
-  for (int32_t worker : choice.workers) choice.chain.push_back(request.workers[static_cast<size_t>(worker)]);
-  choice.timeline = chain_timeline(request.model, choice.chain, choice.partition);
-  return choice;
+CandidatePlan choose(const PlanRequest& request, std::vector<int32_t> workers, Partition partition) {
+  CandidatePlan candidate{.workers = std::move(workers), .partition = std::move(partition)};
+  for (int32_t worker : candidate.workers) candidate.chain.push_back(request.workers[static_cast<size_t>(worker)]);
+  candidate.timeline = chain_timeline(request.model, candidate.chain, candidate.partition);
+  return candidate;
 }
 
 // Worker indices, the one that would be done with this prompt first before the others; equals in the order given.
@@ -90,7 +92,7 @@ std::vector<int32_t> by_speed(const PlanRequest& request) {
   return order;
 }
 
-Choice balanced_in_order(const PlanRequest& request, std::vector<int32_t> workers) {
+CandidatePlan balanced_in_order(const PlanRequest& request, std::vector<int32_t> workers) {
   std::vector<WorkerProfile> chain;
   for (int32_t worker : workers) chain.push_back(request.workers[static_cast<size_t>(worker)]);
   return choose(request, std::move(workers),
@@ -99,33 +101,33 @@ Choice balanced_in_order(const PlanRequest& request, std::vector<int32_t> worker
 
 // The first rank receives nothing and the last one most, so the best link comes last; but with few pages the last chunk
 // is the one that is not full, and then the slowest worker had better take it.
-Choice balanced_over(const PlanRequest& request, std::vector<int32_t> fastest_first) {
+CandidatePlan balanced_over(const PlanRequest& request, std::vector<int32_t> fastest_first) {
   std::vector<int32_t> best_link_last = fastest_first;
   std::ranges::stable_sort(best_link_last, {},
                            [&](int32_t w) { return request.workers[static_cast<size_t>(w)].ingress.bytes_per_second; });
   const bool same = best_link_last == fastest_first;
-  Choice choice = balanced_in_order(request, std::move(best_link_last));
-  if (same) return choice;
-  Choice other = balanced_in_order(request, std::move(fastest_first));
-  return other.timeline.ttft_seconds < choice.timeline.ttft_seconds ? other : choice;
+  CandidatePlan candidate = balanced_in_order(request, std::move(best_link_last));
+  if (same) return candidate;
+  CandidatePlan other = balanced_in_order(request, std::move(fastest_first));
+  return other.timeline.ttft_seconds < candidate.timeline.ttft_seconds ? other : candidate;
 }
 
 // Rounding to pages and the skew of the chain leave a little: move cuts by a page while the prediction gets better.
-void refine(const PlanRequest& request, Choice& choice) {
-  const size_t ranks = choice.partition.size();
+void refine(const PlanRequest& request, CandidatePlan& candidate) {
+  const size_t ranks = candidate.partition.size();
   if (ranks > kRefineRanksMax) return;
   for (int round = 0; round < kRefineRounds; ++round) {
     bool better = false;
     for (size_t rank = 1; rank < ranks; ++rank) {
       for (int32_t step : {-kPageTokens, kPageTokens}) {
-        Partition moved = choice.partition;
+        Partition moved = candidate.partition;
         moved[rank - 1].end += step;
         moved[rank].begin += step;
         if (moved[rank - 1].empty() || moved[rank].empty()) continue;
-        ChainTimeline timeline = chain_timeline(request.model, choice.chain, moved);
-        if (timeline.ttft_seconds >= choice.timeline.ttft_seconds) continue;
-        choice.partition = std::move(moved);
-        choice.timeline = std::move(timeline);
+        ChainTimeline timeline = chain_timeline(request.model, candidate.chain, moved);
+        if (timeline.ttft_seconds >= candidate.timeline.ttft_seconds) continue;
+        candidate.partition = std::move(moved);
+        candidate.timeline = std::move(timeline);
         better = true;
       }
     }
@@ -133,7 +135,7 @@ void refine(const PlanRequest& request, Choice& choice) {
   }
 }
 
-Choice even(const PlanRequest& request) {
+CandidatePlan even(const PlanRequest& request) {
   const auto all = static_cast<int32_t>(request.workers.size());
   Partition partition = even_partition(request.context_len, request.ranks > 0 ? std::min(request.ranks, all) : all);
   std::vector<int32_t> workers(partition.size());
@@ -141,21 +143,21 @@ Choice even(const PlanRequest& request) {
   return choose(request, std::move(workers), std::move(partition));
 }
 
-Choice balanced(const PlanRequest& request) {
+CandidatePlan balanced(const PlanRequest& request) {
   const std::vector<int32_t> order = by_speed(request);
   const int32_t most = std::min<int32_t>(static_cast<int32_t>(order.size()), ranks_max(request.context_len));
   auto first = [&](int32_t ranks) { return std::vector<int32_t>(order.begin(), order.begin() + ranks); };
-  Choice best = balanced_over(request, first(request.ranks > 0 ? std::min(request.ranks, most) : 1));
+  CandidatePlan best = balanced_over(request, first(request.ranks > 0 ? std::min(request.ranks, most) : 1));
   if (request.ranks <= 0) {
     // Every number up to 8, then in steps of a quarter: TTFT is flat around its minimum.
     for (int32_t ranks = 2; ranks <= most; ranks += ranks < 8 ? 1 : ranks / 4) {
-      Choice next = balanced_over(request, first(ranks));
+      CandidatePlan next = balanced_over(request, first(ranks));
       if (next.timeline.ttft_seconds < best.timeline.ttft_seconds) best = std::move(next);
     }
   }
   // With a handful of pages and very unlike links, who is where counts more than balance: the given order is a
   // candidate.
-  Choice equal = even(request);
+  CandidatePlan equal = even(request);
   if (equal.timeline.ttft_seconds < best.timeline.ttft_seconds) best = std::move(equal);
   refine(request, best);
   return best;
@@ -170,8 +172,9 @@ Result<void> check_request(const PlanRequest& request) {
                  "the registry admits kWorkersMax workers");
   RUNAHEAD_CHECK(request.model.num_layers > 0 && request.model.kv_bytes_per_token > 0, "the model is known");
   for (const WorkerProfile& worker : request.workers)
-    RUNAHEAD_CHECK(worker.speed.a > 0 && worker.speed.b >= 0 && worker.ingress.bytes_per_second > 0 &&
-                       worker.ingress.latency_seconds >= 0 && worker.busy_seconds >= 0,
+    RUNAHEAD_CHECK(worker.speed.seconds_per_token > 0 && worker.speed.seconds_per_pair >= 0 &&
+                       worker.ingress.bytes_per_second > 0 && worker.ingress.latency_seconds >= 0 &&
+                       worker.busy_seconds >= 0,
                    "profiles are positive");
   if (request.strategy != Strategy::kByHand && !request.cuts.empty())
     return fail(ErrorCode::kInvalidArgument, "cuts and a strategy exclude each other; give one of them", "cuts");
@@ -223,16 +226,16 @@ std::vector<double> balanced_chunks(const ModelCost& model, std::span<const Work
 
 Result<Plan> make_plan(const PlanRequest& request) {
   TRY(check_request(request));
-  Choice choice;
+  CandidatePlan candidate;
   switch (request.strategy) {
     case Strategy::kSingle:
-      choice = choose(request, {by_speed(request).front()}, {{0, request.context_len}});
+      candidate = choose(request, {by_speed(request).front()}, {{0, request.context_len}});
       break;
     case Strategy::kEven:
-      choice = even(request);
+      candidate = even(request);
       break;
     case Strategy::kBalanced:
-      choice = balanced(request);
+      candidate = balanced(request);
       break;
     case Strategy::kByHand: {
       Partition partition = TRY(partition_by_hand(request.context_len, request.cuts));
@@ -244,16 +247,16 @@ Result<Plan> make_plan(const PlanRequest& request) {
                     "cuts");
       std::vector<int32_t> workers(partition.size());
       std::iota(workers.begin(), workers.end(), 0);
-      choice = choose(request, std::move(workers), std::move(partition));
+      candidate = choose(request, std::move(workers), std::move(partition));
       break;
     }
   }
-  Plan plan{.strategy = request.strategy, .predicted_ttft_seconds = choice.timeline.ttft_seconds};
-  for (size_t rank = 0; rank < choice.partition.size(); ++rank)
-    plan.ranks.push_back({.worker = choice.workers[rank],
-                          .range = choice.partition[rank],
-                          .compute_seconds = choice.timeline.ranks[rank].compute_seconds,
-                          .kv_wait_seconds = choice.timeline.ranks[rank].kv_wait_seconds});
+  Plan plan{.strategy = request.strategy, .predicted_ttft_seconds = candidate.timeline.ttft_seconds};
+  for (size_t rank = 0; rank < candidate.partition.size(); ++rank)
+    plan.ranks.push_back({.worker = candidate.workers[rank],
+                          .range = candidate.partition[rank],
+                          .compute_seconds = candidate.timeline.ranks[rank].compute_seconds,
+                          .kv_wait_seconds = candidate.timeline.ranks[rank].kv_wait_seconds});
   return plan;
 }
 

@@ -203,8 +203,8 @@ Task<Tcp::socket> connect_any(std::vector<Tcp::endpoint> endpoints, const Clock&
     std::vector<Tcp::endpoint> slow;
     for (size_t i = 0; i < endpoints.size(); ++i) {
       const Duration share = (deadline.at - clock.now()) / static_cast<int64_t>(endpoints.size() - i);
-      const Duration patience = hurry ? std::min<Duration>(share, limits::kFirstConnectTimeout) : share;
-      auto socket = co_await connect_one(endpoints[i], clock, clock.after(patience));
+      const Duration timeout = hurry ? std::min<Duration>(share, limits::kFirstConnectTimeout) : share;
+      auto socket = co_await connect_one(endpoints[i], clock, clock.after(timeout));
       if (socket) co_return std::move(socket);
       const bool late = socket.error().code == ErrorCode::kDeadlineExceeded;
       if (late) slow.push_back(endpoints[i]);

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "transport/async.h"
+#include "base/clock.h"
 #include "transport/host_port.h"
 
 namespace runahead {

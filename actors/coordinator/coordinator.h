@@ -8,8 +8,8 @@
 #include <memory>
 
 #include "actors/coordinator/coordinator_options.h"
+#include "actors/coordinator/coordinator_sink.h"
 #include "actors/inference.h"
-#include "actors/metrics_sink.h"
 #include "base/clock.h"
 #include "base/rng.h"
 #include "transport/control/control_plane.h"
@@ -21,7 +21,7 @@ struct CoordinatorEnv {
   Clock& clock;
   Rng& rng;  // stream tokens: seed it from the operating system
   ControlPlane& control;  // the server side
-  MetricsSink& metrics;
+  CoordinatorSink& metrics;
 };
 
 class Coordinator final : public InferenceService {

@@ -4,6 +4,7 @@
 #include "actors/coordinator/coordinator_core.h"
 #include "base/limits.h"
 #include "base/log_limit.h"
+#include "base/sha256.h"
 
 namespace runahead {
 namespace {
@@ -168,6 +169,9 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
   // Scoring is no part of a prefill that is planned.
   if (Worker* worker = registry_.find(attempt.ranks[done.rank()]); worker && !attempt.scores)
     worker->speed.add_chunk(chunk, is_last, timing.compute_seconds() + timing.sample_seconds());
+  const WorkerId receiver = is_last ? attempt.decode : attempt.ranks[done.rank() + 1];
+  if (Worker* worker = registry_.find(receiver))
+    worker->ingress.add_transfer(static_cast<double>(timing.kv_sent_bytes()), timing.kv_wire_seconds());
   metrics_.rank_finished({.rank = static_cast<int32_t>(done.rank()),
                           .is_last = is_last,
                           .chunk_tokens = chunk.size(),
@@ -175,6 +179,7 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
                           .kv_wait_seconds = timing.kv_wait_seconds(),
                           .lane_wait_seconds = timing.lane_wait_seconds(),
                           .kv_send_seconds = timing.kv_send_seconds(),
+                          .kv_wire_seconds = timing.kv_wire_seconds(),
                           .total_seconds = timing.total_seconds(),
                           .kv_sent_bytes = timing.kv_sent_bytes(),
                           .kv_received_bytes = timing.kv_received_bytes()},
@@ -187,6 +192,7 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
     rank.compute_seconds = timing.compute_seconds();
     rank.kv_wait_seconds = timing.kv_wait_seconds();
     rank.kv_sent_bytes = timing.kv_sent_bytes();
+    rank.kv_wire_seconds = timing.kv_wire_seconds();
   }
   finish_if_ready(request, now);
 }

@@ -16,29 +16,29 @@ constexpr double kScoringStretch = 2;
 
 }  // namespace
 
-CoordinatorCore::CoordinatorCore(CoordinatorOptions options, Rng& rng, MetricsSink& metrics)
+CoordinatorCore::CoordinatorCore(CoordinatorOptions options, Rng& rng, CoordinatorSink& metrics)
     : options_(std::move(options)), rng_(rng), metrics_(metrics), registry_(options_) {}
 
 // ---- membership ----
 
 void CoordinatorCore::on_connected(PeerId peer, Time now) {
-  strangers_.emplace(peer, now);
-  if (strangers_.size() <= limits::kControlStrangersMax) return;
-  const auto oldest = std::ranges::min_element(strangers_, {}, [](const auto& entry) { return entry.second; });
+  unregistered_.emplace(peer, now);
+  if (unregistered_.size() <= limits::kUnregisteredPeersMax) return;
+  const auto oldest = std::ranges::min_element(unregistered_, {}, [](const auto& entry) { return entry.second; });
   actions_.push_back(DropPeer{oldest->first});
-  strangers_.erase(oldest);
+  unregistered_.erase(oldest);
 }
 
 void CoordinatorCore::on_disconnected(PeerId peer, Time now) {
-  strangers_.erase(peer);
+  unregistered_.erase(peer);
   if (const Worker* worker = registry_.by_peer(peer)) worker_lost(worker->id, "its connection has ended", now);
 }
 
 void CoordinatorCore::on_message(PeerId peer, const proto::Envelope& message, Time now) {
   Worker* worker = registry_.by_peer(peer);
   if (worker == nullptr) {
-    if (message.has_hello() && strangers_.contains(peer)) return on_hello(peer, message.hello(), now);
-    strangers_.erase(peer);  // it does not say who it is, or was lost: then it comes back as a new one
+    if (message.has_hello() && unregistered_.contains(peer)) return on_hello(peer, message.hello(), now);
+    unregistered_.erase(peer);  // it does not say who it is, or was lost: then it comes back as a new one
     actions_.push_back(DropPeer{peer});
     return;
   }
@@ -58,7 +58,7 @@ void CoordinatorCore::on_message(PeerId peer, const proto::Envelope& message, Ti
 }
 
 void CoordinatorCore::on_hello(PeerId peer, const proto::Hello& hello, Time now) {
-  strangers_.erase(peer);
+  unregistered_.erase(peer);
   if (const Result<void> fits = registry_.check(hello); !fits) {
     warn_limited("refused worker", "refused worker {}: {}", foreign(hello.name()), fits.error().message);
     return refuse(peer, fits.error());
@@ -120,7 +120,7 @@ void CoordinatorCore::on_absence(Duration absence, Time now) {
             seconds(absence));
   forgiven_until_ = now + limits::kLeaseDuration;
   registry_.forgive(absence);
-  for (auto& [peer, since] : strangers_) since += absence;
+  for (auto& [peer, since] : unregistered_) since += absence;
   for (auto& [id, request] : requests_) {
     if (request.attempt) request.attempt->progress_at += absence;
     if (request.no_room_since) *request.no_room_since += absence;
@@ -140,13 +140,13 @@ void CoordinatorCore::sweep_silent(Time now) {
     actions_.push_back(DropPeer{registry_.find(id)->peer});
     worker_lost(id, "it was silent for its whole lease", now);
   }
-  for (auto it = strangers_.begin(); it != strangers_.end();) {
+  for (auto it = unregistered_.begin(); it != unregistered_.end();) {
     if (now - it->second < limits::kConnectTimeout) {
       ++it;
       continue;
     }
     actions_.push_back(DropPeer{it->first});
-    it = strangers_.erase(it);
+    it = unregistered_.erase(it);
   }
 }
 
@@ -273,8 +273,7 @@ Result<RequestId> CoordinatorCore::submit(InferenceRequest spec, Time now) {
   if (allowed &&
       (waiting_.size() >= limits::kQueuedRequestsMax || waiting_tokens_ + tokens > limits::kQueuedTokensMax)) {
     const double seconds = std::clamp(std::ceil(predicted_wait_seconds()), 1.0, 60.0);
-    allowed =
-        fail(ErrorCode::kOverloaded, "the queue is full; try again later", std::to_string(static_cast<int>(seconds)));
+    allowed = overloaded("the queue is full; try again later", static_cast<int>(seconds));
   }
   if (!allowed) return std::unexpected(allowed.error());
   const RequestId id = ++last_request_;
@@ -367,16 +366,18 @@ ClusterView CoordinatorCore::view(Time now) const {
                         : worker.stuck                            ? "stuck"
                         : !worker.agreed                          ? "waiting"
                                                                   : "ready";
-    view.workers.push_back({.id = id,
-                            .name = worker.name,
-                            .role = worker.is_prefill ? "prefill" : "decode",
-                            .device = worker.device,
-                            .transport = worker.kv_transport,
-                            .state = state,
-                            .pages_total = worker.pages_total,
-                            .pages_free = worker.pages_free_reported,
-                            .running = worker.running(),
-                            .tokens_per_second = 1 / worker.speed.speed().a});
+    view.workers.push_back(
+        {.id = id,
+         .name = worker.name,
+         .role = worker.is_prefill ? "prefill" : "decode",
+         .device = worker.device,
+         .transport = worker.kv_transport,
+         .state = state,
+         .pages_total = worker.pages_total,
+         .pages_free = worker.pages_free_reported,
+         .running = worker.running(),
+         .tokens_per_second = 1 / worker.speed.speed().seconds_per_token,
+         .link_bytes_per_second = worker.ingress.samples() > 0 ? worker.ingress.speed().bytes_per_second : 0});
   }
   return view;
 }

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "actors/coordinator/coordinator_options.h"
+#include "actors/coordinator/coordinator_sink.h"
 #include "actors/coordinator/decode_pace.h"
 #include "actors/coordinator/prompt_scores.h"
 #include "actors/coordinator/ttft_stages.h"
@@ -23,7 +24,6 @@
 #include "actors/inference.h"
 #include "actors/lane_order.h"
 #include "actors/messages.h"
-#include "actors/metrics_sink.h"
 #include "base/rng.h"
 #include "transport/control/control_plane.h"
 
@@ -53,7 +53,7 @@ using CoordinatorAction = std::variant<SendTo, DropPeer, AdmitPeer, EmitEvent, E
 
 class CoordinatorCore {
  public:
-  CoordinatorCore(CoordinatorOptions options, Rng& rng, MetricsSink& metrics);
+  CoordinatorCore(CoordinatorOptions options, Rng& rng, CoordinatorSink& metrics);
 
   // From the gateway.
   Result<RequestId> submit(InferenceRequest request, Time now);
@@ -123,7 +123,7 @@ class CoordinatorCore {
     bool written = false;
     Time last_token_at{0};
   };
-  struct Staff {
+  struct Assignment {
     std::vector<WorkerId> prefill;
     WorkerId decode = 0;
   };
@@ -143,10 +143,10 @@ class CoordinatorCore {
   std::vector<WorkerProfile> prefill_profiles() const;
 
   // coordinator_dispatch.cc: planning and dispatch
-  std::optional<Staff> choose_workers(const Request& request, Time now) const;
-  Result<Plan> plan_for(const Request& request, const Staff& staff) const;
+  std::optional<Assignment> choose_workers(const Request& request, Time now) const;
+  Result<Plan> plan_for(const Request& request, const Assignment& assignment) const;
   double busy_seconds(WorkerId worker, LaneOrder before) const;
-  void dispatch(Request& request, const Staff& staff, const Plan& plan, Time now);
+  void dispatch(Request& request, const Assignment& assignment, const Plan& plan, Time now);
   std::string hop_transport(const Attempt& attempt, size_t rank) const;
   std::string transports_of(const Attempt& attempt) const;
   proto::Envelope chain_step(const Request& request, const std::vector<TokenId>& prompt, size_t rank,
@@ -183,9 +183,9 @@ class CoordinatorCore {
 
   CoordinatorOptions options_;
   Rng& rng_;
-  MetricsSink& metrics_;
+  CoordinatorSink& metrics_;
   WorkerRegistry registry_;
-  std::map<PeerId, Time> strangers_;  // connected, no Hello yet
+  std::map<PeerId, Time> unregistered_;  // connected, no Hello yet
   std::map<RequestId, Request> requests_;
   std::vector<RequestId> waiting_;  // served by their order
   int64_t waiting_tokens_ = 0;  // prompt tokens of those

@@ -43,16 +43,16 @@ bool CoordinatorCore::start_next(Time now) {
   const auto next = std::ranges::min_element(waiting_, {}, place);
   if (next == waiting_.end() || find(*next)->not_before > now) return false;
   Request& request = *find(*next);
-  const std::optional<Staff> staff = choose_workers(request, now);
-  if (!staff) return false;
-  const Result<Plan> plan = plan_for(request, *staff);
+  const std::optional<Assignment> assignment = choose_workers(request, now);
+  if (!assignment) return false;
+  const Result<Plan> plan = plan_for(request, *assignment);
   if (!plan) {
     end_with_error(request, plan.error(), RequestOutcome::kError, now);
     return true;
   }
   waiting_.erase(next);
   waiting_tokens_ -= std::ssize(request.spec.prompt);
-  dispatch(request, *staff, *plan, now);
+  dispatch(request, *assignment, *plan, now);
   gauges();
   return true;
 }
@@ -64,7 +64,7 @@ void CoordinatorCore::dispatched(Time now) {
 
 // Prefill workers with room for the whole prompt, the least busy first; the least busy decode worker with room for
 // every token. A worker that an earlier attempt blamed is taken only if there is nobody else.
-std::optional<CoordinatorCore::Staff> CoordinatorCore::choose_workers(const Request& request, Time now) const {
+std::optional<CoordinatorCore::Assignment> CoordinatorCore::choose_workers(const Request& request, Time now) const {
   const auto prompt = static_cast<int32_t>(request.spec.prompt.size() + request.emitted.size());
   const auto left = request.spec.max_new_tokens - static_cast<int32_t>(request.emitted.size());
   const auto choose = [&](bool is_prefill, int64_t pages) {
@@ -90,22 +90,22 @@ std::optional<CoordinatorCore::Staff> CoordinatorCore::choose_workers(const Requ
   }
   const auto most = static_cast<size_t>(request.spec.workers_max > 0 ? request.spec.workers_max : limits::kWorkersMax);
   if (prefill.size() > most) prefill.resize(most);
-  Staff staff{.decode = decode.front()->id};
-  for (const Worker* worker : prefill) staff.prefill.push_back(worker->id);
-  return staff;
+  Assignment assignment{.decode = decode.front()->id};
+  for (const Worker* worker : prefill) assignment.prefill.push_back(worker->id);
+  return assignment;
 }
 
-Result<Plan> CoordinatorCore::plan_for(const Request& request, const Staff& staff) const {
+Result<Plan> CoordinatorCore::plan_for(const Request& request, const Assignment& assignment) const {
   PlanRequest plan{.strategy = request.spec.strategy,
                    .context_len = static_cast<int32_t>(request.spec.prompt.size() + request.emitted.size()),
                    .model = registry_.model_cost(),
                    .cuts = request.spec.cuts};
   if (request.attempts > 0 &&
-      staff.prefill.size() < plan.cuts.size() + 1) {  // a worker of the cuts is gone: do without
+      assignment.prefill.size() < plan.cuts.size() + 1) {  // a worker of the cuts is gone: do without
     plan.strategy = Strategy::kBalanced;
     plan.cuts.clear();
   }
-  for (const WorkerId id : staff.prefill) {
+  for (const WorkerId id : assignment.prefill) {
     const Worker& worker = registry_.workers().at(id);
     plan.workers.push_back({.speed = worker.speed.speed(),
                             .ingress = worker.ingress.speed(),
@@ -142,14 +142,14 @@ std::string CoordinatorCore::transports_of(const Attempt& attempt) const {
   return fmt::format("{}", fmt::join(all, ", "));
 }
 
-void CoordinatorCore::dispatch(Request& request, const Staff& staff, const Plan& plan, Time now) {
+void CoordinatorCore::dispatch(Request& request, const Assignment& assignment, const Plan& plan, Time now) {
   const std::vector<TokenId> prompt = whole_prompt(request.spec.prompt, request.emitted);
   Attempt& attempt = request.attempt.emplace(Attempt{});  // clang 19 sees no default constructor here
   attempt.id = {options_.epoch, request.id, ++request.attempts};
-  attempt.decode = staff.decode;
+  attempt.decode = assignment.decode;
   attempt.base = request.emitted.size();
   for (const PlannedRank& rank : plan.ranks) {
-    attempt.ranks.push_back(staff.prefill[static_cast<size_t>(rank.worker)]);
+    attempt.ranks.push_back(assignment.prefill[static_cast<size_t>(rank.worker)]);
     attempt.chunks.push_back(rank.range);
     attempt.rank_seconds.push_back(rank.compute_seconds);
   }

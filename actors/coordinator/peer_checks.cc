@@ -4,12 +4,12 @@
 #include <cmath>
 
 #include "base/limits.h"
+#include "base/sha256.h"
 #include "base/utf8.h"
 
 namespace runahead {
 namespace {
 
-constexpr size_t kSha256Bytes = 32;
 constexpr float kLogprobSlack = 1e-3f;  // rounding of a probability of one
 
 std::unexpected<Error> odd(const std::string& what) {
@@ -31,8 +31,9 @@ bool is_line(const std::string& text, size_t bytes_max) {
 bool is_seconds(double value) { return within(value, 0.0, limits::kReportedSecondsMax); }
 
 Result<void> check_timing(const proto::RankTiming& timing) {
-  for (const double value : {timing.compute_seconds(), timing.kv_wait_seconds(), timing.lane_wait_seconds(),
-                             timing.sample_seconds(), timing.total_seconds(), timing.kv_send_seconds()})
+  for (const double value :
+       {timing.compute_seconds(), timing.kv_wait_seconds(), timing.lane_wait_seconds(), timing.sample_seconds(),
+        timing.total_seconds(), timing.kv_send_seconds(), timing.kv_wire_seconds()})
     if (!is_seconds(value)) return odd("a time of " + std::to_string(value) + " s");
   if (timing.kv_sent_bytes() > limits::kReportedBytesMax || timing.kv_received_bytes() > limits::kReportedBytesMax)
     return odd("a number of bytes");
@@ -118,11 +119,11 @@ Result<void> check_hello(const proto::Hello& hello) {
     return odd("pages of " + std::to_string(hello.page_bytes()) + " bytes");
   if (!within<uint32_t>(hello.attempts_max(), 1, limits::kPeerAttemptsMax))
     return odd(std::to_string(hello.attempts_max()) + " attempts at once");
-  const double a = hello.linear_seconds_per_token(), b = hello.attention_seconds_per_pair();
-  if (a == 0 && b == 0) return {};  // not measured
-  if (!within(a, limits::kSecondsPerTokenMin, limits::kSecondsPerTokenMax) ||
-      !(b == 0 || within(b, limits::kSecondsPerPairMin, limits::kSecondsPerPairMax)))
-    return odd("a speed of " + std::to_string(a) + " s a token and " + std::to_string(b) + " s a pair");
+  const double per_token = hello.seconds_per_token(), per_pair = hello.seconds_per_pair();
+  if (per_token == 0 && per_pair == 0) return {};  // not measured
+  if (!within(per_token, limits::kSecondsPerTokenMin, limits::kSecondsPerTokenMax) ||
+      !(per_pair == 0 || within(per_pair, limits::kSecondsPerPairMin, limits::kSecondsPerPairMax)))
+    return odd("a speed of " + std::to_string(per_token) + " s a token and " + std::to_string(per_pair) + " s a pair");
   return {};
 }
 

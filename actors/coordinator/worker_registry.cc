@@ -19,21 +19,10 @@ std::unexpected<Error> incompatible(std::string what) { return fail(ErrorCode::k
 
 // What a worker measured at its start counts as its first samples: a short chunk and one behind a long prefix.
 void teach(WorkerEstimate& estimate, const ModelCost& model, const proto::Hello& hello) {
-  const WorkerSpeed measured{hello.linear_seconds_per_token(), hello.attention_seconds_per_pair()};
-  if (!(measured.a > 0)) return;
+  const WorkerSpeed measured{hello.seconds_per_token(), hello.seconds_per_pair()};
+  if (!(measured.seconds_per_token > 0)) return;
   for (const TokenRange chunk : {TokenRange{0, 512}, TokenRange{4096, 4608}})
     estimate.add_chunk(chunk, false, compute_seconds(measured, chunk_work(model, chunk, false)));
-}
-
-ModelCost cost_of(const ModelShape& shape, size_t page_bytes) {
-  return model_cost({.num_layers = shape.num_layers,
-                     .model_dim = shape.model_dim,
-                     .num_heads = shape.num_heads,
-                     .num_kv_heads = shape.num_kv_heads,
-                     .head_dim = shape.head_dim,
-                     .ffn_dim = shape.ffn_dim,
-                     .vocab_size = shape.vocab_size},
-                    page_bytes);
 }
 
 }  // namespace
@@ -87,7 +76,7 @@ Result<void> WorkerRegistry::check_agreement(const std::string& fingerprint, siz
 }
 
 Worker& WorkerRegistry::join(PeerId peer, const proto::Hello& hello, Time now) {
-  const ModelCost cost = cost_of(shape_, hello.page_bytes());
+  const ModelCost cost = runahead::model_cost(shape_, hello.page_bytes());
   const WorkerId id = ++last_id_;
   Worker worker{.id = id,
                 .peer = peer,
@@ -120,7 +109,7 @@ void WorkerRegistry::agree_with(const Worker& newcomer) {
       return entry.second.is_prefill != newcomer.is_prefill && offer.holds_for(entry.second);
     });
     if (!seconded) return;
-    cost_ = cost_of(shape_, offer.page_bytes);
+    cost_ = runahead::model_cost(shape_, offer.page_bytes);
     agreed_ = std::move(offer);
   }
   for (auto& [id, worker] : workers_) worker.agreed = agreed_->holds_for(worker);

@@ -13,6 +13,7 @@
 #include "base/async/wake.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/sha256.h"
 
 namespace runahead {
 namespace {
@@ -20,7 +21,7 @@ namespace {
 constexpr Duration kRetryPause =
     std::chrono::milliseconds(500);                  // the cluster is full or has no workers: jobs can wait
 constexpr Duration kLook = std::chrono::seconds(1);  // at least this often a waiting coroutine looks around
-constexpr Duration kRepeatPatience = std::chrono::seconds(30);  // for the commit of a submission with the same key
+constexpr Duration kRepeatTimeout = std::chrono::seconds(30);  // for the commit of a submission with the same key
 
 // One job in memory: accepted and not ended yet, or ended and still read by somebody.
 struct Job {
@@ -202,14 +203,13 @@ void JobService::Impl::resume(std::vector<JobHead> unfinished) {
 
 // The job that has the key already. Waits while another submission with it is under way.
 Task<std::optional<JobView>> JobService::Impl::first_with_key(OwnedKey key, std::string request_digest) {
-  const Deadline patience = env_.clock.after(kRepeatPatience);
+  const Deadline told_by = env_.clock.after(kRepeatTimeout);
   for (auto turn = submitting_->turns.find(key); turn != submitting_->turns.end();
        turn = submitting_->turns.find(key)) {
     auto wake = std::make_shared<Wake>(env_.executor, env_.clock);
     turn->second.waiting.push_back(wake);
-    const bool told = co_await wake->wait_until(patience);
-    if (!told)
-      co_return fail(ErrorCode::kOverloaded, "a job with this idempotency key is being accepted; try again", "1");
+    const bool told = co_await wake->wait_until(told_by);
+    if (!told) co_return overloaded("a job with this idempotency key is being accepted; try again", 1);
   }
   if (const auto id = keys_.find(key); id != keys_.end()) {
     const Job& job = *jobs_.at(id->second);
@@ -239,7 +239,7 @@ Task<JobView> JobService::Impl::submit(JobSubmission submission) {
   }
   if (stopping_) co_return fail(ErrorCode::kUnavailable, "the service is shutting down; try again");
   if (waiting_.size() + submitting_->committing > limits::kJobsWaitingMax)
-    co_return fail(ErrorCode::kOverloaded, "too many jobs are waiting; try again later", "10");
+    co_return overloaded("too many jobs are waiting; try again later", 10);
   auto job = std::make_shared<Job>();
   job->head = new_head(submission);
   submission.request.external_id = job->head.id;

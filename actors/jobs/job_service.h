@@ -13,43 +13,14 @@
 #include <string>
 #include <vector>
 
-#include "actors/inference.h"
 #include "actors/jobs/job_store.h"
+#include "actors/jobs/jobs_api.h"
 #include "actors/test_faults.h"
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/rng.h"
 
 namespace runahead {
-
-struct JobSubmission {
-  InferenceRequest request;
-  std::string owner;            // empty: everybody's
-  std::string idempotency_key;  // empty: none
-  std::string request_digest;   // as JobHead
-  std::string kind;             // as JobHead
-  std::string client_json;      // as StoredRequest
-};
-
-struct JobView {
-  JobHead head;                                // completion_tokens: so far
-  double prefill_fraction = 0;                 // 0 to 1
-  std::string client_json;                     // empty in lists
-  std::shared_ptr<const StoredResult> result;  // once it has ended; null in lists
-};
-
-// One reader's view of a job's events, from an index on: tokens in order, then FinishedEvent, or the job's error.
-class JobEvents {
- public:
-  virtual ~JobEvents() = default;
-  // As TokenStream::next. After a restart of the coordinator the tokens are made again; the reader sees each index
-  // once.
-  virtual Task<StreamEvent> next(Deadline deadline) = 0;
-};
-
-// Asked about each generated token in order: is the answer over with this one? Text is the gateway's, and so are stop
-// strings; a job ends by them as a streamed answer does.
-using StopRule = std::function<bool(const SampledToken&)>;
 
 struct JobServiceEnv {
   asio::any_io_executor executor;
@@ -62,21 +33,18 @@ struct JobServiceEnv {
   Duration deadline = limits::kJobDeadline;  // of one run of a job that names none
 };
 
-class JobService {
+class JobService final : public JobsApi {
  public:
   JobService(JobServiceEnv env, TestFaults faults = {});
-  ~JobService();
+  ~JobService() override;
 
   // Runs what was accepted before the restart. Once, before the first submit.
   void resume(std::vector<JobHead> unfinished);
-  // Returns when the job is durable. The same idempotency key of the same owner returns the first job, and kKeyReused
-  // if the request is another one.
-  Task<JobView> submit(JobSubmission submission);
-  Task<JobView> find(std::string owner, std::string id);  // kNotFound
-  Task<std::vector<JobView>> list(JobQuery query);  // newest first; kNotFound if there is no job JobQuery::after
-  Task<JobView> cancel(std::string owner, std::string id);  // kNotFound; an ended job stays as it is
-  // Events from token `first_index` on.
-  Task<std::shared_ptr<JobEvents>> subscribe(std::string owner, std::string id, int32_t first_index);
+  Task<JobView> submit(JobSubmission submission) override;
+  Task<JobView> find(std::string owner, std::string id) override;
+  Task<std::vector<JobView>> list(JobQuery query) override;
+  Task<JobView> cancel(std::string owner, std::string id) override;
+  Task<std::shared_ptr<JobEvents>> subscribe(std::string owner, std::string id, int32_t first_index) override;
   // Stops running jobs without ending them: they are resumed at the next start.
   asio::awaitable<void> stop();
 

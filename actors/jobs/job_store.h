@@ -1,6 +1,6 @@
 // JobStore: jobs survive the process. A job is acknowledged only after accept() has returned, so what was acknowledged is
 // run, or its loss is said. SQLite in production (services/job_store/sqlite_job_store), a faulty one in simulation.
-// What is big (the prompt, the answer) is asked for by itself, and is written and read as text on the store's side.
+// What is big (the prompt, the answer) is asked for by itself, and becomes bytes on the store's side (actors/jobs/job_rows).
 //   threads  called on the io_context thread; the store does its I/O elsewhere and resumes there.
 #pragma once
 

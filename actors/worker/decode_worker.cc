@@ -55,8 +55,6 @@ class DecodeWorker::Impl final : public WorkerRole {
   asio::awaitable<void> step(std::vector<DecodeStepRow> rows);
   void give_up(AttemptId id, const Error& why);
   void perform(std::vector<DecodeAction> actions);
-  void report_failure(AttemptId id, const Failure& failure);
-  void report_ended(AttemptId id);
 
   WorkerEnv env_;
   WorkerOptions options_;
@@ -166,7 +164,7 @@ void DecodeWorker::Impl::on_message(const proto::Envelope& message) {
   if (message.has_first_token()) on_first_token(message);
   if (!message.has_end_attempt()) return;
   if (SequenceAttempt* attempt = attempts_.find(id)) return attempt->end(WorkerAttempt::End::kTold);
-  report_ended(id);  // it has ended before, or was never begun: nothing of it is held
+  link_.send_ended(id);  // it has ended before, or was never begun
 }
 
 void DecodeWorker::Impl::start(const proto::Envelope& message) {
@@ -175,8 +173,8 @@ void DecodeWorker::Impl::start(const proto::Envelope& message) {
   if (order && attempts_.size() >= options_.attempts_max)
     order = fail(ErrorCode::kOverloaded, "this worker has its number of sequences in work");
   if (!order) {
-    report_failure(id, {order.error(), 0});
-    return report_ended(id);
+    link_.send_failed(id, {order.error(), 0});
+    return link_.send_ended(id);
   }
   SequenceAttempt& a = attempts_.insert(std::make_unique<SequenceAttempt>(env_, *order));
   const Result<void> opened = open(a, *order);
@@ -214,7 +212,7 @@ asio::awaitable<void> DecodeWorker::Impl::supervise(SequenceAttempt& a) {
   log::debug("{}: attempt {}.{} began", options_.name, id.request, id.attempt);
   const WorkerAttempt::End how = co_await a.until_over();
   core_.leave(id);
-  if (how == WorkerAttempt::End::kFailed) report_failure(id, a.failure());
+  if (how == WorkerAttempt::End::kFailed) link_.send_failed(id, a.failure());
   co_await a.release(env_.metrics);
   proto::Envelope message = envelope(id);
   if (how == WorkerAttempt::End::kDone) {
@@ -234,22 +232,6 @@ asio::awaitable<void> DecodeWorker::Impl::supervise(SequenceAttempt& a) {
 void DecodeWorker::Impl::end_all() {
   for (auto& [id, attempt] : attempts_) attempt->end(WorkerAttempt::End::kTold);
 }
-
-void DecodeWorker::Impl::report_failure(AttemptId id, const Failure& failure) {
-  log::warn("{}: attempt {}.{} failed: {}", options_.name, id.request, id.attempt, failure.error.message);
-  env_.metrics.kv_stream_failed(failure.error.code);
-  proto::Envelope message = envelope(id);
-  encode(failure, *message.mutable_attempt_failed()->mutable_failure());
-  link_.send(message);
-}
-
-void DecodeWorker::Impl::report_ended(AttemptId id) {
-  proto::Envelope message = envelope(id);
-  message.mutable_attempt_ended();
-  link_.send(message);
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
 
 DecodeWorker::DecodeWorker(WorkerEnv env, WorkerOptions options)
     : impl_(std::make_unique<Impl>(std::move(env), std::move(options))) {}

@@ -1,6 +1,14 @@
 #include "actors/worker/kv_streams.h"
 
 namespace runahead {
+namespace {
+
+// The streams pin the lease for as long as they call this.
+KvChecksum checksum_of(const KvLease* pages) {
+  return [pages](KvPageKey key) { return pages->checksum(key.layer, key.page); };
+}
+
+}  // namespace
 
 Result<void> PageSender::open(KvTransport& transport, const HopShape& shape, const KvHop& to,
                               std::shared_ptr<KvLease> kv) {
@@ -11,7 +19,8 @@ Result<void> PageSender::open(KvTransport& transport, const HopShape& shape, con
                                          .pin = std::move(kv),
                                          .prefix_pages = shape.pages,
                                          .num_layers = shape.num_layers,
-                                         .page_bytes = shape.page_bytes}));
+                                         .page_bytes = shape.page_bytes,
+                                         .checksum = checksum_of(kv_.get())}));
   return {};
 }
 
@@ -47,7 +56,8 @@ Result<void> PrefixReceiver::open(KvTransport& transport, const HopShape& shape,
                                         .buffer = [pages](KvPageKey key) { return pages->page(key.layer, key.page); },
                                         .prefix_pages = shape.pages,
                                         .num_layers = shape.num_layers,
-                                        .page_bytes = shape.page_bytes}));
+                                        .page_bytes = shape.page_bytes,
+                                        .checksum = checksum_of(pages)}));
   return {};
 }
 

@@ -1,7 +1,7 @@
 // LaneQueue: which job the compute lane does next. The lowest order first; equal ones in the order they came. An attempt
 // whose next job is on its way holds its place, so that nobody behind it begins a job in the gap between two of its own.
 //   pure     time is an argument. owner: a lane, which guards it if it has threads.
-//   bound    a holder that stays away (the event loop is late) is waited for kLanePatience, after each job anew.
+//   bound    a holder that stays away (the event loop is late) is waited for kLaneHoldTimeout, after each job anew.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,7 @@
 namespace runahead {
 
 // Far longer than an idle event loop takes to bring the next job (0.1 ms), short beside a job.
-inline constexpr Duration kLanePatience = std::chrono::milliseconds(2);
+inline constexpr Duration kLaneHoldTimeout = std::chrono::milliseconds(2);
 
 template <class Job>
 class LaneQueue {
@@ -31,13 +31,13 @@ class LaneQueue {
 
   // What a free lane does now. None: wait for a change, or until wait_until(), if there is one.
   std::optional<Job> take(Time now) {
-    if (jobs_.empty() || (is_held() && now < free_since_ + kLanePatience)) return std::nullopt;
+    if (jobs_.empty() || (is_held() && now < free_since_ + kLaneHoldTimeout)) return std::nullopt;
     Job job = std::move(jobs_.front().job);
     jobs_.pop_front();
     return job;
   }
   std::optional<Time> wait_until() const {
-    return jobs_.empty() ? std::nullopt : std::optional(free_since_ + kLanePatience);
+    return jobs_.empty() ? std::nullopt : std::optional(free_since_ + kLaneHoldTimeout);
   }
   bool empty() const { return jobs_.empty(); }
 

@@ -17,7 +17,7 @@ inline constexpr Duration kLaneSlice = std::chrono::milliseconds(20);
 
 // What a worker measured at its start, of one layer. 0: not measured, then every slice is as short as the engine likes.
 struct LayerSpeed {
-  double seconds_per_row = 0;  // all that is linear
+  double seconds_per_token = 0;  // all that is linear
   double seconds_per_pair = 0;  // attention of one (query, key) pair
   int32_t rows_at_once = kPageTokens;  // Engine::rows_at_once()
 };

@@ -1,7 +1,5 @@
 #include "actors/worker/prefill_worker.h"
 
-#include <openssl/sha.h>
-
 #include <vector>
 
 #include "actors/messages.h"
@@ -12,6 +10,7 @@
 #include "base/check.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/sha256.h"
 #include "model/sampler.h"
 
 namespace runahead {
@@ -41,8 +40,8 @@ class PrefillWorker::Impl final : public WorkerRole {
       : env_(std::move(env)),
         options_(std::move(options)),
         num_layers_(env_.engine.shape().num_layers),
-        speed_{.seconds_per_row = options_.linear_seconds_per_token / num_layers_,
-               .seconds_per_pair = options_.attention_seconds_per_pair / num_layers_,
+        speed_{.seconds_per_token = options_.seconds_per_token / num_layers_,
+               .seconds_per_pair = options_.seconds_per_pair / num_layers_,
                .rows_at_once = env_.engine.rows_at_once()},
         attempts_gate_(env_.executor, env_.clock),
         link_(env_, options_, proto::Hello::PREFILL, *this) {}
@@ -71,7 +70,6 @@ class PrefillWorker::Impl final : public WorkerRole {
   asio::awaitable<void> on_lane(RankAttempt& a, std::function<void()> work);
   Task<void> in_slices(RankAttempt& a, double seconds_per_row, std::function<void(RowRange)> work);
   void report_progress(RankAttempt& a, int32_t layers_done);
-  void report_failure(AttemptId id, const Failure& failure);
 
   WorkerEnv env_;
   WorkerOptions options_;
@@ -116,7 +114,7 @@ Task<void> PrefillWorker::Impl::run(RankAttempt& a) {
 Task<void> PrefillWorker::Impl::project_qkv(RankAttempt& a, int32_t layer, Hidden& x) {
   if (layer < a.projected) co_return Result<void>{};
   Result<void> projected =
-      co_await in_slices(a, speed_.seconds_per_row, [&](RowRange rows) { project_rows(a, layer, x, rows); });
+      co_await in_slices(a, speed_.seconds_per_token, [&](RowRange rows) { project_rows(a, layer, x, rows); });
   co_return projected;
 }
 
@@ -150,7 +148,7 @@ Task<void> PrefillWorker::Impl::attend_and_mlp(RankAttempt& a, int32_t layer, Hi
     done = *ready;
   }
   const PageRange rest{done, chunk.end_page()};
-  Result<void> finished = co_await in_slices(a, attention(rest) + speed_.seconds_per_row, [&](RowRange rows) {
+  Result<void> finished = co_await in_slices(a, attention(rest) + speed_.seconds_per_token, [&](RowRange rows) {
     env_.engine.attend(layer, x, *a.kv, chunk, rest, rows);
     env_.engine.finish_layer(layer, x, rows);
     if (rows.size() == a.rows) run_ahead(a, layer + 1, x);
@@ -163,7 +161,7 @@ Task<void> PrefillWorker::Impl::attend_and_mlp(RankAttempt& a, int32_t layer, Hi
 void PrefillWorker::Impl::run_ahead(RankAttempt& a, int32_t layer, Hidden& x) {
   const TokenRange chunk = a.step.chunk;
   const double layer_seconds =
-      a.rows * (speed_.seconds_per_row + speed_.seconds_per_pair * kPageTokens * chunk.end_page());
+      a.rows * (speed_.seconds_per_token + speed_.seconds_per_pair * kPageTokens * chunk.end_page());
   const double fit = layer_seconds > 0 ? std::min(seconds(kLaneSlice) / layer_seconds, 1e6) : 1;
   int32_t more = a.step.num_ranks > 1 ? 0 : static_cast<int32_t>(fit);
   for (; layer < num_layers_; ++layer, --more) {
@@ -225,10 +223,8 @@ Task<void> PrefillWorker::Impl::report_first_token(RankAttempt& a, Hidden& x) {
     env_.engine.logits(x, logits);
     sound = check_logits(logits);
     if (!sound) return;
-    std::string& digest = *first.mutable_logits_sha256();
-    digest.resize(SHA256_DIGEST_LENGTH);
-    SHA256(reinterpret_cast<const unsigned char*>(logits.data()), logits.size() * sizeof(float),
-           reinterpret_cast<unsigned char*>(digest.data()));
+    const Sha256 digest = sha256(std::as_bytes(std::span(logits)));
+    first.mutable_logits_sha256()->assign(digest.begin(), digest.end());
     encode(sample(logits, step.sampling, prompt.first(original), prompt.subspan(original), step.chunk.end),
            *first.mutable_token());
   });
@@ -263,9 +259,7 @@ void PrefillWorker::Impl::on_message(const proto::Envelope& message) {
   if (message.has_run_chain_step() && !attempts_.find(id)) start(message);
   if (!message.has_end_attempt()) return;
   if (RankAttempt* attempt = attempts_.find(id)) return attempt->end(WorkerAttempt::End::kTold);
-  proto::Envelope ended = envelope(id);  // it has ended before, or was never begun: nothing of it is held
-  ended.mutable_attempt_ended();
-  link_.send(ended);
+  link_.send_ended(id);  // it has ended before, or was never begun
 }
 
 void PrefillWorker::Impl::start(const proto::Envelope& message) {
@@ -285,10 +279,8 @@ void PrefillWorker::Impl::start(const proto::Envelope& message) {
     }
     return attempts_gate_.spawn(supervise(*attempt));
   }
-  report_failure(id, {opened.error(), 0});
-  proto::Envelope ended = envelope(id);
-  ended.mutable_attempt_ended();
-  link_.send(ended);
+  link_.send_failed(id, {opened.error(), 0});
+  link_.send_ended(id);
 }
 
 // Pages, then receives for every layer, then the way on: all of it before anything is computed.
@@ -306,7 +298,7 @@ asio::awaitable<void> PrefillWorker::Impl::supervise(RankAttempt& a) {
   log::debug("{}: attempt {}.{} began: rank {} of {}, tokens {} to {}", options_.name, id.request, id.attempt,
              a.step.rank, a.step.num_ranks, a.step.chunk.begin, a.step.chunk.end);
   const WorkerAttempt::End how = co_await a.until_over();
-  if (how == WorkerAttempt::End::kFailed) report_failure(id, a.failure());
+  if (how == WorkerAttempt::End::kFailed) link_.send_failed(id, a.failure());
   co_await a.release(env_.metrics);
   proto::Envelope message = envelope(id);
   if (how == WorkerAttempt::End::kDone) {
@@ -314,7 +306,8 @@ asio::awaitable<void> PrefillWorker::Impl::supervise(RankAttempt& a) {
     done.set_rank(static_cast<uint32_t>(a.step.rank));
     a.clock.report(env_.clock.now(), *done.mutable_timing());
     done.mutable_timing()->set_kv_sent_bytes(a.downstream.stats().bytes);
-    done.mutable_timing()->set_kv_send_seconds(a.downstream.stats().busy_seconds);
+    done.mutable_timing()->set_kv_send_seconds(a.downstream.stats().span_seconds);
+    done.mutable_timing()->set_kv_wire_seconds(a.downstream.stats().wire_seconds);
     done.mutable_timing()->set_kv_received_bytes(a.prefix.stats().bytes);
     env_.metrics.lane_busy("compute", seconds(a.clock.compute()));
   } else {
@@ -356,16 +349,6 @@ void PrefillWorker::Impl::report_progress(RankAttempt& a, int32_t layers_done) {
   progress.set_layers_total(static_cast<uint32_t>(num_layers_));
   link_.send(message);
 }
-
-void PrefillWorker::Impl::report_failure(AttemptId id, const Failure& failure) {
-  log::warn("{}: attempt {}.{} failed: {}", options_.name, id.request, id.attempt, failure.error.message);
-  env_.metrics.kv_stream_failed(failure.error.code);
-  proto::Envelope message = envelope(id);
-  encode(failure, *message.mutable_attempt_failed()->mutable_failure());
-  link_.send(message);
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
 
 PrefillWorker::PrefillWorker(WorkerEnv env, WorkerOptions options)
     : impl_(std::make_unique<Impl>(std::move(env), std::move(options))) {}

@@ -34,13 +34,13 @@ Result<void> WorkerAttempt::lease(const WorkerEnv& env, int32_t tokens) {
   return {};
 }
 
-asio::awaitable<void> WorkerAttempt::release(MetricsSink& metrics) {
+asio::awaitable<void> WorkerAttempt::release(WorkerSink& metrics) {
   if (kv) kv->mark_quarantined();
   co_await prefix.close();
   co_await downstream.close();
   co_await gate.close();
-  metrics.kv_stream_ended(true, prefix.stats().bytes, prefix.stats().busy_seconds);
-  metrics.kv_stream_ended(false, downstream.stats().bytes, downstream.stats().busy_seconds);
+  metrics.kv_stream_ended(true, prefix.stats().bytes, prefix.stats().span_seconds);
+  metrics.kv_stream_ended(false, downstream.stats().bytes, downstream.stats().span_seconds);
 }
 
 }  // namespace runahead

@@ -41,7 +41,7 @@ class WorkerAttempt {
   // Takes pages: tokens tokens in every layer.
   Result<void> lease(const WorkerEnv& env, int32_t tokens);
   // Closes the streams, waits for the attempt's coroutines, gives the pages back. Until then the pages are quarantined.
-  asio::awaitable<void> release(MetricsSink& metrics);
+  asio::awaitable<void> release(WorkerSink& metrics);
 
   std::shared_ptr<KvLease> kv;  // shared with the streams, which pin it
   PrefixReceiver prefix;

@@ -8,9 +8,9 @@
 #include <memory>
 #include <string>
 
-#include "actors/metrics_sink.h"
 #include "actors/test_faults.h"
 #include "actors/worker/compute_lane.h"
+#include "actors/worker/worker_sink.h"
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/rng.h"
@@ -33,7 +33,7 @@ struct WorkerEnv {
   ComputeLane& lane;
   Engine& engine;
   KvPool& pool;
-  MetricsSink& metrics;
+  WorkerSink& metrics;
   ConnectControl connect;
   // Jobs of the lane that have ended and pages that have come. Shared with the attempts; told in heartbeats.
   std::shared_ptr<uint64_t> work_done = std::make_shared<uint64_t>(0);
@@ -42,8 +42,8 @@ struct WorkerEnv {
 struct WorkerOptions {
   std::string name;  // for people: host:pid or --name
   std::string device;  // "cpu avx512 bf16, 2 threads"
-  double linear_seconds_per_token = 0;  // cost model a, measured at start; 0: not measured
-  double attention_seconds_per_pair = 0;  // cost model b
+  double seconds_per_token = 0;  // WorkerSpeed, measured at start; 0: not measured
+  double seconds_per_pair = 0;
   int32_t attempts_max = 8;  // in work at once; the coordinator sends no more (attempts_for_pool())
   int32_t decode_slots = 0;  // sequences that one decode step takes; 0: all that have joined
   std::function<void()> on_registered;  // called whenever a coordinator has welcomed it

@@ -126,6 +126,20 @@ void WorkerLink::send(const proto::Envelope& message) {
   if (peer_ && message.epoch() == epoch_) plane_->send(*peer_, serialize(message));
 }
 
+void WorkerLink::send_failed(AttemptId id, const Failure& failure) {
+  log::warn("{}: attempt {}.{} failed: {}", options_.name, id.request, id.attempt, failure.error.message);
+  env_.metrics.kv_stream_failed(failure.error.code);
+  proto::Envelope message = envelope(id);
+  encode(failure, *message.mutable_attempt_failed()->mutable_failure());
+  send(message);
+}
+
+void WorkerLink::send_ended(AttemptId id) {
+  proto::Envelope message = envelope(id);
+  message.mutable_attempt_ended();
+  send(message);
+}
+
 void WorkerLink::drain() {
   if (!drain_until_) drain_until_ = env_.clock.now() + limits::kDrainTimeout;
   proto::Envelope message = envelope({.epoch = epoch_});
@@ -156,8 +170,8 @@ proto::Envelope WorkerLink::hello() const {
   hello.set_num_layers(env_.engine.shape().num_layers);
   hello.set_context_len(env_.engine.shape().context_len);
   hello.set_device(options_.device);
-  hello.set_linear_seconds_per_token(options_.linear_seconds_per_token);
-  hello.set_attention_seconds_per_pair(options_.attention_seconds_per_pair);
+  hello.set_seconds_per_token(options_.seconds_per_token);
+  hello.set_seconds_per_pair(options_.seconds_per_pair);
   hello.set_name(options_.name);
   hello.set_attempts_max(static_cast<uint32_t>(options_.attempts_max));
   return message;

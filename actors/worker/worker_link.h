@@ -45,6 +45,8 @@ class WorkerLink {
   void stop();
   // Dropped if the coordinator of the message's epoch is not there any more.
   void send(const proto::Envelope& message);
+  void send_failed(AttemptId id, const Failure& failure);
+  void send_ended(AttemptId id);  // nothing of it is held
 
  private:
   Task<void> serve();  // one connection; the error says why it ended

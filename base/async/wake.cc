@@ -1,71 +1,138 @@
 #include "base/async/wake.h"
 
 #include <boost/asio/async_result.hpp>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
+#include <boost/asio/execution_context.hpp>
 #include <boost/asio/post.hpp>
 #include <functional>
+#include <list>
 #include <optional>
-
-#include "base/check.h"
+#include <unordered_set>
 
 namespace runahead {
 namespace {
 
-// A timer cannot be called back, so it sleeps in slices: a Wake that is gone costs one more wake-up, no more.
-constexpr Duration kSleepSlice = std::chrono::milliseconds(250);
+struct Waiter {
+  std::move_only_function<void()> resume;
+  std::optional<Deadline> deadline;
+  bool* expired;  // in the frame that waits
+};
+
+using Waiters = std::list<Waiter>;
+
+// The waits of all Wakes of one executor. A frame that waits may own its Wake through what it holds, and the Wake holds
+// the frame: the end of the executor cuts that circle.
+class WaitsOfContext final : public asio::execution_context::service {
+ public:
+  using key_type = WaitsOfContext;
+  using Registry = std::unordered_set<Waiters*>;
+
+  explicit WaitsOfContext(asio::execution_context& context) : service(context) {}
+  std::shared_ptr<Registry> registry() const { return registry_; }
+
+ private:
+  void shutdown() override {
+    Waiters ended;
+    for (Waiters* waiters : *registry_) ended.splice(ended.end(), *waiters);
+  }
+  std::shared_ptr<Registry> registry_ = std::make_shared<Registry>();  // shared with Wakes that outlive the executor
+};
+
+asio::execution_context& context_of(const asio::any_io_executor& executor) {
+  return asio::query(executor, asio::execution::context);
+}
 
 }  // namespace
 
 struct Wake::State {
-  State(asio::any_io_executor executor_in, Clock& clock_in) : executor(std::move(executor_in)), clock(clock_in) {}
+  State(asio::any_io_executor executor_in, Clock& clock_in)
+      : executor(std::move(executor_in)),
+        clock(clock_in),
+        registry(asio::use_service<WaitsOfContext>(context_of(executor)).registry()) {
+    registry->insert(&waiters);
+  }
+  ~State() { registry->erase(&waiters); }
+
+  // The sleep of one coroutine of watch().
+  struct Timer {
+    asio::cancellation_signal cancel;
+    Time at;  // when it wakes up
+  };
 
   asio::any_io_executor executor;
   Clock& clock;
-  std::move_only_function<void()> waiter;  // resumes the waiting coroutine
+  std::shared_ptr<WaitsOfContext::Registry> registry;
+  Waiters waiters;  // in the order in which they came
   bool signalled = false;
-  bool gone = false;                // the Wake was destroyed
-  std::optional<Deadline> waiting;  // of the present wait
-  bool expired = false;             // the present wait ended by its deadline
-  uint64_t timer = 0;               // the timer in charge; earlier ones end when they wake up
-  std::optional<Time> timer_at;     // when it wakes up; none: no timer sleeps
+  std::shared_ptr<Timer> timer;  // shared with its coroutine; null: none sleeps
 
-  void resume() {
-    waiting.reset();
-    asio::post(executor, std::exchange(waiter, nullptr));
+  std::optional<Time> next_deadline() const {
+    std::optional<Time> next;
+    for (const Waiter& waiter : waiters)
+      if (waiter.deadline && (!next || waiter.deadline->at < *next)) next = waiter.deadline->at;
+    return next;
   }
 
-  static asio::awaitable<void> suspend(std::shared_ptr<State> state) {
-    RUNAHEAD_CHECK(!state->waiter, "a Wake has one waiter");
-    co_await asio::async_initiate<const asio::use_awaitable_t<>&, void()>(
-        [&state](auto handler) { state->waiter = std::move(handler); }, asio::use_awaitable);
+  void resume_all() {
+    for (Waiter& waiter : waiters) asio::post(executor, std::move(waiter.resume));
+    waiters.clear();
   }
 
-  static asio::awaitable<void> watch(std::shared_ptr<State> state, uint64_t timer) {
-    while (!state->gone && state->timer == timer && state->waiting) {
-      const Time at = std::min(state->waiting->at, state->clock.now() + kSleepSlice);
-      state->timer_at = at;
-      co_await state->clock.sleep_until(at);
-      if (state->gone || state->timer != timer) co_return;
-      if (state->waiting && state->clock.now() >= state->waiting->at) {
-        state->expired = true;
-        state->resume();
-      }
+  void resume_expired(Time now) {
+    for (auto it = waiters.begin(); it != waiters.end();) {
+      const auto waiter = it++;
+      if (!waiter->deadline || now < waiter->deadline->at) continue;
+      *waiter->expired = true;
+      asio::post(executor, std::move(waiter->resume));
+      waiters.erase(waiter);
     }
-    if (state->timer == timer) state->timer_at.reset();
+  }
+
+  void cancel_timer() {
+    if (const auto sleeping = std::exchange(timer, nullptr)) sleeping->cancel.emit(asio::cancellation_type::terminal);
+  }
+
+  // Sleeps until the first deadline, again and again while there is one. A timer that is not in charge any more ends.
+  static asio::awaitable<void> watch(std::shared_ptr<State> state, std::shared_ptr<Timer> timer) {
+    // Also when the frame is destroyed in its sleep: what it slept on cannot be cancelled then.
+    struct InCharge {
+      ~InCharge() {
+        if (state->timer == timer) state->timer = nullptr;
+      }
+      State* state;
+      std::shared_ptr<Timer> timer;
+    } const in_charge{state.get(), timer};
+    while (state->timer == timer) {
+      const auto next = state->next_deadline();
+      if (!next) co_return;
+      timer->at = *next;
+      co_await state->clock.sleep_until(*next);
+      if (state->timer != timer) co_return;
+      state->resume_expired(state->clock.now());
+    }
+  }
+
+  static void add_waiter(const std::shared_ptr<State>& state, Waiter waiter) {
+    const auto deadline = waiter.deadline;
+    state->waiters.push_back(std::move(waiter));
+    if (!deadline || (state->timer && state->timer->at <= deadline->at)) return;
+    state->cancel_timer();
+    const auto timer = state->timer = std::make_shared<Timer>();
+    timer->at = deadline->at;
+    // Asio keeps its own signal of the coroutine inside this one until the handler has been called: the handler owns it.
+    asio::co_spawn(state->executor, watch(state, timer),
+                   asio::bind_cancellation_slot(timer->cancel.slot(), [timer](std::exception_ptr) {}));
   }
 
   static asio::awaitable<bool> wait(std::shared_ptr<State> state, std::optional<Deadline> deadline) {
     if (std::exchange(state->signalled, false)) co_return true;
     if (deadline && state->clock.now() >= deadline->at) co_return false;
-    state->expired = false;
-    state->waiting = deadline;
-    if (deadline && (!state->timer_at || deadline->at < *state->timer_at)) {
-      state->timer_at = deadline->at;
-      asio::co_spawn(state->executor, watch(state, ++state->timer), asio::detached);
-    }
-    co_await suspend(state);
-    co_return !state->expired;
+    bool expired = false;
+    co_await asio::async_initiate<const asio::use_awaitable_t<>&, void()>(
+        [&](auto handler) { add_waiter(state, {std::move(handler), deadline, &expired}); }, asio::use_awaitable);
+    co_return !expired;
   }
 };
 
@@ -73,14 +140,13 @@ Wake::Wake(asio::any_io_executor executor, Clock& clock)
     : state_(std::make_shared<State>(std::move(executor), clock)) {}
 
 Wake::~Wake() {
-  state_->gone = true;
-  // A waiter that is still there is destroyed with its executor (a process that ends), not resumed.
-  state_->waiter = nullptr;
+  state_->cancel_timer();
+  const Waiters gone = std::exchange(state_->waiters, {});  // their frames are destroyed, not resumed
 }
 
 void Wake::notify() {
-  if (state_->waiter) return state_->resume();
-  state_->signalled = true;
+  if (state_->waiters.empty()) state_->signalled = true;
+  else state_->resume_all();
 }
 
 asio::awaitable<void> Wake::wait() { co_await State::wait(state_, std::nullopt); }

@@ -1,8 +1,9 @@
-// Wake: how one coroutine of an actor waits until another one says "look again". A notify() without a waiter is kept,
-// so none is lost; several count once. The waiter checks its condition itself.
-//   threads  the actor's executor only.
-//   owner    the state that both coroutines share; one waiter at a time.
-//   limits   at most one timer sleeps for it in earnest; what sleeps when the Wake dies goes within kSleepSlice.
+// Wake: how the coroutines of one executor wait until another one says "look again". Whoever waits checks its condition
+// itself. A notify() that finds nobody waiting is kept for the next wait, so none is lost; several count once.
+//   threads  the executor's only.
+//   owner    the state that the coroutines share. Who still waits when the Wake or the executor dies is destroyed, not
+//            resumed.
+//   limits   one timer sleeps for all of its waits, and goes with the Wake.
 #pragma once
 
 #include <memory>
@@ -19,7 +20,7 @@ class Wake {
   Wake(const Wake&) = delete;
   Wake& operator=(const Wake&) = delete;
 
-  void notify();
+  void notify();  // all who wait
   // Returns at notify(). For waits that another bounded wait ends for certain; say which one where it is used.
   asio::awaitable<void> wait();
   // False if `deadline` passes first.
@@ -27,7 +28,7 @@ class Wake {
 
  private:
   struct State;
-  std::shared_ptr<State> state_;  // shared with the sleeping timer and with waits, which may outlive the Wake
+  std::shared_ptr<State> state_;  // shared with the timer and with waits, which may outlive the Wake
 };
 
 }  // namespace runahead

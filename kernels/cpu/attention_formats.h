@@ -11,7 +11,7 @@
 
 #include <type_traits>
 
-#include "kernels/cpu/number.h"
+#include "kernels/cpu/number_format.h"
 #include "kernels/cpu/rotation.h"
 #include "kernels/ops.h"
 

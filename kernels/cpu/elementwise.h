@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "kernels/cpu/number.h"
+#include "kernels/cpu/number_format.h"
 
 namespace runahead::RUNAHEAD_ISA {
 

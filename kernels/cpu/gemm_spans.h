@@ -1,6 +1,6 @@
 // How a product of integers goes through its operands, in int16 and int8 alike: spans of blocks, groups of panels and
 // rows, register tiles. What a block of 32 values of k is multiplied and scaled with is said by two parameters:
-//   Rows    the rows of activations (gemm_int16.h, gemm_int8.h):
+//   Rows    the rows of activations (gemm_int16.h, int8_plain_rows.h, int8_rotated_rows.h):
 //             Row                      where the parts of an operand row lie, made of k
 //             kTileRows                of a register tile
 //             dot<Source, kRows>       the integer sums of part `sub` of a block

@@ -3,7 +3,7 @@
 // which byte products of few rows read as they lie.
 #pragma once
 
-#include "kernels/cpu/number.h"
+#include "kernels/cpu/number_format.h"
 #include "kernels/cpu/rotation.h"
 #include "kernels/packed_matrix.h"
 

@@ -11,7 +11,7 @@
 namespace runahead {
 namespace {
 
-constexpr float kOutlierRatio = 1.75f;  // as in kernels/cpu/gemm_int8.h
+constexpr float kOutlierRatio = 1.75f;  // as in kernels/cpu/int8_plain_rows.h
 
 size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
 
@@ -30,7 +30,7 @@ bool is_rotated(const Operand& operand) {
   return operand.weights == PanelFormat::kCodes4 || operand.weights == PanelFormat::kCodes4K;
 }
 bool is_rotated_back(const Operand& operand) {
-  return is_rotated(operand) && operand.rows <= 4;  // as in kernels/cpu/gemm_int8.h
+  return is_rotated(operand) && operand.rows <= 4;  // as in kernels/cpu/int8_rotated_rows.h
 }
 
 // out[i] = the sum of the values of i's group that have bit 1 of their index in common with i, with the sign of the
@@ -127,44 +127,68 @@ void pack_row(const float* x, const Operand& operand, std::byte* out) {
   pack_plain(x, operand.k, out);
 }
 
-// What the codes of a block stand for, in units of its scale.
-std::array<float, kPanelBlock> block_values(const std::byte* row, const Operand& operand, int32_t b) {
-  const auto* first = reinterpret_cast<const int8_t*>(row) + b * kPanelBlock;
-  const bool two_planes = !is_rotated(operand) || is_rotated_back(operand);
-  const float unit = is_rotated(operand) ? 1.0f : 1.0f / 256;  // of the second plane
-  std::array<float, kPanelBlock> values;
-  for (int32_t i = 0; i < kPanelBlock; ++i)
-    values[static_cast<size_t>(i)] = static_cast<float>(first[i]) * (is_rotated_back(operand) ? 16 : 1) +
-                                     (two_planes ? static_cast<float>(first[operand.k + i]) * unit : 0);
-  if (is_rotated(operand) && !is_rotated_back(operand)) rotate(values);
-  return values;
-}
+// Rows as pack_plain and pack_rotated leave them: values(b), what the codes of block b stand for, times scale(b).
+struct PlainRow {
+  const std::byte* data;
+  Operand operand;
 
-// Of block b, whatever the values are of.
-double block_scale(const std::byte* row, const Operand& operand, int32_t b) {
-  const int32_t blocks = operand.k / kPanelBlock;
-  if (!is_rotated(operand)) return reinterpret_cast<const float*>(row + operand.k * 2)[b];
-  const auto* powers = reinterpret_cast<const int32_t*>(row + operand.k * 2);
-  return std::ldexp(1 + powers[3 * blocks + b] / 4.0, (powers[b] >> 23) - 50 - 4);
-}
+  std::array<float, kPanelBlock> values(int32_t b) const {
+    const auto* high = reinterpret_cast<const int8_t*>(data) + b * kPanelBlock;
+    std::array<float, kPanelBlock> values;
+    for (int32_t i = 0; i < kPanelBlock; ++i)
+      values[static_cast<size_t>(i)] =
+          static_cast<float>(high[i]) + static_cast<float>(high[operand.k + i]) * (1.0f / 256);
+    return values;
+  }
+  double scale(int32_t b) const { return reinterpret_cast<const float*>(data + operand.k * 2)[b]; }
+};
 
-double dot_row(const std::byte* row, const Operand& operand, const Panel& panel, int32_t output) {
+struct RotatedRow {
+  const std::byte* data;
+  Operand operand;
+
+  std::array<float, kPanelBlock> values(int32_t b) const {
+    const auto* first = reinterpret_cast<const int8_t*>(data) + b * kPanelBlock;
+    std::array<float, kPanelBlock> values;
+    if (is_rotated_back(operand)) {
+      for (int32_t i = 0; i < kPanelBlock; ++i)
+        values[static_cast<size_t>(i)] = static_cast<float>(first[i]) * 16 + static_cast<float>(first[operand.k + i]);
+    } else {
+      std::copy_n(first, kPanelBlock, values.begin());
+      rotate(values);
+    }
+    return values;
+  }
+  double scale(int32_t b) const {
+    const auto* powers = reinterpret_cast<const int32_t*>(data + operand.k * 2);
+    return std::ldexp(1 + powers[3 * (operand.k / kPanelBlock) + b] / 4.0, (powers[b] >> 23) - 50 - 4);
+  }
+};
+
+template <class Row>
+double dot_row(const Row& row, const Panel& panel, int32_t output) {
   double total = 0;
-  for (int32_t b = 0; b < operand.k / kPanelBlock; ++b) {
+  for (int32_t b = 0; b < row.operand.k / kPanelBlock; ++b) {
     float weights[kPanelBlock];
     block_weights(panel, b, output, weights);
-    const std::array<float, kPanelBlock> values = block_values(row, operand, b);
+    const std::array<float, kPanelBlock> values = row.values(b);
     double sum = 0;
     for (size_t i = 0; i < values.size(); ++i) sum += double{weights[i]} * values[i];
-    total += sum * block_scale(row, operand, b);
+    total += sum * row.scale(b);
   }
   return total;
 }
 
-void gemm(const GemmArgs& args) {
+template <class Row>
+void gemm_of_rows(const GemmArgs& args) {
   reference_gemm(args, [&](int32_t r, const Panel& panel, int32_t output) {
-    return dot_row(args.a + static_cast<size_t>(r) * row_bytes(args.operand.k), args.operand, panel, output);
+    const Row row{args.a + static_cast<size_t>(r) * row_bytes(args.operand.k), args.operand};
+    return dot_row(row, panel, output);
   });
+}
+
+void gemm(const GemmArgs& args) {
+  return is_rotated(args.operand) ? gemm_of_rows<RotatedRow>(args) : gemm_of_rows<PlainRow>(args);
 }
 
 }  // namespace

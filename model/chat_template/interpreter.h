@@ -35,7 +35,22 @@ class Interpreter {
   using ScopePtr = std::shared_ptr<Scope>;
   enum class Flow { kNext, kBreak, kContinue };
   class ScopeGuard;
-  class DepthGuard;
+  // Counts nesting, so that hostile templates cannot exhaust the stack.
+  class DepthGuard {
+   public:
+    explicit DepthGuard(Interpreter& interpreter) : interpreter_(interpreter) { ++interpreter_.depth_; }
+    ~DepthGuard() { --interpreter_.depth_; }
+    DepthGuard(const DepthGuard&) = delete;
+
+    Result<void> check() const {
+      if (interpreter_.depth_ <= limits::kTemplateDepthMax && interpreter_.budget_.spend(1)) return {};
+      TRY(interpreter_.budget_.check());
+      return fail(ErrorCode::kTooLarge, "the chat template nests blocks, expressions or macro calls too deeply");
+    }
+
+   private:
+    Interpreter& interpreter_;
+  };
 
   Result<Flow> execute(const Block& block);
   Result<Flow> execute(const Stmt& stmt);

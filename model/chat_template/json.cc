@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "base/utf8.h"
 #include "model/chat_template/text.h"
 
 namespace runahead::jinja {
@@ -15,7 +16,7 @@ using nlohmann::ordered_json;
 Result<Value> read(const ordered_json& json, Budget& budget, int depth);
 
 Result<Value> read_string(const std::string& text, Budget& budget) {
-  if (!is_valid_utf8(text)) return type_error("a string is not valid UTF-8; send UTF-8 text");
+  if (utf8_valid_prefix(text) != text.size()) return type_error("a string is not valid UTF-8; send UTF-8 text");
   budget.spend_bytes(text.size());
   return Value::string(text);
 }

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <optional>
 
+#include "base/utf8.h"
 #include "model/chat_template/text.h"
 
 namespace runahead::jinja {
@@ -301,7 +302,8 @@ Result<void> Lexer::op() {
 }  // namespace
 
 Result<std::vector<Token>> tokenize(std::string_view source) {
-  if (!is_valid_utf8(source)) return fail(ErrorCode::kInvalidModel, "the chat template is not valid UTF-8");
+  if (utf8_valid_prefix(source) != source.size())
+    return fail(ErrorCode::kInvalidModel, "the chat template is not valid UTF-8");
   return Lexer(normalize_newlines(source)).run();
 }
 

@@ -23,11 +23,11 @@ std::unique_ptr<Hidden> run(Engine& engine, KvLease& kv, std::span<const TokenId
 
 }  // namespace
 
-LocalCache::LocalCache(const Engine& engine, int32_t tokens, int32_t sequences)
+SequenceCache::SequenceCache(const Engine& engine, int32_t tokens, int32_t sequences)
     : num_layers_(engine.shape().num_layers),
       pool_(engine.page_bytes(), static_cast<int64_t>(pages_for(tokens)) * num_layers_ * sequences) {}
 
-Result<std::shared_ptr<KvLease>> LocalCache::lease(int32_t tokens) { return pool_.lease(num_layers_, tokens); }
+Result<std::shared_ptr<KvLease>> SequenceCache::lease(int32_t tokens) { return pool_.lease(num_layers_, tokens); }
 
 std::unique_ptr<Hidden> run_layers(Engine& engine, KvLease& kv, std::span<const TokenId> tokens) {
   return run(engine, kv, tokens, false);

@@ -11,9 +11,9 @@
 namespace runahead {
 
 // The pages of `sequences` sequences of `tokens` tokens each, for one engine.
-class LocalCache {
+class SequenceCache {
  public:
-  LocalCache(const Engine& engine, int32_t tokens, int32_t sequences = 1);
+  SequenceCache(const Engine& engine, int32_t tokens, int32_t sequences = 1);
   // Pages for `tokens` tokens; kOverloaded if the cache is full.
   Result<std::shared_ptr<KvLease>> lease(int32_t tokens);
 

@@ -1,7 +1,6 @@
 #include "model/transformer/transformer.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "base/check.h"
@@ -39,8 +38,6 @@ std::string model_fingerprint(std::string_view content_hash) { return std::strin
 std::string engine_fingerprint(std::string_view content_hash, ComputeMode mode) {
   return model_fingerprint(content_hash) + std::string(name(mode)) + "/kv" + std::to_string(kKvVersion);
 }
-
-Result<std::unique_ptr<Transformer>> load_engine(const EngineOptions& options) { return Transformer::load(options); }
 
 Result<std::unique_ptr<Transformer>> Transformer::load(const EngineOptions& options) {
   if (options.threads < 1 || options.threads > limits::kEngineThreadsMax)
@@ -155,17 +152,6 @@ std::unique_ptr<Activations> Transformer::embed_rows(std::span<const TokenId> to
   return x;
 }
 
-namespace {
-
-// Before the first token of a page that is not filled at once. The kernels read whole pages, and probability zero times
-// a NaN that an earlier request left is no zero.
-void clear_page(KvLease& kv, int32_t layer, int32_t position) {
-  const std::span<std::byte> page = kv.page(layer, position / kPageTokens);
-  std::memset(page.data(), 0, page.size());
-}
-
-}  // namespace
-
 int32_t Transformer::rows_at_once() const { return kBlockRows / kPageTokens * kPageTokens * team_.size(); }
 
 void Transformer::project_qkv(int32_t layer, Hidden& hidden, KvLease& kv, TokenRange chunk, RowRange rows) {
@@ -174,45 +160,12 @@ void Transformer::project_qkv(int32_t layer, Hidden& hidden, KvLease& kv, TokenR
                  "a chunk begins a page and has a row a token");
   RUNAHEAD_CHECK(rows.begin >= 0 && rows.begin < rows.end && rows.end <= x.rows(), "rows of the chunk");
   if (x.places().front().kv != &kv || x.places().front().position != chunk.begin) {
-    for (int32_t r = 0; r < x.rows(); ++r) x.place(r, {&kv, chunk.begin + r}, config_.rope.frequencies);
+    for (int32_t r = 0; r < x.rows(); ++r) x.place(r, {&kv, chunk.begin + r}, config_.layer.rope.frequencies);
   }
-  if (rows.begin == 0 && chunk.end % kPageTokens != 0) clear_page(kv, layer, chunk.end);
+  // The kernels read whole pages, and probability zero times a NaN that an earlier request left is no zero.
+  if (rows.begin == 0 && chunk.end % kPageTokens != 0) kv.clear(layer, chunk.end / kPageTokens);
   for_row_blocks(
       rows, [&](const Block& block) { project_block(weights_.layers[static_cast<size_t>(layer)], layer, x, block); });
-}
-
-void Transformer::project_block(const LayerWeights& w, int32_t layer, Activations& x, const Block& block) {
-  const ModelShape& s = shape();
-  Scratch& scratch = scratch_[static_cast<size_t>(block.thread)];
-  for (int32_t r = 0; r < block.rows(); ++r) {
-    ops_.rms_norm(x.row(block.begin + r), w.attention_norm.data(), config_.norm_epsilon, s.model_dim,
-                  scratch.row.data());
-    pack(block, r, scratch.row.data(), w.qkv);
-  }
-  float* qkv = scratch.floats.as<float>().data();  // [block rows, stride]
-  const size_t stride = static_cast<size_t>(w.qkv.num_panels()) * kPanelOutputs;
-  multiply(block, w.qkv, Epilogue::kStore, qkv, stride);
-
-  const int32_t group = s.num_heads / s.num_kv_heads, dim = padded_.head_dim;
-  // log2(e): the softmax is computed with powers of two.
-  const float scale = 1.44269504f / std::sqrt(static_cast<float>(s.head_dim));
-  for (int32_t r = 0; r < block.rows(); ++r) {
-    const int32_t row = block.begin + r;
-    const Activations::Place& place = x.places()[static_cast<size_t>(row)];
-    const int32_t slot = place.position % kPageTokens;
-    std::byte* page = place.kv->page(layer, place.position / kPageTokens).data();
-    float* head = qkv + static_cast<size_t>(r) * stride;
-    for (int32_t h = 0; h < s.num_heads; ++h, head += dim) {
-      ops_.rotate(head, x.cos_sin(row), dim);
-      ops_.store_query(head, scale, x.tile(h / group, row / x.tile_tokens()), x.tile_row(row, h % group));
-    }
-    for (int32_t h = 0; h < s.num_kv_heads; ++h, head += dim) {
-      ops_.rotate(head, x.cos_sin(row), dim);
-      ops_.store_key(head, dim, slot, page + layout_.key_offset(h));
-    }
-    for (int32_t h = 0; h < s.num_kv_heads; ++h, head += dim)
-      ops_.store_value(head, dim, slot, page + layout_.value_offset(h));
-  }
 }
 
 void Transformer::keep_last_row(Hidden& x) { static_cast<Activations&>(x).keep_last_row(); }
@@ -253,41 +206,6 @@ void Transformer::finish_layer(int32_t layer, Hidden& hidden, RowRange rows) {
                  [&](const Block& block) { finish_block(weights_.layers[static_cast<size_t>(layer)], x, block); });
 }
 
-// The heads of the block's rows side by side: mixed [block rows, mixed_stride]. Head by head, because the rows of a
-// tile share its cache lines; the next head overwrites the padding of the one before.
-void Transformer::collect_heads(Activations& x, const Block& block, float* mixed) {
-  const ModelShape& s = shape();
-  const int32_t group = s.num_heads / s.num_kv_heads;
-  const auto stride = static_cast<size_t>(padded_.mixed_stride);
-  for (int32_t h = 0; h < s.num_heads; ++h)
-    for (int32_t row = block.begin; row < block.end; ++row)
-      ops_.finish_attention(x.tile(h / group, row / x.tile_tokens()), x.tile_row(row, h % group),
-                            mixed + static_cast<size_t>(row - block.begin) * stride + h * s.head_dim);
-  const int32_t heads_dim = s.num_heads * s.head_dim;
-  for (int32_t r = 0; r < block.rows() && heads_dim < padded_.heads_dim; ++r)
-    std::fill_n(mixed + static_cast<size_t>(r) * stride + heads_dim, padded_.heads_dim - heads_dim, 0.0f);
-}
-
-void Transformer::finish_block(const LayerWeights& w, Activations& x, const Block& block) {
-  const ModelShape& s = shape();
-  const auto dim = static_cast<size_t>(padded_.model_dim), ffn_dim = static_cast<size_t>(padded_.ffn_dim);
-  Scratch& scratch = scratch_[static_cast<size_t>(block.thread)];
-  float* floats = scratch.floats.as<float>().data();
-  collect_heads(x, block, floats);
-  for (int32_t r = 0; r < block.rows(); ++r)
-    pack(block, r, floats + static_cast<size_t>(r) * static_cast<size_t>(padded_.mixed_stride), w.attention_out);
-  multiply(block, w.attention_out, Epilogue::kAdd, x.row(block.begin), dim);
-
-  for (int32_t r = 0; r < block.rows(); ++r) {
-    ops_.rms_norm(x.row(block.begin + r), w.ffn_norm.data(), config_.norm_epsilon, s.model_dim, scratch.row.data());
-    pack(block, r, scratch.row.data(), w.gate_up);
-  }
-  float* gated = floats;  // [block rows, ffn_dim]
-  multiply(block, w.gate_up, Epilogue::kSiluMul, gated, ffn_dim);
-  for (int32_t r = 0; r < block.rows(); ++r) pack(block, r, gated + static_cast<size_t>(r) * ffn_dim, w.down);
-  multiply(block, w.down, Epilogue::kAdd, x.row(block.begin), dim);
-}
-
 void Transformer::logits(Hidden& hidden, std::span<float> out) {
   logits_of_rows(hidden, static_cast<Activations&>(hidden).rows() - 1, 1, out);
 }
@@ -307,19 +225,6 @@ void Transformer::logits_of_rows(Hidden& hidden, int32_t begin, int32_t count, s
       std::memcpy(out.data() + static_cast<size_t>(done + r) * vocab, rows + static_cast<size_t>(r) * head_stride(),
                   vocab * sizeof(float));
   }
-}
-
-size_t Transformer::head_stride() const { return static_cast<size_t>(weights_.head.num_panels()) * kPanelOutputs; }
-
-// out: [block rows, head_stride].
-void Transformer::project_head(Activations& x, const Block& block, float* out) {
-  Scratch& scratch = scratch_[static_cast<size_t>(block.thread)];
-  for (int32_t r = 0; r < block.rows(); ++r) {
-    ops_.rms_norm(x.row(block.begin + r), weights_.output_norm.data(), config_.norm_epsilon, shape().model_dim,
-                  scratch.row.data());
-    pack(block, r, scratch.row.data(), weights_.head);
-  }
-  multiply(block, weights_.head, Epilogue::kStore, out, head_stride());
 }
 
 Result<void> Transformer::score_rows(Hidden& hidden, RowRange rows, std::span<const TokenId> next, int32_t top,
@@ -350,7 +255,7 @@ void Transformer::decode(std::span<const DecodeRow> batch, std::span<float> out)
   Activations& x = *rows;
   for (int32_t r = 0; r < x.rows(); ++r) {
     const DecodeRow& row = batch[static_cast<size_t>(r)];
-    x.place(r, {row.kv, row.position}, config_.rope.frequencies);
+    x.place(r, {row.kv, row.position}, config_.layer.rope.frequencies);
   }
   std::optional<DecodeAttention> attention;
   if (x.tile(0, 0).rows <= kPartRowsMax) attention.emplace(ops_, layout_, x, team_, decode_parts_);
@@ -358,7 +263,7 @@ void Transformer::decode(std::span<const DecodeRow> batch, std::span<float> out)
   for (int32_t layer = 0; layer < shape().num_layers; ++layer) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
     for (const DecodeRow& row : batch)
-      if (row.position % kPageTokens == 0) clear_page(*row.kv, layer, row.position);
+      if (row.position % kPageTokens == 0) row.kv->clear(layer, row.position / kPageTokens);
     for_row_blocks({0, x.rows()}, [&](const Block& block) { project_block(w, layer, x, block); });
     if (attention) {
       attention->run(layer);

@@ -1,4 +1,5 @@
-// Transformer: the production Engine, a decoder-only Llama model on the CPU kernels.
+// Transformer: the production Engine, a decoder-only model on the CPU kernels. What its layers compute is data
+// (model/architecture.h).
 //   schedule  many rows: each thread takes blocks of rows and carries them through a whole half layer, so activations
 //             stay in its cache and threads meet twice a layer. Few rows (decode): the threads share every product by
 //             columns. Both give the same bits.
@@ -94,9 +95,13 @@ class Transformer final : public Engine {
   void pack(const Block& block, int32_t row, const float* values, const PackedMatrix& weights);
   void multiply(const Block& block, const PackedMatrix& weights, Epilogue epilogue, float* out, size_t out_stride);
   std::byte* operand_row(const Block& block, int32_t row, int32_t k);
+  // model/transformer/transformer_layer.cc
+  void pack_normalized(Activations& x, const Block& block, const NormConfig& norm, const std::vector<float>& gain,
+                       const PackedMatrix& product);
   void project_block(const LayerWeights& w, int32_t layer, Activations& x, const Block& block);
   void collect_heads(Activations& x, const Block& block, float* mixed);
   void finish_block(const LayerWeights& w, Activations& x, const Block& block);
+  void feed_forward(const LayerWeights& w, Activations& x, const Block& block);
   size_t head_stride() const;  // floats of one row's logits, with the padding of the last panel
   void project_head(Activations& x, const Block& block, float* out);
   std::unique_ptr<Activations> embed_rows(std::span<const TokenId> tokens, int32_t tile_tokens);
@@ -114,7 +119,5 @@ class Transformer final : public Engine {
   std::vector<Scratch> scratch_;  // one a thread
   AlignedBuffer decode_parts_;  // model/transformer/decode_attention.h
 };
-
-Result<std::unique_ptr<Transformer>> load_engine(const EngineOptions& options);
 
 }  // namespace runahead

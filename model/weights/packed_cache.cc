@@ -147,7 +147,7 @@ Result<FileLock> PackedCache::lock() const {
   std::error_code failed;
   std::filesystem::create_directories(folder_, failed);
   if (failed) return fail(ErrorCode::kUnavailable, "cannot make " + folder_.string() + ": " + failed.message());
-  return FileLock::acquire(path_.string() + ".lock", limits::kPackedCachePatience);
+  return FileLock::acquire(path_.string() + ".lock", limits::kPackedCacheLockTimeout);
 }
 
 Result<void> PackedCache::write(std::span<const PackedMatrix* const> matrices) const {

@@ -6,6 +6,8 @@
 #include <string>
 #include <unordered_set>
 
+#include "model/weights/layer_tensors.h"
+
 namespace runahead {
 namespace {
 
@@ -95,7 +97,7 @@ constexpr NeutralKey kNeutralKeys[] = {
 // The values that say what we compute anyway.
 std::vector<NeutralKey> keys_of_shape(const ModelConfig& config) {
   const ModelShape& s = config.shape;
-  const double head_dim = s.head_dim, base = config.rope.base;
+  const double head_dim = s.head_dim, base = config.layer.rope.base;
   return {{"embedding_length_out", double{1} * s.model_dim, 0}, {"attention.scale", 1 / std::sqrt(head_dim), 0},
           {"attention.key_length_swa", head_dim, head_dim},     {"attention.value_length_swa", head_dim, head_dim},
           {"rope.dimension_count_swa", head_dim, head_dim},     {"rope.freq_base_swa", base, base}};
@@ -133,17 +135,8 @@ Result<void> check_keys(const Gguf& file, const ModelConfig& config) {
 std::unordered_set<std::string> read_tensors(const Gguf& file, int32_t num_layers) {
   std::unordered_set<std::string> names = {"token_embd.weight", "output_norm.weight", "output.weight",
                                            "rope_freqs.weight"};
-  for (int32_t layer = 0; layer < num_layers; ++layer) {
-    const std::string block = "blk." + std::to_string(layer) + ".";
-    for (const char* part : {"attn_norm", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"})
-      names.insert(block + part + ".weight");
-    const std::string fused = block + "attn_qkv.weight";
-    if (file.has_tensor(fused)) {
-      names.insert(fused);
-    } else {
-      for (const char* part : {"attn_q", "attn_k", "attn_v"}) names.insert(block + part + ".weight");
-    }
-  }
+  for (int32_t layer = 0; layer < num_layers; ++layer)
+    for (std::string& name : LayerTensors(file, layer).all()) names.insert(std::move(name));
   return names;
 }
 

@@ -9,6 +9,7 @@
 #include "base/cache_file.h"
 #include "base/log.h"
 #include "kernels/ops.h"
+#include "model/weights/layer_tensors.h"
 
 namespace runahead {
 namespace {
@@ -84,24 +85,21 @@ Result<QuantMatrixView> finite_matrix(const Gguf& file, const std::string& name,
   return m;
 }
 
-std::string block_name(int32_t layer) { return "blk." + std::to_string(layer) + "."; }
-
 struct QkvViews {
   QuantMatrixView q, k, v;
 };
 
 // Of three tensors, or of one that holds their rows one after the other.
-Result<QkvViews> qkv_views(const Gguf& file, const ModelShape& s, const std::string& block) {
+Result<QkvViews> qkv_views(const Gguf& file, const ModelShape& s, const LayerTensors& tensors) {
   const int64_t q_rows = int64_t{s.num_heads} * s.head_dim, kv_rows = int64_t{s.num_kv_heads} * s.head_dim;
-  const std::string fused = block + "attn_qkv.weight";
-  if (!file.has_tensor(fused)) {
+  if (tensors.qkv.empty()) {
     QkvViews views;
-    views.q = TRY(finite_matrix(file, block + "attn_q.weight", q_rows, s.model_dim));
-    views.k = TRY(finite_matrix(file, block + "attn_k.weight", kv_rows, s.model_dim));
-    views.v = TRY(finite_matrix(file, block + "attn_v.weight", kv_rows, s.model_dim));
+    views.q = TRY(finite_matrix(file, tensors.q, q_rows, s.model_dim));
+    views.k = TRY(finite_matrix(file, tensors.k, kv_rows, s.model_dim));
+    views.v = TRY(finite_matrix(file, tensors.v, kv_rows, s.model_dim));
     return views;
   }
-  const QuantMatrixView all = TRY(finite_matrix(file, fused, q_rows + 2 * kv_rows, s.model_dim));
+  const QuantMatrixView all = TRY(finite_matrix(file, tensors.qkv, q_rows + 2 * kv_rows, s.model_dim));
   const auto part = [&](int64_t begin, int64_t rows) {
     QuantMatrixView view = all;
     view.rows = rows;
@@ -111,24 +109,40 @@ Result<QkvViews> qkv_views(const Gguf& file, const ModelShape& s, const std::str
   return QkvViews{part(0, q_rows), part(q_rows, kv_rows), part(q_rows + kv_rows, kv_rows)};
 }
 
-Result<void> pack_layer(const Gguf& file, const ModelConfig& config, int32_t layer, LayerWeights& w) {
+Result<void> pack_attention(const Gguf& file, const ModelConfig& config, const LayerTensors& tensors, LayerWeights& w) {
   const ModelShape& s = config.shape;
   const PaddedShape padded(s);
-  const std::string block = block_name(layer);
-  const int64_t dim = s.model_dim;
-  const QkvViews qkv = TRY(qkv_views(file, s, block));
+  const RopePairing pairing = config.layer.rope.pairing;
+  const QkvViews qkv = TRY(qkv_views(file, s, tensors));
   RowList rows;
-  add_rotary_heads(qkv.q, config.rope.pairing, s.head_dim, padded.head_dim, rows);
-  add_rotary_heads(qkv.k, config.rope.pairing, s.head_dim, padded.head_dim, rows);
+  add_rotary_heads(qkv.q, pairing, s.head_dim, padded.head_dim, rows);
+  add_rotary_heads(qkv.k, pairing, s.head_dim, padded.head_dim, rows);
   add_heads(qkv.v, s.head_dim, padded.head_dim, rows);
   w.qkv = rows.pack(padded.model_dim);
   const int64_t heads_dim = int64_t{s.num_heads} * s.head_dim;
-  w.attention_out = pack(TRY(finite_matrix(file, block + "attn_output.weight", dim, heads_dim)), padded.heads_dim);
-  const QuantMatrixView gate = TRY(finite_matrix(file, block + "ffn_gate.weight", s.ffn_dim, dim));
-  const QuantMatrixView up = TRY(finite_matrix(file, block + "ffn_up.weight", s.ffn_dim, dim));
-  w.gate_up = pack_gate_up(gate, up, padded);
-  w.down = pack(TRY(finite_matrix(file, block + "ffn_down.weight", dim, s.ffn_dim)), padded.ffn_dim);
+  w.attention_out = pack(TRY(finite_matrix(file, tensors.attention_out, s.model_dim, heads_dim)), padded.heads_dim);
   return {};
+}
+
+Result<void> pack_ffn(const Gguf& file, const ModelConfig& config, const LayerTensors& tensors, LayerWeights& w) {
+  const ModelShape& s = config.shape;
+  const PaddedShape padded(s);
+  switch (config.layer.ffn) {
+    case FfnKind::kSiluGated: {
+      const QuantMatrixView gate = TRY(finite_matrix(file, tensors.gate, s.ffn_dim, s.model_dim));
+      const QuantMatrixView up = TRY(finite_matrix(file, tensors.up, s.ffn_dim, s.model_dim));
+      w.gate_up = pack_gate_up(gate, up, padded);
+      break;
+    }
+  }
+  w.down = pack(TRY(finite_matrix(file, tensors.down, s.model_dim, s.ffn_dim)), padded.ffn_dim);
+  return {};
+}
+
+Result<void> pack_layer(const Gguf& file, const ModelConfig& config, int32_t layer, LayerWeights& w) {
+  const LayerTensors tensors(file, layer);
+  TRY(pack_attention(file, config, tensors, w));
+  return pack_ffn(file, config, tensors, w);
 }
 
 // The gain of a norm.
@@ -145,9 +159,10 @@ Result<Weights> load_unpacked(const Gguf& file, const ModelConfig& config) {
   weights.embedding = TRY(matrix(file, "token_embd.weight", s.vocab_size, s.model_dim));
   weights.output_norm = TRY(norm(file, "output_norm.weight", s));
   for (int32_t layer = 0; layer < s.num_layers; ++layer) {
+    const LayerTensors tensors(file, layer);
     LayerWeights& w = weights.layers.emplace_back();
-    w.attention_norm = TRY(norm(file, block_name(layer) + "attn_norm.weight", s));
-    w.ffn_norm = TRY(norm(file, block_name(layer) + "ffn_norm.weight", s));
+    w.attention_norm = TRY(norm(file, tensors.attention_norm, s));
+    w.ffn_norm = TRY(norm(file, tensors.ffn_norm, s));
   }
   return weights;
 }

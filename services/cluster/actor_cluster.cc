@@ -7,7 +7,7 @@ namespace runahead {
 
 using namespace std::chrono_literals;
 
-ActorCluster::ActorCluster(asio::any_io_executor executor, Clock& clock, Rng& rng, MetricsSink& metrics,
+ActorCluster::ActorCluster(asio::any_io_executor executor, Clock& clock, Rng& rng, CoordinatorSink& metrics,
                            ActorClusterOptions options)
     : executor_(executor),
       clock_(clock),
@@ -41,7 +41,7 @@ Result<std::unique_ptr<ActorCluster::Worker>> ActorCluster::build_worker(int32_t
                       .lane = *worker->lane,
                       .engine = *worker->engine,
                       .pool = *worker->pool,
-                      .metrics = metrics_,
+                      .metrics = worker_metrics_,
                       .connect = [this](Deadline) { return connect_to(&control_hub_); }};
   const bool prefill = index < options_.prefill_workers;
   const WorkerOptions options{.name = prefill ? "prefill-" + std::to_string(index) : "decode-0",

@@ -30,7 +30,7 @@ struct ActorClusterOptions {
 
 class ActorCluster {
  public:
-  ActorCluster(asio::any_io_executor executor, Clock& clock, Rng& rng, MetricsSink& metrics,
+  ActorCluster(asio::any_io_executor executor, Clock& clock, Rng& rng, CoordinatorSink& metrics,
                ActorClusterOptions options);
 
   // Builds everything and starts the actors.
@@ -58,7 +58,8 @@ class ActorCluster {
   asio::any_io_executor executor_;
   Clock& clock_;
   Rng& rng_;
-  MetricsSink& metrics_;
+  CoordinatorSink& metrics_;
+  WorkerSink worker_metrics_;
   ActorClusterOptions options_;
   std::shared_ptr<MemoryKvHub> kv_hub_ = std::make_shared<MemoryKvHub>();  // shared with the transports
   MemoryControlHub control_hub_;

@@ -31,7 +31,10 @@ class InProcessCluster::Impl {
  public:
   explicit Impl(const LocalClusterOptions& options)
       : rng_(random_seed()),
-        metrics_({.role = "coordinator", .version = kVersion, .revision = kRevision, .model_name = options.model}),
+        metrics_({.role = "coordinator",
+                  .version = kVersion,
+                  .revision = kRevision,
+                  .model_name = options.engine.model.name}),
         cluster_(io_.get_executor(), clock_, rng_, metrics_, cluster_options(options)),
         stop_(io_.get_executor(), clock_) {}
 
@@ -42,20 +45,21 @@ class InProcessCluster::Impl {
   }
 
   Result<void> start(const LocalClusterOptions& options) {
-    const Gguf file = TRY(open_model(options.model, options.override_kv));
+    const Gguf file = TRY(open_model(options.engine.model));
     codec_ = TRY(open_text_codec(file, options.chat_template, &local_time_now));
-    const std::filesystem::path path = TRY(find_model(options.model));
+    const std::filesystem::path path = TRY(find_model(options.engine.model.name));
     const GenerationDefaults defaults = TRY(load_generation_defaults(options.generation, path, file));
     job_store_ = TRY(SqliteJobStore::open({}));
     TRY(cluster_.start());
-    front_ = std::make_unique<ApiFront>(ApiFrontEnv{.executor = io_.get_executor(),
-                                                    .clock = clock_,
-                                                    .rng = rng_,
-                                                    .inference = cluster_.coordinator(),
-                                                    .job_store = *job_store_,
-                                                    .codec = *codec_,
-                                                    .metrics = metrics_},
-                                        ApiFrontOptions{.model_name = "default", .generation_defaults = defaults});
+    front_ = std::make_unique<ApiFront>(
+        ApiFrontEnv{.executor = io_.get_executor(),
+                    .clock = clock_,
+                    .rng = rng_,
+                    .inference = cluster_.coordinator(),
+                    .job_store = *job_store_,
+                    .codec = *codec_,
+                    .metrics = metrics_},
+        ApiFrontOptions{.gateway = {.model_name = "default", .generation_defaults = defaults}});
     TRY(front_->start({}));
     address_ = front_->address();
     auto ready = ready_.get_future();
@@ -69,9 +73,9 @@ class InProcessCluster::Impl {
   static ActorClusterOptions cluster_options(const LocalClusterOptions& options) {
     ActorClusterOptions cluster{.prefill_workers = options.workers, .kv_contexts = kContextsPerPool};
     cluster.make_engine = [options](int32_t index) -> Result<std::unique_ptr<Engine>> {
-      const int threads = options.threads_of(index < options.workers);
-      return TRY(open_engine(options.model, options.compute, threads, options.packed_cache,
-                             options.progress && index == 0, options.override_kv));
+      EngineFlags engine = options.engine;
+      engine.threads = options.threads_of(index < options.workers);
+      return TRY(open_engine(engine, options.progress && index == 0));
     };
     return cluster;
   }

@@ -25,7 +25,7 @@ namespace {
 
 using namespace std::chrono_literals;
 constexpr auto kStartTimeout = 120s;  // weights of tens of GB from a cold disk
-constexpr auto kStartAbortPatience = 2s;  // of a start that is given up: nothing runs that must end in order
+constexpr auto kStartAbortTimeout = 2s;  // of a start that is given up: nothing runs that must end in order
 constexpr auto kRestartPause = 1s;
 
 // Why a child has ended, if that is the last line that it has announced.
@@ -97,7 +97,7 @@ void warn_of_shared_cores(const LocalClusterOptions& options) {
 }
 
 int LocalClusterOptions::threads_of(bool prefill) const {
-  const int given = prefill ? threads_per_worker : decode_threads;
+  const int given = prefill ? engine.threads : decode_threads;
   return given > 0 ? given : std::max(1, machine_limits().usable_cpus() / (workers + 1));
 }
 
@@ -106,7 +106,7 @@ Result<LocalCluster> LocalCluster::start(LocalClusterOptions options) {
   warn_of_shared_cores(options);
   // Chosen once for all children: timings differ from process to process, and unlike workers refuse each other.
   prepare_kernels();
-  if (options.compute == "auto") options.compute = name(fastest_mode());
+  if (options.engine.compute == "auto") options.engine.compute = name(fastest_mode());
   LocalCluster cluster(std::move(options));
   cluster.plan_children();
   Child& coordinator = cluster.children_[0];
@@ -135,14 +135,15 @@ LocalCluster::~LocalCluster() { stop(); }
 void LocalCluster::plan_children() {
   const auto common = [&](const std::string& role) {
     std::vector<std::string> arguments = {
-        "runahead",         role,           "--model",          options_.model, "--log-level",
+        "runahead",         role,           "--model",          options_.engine.model.name, "--log-level",
         options_.log_level, "--log-format", options_.log_format};
-    for (const std::string& one : options_.override_kv) arguments.insert(arguments.end(), {"--override-kv", one});
+    for (const std::string& one : options_.engine.model.override_kv)
+      arguments.insert(arguments.end(), {"--override-kv", one});
     return arguments;
   };
   Child coordinator{.role = "coordinator", .arguments = common("coordinator")};
-  coordinator.arguments.insert(coordinator.arguments.end(),
-                               {"--listen", options_.control, "--http", options_.http, "--compute", options_.compute});
+  coordinator.arguments.insert(coordinator.arguments.end(), {"--listen", options_.control, "--http", options_.http,
+                                                             "--compute", options_.engine.compute});
   if (!options_.chat_template.empty())
     coordinator.arguments.insert(coordinator.arguments.end(), {"--chat-template", options_.chat_template});
   if (!options_.job_store.empty())
@@ -160,11 +161,11 @@ void LocalCluster::plan_children() {
     const int threads = options_.threads_of(role == "prefill");
     Child worker{.role = role, .arguments = common(role)};
     worker.arguments.insert(worker.arguments.end(),
-                            {"--compute", options_.compute, "--threads", std::to_string(threads), "--transport",
+                            {"--compute", options_.engine.compute, "--threads", std::to_string(threads), "--transport",
                              options_.transport, "--sharers", std::to_string(options_.workers + 1), "--name",
                              role + "-" + std::to_string(role == "prefill" ? i : 0)});
-    if (!options_.packed_cache.empty())
-      worker.arguments.insert(worker.arguments.end(), {"--packed-cache", options_.packed_cache});
+    if (!options_.engine.packed_cache.empty())
+      worker.arguments.insert(worker.arguments.end(), {"--packed-cache", options_.engine.packed_cache});
     if (role == "decode") worker.arguments.insert(worker.arguments.end(), {"--slots", std::to_string(options_.slots)});
     if (i == 0 && options_.progress) worker.arguments.push_back("--progress");
     children_.push_back(std::move(worker));
@@ -250,7 +251,7 @@ Result<void> LocalCluster::supervise() {
 
 void LocalCluster::stop() {
   const auto end = std::chrono::steady_clock::now() +
-                   (started_ ? std::chrono::seconds(limits::kDrainTimeout) : std::chrono::seconds(kStartAbortPatience));
+                   (started_ ? std::chrono::seconds(limits::kDrainTimeout) : std::chrono::seconds(kStartAbortTimeout));
   for (size_t i = 1; i < children_.size(); ++i)
     if (children_[i].pid > 0) kill(children_[i].pid, SIGTERM);
   // The coordinator, [0], is the last to go: workers say goodbye to it.

@@ -13,19 +13,18 @@
 #include <vector>
 
 #include "base/result.h"
+#include "services/engine/engine_flags.h"
 #include "services/gateway/generation_defaults.h"
 
 namespace runahead {
 
 struct LocalClusterOptions {
-  std::string model = "smollm2";
-  std::vector<std::string> override_kv;  // KEY=TYPE:VALUE, of every process
+  // Of a prefill process; 0 threads: an equal part of the CPUs that this process may use.
+  EngineFlags engine{.threads = 0};
   std::string chat_template;  // a file; empty: the model's own template
   int workers = 2;  // prefill processes
-  int threads_per_worker = 0, decode_threads = 0;  // 0: an equal part of the CPUs that this process may use
+  int decode_threads = 0;  // 0: likewise
   int slots = 0;  // of the decode worker, as WorkerServiceOptions::slots
-  std::string compute = "auto";
-  std::string packed_cache;  // as WorkerServiceOptions::packed_cache
   std::string transport = "auto";
   std::string http = "127.0.0.1:0";
   std::string control = "127.0.0.1:0";

@@ -9,7 +9,7 @@
 
 namespace runahead {
 
-void add_api_flags(CLI::App& command, ApiSettings& settings);
+void add_api_flags(CLI::App& command, ApiFrontOptions& api);
 
 // Those that were given to `command`, wherever they came from, as a command line for a coordinator.
 std::vector<std::string> given_api_flags(const CLI::App& command);

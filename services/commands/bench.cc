@@ -25,12 +25,12 @@ namespace {
 using nlohmann::json;
 
 struct BenchOptions {
-  std::string what = "prefill", model = "smollm2", compute = "auto", packed_cache;
-  std::vector<std::string> override_kv;
+  std::string what = "prefill";
+  EngineFlags engine;
   std::vector<int> tokens = {512, 2048, 8192}, context = {0, 2048}, batch = {1, 4, 8};
   // A decode step alone, two batches of them, a short chunk, a block of prefill.
   std::vector<int> rows = {1, 4, 16, 128, 512};
-  int threads = 1, repetitions = 3, steps = 32;
+  int repetitions = 3, steps = 32;
   bool all = false;
 };
 
@@ -38,13 +38,7 @@ struct BenchOptions {
 constexpr int32_t kKernelContexts[] = {512, 2048, 8192};
 
 // bench plan: chains of Llama 3 8B, from two workers to the registry's most.
-constexpr ModelDims kLlama3Dims{.num_layers = 32,
-                                .model_dim = 4096,
-                                .num_heads = 32,
-                                .num_kv_heads = 8,
-                                .head_dim = 128,
-                                .ffn_dim = 14336,
-                                .vocab_size = 128256};
+constexpr int32_t kLlama3VocabSize = 128256;
 constexpr size_t kLlama3PageBytes = 2 * 64 * 8 * 128 * sizeof(int16_t);  // K and V, 64 tokens, 8 heads of 128
 constexpr int32_t kPlanTokens = 32768;
 constexpr int kPlanWorkers[] = {2, 8, limits::kWorkersMax};
@@ -79,8 +73,7 @@ json result_json(const BenchResult& r, const Transformer& engine) {
 }
 
 Result<void> bench_prefill_command(const BenchOptions& options, const CommonOptions& common) {
-  const auto engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
-                                      !common.quiet && !common.json(), options.override_kv));
+  const auto engine = TRY(open_engine(options.engine, !common.quiet && !common.json()));
   json results = json::array();
   if (!common.json())
     std::printf("%8s %12s %19s %10s %8s %8s\n", "tokens", "tokens/s", "(slowest..fastest)", "seconds", "GOP/s",
@@ -103,8 +96,7 @@ Result<void> bench_prefill_command(const BenchOptions& options, const CommonOpti
 }
 
 Result<void> bench_decode_command(const BenchOptions& options, const CommonOptions& common) {
-  const auto engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
-                                      !common.quiet && !common.json(), options.override_kv));
+  const auto engine = TRY(open_engine(options.engine, !common.quiet && !common.json()));
   json results = json::array();
   if (!common.json())
     std::printf("%8s %6s %12s %19s %9s %8s %10s %8s\n", "context", "batch", "tokens/s", "(slowest..fastest)", "ms/step",
@@ -158,7 +150,7 @@ void print_kernel(const KernelResult& r, const OpTable& ops) {
 // The tables that are measured: of --compute on the instruction set that was chosen for it; with --all on every one
 // that runs here but plain C++ (minutes), and in every mode if --compute is auto.
 Result<std::vector<const OpTable*>> tables_to_measure(const BenchOptions& options) {
-  const std::optional<ComputeMode> wanted = TRY(parse_compute_option(options.compute));
+  const std::optional<ComputeMode> wanted = TRY(parse_compute_option(options.engine.compute));
   prepare_kernels();
   const OpTable* chosen = TRY(select_ops(wanted.value_or(fastest_mode())));
   if (!options.all) return std::vector{chosen};
@@ -169,9 +161,9 @@ Result<std::vector<const OpTable*>> tables_to_measure(const BenchOptions& option
 }
 
 Result<void> bench_kernels_command(const BenchOptions& options, const CommonOptions& common) {
-  if (options.threads != 1)
+  if (options.engine.threads != 1)
     return fail(ErrorCode::kInvalidArgument, "bench kernels measures one core; leave out --threads", "threads");
-  const Gguf file = TRY(open_model(options.model, options.override_kv));
+  const Gguf file = TRY(open_model(options.engine.model));
   const ModelShape shape = TRY(read_model_config(file)).shape;
   const std::vector<const OpTable*> tables = TRY(tables_to_measure(options));
   std::vector<int> rows = options.rows;
@@ -198,7 +190,9 @@ Result<void> bench_kernels_command(const BenchOptions& options, const CommonOpti
 
 // Planning is arithmetic on profiles: no model is opened, and any speeds will do.
 Result<void> bench_plan_command(const CommonOptions& common) {
-  PlanRequest request{.context_len = kPlanTokens, .model = model_cost(kLlama3Dims, kLlama3PageBytes)};
+  ModelShape llama3 = llama3_8b_shape();
+  llama3.vocab_size = kLlama3VocabSize;
+  PlanRequest request{.context_len = kPlanTokens, .model = model_cost(llama3, kLlama3PageBytes)};
   json results = json::array();
   if (!common.json()) std::printf("%8s %12s %22s\n", "workers", "us/plan", "(fastest..slowest)");
   for (int workers : kPlanWorkers) {
@@ -245,10 +239,10 @@ void add_bench(CommandLine& line) {
                                [options](const CommonOptions& common) { return bench(*options, common); });
   command->footer(kExplanation);
   command->add_option("what", options->what, "prefill, decode, kernels or plan");
-  add_model_flags(*command, options->model, options->override_kv);
-  add_compute_flag(*command, options->compute);
-  add_packed_cache_flag(*command, options->packed_cache);
-  command->add_option("--threads", options->threads, "compute threads; kernels: one core only")
+  add_model_flags(*command, options->engine.model);
+  add_compute_flag(*command, options->engine.compute);
+  add_packed_cache_flag(*command, options->engine.packed_cache);
+  command->add_option("--threads", options->engine.threads, "compute threads; kernels: one core only")
       ->check(whole_number(1, 256));
   command->add_option("--tokens", options->tokens, "prefill: prompt lengths")
       ->delimiter(',')

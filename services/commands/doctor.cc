@@ -123,7 +123,8 @@ Result<void> doctor(const std::string& model_name, const std::vector<std::string
   for (Finding& finding : machine()) findings.push_back(std::move(finding));
   for (Finding& finding : kernels()) findings.push_back(std::move(finding));
   findings.push_back(model(model_name));
-  for (const char* name : {"tcp", "ucx"}) findings.push_back(transport(name));
+  for (const KvTransportKind& kind : kv_transports())
+    if (kind.between_processes) findings.push_back(transport(std::string(kind.name)));
   for (const std::string& address : ports) findings.push_back(port(address));
   json out = json::array();
   std::optional<ErrorCode> first;  // what stands in the way and comes first gives the exit code

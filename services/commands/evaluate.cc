@@ -20,9 +20,9 @@ namespace {
 using nlohmann::json;
 
 struct EvaluateOptions {
-  std::string model = "smollm2", compute = "auto", packed_cache, token_ids_file, file;
-  std::vector<std::string> override_kv;
-  int threads = 1, top = 20, context = 1024;
+  EngineFlags engine;
+  std::string token_ids_file, file;
+  int top = 20, context = 1024;
 };
 
 double log_sum_exp(std::span<const float> logits) {
@@ -34,10 +34,9 @@ double log_sum_exp(std::span<const float> logits) {
 
 Result<void> logits(const EvaluateOptions& options, const CommonOptions& common) {
   const auto ids = TRY(read_token_ids(options.token_ids_file));
-  const auto engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
-                                      !common.quiet && !common.json(), options.override_kv));
+  const auto engine = TRY(open_engine(options.engine, !common.quiet && !common.json()));
   TRY(check_tokens(*engine, ids));
-  LocalCache cache(*engine, static_cast<int32_t>(ids.size()));
+  SequenceCache cache(*engine, static_cast<int32_t>(ids.size()));
   const auto kv = TRY(cache.lease(static_cast<int32_t>(ids.size())));
   const std::vector<float> values = prefill(*engine, *kv, ids);
   TRY(check_logits(values));
@@ -62,8 +61,7 @@ Result<void> logits(const EvaluateOptions& options, const CommonOptions& common)
 }
 
 Result<void> score_text(const EvaluateOptions& options, const CommonOptions& common) {
-  const auto engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
-                                      !common.quiet && !common.json(), options.override_kv));
+  const auto engine = TRY(open_engine(options.engine, !common.quiet && !common.json()));
   if (options.context > engine->shape().context_len)
     return fail(ErrorCode::kContextOverflow,
                 "--ctx " + std::to_string(options.context) + " is more than the model's context of " +
@@ -83,11 +81,11 @@ Result<void> score_text(const EvaluateOptions& options, const CommonOptions& com
   return {};
 }
 
-void add_engine_flags(CLI::App& command, EvaluateOptions& options) {
-  add_model_flags(command, options.model, options.override_kv);
-  add_compute_flag(command, options.compute);
-  add_threads_flag(command, options.threads);
-  add_packed_cache_flag(command, options.packed_cache);
+void add_engine_flags(CLI::App& command, EngineFlags& engine) {
+  add_model_flags(command, engine.model);
+  add_compute_flag(command, engine.compute);
+  add_threads_flag(command, engine.threads);
+  add_packed_cache_flag(command, engine.packed_cache);
 }
 
 }  // namespace
@@ -96,7 +94,7 @@ void add_logits(CommandLine& line) {
   auto options = std::make_shared<EvaluateOptions>();
   CLI::App* command = line.add("logits", "print the most likely next tokens after token ids",
                                [options](const CommonOptions& common) { return logits(*options, common); });
-  add_engine_flags(*command, *options);
+  add_engine_flags(*command, options->engine);
   command->add_option("--token-ids-file", options->token_ids_file, "a JSON array of token ids, - for standard input")
       ->required();
   command->add_option("--top", options->top, "how many")->check(whole_number(1, 1 << 20));
@@ -106,7 +104,7 @@ void add_perplexity(CommandLine& line) {
   auto options = std::make_shared<EvaluateOptions>();
   CLI::App* command = line.add("perplexity", "score a text by llama.cpp's rule",
                                [options](const CommonOptions& common) { return score_text(*options, common); });
-  add_engine_flags(*command, *options);
+  add_engine_flags(*command, options->engine);
   command->add_option("-f,--file", options->file, "the text, - for standard input")->required();
   command->add_option("--ctx", options->context, "tokens a chunk")->check(whole_number(4, 1 << 24));
 }

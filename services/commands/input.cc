@@ -16,6 +16,7 @@
 #include "base/utf8.h"
 #include "model/transformer/transformer.h"
 #include "planner/strategies.h"
+#include "transport/kv/select_transport.h"
 
 namespace runahead {
 namespace {
@@ -162,11 +163,11 @@ void add_packed_cache_flag(CLI::App& command, std::string& folder) {
       "folder of the packed weights that all workers here share, or off; default: ~/.cache/runahead/packed");
 }
 
-void add_model_flags(CLI::App& command, std::string& model, std::vector<std::string>& override_kv) {
-  add_model_flag(command, model);
+void add_model_flags(CLI::App& command, ModelFlags& model) {
+  add_model_flag(command, model.name);
   command
       .add_option(
-          "--override-kv", override_kv,
+          "--override-kv", model.override_kv,
           "KEY=TYPE:VALUE, a key of the file set anew (TYPE int, float, bool or str), the same for the whole cluster; "
           "may be repeated; default: none")
       ->allow_extra_args(false);
@@ -178,20 +179,19 @@ void add_chat_template_flag(CLI::App& command, std::string& chat_template) {
 }
 
 void add_cluster_flags(CLI::App& command, LocalClusterOptions& options) {
-  add_model_flags(command, options.model, options.override_kv);
+  add_model_flags(command, options.engine.model);
   add_chat_template_flag(command, options.chat_template);
   command.add_option("-w,--workers", options.workers, "prefill workers")
       ->check(whole_number(1, limits::kWorkersMax - 1));
-  add_compute_flag(command, options.compute);
-  add_packed_cache_flag(command, options.packed_cache);
+  add_compute_flag(command, options.engine.compute);
+  add_packed_cache_flag(command, options.engine.packed_cache);
   command
-      .add_option("--threads-per-worker", options.threads_per_worker,
+      .add_option("--threads-per-worker", options.engine.threads,
                   "compute threads of each prefill worker; 0: an equal part of the CPUs")
       ->check(whole_number(0, limits::kEngineThreadsMax));
   command.add_option("--decode-threads", options.decode_threads, "compute threads of the decode worker; 0: likewise")
       ->check(whole_number(0, limits::kEngineThreadsMax));
-  command.add_option("--transport", options.transport, "of K/V pages: auto, tcp or ucx")
-      ->check(CLI::IsMember({"auto", "tcp", "ucx"}));
+  command.add_option("--transport", options.transport, "of K/V pages")->check(CLI::IsMember(kv_transport_choices()));
 }
 
 void add_generation_flags(CLI::App& command, GenerationFlags& flags) {

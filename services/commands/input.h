@@ -33,7 +33,7 @@ void add_prompt_flags(CLI::App& command, PromptOptions& options);
 Result<Prompt> read_prompt(const PromptOptions& options);
 
 // --model --override-kv
-void add_model_flags(CLI::App& command, std::string& model, std::vector<std::string>& override_kv);
+void add_model_flags(CLI::App& command, ModelFlags& model);
 void add_chat_template_flag(CLI::App& command, std::string& chat_template);
 
 // --model --override-kv --chat-template --workers --compute --threads-per-worker --transport

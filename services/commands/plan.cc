@@ -4,13 +4,13 @@
 #include <nlohmann/json.hpp>
 
 #include "base/limits.h"
+#include "base/utf8.h"
 #include "planner/strategies.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/commands/output.h"
 #include "services/engine/engine_loading.h"
 #include "services/engine/kept_profile.h"
-#include "services/gateway/answer_text.h"
 
 namespace runahead {
 namespace {
@@ -18,9 +18,9 @@ namespace {
 using nlohmann::json;
 
 struct PlanOptions {
-  std::string model = "smollm2", compute = "auto", packed_cache, strategy = "auto";
-  std::vector<std::string> override_kv;
-  int tokens = 4096, workers = 2, ranks = 0, threads = 1;
+  EngineFlags engine;
+  std::string strategy = "auto";
+  int tokens = 4096, workers = 2, ranks = 0;
   std::vector<int32_t> cuts;
   double seconds_per_token = 0, seconds_per_pair = 0;
   double gigabytes_per_second = default_link().bytes_per_second / 1e9,
@@ -32,10 +32,6 @@ struct PlanQuestion {
   PlanRequest request;
   std::string speed_origin, device;
 };
-
-ModelDims dims_of(const ModelShape& s) {
-  return {s.num_layers, s.model_dim, s.num_heads, s.num_kv_heads, s.head_dim, s.ffn_dim, s.vocab_size};
-}
 
 json to_json(const Plan& plan, double single_seconds, const PlanQuestion& question) {
   json ranks = json::array();
@@ -56,8 +52,8 @@ json to_json(const Plan& plan, double single_seconds, const PlanQuestion& questi
           {"predicted_ttft_seconds", plan.predicted_ttft_seconds},
           {"predicted_single_ttft_seconds", single_seconds},
           {"premises",
-           {{"seconds_per_token", worker.speed.a},
-            {"seconds_per_pair", worker.speed.b},
+           {{"seconds_per_token", worker.speed.seconds_per_token},
+            {"seconds_per_pair", worker.speed.seconds_per_pair},
             {"speed", question.speed_origin},
             {"device", question.device},
             {"workers", question.request.workers.size()},
@@ -86,22 +82,21 @@ std::string text_of(const PlanOptions& options, const json& plan) {
 // The speed of one worker: as given, else as measured on this machine, now or before.
 WorkerSpeed speed_of(const PlanOptions& options, Transformer& engine, std::string& origin) {
   WorkerSpeed speed{options.seconds_per_token, options.seconds_per_pair};
-  if (speed.a > 0 && speed.b > 0) {
+  if (speed.seconds_per_token > 0 && speed.seconds_per_pair > 0) {
     origin = "as given";
     return speed;
   }
   const KeptProfile kept = kept_profile(engine, AsioClock());
   origin = (kept.measured ? "measured on this machine now and kept in " : "measured on this machine before, from ") +
            valid_utf8(kept.file.string()) + (kept.measured ? "" : " (delete it to measure anew)");
-  if (speed.a > 0 || speed.b > 0) origin = "one as given, one " + origin;
-  if (speed.a <= 0) speed.a = kept.profile.linear_seconds_per_token;
-  if (speed.b <= 0) speed.b = kept.profile.attention_seconds_per_pair;
+  if (speed.seconds_per_token > 0 || speed.seconds_per_pair > 0) origin = "one as given, one " + origin;
+  if (speed.seconds_per_token <= 0) speed.seconds_per_token = kept.profile.seconds_per_token;
+  if (speed.seconds_per_pair <= 0) speed.seconds_per_pair = kept.profile.seconds_per_pair;
   return speed;
 }
 
 Result<PlanQuestion> question_of(const PlanOptions& options) {
-  const auto engine = TRY(
-      open_engine(options.model, options.compute, options.threads, options.packed_cache, false, options.override_kv));
+  const auto engine = TRY(open_engine(options.engine, false));
   if (options.tokens > engine->shape().context_len)
     return fail(
         ErrorCode::kContextOverflow,
@@ -111,7 +106,7 @@ Result<PlanQuestion> question_of(const PlanOptions& options) {
   question.device = device_text(*engine);
   PlanRequest& request = question.request;
   request.context_len = options.tokens;
-  request.model = model_cost(dims_of(engine->shape()), engine->page_bytes());
+  request.model = model_cost(engine->shape(), engine->page_bytes());
   request.cuts = options.cuts;
   request.ranks = options.ranks;
   request.strategy = options.cuts.empty() ? TRY(parse_strategy(options.strategy)) : Strategy::kByHand;
@@ -150,18 +145,22 @@ void add_plan(CommandLine& line) {
   auto options = std::make_shared<PlanOptions>();
   CLI::App* command = line.add("plan", "print the partition and the predicted time to first token",
                                [options](const CommonOptions& common) { return plan(*options, common); });
-  add_model_flags(*command, options->model, options->override_kv);
+  add_model_flags(*command, options->engine.model);
   command->add_option("--tokens,--isl", options->tokens, "length of the prompt")->check(whole_number(1, 1 << 24));
   command->add_option("-w,--workers", options->workers, "prefill workers")->check(whole_number(1, limits::kWorkersMax));
   add_partition_flags(*command, options->strategy, options->cuts);
   command->add_option("--ranks", options->ranks, "ranks at most; 0 chooses")
       ->check(whole_number(0, limits::kWorkersMax));
-  add_packed_cache_flag(*command, options->packed_cache);
-  add_compute_flag(*command, options->compute);
-  add_threads_flag(*command, options->threads);
-  command->add_option("--seconds-per-token", options->seconds_per_token, "cost model a; 0: measured on this machine")
+  add_packed_cache_flag(*command, options->engine.packed_cache);
+  add_compute_flag(*command, options->engine.compute);
+  add_threads_flag(*command, options->engine.threads);
+  command
+      ->add_option("--seconds-per-token", options->seconds_per_token,
+                   "of all that is linear; 0: measured on this machine")
       ->check(speed_number());
-  command->add_option("--seconds-per-pair", options->seconds_per_pair, "cost model b; 0: measured on this machine")
+  command
+      ->add_option("--seconds-per-pair", options->seconds_per_pair,
+                   "of attention to a key; 0: measured on this machine")
       ->check(speed_number());
   command->add_option("--gigabytes-per-second", options->gigabytes_per_second, "of a link")
       ->check(real_number(1e-6, 1e6));

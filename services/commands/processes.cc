@@ -1,10 +1,13 @@
 // runahead coordinator, prefill, decode: one process each of a cluster.
+#include <fmt/ranges.h>
+
 #include "base/limits.h"
 #include "services/commands/api_flags.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/process/coordinator_service.h"
 #include "services/process/worker_service.h"
+#include "transport/kv/select_transport.h"
 
 namespace runahead {
 namespace {
@@ -26,12 +29,13 @@ void add_worker(CommandLine& line, WorkerKind role, const std::string& name, con
   CLI::App* command = line.add(name, summary, [options](const CommonOptions&) {
     return told_to_parent(run_worker_service(*options), options->announce_fd);
   });
-  add_model_flags(*command, options->model, options->override_kv);
+  add_model_flags(*command, options->engine.model);
   command->add_option("--coordinator", options->coordinator, "host:port of the coordinator's control plane");
-  add_compute_flag(*command, options->compute);
-  add_threads_flag(*command, options->threads);
-  add_packed_cache_flag(*command, options->packed_cache);
-  command->add_option("--transport", options->transport, "of K/V pages: auto, tcp or ucx");
+  add_compute_flag(*command, options->engine.compute);
+  add_threads_flag(*command, options->engine.threads);
+  add_packed_cache_flag(*command, options->engine.packed_cache);
+  command->add_option("--transport", options->transport,
+                      "of K/V pages: " + fmt::format("{}", fmt::join(kv_transport_choices(), ", ")));
   command->add_option("--data-listen", options->data_listen, "host:port for K/V pages (tcp); port 0 takes a free one");
   command->add_option("--advertise", options->advertise,
                       "host that the other workers reach this one by; default: that of --data-listen");
@@ -65,7 +69,7 @@ void add_coordinator(CommandLine& line) {
       line.add("coordinator", "run the coordinator with the HTTP gateway", [options](const CommonOptions&) {
         return told_to_parent(run_coordinator_service(*options), options->announce_fd);
       });
-  add_model_flags(*command, options->model, options->override_kv);
+  add_model_flags(*command, options->model);
   add_chat_template_flag(*command, options->chat_template);
   command->add_option("--compute", options->compute,
                       "of the workers: fp32, bf16, int16 or int8; auto: what the first pair of them runs");

@@ -131,8 +131,7 @@ Result<RunReport> ask(const std::string& address, const RunOptions& options, con
 
 Result<void> run(const RunOptions& options, const CommonOptions& common) {
   const Prompt prompt = TRY(read_prompt(options.prompt));
-  if (prompt.chat)
-    TRY(check_chat_template(options.cluster.model, options.cluster.override_kv, options.cluster.chat_template));
+  if (prompt.chat) TRY(check_chat_template(options.cluster.engine.model, options.cluster.chat_template));
   LocalClusterOptions cluster_options = options.cluster;
   cluster_options.progress = !common.quiet && stderr_takes_bars();
   cluster_options.log_format = common.log_format;

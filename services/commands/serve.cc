@@ -14,7 +14,7 @@ namespace {
 
 struct ServeOptions {
   LocalClusterOptions cluster;
-  ApiSettings api;  // checked here, passed on as flags
+  ApiFrontOptions api;  // checked here, passed on as flags
   const CLI::App* command = nullptr;
   bool insecure_network = false;
 };

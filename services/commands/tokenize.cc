@@ -16,8 +16,8 @@ namespace {
 using nlohmann::json;
 
 struct TokenizeOptions {
-  std::string model = "smollm2", file = "-";
-  std::vector<std::string> override_kv;
+  ModelFlags model;
+  std::string file = "-";
   bool parse_special = false, jsonl = false;
 };
 
@@ -40,7 +40,7 @@ Result<void> tokenize_lines(const Tokenizer& tokenizer, const std::string& text)
 }
 
 Result<void> tokenize(const TokenizeOptions& options, const CommonOptions& common) {
-  const Gguf file = TRY(open_model(options.model, options.override_kv));
+  const Gguf file = TRY(open_model(options.model));
   const Tokenizer tokenizer = TRY(Tokenizer::load(file));
   const std::string text = TRY(read_text_file(options.file));
   if (options.jsonl) return tokenize_lines(tokenizer, text);
@@ -59,7 +59,7 @@ void add_tokenize(CommandLine& line) {
   auto options = std::make_shared<TokenizeOptions>();
   CLI::App* command = line.add("tokenize", "print the token ids of a text",
                                [options](const CommonOptions& common) { return tokenize(*options, common); });
-  add_model_flags(*command, options->model, options->override_kv);
+  add_model_flags(*command, options->model);
   command->add_option("-f,--file", options->file, "the text, - for standard input");
   command->add_flag("--parse-special", options->parse_special,
                     "<|im_start|> in the text is that token, not its letters");

@@ -18,13 +18,11 @@ void show_loading(ProgressBar& bar, uint64_t done, uint64_t total) {
 
 }  // namespace
 
-Result<std::unique_ptr<Transformer>> open_engine(const std::string& model, const std::string& compute, int threads,
-                                                 const std::string& packed_cache, bool show_progress,
-                                                 const std::vector<std::string>& override_kv) {
-  EngineOptions options{.threads = threads, .packed_cache = packed_cache_folder(packed_cache)};
-  options.model = TRY(find_model(model));
-  options.compute = TRY(parse_compute_option(compute));
-  options.overrides = TRY(parse_kv_overrides(override_kv));
+Result<std::unique_ptr<Transformer>> open_engine(const EngineFlags& flags, bool show_progress) {
+  EngineOptions options{.threads = flags.threads, .packed_cache = packed_cache_folder(flags.packed_cache)};
+  options.model = TRY(find_model(flags.model.name));
+  options.compute = TRY(parse_compute_option(flags.compute));
+  options.overrides = TRY(parse_kv_overrides(flags.model.override_kv));
   prepare_kernels();
   ProgressBar bar("loading " + options.model.filename().string(), show_progress);
   if (show_progress) options.progress = [&bar](uint64_t done, uint64_t total) { show_loading(bar, done, total); };

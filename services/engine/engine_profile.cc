@@ -39,8 +39,8 @@ EngineProfile measure_engine(Engine& engine, const Clock& clock) {
     if (prefix_tokens > 0) prefix = std::min(prefix, seconds(prefix_done - projected));
   }
   const double pairs = static_cast<double>(chunk_tokens) * std::max(prefix_tokens, 1);
-  return {.linear_seconds_per_token = linear * shape.num_layers / chunk_tokens,
-          .attention_seconds_per_pair = prefix_tokens > 0 ? prefix * shape.num_layers / pairs : 0};
+  return {.seconds_per_token = linear * shape.num_layers / chunk_tokens,
+          .seconds_per_pair = prefix_tokens > 0 ? prefix * shape.num_layers / pairs : 0};
 }
 
 }  // namespace runahead

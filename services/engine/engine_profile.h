@@ -8,8 +8,8 @@
 namespace runahead {
 
 struct EngineProfile {
-  double linear_seconds_per_token = 0;    // all layers: QKV, output projection, MLP
-  double attention_seconds_per_pair = 0;  // all layers, per (query token, key token)
+  double seconds_per_token = 0;    // all layers: QKV, output projection, MLP
+  double seconds_per_pair = 0;  // all layers, per (query token, key token)
 };
 
 EngineProfile measure_engine(Engine& engine, const Clock& clock);

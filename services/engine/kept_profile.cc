@@ -50,8 +50,7 @@ KeptProfile kept_profile(Transformer& engine, const Clock& clock) {
 std::string encode_engine_profiles(const EngineProfiles& profiles, std::string_view machine) {
   json entries = json::object();
   for (const auto& [key, profile] : profiles)
-    entries[key] = {{"seconds_per_token", profile.linear_seconds_per_token},
-                    {"seconds_per_pair", profile.attention_seconds_per_pair}};
+    entries[key] = {{"seconds_per_token", profile.seconds_per_token}, {"seconds_per_pair", profile.seconds_per_pair}};
   return to_text({{"machine", machine}, {"profiles", entries}}, 1) + "\n";
 }
 
@@ -65,8 +64,7 @@ Result<EngineProfiles> parse_engine_profiles(std::string_view text, std::string_
     if (!entry.is_object() || !is_duration(entry, "seconds_per_token") || !is_duration(entry, "seconds_per_pair") ||
         entry["seconds_per_token"].get<double>() <= 0)
       return fail(ErrorCode::kCorrupt, "an engine profile is incomplete");
-    profiles[key] = {.linear_seconds_per_token = entry["seconds_per_token"],
-                     .attention_seconds_per_pair = entry["seconds_per_pair"]};
+    profiles[key] = {.seconds_per_token = entry["seconds_per_token"], .seconds_per_pair = entry["seconds_per_pair"]};
   }
   return profiles;
 }

@@ -148,9 +148,9 @@ Result<std::filesystem::path> find_model(const std::string& model) {
   return std::filesystem::path(model);
 }
 
-Result<Gguf> open_model(const std::string& model, const std::vector<std::string>& override_kv) {
-  std::vector<KvOverride> overrides = TRY(parse_kv_overrides(override_kv));
-  return Gguf::open(TRY(find_model(model)), std::move(overrides));
+Result<Gguf> open_model(const ModelFlags& flags) {
+  std::vector<KvOverride> overrides = TRY(parse_kv_overrides(flags.override_kv));
+  return Gguf::open(TRY(find_model(flags.name)), std::move(overrides));
 }
 
 }  // namespace runahead

@@ -4,10 +4,10 @@
 
 #include <filesystem>
 #include <string>
-#include <vector>
 
 #include "base/result.h"
 #include "model/weights/gguf.h"
+#include "services/engine/engine_flags.h"
 
 namespace runahead {
 
@@ -19,6 +19,6 @@ std::filesystem::path packed_cache_folder(const std::string& option);
 // kNotFound with what to do.
 Result<std::filesystem::path> find_model(const std::string& model);
 // The model's file, with what --override-kv sets (model/weights/kv_override.h).
-Result<Gguf> open_model(const std::string& model, const std::vector<std::string>& override_kv);
+Result<Gguf> open_model(const ModelFlags& flags);
 
 }  // namespace runahead

@@ -59,9 +59,8 @@ Result<std::unique_ptr<ModelTextCodec>> open_text_codec(const Gguf& file, const 
   return ModelTextCodec::load(file, std::move(today), std::move(own));
 }
 
-Result<void> check_chat_template(const std::string& model, const std::vector<std::string>& override_kv,
-                                 const std::string& chat_template) {
-  const Gguf file = TRY(open_model(model, override_kv));
+Result<void> check_chat_template(const ModelFlags& model, const std::string& chat_template) {
+  const Gguf file = TRY(open_model(model));
   if (TRY(read_own_template(chat_template))) return {};
   const auto of_model = read_chat_template(file);
   if (of_model) return {};

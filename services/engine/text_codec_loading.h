@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "services/engine/engine_flags.h"
 #include "services/gateway/model_text_codec.h"
 
 namespace runahead {
@@ -16,7 +17,6 @@ Result<std::unique_ptr<ModelTextCodec>> open_text_codec(const Gguf& file, const 
                                                         std::function<std::tm()> today);
 
 // Whether a chat could be rendered, before any worker is started for it.
-Result<void> check_chat_template(const std::string& model, const std::vector<std::string>& override_kv,
-                                 const std::string& chat_template);
+Result<void> check_chat_template(const ModelFlags& model, const std::string& chat_template);
 
 }  // namespace runahead

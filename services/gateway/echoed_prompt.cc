@@ -7,7 +7,7 @@ namespace runahead {
 std::vector<int64_t> token_offsets(std::string_view text, std::span<const TokenId> tokens, const TextCodec& codec) {
   std::vector<int64_t> offsets;
   offsets.reserve(tokens.size());
-  AnswerText shown({});
+  IncrementalDetokenizer shown({});
   const auto take = [&](const TextPiece& piece) {
     for (const ShownToken& token : piece.tokens) offsets.push_back(token.offset);
   };

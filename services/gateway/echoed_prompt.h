@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "services/gateway/answer_text.h"
+#include "services/gateway/incremental_detokenizer.h"
 #include "services/gateway/openai_request.h"
 
 namespace runahead {

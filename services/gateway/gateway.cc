@@ -3,6 +3,7 @@
 #include <random>
 
 #include "services/gateway/jobs_routes.h"
+#include "services/gateway/status_routes.h"
 #include "services/gateway/text_routes.h"
 
 namespace runahead {
@@ -38,24 +39,12 @@ class Gateway::Impl {
       : options_(std::move(options)),
         rng_(seed_or_random(options_.random_seed)),
         text_lane_(clock),
-        context_{executor,
-                 text_lane_,
-                 clock,
-                 rng_,
-                 inference,
-                 codec,
-                 metrics,
-                 options_.model_name,
-                 options_.model_aliases,
-                 options_.generation_defaults,
-                 options_.ping_interval,
-                 options_.request_timeout,
-                 options_.job_timeout},
+        context_{executor, text_lane_, clock, rng_, inference, codec, metrics, options_},
         server_(executor, clock, router_, counting(options_.http, metrics)) {
     add_generation_routes(router_, context_);
     add_text_routes(router_, context_);
     add_jobs_routes(router_, context_, jobs);
-    add_status_routes(router_, context_, options_.build);
+    add_status_routes(router_, context_);
     router_.allow_origins(options_.cors_origins);
   }
   Result<void> listen() {

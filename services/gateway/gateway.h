@@ -5,29 +5,16 @@
 //   limits   base/limits.h, HTTP.
 #pragma once
 
-#include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
-#include "services/gateway/generation_routes.h"
-#include "services/gateway/jobs_api.h"
-#include "services/gateway/status_routes.h"
+#include "actors/jobs/jobs_api.h"
+#include "services/gateway/gateway_metrics.h"
+#include "services/gateway/gateway_options.h"
+#include "services/gateway/text_codec.h"
 
 namespace runahead {
-
-struct GatewayOptions {
-  HttpServerOptions http;
-  std::string model_name;                  // what /v1/models and answers show
-  std::vector<std::string> model_aliases;  // other names that requests may give, such as the one on the command line
-  GenerationDefaults generation_defaults;  // for requests that do not say how to sample or how long
-  std::filesystem::path api_keys_file;  // empty: no key is needed
-  std::vector<std::string> cors_origins;  // whose pages may read the answers in a browser; "*": all
-  Duration request_timeout = limits::kRequestDeadline, job_timeout = limits::kJobDeadline;
-  Duration drain_timeout = limits::kDrainTimeout;
-  Duration ping_interval = limits::kSsePingInterval;
-  uint64_t random_seed = 0;  // of ids and of requests without a seed; 0: from the operating system
-  BuildInfo build;
-};
 
 class Gateway {
  public:

@@ -21,7 +21,8 @@ std::string_view finish_reason(FinishReason reason) {
 
 }  // namespace
 
-Generation::Generation(asio::any_io_executor executor, Clock& clock, const TextCodec& codec, AnswerText empty_answer)
+Generation::Generation(asio::any_io_executor executor, Clock& clock, const TextCodec& codec,
+                       IncrementalDetokenizer empty_answer)
     : executor_(std::move(executor)), clock_(clock), codec_(codec), empty_answer_(std::move(empty_answer)) {}
 
 Result<void> Generation::submit(InferenceService& inference, std::vector<InferenceRequest> requests) {
@@ -74,7 +75,7 @@ asio::awaitable<void> Generation::run_choice(int32_t choice, ChoiceSink& sink) {
 Task<void> Generation::follow(int32_t choice, ChoiceSink& sink) {
   const auto& [stream, only_prompt, shows_stop_token] = choices_[static_cast<size_t>(choice)];
   ChoiceResult& result = results_[static_cast<size_t>(choice)];
-  AnswerText text = empty_answer_;
+  IncrementalDetokenizer text = empty_answer_;
   if (!stream) {
     result.finish_reason = finish_reason(FinishReason::kLength);
     TextPiece nothing;  // named: GCC 12 frees a temporary argument of a coroutine twice
@@ -114,7 +115,8 @@ Task<void> Generation::follow(int32_t choice, ChoiceSink& sink) {
 }
 
 // What the text held back, and the token that ended it.
-Task<void> Generation::end_choice(int32_t choice, FinishedEvent finished, AnswerText& text, ChoiceSink& sink) {
+Task<void> Generation::end_choice(int32_t choice, FinishedEvent finished, IncrementalDetokenizer& text,
+                                  ChoiceSink& sink) {
   const auto& [stream, only_prompt, shows_stop_token] = choices_[static_cast<size_t>(choice)];
   ChoiceResult& result = results_[static_cast<size_t>(choice)];
   result.finish_reason = finish_reason(only_prompt ? FinishReason::kLength : finished.reason);
@@ -129,7 +131,7 @@ Task<void> Generation::end_choice(int32_t choice, FinishedEvent finished, Answer
 }
 
 // One piece for the whole event. True: a stop string was found.
-Task<bool> Generation::take_tokens(int32_t choice, TokensEvent event, AnswerText& text, ChoiceSink& sink) {
+Task<bool> Generation::take_tokens(int32_t choice, TokensEvent event, IncrementalDetokenizer& text, ChoiceSink& sink) {
   TextPiece piece;
   const bool first = results_[static_cast<size_t>(choice)].completion_tokens == 0;
   for (const SampledToken& token : event.tokens) {

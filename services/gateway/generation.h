@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "actors/inference.h"
-#include "services/gateway/answer_text.h"
+#include "services/gateway/incremental_detokenizer.h"
 #include "services/gateway/openai_request.h"
 
 namespace runahead {
@@ -35,7 +35,7 @@ class ChoiceSink {
 
 class Generation {
  public:
-  Generation(asio::any_io_executor executor, Clock& clock, const TextCodec& codec, AnswerText empty_answer);
+  Generation(asio::any_io_executor executor, Clock& clock, const TextCodec& codec, IncrementalDetokenizer empty_answer);
 
   // All choices or none: those submitted before a refused one are cancelled. A request for no token is answered here, or,
   // if it asks for log-probabilities of its prompt, by a chain whose token is dropped.
@@ -53,14 +53,14 @@ class Generation {
   };
   asio::awaitable<void> run_choice(int32_t choice, ChoiceSink& sink);
   Task<void> follow(int32_t choice, ChoiceSink& sink);
-  Task<void> end_choice(int32_t choice, FinishedEvent finished, AnswerText& text, ChoiceSink& sink);
-  Task<bool> take_tokens(int32_t choice, TokensEvent event, AnswerText& text, ChoiceSink& sink);
+  Task<void> end_choice(int32_t choice, FinishedEvent finished, IncrementalDetokenizer& text, ChoiceSink& sink);
+  Task<bool> take_tokens(int32_t choice, TokensEvent event, IncrementalDetokenizer& text, ChoiceSink& sink);
   void cancel_streams();
 
   asio::any_io_executor executor_;
   Clock& clock_;
   const TextCodec& codec_;
-  AnswerText empty_answer_;  // each choice begins with a copy
+  IncrementalDetokenizer empty_answer_;  // each choice begins with a copy
   std::vector<Choice> choices_;
   std::vector<ChoiceResult> results_;
   std::optional<Error> error_;  // the first one

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <utility>
 
+#include "base/utf8.h"
 #include "services/gateway/echoed_prompt.h"
 #include "services/gateway/text_routes.h"
 #include "services/http/api_error.h"
@@ -190,7 +191,7 @@ asio::awaitable<void> end_stream(SseWriter& writer, const Result<void>& ended, c
 
 Task<void> answer_streamed(const GatewayContext& context, Exchange& exchange, Generation& generation,
                            const GenerationRequest& request, const AnswerHead& head) {
-  SseWriter writer(exchange, context.executor, context.clock, context.ping_interval);
+  SseWriter writer(exchange, context.executor, context.clock, context.options.ping_interval);
   co_await writer.begin();
   StreamedAnswer answer(writer, head, request, generation, context, exchange.request().received_at);
   const Result<void> ended = co_await generation.run(answer);
@@ -201,25 +202,24 @@ Task<void> answer_streamed(const GatewayContext& context, Exchange& exchange, Ge
 
 Task<void> generate(const GatewayContext& context, Endpoint endpoint, Exchange& exchange) {
   HttpRequest& http = exchange.request();
-  Result<PreparedGeneration> prepared = co_await prepare_generation(context, endpoint, std::move(http.body));
+  Result<GenerationRequest> prepared = co_await prepare_generation(context, endpoint, std::move(http.body));
   exchange.body_is_gone();
   if (!prepared) {
     co_await exchange.respond(error_reply(prepared.error()));
     co_return std::unexpected(prepared.error());
   }
-  const GenerationRequest& request = prepared->request;
+  GenerationRequest& request = *prepared;
   const ServedModel model = context.served_model();
   AnswerHead head{endpoint, context.new_id(endpoint == Endpoint::kChat ? "chatcmpl-" : "cmpl-"), model.name,
                   unix_seconds(), request.return_token_ids};
+  request.inference.external_id = head.id;
+  request.inference.received_at = http.received_at;
+  request.inference.deadline = context.options.request_timeout;
   std::vector<InferenceRequest> requests;
-  for (int32_t choice = 0; choice < request.num_choices(); ++choice) {
+  for (int32_t choice = 0; choice < request.num_choices(); ++choice)
     requests.push_back(inference_request(request, choice, model, context.codec));
-    requests.back().external_id = head.id;
-    requests.back().received_at = http.received_at;
-    requests.back().tokenize_time = prepared->tokenize_time;
-    requests.back().deadline = context.request_timeout;
-  }
-  Generation generation(context.executor, context.clock, context.codec, AnswerText(request.stop, request.min_tokens));
+  Generation generation(context.executor, context.clock, context.codec,
+                        IncrementalDetokenizer(request.stop, request.min_tokens));
   const Result<void> submitted = generation.submit(context.inference, std::move(requests));
   if (!submitted) {
     co_await exchange.respond(error_reply(submitted.error()));
@@ -250,30 +250,29 @@ void prepare_echo(TokenizedPrompt& prompt, bool scored, const TextCodec& codec) 
   prompt.text = valid_utf8(bytes);
 }
 
-Result<PreparedGeneration> prepare_now(std::optional<Endpoint> endpoint, const std::string& body,
-                                       const ServedModel& model, const TextCodec& codec, const Clock& clock) {
+Result<GenerationRequest> prepare_now(std::optional<Endpoint> endpoint, const std::string& body,
+                                      const ServedModel& model, const TextCodec& codec, const Clock& clock) {
   const ParsedJson parsed = TRY(parse_json_object(body));
-  PreparedGeneration prepared;
   const auto messages = parsed->find("messages");
   const bool has_messages = messages != parsed->end() && !messages->is_null();
   const Endpoint by_itself = has_messages ? Endpoint::kChat : Endpoint::kCompletions;
-  prepared.request = TRY(parse_generation(endpoint.value_or(by_itself), parsed, model));
-  if (!prepared.request.messages.empty()) TRY(check_prompt_bytes(body.size()));
-  for (const TokenizedPrompt& prompt : prepared.request.prompts) TRY(check_prompt_bytes(prompt.text.size()));
+  GenerationRequest request = TRY(parse_generation(endpoint.value_or(by_itself), parsed, model));
+  if (!request.messages.empty()) TRY(check_prompt_bytes(body.size()));
+  for (const TokenizedPrompt& prompt : request.prompts) TRY(check_prompt_bytes(prompt.text.size()));
   const Time begin = clock.now();
-  TRY(tokenize_prompts(prepared.request, codec, model.context_len));
-  if (prepared.request.echo)
-    for (TokenizedPrompt& prompt : prepared.request.prompts)
-      prepare_echo(prompt, prepared.request.scores_prompt(), codec);
-  prepared.tokenize_time = clock.now() - begin;
-  return prepared;
+  TRY(tokenize_prompts(request, codec, model.context_len));
+  if (request.echo)
+    for (TokenizedPrompt& prompt : request.prompts) prepare_echo(prompt, request.scores_prompt(), codec);
+  request.inference.tokenize_time = clock.now() - begin;
+  return request;
 }
 
 }  // namespace
 
 ServedModel GatewayContext::served_model() const {
   const ClusterView cluster = inference.cluster();
-  return {model_name, model_aliases, codec.vocab_size(), cluster.context_len, cluster.kv_tokens, generation_defaults};
+  return {options.model_name,  options.model_aliases, codec.vocab_size(),
+          cluster.context_len, cluster.kv_tokens,     options.generation_defaults};
 }
 
 std::string GatewayContext::new_id(std::string prefix) const {
@@ -283,12 +282,12 @@ std::string GatewayContext::new_id(std::string prefix) const {
   return prefix + digits;
 }
 
-Task<PreparedGeneration> prepare_generation(const GatewayContext& context, std::optional<Endpoint> endpoint,
-                                            std::string body) {
+Task<GenerationRequest> prepare_generation(const GatewayContext& context, std::optional<Endpoint> endpoint,
+                                           std::string body) {
   const ServedModel model = context.served_model();
-  Result<PreparedGeneration> prepared = co_await context.text_lane.run(
+  Result<GenerationRequest> prepared = co_await context.text_lane.run(
       body.size(), [&] { return prepare_now(endpoint, body, model, context.codec, context.clock); });
-  if (prepared && !prepared->request.seed) prepared->request.seed = context.rng.next();
+  if (prepared && !prepared->seed) prepared->seed = context.rng.next();
   co_return prepared;
 }
 

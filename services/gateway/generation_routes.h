@@ -7,6 +7,7 @@
 
 #include "base/rng.h"
 #include "services/gateway/gateway_metrics.h"
+#include "services/gateway/gateway_options.h"
 #include "services/gateway/generation.h"
 #include "services/gateway/openai_response.h"
 #include "services/gateway/text_lane.h"
@@ -23,24 +24,16 @@ struct GatewayContext {
   InferenceService& inference;
   const TextCodec& codec;
   GatewayMetrics& metrics;
-  std::string model_name;
-  std::vector<std::string> model_aliases;
-  GenerationDefaults generation_defaults;
-  Duration ping_interval = limits::kSsePingInterval;
-  Duration request_timeout = limits::kRequestDeadline, job_timeout = limits::kJobDeadline;
+  const GatewayOptions& options;
 
   ServedModel served_model() const;
   std::string new_id(std::string prefix) const;  // and 24 hex digits
 };
 
-struct PreparedGeneration {
-  GenerationRequest request;
-  Duration tokenize_time{0};
-};
-// Parses, checks, renders and tokenizes a body. The request has a seed afterwards. Without
+// Parses, checks, renders and tokenizes a body. The request has a seed and its tokenize_time afterwards. Without
 // an endpoint the body says by itself which it is: a chat has messages.
-Task<PreparedGeneration> prepare_generation(const GatewayContext& context, std::optional<Endpoint> endpoint,
-                                            std::string body);
+Task<GenerationRequest> prepare_generation(const GatewayContext& context, std::optional<Endpoint> endpoint,
+                                           std::string body);
 
 // The prompt's text, where the client wants it in front of a choice's (echo); else empty.
 std::string echoed(const GenerationRequest& request, int32_t choice);

@@ -1,15 +1,14 @@
 #include "services/gateway/jobs_routes.h"
 
-#include <openssl/sha.h>
-
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <charconv>
 #include <set>
 
-#include "actors/messages.h"
+#include "base/sha256.h"
 #include "services/gateway/json_reader.h"
 #include "services/http/api_error.h"
+#include "services/http/http_target.h"
 #include "services/http/sse_writer.h"
 
 namespace runahead {
@@ -47,7 +46,7 @@ struct JobText {
   int32_t min_tokens = 0;
   bool logprobs = false;
 
-  AnswerText empty_answer() const { return AnswerText(stop, min_tokens); }
+  IncrementalDetokenizer empty_answer() const { return IncrementalDetokenizer(stop, min_tokens); }
 };
 
 json to_json(const JobText& text) {
@@ -77,7 +76,7 @@ json seconds_or_null(int64_t unix_ms) { return unix_ms == 0 ? json(nullptr) : js
 
 // The tokens end with the stop string, by job_stop_rule(); the text ends before it.
 json result_json(const JobView& job, const JobText& text, const TextCodec& codec) {
-  AnswerText assembler = text.empty_answer();
+  IncrementalDetokenizer assembler = text.empty_answer();
   AnswerChoice choice{.text = text.echo};
   ChoiceResult result;
   bool stopped = false;
@@ -152,9 +151,8 @@ std::optional<int64_t> whole_number(std::string_view text, int64_t min, int64_t 
   return value;
 }
 
-Result<JobSubmission> submission(const GatewayContext& context, const PreparedGeneration& prepared,
+Result<JobSubmission> submission(const GatewayContext& context, const GenerationRequest& request,
                                  std::string_view key) {
-  const GenerationRequest& request = prepared.request;
   if (request.num_choices() != 1)
     return fail(ErrorCode::kUnsupported, "a job has one prompt and n = 1; submit one job for each", "n");
   if (request.stream)
@@ -167,12 +165,11 @@ Result<JobSubmission> submission(const GatewayContext& context, const PreparedGe
                 "logprobs");
   if (key.size() > kIdempotencyKeyBytesMax)
     return fail(ErrorCode::kInvalidArgument, "the header Idempotency-Key is longer than 256 bytes", "Idempotency-Key");
-  const JobText text{request.endpoint, context.model_name, echoed(request, 0),
-                     request.stop,     request.min_tokens, request.logprobs};
+  const JobText text{request.endpoint, context.options.model_name, echoed(request, 0),
+                     request.stop,     request.min_tokens,         request.logprobs};
   JobSubmission result;
   result.request = inference_request(request, 0, context.served_model(), context.codec);
-  result.request.tokenize_time = prepared.tokenize_time;
-  result.request.deadline = context.job_timeout;
+  result.request.deadline = context.options.job_timeout;
   result.idempotency_key = std::string(key);
   result.kind = request.endpoint == Endpoint::kChat ? "chat" : "completions";
   result.client_json = to_text(to_json(text));
@@ -183,10 +180,7 @@ Result<JobSubmission> submission(const GatewayContext& context, const PreparedGe
 Result<std::string> digest_of(const std::string& body) {
   const ParsedJson parsed = TRY(parse_json_object(body));
   const std::string canonical = to_text(parsed);
-  std::string digest(SHA256_DIGEST_LENGTH, '\0');
-  SHA256(reinterpret_cast<const unsigned char*>(canonical.data()), canonical.size(),
-         reinterpret_cast<unsigned char*>(digest.data()));
-  return hex(digest);
+  return hex(sha256(canonical));
 }
 
 Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, HttpRequest& http) {
@@ -199,7 +193,7 @@ Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, HttpRequest
     auto digested = co_await context.text_lane.run(body.size(), digest_body);
     digest = CO_TRY(digested);
   }
-  Result<PreparedGeneration> prepared = co_await prepare_generation(context, std::nullopt, std::move(http.body));
+  Result<GenerationRequest> prepared = co_await prepare_generation(context, std::nullopt, std::move(http.body));
   if (!prepared) co_return std::unexpected(std::move(prepared.error()));
   JobSubmission submitted = CO_TRY(submission(context, *prepared, key));
   submitted.owner = http.owner;
@@ -225,28 +219,28 @@ asio::awaitable<void> serve_submit(const GatewayContext& context, JobsApi& jobs,
 }
 
 // ?limit=50&after=job-...
-Result<JobQuery> parse_query(std::string owner, std::string_view text) {
+Result<JobQuery> job_query(std::string owner, std::string_view text) {
   JobQuery query{.owner = std::move(owner), .limit = kListDefault};
+  const auto refused = [](const char* param) {
+    return fail(ErrorCode::kInvalidArgument,
+                "a list of jobs takes limit, from 1 to 1000, and after, the id of the last job of the page before",
+                param);
+  };
+  const auto params = parse_query(text);
+  if (!params) return refused("limit");
   std::set<std::string_view> seen;
-  while (!text.empty()) {
-    const std::string_view pair = text.substr(0, text.find('&'));
-    text.remove_prefix(std::min(text.size(), pair.size() + 1));
-    const std::string_view name = pair.substr(0, pair.find('='));
-    const std::string_view value = pair.substr(std::min(pair.size(), name.size() + 1));
+  for (const auto& [name, value] : *params) {
     const auto limit = name == "limit" ? whole_number(value, 1, limits::kJobsListMax) : std::nullopt;
     const bool is_after = name == "after" && !value.empty() && value.size() <= kJobIdBytesMax;
-    if (!seen.insert(name).second || (!limit && !is_after))
-      return fail(ErrorCode::kInvalidArgument,
-                  "a list of jobs takes limit, from 1 to 1000, and after, the id of the last job of the page before",
-                  name == "after" ? "after" : "limit");
+    if (!seen.insert(name).second || (!limit && !is_after)) return refused(name == "after" ? "after" : "limit");
     if (limit) query.limit = static_cast<int32_t>(*limit);
-    if (is_after) query.after = std::string(value);
+    if (is_after) query.after = value;
   }
   return query;
 }
 
 Task<HttpReply> list(const GatewayContext& context, JobsApi& jobs, std::string owner, std::string query_text) {
-  JobQuery query = CO_TRY(parse_query(std::move(owner), query_text));
+  JobQuery query = CO_TRY(job_query(std::move(owner), query_text));
   const auto page = static_cast<size_t>(query.limit);
   ++query.limit;  // the one more tells whether there are more
   Result<std::vector<JobView>> found = co_await jobs.list(std::move(query));
@@ -298,7 +292,7 @@ class JobEventStream {
 
   Task<void> run(std::shared_ptr<JobEvents> events, const Exchange& exchange) {
     while (!exchange.disconnected()) {
-      Result<StreamEvent> next = co_await events->next(context_.clock.after(context_.ping_interval));
+      Result<StreamEvent> next = co_await events->next(context_.clock.after(context_.options.ping_interval));
       if (!next && next.error().code == ErrorCode::kDeadlineExceeded) {
         // Silence, or the job itself ran out of time: the store knows.
         const bool ended = co_await has_ended();
@@ -363,7 +357,7 @@ class JobEventStream {
   JobsApi& jobs_;
   SseWriter& writer_;
   std::string owner_, id_;
-  AnswerText text_;
+  IncrementalDetokenizer text_;
   int32_t seen_;  // tokens that the reader has already
   bool stopped_ = false;
 };
@@ -388,7 +382,7 @@ asio::awaitable<void> events(const GatewayContext& context, JobsApi& jobs, Excha
     co_await exchange.respond(error_reply(subscribed.error()));
     co_return;
   }
-  SseWriter writer(exchange, context.executor, context.clock, context.ping_interval);
+  SseWriter writer(exchange, context.executor, context.clock, context.options.ping_interval);
   co_await writer.begin();
   JobEventStream stream(context, jobs, writer, owner, *job, static_cast<int32_t>(*seen));
   co_await stream.run(std::move(*subscribed), exchange);

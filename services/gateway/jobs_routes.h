@@ -3,8 +3,8 @@
 // The header Idempotency-Key makes a repeated POST give the first job back.
 #pragma once
 
+#include "actors/jobs/jobs_api.h"
 #include "services/gateway/generation_routes.h"
-#include "services/gateway/jobs_api.h"
 
 namespace runahead {
 

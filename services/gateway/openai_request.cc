@@ -54,7 +54,7 @@ void take_logit_bias(JsonReader& reader, const ServedModel& model, SamplingParam
 }
 
 void take_sampling(JsonReader& reader, const ServedModel& model, GenerationRequest& request) {
-  SamplingParams& sampling = request.sampling;
+  SamplingParams& sampling = request.inference.sampling;
   GenerationDefaults chosen = take_sampling_choice(reader);
   const bool untold = !chosen.choose_sampling() && !model.defaults.choose_sampling();
   chosen.fall_back_to(model.defaults);
@@ -84,7 +84,7 @@ void take_stop(JsonReader& reader, const ServedModel& model, GenerationRequest& 
     }
   }
   if (const auto ids = reader.integers("stop_token_ids", limits::kStopTokensMax, 0, model.vocab_size - 1))
-    request.stop_tokens.assign(ids->begin(), ids->end());
+    request.inference.stop_tokens.assign(ids->begin(), ids->end());
   request.ignore_eos = reader.boolean("ignore_eos").value_or(false);
 }
 
@@ -109,19 +109,19 @@ void take_runahead(JsonReader& reader, GenerationRequest& request, std::optional
   const auto strategy = inner.string("strategy", kNameBytesMax);
   if (strategy) {
     if (auto parsed = parse_strategy(*strategy); parsed) {
-      request.strategy = *parsed;
+      request.inference.strategy = *parsed;
     } else {
       inner.error("strategy", "is refused: " + parsed.error().message, parsed.error().code);
     }
   }
   constexpr int32_t kPositionMax = std::numeric_limits<int32_t>::max();
   if (const auto cuts = inner.integers("cuts", limits::kWorkersMax - 1, 1, kPositionMax)) {
-    request.cuts.assign(cuts->begin(), cuts->end());
-    if (strategy && request.strategy != Strategy::kByHand)
+    request.inference.cuts.assign(cuts->begin(), cuts->end());
+    if (strategy && request.inference.strategy != Strategy::kByHand)
       inner.error("cuts", "goes with no other strategy; leave out 'strategy'");
-    request.strategy = Strategy::kByHand;
+    request.inference.strategy = Strategy::kByHand;
   }
-  request.workers_max = static_cast<int32_t>(inner.integer("workers", 1, limits::kWorkersMax).value_or(0));
+  request.inference.workers_max = static_cast<int32_t>(inner.integer("workers", 1, limits::kWorkersMax).value_or(0));
   inner.finish();
 }
 
@@ -202,7 +202,7 @@ void take_completions_fields(JsonReader& reader, const ServedModel& model, Gener
     reader.error("best_of", "other than n is not supported; leave it out", ErrorCode::kUnsupported);
   if (const auto top = reader.integer("logprobs", 0, limits::kTopLogprobsMax)) {
     request.logprobs = true;
-    request.sampling.top_logprobs = static_cast<int32_t>(*top);
+    request.inference.sampling.top_logprobs = static_cast<int32_t>(*top);
   }
   reader.unsupported(kUnsupportedCompletions);
 }
@@ -216,7 +216,7 @@ void take_chat_fields(JsonReader& reader, GenerationRequest& request, std::optio
   request.logprobs = reader.boolean("logprobs").value_or(false);
   const auto top = reader.integer("top_logprobs", 0, limits::kTopLogprobsMax);
   if (top && !request.logprobs) reader.error("top_logprobs", "needs \"logprobs\": true");
-  if (request.logprobs) request.sampling.top_logprobs = static_cast<int32_t>(top.value_or(0));
+  if (request.logprobs) request.inference.sampling.top_logprobs = static_cast<int32_t>(top.value_or(0));
   if (const json* format = reader.object("response_format")) {
     JsonReader inner(*format, "response_format", error);
     if (inner.string("type", kNameBytesMax).value_or("text") != "text")
@@ -342,7 +342,7 @@ namespace {
 Result<void> check_prompt_logprobs(const GenerationRequest& request) {
   int64_t entries = 0;
   for (const TokenizedPrompt& prompt : request.prompts) entries += std::ssize(prompt.tokens);
-  entries *= int64_t{request.choices_per_prompt} * (1 + request.sampling.top_logprobs);
+  entries *= int64_t{request.choices_per_prompt} * (1 + request.inference.sampling.top_logprobs);
   if (entries <= limits::kPromptLogprobsMax) return {};
   return fail(ErrorCode::kTooLarge,
               "the log-probabilities of the prompts would be " + std::to_string(entries) + " numbers, at most " +
@@ -393,26 +393,21 @@ int32_t default_max_tokens(Endpoint endpoint, int32_t prompt_len, const ServedMo
 InferenceRequest inference_request(const GenerationRequest& request, int32_t choice, const ServedModel& model,
                                    const TextCodec& codec) {
   const TokenizedPrompt& prompt = request.prompt_of(choice);
-  InferenceRequest out;
+  InferenceRequest out = request.inference;
   out.prompt = prompt.tokens;
   const auto prompt_len = static_cast<int32_t>(prompt.tokens.size());
   out.max_new_tokens = request.max_tokens.value_or(
       std::max(default_max_tokens(request.endpoint, prompt_len, model), request.min_tokens));
-  out.sampling = request.sampling;
   for (const TokenizedPrompt& all : request.prompts)
     out.batch_tokens += request.choices_per_prompt * std::ssize(all.tokens);
-  if (request.scores_prompt()) out.prompt_logprobs = request.sampling.top_logprobs;
+  if (request.scores_prompt()) out.prompt_logprobs = out.sampling.top_logprobs;
   out.sampling.seed = request.seed.value_or(0) + static_cast<uint64_t>(choice % request.choices_per_prompt);
-  out.stop_tokens = request.stop_tokens;
   if (!request.ignore_eos) std::ranges::copy(codec.end_tokens(), std::back_inserter(out.stop_tokens));
   if (request.min_tokens > 0) {
     out.sampling.banned = out.stop_tokens;
     constexpr int64_t kPositionMax = std::numeric_limits<int32_t>::max();
     out.sampling.banned_before = static_cast<int32_t>(std::min(int64_t{prompt_len} + request.min_tokens, kPositionMax));
   }
-  out.strategy = request.strategy;
-  out.cuts = request.cuts;
-  out.workers_max = request.workers_max;
   return out;
 }
 

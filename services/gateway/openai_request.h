@@ -45,7 +45,6 @@ struct GenerationRequest {
   int32_t choices_per_prompt = 1;  // n
   std::optional<int32_t> max_tokens;  // 0: only the prompt is echoed
   int32_t min_tokens = 0;             // before them neither an end token nor a stop string ends the answer
-  SamplingParams sampling;
   std::optional<uint64_t> seed;
   bool logprobs = false;
   bool echo = false;
@@ -56,10 +55,8 @@ struct GenerationRequest {
   bool return_progress = false;
   bool return_token_ids = false;  // vLLM's field: each choice and chunk carries `token_ids`
   std::vector<std::string> stop;
-  std::vector<TokenId> stop_tokens;  // beside the model's own
-  Strategy strategy = InferenceRequest{}.strategy;
-  std::vector<int32_t> cuts;
-  int32_t workers_max = 0;
+  // What every choice shares; stop_tokens beside the model's own. What is a choice's own is inference_request()'s.
+  InferenceRequest inference;
 
   // Log-probabilities of the prompt are asked for.
   bool scores_prompt() const { return echo && logprobs; }
@@ -81,8 +78,7 @@ Result<void> tokenize_prompts(GenerationRequest& request, const TextCodec& codec
 // Answer tokens of a request that names no max_tokens.
 int32_t default_max_tokens(Endpoint endpoint, int32_t prompt_len, const ServedModel& model);
 
-// The request of choice `choice` (prompts x n) for the actors. received_at and tokenize_time are the caller's to fill
-// in.
+// The request of choice `choice` (prompts x n) for the actors: request.inference with what is that choice's own.
 InferenceRequest inference_request(const GenerationRequest& request, int32_t choice, const ServedModel& model,
                                    const TextCodec& codec);
 

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "services/gateway/answer_text.h"
+#include "base/utf8.h"
+#include "services/gateway/incremental_detokenizer.h"
 
 namespace runahead {
 namespace {
@@ -92,6 +93,7 @@ json ranks_json(const std::vector<RankReport>& ranks) {
                     {"compute_seconds", rank.compute_seconds},
                     {"kv_wait_seconds", rank.kv_wait_seconds},
                     {"kv_sent_bytes", rank.kv_sent_bytes},
+                    {"kv_wire_seconds", rank.kv_wire_seconds},
                     {"device", rank.device}});
   return list;
 }

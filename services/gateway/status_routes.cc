@@ -1,6 +1,7 @@
 #include "services/gateway/status_routes.h"
 
 #include "services/http/api_error.h"
+#include "services/http/http_target.h"
 
 namespace runahead {
 namespace {
@@ -18,7 +19,8 @@ json worker_json(const WorkerView& worker) {
           {"pages_total", worker.pages_total},
           {"pages_free", worker.pages_free},
           {"running", worker.running},
-          {"tokens_per_second", worker.tokens_per_second}};
+          {"tokens_per_second", worker.tokens_per_second},
+          {"link_bytes_per_second", worker.link_bytes_per_second}};
 }
 
 bool has_role(const ClusterView& cluster, std::string_view role) {
@@ -46,7 +48,8 @@ Task<HttpReply> version(const BuildInfo& build) {
 }
 
 bool asks_verbose(const HttpRequest& request) {
-  return request.query == "verbose" || request.query.starts_with("verbose&") || request.query.starts_with("verbose=");
+  const auto params = parse_query(request.query);
+  return params && !params->empty() && params->front().name == "verbose";
 }
 
 }  // namespace
@@ -85,7 +88,7 @@ json cluster_json(const ClusterView& view) {
           {"workers", std::move(workers)}};
 }
 
-void add_status_routes(HttpRouter& router, const GatewayContext& context, const BuildInfo& build) {
+void add_status_routes(HttpRouter& router, const GatewayContext& context) {
   router.answer("GET", "/health", [&context](const HttpRequest&) { return ready(context, false); }, Access::kProbe);
   router.answer(
       "GET", "/livez", [](const HttpRequest&) { return text("{\"status\":\"ok\"}", "application/json"); },
@@ -95,7 +98,7 @@ void add_status_routes(HttpRouter& router, const GatewayContext& context, const 
       "GET", "/readyz",
       [&context](const HttpRequest& request) { return ready(context, request.authorized && asks_verbose(request)); },
       Access::kProbe);
-  router.answer("GET", "/version", [&build](const HttpRequest&) { return version(build); });
+  router.answer("GET", "/version", [&context](const HttpRequest&) { return version(context.options.build); });
   router.answer("GET", "/v1/cluster", [&context](const HttpRequest&) { return cluster(context); });
   router.answer("GET", "/metrics",
                 [&context](const HttpRequest&) { return text(context.metrics.text(), kMetricsContentType); });

@@ -8,11 +8,6 @@
 
 namespace runahead {
 
-struct BuildInfo {
-  std::string version;   // "0.1.0"
-  std::string revision;  // git commit, or empty
-};
-
 inline constexpr const char* kMetricsContentType = "text/plain; version=0.0.4; charset=utf-8";
 
 nlohmann::json cluster_json(const ClusterView& cluster);
@@ -21,7 +16,7 @@ HttpReply ready_reply(const std::vector<std::string>& reasons, nlohmann::json bo
 // Why no request can be served now; empty if one can.
 std::vector<std::string> reasons_not_ready(const ClusterView& cluster);
 
-void add_status_routes(HttpRouter& router, const GatewayContext& context, const BuildInfo& build);
+void add_status_routes(HttpRouter& router, const GatewayContext& context);
 
 extern const char kOpenApiJson[];  // services/gateway/openapi.json, embedded by CMake
 

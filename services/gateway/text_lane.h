@@ -43,7 +43,7 @@ class TextLane {
   template <class Work>
   auto run(size_t bytes, Work work) -> asio::awaitable<std::invoke_result_t<Work&>> {
     if (bytes > limits::kInlineTextBytesMax && !has_room(bytes))
-      co_return fail(ErrorCode::kOverloaded, "too many large texts are in work; try again", "2");
+      co_return overloaded("too many large texts are in work; try again", 2);
     co_return co_await render(bytes, std::move(work));
   }
 

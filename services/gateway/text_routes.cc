@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "services/gateway/answer_text.h"
+#include "base/utf8.h"
 #include "services/gateway/json_reader.h"
 #include "services/http/api_error.h"
 
@@ -14,8 +14,8 @@ using nlohmann::json;
 
 json model_card(const GatewayContext& context) {
   const ClusterView cluster = context.inference.cluster();
-  json card = {{"id", context.model_name}, {"object", "model"},          {"created", 0},
-               {"owned_by", "runahead"},   {"root", context.model_name}, {"parent", nullptr}};
+  json card = {{"id", context.options.model_name},   {"object", "model"}, {"created", 0}, {"owned_by", "runahead"},
+               {"root", context.options.model_name}, {"parent", nullptr}};
   card["max_model_len"] = cluster.context_len > 0 ? json(cluster.context_len) : json(nullptr);
   card["runahead"] = {
       {"workers", cluster.workers.size()}, {"compute", cluster.compute}, {"fingerprint", cluster.fingerprint}};
@@ -28,7 +28,8 @@ Task<HttpReply> list_models(const GatewayContext& context) {
 
 Task<HttpReply> get_model(const GatewayContext& context, std::string id) {
   if (!context.served_model().answers_to(id))
-    co_return fail(ErrorCode::kNotFound, "no such model; this server has '" + context.model_name + "'", "model");
+    co_return fail(ErrorCode::kNotFound, "no such model; this server has '" + context.options.model_name + "'",
+                   "model");
   co_return json_reply(model_card(context));
 }
 

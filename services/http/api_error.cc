@@ -1,14 +1,13 @@
 #include "services/http/api_error.h"
 
 #include <algorithm>
-#include <cctype>
 
 namespace runahead {
 namespace {
 
 using nlohmann::json;
 
-constexpr int kRetryAfterSecondsDefault = 1;  // no worker yet: registration takes well under a second
+constexpr int kRetryAfterSecondsMin = 1;  // no worker yet: registration takes well under a second
 
 std::string_view type_of(int status) {
   if (status == 401) return "authentication_error";
@@ -24,24 +23,18 @@ json error_object(int status, std::string_view code, std::string_view message, s
             {"code", code}}}};
 }
 
-std::string retry_after(const Error& error) {
-  const bool is_number =
-      !error.param.empty() && std::ranges::all_of(error.param, [](unsigned char c) { return std::isdigit(c); });
-  return is_number ? error.param : std::to_string(kRetryAfterSecondsDefault);
-}
-
 }  // namespace
 
 json error_json(const Error& error) {
-  const bool param_is_delay = error.code == ErrorCode::kOverloaded;
-  return error_object(http_status(error.code), name(error.code), error.message, param_is_delay ? "" : error.param);
+  return error_object(http_status(error.code), name(error.code), error.message, error.param);
 }
 
 HttpReply error_reply(const Error& error) {
   HttpReply reply = json_reply(error_json(error), http_status(error.code));
   reply.error_code = name(error.code);
   if (error.code == ErrorCode::kOverloaded || error.code == ErrorCode::kUnavailable)
-    reply.headers.emplace_back("Retry-After", retry_after(error));
+    reply.headers.emplace_back("Retry-After",
+                               std::to_string(std::max(error.retry_after_seconds, kRetryAfterSecondsMin)));
   return reply;
 }
 

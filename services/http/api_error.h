@@ -10,7 +10,7 @@
 namespace runahead {
 
 nlohmann::json error_json(const Error& error);
-// Status, body and, for kOverloaded and kUnavailable, Retry-After (Error.param of kOverloaded holds the seconds).
+// Status, body and, for kOverloaded and kUnavailable, Retry-After.
 HttpReply error_reply(const Error& error);
 HttpReply reply_of(Result<HttpReply> result);
 // For statuses of HTTP itself that no ErrorCode stands for: 405, 408, 411, 415, 431.

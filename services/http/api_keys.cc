@@ -1,7 +1,6 @@
 #include "services/http/api_keys.h"
 
 #include <openssl/crypto.h>
-#include <openssl/sha.h>
 
 #include <algorithm>
 #include <cctype>
@@ -12,12 +11,6 @@
 
 namespace runahead {
 namespace {
-
-std::array<unsigned char, 32> digest_of(std::string_view key) {
-  std::array<unsigned char, 32> digest;
-  SHA256(reinterpret_cast<const unsigned char*>(key.data()), key.size(), digest.data());
-  return digest;
-}
 
 // What follows the scheme and its spaces.
 std::string_view key_of(std::string_view authorization) {
@@ -40,7 +33,7 @@ Result<ApiKeys> ApiKeys::load(const std::filesystem::path& path) {
     if (line.size() > limits::kApiKeyBytesMax || keys.digests_.size() >= limits::kApiKeysMax)
       return fail(ErrorCode::kInvalidConfig, path.string() + " has a key over 512 bytes or over 10,000 keys",
                   "api-keys");
-    keys.digests_.push_back(digest_of(line));
+    keys.digests_.push_back(sha256(line));
   }
   if (keys.digests_.empty())
     return fail(ErrorCode::kInvalidConfig, path.string() + " has no key; write one key a line", "api-keys");
@@ -55,21 +48,16 @@ bool ApiKeys::accepts(std::string_view authorization) const {
   if (!is_bearer || !key.starts_with(' ')) return false;
   key.remove_prefix(std::min(key.find_first_not_of(' '), key.size()));
   if (key.size() > limits::kApiKeyBytesMax) return false;
-  const auto digest = digest_of(key);
+  const auto digest = sha256(key);
   bool found = false;
   for (const auto& known : digests_) found |= CRYPTO_memcmp(known.data(), digest.data(), digest.size()) == 0;
   return found;
 }
 
 std::string ApiKeys::owner_of(std::string_view authorization) {
-  constexpr size_t kOwnerBytes = 8;
-  const auto digest = digest_of("owner " + std::string(key_of(authorization)));  // not the digest that is compared
-  std::string digits;
-  for (size_t i = 0; i < kOwnerBytes; ++i) {
-    constexpr const char* kHex = "0123456789abcdef";
-    digits += {kHex[digest[i] >> 4], kHex[digest[i] & 15]};
-  }
-  return digits;
+  constexpr size_t kOwnerDigits = 16;
+  const Sha256 digest = sha256("owner " + std::string(key_of(authorization)));  // not the digest that is compared
+  return hex(digest).substr(0, kOwnerDigits);
 }
 
 }  // namespace runahead

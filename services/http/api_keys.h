@@ -2,13 +2,13 @@
 // every comparison looks at every digest whole, so that its time says nothing about the keys.
 #pragma once
 
-#include <array>
 #include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/result.h"
+#include "base/sha256.h"
 
 namespace runahead {
 
@@ -24,7 +24,7 @@ class ApiKeys {
   size_t size() const { return digests_.size(); }
 
  private:
-  std::vector<std::array<unsigned char, 32>> digests_;
+  std::vector<Sha256> digests_;
 };
 
 }  // namespace runahead

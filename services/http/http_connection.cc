@@ -13,6 +13,7 @@
 #include "services/http/access_log.h"
 #include "services/http/api_error.h"
 #include "services/http/header_check.h"
+#include "services/http/http_target.h"
 
 namespace runahead {
 namespace {
@@ -41,18 +42,8 @@ bool is_json(std::string_view content_type) {
   return type.substr(0, type.find_last_not_of(" \t") + 1) == "application/json";
 }
 
-// The path and query of a target in origin form or in absolute form (RFC 9112, 3.2.2), or "*". Every host is this one.
-std::string_view path_and_query(std::string_view target) {
-  for (const std::string_view scheme : {"http://", "https://"}) {
-    if (lower(target.substr(0, scheme.size())) != scheme) continue;
-    const size_t path = target.find_first_of("/?", scheme.size());
-    return path == std::string_view::npos ? "/" : target.substr(path);
-  }
-  return target;
-}
-
 HttpReply bad_request(std::string message) { return http_error(400, "invalid_request", std::move(message)); }
-HttpReply no_room() { return error_reply({ErrorCode::kOverloaded, "too many large requests at once; try again", "1"}); }
+HttpReply no_room() { return error_reply(overloaded("too many large requests at once; try again", 1).error()); }
 HttpReply body_too_large() {
   return http_error(413, "too_large", "the body is larger than 16 MiB; send a shorter prompt");
 }
@@ -230,7 +221,7 @@ asio::awaitable<HttpConnection::Incoming> HttpConnection::read_request() {
   if (auto taken = take_head(parser, *header_bytes); !taken) co_return refuse_and_close(std::move(taken.error()));
 
   std::optional<HttpReply> refusal = server_.handler_.admit(request_);
-  if (request_.authorized && phase_ == Phase::kStranger) enter(Phase::kIdle);
+  if (request_.authorized && phase_ == Phase::kUnauthenticated) enter(Phase::kIdle);
   if (!refusal)
     if (auto checked = check_body(parser); !checked) refusal = std::move(checked.error());
   if (refusal && !body_can_be_skipped(parser)) co_return refuse_and_close(std::move(*refusal));
@@ -258,10 +249,9 @@ std::expected<void, HttpReply> HttpConnection::take_head(Parser& parser, size_t 
   http_1_1_ = message.version() == 11;
   keep_alive_ = message.keep_alive();
   request_.method = std::string(message.method_string());
-  const std::string_view target = path_and_query({message.target().data(), message.target().size()});
-  const size_t question = target.find('?');
-  request_.path = std::string(target.substr(0, question));
-  if (question != std::string_view::npos) request_.query = std::string(target.substr(question + 1));
+  HttpTarget target = split_target({message.target().data(), message.target().size()});
+  request_.path = std::move(target.path);
+  request_.query = std::move(target.query);
   for (const auto& field : message) request_.headers.emplace(lower(field.name_string()), std::string(field.value()));
   if (is_request_id(request_.header("x-request-id")))
     request_.request_id = std::string(request_.header("x-request-id"));

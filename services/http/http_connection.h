@@ -9,14 +9,15 @@
 #include <functional>
 #include <string>
 
+#include "base/async/stall_timer.h"
 #include "services/http/http_server.h"
 
 namespace runahead {
 
 class HttpConnection final : public Exchange, public std::enable_shared_from_this<HttpConnection> {
  public:
-  // A stranger has shown no key yet; busy: a whole request has come, and its answer is in work.
-  enum class Phase { kStranger, kIdle, kBusy };
+  // An unauthenticated one has shown no key yet; busy: a whole request has come, and its answer is in work.
+  enum class Phase { kUnauthenticated, kIdle, kBusy };
 
   HttpConnection(HttpServer& server, boost::asio::ip::tcp::socket socket);
 
@@ -77,7 +78,7 @@ class HttpConnection final : public Exchange, public std::enable_shared_from_thi
   HttpRequest request_;
   std::function<void()> on_disconnect_;
   Gate watcher_;
-  Phase phase_ = Phase::kStranger;
+  Phase phase_ = Phase::kUnauthenticated;
   Time phase_began_at_;
   size_t body_bytes_ = 0;  // of this request, counted in server_.body_bytes_
   size_t sent_bytes_ = 0;  // of this answer

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cctype>
-#include <charconv>
 
 #include "services/http/api_error.h"
+#include "services/http/http_target.h"
 
 namespace runahead {
 namespace {
@@ -13,20 +13,6 @@ namespace {
 constexpr const char* kExposedHeaders = "X-Request-Id, Server-Timing, Retry-After, Location";
 constexpr const char* kAllowedHeaders = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-Id";
 constexpr const char* kPreflightSeconds = "600";
-
-// "%2F" -> "/"; a broken escape stays as it is, and matches nothing.
-std::string percent_decoded(std::string_view text) {
-  std::string out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    unsigned char byte = 0;
-    const char* digits = text.data() + i + 1;
-    const bool escape = text[i] == '%' && text.size() - i > 2 && std::isxdigit(static_cast<unsigned char>(*digits)) &&
-                        std::from_chars(digits, digits + 2, byte, 16).ptr == digits + 2;
-    out += escape ? static_cast<char>(byte) : text[i];
-    if (escape) i += 2;
-  }
-  return out;
-}
 
 std::vector<std::string> split(std::string_view path) {
   std::vector<std::string> segments;

@@ -71,8 +71,8 @@ asio::awaitable<void> HttpServer::accept_loop(tcp::acceptor& acceptor) {
 bool HttpServer::make_room() {
   using Phase = HttpConnection::Phase;
   const Time idle_for_long = clock_.now() - options_.header_timeout;
-  size_t strangers = 0, places = 0;
-  HttpConnection* oldest_stranger = nullptr;
+  size_t unauthenticated = 0, places = 0;
+  HttpConnection* oldest_unauthenticated = nullptr;
   HttpConnection* oldest_idle = nullptr;
   const auto older = [](HttpConnection* one, HttpConnection* other) {
     return one == nullptr || other->phase_began_at() < one->phase_began_at() ? other : one;
@@ -80,15 +80,15 @@ bool HttpServer::make_room() {
   for (const auto& connection : connections_) {
     if (connection->evicted()) continue;
     ++places;
-    if (connection->phase() == Phase::kStranger) {
-      ++strangers;
-      oldest_stranger = older(oldest_stranger, connection.get());
+    if (connection->phase() == Phase::kUnauthenticated) {
+      ++unauthenticated;
+      oldest_unauthenticated = older(oldest_unauthenticated, connection.get());
     } else if (connection->phase() == Phase::kIdle && connection->phase_began_at() < idle_for_long) {
       oldest_idle = older(oldest_idle, connection.get());
     }
   }
-  if (strangers < options_.strangers_max && places < options_.connections_max) return true;
-  HttpConnection* goes = oldest_stranger != nullptr ? oldest_stranger : oldest_idle;
+  if (unauthenticated < options_.unauthenticated_max && places < options_.connections_max) return true;
+  HttpConnection* goes = oldest_unauthenticated != nullptr ? oldest_unauthenticated : oldest_idle;
   if (goes != nullptr) goes->evict();
   return goes != nullptr;
 }
@@ -118,7 +118,7 @@ asio::awaitable<void> HttpServer::shutdown(Duration drain) {
   listener_.close();
   for (const auto& connection : connections_) connection->stop_when_idle();
   const Deadline end = clock_.after(drain);
-  while (!connections_.empty() && clock_.now() < end.at) co_await connection_ended_.wait(end);
+  while (!connections_.empty() && clock_.now() < end.at) co_await connection_ended_.wait_until(end);
   const auto left = connections_;
   for (const auto& connection : left) connection->abort();
   co_await gate_.close();

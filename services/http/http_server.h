@@ -3,7 +3,7 @@
 //   threads  the io_context thread; handlers run there.
 //   limits   base/limits.h: connections, header, body, bodies of all connections together, idle time, header and body
 //            time. Bodies count as they come, not as they are announced.
-//   room     connections whose client has shown no key (strangers) have places of their own, and the oldest goes when
+//   room     connections whose client has shown no key (unauthenticated) have places of their own, and the oldest goes when
 //            they are taken; when all places are taken, the one goes that has been idle for longest, and longer than a
 //            header may take. Requests in work never go.
 //   refuses  before the body is read, what the handler does not admit; what parsers disagree about (header_check.h),
@@ -19,9 +19,9 @@
 #include <string>
 
 #include "base/async/gate.h"
+#include "base/async/wake.h"
 #include "base/limits.h"
 #include "services/http/http_message.h"
-#include "transport/async.h"
 #include "transport/tcp_socket.h"
 
 namespace runahead {
@@ -55,9 +55,9 @@ class HttpHandler {
 
 struct HttpServerOptions {
   HostPort listen{"127.0.0.1", 0};  // port 0: any
-  bool allow_remote = false;        // needed to listen beyond loopback, for there is no TLS yet
+  bool allow_remote = false;  // needed to listen beyond loopback, for there is no TLS yet
   size_t connections_max = limits::kHttpConnectionsMax;
-  size_t strangers_max = limits::kHttpStrangersMax;
+  size_t unauthenticated_max = limits::kHttpUnauthenticatedMax;
   size_t bodies_bytes_max = limits::kHttpBodiesBytesMax;
   Duration idle_timeout = limits::kHttpIdleTimeout;
   Duration header_timeout = limits::kHttpHeaderTimeout;
@@ -97,7 +97,7 @@ class HttpServer {
   HostPort address_;
   std::set<std::shared_ptr<HttpConnection>> connections_;  // shared with the coroutine that serves it
   Gate gate_;
-  Signal connection_ended_;
+  Wake connection_ended_;
   size_t body_bytes_ = 0;  // that have come and are still held, of all connections
   uint64_t next_request_ = 0;
   std::string request_prefix_;  // makes our request ids unlike those of another process

@@ -26,7 +26,7 @@ asio::awaitable<void> SseWriter::pump() {
   while (!broken_ && !(ending_ && buffer_.empty())) {
     if (buffer_.empty()) {
       const Deadline silent = clock_.after(ping_interval_);
-      co_await work_.wait(silent);
+      co_await work_.wait_until(silent);
       if (!buffer_.empty() || ending_ || clock_.now() < silent.at) continue;
       buffer_ = kPing;
     }
@@ -42,7 +42,7 @@ asio::awaitable<void> SseWriter::pump() {
 }
 
 Task<void> SseWriter::append(std::string bytes) {
-  while (!broken_ && buffer_.size() >= limits::kSseBufferBytesMax) co_await progress_.wait(kNoDeadline);
+  while (!broken_ && buffer_.size() >= limits::kSseBufferBytesMax) co_await progress_.wait();
   if (broken_) co_return fail(ErrorCode::kCancelled, "the client went away");
   buffer_ += bytes;
   work_.notify();
@@ -56,7 +56,7 @@ Task<void> SseWriter::named_event(std::string name, std::string data, std::strin
 }
 
 Task<void> SseWriter::flush() {
-  while (!broken_ && (writing_ || !buffer_.empty())) co_await progress_.wait(kNoDeadline);
+  while (!broken_ && (writing_ || !buffer_.empty())) co_await progress_.wait();
   if (broken_) co_return fail(ErrorCode::kCancelled, "the client went away");
   co_return Result<void>{};
 }

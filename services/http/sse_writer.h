@@ -6,6 +6,7 @@
 
 #include <string>
 
+#include "base/async/wake.h"
 #include "base/limits.h"
 #include "services/http/http_server.h"
 
@@ -36,8 +37,8 @@ class SseWriter {
   bool writing_ = false;  // the pump is inside a write
   bool ending_ = false;
   bool broken_ = false;  // the client is gone
-  Signal work_;  // the pump waits for it
-  Signal progress_;  // event() and flush() wait for it
+  Wake work_;  // the pump waits for it
+  Wake progress_;  // event() and flush() wait for it
   Gate pump_;
 };
 

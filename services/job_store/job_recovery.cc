@@ -216,7 +216,7 @@ Result<void> Recovery::look_at_ledger() {
     say(fmt::format("{} records of {} were damaged; it is written anew, and the damaged one is {}",
                     ledger_.damaged_records(), ledger_.path().string(), kept.string()));
   }
-  if (ledger_.is_new() && !database_->was_empty() && !database_->was_migrated())
+  if (ledger_.is_new() && !database_->was_empty())
     say(fmt::format("{} is missing, so a job that was lost before now cannot be told; it is written anew",
                     ledger_.path().string()));
   return {};

@@ -7,12 +7,11 @@
 
 #include "base/check.h"
 #include "base/crc32c.h"
-#include "services/job_store/sqlite_migration.h"
 
 namespace runahead {
 namespace {
 
-constexpr int64_t kSchemaVersion = 2;
+constexpr int64_t kSchemaVersion = 3;
 
 constexpr const char* kSchema = R"sql(
   CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL, check_sum INTEGER NOT NULL) WITHOUT ROWID;
@@ -36,9 +35,9 @@ constexpr const char* kSchema = R"sql(
     check_sum INTEGER NOT NULL);
   CREATE UNIQUE INDEX jobs_by_key ON jobs (owner, idempotency_key) WHERE idempotency_key <> '';
   CREATE INDEX jobs_by_owner ON jobs (owner, sequence);
-  CREATE TABLE requests (sequence INTEGER PRIMARY KEY, client TEXT NOT NULL, request TEXT NOT NULL);
-  CREATE TABLE results (sequence INTEGER PRIMARY KEY, result TEXT NOT NULL);
-  PRAGMA user_version = 2;
+  CREATE TABLE requests (sequence INTEGER PRIMARY KEY, client TEXT NOT NULL, request BLOB NOT NULL);
+  CREATE TABLE results (sequence INTEGER PRIMARY KEY, result BLOB NOT NULL);
+  PRAGMA user_version = 3;
 )sql";
 
 constexpr const char* kColumns =
@@ -72,15 +71,24 @@ std::string text(sqlite3_stmt* statement, int column) {
   return bytes == nullptr ? "" : std::string(bytes, static_cast<size_t>(sqlite3_column_bytes(statement, column)));
 }
 
+std::string blob(sqlite3_stmt* statement, int column) {
+  const auto* bytes = static_cast<const char*>(sqlite3_column_blob(statement, column));
+  return bytes == nullptr ? "" : std::string(bytes, static_cast<size_t>(sqlite3_column_bytes(statement, column)));
+}
+
 void bind(sqlite3_stmt* statement, int index, const std::string& value) {
   sqlite3_bind_text64(statement, index, value.data(), value.size(), SQLITE_STATIC, SQLITE_UTF8);
+}
+
+void bind_blob(sqlite3_stmt* statement, int index, const std::string& value) {
+  sqlite3_bind_blob64(statement, index, value.data(), value.size(), SQLITE_STATIC);
 }
 
 uint32_t check_of(std::string_view bytes, uint32_t seed = 0) {
   return crc32c(std::as_bytes(std::span(bytes.data(), bytes.size())), seed);
 }
 
-// Of two texts: their lengths tell where one ends.
+// Of both: their lengths tell where one ends.
 uint32_t check_of_request(const std::string& client, const std::string& request) {
   return check_of(request, check_of(client, static_cast<uint32_t>(client.size())));
 }
@@ -186,7 +194,7 @@ Result<std::unique_ptr<SqliteDatabase>> SqliteDatabase::open(const std::filesyst
   TRY(database->check_kind());
   TRY(database->execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"));
   TRY(database->execute("BEGIN IMMEDIATE; COMMIT;"));
-  TRY(database->bring_up_to_date());
+  TRY(database->make_tables());
   return database;
 }
 
@@ -215,24 +223,22 @@ Result<void> SqliteDatabase::check_kind() {
         "job-store");
   const bool is_empty = TRY(integer("SELECT count(*) FROM sqlite_master")) == 0;
   const bool has_jobs = TRY(integer("SELECT count(*) FROM sqlite_master WHERE name = 'jobs'")) > 0;
-  if (!is_empty && !(version == 1 && has_jobs))
+  if (version > 0 && has_jobs)
+    return fail(
+        ErrorCode::kInvalidConfig,
+        "the job store " + name_ + " was made by an older version of this program; run that one, or name another file",
+        "job-store");
+  if (!is_empty)
     return fail(ErrorCode::kInvalidConfig, name_ + " is a SQLite file, but no job store; name another file",
                 "job-store");
   return {};
 }
 
-Result<void> SqliteDatabase::bring_up_to_date() {
-  const int64_t version = TRY(integer("PRAGMA user_version"));
-  if (version == kSchemaVersion) return {};
-  was_empty_ = version == 0;
-  was_migrated_ = version == 1;
+Result<void> SqliteDatabase::make_tables() {
+  was_empty_ = TRY(integer("PRAGMA user_version")) != kSchemaVersion;
+  if (!was_empty_) return {};
   TRY(begin());
-  if (version == 1)
-    TRY(
-        execute("ALTER TABLE jobs RENAME TO jobs_1; ALTER TABLE meta RENAME TO meta_1; "
-                "DROP INDEX jobs_by_key; DROP INDEX jobs_unfinished;"));
   TRY(execute(kSchema));
-  if (version == 1) TRY(migrate_version_1(*this));
   TRY(commit());
   return checkpoint();
 }
@@ -345,11 +351,11 @@ Result<LedgerEntry> SqliteDatabase::insert(const JobHead& head, const std::strin
   const uint32_t request_check = check_of_request(client, request), result_check = check_of_result(result);
   const uint32_t check = check_of_head(head, sequence, request_check, result_check);
   TRY(put_head(head, sequence, check, request_check, result_check));
-  const Statement texts = TRY(prepare("INSERT OR REPLACE INTO requests VALUES (?1, ?2, ?3)"));
-  sqlite3_bind_int64(texts.get(), 1, sequence);
-  bind(texts.get(), 2, client);
-  bind(texts.get(), 3, request);
-  const int done = sqlite3_step(texts.get());
+  const Statement parts = TRY(prepare("INSERT OR REPLACE INTO requests VALUES (?1, ?2, ?3)"));
+  sqlite3_bind_int64(parts.get(), 1, sequence);
+  bind(parts.get(), 2, client);
+  bind_blob(parts.get(), 3, request);
+  const int done = sqlite3_step(parts.get());
   if (done != SQLITE_DONE) return failed(done);
   if (!result.empty()) TRY(put_result(sequence, result));
   return LedgerEntry{sequence, head.id, head.owner, head.status, head.created_unix_ms, check};
@@ -358,7 +364,7 @@ Result<LedgerEntry> SqliteDatabase::insert(const JobHead& head, const std::strin
 Result<void> SqliteDatabase::put_result(int64_t sequence, const std::string& result) {
   const Statement statement = TRY(prepare("INSERT OR REPLACE INTO results VALUES (?1, ?2)"));
   sqlite3_bind_int64(statement.get(), 1, sequence);
-  bind(statement.get(), 2, result);
+  bind_blob(statement.get(), 2, result);
   const int done = sqlite3_step(statement.get());
   if (done != SQLITE_DONE) return failed(done);
   return {};
@@ -375,7 +381,7 @@ Result<LedgerEntry> SqliteDatabase::update(const JobHead& head, const std::strin
   return LedgerEntry{row->sequence, head.id, head.owner, head.status, head.created_unix_ms, check};
 }
 
-Result<void> SqliteDatabase::read_texts(StoredRow& row) {
+Result<void> SqliteDatabase::read_parts(StoredRow& row) {
   const Statement statement = TRY(
       prepare("SELECT client, request, result FROM requests LEFT JOIN results USING (sequence) WHERE sequence = ?1"));
   sqlite3_bind_int64(statement.get(), 1, row.sequence);
@@ -383,8 +389,8 @@ Result<void> SqliteDatabase::read_texts(StoredRow& row) {
   if (code == SQLITE_DONE) return {};
   if (code != SQLITE_ROW) return failed(code);
   row.client = text(statement.get(), 0);
-  row.request = text(statement.get(), 1);
-  row.result = text(statement.get(), 2);
+  row.request = blob(statement.get(), 1);
+  row.result = blob(statement.get(), 2);
   row.request_ok = row.head_ok && check_of_request(row.client, row.request) == row.request_check;
   row.result_ok = row.head_ok && check_of_result(row.result) == row.result_check;
   return {};
@@ -395,7 +401,7 @@ Result<std::unique_ptr<StoredRow>> SqliteDatabase::one(Statement statement, Part
   if (code == SQLITE_DONE) return nullptr;
   if (code != SQLITE_ROW) return failed(code);
   auto row = std::make_unique<StoredRow>(row_of(statement.get()));
-  if (parts == Parts::kAll) TRY(read_texts(*row));
+  if (parts == Parts::kAll) TRY(read_parts(*row));
   return row;
 }
 
@@ -451,9 +457,9 @@ Result<int64_t> SqliteDatabase::last_sequence() { return integer("SELECT coalesc
 
 Result<void> SqliteDatabase::prune(int64_t sequence) {
   const std::string old = fmt::format("status >= 2 AND sequence <= {}", sequence);
-  for (const char* texts : {"requests", "results"})
+  for (const char* parts : {"requests", "results"})
     TRY(execute(
-        fmt::format("DELETE FROM {} WHERE sequence IN (SELECT sequence FROM jobs WHERE {})", texts, old).c_str()));
+        fmt::format("DELETE FROM {} WHERE sequence IN (SELECT sequence FROM jobs WHERE {})", parts, old).c_str()));
   return execute(("DELETE FROM jobs WHERE " + old).c_str());
 }
 

@@ -3,7 +3,7 @@
 //   jobs      a row of small columns a job; `check` is a CRC32C of the others, of the job's place, and of the checks of
 //             what it has in the other tables, so that a row that was changed on the disk is told from one that was
 //             written.
-//   requests, results   what is big, each with its own check.
+//   requests, results   what is big, each with its own check: actors/jobs/job_rows writes and reads it.
 #pragma once
 
 #include <sqlite3.h>
@@ -22,7 +22,8 @@ struct StoredRow {
   int64_t sequence = 0;
   JobHead head;
   bool head_ok = false;
-  std::string client, request, result;  // texts; empty where they were not asked for
+  std::string client;  // text; empty where it was not asked for
+  std::string request, result;  // bytes; likewise
   bool request_ok = false;  // client and request
   bool result_ok = false;  // true as well where there is none yet
   uint32_t check = 0, request_check = 0, result_check = 0;
@@ -30,8 +31,8 @@ struct StoredRow {
 
 class SqliteDatabase {
  public:
-  // kInvalidConfig with what to do if the file is no job store, cannot be written or was made by a newer version;
-  // kCorrupt if it is damaged where SQLite begins to read. A store of an older version is brought up to date.
+  // kInvalidConfig with what to do if the file is no job store, cannot be written or was made by another version;
+  // kCorrupt if it is damaged where SQLite begins to read.
   static Result<std::unique_ptr<SqliteDatabase>> open(const std::filesystem::path& path);
 
   Result<void> begin();
@@ -45,7 +46,6 @@ class SqliteDatabase {
   // Nothing if the file is whole, else what is wrong with it: one line of SQLite's.
   std::string structural_damage();
   bool was_empty() const { return was_empty_; }  // made by this open()
-  bool was_migrated() const { return was_migrated_; }
 
   // Zero if its row is damaged.
   Result<uint64_t> epoch();
@@ -77,7 +77,6 @@ class SqliteDatabase {
     void operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
   };
   using Statement = std::unique_ptr<sqlite3_stmt, Finalize>;
-  friend Result<void> migrate_version_1(SqliteDatabase& database);
 
   SqliteDatabase(std::unique_ptr<sqlite3, Close> handle, std::string name)
       : handle_(std::move(handle)), name_(std::move(name)) {}
@@ -88,16 +87,16 @@ class SqliteDatabase {
   Result<std::string> schema();
   static std::string schema_of_a_new_one();
   Result<void> check_kind();  // reads only
-  Result<void> bring_up_to_date();
+  Result<void> make_tables();
   Result<void> put_head(const JobHead& head, int64_t sequence, uint32_t check, uint32_t request_check,
                         uint32_t result_check);
   Result<std::unique_ptr<StoredRow>> one(Statement statement, Parts parts);
   Result<void> put_result(int64_t sequence, const std::string& result);
-  Result<void> read_texts(StoredRow& row);
+  Result<void> read_parts(StoredRow& row);
 
   std::unique_ptr<sqlite3, Close> handle_;
   std::string name_;  // of the file, for errors
-  bool was_empty_ = false, was_migrated_ = false;
+  bool was_empty_ = false;
 };
 
 }  // namespace runahead

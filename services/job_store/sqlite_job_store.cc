@@ -11,7 +11,7 @@
 #include <stdexcept>
 #include <utility>
 
-#include "actors/jobs/job_json.h"
+#include "actors/jobs/job_rows.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "services/job_store/job_recovery.h"
@@ -31,7 +31,7 @@ std::unexpected<Error> damaged(const std::string& id) {
 Result<std::shared_ptr<const JobRecord>> record_of(StoredRow row) {
   if (!row.request_ok || !row.result_ok) return damaged(row.head.id);
   auto record = std::make_shared<JobRecord>();
-  if (!row.result.empty()) record->result = std::make_shared<const StoredResult>(TRY(result_from_json(row.result)));
+  if (!row.result.empty()) record->result = std::make_shared<const StoredResult>(TRY(parse_stored_result(row.result)));
   record->client_json = std::move(row.client);
   record->head = std::move(row.head);
   return record;
@@ -222,13 +222,13 @@ Task<void> SqliteJobStore::write(std::function<Result<LedgerEntry>()> work) {
 
 Task<void> SqliteJobStore::accept(JobHead head, std::shared_ptr<const StoredRequest> request) {
   return write([this, head = std::move(head), request = std::move(request)] {
-    return files_.database->insert(head, request->client_json, to_json(request->request));
+    return files_.database->insert(head, request->client_json, serialize(request->request));
   });
 }
 
 Task<void> SqliteJobStore::end(JobHead head, std::shared_ptr<const StoredResult> result) {
   return write([this, head = std::move(head), result = std::move(result)] {
-    return files_.database->update(head, to_json(*result));
+    return files_.database->update(head, serialize(*result));
   });
 }
 
@@ -258,7 +258,7 @@ Task<std::shared_ptr<const StoredRequest>> SqliteJobStore::request(std::string i
         if (!row) return nullptr;
         if (!row->request_ok) return damaged(id);
         return std::make_shared<const StoredRequest>(
-            StoredRequest{TRY(request_from_json(row->request)), std::move(row->client)});
+            StoredRequest{TRY(parse_stored_request(row->request)), std::move(row->client)});
       });
 }
 

@@ -1,8 +1,8 @@
 // SqliteJobStore: the JobStore of production: one SQLite file in WAL mode, synchronous=FULL, so that a commit that has
 // returned survives the process and the machine; and a ledger beside it (services/job_store/job_ledger), which tells at the next
 // start what the file should hold. docs/adr/0010-files-that-others-change.md says why.
-//   threads  called on the io_context thread; one thread of its own does all I/O and all JSON, and posts results back.
-//            What has queued up while it wrote goes into one transaction (group commit). When nothing waits, the log is
+//   threads  called on the io_context thread; one thread of its own does all I/O and makes all rows, and posts results
+//            back. What has queued up while it wrote goes into one transaction (group commit). When nothing waits, the log is
 //            moved into the main file: damage to a file then costs what it touches.
 //   owner    the files, exclusively: a second process is refused. The callers' io_context outlives the store.
 //   limits   the newest kJobsKeptMax ended jobs are kept.
@@ -28,7 +28,7 @@ class SqliteDatabase;
 class SqliteJobStore final : public JobStore {
  public:
   // Creates the file if it is missing; an empty path means a store in memory. kInvalidConfig with what to do if the
-  // file is no job store, is damaged and has no ledger, was made by a newer version, or is in use by another process.
+  // file is no job store, is damaged and has no ledger, was made by another version, or is in use by another process.
   static Result<std::unique_ptr<SqliteJobStore>> open(const std::filesystem::path& path);
   ~SqliteJobStore() override;  // writes out what was accepted
 

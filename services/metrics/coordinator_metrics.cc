@@ -1,10 +1,11 @@
+#include "services/metrics/coordinator_metrics.h"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <map>
 
 #include "base/limits.h"
-#include "services/metrics/metrics.h"
 #include "services/metrics/metrics_registry.h"
 
 namespace runahead {
@@ -73,6 +74,8 @@ struct CoordinatorMetrics::Series {
   HistogramFamily& kv_send =
       registry.histograms("runahead_worker_kv_send_seconds", "first to last K/V page sent by a rank");
   HistogramFamily& chunk = registry.histograms("runahead_worker_chunk_tokens", "tokens of a rank's chunk");
+  HistogramFamily& kv_wire =
+      registry.histograms("runahead_worker_kv_wire_seconds", "of a rank's sending, with bytes on their way");
   HistogramFamily& kv_bytes = registry.histograms("runahead_kv_transfer_bytes", "K/V bytes over one hop");
   CounterFamily& kv_bytes_total = registry.counters("runahead_worker_kv_bytes_total", "K/V bytes of a rank");
   // Workers
@@ -82,10 +85,12 @@ struct CoordinatorMetrics::Series {
   GaugeFamily& cache =
       registry.gauges("runahead_worker_kv_cache_usage_ratio", "share of the worker's K/V pages in use");
   GaugeFamily& speed = registry.gauges("runahead_worker_tokens_per_second", "measured prefill speed without context");
+  GaugeFamily& link =
+      registry.gauges("runahead_worker_link_bytes_per_second", "measured speed of K/V into the worker; 0: not yet");
   GaugeFamily& model_info = registry.gauges("runahead_model_info", "the served model");
 
   struct Worker {
-    prometheus::Gauge *up, *cache, *speed;
+    prometheus::Gauge *up, *cache, *speed, *link;
     bool listed = true;  // in the last view of the cluster
   };
   std::map<Labels, Worker> workers;
@@ -133,12 +138,14 @@ void CoordinatorMetrics::Series::show_worker(const WorkerView& worker) {
   const Labels labels = {{"worker", worker.name}, {"role", worker.role}};
   auto it = workers.find(labels);
   if (it == workers.end())
-    it = workers.emplace(labels, Worker{&up.Add(labels), &cache.Add(labels), &speed.Add(labels)}).first;
+    it = workers.emplace(labels, Worker{&up.Add(labels), &cache.Add(labels), &speed.Add(labels), &link.Add(labels)})
+             .first;
   it->second.listed = true;
   it->second.up->Set(worker.state == "suspect" ? 0 : 1);
   const double used = static_cast<double>(worker.pages_total - worker.pages_free);
   it->second.cache->Set(worker.pages_total > 0 ? used / static_cast<double>(worker.pages_total) : 0);
   it->second.speed->Set(worker.tokens_per_second);
+  it->second.link->Set(worker.link_bytes_per_second);
 }
 
 // Workers of another model or mode may follow those that have left.
@@ -197,6 +204,7 @@ void CoordinatorMetrics::rank_finished(const RankRecord& record, std::string_vie
   Labels with_transport = rank;
   with_transport.emplace("transport", std::string(transport));
   observe(s.kv_send.Add(with_transport, buckets::kStage), record.kv_send_seconds);
+  if (record.kv_wire_seconds > 0) observe(s.kv_wire.Add(with_transport, buckets::kStage), record.kv_wire_seconds);
   for (const auto& [direction, bytes] :
        {std::pair("sent", record.kv_sent_bytes), std::pair("received", record.kv_received_bytes)}) {
     Labels labels = with_transport;

@@ -1,6 +1,7 @@
+#include "services/metrics/worker_metrics.h"
+
 #include <array>
 
-#include "services/metrics/metrics.h"
 #include "services/metrics/metrics_registry.h"
 
 namespace runahead {

@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "services/gateway/jobs_routes.h"
+#include "services/gateway/status_routes.h"
 #include "services/version.h"
 
 namespace runahead {
@@ -13,27 +14,14 @@ int64_t unix_time_ms() {
       .count();
 }
 
-GatewayOptions gateway_options(const ApiFrontOptions& options) {
-  GatewayOptions gateway{.model_name = options.model_name,
-                         .model_aliases = {"default", options.model_alias},
-                         .generation_defaults = options.generation_defaults,
-                         .api_keys_file = options.settings.api_keys,
-                         .cors_origins = options.settings.cors_origins,
-                         .request_timeout = from_seconds(options.settings.request_timeout),
-                         .job_timeout = from_seconds(options.settings.job_timeout)};
-  gateway.http.listen = options.http;
-  gateway.http.allow_remote = options.allow_remote;
-  gateway.http.idle_timeout = from_seconds(options.settings.idle_timeout);
-  gateway.http.header_timeout = from_seconds(options.settings.header_timeout);
-  gateway.http.body_timeout = from_seconds(options.settings.body_timeout);
-  gateway.http.stall_timeout = from_seconds(options.settings.send_timeout);
-  gateway.build = {.version = kVersion, .revision = kRevision};
-  return gateway;
+GatewayOptions of_this_build(GatewayOptions options) {
+  options.build = {.version = kVersion, .revision = kRevision};
+  return options;
 }
 
 }  // namespace
 
-ApiFront::ApiFront(ApiFrontEnv env, const ApiFrontOptions& options)
+ApiFront::ApiFront(ApiFrontEnv env, ApiFrontOptions options)
     : jobs_({.executor = env.executor,
              .clock = env.clock,
              .rng = env.rng,
@@ -41,10 +29,10 @@ ApiFront::ApiFront(ApiFrontEnv env, const ApiFrontOptions& options)
              .store = env.job_store,
              .unix_time_ms = unix_time_ms,
              .stop_rule = [&codec = env.codec](const std::string& json) { return job_stop_rule(codec, json); }}),
-      jobs_api_(jobs_),
-      gateway_(env.executor, env.clock, env.inference, &jobs_api_, env.codec, env.metrics, gateway_options(options)),
-      allow_remote_(options.allow_remote),
-      admin_listen_(options.settings.admin) {
+      allow_remote_(options.gateway.http.allow_remote),
+      admin_listen_(std::move(options.admin)),
+      gateway_(env.executor, env.clock, env.inference, &jobs_, env.codec, env.metrics,
+               of_this_build(std::move(options.gateway))) {
   if (admin_listen_.empty()) return;
   admin_ = std::make_unique<AdminEndpoints>(
       env.executor, env.clock,

@@ -8,10 +8,10 @@
 #include "base/async/gate.h"
 #include "base/async/wake.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "model/transformer/transformer.h"
 #include "services/engine/model_path.h"
 #include "services/engine/text_codec_loading.h"
-#include "services/gateway/answer_text.h"
 #include "services/job_store/sqlite_job_store.h"
 #include "services/process/announcer.h"
 #include "services/process/api_front.h"
@@ -44,9 +44,9 @@ uint64_t epoch_of(const JobStore::Loaded& loaded, bool durable) {
 
 Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& options) {
   const HostPort listen = TRY(parse_host_port(options.listen)), http = TRY(parse_host_port(options.http));
-  const std::filesystem::path path = TRY(find_model(options.model));
+  const std::filesystem::path path = TRY(find_model(options.model.name));
   const std::optional<ComputeMode> mode = TRY(parse_compute_option(options.compute));
-  const Gguf file = TRY(open_model(options.model, options.override_kv));
+  const Gguf file = TRY(open_model(options.model));
   const std::string hash = file.content_hash();  // this file and no other is what workers must run
   file.drop_pages();
   parts.model = TRY(read_model_config(file));
@@ -72,6 +72,12 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
                                                        .model = model_fingerprint(hash),
                                                        .fingerprint = mode ? engine_fingerprint(hash, *mode) : "",
                                                        .stall_timeout = from_seconds(options.stall_timeout_s)});
+  ApiFrontOptions api = options.api;
+  api.gateway.http.listen = http;
+  api.gateway.http.allow_remote = options.insecure_network;
+  api.gateway.model_name = parts.model_name;
+  api.gateway.model_aliases = {"default", options.model.name};
+  api.gateway.generation_defaults = generation;
   parts.front = std::make_unique<ApiFront>(ApiFrontEnv{.executor = executor,
                                                        .clock = parts.process.clock(),
                                                        .rng = parts.process.rng(),
@@ -79,12 +85,7 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
                                                        .job_store = *parts.job_store,
                                                        .codec = *parts.codec,
                                                        .metrics = *parts.metrics},
-                                           ApiFrontOptions{.http = http,
-                                                           .allow_remote = options.insecure_network,
-                                                           .settings = options.api,
-                                                           .model_name = parts.model_name,
-                                                           .model_alias = options.model,
-                                                           .generation_defaults = generation});
+                                           std::move(api));
   return parts.front->start(std::move(parts.loaded.unfinished));
 }
 

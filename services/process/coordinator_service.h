@@ -4,24 +4,23 @@
 
 #include <ctime>
 #include <string>
-#include <vector>
 
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/result.h"
+#include "services/engine/engine_flags.h"
 #include "services/process/api_front.h"
 
 namespace runahead {
 
 struct CoordinatorServiceOptions {
-  std::string model = "smollm2";  // for its tokenizer, chat template, shape and content hash
-  std::vector<std::string> override_kv;  // KEY=TYPE:VALUE, the same in the whole cluster
+  ModelFlags model;  // for its tokenizer, chat template, shape and content hash
   std::string chat_template;  // a file with a template to use instead of the model's; empty: the model's
   std::string compute = "auto";  // of the workers; auto: what a prefill and a decode worker first agree on
   std::string listen = "127.0.0.1:7070";  // control plane
   std::string http = "127.0.0.1:8000";  // API
   std::string job_store;  // SQLite file; empty: jobs live in memory
-  ApiSettings api;
+  ApiFrontOptions api;  // as far as flags say it
   GenerationFlags generation;
   double stall_timeout_s = seconds(limits::kStallTimeout);  // of an attempt on which nothing moves
   bool insecure_network = false;  // listen beyond loopback without TLS

@@ -21,7 +21,7 @@ constexpr rlim_t kOtherDescriptors = 256;  // files, pipes, libraries
 
 // Sockets are descriptors, and the soft limit that a shell gives is often below what our bounds allow, the hard one not.
 void raise_descriptor_limit() {
-  constexpr rlim_t wanted = limits::kHttpConnectionsMax + limits::kControlStrangersMax + limits::kWorkersMax +
+  constexpr rlim_t wanted = limits::kHttpConnectionsMax + limits::kUnregisteredPeersMax + limits::kWorkersMax +
                             2 * limits::kKvStreamsMax + kOtherDescriptors;
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) return;

@@ -10,11 +10,11 @@
 #include "actors/worker/thread_lane.h"
 #include "base/log.h"
 #include "base/machine_limits.h"
+#include "base/utf8.h"
 #include "services/engine/engine_loading.h"
 #include "services/engine/engine_profile.h"
 #include "services/engine/kernel_timings.h"
-#include "services/gateway/answer_text.h"
-#include "services/metrics/metrics.h"
+#include "services/metrics/worker_metrics.h"
 #include "services/process/admin_endpoints.h"
 #include "services/process/announcer.h"
 #include "services/process/process.h"
@@ -67,8 +67,8 @@ Result<int64_t> pages_by_default(const Transformer& engine, int sharers, const M
 
 Result<int64_t> pool_pages(const Transformer& engine, const WorkerServiceOptions& options) {
   const MachineLimits limits = machine_limits();
-  if (options.threads > limits.usable_cpus())
-    log::warn("{} compute threads share {:.3g} CPUs ({}), which is slower than --threads {}", options.threads,
+  if (options.engine.threads > limits.usable_cpus())
+    log::warn("{} compute threads share {:.3g} CPUs ({}), which is slower than --threads {}", options.engine.threads,
               limits.fewest_cpus().cpus, limits.fewest_cpus().what, limits.usable_cpus());
   if (options.kv_memory_mib == 0) return pages_by_default(engine, options.sharers, limits);
   return pages_asked_for(options.kv_memory_mib, static_cast<int64_t>(engine.page_bytes()), limits);
@@ -158,8 +158,7 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   KvTransportOptions kv_options = TRY(transport_options(options));
   if (!kv_options.advertise && is_wildcard(kv_options.listen.host)) parts.derive_from = kv_options.listen.host;
   const Time load_begin = parts.process.clock().now();
-  parts.engine = TRY(open_engine(options.model, options.compute, options.threads, options.packed_cache,
-                                 options.progress, options.override_kv));
+  parts.engine = TRY(open_engine(options.engine, options.progress));
   const double load_seconds = seconds(parts.process.clock().now() - load_begin);
   const EngineProfile profile = measure_engine(*parts.engine, parts.process.clock());
   parts.pool = std::make_unique<KvPool>(parts.engine->page_bytes(), TRY(pool_pages(*parts.engine, options)));
@@ -168,7 +167,7 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
       ProcessInfo{.role = options.role == WorkerKind::kPrefill ? "prefill" : "decode",
                   .version = kVersion,
                   .revision = kRevision,
-                  .model_name = valid_utf8(std::filesystem::path(options.model).stem().string())});
+                  .model_name = valid_utf8(std::filesystem::path(options.engine.model.name).stem().string())});
   parts.metrics->kernels_chosen(prepare_kernels().timings);
   parts.metrics->model_loaded(parts.engine->compute_name(), parts.engine->shape().context_len, load_seconds);
   parts.kv =
@@ -177,8 +176,8 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   parts.worker_options = {
       .name = valid_utf8(options.name.empty() ? default_name() : options.name),
       .device = device_text(*parts.engine),
-      .linear_seconds_per_token = profile.linear_seconds_per_token,
-      .attention_seconds_per_pair = profile.attention_seconds_per_pair,
+      .seconds_per_token = profile.seconds_per_token,
+      .seconds_per_pair = profile.seconds_per_pair,
       .attempts_max = attempts_for_pool(parts.pool->usage().total, parts.engine->shape().num_layers),
       .decode_slots = options.slots};
   return {};

@@ -4,10 +4,10 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
 
 #include "base/machine_limits.h"
 #include "base/result.h"
+#include "services/engine/engine_flags.h"
 
 namespace runahead {
 
@@ -15,12 +15,8 @@ enum class WorkerKind { kPrefill, kDecode };
 
 struct WorkerServiceOptions {
   WorkerKind role = WorkerKind::kPrefill;
-  std::string model = "smollm2";
-  std::vector<std::string> override_kv;  // KEY=TYPE:VALUE, the same in the whole cluster
+  EngineFlags engine{.threads = machine_limits().usable_cpus()};
   std::string coordinator = "127.0.0.1:7070";
-  std::string compute = "auto";
-  int threads = machine_limits().usable_cpus();
-  std::string packed_cache;  // folder of packed weights; empty: the default one; "off": none
   std::string transport = "auto";
   std::string data_listen = "127.0.0.1:0";  // K/V pages
   std::string advertise;  // host, or host:port, that peers reach data_listen by; empty: its own host,

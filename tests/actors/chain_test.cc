@@ -1,6 +1,6 @@
 // The whole way of a request through real actors in one process: chain, cut-through, decode, cancel, loss, restart.
 #include "base/limits.h"
-#include "cluster.h"
+#include "tests/actors/hash_cluster.h"
 
 namespace runahead::test {
 namespace {
@@ -8,7 +8,7 @@ namespace {
 using namespace std::chrono_literals;
 
 TEST(Chain, OneWorkerAnswersWithTheModelsOwnTokens) {
-  Cluster cluster(1);
+  HashCluster cluster(1);
   const InferenceRequest request = request_of(200, 12);
   const auto answer = cluster.answer_to(request);
   EXPECT_EQ(answer->tokens, expected_tokens(request));
@@ -18,7 +18,7 @@ TEST(Chain, OneWorkerAnswersWithTheModelsOwnTokens) {
 }
 
 TEST(Chain, EveryNumberOfWorkersAndEveryCutGivesTheSameTokensAndLogits) {
-  Cluster cluster(4);
+  HashCluster cluster(4);
   InferenceRequest request = request_of(700, 8);
   const std::vector<TokenId> expected = expected_tokens(request);
   std::string sha256;
@@ -39,7 +39,7 @@ TEST(Chain, EveryNumberOfWorkersAndEveryCutGivesTheSameTokensAndLogits) {
 }
 
 TEST(Chain, PromptsOfEveryLengthAroundAPageAreAnswered) {
-  Cluster cluster(3);
+  HashCluster cluster(3);
   for (const int32_t length : {1, 2, 63, 64, 65, 127, 128, 129, 192, 200}) {
     InferenceRequest request = request_of(length, 4, static_cast<uint64_t>(length));
     request.strategy = Strategy::kEven;
@@ -49,7 +49,7 @@ TEST(Chain, PromptsOfEveryLengthAroundAPageAreAnswered) {
 
 // Every layer job of the long one takes a while; the short one has three layers too, and waits for no more than one of them.
 TEST(Chain, AShortPromptPassesALongOne) {
-  Cluster cluster(1);
+  HashCluster cluster(1);
   cluster.nodes[0]->engine.layer_delay = 30ms;
   InferenceRequest long_request = request_of(1900, 2);  // 29 slices a layer
   const auto long_answer = cluster.ask(long_request);
@@ -64,7 +64,7 @@ TEST(Chain, AShortPromptPassesALongOne) {
 }
 
 TEST(Chain, EqualPromptsEndOneAfterTheOther) {
-  Cluster cluster(1);
+  HashCluster cluster(1);
   cluster.nodes[0]->engine.layer_delay = 5ms;
   std::vector<std::shared_ptr<Answer>> answers;
   std::vector<size_t> order;
@@ -78,10 +78,10 @@ TEST(Chain, EqualPromptsEndOneAfterTheOther) {
 }
 
 TEST(Chain, TheFirstTokenNeedsNoDecodeSlot) {
-  Cluster cluster(1, 0);
+  HashCluster cluster(1, 0);
   cluster.add(false, 4096, {.attempts_max = 16, .decode_slots = 2});
   ASSERT_TRUE(cluster.run_until([&] { return cluster.coordinator->cluster().ready(); }));
-  Cluster::Node& decode = *cluster.nodes.back();
+  HashCluster::Node& decode = *cluster.nodes.back();
   decode.engine.step_delay = 20ms;
   std::vector<std::shared_ptr<Answer>> answers;
   for (uint64_t i = 0; i < 2; ++i) answers.push_back(cluster.ask(request_of(64, 400, i + 1)));
@@ -99,7 +99,7 @@ TEST(Chain, TheFirstTokenNeedsNoDecodeSlot) {
 }
 
 TEST(Chain, NumbersThatOverflowAreAnErrorAndNoAnswer) {
-  Cluster cluster(1);
+  HashCluster cluster(1);
   cluster.nodes[0]->engine.overflows = true;
   const auto first = cluster.answer_to(request_of(100, 4));
   ASSERT_TRUE(first->error);
@@ -107,7 +107,7 @@ TEST(Chain, NumbersThatOverflowAreAnErrorAndNoAnswer) {
   EXPECT_TRUE(first->tokens.empty());
   cluster.nodes[0]->engine.overflows = false;
 
-  Cluster::Node& decode = *cluster.nodes.back();
+  HashCluster::Node& decode = *cluster.nodes.back();
   decode.engine.step_delay = 5ms;
   const InferenceRequest good = request_of(64, 200, 2);
   const auto whole = cluster.ask(good);  // the older one: the first row of the batch
@@ -122,7 +122,7 @@ TEST(Chain, NumbersThatOverflowAreAnErrorAndNoAnswer) {
 }
 
 TEST(Chain, AnAllocationThatFailsCostsAnAttemptAndNoWorker) {
-  Cluster cluster(2);
+  HashCluster cluster(2);
   for (size_t i = 0; i < 2; ++i) cluster.nodes[i]->engine.no_memory_times = 1;
   const InferenceRequest request = request_of(300, 20);
   const auto answer = cluster.answer_to(request);
@@ -130,7 +130,7 @@ TEST(Chain, AnAllocationThatFailsCostsAnAttemptAndNoWorker) {
   EXPECT_GT(answer->finished->report.attempts, 1u);
   for (size_t i = 0; i < 2; ++i) cluster.nodes[i]->engine.no_memory_times = 0;  // one of them may have had no part
 
-  Cluster::Node& decode = *cluster.nodes.back();
+  HashCluster::Node& decode = *cluster.nodes.back();
   decode.engine.step_delay = 2ms;
   std::vector<InferenceRequest> requests;
   std::vector<std::shared_ptr<Answer>> answers;
@@ -153,7 +153,7 @@ TEST(Chain, AnAllocationThatFailsCostsAnAttemptAndNoWorker) {
 }
 
 TEST(Chain, OneTokenIsEnough) {
-  Cluster cluster(2);
+  HashCluster cluster(2);
   InferenceRequest request = request_of(300, 1);
   request.strategy = Strategy::kEven;
   const auto answer = cluster.answer_to(request);
@@ -164,7 +164,7 @@ TEST(Chain, OneTokenIsEnough) {
 }
 
 TEST(Chain, AStopTokenEndsTheAnswer) {
-  Cluster cluster(2);
+  HashCluster cluster(2);
   InferenceRequest request = request_of(100, 50);
   std::vector<TokenId> tokens = expected_tokens(request);
   const auto first_new = std::ranges::find_if(tokens, [&](TokenId token) { return token != tokens[0]; });
@@ -178,7 +178,7 @@ TEST(Chain, AStopTokenEndsTheAnswer) {
 }
 
 TEST(Chain, PenaltiesSeePromptAndAnswer) {
-  Cluster cluster(3);
+  HashCluster cluster(3);
   InferenceRequest request = request_of(300, 20);
   request.strategy = Strategy::kEven;
   request.sampling.repetition_penalty = 1.7f;
@@ -187,7 +187,7 @@ TEST(Chain, PenaltiesSeePromptAndAnswer) {
 }
 
 TEST(Chain, ManyRequestsAtOnceShareTheBatchAndDoNotTouchEachOther) {
-  Cluster cluster(3);
+  HashCluster cluster(3);
   cluster.nodes.back()->engine.step_delay = 2ms;
   std::vector<InferenceRequest> requests;
   std::vector<std::shared_ptr<Answer>> answers;
@@ -206,7 +206,7 @@ TEST(Chain, ManyRequestsAtOnceShareTheBatchAndDoNotTouchEachOther) {
 // ---- where the time goes ----
 
 TEST(Ttft, StagesSumToTheTimeToFirstTokenWithinOnePercent) {
-  Cluster cluster(3);
+  HashCluster cluster(3);
   double unexplained = 1;
   for (auto& node : cluster.nodes) node->engine.layer_delay = 3ms;
   for (int i = 0; i < 6; ++i) {
@@ -234,7 +234,7 @@ TEST(Ttft, StagesSumToTheTimeToFirstTokenWithinOnePercent) {
 class Cancel : public testing::TestWithParam<int> {};
 
 TEST_P(Cancel, AtAnyTimeFreesEveryPage) {
-  Cluster cluster(3);
+  HashCluster cluster(3);
   for (auto& node : cluster.nodes) {
     node->engine.layer_delay = 4ms;
     node->engine.step_delay = 4ms;
@@ -256,12 +256,12 @@ TEST_P(Cancel, AtAnyTimeFreesEveryPage) {
 INSTANTIATE_TEST_SUITE_P(Milliseconds, Cancel, testing::Values(0, 1, 2, 5, 8, 13, 18, 25, 40, 61, 100));
 
 TEST(Chain, AReaderThatFinishesEarlyGetsTheReportAndFreesEveryPage) {
-  Cluster cluster(3);
+  HashCluster cluster(3);
   for (auto& node : cluster.nodes) node->engine.step_delay = 4ms;
   Result<std::shared_ptr<TokenStream>> stream = cluster.coordinator->submit(request_of(600, 1000));
   ASSERT_TRUE(stream);
   auto answer = std::make_shared<Answer>();
-  asio::co_spawn(cluster.io, Cluster::read(*stream, answer, cluster.clock), asio::detached);
+  asio::co_spawn(cluster.io, HashCluster::read(*stream, answer, cluster.clock), asio::detached);
   ASSERT_TRUE(cluster.run_until([&] { return answer->tokens.size() >= 3; }));
   (*stream)->finish();
   ASSERT_TRUE(cluster.run_until([&] { return answer->finished || answer->error; }));
@@ -273,20 +273,20 @@ TEST(Chain, AReaderThatFinishesEarlyGetsTheReportAndFreesEveryPage) {
 }
 
 TEST(Chain, AReaderThatDoesNotReadIsCancelledAtTheBound) {
-  Cluster cluster(1);
+  HashCluster cluster(1);
   InferenceRequest request = request_of(10, 1000);
   Result<std::shared_ptr<TokenStream>> stream = cluster.coordinator->submit(request);
   ASSERT_TRUE(stream);
   EXPECT_TRUE(
       cluster.run_until([&] { return cluster.pages_are_free() && cluster.coordinator->cluster().running == 0; }));
   auto answer = std::make_shared<Answer>();
-  asio::co_spawn(cluster.io, Cluster::read(*stream, answer, cluster.clock), asio::detached);
+  asio::co_spawn(cluster.io, HashCluster::read(*stream, answer, cluster.clock), asio::detached);
   EXPECT_TRUE(cluster.run_until([&] { return answer->finished || answer->error; }));
   EXPECT_EQ(answer->tokens, expected_tokens(request)) << "1,000 tokens are under the bound: nothing is lost";
 }
 
 TEST(Chain, ADeadlineEndsTheRequestEverywhere) {
-  Cluster cluster(2);
+  HashCluster cluster(2);
   for (auto& node : cluster.nodes) node->engine.layer_delay = 200ms;
   InferenceRequest request = request_of(300, 5);
   request.deadline = 100ms;
@@ -300,7 +300,7 @@ TEST(Chain, ADeadlineEndsTheRequestEverywhere) {
 
 TEST(Loss, APrefillWorkerThatGoesMakesThoseLeftGiveTheSameAnswer) {
   for (const int victim : {0, 1, 2}) {
-    Cluster cluster(3);
+    HashCluster cluster(3);
     for (auto& node : cluster.nodes) node->engine.layer_delay = 10ms;
     InferenceRequest request = request_of(600, 6);
     request.strategy = Strategy::kEven;
@@ -316,7 +316,7 @@ TEST(Loss, APrefillWorkerThatGoesMakesThoseLeftGiveTheSameAnswer) {
 }
 
 TEST(Loss, ADecodeWorkerThatGoesInTheMiddleLosesAndDoublesNoToken) {
-  Cluster cluster(2, 2);
+  HashCluster cluster(2, 2);
   for (auto& node : cluster.nodes) node->engine.step_delay = 5ms;
   for (int round = 0; round < 2; ++round) {
     InferenceRequest request = request_of(150, 40, static_cast<uint64_t>(round) + 5);
@@ -333,7 +333,7 @@ TEST(Loss, ADecodeWorkerThatGoesInTheMiddleLosesAndDoublesNoToken) {
 }
 
 TEST(Loss, TheLastDecodeWorkerIsWaitedFor) {
-  Cluster cluster(1, 1);
+  HashCluster cluster(1, 1);
   cluster.nodes[1]->engine.step_delay = 5ms;
   const InferenceRequest request = request_of(150, 40);
   const auto answer = cluster.ask(request);
@@ -346,7 +346,7 @@ TEST(Loss, TheLastDecodeWorkerIsWaitedFor) {
 }
 
 TEST(Loss, ADamagedPageIsNeverUsedAndTheRequestIsTriedAgain) {
-  Cluster cluster(2);
+  HashCluster cluster(2);
   int pages = 0;
   cluster.kv_hub->damage = [&](auto, std::span<std::byte> page) {
     if (++pages == 3) page[17] ^= std::byte{1};
@@ -360,13 +360,13 @@ TEST(Loss, ADamagedPageIsNeverUsedAndTheRequestIsTriedAgain) {
 }
 
 TEST(Loss, ACoordinatorThatComesBackFindsEverythingFree) {
-  Cluster cluster(2);
+  HashCluster cluster(2);
   for (auto& node : cluster.nodes) node->engine.layer_delay = 20ms;
   const auto answer = cluster.ask(request_of(600, 100));
   const Time until = cluster.clock.now() + 30ms;
   cluster.run_until([&] { return cluster.clock.now() >= until; });
   cluster.coordinator_reachable = false;
-  for (PeerId peer = 1; peer <= cluster.hub->last_peer(); ++peer) cluster.hub->cut(peer, "the coordinator died");
+  for (PeerId peer = 1; peer <= cluster.hub.last_peer(); ++peer) cluster.hub.cut(peer, "the coordinator died");
   cluster.stop_coordinator();
   cluster.coordinator.reset();
   EXPECT_TRUE(cluster.run_until([&] { return answer->error.has_value(); }));
@@ -380,13 +380,13 @@ TEST(Loss, ACoordinatorThatComesBackFindsEverythingFree) {
 }
 
 TEST(Loss, WorkersThatHearNothingEndTheirAttemptsAndComeBack) {
-  Cluster cluster(2);
+  HashCluster cluster(2);
   for (auto& node : cluster.nodes) node->engine.step_delay = 20ms;
   const auto answer = cluster.ask(request_of(100, 1000));
   EXPECT_TRUE(cluster.run_until([&] { return answer->tokens.size() > 3; }));
-  cluster.hub->deaf = true;
+  cluster.hub.lose_messages(true);
   EXPECT_TRUE(cluster.run_until([&] { return cluster.pages_are_free(); }, 2 * limits::kLeaseDuration));
-  cluster.hub->deaf = false;
+  cluster.hub.lose_messages(false);
   EXPECT_TRUE(cluster.run_until([&] { return answer->tokens.size() > 60 || answer->error; }, 15s))
       << "the request goes on";
   EXPECT_FALSE(answer->error);
@@ -395,10 +395,10 @@ TEST(Loss, WorkersThatHearNothingEndTheirAttemptsAndComeBack) {
 // ---- coming and going ----
 
 TEST(Membership, ARefusedWorkerTriesAgainUntilItFits) {
-  Cluster cluster(1, 1);
+  HashCluster cluster(1, 1);
   const auto members = [&] { return cluster.coordinator->cluster().workers.size(); };
   EXPECT_TRUE(cluster.run_until([&] { return members() == 2; }));
-  Cluster::Node& stranger = cluster.add(true, 64, {}, "another model");
+  HashCluster::Node& stranger = cluster.add(true, 64, {}, "another model");
   cluster.run_until([] { return false; }, 500ms);  // it has been refused, and waits
   EXPECT_EQ(members(), 2u);
   EXPECT_TRUE(stranger.running);
@@ -407,7 +407,7 @@ TEST(Membership, ARefusedWorkerTriesAgainUntilItFits) {
 }
 
 TEST(Membership, DrainFinishesWhatRuns) {
-  Cluster cluster(2, 1);
+  HashCluster cluster(2, 1);
   for (auto& node : cluster.nodes) node->engine.step_delay = 2ms;
   const InferenceRequest request = request_of(100, 60);
   const auto answer = cluster.ask(request);
@@ -421,7 +421,7 @@ TEST(Membership, DrainFinishesWhatRuns) {
 }
 
 TEST(Membership, TheCoordinatorDrainsBeforeItStops) {
-  Cluster cluster(1, 1);
+  HashCluster cluster(1, 1);
   cluster.nodes[1]->engine.step_delay = 2ms;
   const InferenceRequest request = request_of(100, 40);
   const auto answer = cluster.ask(request);

@@ -25,7 +25,7 @@ class Machine {
   }
 
  private:
-  testing::TempDir root_;
+  test::TempDir root_;
 };
 
 constexpr const char* kMountV1 =

@@ -58,5 +58,17 @@ TEST(Utf8, InvalidBytesAreToldApartAsUnicodeSays) {
   EXPECT_EQ(count("\xE1\x80\xE2\xF0\x91\x92\xF1\xBF"), 4);
 }
 
+TEST(Utf8, ShownTextIsValidAndItsCharactersAreCounted) {
+  EXPECT_EQ(valid_utf8("caf\xC3\xA9"), "caf\xC3\xA9");
+  EXPECT_EQ(valid_utf8("a\xE1\x80"
+                       "b\xFF"),
+            "a\xEF\xBF\xBD"
+            "b\xEF\xBF\xBD");
+  EXPECT_EQ(character_count("a\xE1\x80"
+                            "b\xFF\xC3\xA9"),
+            5);
+  EXPECT_EQ(character_count(""), 0);
+}
+
 }  // namespace
 }  // namespace runahead

@@ -9,7 +9,7 @@
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_model.h"
 
-namespace runahead::testing {
+namespace runahead::test {
 namespace {
 
 TEST(Bench, SpreadIsTheFiveNumbersOfItsValues) {
@@ -56,7 +56,7 @@ TEST(Bench, PrefillOperationsAreThoseOfTheLoops) {
 TEST(Bench, DecodeBeginsAtAnEmptyContextAndReadsTheWeightsOnceForTheBatch) {
   TempDir dir;
   write_tiny_llama(dir / "m.gguf", 7);
-  auto engine = *load_engine({.model = dir / "m.gguf", .compute = ComputeMode::kFp32});
+  auto engine = *Transformer::load({.model = dir / "m.gguf", .compute = ComputeMode::kFp32});
   const int32_t batches[] = {1, 3};
   for (int32_t context : {0, 100}) {
     const auto results = bench_decode(*engine, context, batches, 4);
@@ -137,4 +137,4 @@ TEST(KernelBench, MeasuresTheLengthsThatTheKernelsSee) {
 }
 
 }  // namespace
-}  // namespace runahead::testing
+}  // namespace runahead::test

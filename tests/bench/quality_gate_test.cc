@@ -10,7 +10,7 @@
 #include "model/tokenizer/tokenizer.h"
 #include "tests/support/default_model.h"
 
-namespace runahead::testing {
+namespace runahead::test {
 namespace {
 
 std::vector<TokenId> read_text(const Tokenizer& tokenizer, const std::string& path) {
@@ -30,10 +30,10 @@ struct Gate {
 
 TEST(QualityGate, Int16AndInt8StayAsCloseToFp32AsTheyMust) {
   RUNAHEAD_SKIP_WITHOUT_MODEL();
-  auto base = *load_engine({.model = default_model(), .compute = ComputeMode::kFp32, .threads = 2});
+  auto base = *Transformer::load({.model = default_model(), .compute = ComputeMode::kFp32, .threads = 2});
   const Tokenizer tokenizer = *Tokenizer::load(base->file());
   for (const Gate& gate : {Gate{ComputeMode::kInt16, 0.002, 0.99, 1e-4}, Gate{ComputeMode::kInt8, 0.005, 0.97, 2e-3}}) {
-    auto engine = *load_engine({.model = default_model(), .compute = gate.mode, .threads = 2});
+    auto engine = *Transformer::load({.model = default_model(), .compute = gate.mode, .threads = 2});
     for (const char* path : {"deploy/examples/handbook.txt", "LICENSE", "kernels/quant_blocks.cc"}) {
       const std::vector<TokenId> tokens = read_text(tokenizer, path);
       const auto agreement = compare_engines(*base, *engine, tokens, static_cast<int32_t>(tokens.size()));
@@ -52,11 +52,11 @@ TEST(QualityGate, AutoIsAModeThatPasses) { EXPECT_NE(fastest_mode(), ComputeMode
 
 TEST(Perplexity, RefusesATextThatIsTooShort) {
   RUNAHEAD_SKIP_WITHOUT_MODEL();
-  auto engine = *load_engine({.model = default_model(), .compute = ComputeMode::kFp32});
+  auto engine = *Transformer::load({.model = default_model(), .compute = ComputeMode::kFp32});
   const std::vector<TokenId> tokens(100, 5);
   EXPECT_EQ(perplexity(*engine, tokens, 101).error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(perplexity(*engine, tokens, 3).error().code, ErrorCode::kInvalidArgument);
 }
 
 }  // namespace
-}  // namespace runahead::testing
+}  // namespace runahead::test

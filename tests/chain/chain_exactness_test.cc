@@ -18,9 +18,9 @@ namespace runahead {
 namespace {
 
 using namespace std::chrono_literals;
-using testing::Recording;
-using testing::RecordingEngine;
-constexpr auto kPatience = 60s;  // a hang shows as a failure; a case takes milliseconds
+using test::Recording;
+using test::RecordingEngine;
+constexpr auto kTimeout = 60s;  // a hang shows as a failure; a case takes milliseconds
 
 struct Case {
   int32_t workers = 1;
@@ -55,7 +55,7 @@ InferenceRequest request_of(const Case& c, std::vector<TokenId> prompt) {
 
 Task<void> read(std::shared_ptr<TokenStream> stream, Clock& clock, Outcome& outcome) {
   for (;;) {
-    auto next = co_await stream->next(clock.after(kPatience));
+    auto next = co_await stream->next(clock.after(kTimeout));
     const StreamEvent event = CO_TRY(next);
     if (const auto* scored = std::get_if<PromptEvent>(&event)) outcome.prompt = scored->tokens;
     if (const auto* tokens = std::get_if<TokensEvent>(&event)) {
@@ -71,7 +71,7 @@ Task<void> read(std::shared_ptr<TokenStream> stream, Clock& clock, Outcome& outc
 }
 
 Task<void> serve(ActorCluster& cluster, Clock& clock, const Case& c, Outcome& outcome) {
-  const auto ready = co_await cluster.ready(clock.after(kPatience));
+  const auto ready = co_await cluster.ready(clock.after(kTimeout));
   CO_TRY(ready);
   const auto stream = CO_TRY(cluster.coordinator().submit(request_of(c, c.prompt)));
   std::vector<std::shared_ptr<TokenStream>> company;
@@ -105,7 +105,7 @@ Outcome run(const std::filesystem::path& model, const Case& c) {
   asio::io_context io;
   AsioClock clock;
   SeededRng rng(3);
-  MetricsSink metrics;
+  CoordinatorSink metrics;
   Recording recording;
   ActorClusterOptions options{.prefill_workers = c.workers, .transport = c.transport, .kv_contexts = 2};
   options.make_engine = [&](int32_t index) -> Result<std::unique_ptr<Engine>> {
@@ -140,14 +140,14 @@ std::string describe(const Case& c) {
 class ChainExactness : public ::testing::TestWithParam<std::string> {
  protected:
   static void SetUpTestSuite() {
-    directory_ = std::make_unique<testing::TempDir>();
-    testing::write_tiny_llama(*directory_ / "tiny.gguf", 11, {.context_len = 1024}, QuantType::kQ4_1);
+    directory_ = std::make_unique<test::TempDir>();
+    test::write_tiny_llama(*directory_ / "tiny.gguf", 11, {.context_len = 1024}, QuantType::kQ4_1);
   }
   static void TearDownTestSuite() { directory_.reset(); }
   static std::filesystem::path model() { return *directory_ / "tiny.gguf"; }
-  static std::unique_ptr<testing::TempDir> directory_;
+  static std::unique_ptr<test::TempDir> directory_;
 };
-std::unique_ptr<testing::TempDir> ChainExactness::directory_;
+std::unique_ptr<test::TempDir> ChainExactness::directory_;
 
 Case random_case(SeededRng& rng, const std::string& transport) {
   Case c{.workers = 1 + static_cast<int32_t>(rng.next() % 4),
@@ -196,14 +196,14 @@ std::vector<SampledToken> local_scores(const std::filesystem::path& model, const
                                        int32_t top) {
   const auto engine = Transformer::load({.model = model, .compute = ComputeMode::kFp32}).value();
   const auto vocab = static_cast<size_t>(engine->shape().vocab_size);
-  LocalCache cache(*engine, static_cast<int32_t>(prompt.size()));
+  SequenceCache cache(*engine, static_cast<int32_t>(prompt.size()));
   const auto kv = cache.lease(static_cast<int32_t>(prompt.size())).value();
   const std::unique_ptr<Hidden> x = run_layers(*engine, *kv, prompt);
   std::vector<float> logits(prompt.size() * vocab);
   engine->logits_of_rows(*x, 0, static_cast<int32_t>(prompt.size()), logits);
   std::vector<SampledToken> scores;
   for (size_t i = 0; i + 1 < prompt.size(); ++i)
-    scores.push_back(testing::naive_score(std::span(logits).subspan(i * vocab, vocab), prompt[i + 1], top));
+    scores.push_back(test::naive_score(std::span(logits).subspan(i * vocab, vocab), prompt[i + 1], top));
   return scores;
 }
 
@@ -232,10 +232,10 @@ TEST_P(ChainExactness, LogProbabilitiesOfThePromptAreTheBitsOfOneProcessAndChang
 // Heads of 100 and an FFN of 172; nothing that is a multiple of 32. Their pages are padded, and travel so.
 TEST_P(ChainExactness, LengthsThatTheKernelsDoNotTakeGiveTheBitsOfOneWorker) {
   SeededRng rng(31);
-  for (const testing::OddModel& odd : testing::kOddModels) {
+  for (const test::OddModel& odd : test::kOddModels) {
     if (GetParam() != "memory" && odd.shape.head_dim != 100) continue;
     const auto path = *directory_ / odd.name;
-    testing::write_odd_model(path, odd);
+    test::write_odd_model(path, odd);
     Case c = random_case(rng, GetParam());
     c.prompt.resize(200, 5);
     c.workers = 3, c.cuts = {64, 128};

@@ -8,7 +8,7 @@
 
 #include "model/engine.h"
 
-namespace runahead::testing {
+namespace runahead::test {
 
 struct Recording {
   std::mutex mutex;                         // the lane writes, the test reads
@@ -59,4 +59,4 @@ class RecordingEngine final : public Engine {
   Recording* recording_;  // of the test, outlives the engine
 };
 
-}  // namespace runahead::testing
+}  // namespace runahead::test

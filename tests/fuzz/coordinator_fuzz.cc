@@ -56,7 +56,7 @@ void settle(CoordinatorCore& core) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   SeededRng rng(1);
-  MetricsSink metrics;
+  CoordinatorSink metrics;
   CoordinatorCore core({.epoch = kEpoch, .shape = kShape}, rng, metrics);
   for (const PeerId peer : {PeerId{1}, PeerId{2}}) {
     core.on_connected(peer, kNow);
@@ -76,7 +76,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     core.on_message(peer, *message, kNow);
     core.on_tick(kNow);
     settle(core);
-    for (const WorkerView& worker : core.view(kNow).workers) check(std::isfinite(worker.tokens_per_second));
+    for (const WorkerView& worker : core.view(kNow).workers)
+      check(std::isfinite(worker.tokens_per_second + worker.link_bytes_per_second));
   }
   return 0;
 }

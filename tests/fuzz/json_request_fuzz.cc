@@ -3,7 +3,8 @@
 #include <cstdlib>
 
 #include "base/limits.h"
-#include "services/gateway/answer_text.h"
+#include "base/utf8.h"
+#include "services/gateway/incremental_detokenizer.h"
 #include "services/gateway/openai_request.h"
 #include "services/http/api_error.h"
 #include "services/http/header_check.h"
@@ -33,8 +34,8 @@ void parse_body(Endpoint endpoint, std::string_view text) {
   require(request->num_choices() >= 1 && request->num_choices() <= limits::kPromptChoicesMax);
   require(request->max_tokens.value_or(1) >= 1);
   require(request->stop.size() <= static_cast<size_t>(limits::kStopStringsMax));
-  require(request->sampling.temperature >= 0 && request->sampling.top_p > 0);
-  require(request->sampling.top_logprobs <= limits::kTopLogprobsMax);
+  require(request->inference.sampling.temperature >= 0 && request->inference.sampling.top_p > 0);
+  require(request->inference.sampling.top_logprobs <= limits::kTopLogprobsMax);
   for (const TokenizedPrompt& prompt : request->prompts)
     for (const TokenId token : prompt.tokens) require(token >= 0 && token < kModel.vocab_size);
 }
@@ -42,7 +43,7 @@ void parse_body(Endpoint endpoint, std::string_view text) {
 // The bytes as tokens of one to four bytes; the first ones are a stop string.
 void assemble(std::string_view bytes) {
   std::string stop(bytes.substr(0, 3));
-  AnswerText text(stop.empty() ? std::vector<std::string>{} : std::vector<std::string>{stop});
+  IncrementalDetokenizer text(stop.empty() ? std::vector<std::string>{} : std::vector<std::string>{stop});
   bytes.remove_prefix(stop.size());
   bool stopped = false;
   for (size_t at = 0; at < bytes.size() && !stopped;) {

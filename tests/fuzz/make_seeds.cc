@@ -5,7 +5,7 @@
 #include "tests/support/gguf_builder.h"
 #include "tests/support/tiny_model.h"
 
-namespace runahead::testing {
+namespace runahead::test {
 namespace {
 
 // Every kind of value and a tensor, in half a kilobyte.
@@ -38,7 +38,7 @@ GgufBuilder config() {
 }
 
 }  // namespace
-}  // namespace runahead::testing
+}  // namespace runahead::test
 
 int main(int argc, char** argv) {
   if (argc != 2) {
@@ -47,8 +47,8 @@ int main(int argc, char** argv) {
   }
   const std::filesystem::path gguf = std::filesystem::path(argv[1]) / "gguf_fuzz";
   std::filesystem::create_directories(gguf);
-  runahead::testing::values().write(gguf / "values");
-  runahead::testing::tokenizer().write(gguf / "tokenizer");
-  runahead::testing::config().write(gguf / "config");
+  runahead::test::values().write(gguf / "values");
+  runahead::test::tokenizer().write(gguf / "tokenizer");
+  runahead::test::config().write(gguf / "config");
   return 0;
 }

@@ -15,8 +15,8 @@ namespace {
 std::vector<Tokenizer> make_tokenizers() {
   std::vector<Tokenizer> tokenizers;
   for (const char* pre : {"smollm", "gpt-2", "llama-bpe", "qwen2", "default"}) {
-    const testing::TinyVocabulary vocabulary = testing::tiny_vocabulary();
-    testing::GgufBuilder file;
+    const test::TinyVocabulary vocabulary = test::tiny_vocabulary();
+    test::GgufBuilder file;
     file.str("tokenizer.ggml.model", "gpt2");
     file.str("tokenizer.ggml.pre", pre);
     file.strings("tokenizer.ggml.tokens", vocabulary.tokens);

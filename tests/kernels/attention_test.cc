@@ -2,7 +2,7 @@
 
 #include "tests/kernels/op_cases.h"
 
-namespace runahead::testing {
+namespace runahead::test {
 namespace {
 
 struct AttentionCase {
@@ -221,4 +221,4 @@ INSTANTIATE_TEST_SUITE_P(Cpu, Elementwise, ::testing::ValuesIn(runnable_ops().be
                          table_name);
 
 }  // namespace
-}  // namespace runahead::testing
+}  // namespace runahead::test

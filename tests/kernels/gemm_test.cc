@@ -2,7 +2,7 @@
 
 #include "tests/kernels/op_cases.h"
 
-namespace runahead::testing {
+namespace runahead::test {
 namespace {
 
 class Gemm : public EveryOpTable {
@@ -333,4 +333,4 @@ TEST(SelectOps, ChoosesOneTableForEveryModeAndNamesThemAll) {
 }
 
 }  // namespace
-}  // namespace runahead::testing
+}  // namespace runahead::test

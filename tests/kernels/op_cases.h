@@ -10,7 +10,7 @@
 #include "kernels/thread_team.h"
 #include "tests/support/tiny_model.h"
 
-namespace runahead::testing {
+namespace runahead::test {
 
 // A matrix of random blocks and its packed form.
 struct TestMatrix {
@@ -65,4 +65,4 @@ inline std::string table_name(const ::testing::TestParamInfo<const OpTable*>& in
   return std::string(info.param->isa) + "_" + std::string(name(info.param->mode));
 }
 
-}  // namespace runahead::testing
+}  // namespace runahead::test

@@ -6,8 +6,8 @@
 namespace runahead::RUNAHEAD_ISA {
 namespace {
 
-using testing::VecInput;
-using testing::VecOutput;
+using test::VecInput;
+using test::VecOutput;
 
 VecF floats(const uint32_t* p) {
   float lanes[16];
@@ -29,13 +29,13 @@ void put(VecOutput& out, VecF x) {
 void put(VecOutput& out, VecI x) { store_bytes(out.bits, x); }
 void put(VecOutput& out, float x) { std::memcpy(out.bits, &x, sizeof(x)); }
 
-using enum testing::VecDomain;
-constexpr auto kBits = testing::VecResult::kBits, kNumber = testing::VecResult::kNumbers;
+using enum test::VecDomain;
+constexpr auto kBits = test::VecResult::kBits, kNumber = test::VecResult::kNumbers;
 
 #define RUN(...) [](const VecInput& in, VecOutput& out) { __VA_ARGS__; }
 
 // clang-format off
-constexpr testing::VecOperation kOperations[] = {
+constexpr test::VecOperation kOperations[] = {
     {"zero", kAnyBits, kBits, RUN((void)in, put(out, zero()))},
     {"set1", kAnyBits, kBits, RUN(put(out, set1(first(in.a))))},
     {"load", kAnyBits, kBits, RUN(put(out, floats(in.a)))},
@@ -103,6 +103,6 @@ constexpr testing::VecOperation kOperations[] = {
 
 }  // namespace
 
-const testing::VecOperation* vec_operations() { return kOperations; }
+const test::VecOperation* vec_operations() { return kOperations; }
 
 }  // namespace runahead::RUNAHEAD_ISA

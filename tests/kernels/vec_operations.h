@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace runahead::testing {
+namespace runahead::test {
 
 // 16 lanes of four operands; a scalar is lane 0.
 struct VecInput {
@@ -42,19 +42,19 @@ struct VecOperation {
   void (*run)(const VecInput& in, VecOutput& out) = nullptr;
 };
 
-}  // namespace runahead::testing
+}  // namespace runahead::test
 
 namespace runahead::generic {
-const testing::VecOperation* vec_operations();
+const test::VecOperation* vec_operations();
 }
 #if defined(RUNAHEAD_X86_KERNELS)
 namespace runahead::avx2 {
-const testing::VecOperation* vec_operations();
+const test::VecOperation* vec_operations();
 }
 namespace runahead::avx512 {
-const testing::VecOperation* vec_operations();
+const test::VecOperation* vec_operations();
 }
 namespace runahead::avx512bf16 {
-const testing::VecOperation* vec_operations();
+const test::VecOperation* vec_operations();
 }
 #endif

@@ -14,7 +14,7 @@
 #include "kernels/thread_team.h"
 #include "vec_operations.h"
 
-namespace runahead::testing {
+namespace runahead::test {
 namespace {
 
 struct InstructionSet {
@@ -285,4 +285,4 @@ INSTANTIATE_TEST_SUITE_P(Isa, VecTest, ::testing::ValuesIn(kInstructionSets),
                          [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
-}  // namespace runahead::testing
+}  // namespace runahead::test

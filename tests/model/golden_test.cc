@@ -12,7 +12,7 @@
 #include "model/transformer/prefill.h"
 #include "tests/support/default_model.h"
 
-namespace runahead::testing {
+namespace runahead::test {
 namespace {
 
 nlohmann::json golden() {
@@ -35,7 +35,7 @@ void expect_prompt(Transformer& engine, const nlohmann::json& prompt, size_t sam
   const auto ids = prompt["ids"].get<std::vector<TokenId>>();
   const auto greedy = prompt["greedy"].get<std::vector<std::pair<TokenId, double>>>();
   auto position = static_cast<int32_t>(ids.size());
-  LocalCache cache(engine, position + static_cast<int32_t>(greedy.size()));
+  SequenceCache cache(engine, position + static_cast<int32_t>(greedy.size()));
   auto kv = *cache.lease(position + static_cast<int32_t>(greedy.size()));
   std::vector<float> logits = prefill(engine, *kv, ids);
   expect_logits(prompt, sample_step, logits, tolerance);
@@ -54,7 +54,7 @@ void expect_prompt(Transformer& engine, const nlohmann::json& prompt, size_t sam
 TEST(Golden, Fp32AgreesWithFloat64OnEveryLogitAndGreedyToken) {
   RUNAHEAD_SKIP_WITHOUT_MODEL();
   const nlohmann::json want = golden();
-  auto engine = *load_engine({.model = default_model(), .compute = ComputeMode::kFp32, .threads = 2});
+  auto engine = *Transformer::load({.model = default_model(), .compute = ComputeMode::kFp32, .threads = 2});
   for (const auto& prompt : want["prompts"]) expect_prompt(*engine, prompt, want["sample_step"], 1e-3);
   const auto& expected = want["perplexity"];
   const auto got = perplexity(*engine, expected["ids"].get<std::vector<TokenId>>(), expected["context"]);
@@ -67,9 +67,9 @@ TEST(Golden, Fp32AgreesWithFloat64OnEveryLogitAndGreedyToken) {
 TEST(Golden, Int16AgreesWithinATwentieth) {
   RUNAHEAD_SKIP_WITHOUT_MODEL();
   const nlohmann::json want = golden();
-  auto engine = *load_engine({.model = default_model(), .compute = ComputeMode::kInt16, .threads = 2});
+  auto engine = *Transformer::load({.model = default_model(), .compute = ComputeMode::kInt16, .threads = 2});
   for (const auto& prompt : want["prompts"]) expect_prompt(*engine, prompt, want["sample_step"], 0.05);
 }
 
 }  // namespace
-}  // namespace runahead::testing
+}  // namespace runahead::test

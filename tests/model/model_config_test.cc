@@ -12,14 +12,14 @@
 namespace runahead {
 namespace {
 
-using testing::GgufBuilder;
+using test::GgufBuilder;
+using test::TinyShape;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using testing::TinyShape;
 
 TEST(ModelConfig, ReadsEveryFieldOfATinyModel) {
   const TinyShape shape{.num_layers = 2, .tied_head = false};
-  const std::vector<std::byte> bytes = testing::tiny_llama(1, shape, QuantType::kQ8_0).build();
+  const std::vector<std::byte> bytes = test::tiny_llama(1, shape, QuantType::kQ8_0).build();
   const Gguf file = Gguf::parse(bytes, "tiny.gguf").value();
   const auto config = read_model_config(file);
   ASSERT_TRUE(config) << config.error().message;
@@ -32,12 +32,12 @@ TEST(ModelConfig, ReadsEveryFieldOfATinyModel) {
   EXPECT_EQ(config->shape.ffn_dim, 160);
   EXPECT_EQ(config->shape.vocab_size, 300);
   EXPECT_EQ(config->shape.context_len, 4096);
-  EXPECT_FLOAT_EQ(config->norm_epsilon, 1e-5f);
+  EXPECT_FLOAT_EQ(config->layer.norm.epsilon, 1e-5f);
   EXPECT_FALSE(config->tied_head);
-  EXPECT_EQ(config->rope.pairing, RopePairing::kInterleaved);
-  ASSERT_EQ(config->rope.frequencies.size(), 16u);
-  EXPECT_DOUBLE_EQ(config->rope.frequencies[0], 1.0);
-  EXPECT_DOUBLE_EQ(config->rope.frequencies[8], 0.01);  // 10000^(-16/32)
+  EXPECT_EQ(config->layer.rope.pairing, RopePairing::kInterleaved);
+  ASSERT_EQ(config->layer.rope.frequencies.size(), 16u);
+  EXPECT_DOUBLE_EQ(config->layer.rope.frequencies[0], 1.0);
+  EXPECT_DOUBLE_EQ(config->layer.rope.frequencies[8], 0.01);  // 10000^(-16/32)
   EXPECT_EQ(config->special.bos, 1);
   EXPECT_EQ(config->special.eos, 2);
   EXPECT_EQ(config->special.eot, kNoToken);
@@ -49,7 +49,7 @@ TEST(ModelConfig, EveryFormatMakesATinyModelWithWeightsOfTheAskedSize) {
        {QuantType::kF32, QuantType::kF16, QuantType::kBF16, QuantType::kQ4_0, QuantType::kQ4_1, QuantType::kQ5_0,
         QuantType::kQ5_1, QuantType::kQ8_0, QuantType::kIQ4_NL, QuantType::kQ2_K, QuantType::kQ3_K, QuantType::kQ4_K,
         QuantType::kQ5_K, QuantType::kQ6_K}) {
-    const std::vector<std::byte> bytes = testing::tiny_llama(7, shape, type).build();
+    const std::vector<std::byte> bytes = test::tiny_llama(7, shape, type).build();
     const auto file = Gguf::parse(bytes, "tiny.gguf");
     ASSERT_TRUE(file) << file.error().message;
     ASSERT_TRUE(read_model_config(*file));
@@ -67,7 +67,7 @@ TEST(ModelConfig, EveryFormatMakesATinyModelWithWeightsOfTheAskedSize) {
 // A file that has the tiny model's keys and embedding, then what `change` adds or spoils.
 Result<ModelConfig> config_with(const std::function<void(GgufBuilder&)>& change, TinyShape shape = {}) {
   GgufBuilder file;
-  testing::add_tiny_keys(file, shape, 300);
+  test::add_tiny_keys(file, shape, 300);
   const auto cols = static_cast<uint64_t>(shape.model_dim);
   file.f32_tensor("token_embd.weight", {cols, 300}, std::vector<float>(cols * 300));
   change(file);
@@ -82,13 +82,13 @@ TEST(ModelConfig, LinearScalingAndRopeFreqsDivideTheFrequencies) {
     file.f32("llama.rope.scaling.factor", 4);
   });
   ASSERT_TRUE(linear) << linear.error().message;
-  EXPECT_DOUBLE_EQ(linear->rope.frequencies[8], 0.0025);
+  EXPECT_DOUBLE_EQ(linear->layer.rope.frequencies[8], 0.0025);
   std::vector<float> divisors(16, 1);
   divisors[8] = 2;
   const auto llama31 = config_with([&](GgufBuilder& file) { file.f32_tensor("rope_freqs.weight", {16}, divisors); });
   ASSERT_TRUE(llama31) << llama31.error().message;
-  EXPECT_DOUBLE_EQ(llama31->rope.frequencies[8], 0.005);
-  EXPECT_DOUBLE_EQ(llama31->rope.frequencies[0], 1.0);
+  EXPECT_DOUBLE_EQ(llama31->layer.rope.frequencies[8], 0.005);
+  EXPECT_DOUBLE_EQ(llama31->layer.rope.frequencies[0], 1.0);
 }
 
 TEST(ModelConfig, TheContextEndsWithASlidingWindow) {
@@ -114,7 +114,7 @@ TEST(ModelConfig, WhatChangesNothingIsAccepted) {
     const auto config = config_with(change);
     ASSERT_TRUE(config) << what << ": " << config.error().message;
     EXPECT_EQ(config->shape.context_len, 4096) << what;
-    EXPECT_DOUBLE_EQ(config->rope.frequencies[8], 0.01) << what;
+    EXPECT_DOUBLE_EQ(config->layer.rope.frequencies[8], 0.01) << what;
   };
   for (const char* key : {"attention.sliding_window", "expert_count", "expert_used_count", "nextn_predict_layers"})
     expect_plain([&](GgufBuilder& file) { file.u32(std::string("llama.") + key, 0); }, key);
@@ -191,7 +191,7 @@ TEST(ModelConfig, IntegersAndFloatsOfAnyWidthAreNumbers) {
     return config_without("attention.layer_norm_rms_epsilon", change);
   };
   constexpr const char* kEps = "llama.attention.layer_norm_rms_epsilon";
-  EXPECT_FLOAT_EQ(eps([](GgufBuilder& file) { file.f64(kEps, 1e-6); })->norm_epsilon, 1e-6f);
+  EXPECT_FLOAT_EQ(eps([](GgufBuilder& file) { file.f64(kEps, 1e-6); })->layer.norm.epsilon, 1e-6f);
   for (const float bad : {0.0f, -1e-5f, 1.0f, INFINITY, NAN}) {
     const auto config = eps([&](GgufBuilder& file) { file.f32(kEps, bad); });
     ASSERT_FALSE(config) << bad;
@@ -345,7 +345,7 @@ TEST(ModelConfig, ShapesThatContradictThemselvesAreRefused) {
 
 TEST(ModelConfig, ReadsTheDefaultModel) {
   RUNAHEAD_SKIP_WITHOUT_MODEL();
-  const Gguf file = Gguf::open(testing::default_model()).value();
+  const Gguf file = Gguf::open(test::default_model()).value();
   const auto config = read_model_config(file);
   ASSERT_TRUE(config) << config.error().message;
   EXPECT_EQ(config->shape.num_layers, 30);
@@ -357,7 +357,7 @@ TEST(ModelConfig, ReadsTheDefaultModel) {
   EXPECT_EQ(config->shape.vocab_size, 49152);
   EXPECT_EQ(config->shape.context_len, 8192);
   EXPECT_TRUE(config->tied_head);
-  EXPECT_EQ(config->rope.base, 100000.0f);
+  EXPECT_EQ(config->layer.rope.base, 100000.0f);
   EXPECT_EQ(config->special.eos, 2);
 }
 

@@ -137,7 +137,7 @@ TEST(Sampler, AScoreIsWhatTheNaiveOracleSaysAndWhatASampledTokenCarries) {
     EXPECT_EQ(score(logits, sampled.token, params.top_logprobs).value(), sampled);
     for (const TokenId token : {0, 7, 12, 299})
       EXPECT_EQ(score(logits, token, params.top_logprobs).value(),
-                testing::naive_score(logits, token, params.top_logprobs));
+                test::naive_score(logits, token, params.top_logprobs));
   }
   EXPECT_EQ(score(std::vector<float>{1, 2}, 1, 20)->top.size(), 2u) << "no more than there are";
   for (const float bad : {kInf, -kInf, std::nanf("")})

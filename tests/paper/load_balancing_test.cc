@@ -44,7 +44,7 @@ TEST(Paper42, EarlierProcessesConsumeMoreContexts) {
 // Table 4: 11 words on 4 ranks, TSP [3,3,3,2], KVR [5,3,2,1]. Attention only; the table's words are whole.
 TEST(PaperTable4, TheExampleOf11WordsHasThePapersShape) {
   std::vector<WorkerProfile> ranks = gpus(4, 1e15);
-  for (WorkerProfile& rank : ranks) rank.speed = {.a = 1e-12, .b = 1};
+  for (WorkerProfile& rank : ranks) rank.speed = {.seconds_per_token = 1e-12, .seconds_per_pair = 1};
   const std::vector<double> words = balanced_chunks(llama7b(), ranks, 11);
   const double paper[] = {5, 3, 2, 1};
   for (size_t rank = 0; rank < 4; ++rank) EXPECT_NEAR(words[rank], paper[rank], 0.8) << rank;
@@ -55,7 +55,7 @@ TEST(Paper42, AllRanksComputeEquallyLong) {
   for (size_t ranks : {2, 4, 8}) {
     double prefix = 0, first = 0;
     for (double chunk : balanced_chunks(llama7b(), gpus(ranks), 16384)) {
-      const double seconds = kA100.a * chunk + kA100.b * chunk * (prefix + chunk);
+      const double seconds = kA100.seconds_per_token * chunk + kA100.seconds_per_pair * chunk * (prefix + chunk);
       if (prefix == 0) first = seconds;
       EXPECT_NEAR(seconds, first, 1e-6 * first);
       prefix += chunk;
@@ -87,7 +87,7 @@ TEST(PaperSection3, LowerBoundOfTheDenseKernel) {
     const double bound = ranks * chunk_work(llama7b(), {0, kContextLen}, true).pairs / pairs;
     EXPECT_NEAR(bound, speedup, 0.03) << ranks;
     std::vector<WorkerProfile> chain = gpus(static_cast<size_t>(ranks), 1e18);
-    for (WorkerProfile& rank : chain) rank.speed = {.a = 1e-15, .b = 1e-9};
+    for (WorkerProfile& rank : chain) rank.speed = {.seconds_per_token = 1e-15, .seconds_per_pair = 1e-9};
     const double ours = plan(kContextLen, chain, Strategy::kSingle).predicted_ttft_seconds /
                         plan(kContextLen, chain, Strategy::kBalanced, ranks).predicted_ttft_seconds;
     EXPECT_LT(ours, bound) << ranks;

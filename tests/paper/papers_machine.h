@@ -9,7 +9,7 @@
 namespace runahead {
 
 constexpr double kK = 1024;  // the paper's "k"
-constexpr WorkerSpeed kA100{.a = 0.0790 / kK, .b = 0.02075 / (kK * kK)};
+constexpr WorkerSpeed kA100{.seconds_per_token = 0.0790 / kK, .seconds_per_pair = 0.02075 / (kK * kK)};
 constexpr double kHighBandwidth = 300e9, kLowBandwidth = 10e9, kPoorBandwidth = 1e9;  // section 5, App A
 
 // The paper's chain: every rank computes all of every layer.

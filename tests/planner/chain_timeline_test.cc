@@ -43,7 +43,7 @@ Partition random_partition(SeededRng& rng, int32_t context_len, size_t ranks) {
 
 TEST(ChainTimeline, OneRankIsThePlainCost) {
   const ModelCost model = small_model();
-  const WorkerProfile worker{.speed = {.a = 1e-4, .b = 2e-8}, .ingress = default_link()};
+  const WorkerProfile worker{.speed = {.seconds_per_token = 1e-4, .seconds_per_pair = 2e-8}, .ingress = default_link()};
   const TokenRange all{0, 1000};
   const ChainTimeline timeline = chain_timeline(model, std::span(&worker, 1), std::span(&all, 1));
   EXPECT_NEAR(timeline.ttft_seconds, compute_seconds(worker.speed, chunk_work(model, all, true)), 1e-12);
@@ -61,9 +61,10 @@ TEST(ChainTimeline, AgreesWithThePageByPageSimulation) {
     std::vector<WorkerProfile> chain;
     const double bandwidth = log_uniform(rng, 5e6, 5e9);  // from hopelessly link-bound to free
     for (size_t i = 0; i < ranks; ++i)
-      chain.push_back({.speed = {.a = uniform(rng, 0.7e-4, 1.4e-4), .b = uniform(rng, 1e-8, 3e-8)},
-                       .ingress = {.latency_seconds = log_uniform(rng, 1e-5, 1e-3),
-                                   .bytes_per_second = bandwidth * uniform(rng, 0.6, 1.5)}});
+      chain.push_back(
+          {.speed = {.seconds_per_token = uniform(rng, 0.7e-4, 1.4e-4), .seconds_per_pair = uniform(rng, 1e-8, 3e-8)},
+           .ingress = {.latency_seconds = log_uniform(rng, 1e-5, 1e-3),
+                       .bytes_per_second = bandwidth * uniform(rng, 0.6, 1.5)}});
     const Partition partition = round % 2 == 0 ? even_partition(context_len, static_cast<int32_t>(ranks))
                                                : random_partition(rng, context_len, ranks);
     const ChainTimeline predicted = chain_timeline(model, chain, partition);
@@ -88,17 +89,17 @@ TEST(ChainTimeline, FasterLinksAndWorkersNeverPredictALaterToken) {
     const ModelCost model = small_model();
     const auto context_len = static_cast<int32_t>(log_uniform(rng, 600, 9000));
     const size_t ranks = 2 + rng.next() % 6;
-    std::vector<WorkerProfile> chain(ranks,
-                                     {.speed = {.a = 1e-4, .b = 2e-8}, .ingress = {1e-4, log_uniform(rng, 1e7, 1e9)}});
+    std::vector<WorkerProfile> chain(ranks, {.speed = {.seconds_per_token = 1e-4, .seconds_per_pair = 2e-8},
+                                             .ingress = {1e-4, log_uniform(rng, 1e7, 1e9)}});
     const Partition partition = random_partition(rng, context_len, ranks);
     const double before = chain_timeline(model, chain, partition).ttft_seconds;
     WorkerProfile& one = chain[rng.next() % ranks];
     switch (round % 4) {
       case 0:
-        one.speed.a *= 0.8;
+        one.speed.seconds_per_token *= 0.8;
         break;
       case 1:
-        one.speed.b *= 0.8;
+        one.speed.seconds_per_pair *= 0.8;
         break;
       case 2:
         one.ingress.bytes_per_second *= 1.3;
@@ -116,8 +117,8 @@ TEST(ChainTimeline, TimeIsNeverBelowTheLongestRankNorTheBusiestLink) {
   for (int round = 0; round < 300; ++round) {
     const ModelCost model = small_model();
     const size_t ranks = 2 + rng.next() % 6;
-    std::vector<WorkerProfile> chain(ranks,
-                                     {.speed = {.a = 1e-4, .b = 2e-8}, .ingress = {1e-4, log_uniform(rng, 1e7, 1e9)}});
+    std::vector<WorkerProfile> chain(ranks, {.speed = {.seconds_per_token = 1e-4, .seconds_per_pair = 2e-8},
+                                             .ingress = {1e-4, log_uniform(rng, 1e7, 1e9)}});
     const Partition partition = random_partition(rng, 4096, ranks);
     const ChainTimeline timeline = chain_timeline(model, chain, partition);
     const double last_compute = timeline.ranks.back().compute_seconds;

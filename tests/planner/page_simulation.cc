@@ -48,7 +48,7 @@ class PageSimulation {
 
   void begin_layer(size_t i) {
     ranks_[i].attended = 0;
-    compute(i, chain_[i].speed.a * model_.qkv_share * partition_[i].size() / model_.num_layers,
+    compute(i, chain_[i].speed.seconds_per_token * model_.qkv_share * partition_[i].size() / model_.num_layers,
             [this, i] { keys_written(i); });
   }
 
@@ -71,11 +71,11 @@ class PageSimulation {
   void attend(size_t i) {
     Rank& rank = ranks_[i];
     const int32_t prefix_pages = partition_[i].first_page();
-    const double pair = chain_[i].speed.b / model_.num_layers;
+    const double pair = chain_[i].speed.seconds_per_pair / model_.num_layers;
     if (rank.attended == prefix_pages) {
       const double n = partition_[i].size();
       const double own_pairs = queries(i) < n ? queries(i) * n : model_.diagonal_share * n * n;
-      const double rest = (1 - model_.qkv_share) * chain_[i].speed.a * queries(i) / model_.num_layers;
+      const double rest = (1 - model_.qkv_share) * chain_[i].speed.seconds_per_token * queries(i) / model_.num_layers;
       compute(i, pair * own_pairs + rest, [this, i] { end_layer(i); });
       return;
     }
@@ -93,7 +93,7 @@ class PageSimulation {
   void end_layer(size_t i) {
     Rank& rank = ranks_[i];
     if (++rank.layer < model_.num_layers) return begin_layer(i);
-    if (is_last(i)) compute(i, chain_[i].speed.a * model_.head_tokens, [this] { ttft_ = now_; });
+    if (is_last(i)) compute(i, chain_[i].speed.seconds_per_token * model_.head_tokens, [this] { ttft_ = now_; });
   }
 
   void send(size_t i) {

@@ -28,9 +28,9 @@ double measured(const ModelCost& model, const WorkerSpeed& speed, TokenRange chu
 TEST(Profile, BeforeTheFirstMeasurementSpeedsAreTheDefaults) {
   const ModelCost model = small_model();
   const WorkerEstimate worker(model);
-  EXPECT_GT(worker.speed().a, 0);
-  EXPECT_DOUBLE_EQ(worker.speed().a, default_speed(model).a);
-  EXPECT_DOUBLE_EQ(worker.speed().b, default_speed(model).b);
+  EXPECT_GT(worker.speed().seconds_per_token, 0);
+  EXPECT_DOUBLE_EQ(worker.speed().seconds_per_token, default_speed(model).seconds_per_token);
+  EXPECT_DOUBLE_EQ(worker.speed().seconds_per_pair, default_speed(model).seconds_per_pair);
   EXPECT_DOUBLE_EQ(LinkEstimate().speed().bytes_per_second, default_link().bytes_per_second);
 }
 
@@ -45,19 +45,19 @@ TEST(Profile, FindsTheTruthFromNoisyChunks) {
       const bool last = i % 2 == 0;
       worker.add_chunk({begin, begin + size}, last, measured(model, truth, {begin, begin + size}, last, rng, 0.03));
     }
-    EXPECT_NEAR(worker.speed().a / truth.a, 1, 0.05);
-    EXPECT_NEAR(worker.speed().b / truth.b, 1, 0.15);
+    EXPECT_NEAR(worker.speed().seconds_per_token / truth.seconds_per_token, 1, 0.05);
+    EXPECT_NEAR(worker.speed().seconds_per_pair / truth.seconds_per_pair, 1, 0.15);
   }
 }
 
 TEST(Profile, OneSampleAlreadyTellsTheScale) {
   const ModelCost model = small_model();
   SeededRng rng(1);
-  const WorkerSpeed truth{default_speed(model).a * 7, default_speed(model).b * 7};
+  const WorkerSpeed truth{default_speed(model).seconds_per_token * 7, default_speed(model).seconds_per_pair * 7};
   WorkerEstimate worker(model);
   worker.add_chunk({0, 2048}, true, measured(model, truth, {0, 2048}, true, rng, 0));
-  EXPECT_NEAR(worker.speed().a / truth.a, 1, 0.01);
-  EXPECT_NEAR(worker.speed().b / truth.b, 1, 0.01);
+  EXPECT_NEAR(worker.speed().seconds_per_token / truth.seconds_per_token, 1, 0.01);
+  EXPECT_NEAR(worker.speed().seconds_per_pair / truth.seconds_per_pair, 1, 0.01);
 }
 
 TEST(Profile, SamplesThatAllLookAlikePredictThemselves) {
@@ -69,8 +69,8 @@ TEST(Profile, SamplesThatAllLookAlikePredictThemselves) {
     worker.add_chunk({1024, 2048}, false, measured(model, truth, {1024, 2048}, false, rng, 0.05));
   const Work work = chunk_work(model, {1024, 2048}, false);
   EXPECT_NEAR(compute_seconds(worker.speed(), work) / compute_seconds(truth, work), 1, 0.03);
-  EXPECT_GT(worker.speed().a, 0);
-  EXPECT_GT(worker.speed().b, 0);
+  EXPECT_GT(worker.speed().seconds_per_token, 0);
+  EXPECT_GT(worker.speed().seconds_per_pair, 0);
 }
 
 TEST(Profile, FollowsAWorkerThatSlowsDown) {
@@ -97,8 +97,8 @@ TEST(Profile, NeverNegativeWhateverTheSamples) {
                      1e-6 * static_cast<double>(1 + rng.next() % 10000000));
     link.add_transfer(static_cast<double>(1 + rng.next() % 100000000),
                       1e-6 * static_cast<double>(1 + rng.next() % 1000000));
-    ASSERT_GT(worker.speed().a, 0);
-    ASSERT_GT(worker.speed().b, 0);
+    ASSERT_GT(worker.speed().seconds_per_token, 0);
+    ASSERT_GT(worker.speed().seconds_per_pair, 0);
     ASSERT_GT(link.speed().bytes_per_second, 0);
     ASSERT_GT(link.speed().latency_seconds, 0);
   }

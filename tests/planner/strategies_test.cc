@@ -30,7 +30,7 @@ double log_uniform(SeededRng& rng, double low, double high) {
   return std::exp(uniform(rng, std::log(low), std::log(high)));
 }
 
-constexpr WorkerProfile kWorker{.speed = {.a = 1e-4, .b = 2e-8},
+constexpr WorkerProfile kWorker{.speed = {.seconds_per_token = 1e-4, .seconds_per_pair = 2e-8},
                                 .ingress = {.latency_seconds = 1e-4, .bytes_per_second = 1e10}};
 
 PlanRequest request(int32_t context_len, size_t workers, Strategy strategy = Strategy::kBalanced) {
@@ -66,7 +66,8 @@ TEST(Strategies, EveryPlanCoversThePromptWithDistinctWorkers) {
                             static_cast<Strategy>(rng.next() % 3));
     r.ranks = static_cast<int32_t>(rng.next() % 6);
     for (WorkerProfile& worker : r.workers)
-      worker = {.speed = {.a = log_uniform(rng, 1e-6, 1e-3), .b = log_uniform(rng, 1e-10, 1e-6)},
+      worker = {.speed = {.seconds_per_token = log_uniform(rng, 1e-6, 1e-3),
+                          .seconds_per_pair = log_uniform(rng, 1e-10, 1e-6)},
                 .ingress = {.latency_seconds = log_uniform(rng, 1e-6, 1e-2),
                             .bytes_per_second = log_uniform(rng, 1e6, 1e11)}};
     const auto plan = make_plan(r);
@@ -88,8 +89,9 @@ TEST(Strategies, BalancedIsNeverPredictedWorseThanSingleOrEven) {
   for (int round = 0; round < 400; ++round) {
     PlanRequest r = request(static_cast<int32_t>(log_uniform(rng, 1, 60000)), 1 + rng.next() % 8);
     for (WorkerProfile& worker : r.workers)
-      worker = {.speed = {.a = uniform(rng, 0.5e-4, 2e-4), .b = uniform(rng, 1e-8, 4e-8)},
-                .ingress = {.latency_seconds = 1e-4, .bytes_per_second = log_uniform(rng, 1e6, 1e11)}};
+      worker = {
+          .speed = {.seconds_per_token = uniform(rng, 0.5e-4, 2e-4), .seconds_per_pair = uniform(rng, 1e-8, 4e-8)},
+          .ingress = {.latency_seconds = 1e-4, .bytes_per_second = log_uniform(rng, 1e6, 1e11)}};
     const double ours = make_plan(r)->predicted_ttft_seconds;
     for (Strategy rival : {Strategy::kSingle, Strategy::kEven}) {
       r.strategy = rival;
@@ -104,7 +106,7 @@ TEST(Strategies, BalancedIsWithinTwoPercentOfTheBestOfAllCuts) {
   for (double bandwidth : {1e7, 3e7, 1e8, 3e8, 1e9, 1e10}) {
     PlanRequest r = request(40 * kPageTokens, 3);
     for (WorkerProfile& worker : r.workers) worker.ingress.bytes_per_second = bandwidth;
-    r.workers[1].speed.a *= 1.4;
+    r.workers[1].speed.seconds_per_token *= 1.4;
     double best =
         make_plan({.strategy = Strategy::kSingle, .context_len = r.context_len, .model = r.model, .workers = r.workers})
             ->predicted_ttft_seconds;
@@ -153,7 +155,7 @@ TEST(Strategies, SlowLinksMeanFewerRanks) {
 
 TEST(Strategies, ASlowerWorkerGetsFewerTokens) {
   PlanRequest r = request(8192, 4);
-  r.workers[2].speed = {.a = 2e-4, .b = 4e-8};
+  r.workers[2].speed = {.seconds_per_token = 2e-4, .seconds_per_pair = 4e-8};
   const Plan plan = *make_plan(r);
   ASSERT_EQ(plan.ranks.size(), 4u);
   double least = 1e9, most = 0;

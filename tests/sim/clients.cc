@@ -6,13 +6,13 @@
 #include "base/limits.h"
 #include "base/log.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 namespace {
 
 using namespace std::chrono_literals;
 constexpr Duration kRetryMean = 300ms;       // a client that was refused or saw its connection fail
 constexpr Duration kLookUpMean = 150ms;      // a client that asks for its job
-constexpr Duration kPatience = 500ms;  // of one next(): as long as the gateway waits before it writes a comment
+constexpr Duration kTimeout = 500ms;  // of one next(): as long as the gateway waits before it writes a comment
 constexpr Duration kDeadlineSlack = 1500ms;  // promise P7: a stuck peer costs at most its deadline; timers are coarse
 constexpr double kWatchProbability = 0.2;  // of a look at a job, to follow its events instead
 
@@ -108,7 +108,7 @@ Task<void> Clients::read_stream(Call call, std::shared_ptr<TokenStream> stream, 
     }
     const Duration pause = call.clients->specs_[call.index].read_pause_mean;
     if (pause > 0ns) co_await clock.sleep_for(call.host->rng.exponential(pause));
-    const Time until = std::min(clock.now() + kPatience, cancel_at.value_or(Time::max()));
+    const Time until = std::min(clock.now() + kTimeout, cancel_at.value_or(Time::max()));
     auto event = co_await stream->next({until});
     RequestHistory* history = call.clients->history(call);
     if (!history) co_return Result<void>{};
@@ -229,7 +229,7 @@ asio::awaitable<void> Clients::watch_job(Call call) {
   const std::vector<TokenId>& answer = clients.specs_[call.index].answer;
   SimClock& clock = call.host->clock;
   auto next_index = static_cast<int32_t>(call.host->rng.below(4));
-  const Time until = clock.now() + kPatience;
+  const Time until = clock.now() + kTimeout;
   auto events = co_await call.host->jobs->subscribe("", clients.histories_[call.index].job_id, next_index);
   bool over = !events;
   while (!over) {
@@ -289,4 +289,4 @@ asio::awaitable<void> Clients::look_up_job(Call call) {
   }
 }
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

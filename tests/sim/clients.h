@@ -8,7 +8,7 @@
 
 #include "sim_cluster.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 
 struct RequestHistory {
   enum class State {
@@ -75,4 +75,4 @@ class Clients {
   std::string violation_;
 };
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

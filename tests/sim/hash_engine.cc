@@ -6,7 +6,7 @@
 #include "base/check.h"
 #include "model/sampler.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 namespace {
 
 uint64_t mix(uint64_t a, uint64_t b) {
@@ -172,4 +172,4 @@ std::vector<float> hash_logits(std::span<const TokenId> context) {
   return out;
 }
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

@@ -11,7 +11,7 @@
 
 #include "model/engine.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 
 inline constexpr int32_t kHashLayers = 3;
 inline constexpr int32_t kHashVocab = 128;
@@ -46,4 +46,4 @@ class HashEngine final : public Engine {
 // The logits [kHashVocab] after `context`, straight from the definition.
 std::vector<float> hash_logits(std::span<const TokenId> context);
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

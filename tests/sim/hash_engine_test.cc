@@ -6,7 +6,7 @@
 
 #include "prng.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 namespace {
 
 std::vector<TokenId> random_tokens(Prng& rng, int64_t count) {
@@ -122,4 +122,4 @@ TEST(HashEngine, AMissingWrongStaleOrSwappedPageChangesTheLogits) {
 }
 
 }  // namespace
-}  // namespace runahead::sim
+}  // namespace runahead::test

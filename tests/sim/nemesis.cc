@@ -2,7 +2,7 @@
 
 #include "base/log.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 
 void Nemesis::start() {
   SimWorld& world = cluster_.world;
@@ -103,4 +103,4 @@ void Nemesis::heal() {
   }
 }
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

@@ -3,7 +3,7 @@
 
 #include "sim_cluster.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 
 class Nemesis {
  public:
@@ -26,4 +26,4 @@ class Nemesis {
   bool healed_ = false;
 };
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

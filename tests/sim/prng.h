@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "base/rng.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 
 class Prng final : public Rng {
  public:
@@ -36,4 +36,4 @@ class Prng final : public Rng {
   uint64_t state_;
 };
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

@@ -7,7 +7,7 @@
 #include "model/sampler.h"
 #include "tests/support/naive_score.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -43,7 +43,7 @@ void find_answer(RequestSpec& spec) {
 void find_scores(RequestSpec& spec) {
   const std::span<const TokenId> prompt(spec.request.prompt);
   for (size_t i = 1; i < prompt.size(); ++i)
-    spec.scores.push_back(testing::naive_score(hash_logits(prompt.first(i)), prompt[i], *spec.request.prompt_logprobs));
+    spec.scores.push_back(test::naive_score(hash_logits(prompt.first(i)), prompt[i], *spec.request.prompt_logprobs));
 }
 
 SamplingParams draw_sampling(Prng& rng) {
@@ -155,4 +155,4 @@ void calm(Scenario& s) {
   s.ack_lost_probability = 0;
 }
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

@@ -13,7 +13,7 @@
 #include "sim_lane.h"
 #include "sim_network.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 
 struct Mutant {
   TestFaults actors;
@@ -70,4 +70,4 @@ Scenario draw_scenario(uint64_t seed);
 // The same cluster without faults: what it is like after the heal.
 void calm(Scenario& scenario);
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

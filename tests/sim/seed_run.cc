@@ -8,7 +8,7 @@
 #include "clients.h"
 #include "nemesis.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -169,4 +169,4 @@ std::string replay_command(uint64_t seed, std::string_view mutant) {
   return "build/release/tests/sim/sim_run --seed " + std::to_string(seed) + " --mutant " + std::string(mutant) + " -v";
 }
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

@@ -8,7 +8,7 @@
 
 #include "scenario.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 
 struct SeedResult {
   std::string failure;  // "" is well; the first word says what kind
@@ -25,4 +25,4 @@ SeedResult run_seed(uint64_t seed, const Mutant& mutant, bool verbose = false);
 // How a person sees that failure again.
 std::string replay_command(uint64_t seed, std::string_view mutant);
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

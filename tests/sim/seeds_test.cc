@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "seed_run.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 namespace {
 
 constexpr uint64_t kSeedsDefault = 300;
@@ -73,4 +73,4 @@ INSTANTIATE_TEST_SUITE_P(All, PlantedBug, testing::ValuesIn(all_mutants().begin(
                          });
 
 }  // namespace
-}  // namespace runahead::sim
+}  // namespace runahead::test

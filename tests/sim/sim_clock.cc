@@ -4,7 +4,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <optional>
 
-namespace runahead::sim {
+namespace runahead::test {
 namespace {
 
 // A handler that the timer or a cancellation may complete, whichever comes first.
@@ -28,25 +28,4 @@ asio::awaitable<void> SimClock::sleep_until(Time at) {
       [this, at](auto handler) { sleep(process_, at, std::move(handler)); }, asio::use_awaitable);
 }
 
-void SimSignal::notify() {
-  if (!state_->waiter) {
-    state_->notified = true;
-    return;
-  }
-  process_.post(std::exchange(state_->waiter, nullptr));
-}
-
-asio::awaitable<void> SimSignal::wait(Deadline deadline) {
-  if (std::exchange(state_->notified, false)) co_return;
-  co_await asio::async_initiate<const asio::use_awaitable_t<>&, void()>(
-      [this, deadline](auto handler) {
-        state_->waiter = [handler = std::move(handler)]() mutable { handler(); };
-        const uint64_t generation = ++state_->generation;
-        process_.at(deadline.at, [&process = process_, state = state_, generation] {
-          if (state->generation == generation && state->waiter) process.post(std::exchange(state->waiter, nullptr));
-        });
-      },
-      asio::use_awaitable);
-}
-
-}  // namespace runahead::sim
+}  // namespace runahead::test

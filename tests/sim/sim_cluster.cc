@@ -1,12 +1,12 @@
 #include "sim_cluster.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 namespace {
 
 using namespace std::chrono_literals;
 constexpr uint64_t kTakeDownStepsMax = 200'000;  // a process that needs more does not stop
-constexpr double kLinearSecondsPerToken = 1e-4;  // what workers say they have measured; the planner's only input
-constexpr double kAttentionSecondsPerPair = 2e-7;
+constexpr double kSecondsPerToken = 1e-4;  // what workers say they have measured; the planner's only input
+constexpr double kSecondsPerPair = 2e-7;
 
 }  // namespace
 
@@ -67,8 +67,8 @@ WorkerHost<Worker>::WorkerHost(SimWorld& world, SimNetwork& network, SimKvHub& h
                                              }},
                                WorkerOptions{.name = "node-" + std::to_string(node),
                                              .device = "simulated",
-                                             .linear_seconds_per_token = kLinearSecondsPerToken,
-                                             .attention_seconds_per_pair = kAttentionSecondsPerPair,
+                                             .seconds_per_token = kSecondsPerToken,
+                                             .seconds_per_pair = kSecondsPerPair,
                                              .faults = mutant.actors});
   // The result says why it ended; what it left behind is checked when the host is taken down.
   process.spawn([](Task<void> run) -> asio::awaitable<void> { auto ended = co_await std::move(run); }(worker->run()));
@@ -122,4 +122,4 @@ void SimCluster::kill(NodeId node) {
   world.end(process);
 }
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

@@ -14,7 +14,7 @@
 #include "hash_engine.h"
 #include "scenario.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 
 // One incarnation of one node: its process and all that lives in it.
 class Host {
@@ -39,7 +39,7 @@ class CoordinatorHost final : public Host {
 
   SimControlServer control;
   SimJobStore store;
-  MetricsSink metrics;
+  CoordinatorSink metrics;
   std::unique_ptr<Coordinator> coordinator;
   std::unique_ptr<JobService> jobs;
   bool stopping = false;
@@ -62,7 +62,7 @@ class WorkerHost final : public Host {
   KvPool pool;
   SimKvTransport kv;
   SimLane lane;
-  MetricsSink metrics;
+  WorkerSink metrics;
   std::unique_ptr<Worker> worker;
 };
 
@@ -95,4 +95,4 @@ class SimCluster {
   std::string failure_;
 };
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

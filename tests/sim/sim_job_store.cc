@@ -4,7 +4,7 @@
 
 #include "sim_clock.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 
 asio::awaitable<void> SimJobStore::pass_time(Duration mean) {
   co_await SimClock(process_).sleep_until(process_.now() + world_.rng.exponential(mean));
@@ -84,4 +84,4 @@ Task<std::vector<JobHead>> SimJobStore::list(JobQuery query) {
   co_return heads;
 }
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

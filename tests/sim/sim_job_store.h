@@ -10,7 +10,7 @@
 #include "actors/jobs/job_store.h"
 #include "sim_world.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 
 struct DiskWeather {
   Duration write_mean = std::chrono::milliseconds(2);
@@ -51,4 +51,4 @@ class SimJobStore final : public JobStore {
   Time writer_free_{0};  // on the process's clock
 };
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

@@ -4,10 +4,9 @@
 #include <cstring>
 
 #include "base/check.h"
-#include "base/crc32c.h"
 #include "base/limits.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -20,10 +19,10 @@ Error lost(const char* why) { return {ErrorCode::kWorkerLost, why, {}}; }
 
 // The ends of a stream. Each belongs to its process: only that process's tasks change it.
 struct SimInEnd {
-  SimInEnd(Process& p, const Clock& clock, KvInboundParams params, std::span<const std::byte> registered)
-      : process(p), changed(p), pool(registered), ledger(p.executor(), clock, std::move(params)) {}
+  SimInEnd(Process& p, Clock& clock, KvInboundParams params, std::span<const std::byte> registered)
+      : process(p), changed(p.executor(), clock), pool(registered), ledger(p.executor(), clock, std::move(params)) {}
   Process& process;
-  SimSignal changed;
+  Wake changed;
   std::span<const std::byte> pool;
   KvInboundLedger ledger;
   std::weak_ptr<SimOutEnd> sender;
@@ -36,10 +35,10 @@ struct SimInEnd {
 };
 
 struct SimOutEnd {
-  SimOutEnd(Process& p, const Clock& clock, KvOutboundParams params)
-      : process(p), changed(p), ledger(p.executor(), clock, std::move(params)) {}
+  SimOutEnd(Process& p, Clock& clock, KvOutboundParams params)
+      : process(p), changed(p.executor(), clock), ledger(p.executor(), clock, std::move(params)) {}
   Process& process;
-  SimSignal changed;
+  Wake changed;
   KvOutboundLedger ledger;
   std::weak_ptr<SimInEnd> receiver;
   NodeId receiver_node = 0;
@@ -185,7 +184,7 @@ void SimKvHub::receive(const In& in, std::span<const std::byte> wire, bool break
         "a page goes into the registered pool");
     std::memcpy(buffer->data(), bytes.data(), breaks ? bytes.size() / 2 : bytes.size());
     if (breaks) taken = std::unexpected(lost("connection reset"));
-    else taken = in->ledger.commit(*header, ignore_checksum ? header->page_crc32c : crc32c(*buffer));
+    else taken = ignore_checksum ? in->ledger.commit(*header, header->page_crc32c) : in->ledger.commit(*header);
   } else {
     taken = std::unexpected(buffer.error());
   }
@@ -253,7 +252,7 @@ class SimKvInbound final : public KvInbound {
       auto arrival = co_await end_->ledger.next({Time(0)});  // the production ledger, which never waits this way
       const bool nothing = !arrival && !end_->ledger.error() && arrival.error().code == ErrorCode::kDeadlineExceeded;
       if (!nothing || now >= deadline.at) co_return arrival;
-      co_await end_->changed.wait(deadline);
+      co_await end_->changed.wait_until(deadline);
     }
   }
 
@@ -294,7 +293,7 @@ class SimKvOutbound final : public KvOutbound {
       auto drained = co_await end_->ledger.drain({Time(0)});
       const bool pending = !drained && !end_->ledger.error() && drained.error().code == ErrorCode::kDeadlineExceeded;
       if (!pending || now >= deadline.at) co_return drained;
-      co_await end_->changed.wait(deadline);
+      co_await end_->changed.wait_until(deadline);
     }
   }
 
@@ -366,4 +365,4 @@ Result<std::unique_ptr<KvOutbound>> SimKvTransport::open_outbound(KvOutboundPara
 
 asio::awaitable<void> SimKvTransport::shutdown() { co_return; }
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

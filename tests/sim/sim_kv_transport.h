@@ -9,13 +9,14 @@
 #include <string>
 #include <vector>
 
+#include "base/async/wake.h"
 #include "sim_clock.h"
 #include "sim_network.h"
 #include "sim_world.h"
 #include "transport/kv/kv_ledger.h"
 #include "transport/kv/kv_transport.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 
 struct KvWeather {
   Duration latency_mean = std::chrono::microseconds(200);
@@ -97,4 +98,4 @@ class SimKvTransport final : public KvTransport {
   std::map<AttemptId, std::pair<std::shared_ptr<SimInEnd>, Time>> waiting_;  // receivers that came before the sender
 };
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

@@ -3,7 +3,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <utility>
 
-namespace runahead::sim {
+namespace runahead::test {
 
 asio::awaitable<ComputeLane::Timing> SimLane::run(LaneOrder order, std::function<void()> work) {
   auto job = std::make_shared<Job>(Job{.work = std::move(work), .queued = process_.now()});
@@ -46,4 +46,4 @@ void SimLane::start(std::shared_ptr<Job> job) {
   });
 }
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

@@ -5,7 +5,7 @@
 #include "actors/worker/compute_lane.h"
 #include "sim_world.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 
 struct LaneWeather {
   Duration job_mean = std::chrono::microseconds(300);
@@ -39,4 +39,4 @@ class SimLane final : public ComputeLane {
   bool busy_ = false;
 };
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

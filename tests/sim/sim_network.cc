@@ -5,7 +5,7 @@
 #include "base/check.h"
 #include "base/limits.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -23,7 +23,7 @@ void ControlEndpoint::push(ControlEvent event) {
 Task<ControlEvent> ControlEndpoint::receive(Deadline deadline) {
   while (events_.empty()) {
     if (process_.now() >= deadline.at) co_return fail(ErrorCode::kDeadlineExceeded, "no message in time");
-    co_await arrived_.wait(deadline);
+    co_await arrived_.wait_until(deadline);
   }
   ControlEvent event = std::move(events_.front());
   events_.pop_front();
@@ -179,4 +179,4 @@ Task<std::unique_ptr<ControlPlane>> SimControlClient::connect(SimWorld& world, S
   co_return std::make_unique<SimControlClient>(network, std::move(endpoint), *peer);
 }
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

@@ -10,11 +10,12 @@
 #include <string>
 #include <vector>
 
+#include "base/async/wake.h"
 #include "sim_clock.h"
 #include "sim_world.h"
 #include "transport/control/control_plane.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 
 struct NetworkWeather {
   Duration latency_mean = std::chrono::milliseconds(1);
@@ -25,7 +26,8 @@ struct NetworkWeather {
 // One end of the control plane in one process.
 class ControlEndpoint {
  public:
-  explicit ControlEndpoint(Process& process) : process_(process), arrived_(process) {}
+  explicit ControlEndpoint(Process& process)
+      : process_(process), clock_(process), arrived_(process.executor(), clock_) {}
   Process& process() { return process_; }
   void push(ControlEvent event);
   Task<ControlEvent> receive(Deadline deadline);
@@ -33,7 +35,8 @@ class ControlEndpoint {
  private:
   Process& process_;
   std::deque<ControlEvent> events_;
-  SimSignal arrived_;
+  SimClock clock_;
+  Wake arrived_;
 };
 
 class SimNetwork {
@@ -115,4 +118,4 @@ class SimControlClient final : public ControlPlane {
   PeerId peer_;
 };
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

@@ -11,7 +11,7 @@
 #include "seed_run.h"
 
 using namespace runahead;
-using namespace runahead::sim;
+using namespace runahead::test;
 
 int main(int argc, char** argv) {
   uint64_t first = 1, seeds = 1;

@@ -5,7 +5,7 @@
 
 #include "base/check.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 namespace {
 
 constexpr Duration kForever = std::chrono::hours(24 * 365);  // later than any seed's end; keeps sums from overflowing
@@ -173,4 +173,4 @@ void SimWorld::run(Action action) {
   action();
 }
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

@@ -25,7 +25,7 @@
 #include "base/clock.h"
 #include "prng.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 
 using NodeId = int32_t;
 using Action = std::move_only_function<void()>;
@@ -144,4 +144,4 @@ struct ProcessExecutor {
   friend bool operator==(const ProcessExecutor&, const ProcessExecutor&) noexcept = default;
 };
 
-}  // namespace runahead::sim
+}  // namespace runahead::test

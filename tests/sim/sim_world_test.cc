@@ -3,9 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include "base/async/wake.h"
 #include "sim_clock.h"
 
-namespace runahead::sim {
+namespace runahead::test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -104,31 +105,30 @@ TEST(SimWorld, TheOrderOfReadyTasksIsTheSeeds) {
   EXPECT_NE(order(7), order(8));
 }
 
-asio::awaitable<void> wait_for(SimSignal& signal, SimClock& clock, Duration patience, std::vector<double>& woke) {
+asio::awaitable<void> wait_for(Wake& wake, SimClock& clock, Duration timeout, std::vector<double>& woke) {
   const Time begin = clock.now();
-  co_await signal.wait({begin + patience});
+  co_await wake.wait_until({begin + timeout});
   woke.push_back(seconds(clock.now() - begin));
 }
 
-TEST(SimWorld, ASignalWakesItsWaiterOrTheDeadlineDoes) {
+TEST(SimWorld, AWakeSleepsInVirtualTime) {
   SimWorld world(5);
   Process& process = world.start(1);
   SimClock clock(process);
-  SimSignal signal(process);
+  Wake wake(process.executor(), clock);
   std::vector<double> woke;
-  process.spawn(wait_for(signal, clock, 1s, woke));
+  process.spawn(wait_for(wake, clock, 3s, woke));
+  process.spawn(wait_for(wake, clock, 1s, woke));  // an earlier deadline than the one that is slept for
   while (world.step(2s)) {
   }
   ASSERT_EQ(woke.size(), 1u);
   EXPECT_NEAR(woke[0], 1, 0.01);
-  signal.notify();  // kept: nobody waits
-  process.spawn(wait_for(signal, clock, 1s, woke));
   while (world.step(4s)) {
   }
   ASSERT_EQ(woke.size(), 2u);
-  EXPECT_NEAR(woke[1], 0, 0.01);
-  process.spawn(wait_for(signal, clock, 1s, woke));
-  world.at(world.now() + 100ms, [&] { process.post([&] { signal.notify(); }); });
+  EXPECT_NEAR(woke[1], 3, 0.01);
+  process.spawn(wait_for(wake, clock, 1s, woke));
+  world.at(world.now() + 100ms, [&] { process.post([&] { wake.notify(); }); });
   while (world.step(8s)) {
   }
   ASSERT_EQ(woke.size(), 3u);
@@ -137,4 +137,4 @@ TEST(SimWorld, ASignalWakesItsWaiterOrTheDeadlineDoes) {
 }
 
 }  // namespace
-}  // namespace runahead::sim
+}  // namespace runahead::test

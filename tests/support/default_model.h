@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <filesystem>
 
-namespace runahead::testing {
+namespace runahead::test {
 
 inline std::filesystem::path default_model() {
   const char* dir = std::getenv("RUNAHEAD_MODEL_DIR");
@@ -15,8 +15,8 @@ inline std::filesystem::path default_model() {
   return models / "SmolLM2-135M-Instruct.Q4_1.gguf";
 }
 
-}  // namespace runahead::testing
+}  // namespace runahead::test
 
-#define RUNAHEAD_SKIP_WITHOUT_MODEL()                                 \
-  if (!std::filesystem::exists(::runahead::testing::default_model())) \
-  GTEST_SKIP() << "no model at " << ::runahead::testing::default_model() << ": run deploy/quickstart.sh"
+#define RUNAHEAD_SKIP_WITHOUT_MODEL()                              \
+  if (!std::filesystem::exists(::runahead::test::default_model())) \
+  GTEST_SKIP() << "no model at " << ::runahead::test::default_model() << ": run deploy/quickstart.sh"

@@ -13,7 +13,7 @@
 
 #include "kernels/quant_blocks.h"
 
-namespace runahead::testing {
+namespace runahead::test {
 
 class ByteWriter {
  public:
@@ -103,4 +103,4 @@ class GgufBuilder {
   ByteWriter values_, infos_, data_;
 };
 
-}  // namespace runahead::testing
+}  // namespace runahead::test

@@ -11,7 +11,7 @@
 #include "base/check.h"
 #include "model/model_config.h"
 
-namespace runahead::testing {
+namespace runahead::test {
 
 class NaiveLlama {
  public:
@@ -73,7 +73,7 @@ class NaiveLlama {
     const std::vector<float> gain = *file_.vector(name, config_.shape.model_dim);
     double squares = 0;
     for (double v : x) squares += v * v;
-    const double scale = 1 / std::sqrt(squares / static_cast<double>(x.size()) + config_.norm_epsilon);
+    const double scale = 1 / std::sqrt(squares / static_cast<double>(x.size()) + config_.layer.norm.epsilon);
     Row y;
     for (size_t i = 0; i < x.size(); ++i) y.push_back(x[i] * scale * gain[i]);
     return y;
@@ -83,7 +83,7 @@ class NaiveLlama {
     const auto dim = static_cast<size_t>(config_.shape.head_dim);
     for (size_t h = 0; h < heads.size(); h += dim) {
       for (size_t i = 0; i < dim / 2; ++i) {
-        const double angle = static_cast<double>(position) * config_.rope.frequencies[i];
+        const double angle = static_cast<double>(position) * config_.layer.rope.frequencies[i];
         double &a = heads[h + 2 * i], &b = heads[h + 2 * i + 1];
         const double turned = a * std::cos(angle) - b * std::sin(angle);
         b = b * std::cos(angle) + a * std::sin(angle);
@@ -142,4 +142,4 @@ class NaiveLlama {
   ModelConfig config_;
 };
 
-}  // namespace runahead::testing
+}  // namespace runahead::test

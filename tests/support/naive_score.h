@@ -9,7 +9,7 @@
 
 #include "model/sampling_params.h"
 
-namespace runahead::testing {
+namespace runahead::test {
 
 inline SampledToken naive_score(std::span<const float> logits, TokenId token, int32_t top) {
   const double largest = *std::ranges::max_element(logits);
@@ -27,4 +27,4 @@ inline SampledToken naive_score(std::span<const float> logits, TokenId token, in
   return scored;
 }
 
-}  // namespace runahead::testing
+}  // namespace runahead::test

@@ -7,7 +7,7 @@
 
 #include "base/check.h"
 
-namespace runahead::testing {
+namespace runahead::test {
 
 class TempDir {
  public:
@@ -29,4 +29,4 @@ class TempDir {
   std::filesystem::path path_;
 };
 
-}  // namespace runahead::testing
+}  // namespace runahead::test

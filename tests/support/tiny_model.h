@@ -6,6 +6,7 @@
 #include <cmath>
 #include <filesystem>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,7 +16,7 @@
 #include "kernels/quant_blocks.h"
 #include "tests/support/gguf_builder.h"
 
-namespace runahead::testing {
+namespace runahead::test {
 
 struct TinyShape {
   int32_t num_layers = 3;
@@ -89,50 +90,20 @@ struct TinyVocabulary {
   std::vector<int32_t> types;  // 1 normal, 3 control
 };
 
+// The merges of the tiny vocabulary, two parts each; _ is a space.
+inline constexpr const char* kTinyMerges =
+    "_ t h e _ a i n _t he e r o n r e _ s a t e n o r _ w _ c i s i t n d _ b e s l l _ f _ m o u in g _ "
+    "p a n _ o a l e d a r _a nd _t o l o o m v er l e _ n i on _o n en t";
+
 // Tokens 0 to 2 are control tokens, 3 to 258 the bytes, then one token a merge: 300 in all.
 inline TinyVocabulary tiny_vocabulary() {
-  const std::string space = byte_stand_in(' ');
-  const std::vector<std::pair<std::string, std::string>> merges = {{space, "t"},
-                                                                   {"h", "e"},
-                                                                   {space, "a"},
-                                                                   {"i", "n"},
-                                                                   {space + "t", "he"},
-                                                                   {"e", "r"},
-                                                                   {"o", "n"},
-                                                                   {"r", "e"},
-                                                                   {space, "s"},
-                                                                   {"a", "t"},
-                                                                   {"e", "n"},
-                                                                   {"o", "r"},
-                                                                   {space, "w"},
-                                                                   {space, "c"},
-                                                                   {"i", "s"},
-                                                                   {"i", "t"},
-                                                                   {"n", "d"},
-                                                                   {space, "b"},
-                                                                   {"e", "s"},
-                                                                   {"l", "l"},
-                                                                   {space, "f"},
-                                                                   {space, "m"},
-                                                                   {"o", "u"},
-                                                                   {"in", "g"},
-                                                                   {space, "p"},
-                                                                   {"a", "n"},
-                                                                   {space, "o"},
-                                                                   {"a", "l"},
-                                                                   {"e", "d"},
-                                                                   {"a", "r"},
-                                                                   {space + "a", "nd"},
-                                                                   {space + "t", "o"},
-                                                                   {"l", "o"},
-                                                                   {"o", "m"},
-                                                                   {"v", "er"},
-                                                                   {"l", "e"},
-                                                                   {space, "n"},
-                                                                   {"i", "on"},
-                                                                   {space + "o", "n"},
-                                                                   {"en", "t"},
-                                                                   {byte_stand_in(0xC3), byte_stand_in(0xA9)}};
+  std::vector<std::pair<std::string, std::string>> merges;
+  std::istringstream parts(kTinyMerges);
+  const auto with_spaces = [](const std::string& part) {
+    return part.front() == '_' ? byte_stand_in(' ') + part.substr(1) : part;
+  };
+  for (std::string left, right; parts >> left >> right;) merges.emplace_back(with_spaces(left), with_spaces(right));
+  merges.emplace_back(byte_stand_in(0xC3), byte_stand_in(0xA9));
   TinyVocabulary vocabulary;
   vocabulary.tokens = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
   vocabulary.types = {3, 3, 3};
@@ -319,4 +290,4 @@ inline void write_tiny_k_quants(const std::filesystem::path& path, uint64_t seed
   tiny_llama(seed, shape, QuantType::kQ4_K, QuantType::kQ6_K).write(path);
 }
 
-}  // namespace runahead::testing
+}  // namespace runahead::test

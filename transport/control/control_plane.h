@@ -33,8 +33,8 @@ class ControlPlane {
   // Never blocks and never fails: a peer that is gone or stuck shows up as kDisconnected.
   virtual void send(PeerId peer, std::string payload) = 0;
   virtual void disconnect(PeerId peer) = 0;
-  // The peer is a member from now on. Until then it is a stranger: it shares a few places with others of its kind, the
-  // oldest goes when they are full, and its messages are short (a server of strangers overrides this).
+  // The peer is a member from now on. Until then it is unregistered: it shares a few places with others of its kind, the
+  // oldest goes when they are full, and its messages are short (a server with unregistered peers overrides this).
   virtual void admit(PeerId) {}
 };
 

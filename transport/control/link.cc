@@ -21,7 +21,7 @@ bool ControlInbox::full() const {
   return events_.size() >= limits::kMailboxMessagesMax || payload_bytes_ >= limits::kControlInboxBytesMax;
 }
 
-asio::awaitable<void> ControlInbox::wait_for_room() { return taken_.wait(kNoDeadline); }
+asio::awaitable<void> ControlInbox::wait_for_room() { return taken_.wait(); }
 
 void ControlInbox::push(ControlEvent event) {
   payload_bytes_ += event.payload.size();
@@ -32,7 +32,7 @@ void ControlInbox::push(ControlEvent event) {
 Task<ControlEvent> ControlInbox::receive(Deadline deadline) {
   while (events_.empty()) {
     if (clock_.now() >= deadline.at) co_return fail(ErrorCode::kDeadlineExceeded, "no control message came in time");
-    co_await came_.wait(deadline);
+    co_await came_.wait_until(deadline);
   }
   ControlEvent event = std::move(events_.front());
   events_.pop_front();
@@ -41,12 +41,11 @@ Task<ControlEvent> ControlInbox::receive(Deadline deadline) {
   co_return event;
 }
 
-std::shared_ptr<Link> Link::create(PeerId peer, Tcp::socket socket, const Clock& clock,
-                                   std::shared_ptr<ControlInbox> inbox) {
+std::shared_ptr<Link> Link::create(PeerId peer, Tcp::socket socket, Clock& clock, std::shared_ptr<ControlInbox> inbox) {
   return std::shared_ptr<Link>(new Link(peer, std::move(socket), clock, std::move(inbox)));
 }
 
-Link::Link(PeerId peer, Tcp::socket socket, const Clock& clock, std::shared_ptr<ControlInbox> inbox)
+Link::Link(PeerId peer, Tcp::socket socket, Clock& clock, std::shared_ptr<ControlInbox> inbox)
     : peer_(peer),
       socket_(std::move(socket)),
       clock_(clock),
@@ -116,7 +115,7 @@ void Link::close(std::string why) {
 }
 
 asio::awaitable<void> Link::join() {
-  while (coroutines_ > 0) co_await changed_.wait(kNoDeadline);
+  while (coroutines_ > 0) co_await changed_.wait();
 }
 
 // Hands frames to the actor, waiting while it has no room; false once the link is closed or leaving.
@@ -148,7 +147,7 @@ asio::awaitable<void> Link::write_frames(std::shared_ptr<Link> self) {
   while (!self->closed_) {
     if (self->queue_.empty()) {
       if (self->leaving_) co_return self->close({});
-      co_await self->changed_.wait(kNoDeadline);
+      co_await self->changed_.wait();
       continue;
     }
     std::vector<std::string> batch;

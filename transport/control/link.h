@@ -10,8 +10,8 @@
 #include <memory>
 #include <string>
 
+#include "base/async/stall_timer.h"
 #include "base/limits.h"
-#include "transport/async.h"
 #include "transport/control/control_plane.h"
 #include "transport/tcp_socket.h"
 
@@ -19,7 +19,7 @@ namespace runahead {
 
 class ControlInbox {
  public:
-  ControlInbox(asio::any_io_executor executor, const Clock& clock)
+  ControlInbox(asio::any_io_executor executor, Clock& clock)
       : clock_(clock), came_(executor, clock), taken_(executor, clock) {}
 
   bool full() const;
@@ -29,23 +29,23 @@ class ControlInbox {
   Task<ControlEvent> receive(Deadline deadline);
 
  private:
-  const Clock& clock_;
+  Clock& clock_;
   std::deque<ControlEvent> events_;
   size_t payload_bytes_ = 0;
-  Signal came_, taken_;
+  Wake came_, taken_;
 };
 
 class Link : public std::enable_shared_from_this<Link> {
  public:
   // shared_ptr: the plane's table and the two coroutines hold it; whoever is last frees the socket.
-  static std::shared_ptr<Link> create(PeerId peer, Tcp::socket socket, const Clock& clock,
+  static std::shared_ptr<Link> create(PeerId peer, Tcp::socket socket, Clock& clock,
                                       std::shared_ptr<ControlInbox> inbox);
 
   PeerId peer() const { return peer_; }
   // Exchanges preambles, pushes kConnected and begins to move frames; the caller ends up with an open or a closed link.
   static Task<void> open(std::shared_ptr<Link> self, Deadline deadline);
   void send(std::string payload);
-  // Frames of any allowed size may come from now on. Until then it is a stranger, whose frames are short.
+  // Frames of any allowed size may come from now on. Until then it is unregistered, whose frames are short.
   void admit() { frame_bytes_max_ = limits::kControlFrameBytesMax; }
   // Delivers nothing more, writes what is queued for at most kFlushTimeout, closes.
   void disconnect();
@@ -56,23 +56,23 @@ class Link : public std::enable_shared_from_this<Link> {
   asio::awaitable<void> join();
 
  private:
-  Link(PeerId peer, Tcp::socket socket, const Clock& clock, std::shared_ptr<ControlInbox> inbox);
+  Link(PeerId peer, Tcp::socket socket, Clock& clock, std::shared_ptr<ControlInbox> inbox);
   static asio::awaitable<void> read_frames(std::shared_ptr<Link> self);
   static asio::awaitable<void> write_frames(std::shared_ptr<Link> self);
   asio::awaitable<bool> deliver(std::vector<std::string> frames);
 
   PeerId peer_;
   Tcp::socket socket_;
-  const Clock& clock_;
+  Clock& clock_;
   std::shared_ptr<ControlInbox> inbox_;
   std::deque<std::string> queue_;  // encoded frames
   size_t queue_bytes_ = 0;
-  uint32_t frame_bytes_max_ = limits::kStrangerFrameBytesMax;
+  uint32_t frame_bytes_max_ = limits::kUnregisteredFrameBytesMax;
   bool connected_ = false;  // kConnected has been pushed
   bool leaving_ = false;  // disconnect() was called
   bool closed_ = false;
   int coroutines_ = 0;
-  Signal changed_;  // the queue, leaving_ or closed_
+  Wake changed_;  // the queue, leaving_ or closed_
   StallTimer timeout_;  // of the preamble, later of the last flush
 };
 

@@ -7,14 +7,15 @@
 namespace runahead {
 
 struct MemoryControlHub::State {
-  State(asio::any_io_executor executor_in, const Clock& clock_in)
+  State(asio::any_io_executor executor_in, Clock& clock_in)
       : executor(std::move(executor_in)), clock(clock_in), server(std::make_shared<ControlInbox>(executor, clock)) {}
 
   asio::any_io_executor executor;
-  const Clock& clock;
+  Clock& clock;
   std::shared_ptr<ControlInbox> server;
   std::map<PeerId, std::shared_ptr<ControlInbox>> clients;  // shared with the client, which may outlive its entry
   PeerId last_peer = 0;
+  bool loses_messages = false;
 
   void disconnect(PeerId peer, const std::string& why) {
     const auto it = clients.find(peer);
@@ -31,7 +32,7 @@ class MemoryControlHub::Server final : public ControlPlane {
   Task<ControlEvent> receive(Deadline deadline) override { return state_->server->receive(deadline); }
   void send(PeerId peer, std::string payload) override {
     const auto it = state_->clients.find(peer);
-    if (it == state_->clients.end()) return;
+    if (it == state_->clients.end() || state_->loses_messages) return;
     if (it->second->full()) return state_->disconnect(peer, "it does not read its messages");
     it->second->push({ControlEvent::Kind::kMessage, peer, std::move(payload)});
   }
@@ -49,7 +50,7 @@ class MemoryControlHub::Client final : public ControlPlane {
 
   Task<ControlEvent> receive(Deadline deadline) override { return inbox_->receive(deadline); }
   void send(PeerId peer, std::string payload) override {
-    if (peer != peer_ || !state_->clients.contains(peer)) return;
+    if (peer != peer_ || !state_->clients.contains(peer) || state_->loses_messages) return;
     if (state_->server->full()) return state_->disconnect(peer, "the coordinator does not read its messages");
     state_->server->push({ControlEvent::Kind::kMessage, peer, std::move(payload)});
   }
@@ -63,7 +64,7 @@ class MemoryControlHub::Client final : public ControlPlane {
   std::shared_ptr<ControlInbox> inbox_;
 };
 
-MemoryControlHub::MemoryControlHub(asio::any_io_executor executor, const Clock& clock)
+MemoryControlHub::MemoryControlHub(asio::any_io_executor executor, Clock& clock)
     : state_(std::make_shared<State>(std::move(executor), clock)), server_(std::make_unique<Server>(state_)) {}
 MemoryControlHub::~MemoryControlHub() = default;
 
@@ -77,5 +78,9 @@ std::unique_ptr<ControlPlane> MemoryControlHub::connect() {
   state_->server->push({ControlEvent::Kind::kConnected, peer, {}});
   return std::make_unique<Client>(state_, peer, std::move(inbox));
 }
+
+PeerId MemoryControlHub::last_peer() const { return state_->last_peer; }
+void MemoryControlHub::cut(PeerId peer, const std::string& why) { state_->disconnect(peer, why); }
+void MemoryControlHub::lose_messages(bool on) { state_->loses_messages = on; }
 
 }  // namespace runahead

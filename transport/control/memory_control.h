@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "transport/control/control_plane.h"
 
@@ -12,13 +13,18 @@ namespace runahead {
 
 class MemoryControlHub {
  public:
-  MemoryControlHub(asio::any_io_executor executor, const Clock& clock);
+  MemoryControlHub(asio::any_io_executor executor, Clock& clock);
   ~MemoryControlHub();
 
   // The coordinator's side; lives as long as the hub.
   ControlPlane& server();
   // A worker's side, connected at once: both ends see kConnected.
   std::unique_ptr<ControlPlane> connect();
+
+  // What a network may do to it, for tests: a link that is cut, and messages that are lost without a word.
+  PeerId last_peer() const;  // the newest connection; the first is 1
+  void cut(PeerId peer, const std::string& why);
+  void lose_messages(bool on);
 
  private:
   struct State;

@@ -8,7 +8,7 @@
 namespace runahead {
 
 struct TcpControlServer::State {
-  State(asio::any_io_executor e, const Clock& c, TcpListener l)
+  State(asio::any_io_executor e, Clock& c, TcpListener l)
       : executor(std::move(e)),
         clock(c),
         listener(std::move(l)),
@@ -19,15 +19,15 @@ struct TcpControlServer::State {
   static asio::awaitable<void> serve_peer(std::shared_ptr<State> self, std::shared_ptr<Link> link);
 
   asio::any_io_executor executor;
-  const Clock& clock;
+  Clock& clock;
   TcpListener listener;
   std::shared_ptr<ControlInbox> inbox;
   std::map<PeerId, std::shared_ptr<Link>> links;
-  std::map<PeerId, std::shared_ptr<Link>> strangers;  // those of them that nobody has admitted, the oldest first
+  std::map<PeerId, std::shared_ptr<Link>> unregistered;  // those of them that nobody has admitted, the oldest first
   PeerId last_peer = 0;
   int coroutines = 0;
   bool stopping = false;
-  Signal changed;
+  Wake changed;
 };
 
 namespace {
@@ -44,7 +44,7 @@ auto on_end(const auto& self) {
 
 }  // namespace
 
-Result<std::unique_ptr<TcpControlServer>> TcpControlServer::create(asio::any_io_executor executor, const Clock& clock,
+Result<std::unique_ptr<TcpControlServer>> TcpControlServer::create(asio::any_io_executor executor, Clock& clock,
                                                                    Options options) {
   auto state =
       std::make_shared<State>(executor, clock, TRY(listen_tcp(executor, options.listen, options.allow_remote)));
@@ -69,19 +69,19 @@ asio::awaitable<void> TcpControlServer::State::accept_peers(std::shared_ptr<Stat
     if (self->stopping) co_return;
     if (error) {
       warn_limited("control accept", "control: cannot accept a connection: {}", error.message());
-      co_await self->changed.wait(self->clock.after(kAcceptPause));
+      co_await self->changed.wait_until(self->clock.after(kAcceptPause));
       continue;
     }
-    if (self->strangers.size() >= limits::kControlStrangersMax) {
-      warn_limited("strangers", "control: {} connections have not said who they are; dropping the oldest",
-                   self->strangers.size());
-      self->strangers.begin()->second->close("others wait");  // out of `links` when its coroutine ends
-      self->strangers.erase(self->strangers.begin());
+    if (self->unregistered.size() >= limits::kUnregisteredPeersMax) {
+      warn_limited("unregistered", "control: {} connections have not said who they are; dropping the oldest",
+                   self->unregistered.size());
+      self->unregistered.begin()->second->close("others wait");  // out of `links` when its coroutine ends
+      self->unregistered.erase(self->unregistered.begin());
     }
     set_socket_options(socket);
     auto link = Link::create(++self->last_peer, std::move(socket), self->clock, self->inbox);
     self->links.emplace(link->peer(), link);
-    self->strangers.emplace(link->peer(), link);
+    self->unregistered.emplace(link->peer(), link);
     ++self->coroutines;
     asio::co_spawn(self->executor, serve_peer(self, std::move(link)), on_end(self));
   }
@@ -93,7 +93,7 @@ asio::awaitable<void> TcpControlServer::State::serve_peer(std::shared_ptr<State>
   if (self->stopping) link->disconnect();
   co_await link->join();
   self->links.erase(link->peer());
-  self->strangers.erase(link->peer());
+  self->unregistered.erase(link->peer());
 }
 
 Task<ControlEvent> TcpControlServer::receive(Deadline deadline) { return state_->inbox->receive(deadline); }
@@ -109,10 +109,10 @@ void TcpControlServer::disconnect(PeerId peer) {
 }
 
 void TcpControlServer::admit(PeerId peer) {
-  const auto found = state_->strangers.find(peer);
-  if (found == state_->strangers.end()) return;
+  const auto found = state_->unregistered.find(peer);
+  if (found == state_->unregistered.end()) return;
   found->second->admit();
-  state_->strangers.erase(found);
+  state_->unregistered.erase(found);
 }
 
 asio::awaitable<void> TcpControlServer::shutdown() {
@@ -121,10 +121,10 @@ asio::awaitable<void> TcpControlServer::shutdown() {
   state->listener.close();
   for (auto& [peer, link] : state->links) link->disconnect();
   state->changed.notify();
-  while (state->coroutines > 0) co_await state->changed.wait(kNoDeadline);
+  while (state->coroutines > 0) co_await state->changed.wait();
 }
 
-TcpControlClient::TcpControlClient(asio::any_io_executor executor, const Clock& clock, HostPort server)
+TcpControlClient::TcpControlClient(asio::any_io_executor executor, Clock& clock, HostPort server)
     : executor_(executor),
       clock_(clock),
       server_(std::move(server)),

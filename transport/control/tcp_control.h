@@ -2,7 +2,7 @@
 // server, each worker a client whose one peer is the coordinator. No TLS yet, so a host beyond loopback is refused
 // unless allow_remote is set.
 //   threads  the process's io_context thread; both are destroyed after shutdown() has returned, or with the io_context.
-//   limits   kControlStrangersMax connections that nobody has admitted: the oldest goes when another one comes, so idle
+//   limits   kUnregisteredPeersMax connections that nobody has admitted: the oldest goes when another one comes, so idle
 //            ones keep nobody out. Members' places are their own; the registry bounds them. Queues: link.h.
 #pragma once
 
@@ -19,7 +19,7 @@ class TcpControlServer final : public ControlPlane {
     bool allow_remote = false;
   };
   // Listens when it returns. kAddressInUse, kInvalidArgument.
-  static Result<std::unique_ptr<TcpControlServer>> create(asio::any_io_executor executor, const Clock& clock,
+  static Result<std::unique_ptr<TcpControlServer>> create(asio::any_io_executor executor, Clock& clock,
                                                           Options options);
   ~TcpControlServer() override;
 
@@ -39,7 +39,7 @@ class TcpControlServer final : public ControlPlane {
 
 class TcpControlClient final : public ControlPlane {
  public:
-  TcpControlClient(asio::any_io_executor executor, const Clock& clock, HostPort server);
+  TcpControlClient(asio::any_io_executor executor, Clock& clock, HostPort server);
   ~TcpControlClient() override;
 
   // One connection at a time: an earlier one is dropped. kUnavailable, kDeadlineExceeded, kIncompatible. On success
@@ -54,7 +54,7 @@ class TcpControlClient final : public ControlPlane {
 
  private:
   asio::any_io_executor executor_;
-  const Clock& clock_;
+  Clock& clock_;
   HostPort server_;
   std::string local_address_;
   std::shared_ptr<ControlInbox> inbox_;  // shared with the link, whose coroutines may outlive this object

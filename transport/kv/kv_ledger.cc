@@ -1,11 +1,10 @@
 #include "transport/kv/kv_ledger.h"
 
 #include "base/check.h"
-#include "base/crc32c.h"
 
 namespace runahead {
 
-KvInboundLedger::KvInboundLedger(asio::any_io_executor executor, const Clock& clock, KvInboundParams params)
+KvInboundLedger::KvInboundLedger(asio::any_io_executor executor, Clock& clock, KvInboundParams params)
     : clock_(clock),
       params_(std::move(params)),
       geometry_(geometry_of(params_)),
@@ -34,7 +33,7 @@ Result<void> KvInboundLedger::commit(const KvPageHeader& header, uint32_t crc) {
   arrivals_.push_back({header.key, crc});
   ++stats_.pages;
   stats_.bytes += header.page_bytes;
-  stats_.busy_seconds = seconds(clock_.now() - *first_);
+  stats_.span_seconds = seconds(clock_.now() - *first_);
   changed_.notify();
   return {};
 }
@@ -59,7 +58,7 @@ Task<KvArrival> KvInboundLedger::next(Deadline deadline) {
       co_return runahead::fail(ErrorCode::kInvalidArgument, "every page of this KV stream has been taken");
     if (clock_.now() >= deadline.at)
       co_return runahead::fail(ErrorCode::kDeadlineExceeded, "no KV page arrived in time");
-    co_await changed_.wait(deadline);
+    co_await changed_.wait_until(deadline);
   }
   if (error_) co_return std::unexpected(*error_);
   const KvArrival arrival = arrivals_.front();
@@ -68,7 +67,7 @@ Task<KvArrival> KvInboundLedger::next(Deadline deadline) {
   co_return arrival;
 }
 
-KvOutboundLedger::KvOutboundLedger(asio::any_io_executor executor, const Clock& clock, KvOutboundParams params)
+KvOutboundLedger::KvOutboundLedger(asio::any_io_executor executor, Clock& clock, KvOutboundParams params)
     : clock_(clock),
       params_(std::move(params)),
       geometry_(geometry_of(params_)),
@@ -93,21 +92,24 @@ void KvOutboundLedger::post(KvPageKey key, std::span<const std::byte> page, std:
 KvOutboundLedger::Page KvOutboundLedger::take() {
   Page page = queue_.front();
   queue_.pop_front();
-  ++in_flight_;
-  if (!page.crc_known) page.header.page_crc32c = crc32c(page.bytes);
+  in_flight_.begin(clock_.now());
+  if (!page.crc_known) page.header.page_crc32c = params_.checksum(page.header.key);
   return page;
 }
 
 void KvOutboundLedger::sent(const Page& page) {
-  --in_flight_;
+  in_flight_.end(clock_.now());
   ++stats_.pages;
   stats_.bytes += page.bytes.size();
-  stats_.busy_seconds = seconds(clock_.now() - *first_);
+  stats_.span_seconds = seconds(clock_.now() - *first_);
   changed_.notify();
 }
 
-void KvOutboundLedger::confirm() {
+void KvOutboundLedger::confirm() { confirm(in_flight_.total()); }
+
+void KvOutboundLedger::confirm(std::optional<Duration> wire_time) {
   confirmed_ = true;
+  stats_.wire_seconds = wire_time ? seconds(*wire_time) : 0;
   changed_.notify();
 }
 
@@ -127,12 +129,12 @@ void KvOutboundLedger::release() {
 
 Task<void> KvOutboundLedger::drain(Deadline deadline) {
   const auto handed_over = [&] {
-    return queue_.empty() && in_flight_ == 0 && (num_posted_ < geometry_.pages() || confirmed_);
+    return queue_.empty() && in_flight_.num() == 0 && (num_posted_ < geometry_.pages() || confirmed_);
   };
   while (!handed_over() && !error_) {
     if (clock_.now() >= deadline.at)
       co_return runahead::fail(ErrorCode::kDeadlineExceeded, "the receiver did not take every KV page in time");
-    co_await changed_.wait(deadline);
+    co_await changed_.wait_until(deadline);
   }
   if (error_) co_return std::unexpected(*error_);
   co_return Result<void>{};

@@ -8,7 +8,7 @@
 #include <optional>
 #include <vector>
 
-#include "transport/async.h"
+#include "base/async/wake.h"
 #include "transport/kv/kv_page_header.h"
 #include "transport/kv/stream_hello.h"
 
@@ -19,15 +19,16 @@ inline KvGeometry geometry_of(const KvOutboundParams& p) { return {p.num_layers,
 
 class KvInboundLedger {
  public:
-  KvInboundLedger(asio::any_io_executor executor, const Clock& clock, KvInboundParams params);
+  KvInboundLedger(asio::any_io_executor executor, Clock& clock, KvInboundParams params);
 
   const KvInboundParams& params() const { return params_; }
   const KvGeometry& geometry() const { return geometry_; }
   // The buffer of an announced page; from now on it is under way. kCorrupt: not this stream's, not wanted, or a second
   // time.
   Result<std::span<std::byte>> claim(const KvPageHeader& header);
-  // The page of a claimed header is in its buffer, and its bytes hash to crc. kCorrupt if that is not the announced
-  // one.
+  // The page of a claimed header is in its buffer. kCorrupt if its checksum is not the announced one. crc: where the
+  // transport has seen all bytes on their way.
+  Result<void> commit(const KvPageHeader& header) { return commit(header, params_.checksum(header.key)); }
   Result<void> commit(const KvPageHeader& header, uint32_t crc);
   // The stream's one error: the first counts, and none counts after the last page has arrived.
   void fail(Error error);
@@ -40,7 +41,7 @@ class KvInboundLedger {
   KvStreamStats stats() const { return stats_; }
 
  private:
-  const Clock& clock_;
+  Clock& clock_;
   KvInboundParams params_;
   KvGeometry geometry_;
   std::vector<bool> claimed_;  // [num_layers, prefix_pages]
@@ -49,7 +50,25 @@ class KvInboundLedger {
   std::optional<Error> error_;
   std::optional<Time> first_;
   KvStreamStats stats_;
-  Signal changed_;
+  Wake changed_;
+};
+
+// The time in which at least one thing was under way.
+class TimeUnderWay {
+ public:
+  void begin(Time now) {
+    if (num_++ == 0) since_ = now;
+  }
+  void end(Time now) {
+    if (--num_ == 0) total_ += now - since_;
+  }
+  int num() const { return num_; }
+  Duration total() const { return total_; }
+
+ private:
+  int num_ = 0;
+  Time since_{};
+  Duration total_{};
 };
 
 class KvOutboundLedger {
@@ -60,7 +79,7 @@ class KvOutboundLedger {
     bool crc_known = false;
   };
 
-  KvOutboundLedger(asio::any_io_executor executor, const Clock& clock, KvOutboundParams params);
+  KvOutboundLedger(asio::any_io_executor executor, Clock& clock, KvOutboundParams params);
 
   const KvOutboundParams& params() const { return params_; }
   const KvGeometry& geometry() const { return geometry_; }
@@ -71,32 +90,34 @@ class KvOutboundLedger {
   Page take();
   void sent(const Page& page);
   bool all_taken() const { return num_posted_ == geometry_.pages() && queue_.empty(); }
-  // The receiver has verified every page.
+  // The receiver has verified every page. wire_time: by the transport's own measure; else as long as a page was under way.
   void confirm();
+  void confirm(std::optional<Duration> wire_time);
   bool confirmed() const { return confirmed_; }
   void fail(Error error);  // as in KvInboundLedger; drops the queue
   const std::optional<Error>& error() const { return error_; }
   void release();
 
   // Returns at any change of this object and at wake(), and may return early.
-  asio::awaitable<void> wait_for_change(Deadline deadline = kNoDeadline) { return changed_.wait(deadline); }
+  asio::awaitable<void> wait_for_change() { return changed_.wait(); }
+  asio::awaitable<bool> wait_for_change(Deadline deadline) { return changed_.wait_until(deadline); }
   void wake() { changed_.notify(); }
   Task<void> drain(Deadline deadline);
   KvStreamStats stats() const { return stats_; }
 
  private:
-  const Clock& clock_;
+  Clock& clock_;
   KvOutboundParams params_;
   KvGeometry geometry_;
   std::vector<bool> posted_;  // [num_layers, prefix_pages]
   int64_t num_posted_ = 0;
   std::deque<Page> queue_;
-  int in_flight_ = 0;  // taken, not yet sent
+  TimeUnderWay in_flight_;  // taken, not yet sent
   bool confirmed_ = false;
   std::optional<Error> error_;
   std::optional<Time> first_;
   KvStreamStats stats_;
-  Signal changed_;
+  Wake changed_;
 };
 
 }  // namespace runahead

@@ -54,7 +54,10 @@ struct KvArrival {
 struct KvStreamStats {
   uint64_t pages = 0;
   uint64_t bytes = 0;
-  double busy_seconds = 0;  // from the first post to the last completion
+  double span_seconds = 0;  // from the first post to the last completion, pauses included
+  // Of a sender, once every page is there: while bytes were on their way, without the pauses in which there was nothing to
+  // send. 0: not measured, or too short to be.
+  double wire_seconds = 0;
 };
 
 // The receiving end: buffers for pages [0, prefix_pages) of every layer.
@@ -75,7 +78,7 @@ class KvOutbound {
  public:
   virtual ~KvOutbound() = default;  // close() first
   // Queues a page; its bytes must not change until close() or drain() has returned. crc32c: known from the arrival, or
-  // computed here. Errors surface in drain().
+  // taken by `checksum`. Errors surface in drain().
   virtual void post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c) = 0;
   // Returns when every posted page has been handed over, or with the stream's error. When all num_layers * prefix_pages
   // pages are posted, handed over means that the receiver has verified every one of them.
@@ -84,6 +87,9 @@ class KvOutbound {
   virtual asio::awaitable<void> close() = 0;
   virtual KvStreamStats stats() const = 0;
 };
+
+// CRC32C of a page, by who owns its memory, which need not be the processor's; valid while `pin` is held.
+using KvChecksum = std::function<uint32_t(KvPageKey)>;
 
 struct KvInboundParams {
   AttemptId attempt;
@@ -94,6 +100,7 @@ struct KvInboundParams {
   int32_t prefix_pages = 0;  // pages a layer, from page 0
   int32_t num_layers = 0;
   size_t page_bytes = 0;
+  KvChecksum checksum;  // of pages that have arrived
 };
 
 struct KvOutboundParams {
@@ -104,6 +111,7 @@ struct KvOutboundParams {
   int32_t prefix_pages = 0;  // pages a layer that will be posted in all
   int32_t num_layers = 0;
   size_t page_bytes = 0;
+  KvChecksum checksum;  // of pages that are posted without one
 };
 
 class KvTransport {

@@ -5,7 +5,6 @@
 #include <boost/asio/post.hpp>
 #include <cstring>
 
-#include "base/crc32c.h"
 #include "transport/kv/kv_ledger.h"
 
 namespace runahead {
@@ -14,7 +13,7 @@ namespace {
 constexpr auto kFrozenPoll = std::chrono::milliseconds(1);  // only while a test has frozen the hub
 
 struct OutStream {
-  OutStream(asio::any_io_executor executor, const Clock& clock, KvOutboundParams params)
+  OutStream(asio::any_io_executor executor, Clock& clock, KvOutboundParams params)
       : ledger(std::move(executor), clock, std::move(params)) {}
   void close() {
     closed = true;
@@ -26,7 +25,7 @@ struct OutStream {
 };
 
 struct InStream {
-  InStream(asio::any_io_executor executor, const Clock& clock, KvInboundParams params)
+  InStream(asio::any_io_executor executor, Clock& clock, KvInboundParams params)
       : ledger(std::move(executor), clock, std::move(params)) {}
   void close() {
     closed = true;
@@ -41,15 +40,15 @@ struct InStream {
 }  // namespace
 
 struct MemoryKvTransport::State {
-  State(asio::any_io_executor e, const Clock& c, KvTransportOptions o)
+  State(asio::any_io_executor e, Clock& c, KvTransportOptions o)
       : executor(e), clock(c), options(std::move(o)), opened(e, c) {}
 
   asio::any_io_executor executor;
-  const Clock& clock;
+  Clock& clock;
   KvTransportOptions options;
   std::string address;
   std::map<AttemptId, std::shared_ptr<OutStream>> outbounds;  // shared with the handles and the pumps
-  Signal opened;                                              // a new outbound
+  Wake opened;                                              // a new outbound
   bool stopped = false;
 };
 
@@ -107,7 +106,7 @@ class Outbound final : public KvOutbound {
 
 // The sending end that this stream asks for, once it is open. An Error that names the reason otherwise.
 Task<std::shared_ptr<OutStream>> find_sender(std::shared_ptr<InStream> in, std::weak_ptr<State> weak_sender,
-                                             Duration timeout, const Clock* clock) {
+                                             Duration timeout, Clock* clock) {
   const KvInboundParams params = in->ledger.params();
   const Deadline deadline = clock->after(timeout);
   for (;;) {
@@ -123,7 +122,7 @@ Task<std::shared_ptr<OutStream>> find_sender(std::shared_ptr<InStream> in, std::
       co_return out;
     }
     if (clock->now() >= deadline.at) co_return std::unexpected(error_of(StreamReply::kUnknownStream));
-    co_await sender->opened.wait(deadline);
+    co_await sender->opened.wait_until(deadline);
     if (in->closed) co_return fail(ErrorCode::kCancelled, "the KV stream is closed");
   }
 }
@@ -142,13 +141,13 @@ Result<void> move_page(InStream& in, OutStream& out, const MemoryKvHub& hub) {
   const KvPageHeader header = TRY(parse_page_header(wire));
   const std::span<std::byte> buffer = TRY(in.ledger.claim(header));
   std::memcpy(buffer.data(), bytes.data(), buffer.size());
-  TRY(in.ledger.commit(header, crc32c(buffer)));
+  TRY(in.ledger.commit(header));
   out.ledger.sent(page);
   return {};
 }
 
 // Waits out a frozen hub; an Error when that takes too long.
-Task<void> thaw(std::shared_ptr<InStream> in, std::shared_ptr<MemoryKvHub> hub, Duration timeout, const Clock* clock) {
+Task<void> thaw(std::shared_ptr<InStream> in, std::shared_ptr<MemoryKvHub> hub, Duration timeout, Clock* clock) {
   const Deadline deadline = clock->after(timeout);
   while (hub->frozen && !in->closed && !in->sender->closed) {
     if (clock->now() >= deadline.at)
@@ -199,7 +198,7 @@ asio::awaitable<void> run_inbound(std::shared_ptr<InStream> in, std::shared_ptr<
   if (!pumped) in->ledger.fail(pumped.error());
 }
 
-asio::awaitable<void> expect_receiver(std::shared_ptr<OutStream> out, Deadline deadline, const Clock* clock) {
+asio::awaitable<void> expect_receiver(std::shared_ptr<OutStream> out, Deadline deadline, Clock* clock) {
   while (!out->attached && !out->closed && clock->now() < deadline.at) co_await out->ledger.wait_for_change(deadline);
   if (!out->attached && !out->closed)
     out->ledger.fail({ErrorCode::kDeadlineExceeded, "no receiver opened its end of the KV stream in time", {}});
@@ -208,7 +207,7 @@ asio::awaitable<void> expect_receiver(std::shared_ptr<OutStream> out, Deadline d
 }  // namespace
 
 Result<std::unique_ptr<KvTransport>> MemoryKvTransport::create(KvTransportOptions options,
-                                                               asio::any_io_executor executor, const Clock& clock) {
+                                                               asio::any_io_executor executor, Clock& clock) {
   if (!options.hub) return fail(ErrorCode::kInvalidArgument, "the memory transport needs a hub that its peers share");
   const auto registry = options.hub->registry_;
   auto state = std::make_shared<State>(std::move(executor), clock, std::move(options));

@@ -32,7 +32,7 @@ class MemoryKvHub {
 class MemoryKvTransport final : public KvTransport {
  public:
   static Result<std::unique_ptr<KvTransport>> create(KvTransportOptions options, asio::any_io_executor executor,
-                                                     const Clock& clock);
+                                                     Clock& clock);
   ~MemoryKvTransport() override;
 
   std::string name() const override { return "memory"; }

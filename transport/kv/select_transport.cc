@@ -1,5 +1,7 @@
 #include "transport/kv/select_transport.h"
 
+#include <algorithm>
+
 #include "base/log.h"
 #include "transport/kv/any_kv_transport.h"
 #include "transport/kv/memory_kv_transport.h"
@@ -11,45 +13,66 @@
 namespace runahead {
 namespace {
 
-// UCX opens ports of its own choice: where the data port is fixed, a firewall or a policy expects that one alone.
-Result<std::unique_ptr<KvTransport>> make_any(KvTransportOptions options, asio::any_io_executor executor,
-                                              const Clock& clock) {
-  std::vector<std::unique_ptr<KvTransport>> members;
 #if RUNAHEAD_HAVE_UCX
-  if (options.listen.port == 0) {
-    auto ucx = UcxKvTransport::create(options, executor, clock);
-    if (ucx) {
-      members.push_back(std::move(*ucx));
-    } else if (ucx.error().code == ErrorCode::kUnavailable) {
-      log::info("K/V pages can travel over tcp alone: {}", ucx.error().message);
+constexpr KvTransportKind::Create kCreateUcx = UcxKvTransport::create;
+#else
+constexpr KvTransportKind::Create kCreateUcx = nullptr;
+#endif
+
+constexpr KvTransportKind kKinds[] = {
+    {.name = "ucx", .between_processes = true, .has_one_port = false, .create = kCreateUcx, .built_with = "libucx-dev"},
+    {.name = "tcp", .between_processes = true, .has_one_port = true, .create = TcpKvTransport::create},
+    {.name = "memory", .between_processes = false, .has_one_port = true, .create = MemoryKvTransport::create},
+};
+constexpr std::string_view kAuto = "auto";
+
+Result<std::unique_ptr<KvTransport>> make_any(const KvTransportOptions& options, asio::any_io_executor executor,
+                                              Clock& clock) {
+  std::vector<std::unique_ptr<KvTransport>> members;
+  for (const KvTransportKind& kind : kKinds) {
+    if (!kind.between_processes || kind.create == nullptr || (options.listen.port != 0 && !kind.has_one_port)) continue;
+    auto made = kind.create(options, executor, clock);
+    if (made) {
+      members.push_back(std::move(*made));
+    } else if (made.error().code == ErrorCode::kUnavailable) {
+      log::info("K/V pages cannot travel over {}: {}", kind.name, made.error().message);
     } else {
-      return ucx;
+      return made;
     }
   }
-#endif
-  members.push_back(TRY(TcpKvTransport::create(std::move(options), executor, clock)));
+  if (members.empty()) return fail(ErrorCode::kUnavailable, "no K/V transport starts on this machine", "transport");
   return std::make_unique<AnyKvTransport>(std::move(members));
 }
 
 }  // namespace
 
+std::span<const KvTransportKind> kv_transports() { return kKinds; }
+
+std::vector<std::string> kv_transport_choices() {
+  std::vector<std::string> choices{std::string(kAuto)};
+  for (const KvTransportKind& kind : kKinds)
+    if (kind.between_processes) choices.emplace_back(kind.name);
+  return choices;
+}
+
 Result<std::unique_ptr<KvTransport>> make_kv_transport(std::string_view name, KvTransportOptions options,
-                                                       asio::any_io_executor executor, const Clock& clock) {
+                                                       asio::any_io_executor executor, Clock& clock) {
   if (options.incarnation == 0)
     return fail(ErrorCode::kInvalidArgument, "a KV transport needs an incarnation other than 0");
-  if (name == "memory") return MemoryKvTransport::create(std::move(options), executor, clock);
-  if (name == "tcp") return TcpKvTransport::create(std::move(options), executor, clock);
-#if RUNAHEAD_HAVE_UCX
-  if (name == "ucx") return UcxKvTransport::create(std::move(options), executor, clock);
-#else
-  if (name == "ucx")
+  if (name == kAuto) return make_any(options, executor, clock);
+  const auto kind = std::ranges::find(kKinds, name, &KvTransportKind::name);
+  if (kind == std::end(kKinds)) {
+    std::string names(kAuto);
+    for (const KvTransportKind& known : kKinds) names += ", " + std::string(known.name);
+    return fail(ErrorCode::kInvalidArgument,
+                "'" + std::string(name.substr(0, 64)) + "' is no transport: choose one of " + names, "transport");
+  }
+  if (kind->create == nullptr)
     return fail(ErrorCode::kUnsupported,
-                "this build has no ucx transport: use --transport tcp, or build with libucx-dev", "transport");
-#endif
-  if (name == "auto") return make_any(std::move(options), executor, clock);
-  return fail(ErrorCode::kInvalidArgument,
-              "'" + std::string(name.substr(0, 64)) + "' is no transport: choose auto, tcp, ucx or memory",
-              "transport");
+                "this build has no " + std::string(name) + " transport: choose another, or build with " +
+                    std::string(kind->built_with),
+                "transport");
+  return kind->create(std::move(options), std::move(executor), clock);
 }
 
 }  // namespace runahead

@@ -11,6 +11,7 @@
 #include "base/crc32c.h"
 #include "base/limits.h"
 #include "transport/control/frame.h"
+#include "transport/tcp_info.h"
 
 namespace runahead {
 namespace {
@@ -30,7 +31,7 @@ Error unexpected_end(std::exception_ptr error) {
 
 }  // namespace
 
-TcpInStream::TcpInStream(asio::any_io_executor executor, const Clock& clock, TcpKvTimeouts timeouts, KvAddress sender,
+TcpInStream::TcpInStream(asio::any_io_executor executor, Clock& clock, TcpKvTimeouts timeouts, KvAddress sender,
                          KvInboundParams params)
     : executor_(executor),
       clock_(clock),
@@ -41,8 +42,8 @@ TcpInStream::TcpInStream(asio::any_io_executor executor, const Clock& clock, Tcp
       stall_(executor, clock, [this] { stop({ErrorCode::kDeadlineExceeded, kNoProgress, {}}); }),
       ended_(executor, clock) {}
 
-std::shared_ptr<TcpInStream> TcpInStream::start(asio::any_io_executor executor, const Clock& clock,
-                                                TcpKvTimeouts timeouts, KvAddress sender, KvInboundParams params) {
+std::shared_ptr<TcpInStream> TcpInStream::start(asio::any_io_executor executor, Clock& clock, TcpKvTimeouts timeouts,
+                                                KvAddress sender, KvInboundParams params) {
   std::shared_ptr<TcpInStream> self(new TcpInStream(executor, clock, timeouts, std::move(sender), std::move(params)));
   asio::co_spawn(executor, run(self), [self](std::exception_ptr error) {
     if (error) self->stop(unexpected_end(error));
@@ -69,7 +70,7 @@ void TcpInStream::abandon() {
 asio::awaitable<void> TcpInStream::close() {
   const auto self = shared_from_this();
   abandon();
-  while (running_) co_await ended_.wait(kNoDeadline);
+  while (running_) co_await ended_.wait();
 }
 
 asio::awaitable<void> TcpInStream::run(std::shared_ptr<TcpInStream> self) {
@@ -139,7 +140,7 @@ Task<uint32_t> TcpInStream::read_page(std::span<std::byte> page) {
   co_return crc;
 }
 
-TcpOutStream::TcpOutStream(asio::any_io_executor executor, const Clock& clock, TcpKvTimeouts timeouts,
+TcpOutStream::TcpOutStream(asio::any_io_executor executor, Clock& clock, TcpKvTimeouts timeouts,
                            KvOutboundParams params)
     : executor_(executor),
       clock_(clock),
@@ -149,8 +150,8 @@ TcpOutStream::TcpOutStream(asio::any_io_executor executor, const Clock& clock, T
       stall_(executor, clock, [this] { stop({ErrorCode::kDeadlineExceeded, kNoProgress, {}}); }),
       ended_(executor, clock) {}
 
-std::shared_ptr<TcpOutStream> TcpOutStream::start(asio::any_io_executor executor, const Clock& clock,
-                                                  TcpKvTimeouts timeouts, KvOutboundParams params) {
+std::shared_ptr<TcpOutStream> TcpOutStream::start(asio::any_io_executor executor, Clock& clock, TcpKvTimeouts timeouts,
+                                                  KvOutboundParams params) {
   std::shared_ptr<TcpOutStream> self(new TcpOutStream(executor, clock, timeouts, std::move(params)));
   self->spawn(expect_receiver(self));
   return self;
@@ -183,7 +184,7 @@ void TcpOutStream::abandon() {
 asio::awaitable<void> TcpOutStream::close() {
   const auto self = shared_from_this();
   abandon();
-  while (coroutines_ > 0) co_await ended_.wait(kNoDeadline);
+  while (coroutines_ > 0) co_await ended_.wait();
 }
 
 asio::awaitable<void> TcpOutStream::expect_receiver(std::shared_ptr<TcpOutStream> self) {
@@ -257,7 +258,7 @@ asio::awaitable<void> TcpOutStream::read_reply(std::shared_ptr<TcpOutStream> sel
   if (!parsed) co_return self->stop(parsed.error());
   if (!self->ledger_.all_taken())
     co_return self->stop({ErrorCode::kCorrupt, "the receiver confirmed pages that it cannot have", {}});
-  self->ledger_.confirm();
+  self->ledger_.confirm(tcp_busy_time(self->socket_.native_handle()));
   self->stop({});
 }
 

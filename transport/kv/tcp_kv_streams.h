@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "base/async/stall_timer.h"
 #include "transport/kv/kv_address.h"
 #include "transport/kv/kv_ledger.h"
 #include "transport/tcp_socket.h"
@@ -17,7 +18,7 @@ struct TcpKvTimeouts {
 
 class TcpInStream : public std::enable_shared_from_this<TcpInStream> {
  public:
-  static std::shared_ptr<TcpInStream> start(asio::any_io_executor executor, const Clock& clock, TcpKvTimeouts timeouts,
+  static std::shared_ptr<TcpInStream> start(asio::any_io_executor executor, Clock& clock, TcpKvTimeouts timeouts,
                                             KvAddress sender, KvInboundParams params);
 
   KvInboundLedger& ledger() { return ledger_; }
@@ -25,7 +26,7 @@ class TcpInStream : public std::enable_shared_from_this<TcpInStream> {
   asio::awaitable<void> close();  // returns when it has ended
 
  private:
-  TcpInStream(asio::any_io_executor executor, const Clock& clock, TcpKvTimeouts timeouts, KvAddress sender,
+  TcpInStream(asio::any_io_executor executor, Clock& clock, TcpKvTimeouts timeouts, KvAddress sender,
               KvInboundParams params);
   static asio::awaitable<void> run(std::shared_ptr<TcpInStream> self);
   Task<void> meet_sender();
@@ -34,7 +35,7 @@ class TcpInStream : public std::enable_shared_from_this<TcpInStream> {
   void stop(Error why);
 
   asio::any_io_executor executor_;
-  const Clock& clock_;
+  Clock& clock_;
   TcpKvTimeouts timeouts_;
   KvAddress sender_;
   KvInboundLedger ledger_;
@@ -42,12 +43,12 @@ class TcpInStream : public std::enable_shared_from_this<TcpInStream> {
   StallTimer stall_;
   bool running_ = true;
   bool closed_ = false;
-  Signal ended_;
+  Wake ended_;
 };
 
 class TcpOutStream : public std::enable_shared_from_this<TcpOutStream> {
  public:
-  static std::shared_ptr<TcpOutStream> start(asio::any_io_executor executor, const Clock& clock, TcpKvTimeouts timeouts,
+  static std::shared_ptr<TcpOutStream> start(asio::any_io_executor executor, Clock& clock, TcpKvTimeouts timeouts,
                                              KvOutboundParams params);
 
   KvOutboundLedger& ledger() { return ledger_; }
@@ -60,7 +61,7 @@ class TcpOutStream : public std::enable_shared_from_this<TcpOutStream> {
   asio::awaitable<void> close();
 
  private:
-  TcpOutStream(asio::any_io_executor executor, const Clock& clock, TcpKvTimeouts timeouts, KvOutboundParams params);
+  TcpOutStream(asio::any_io_executor executor, Clock& clock, TcpKvTimeouts timeouts, KvOutboundParams params);
   void spawn(asio::awaitable<void> work);
   static asio::awaitable<void> expect_receiver(std::shared_ptr<TcpOutStream> self);
   static asio::awaitable<void> write_pages(std::shared_ptr<TcpOutStream> self);
@@ -69,7 +70,7 @@ class TcpOutStream : public std::enable_shared_from_this<TcpOutStream> {
   void stop(Error why);
 
   asio::any_io_executor executor_;
-  const Clock& clock_;
+  Clock& clock_;
   TcpKvTimeouts timeouts_;
   KvOutboundLedger ledger_;
   Tcp::socket socket_;
@@ -77,7 +78,7 @@ class TcpOutStream : public std::enable_shared_from_this<TcpOutStream> {
   bool attached_ = false;
   bool closed_ = false;
   int coroutines_ = 0;
-  Signal ended_;
+  Wake ended_;
 };
 
 }  // namespace runahead

@@ -17,13 +17,13 @@ struct TcpKvTransport::State {
   // A connection that has not found its stream yet. Shared with its timer. By age: the oldest goes when another one
   // comes and kKvGreetingsMax are there, so strangers keep no receiver out.
   struct Greeting {
-    Greeting(Tcp::socket s, const Clock& clock)
+    Greeting(Tcp::socket s, Clock& clock)
         : socket(std::move(s)), timeout(socket.get_executor(), clock, [this] { close_socket(socket); }) {}
     Tcp::socket socket;
     StallTimer timeout;
   };
 
-  State(asio::any_io_executor e, const Clock& c, KvTransportOptions o, TcpListener l)
+  State(asio::any_io_executor e, Clock& c, KvTransportOptions o, TcpListener l)
       : executor(e), clock(c), options(std::move(o)), listener(std::move(l)), changed(e, c) {}
 
   static asio::awaitable<void> accept_receivers(std::shared_ptr<State> self, Tcp::acceptor* acceptor);
@@ -36,7 +36,7 @@ struct TcpKvTransport::State {
   void stop();
 
   asio::any_io_executor executor;
-  const Clock& clock;
+  Clock& clock;
   KvTransportOptions options;
   TcpListener listener;
   KvAddress address;
@@ -47,7 +47,7 @@ struct TcpKvTransport::State {
   uint64_t last_greeting = 0;
   int coroutines = 0;
   bool stopping = false;
-  Signal changed;  // a new outbound, stopping, or a coroutine has ended
+  Wake changed;  // a new outbound, stopping, or a coroutine has ended
 };
 
 namespace {
@@ -86,7 +86,7 @@ asio::awaitable<void> State::accept_receivers(std::shared_ptr<State> self, Tcp::
     if (self->stopping) co_return;
     if (error) {
       warn_limited("kv tcp accept", "kv tcp: cannot accept a connection: {}", error.message());
-      co_await self->changed.wait(self->clock.after(kAcceptPause));
+      co_await self->changed.wait_until(self->clock.after(kAcceptPause));
       continue;
     }
     set_socket_options(socket);
@@ -141,13 +141,13 @@ asio::awaitable<StreamReply> State::find_stream(StreamHello hello, std::shared_p
     const auto found = outbounds.find(hello.attempt);
     if (found != outbounds.end()) co_return found->second->attach(hello, greeting->socket);
     if (clock.now() >= deadline.at) break;
-    co_await changed.wait(deadline);
+    co_await changed.wait_until(deadline);
   }
   co_return StreamReply::kUnknownStream;
 }
 
 Result<std::unique_ptr<KvTransport>> TcpKvTransport::create(KvTransportOptions options, asio::any_io_executor executor,
-                                                            const Clock& clock) {
+                                                            Clock& clock) {
   auto listener = TRY(listen_tcp(executor, options.listen, options.allow_remote));
   auto state = std::make_shared<State>(executor, clock, std::move(options), std::move(listener));
   for (Tcp::acceptor& acceptor : state->listener.acceptors)
@@ -200,7 +200,7 @@ Result<std::unique_ptr<KvOutbound>> TcpKvTransport::open_outbound(KvOutboundPara
 asio::awaitable<void> TcpKvTransport::shutdown() {
   const auto state = state_;
   state->stop();
-  while (state->coroutines > 0) co_await state->changed.wait(kNoDeadline);
+  while (state->coroutines > 0) co_await state->changed.wait();
 }
 
 }  // namespace runahead

@@ -16,7 +16,7 @@ namespace runahead {
 class TcpKvTransport final : public KvTransport {
  public:
   static Result<std::unique_ptr<KvTransport>> create(KvTransportOptions options, asio::any_io_executor executor,
-                                                     const Clock& clock);
+                                                     Clock& clock);
   ~TcpKvTransport() override;
 
   std::string name() const override { return "tcp"; }

@@ -48,16 +48,16 @@ void UcxConnection::close() {
   if (closing_) return;
   closing_ = true;
   ++state_->closing;
-  patience_.cancel();
+  wireup_timer_.cancel();
   state_->streams->changed.notify();
   if (wired_) return close_later();
-  patience_.start(kWireupPatience, shared_from_this());
+  wireup_timer_.start(kWireupTimeout, shared_from_this());
 }
 
 // Later, for this may be called from within one of UCX's callbacks.
 void UcxConnection::close_later() {
   if (std::exchange(leaving_, true)) return;
-  patience_.cancel();
+  wireup_timer_.cancel();
   asio::post(state_->streams->executor, [self = shared_from_this()] {
     if (self->state_ != nullptr) self->really_close();
   });
@@ -78,12 +78,12 @@ void UcxConnection::set_closed() {
   state_->streams->changed.notify();
 }
 
-void UcxConnection::lose_patience() {
+void UcxConnection::give_up_wireup() {
   if (closing_) return close_later();
   if (!hello) return close();
   hello.reset();
   send_reply(StreamReply::kUnknownStream);
-  start_patience();
+  start_wireup_timer();
 }
 
 }  // namespace runahead

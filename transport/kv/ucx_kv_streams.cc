@@ -5,7 +5,6 @@
 #include <boost/asio/post.hpp>
 #include <string>
 
-#include "base/crc32c.h"
 #include "base/limits.h"
 
 namespace runahead {
@@ -59,10 +58,10 @@ asio::awaitable<void> UcxInStream::close() {
   closed_ = true;
   if (ledger_.complete()) {  // the sender closes when it has read our last reply
     const Deadline flush = context_->clock.after(limits::kFlushTimeout);
-    while (!endpoint_->is_closing() && context_->clock.now() < flush.at) co_await context_->changed.wait(flush);
+    while (!endpoint_->is_closing() && context_->clock.now() < flush.at) co_await context_->changed.wait_until(flush);
   }
   stop(closed_error());
-  while (receiving_ > 0 || (endpoint_ && !endpoint_->is_closed())) co_await context_->changed.wait(kNoDeadline);
+  while (receiving_ > 0 || (endpoint_ && !endpoint_->is_closed())) co_await context_->changed.wait();
   ledger_.release();
 }
 
@@ -83,18 +82,16 @@ void UcxInStream::on_page(std::span<const std::byte> wire, size_t length, const 
   auto buffer = ledger_.claim(*header);
   if (!buffer) return corrupt(buffer.error());
   if (++receiving_ == 1) stall_.start(context_->transfer_timeout, shared_from_this());
-  fetch(*buffer, [self = shared_from_this(), header = *header, buffer = *buffer](const char* error) {
-    self->received(header, buffer, error);
-  });
+  fetch(*buffer, [self = shared_from_this(), header = *header](const char* error) { self->received(header, error); });
 }
 
-void UcxInStream::received(const KvPageHeader& header, std::span<std::byte> buffer, const char* error) {
+void UcxInStream::received(const KvPageHeader& header, const char* error) {
   stall_.progress();
   if (--receiving_ == 0) stall_.stop();
   context_->changed.notify();
   if (ledger_.error()) return;
   if (error != nullptr) return ledger_.fail(lost_error("a KV page was lost on its way", error));
-  auto committed = ledger_.commit(header, crc32c(buffer));
+  auto committed = ledger_.commit(header);
   if (!committed) return corrupt(committed.error());
   if (ledger_.complete()) endpoint_->send_reply(StreamReply::kOk);
 }
@@ -153,7 +150,7 @@ asio::awaitable<void> UcxOutStream::close() {
   const auto self = shared_from_this();
   closed_ = true;
   stop(closed_error());
-  while (sending_ > 0 || (endpoint_ && !endpoint_->is_closed())) co_await context_->changed.wait(kNoDeadline);
+  while (sending_ > 0 || (endpoint_ && !endpoint_->is_closed())) co_await context_->changed.wait();
   ledger_.release();
 }
 

@@ -6,20 +6,21 @@
 #include <functional>
 #include <memory>
 
+#include "base/async/stall_timer.h"
 #include "transport/kv/kv_ledger.h"
 
 namespace runahead {
 
 // What all streams of one transport share.
 struct UcxStreamContext {
-  UcxStreamContext(asio::any_io_executor e, const Clock& c, Duration connect, Duration transfer)
+  UcxStreamContext(asio::any_io_executor e, Clock& c, Duration connect, Duration transfer)
       : executor(e), clock(c), connect_timeout(connect), transfer_timeout(transfer), changed(e, c) {}
 
   asio::any_io_executor executor;
-  const Clock& clock;
+  Clock& clock;
   Duration connect_timeout;
   Duration transfer_timeout;
-  Signal changed;  // an endpoint has closed or a transfer has ended
+  Wake changed;  // an endpoint has closed or a transfer has ended
 };
 
 // What a stream needs of UCX; made in ucx_kv_transport.cc, the only file that includes UCX's headers.
@@ -57,7 +58,7 @@ class UcxInStream : public std::enable_shared_from_this<UcxInStream> {
   void stop(Error why);
 
  private:
-  void received(const KvPageHeader& header, std::span<std::byte> buffer, const char* error);
+  void received(const KvPageHeader& header, const char* error);
   void corrupt(Error why);
 
   std::shared_ptr<UcxStreamContext> context_;

@@ -102,7 +102,7 @@ void on_connection(ucp_conn_request_h request, void* arg) {
   params.conn_request = request;
   auto endpoint = state.open_endpoint(params);
   if (endpoint) {
-    (*endpoint)->start_patience();
+    (*endpoint)->start_wireup_timer();
   } else {
     warn_limited("kv ucx accept", "kv ucx: cannot accept a connection: {}", endpoint.error().message);
   }
@@ -127,7 +127,7 @@ State::~State() {
 template <class Condition>
 void State::progress_while(const Condition& condition) {
   constexpr auto kPause = std::chrono::microseconds(100);
-  for (int64_t pauses = kWireupPatience / kPause; condition() && pauses > 0;) {
+  for (int64_t pauses = kWireupTimeout / kPause; condition() && pauses > 0;) {
     if (ucp_worker_progress(worker) != 0) continue;
     std::this_thread::sleep_for(kPause);
     --pauses;
@@ -215,9 +215,9 @@ void State::kick() {
 bool State::has_visitors() {
   const std::vector<int> visitors = sockets_of_port(port).connections;
   const Duration waited = streams->clock.now() - stopped_at;
-  if (waited > kWireupPatience)
+  if (waited > kWireupTimeout)
     for (const int fd : visitors) ::shutdown(fd, SHUT_RDWR);
-  return !visitors.empty() && waited < 2 * kWireupPatience;
+  return !visitors.empty() && waited < 2 * kWireupTimeout;
 }
 
 // What UCX still has to give back at an end comes with progress, and not always with an event.
@@ -290,7 +290,7 @@ Task<std::shared_ptr<UcxConnection>> State::connect_any(std::shared_ptr<State> s
 
 asio::awaitable<bool> State::stands(std::shared_ptr<UcxConnection> endpoint, Deadline deadline) {
   while (!endpoint->is_wired() && !endpoint->is_closing() && streams->clock.now() < deadline.at)
-    co_await streams->changed.wait(deadline);
+    co_await streams->changed.wait_until(deadline);
   co_return endpoint->is_wired() && !endpoint->is_closing();
 }
 
@@ -353,7 +353,7 @@ StreamReply State::match(const std::shared_ptr<UcxConnection>& endpoint, const S
   endpoint->out = stream.weak_from_this();
   const StreamReply reply = stream.attach(hello, endpoint);
   if (reply == StreamReply::kOk) {
-    endpoint->stop_patience();
+    endpoint->stop_wireup_timer();
     lanes = lanes_of(endpoint->handle);
   } else {
     endpoint->out.reset();
@@ -379,7 +379,7 @@ void State::stop() {
 }
 
 Result<std::unique_ptr<KvTransport>> UcxKvTransport::create(KvTransportOptions options, asio::any_io_executor executor,
-                                                            const Clock& clock) {
+                                                            Clock& clock) {
   auto state = std::make_shared<State>(executor, clock, std::move(options));
   TRY(state->start());
   asio::co_spawn(executor, State::progress(state), asio::detached);
@@ -452,7 +452,7 @@ Result<std::unique_ptr<KvOutbound>> UcxKvTransport::open_outbound(KvOutboundPara
 asio::awaitable<void> UcxKvTransport::shutdown() {
   const auto state = state_;
   state->stop();
-  while (!state->ended) co_await state->streams->changed.wait(kNoDeadline);
+  while (!state->ended) co_await state->streams->changed.wait();
 }
 
 }  // namespace runahead

@@ -21,7 +21,7 @@ class UcxKvTransport final : public KvTransport {
  public:
   // kUnavailable when UCX does not start or the chosen UCX_TLS has no lane with error handling.
   static Result<std::unique_ptr<KvTransport>> create(KvTransportOptions options, asio::any_io_executor executor,
-                                                     const Clock& clock);
+                                                     Clock& clock);
   ~UcxKvTransport() override;
 
   std::string name() const override { return "ucx"; }

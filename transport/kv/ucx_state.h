@@ -20,12 +20,12 @@ namespace runahead {
 
 inline constexpr unsigned kHelloId = 1, kReplyId = 2, kPageId = 3;  // active messages
 // A connection that is closed while it is being made gets so long to stand or fail; one takes a few milliseconds.
-inline constexpr Duration kWireupPatience = std::chrono::seconds(1);
+inline constexpr Duration kWireupTimeout = std::chrono::seconds(1);
 
 class UcxConnection;
 
 struct UcxKvTransport::State : std::enable_shared_from_this<State> {
-  State(asio::any_io_executor e, const Clock& c, KvTransportOptions o)
+  State(asio::any_io_executor e, Clock& c, KvTransportOptions o)
       : options(std::move(o)),
         streams(std::make_shared<UcxStreamContext>(e, c, options.connect_timeout, options.transfer_timeout)),
         events(e),
@@ -48,7 +48,7 @@ struct UcxKvTransport::State : std::enable_shared_from_this<State> {
   void stop();
   void close_ucx();
   template <class Condition>
-  void progress_while(const Condition& condition);  // for kWireupPatience at most; blocks
+  void progress_while(const Condition& condition);  // for kWireupTimeout at most; blocks
   static asio::awaitable<void> progress(std::shared_ptr<State> self);
   static asio::awaitable<void> connect(std::shared_ptr<State> self, std::shared_ptr<UcxInStream> stream,
                                        KvAddress sender);
@@ -83,7 +83,7 @@ struct UcxKvTransport::State : std::enable_shared_from_this<State> {
 class UcxConnection final : public UcxEndpoint, public std::enable_shared_from_this<UcxConnection> {
  public:
   explicit UcxConnection(UcxKvTransport::State& state)
-      : state_(&state), patience_(state.streams->executor, state.streams->clock, [this] { lose_patience(); }) {}
+      : state_(&state), wireup_timer_(state.streams->executor, state.streams->clock, [this] { give_up_wireup(); }) {}
 
   void send_reply(StreamReply reply) override { send(kReplyId, encode(reply)); }
   void send(unsigned id, std::span<const std::byte> header);
@@ -95,13 +95,13 @@ class UcxConnection final : public UcxEndpoint, public std::enable_shared_from_t
   void really_close();
 
   // A receiver's endpoint must name its stream within the connect timeout, and be gone as soon after a refusal.
-  void start_patience() { patience_.start(state_->options.connect_timeout, shared_from_this()); }
-  void stop_patience() { patience_.cancel(); }
+  void start_wireup_timer() { wireup_timer_.start(state_->options.connect_timeout, shared_from_this()); }
+  void stop_wireup_timer() { wireup_timer_.cancel(); }
   // Notes when the connection stands or has failed: until then it must not be torn down (close()).
   void watch_wireup();
   void on_error(ucs_status_t status);
   // The transport is gone, and UCX with it.
-  void orphan() { state_ = nullptr, closing_ = closed_ = true, patience_.cancel(); }
+  void orphan() { state_ = nullptr, closing_ = closed_ = true, wireup_timer_.cancel(); }
 
   ucp_ep_h handle = nullptr;
   std::weak_ptr<UcxInStream> in;  // weak: streams hold their endpoint
@@ -112,14 +112,14 @@ class UcxConnection final : public UcxEndpoint, public std::enable_shared_from_t
  private:
   void close_later();
   void set_closed();
-  void lose_patience();
+  void give_up_wireup();
   void post(void* request, UcxOperation* kept) {
     if (!UCS_PTR_IS_PTR(request)) finish(kept, UCS_PTR_STATUS(request));
     state_->kick();
   }
 
   UcxKvTransport::State* state_;
-  StallTimer patience_;
+  StallTimer wireup_timer_;
   bool wired_ = false;  // the connection stands or has failed
   bool closing_ = false;
   bool leaving_ = false;  // UCX has been told to close it, or is about to be

@@ -157,7 +157,7 @@ TEST(Admission, RetryAfterCountsTheAnswersToo) {
   int waiting = 0;
   for (; last; ++waiting) last = driver.submit(10, 2);
   const double answers = waiting * 2 / 40.0;
-  EXPECT_NEAR(std::stoi(last.error().param), answers, 0.2 * answers) << "prefill is nothing beside it";
+  EXPECT_NEAR(last.error().retry_after_seconds, answers, 0.2 * answers) << "prefill is nothing beside it";
 }
 
 TEST(Admission, AFullQueueSaysWhenToComeBack) {
@@ -167,7 +167,7 @@ TEST(Admission, AFullQueueSaysWhenToComeBack) {
   for (size_t i = 0; i < limits::kQueuedRequestsMax + 1; ++i) ASSERT_TRUE(driver.submit(10, 1)) << i;
   const Error error = driver.submit(10, 1).error();
   EXPECT_EQ(error.code, ErrorCode::kOverloaded);
-  EXPECT_GE(std::stoi(error.param), 1);
+  EXPECT_GE(error.retry_after_seconds, 1);
 }
 
 // ---- one request ----
@@ -193,6 +193,27 @@ TEST(Request, EveryLinkOfTheChainIsToldItsPart) {
   EXPECT_EQ(decode.run_decode().prompt_len(), 256);
   EXPECT_EQ(decode.run_decode().max_new_tokens(), 3u);
   EXPECT_EQ(driver.held(1), 1);
+}
+
+TEST(Request, WhatARankSentTellsHowFastTheLinkBehindItIs) {
+  Three driver;
+  const auto link_into = [&](const std::string& role, size_t index) {
+    std::vector<double> speeds;
+    for (const WorkerView& worker : driver.core.view(driver.now).workers)
+      if (worker.role == role) speeds.push_back(worker.link_bytes_per_second);
+    return speeds.at(index);
+  };
+  const auto sent = [](proto::Envelope done, uint64_t bytes, double wire_seconds) {
+    done.mutable_rank_done()->mutable_timing()->set_kv_sent_bytes(bytes);
+    done.mutable_rank_done()->mutable_timing()->set_kv_wire_seconds(wire_seconds);
+    return done;
+  };
+  const RequestId id = driver.start();
+  driver.from(1, sent(CoreDriver::rank_done(id, 1, 0), 100'000'000, 0.5));
+  EXPECT_NEAR(link_into("prefill", 1), 2e8, 1e7);
+  EXPECT_EQ(link_into("prefill", 0), 0) << "nobody sends to the first rank";
+  driver.from(2, sent(CoreDriver::rank_done(id, 1, 1), 100'000'000, 0));
+  EXPECT_EQ(link_into("decode", 0), 0) << "too short to be measured";
 }
 
 TEST(Request, TokensComeInOrderAndTheEndReleasesEverything) {

@@ -13,7 +13,7 @@ namespace runahead::test {
 
 using namespace std::chrono_literals;
 
-struct RecordingSink final : MetricsSink {
+struct RecordingSink final : CoordinatorSink {
   void request_finished(const RequestRecord& record) override { finished.push_back(record); }
   void first_token(const TtftReport& report) override { ttft.push_back(report); }
   void rank_finished(const RankRecord& record, std::string_view) override { ranks.push_back(record); }

@@ -50,16 +50,16 @@ struct Pair : CoreDriver {
 TEST(HostileHello, OddNumbersAndTextAreRefusedAndRequestsGoOn) {
   using Change = std::function<void(proto::Hello&)>;
   const std::vector<std::pair<const char*, Change>> cases = {
-      {"a inf", [](auto& h) { h.set_linear_seconds_per_token(kInf); }},
-      {"a nan", [](auto& h) { h.set_linear_seconds_per_token(kNan); }},
-      {"a denormal", [](auto& h) { h.set_linear_seconds_per_token(5e-324); }},
-      {"a huge", [](auto& h) { h.set_linear_seconds_per_token(1e308); }},
-      {"a negative", [](auto& h) { h.set_linear_seconds_per_token(-1); }},
-      {"b inf", [](auto& h) { h.set_linear_seconds_per_token(1e-4), h.set_attention_seconds_per_pair(kInf); }},
-      {"b nan", [](auto& h) { h.set_linear_seconds_per_token(1e-4), h.set_attention_seconds_per_pair(kNan); }},
-      {"b denormal", [](auto& h) { h.set_linear_seconds_per_token(1e-4), h.set_attention_seconds_per_pair(5e-324); }},
-      {"b huge", [](auto& h) { h.set_linear_seconds_per_token(1e-4), h.set_attention_seconds_per_pair(1e308); }},
-      {"b alone", [](auto& h) { h.set_attention_seconds_per_pair(1e-9); }},
+      {"seconds a token inf", [](auto& h) { h.set_seconds_per_token(kInf); }},
+      {"seconds a token nan", [](auto& h) { h.set_seconds_per_token(kNan); }},
+      {"seconds a token denormal", [](auto& h) { h.set_seconds_per_token(5e-324); }},
+      {"seconds a token huge", [](auto& h) { h.set_seconds_per_token(1e308); }},
+      {"seconds a token negative", [](auto& h) { h.set_seconds_per_token(-1); }},
+      {"seconds a pair inf", [](auto& h) { h.set_seconds_per_token(1e-4), h.set_seconds_per_pair(kInf); }},
+      {"seconds a pair nan", [](auto& h) { h.set_seconds_per_token(1e-4), h.set_seconds_per_pair(kNan); }},
+      {"seconds a pair denormal", [](auto& h) { h.set_seconds_per_token(1e-4), h.set_seconds_per_pair(5e-324); }},
+      {"seconds a pair huge", [](auto& h) { h.set_seconds_per_token(1e-4), h.set_seconds_per_pair(1e308); }},
+      {"seconds a pair alone", [](auto& h) { h.set_seconds_per_pair(1e-9); }},
       {"pages 0", [](auto& h) { h.set_pages_total(0); }},
       {"pages negative", [](auto& h) { h.set_pages_total(INT64_MIN); }},
       {"pages huge", [](auto& h) { h.set_pages_total(INT64_MAX); }},
@@ -95,8 +95,8 @@ TEST(HostileHello, TheEdgesOfWhatIsAllowedAreServed) {
     for (const double b : {0.0, limits::kSecondsPerPairMin, limits::kSecondsPerPairMax}) {
       Pair driver;
       proto::Envelope message = CoreDriver::hello(true, 1, limits::kPeerPagesMax);
-      message.mutable_hello()->set_linear_seconds_per_token(a);
-      message.mutable_hello()->set_attention_seconds_per_pair(b);
+      message.mutable_hello()->set_seconds_per_token(a);
+      message.mutable_hello()->set_seconds_per_pair(b);
       driver.join(1, message);
       ASSERT_NE(driver.last(1, Kind::kWelcome), nullptr) << a << " " << b;
       driver.serve_one();
@@ -152,7 +152,7 @@ Report with_score(const char* what, std::function<void(proto::Token&)> change) {
           }};
 }
 
-std::vector<Report> odd_reports() {
+std::vector<Report> odd_tokens() {
   const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
   return {
       with_token("token -5", [](auto& t) { t.set_id(-5); }),
@@ -177,6 +177,12 @@ std::vector<Report> odd_reports() {
       with_score("a score of a token outside", [](auto& t) { t.set_id(-1); }),
       with_score("a score nan", [=](auto& t) { t.set_logprob(nan); }),
       with_score("a score's alternative inf", [=](auto& t) { t.add_top()->set_logprob(inf); }),
+  };
+}
+
+std::vector<Report> odd_reports() {
+  std::vector<Report> reports = odd_tokens();
+  const std::vector<Report> others = {
       with_time("time inf", kInf),
       with_time("time nan", kNan),
       with_time("time negative", -1),
@@ -205,6 +211,8 @@ std::vector<Report> odd_reports() {
          return message;
        }},
   };
+  reports.insert(reports.end(), others.begin(), others.end());
+  return reports;
 }
 
 TEST(HostileReport, OddValuesEndTheirWorkerNotTheCoordinator) {
@@ -359,7 +367,7 @@ class Rubbish {
   proto::Envelope hello() {
     proto::Envelope m = CoreDriver::hello(below(2) == 0, below(3) == 0 ? 2 : 50 + below(4));
     proto::Hello& h = *m.mutable_hello();
-    if (below(2) == 0) h.set_linear_seconds_per_token(real()), h.set_attention_seconds_per_pair(real());
+    if (below(2) == 0) h.set_seconds_per_token(real()), h.set_seconds_per_pair(real());
     if (below(4) == 0) h.set_pages_total(number());
     if (below(4) == 0) h.set_attempts_max(u32());
     if (below(4) == 0) h.set_page_bytes(static_cast<uint64_t>(number()));
@@ -368,6 +376,7 @@ class Rubbish {
   void timing(proto::RankTiming& t) {
     t.set_compute_seconds(real()), t.set_total_seconds(real()), t.set_sample_seconds(real());
     t.set_kv_sent_bytes(static_cast<uint64_t>(number()));
+    t.set_kv_wire_seconds(real());
   }
   void token(proto::Token& t) {
     t.set_id(static_cast<int32_t>(number()));
@@ -400,8 +409,10 @@ TEST(HostileFuzz, NoSequenceOfMessagesEndsTheCoordinator) {
       if (rubbish.below(5) == 0) driver.tick(from_seconds(static_cast<double>(rubbish.below(3)) * 0.2));
       for (const auto& [id, answer] : driver.answers)
         for (const TokenId t : answer) ASSERT_TRUE(t >= 0 && t < CoreDriver::kVocab);
-      for (const WorkerView& worker : driver.core.view(driver.now).workers)
+      for (const WorkerView& worker : driver.core.view(driver.now).workers) {
         ASSERT_TRUE(std::isfinite(worker.tokens_per_second) && worker.tokens_per_second > 0);
+        ASSERT_TRUE(std::isfinite(worker.link_bytes_per_second) && worker.link_bytes_per_second >= 0);
+      }
       for (const RankRecord& rank : driver.sink.ranks)
         ASSERT_TRUE(std::isfinite(rank.compute_seconds + rank.total_seconds) && rank.compute_seconds >= 0);
     }

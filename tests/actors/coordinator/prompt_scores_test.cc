@@ -3,7 +3,7 @@
 
 #include "base/limits.h"
 #include "core_driver.h"
-#include "tests/actors/cluster.h"
+#include "tests/actors/hash_cluster.h"
 #include "tests/support/naive_score.h"
 
 namespace runahead::test {
@@ -16,8 +16,7 @@ Scores expected_scores(const InferenceRequest& request) {
   Scores scores;
   const std::span<const TokenId> prompt(request.prompt);
   for (size_t i = 1; i < prompt.size(); ++i)
-    scores.push_back(
-        runahead::testing::naive_score(sim::hash_logits(prompt.first(i)), prompt[i], *request.prompt_logprobs));
+    scores.push_back(naive_score(hash_logits(prompt.first(i)), prompt[i], *request.prompt_logprobs));
   return scores;
 }
 
@@ -35,7 +34,7 @@ void expect_whole(const Answer& answer, const InferenceRequest& request) {
 }
 
 TEST(PromptScores, EveryNumberOfWorkersAndEveryCutGivesTheModelsOwn) {
-  Cluster cluster(4);
+  HashCluster cluster(4);
   InferenceRequest request = scored_request(700, 3);
   request.strategy = Strategy::kByHand;
   for (const std::vector<int32_t>& cuts :
@@ -48,7 +47,7 @@ TEST(PromptScores, EveryNumberOfWorkersAndEveryCutGivesTheModelsOwn) {
 }
 
 TEST(PromptScores, PromptsOfEveryLengthAroundAPageAndEveryNumberOfAlternatives) {
-  Cluster cluster(3);
+  HashCluster cluster(3);
   for (const int32_t length : {1, 2, 63, 64, 65, 127, 128, 129, 192, 193, 200})
     for (const int32_t top : {0, 1, limits::kTopLogprobsMax}) {
       SCOPED_TRACE(length);
@@ -60,7 +59,7 @@ TEST(PromptScores, PromptsOfEveryLengthAroundAPageAndEveryNumberOfAlternatives) 
 
 // Bias, penalties and bans shape the answer, and say nothing of the prompt.
 TEST(PromptScores, AreTheModelsWhateverTheSampling) {
-  Cluster cluster(2);
+  HashCluster cluster(2);
   InferenceRequest request = scored_request(200, 6);
   request.strategy = Strategy::kEven;
   request.sampling.logit_bias = {{3, 50.0f}};
@@ -69,7 +68,7 @@ TEST(PromptScores, AreTheModelsWhateverTheSampling) {
 }
 
 TEST(PromptScores, ComeBesideManyOtherRequests) {
-  Cluster cluster(3);
+  HashCluster cluster(3);
   std::vector<InferenceRequest> requests;
   std::vector<std::shared_ptr<Answer>> answers;
   for (int i = 0; i < 16; ++i) {
@@ -88,8 +87,8 @@ TEST(PromptScores, ComeBesideManyOtherRequests) {
 
 // 29 jobs of 64 rows: the short one, which is due first, waits for one of them.
 TEST(PromptScores, AShortPromptPassesThem) {
-  Cluster cluster(0);
-  cluster.add(true, 4096, {.linear_seconds_per_token = 1e-3});
+  HashCluster cluster(0);
+  cluster.add(true, 4096, {.seconds_per_token = 1e-3});
   ASSERT_TRUE(cluster.run_until([&] { return cluster.coordinator->cluster().ready(); }));
   std::atomic<std::chrono::milliseconds>& delay = cluster.nodes.back()->engine.score_delay;
   delay = 40ms;
@@ -107,7 +106,7 @@ TEST(PromptScores, AShortPromptPassesThem) {
 
 TEST(PromptScores, AWorkerThatGoesMakesThoseLeftGiveTheSame) {
   for (const int victim : {0, 1, 2}) {
-    Cluster cluster(3);
+    HashCluster cluster(3);
     for (auto& node : cluster.nodes) node->engine.score_delay = 20ms;
     InferenceRequest request = scored_request(600, 6);
     request.strategy = Strategy::kEven;
@@ -123,7 +122,7 @@ TEST(PromptScores, AWorkerThatGoesMakesThoseLeftGiveTheSame) {
 }
 
 TEST(PromptScores, ARetryBehindTheFirstTokenDoesNotMakeThemAgain) {
-  Cluster cluster(2, 2);
+  HashCluster cluster(2, 2);
   for (auto& node : cluster.nodes) node->engine.step_delay = 5ms;
   const InferenceRequest request = scored_request(150, 40);
   const auto answer = cluster.ask(request);
@@ -138,7 +137,7 @@ TEST(PromptScores, ARetryBehindTheFirstTokenDoesNotMakeThemAgain) {
 }
 
 TEST(PromptScores, NumbersThatOverflowAreAnErrorAndNoAnswer) {
-  Cluster cluster(2);
+  HashCluster cluster(2);
   for (auto& node : cluster.nodes) node->engine.overflows = true;
   InferenceRequest request = scored_request(200, 2);
   request.strategy = Strategy::kEven;
@@ -150,7 +149,7 @@ TEST(PromptScores, NumbersThatOverflowAreAnErrorAndNoAnswer) {
 }
 
 TEST(PromptScores, StagesSumToTheTimeToFirstTokenThoughItWasHeld) {
-  Cluster cluster(2);
+  HashCluster cluster(2);
   cluster.nodes[0]->engine.score_delay = cluster.nodes[1]->engine.score_delay = 20ms;
   InferenceRequest request = scored_request(700, 2);
   request.strategy = Strategy::kByHand;

@@ -2,7 +2,7 @@
 
 #include "actors/coordinator/ttft_stages.h"
 #include "base/limits.h"
-#include "tests/actors/loop.h"
+#include "tests/support/loop.h"
 
 namespace runahead::test {
 namespace {

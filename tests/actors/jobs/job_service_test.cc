@@ -3,10 +3,9 @@
 #include <set>
 
 #include "actors/coordinator/token_stream.h"
-#include "actors/jobs/job_json.h"
 #include "base/limits.h"
 #include "base/rng.h"
-#include "tests/actors/loop.h"
+#include "tests/support/loop.h"
 
 namespace runahead::test {
 namespace {
@@ -400,43 +399,6 @@ TEST(JobService, AJobWaitsForAClusterThatIsFullAndFailsWithTheReasonOfOneThatSay
   const std::string failing = jobs.submit_id();
   ASSERT_TRUE(jobs.is(failing, JobStatus::kFailed));
   EXPECT_EQ(jobs.find(failing).head.error->code, ErrorCode::kContextOverflow);
-}
-
-TEST(JobJson, WhatIsWrittenIsReadAndRubbishIsAnError) {
-  const InferenceRequest request{
-      .external_id = "x",
-      .prompt = {1, 2},
-      .max_new_tokens = 5,
-      .sampling = {.temperature = 0.1f, .logit_bias = {{3, 0.25f}}, .banned = {2}, .banned_before = 9, .seed = ~0ull},
-      .stop_tokens = {9},
-      .strategy = Strategy::kByHand,
-      .cuts = {64},
-      .workers_max = 3,
-      .deadline = 7s};
-  const auto back = request_from_json(to_json(request));
-  ASSERT_TRUE(back) << back.error().message;
-  EXPECT_EQ(back->prompt, request.prompt);
-  EXPECT_EQ(back->sampling.temperature, 0.1f);
-  EXPECT_EQ(back->sampling.seed, ~0ull);
-  EXPECT_EQ(back->sampling.banned, request.sampling.banned);
-  EXPECT_EQ(back->sampling.banned_before, 9);
-  EXPECT_EQ(back->sampling.logit_bias, request.sampling.logit_bias);
-  EXPECT_EQ(back->strategy, Strategy::kByHand);
-  EXPECT_EQ(back->deadline, Duration(7s));
-  for (const std::string text : {"", "{", "[]", "null", "{\"prompt\":3}", "{\"tokens\":[[]]}"}) {
-    EXPECT_EQ(request_from_json(text).error().code, ErrorCode::kCorrupt) << text;
-    EXPECT_EQ(result_from_json(text).error().code, ErrorCode::kCorrupt) << text;
-  }
-}
-
-TEST(JobJson, WhatAWorkerSaidOfItselfIsWrittenWhateverItsBytes) {
-  StoredResult result{.tokens = {{.token = 4, .logprob = -std::numeric_limits<float>::infinity()}}};
-  result.finished = FinishedEvent{.reason = FinishReason::kLength};
-  result.finished->report.ranks.push_back({.worker = "caf\xe9"});
-  const auto back = result_from_json(to_json(result));
-  ASSERT_TRUE(back) << back.error().message;
-  EXPECT_EQ(back->tokens[0].logprob, result.tokens[0].logprob);
-  EXPECT_EQ(back->finished->report.ranks.size(), 1u);
 }
 
 }  // namespace

@@ -56,12 +56,12 @@ TEST(LaneQueue, WhoHoldsItsPlaceIsWaitedForButNotForEver) {
   queue.push(second, 2);
   queue.job_ended(1s);
   EXPECT_FALSE(queue.take(1s));
-  EXPECT_EQ(queue.wait_until(), 1s + kLanePatience);
+  EXPECT_EQ(queue.wait_until(), 1s + kLaneHoldTimeout);
   queue.push(first, 1);
   EXPECT_EQ(queue.take(1s + 1us), 1) << "its own jobs are not held up";
   queue.job_ended(1s + 1ms);
   EXPECT_FALSE(queue.take(1s + 1ms));
-  EXPECT_EQ(queue.take(1s + 1ms + kLanePatience), 2) << "patience ends";
+  EXPECT_EQ(queue.take(1s + 1ms + kLaneHoldTimeout), 2) << "the hold has timed out";
   queue.push(second, 2);
   queue.job_ended(2s);
   queue.release(first);
@@ -138,7 +138,7 @@ void simulate(Policy policy, std::vector<Job>& jobs) {
     const double slice = std::min(left[*index], seconds(kLaneSlice));
     now += slice;
     left[*index] -= slice;
-    queue.job_ended(from_seconds(now) - kLanePatience);
+    queue.job_ended(from_seconds(now) - kLaneHoldTimeout);
     if (left[*index] > 1e-9) {
       admit();
       queue.push(place(policy, jobs[*index], *index), *index);

@@ -110,7 +110,7 @@ TEST(ChatTemplateGolden, ExpressionsAndStatementsMeanWhatTheyMeanInPython) {
 
 TEST(ChatTemplate, TheModelFileCarriesTheTemplateOfTheGoldenTest) {
   RUNAHEAD_SKIP_WITHOUT_MODEL();
-  auto file = Gguf::open(testing::default_model());
+  auto file = Gguf::open(test::default_model());
   ASSERT_TRUE(file) << file.error().message;
   const auto source = file->str("tokenizer.chat_template");
   ASSERT_TRUE(source);

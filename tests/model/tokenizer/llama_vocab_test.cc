@@ -12,7 +12,7 @@ namespace runahead {
 namespace {
 
 using nlohmann::json;
-using testing::GgufBuilder;
+using test::GgufBuilder;
 
 const json& golden() {
   static const json kGolden = [] {
@@ -79,7 +79,7 @@ TEST(LlamaVocab, MistypedMarkersAreMendedAsItMendsThem) {
   EXPECT_GT(golden()["markers"].size(), 180u);
   for (const json& wanted : golden()["markers"]) {
     std::vector<std::string> tokens;
-    for (int byte = 0; byte < 256; ++byte) tokens.push_back(testing::byte_stand_in(byte));
+    for (int byte = 0; byte < 256; ++byte) tokens.push_back(test::byte_stand_in(byte));
     std::vector<int32_t> types(256, 1);
     for (const json& word : wanted["words"]) {
       tokens.push_back(word[0]);

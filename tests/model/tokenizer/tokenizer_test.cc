@@ -16,11 +16,11 @@
 namespace runahead {
 namespace {
 
+using test::GgufBuilder;
+using test::TinyVocabulary;
 using ::testing::ElementsAre;
-using testing::GgufBuilder;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using testing::TinyVocabulary;
 
 nlohmann::json read_cases() {
   std::ifstream file(RUNAHEAD_SOURCE_DIR "/tests/golden/tokens.json");
@@ -30,7 +30,7 @@ nlohmann::json read_cases() {
 std::string escaped(const std::string& text) { return nlohmann::json(text).dump(-1, ' ', true); }
 
 const Tokenizer& default_tokenizer() {
-  static const Tokenizer kTokenizer = Tokenizer::load(Gguf::open(testing::default_model()).value()).value();
+  static const Tokenizer kTokenizer = Tokenizer::load(Gguf::open(test::default_model()).value()).value();
   return kTokenizer;
 }
 
@@ -51,7 +51,7 @@ Result<Tokenizer> tokenizer_of(const TinyVocabulary& vocabulary, const std::func
 // All bytes as tokens 0 to 255, then `words` of type `type`.
 TinyVocabulary bytes_and(const std::vector<std::string>& words, int32_t type, std::vector<std::string> merges = {}) {
   TinyVocabulary vocabulary;
-  for (int byte = 0; byte < 256; ++byte) vocabulary.tokens.push_back(testing::byte_stand_in(byte));
+  for (int byte = 0; byte < 256; ++byte) vocabulary.tokens.push_back(test::byte_stand_in(byte));
   vocabulary.types.assign(256, 1);
   for (const std::string& word : words) {
     vocabulary.tokens.push_back(word);
@@ -119,7 +119,7 @@ TEST(PreTokenizer, AnUnknownNameIsAnErrorNeverAGuess) {
 }
 
 TEST(Tokenizer, AnyBytesComeBackAsTheyWere) {
-  const Tokenizer tokenizer = tokenizer_of(testing::tiny_vocabulary(), {}, "smollm").value();
+  const Tokenizer tokenizer = tokenizer_of(test::tiny_vocabulary(), {}, "smollm").value();
   SeededRng random(5);
   for (int round = 0; round < 2000; ++round) {
     std::string text;

@@ -9,7 +9,7 @@
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_model.h"
 
-namespace runahead::testing {
+namespace runahead::test {
 namespace {
 
 struct Outcome {
@@ -82,7 +82,7 @@ std::vector<std::vector<std::byte>> copy_pages(const KvLease& kv) {
 Outcome run_case(Engine& engine, const std::vector<TokenId>& prompt, const std::vector<TokenId>& continuation,
                  const std::vector<int32_t>& cuts, int32_t mates, Case& c) {
   const auto tokens = static_cast<int32_t>(prompt.size()), more = static_cast<int32_t>(continuation.size());
-  LocalCache cache(engine, tokens + more, 1 + mates);
+  SequenceCache cache(engine, tokens + more, 1 + mates);
   auto kv = *cache.lease(tokens + more);
   Outcome outcome;
   outcome.logits.resize(static_cast<size_t>(engine.shape().vocab_size));
@@ -122,7 +122,7 @@ class Exactness : public ::testing::TestWithParam<ComputeMode> {};
 void expect_the_same_bits_however_run(const std::filesystem::path& model, ComputeMode mode, int prompts) {
   std::vector<std::unique_ptr<Transformer>> engines;  // 1, 2 and 3 threads
   for (int32_t threads : {1, 2, 3})
-    engines.push_back(*load_engine({.model = model, .compute = mode, .threads = threads}));
+    engines.push_back(*Transformer::load({.model = model, .compute = mode, .threads = threads}));
   constexpr int kCasesEach = 16;
   for (uint64_t p = 0; p < static_cast<uint64_t>(prompts); ++p) {
     Case c(1000 + p);
@@ -168,7 +168,7 @@ TEST_P(Exactness, HoldsForLengthsThatTheKernelsDoNotTake) {
 TEST_P(Exactness, ARetryThatPrefillsEmittedTokensContinuesExactly) {
   TempDir dir;
   write_tiny_llama(dir / "m.gguf", 78);
-  auto engine = *load_engine({.model = dir / "m.gguf", .compute = GetParam(), .threads = 2});
+  auto engine = *Transformer::load({.model = dir / "m.gguf", .compute = GetParam(), .threads = 2});
   for (int32_t tokens : {1, 60, 63, 64, 65, 130}) {
     Case c(static_cast<uint64_t>(tokens));
     std::vector<TokenId> prompt = prompt_of(c, tokens, 300);
@@ -186,7 +186,7 @@ TEST_P(Exactness, HoldsOnTheRealModel) {
   RUNAHEAD_SKIP_WITHOUT_MODEL();
   std::vector<std::unique_ptr<Transformer>> engines;
   for (int32_t threads : {1, 2})
-    engines.push_back(*load_engine({.model = default_model(), .compute = GetParam(), .threads = threads}));
+    engines.push_back(*Transformer::load({.model = default_model(), .compute = GetParam(), .threads = threads}));
   Case c(9);
   const std::vector<TokenId> prompt = prompt_of(c, 200, 49152), continuation = prompt_of(c, 2, 49152);
   const Outcome want = run_case(*engines[0], prompt, continuation, {}, 0, c);
@@ -213,7 +213,7 @@ void expect_the_same_bits_of_every_table(const std::filesystem::path& model) {
     Outcome want;
     for (const OpTable* ops : runnable_ops()) {
       if (ops->mode != mode) continue;
-      auto engine = *load_engine({.model = model, .threads = 2, .ops = ops});
+      auto engine = *Transformer::load({.model = model, .threads = 2, .ops = ops});
       Case same(1);
       Outcome got = run_case(*engine, prompt, continuation, {64}, 1, same);
       if (want.logits.empty()) want = got;
@@ -237,4 +237,4 @@ TEST(Exactness, EveryInstructionSetGivesTheSameBits) {
 }
 
 }  // namespace
-}  // namespace runahead::testing
+}  // namespace runahead::test

@@ -13,7 +13,7 @@
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_model.h"
 
-namespace runahead::testing {
+namespace runahead::test {
 namespace {
 
 std::vector<TokenId> some_tokens(int count, int vocab, uint64_t seed = 1) {
@@ -40,10 +40,10 @@ Answer answer_of(const std::filesystem::path& path, int count) {
 // logits, for the rounded modes.
 void expect_agrees(const std::filesystem::path& path, const OpTable* ops, ComputeMode mode, double tolerance,
                    const Answer& want) {
-  auto engine = load_engine({.model = path, .compute = mode, .threads = 2, .ops = ops});
+  auto engine = Transformer::load({.model = path, .compute = mode, .threads = 2, .ops = ops});
   ASSERT_TRUE(engine.has_value()) << engine.error().message;
   const std::vector<TokenId>& tokens = want.tokens;
-  LocalCache cache(**engine, 192);
+  SequenceCache cache(**engine, 192);
   auto kv = *cache.lease(192);
   const std::unique_ptr<Hidden> x = run_layers(**engine, *kv, tokens);
   const auto vocab = static_cast<size_t>((*engine)->shape().vocab_size);
@@ -93,9 +93,9 @@ TEST(Transformer, ScoresOfRowsAgreeWithTheOracleAndAreTheSameHoweverTheyAreCut) 
   const Answer want = answer_of(dir / "m.gguf", 150);
   std::vector<SampledToken> first;
   for (const int32_t threads : {1, 2, 3}) {
-    auto engine = load_engine({.model = dir / "m.gguf", .compute = ComputeMode::kFp32, .threads = threads});
+    auto engine = Transformer::load({.model = dir / "m.gguf", .compute = ComputeMode::kFp32, .threads = threads});
     ASSERT_TRUE(engine.has_value()) << engine.error().message;
-    LocalCache cache(**engine, 192);
+    SequenceCache cache(**engine, 192);
     auto kv = *cache.lease(192);
     const std::unique_ptr<Hidden> x = run_layers(**engine, *kv, want.tokens);
     std::vector<SampledToken> scored(149);
@@ -162,9 +162,9 @@ TEST(Transformer, AFusedQkvIsItsThreeParts) {
 TEST(Transformer, PrefillOfTheLastRowIsTheLastRowOfAll) {
   TempDir dir;
   write_tiny_llama(dir / "m.gguf", 6);
-  auto engine = *load_engine({.model = dir / "m.gguf", .compute = ComputeMode::kFp32});
+  auto engine = *Transformer::load({.model = dir / "m.gguf", .compute = ComputeMode::kFp32});
   const std::vector<TokenId> tokens = some_tokens(200, engine->shape().vocab_size);
-  LocalCache cache(*engine, 200, 2);
+  SequenceCache cache(*engine, 200, 2);
   auto a = *cache.lease(200), b = *cache.lease(200);
   const std::vector<float> last = prefill(*engine, *a, tokens);
   const std::unique_ptr<Hidden> x = run_layers(*engine, *b, tokens);
@@ -178,7 +178,7 @@ TEST(Transformer, WhatAnEarlierRequestLeftInThePagesIsNeverRead) {
   TempDir dir;
   write_tiny_llama(dir / "m.gguf", 7);
   for (const ComputeMode mode : {ComputeMode::kFp32, ComputeMode::kBf16, ComputeMode::kInt16}) {
-    auto engine = load_engine({.model = dir / "m.gguf", .compute = mode});
+    auto engine = Transformer::load({.model = dir / "m.gguf", .compute = mode});
     if (!engine) continue;  // a mode that this machine cannot run
     const std::vector<TokenId> tokens = some_tokens(160, (*engine)->shape().vocab_size);
     const auto run = [&](int left_over) {
@@ -199,17 +199,17 @@ TEST(Transformer, WhatAnEarlierRequestLeftInThePagesIsNeverRead) {
 
 TEST(Transformer, RefusesWhatItCannotRun) {
   TempDir dir;
-  const auto missing = load_engine({.model = dir / "none.gguf"});
+  const auto missing = Transformer::load({.model = dir / "none.gguf"});
   ASSERT_FALSE(missing.has_value());
   EXPECT_EQ(missing.error().code, ErrorCode::kNotFound);
   write_tiny_llama(dir / "large.gguf", 1, {.num_layers = 1, .num_heads = 1, .num_kv_heads = 1, .head_dim = 514},
                    QuantType::kF32);
-  const auto large = load_engine({.model = dir / "large.gguf", .compute = ComputeMode::kFp32});
+  const auto large = Transformer::load({.model = dir / "large.gguf", .compute = ComputeMode::kFp32});
   ASSERT_FALSE(large.has_value());
   EXPECT_EQ(large.error().code, ErrorCode::kUnsupported);
   EXPECT_NE(large.error().message.find("514"), std::string::npos) << large.error().message;
   write_tiny_llama(dir / "m.gguf", 1);
-  EXPECT_EQ(load_engine({.model = dir / "m.gguf", .threads = 0}).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(Transformer::load({.model = dir / "m.gguf", .threads = 0}).error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(parse_compute_option("fp8").error().code, ErrorCode::kUnsupported);
   EXPECT_FALSE(parse_compute_option("auto")->has_value());
 }
@@ -222,7 +222,7 @@ TEST(Transformer, AMissingTensorOrOneOfAnotherShapeIsNamed) {
     file.f32_tensor("token_embd.weight", {64, 300}, std::vector<float>(64 * 300));
     add(file);
     file.write(dir / "part.gguf");
-    const auto engine = load_engine({.model = dir / "part.gguf", .compute = ComputeMode::kFp32});
+    const auto engine = Transformer::load({.model = dir / "part.gguf", .compute = ComputeMode::kFp32});
     EXPECT_FALSE(engine.has_value());
     return engine ? Error{} : engine.error();
   };
@@ -263,7 +263,7 @@ TEST(Transformer, WeightsThatAreNoNumbersAreRefusedByTheirTensor) {
     std::string damaged = bytes;
     damaged.replace(at + row.size() - 2, 2, "\xff\x7f");  // a NaN of 16 bits, or the upper half of one of 32
     std::ofstream(dir / "damaged.gguf", std::ios::binary) << damaged;
-    const auto engine = load_engine({.model = dir / "damaged.gguf", .compute = ComputeMode::kFp32});
+    const auto engine = Transformer::load({.model = dir / "damaged.gguf", .compute = ComputeMode::kFp32});
     ASSERT_FALSE(engine) << name;
     EXPECT_EQ(engine.error().code, ErrorCode::kInvalidModel);
     EXPECT_NE(engine.error().message.find(name + ".weight"), std::string::npos) << engine.error().message;
@@ -276,7 +276,7 @@ TEST(Transformer, TheFingerprintNamesFileAndMode) {
   write_tiny_llama(dir / "a.gguf", 1);
   write_tiny_llama(dir / "b.gguf", 2);
   const auto of = [&](const char* file, ComputeMode mode) {
-    return (*load_engine({.model = dir / file, .compute = mode}))->fingerprint();
+    return (*Transformer::load({.model = dir / file, .compute = mode}))->fingerprint();
   };
   EXPECT_EQ(of("a.gguf", ComputeMode::kFp32), of("a.gguf", ComputeMode::kFp32));
   EXPECT_NE(of("a.gguf", ComputeMode::kFp32), of("b.gguf", ComputeMode::kFp32));
@@ -287,11 +287,11 @@ TEST(Transformer, LoadingReportsProgressToTheEnd) {
   TempDir dir;
   write_tiny_llama(dir / "m.gguf", 1);
   uint64_t last = 0, total = 0;
-  auto engine = load_engine({.model = dir / "m.gguf", .threads = 2, .progress = [&](uint64_t done, uint64_t all) {
-                               EXPECT_GE(done, last);
-                               last = done;
-                               total = all;
-                             }});
+  auto engine = Transformer::load({.model = dir / "m.gguf", .threads = 2, .progress = [&](uint64_t done, uint64_t all) {
+                                     EXPECT_GE(done, last);
+                                     last = done;
+                                     total = all;
+                                   }});
   ASSERT_TRUE(engine.has_value());
   EXPECT_EQ(last, total);
   EXPECT_EQ(total, (*engine)->file().file_bytes());
@@ -300,7 +300,7 @@ TEST(Transformer, LoadingReportsProgressToTheEnd) {
 TEST(Transformer, ChecksTokensAtTheBorder) {
   TempDir dir;
   write_tiny_llama(dir / "m.gguf", 1, {.context_len = 128});
-  auto engine = *load_engine({.model = dir / "m.gguf"});
+  auto engine = *Transformer::load({.model = dir / "m.gguf"});
   EXPECT_TRUE(check_tokens(*engine, some_tokens(128, 300)).has_value());
   EXPECT_EQ(check_tokens(*engine, some_tokens(129, 300)).error().code, ErrorCode::kContextOverflow);
   EXPECT_EQ(check_tokens(*engine, {}).error().code, ErrorCode::kInvalidArgument);
@@ -309,4 +309,4 @@ TEST(Transformer, ChecksTokensAtTheBorder) {
 }
 
 }  // namespace
-}  // namespace runahead::testing
+}  // namespace runahead::test

@@ -13,7 +13,7 @@
 namespace runahead {
 namespace {
 
-using testing::GgufBuilder;
+using test::GgufBuilder;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -59,7 +59,7 @@ TEST(FileKind, WhatElseSharesTheFormatIsCalledByItsName) {
 
 TEST(FileKind, ALlamaThatPoolsIsAnEmbeddingModel) {
   const auto pooled = [](uint32_t type) {
-    GgufBuilder file = testing::tiny_llama(1, {}, QuantType::kF32);
+    GgufBuilder file = test::tiny_llama(1, {}, QuantType::kF32);
     file.u32("llama.pooling_type", type);
     const std::vector<std::byte> bytes = file.build();
     return refuse_other_kinds(Gguf::parse(bytes, "test.gguf").value());
@@ -69,7 +69,7 @@ TEST(FileKind, ALlamaThatPoolsIsAnEmbeddingModel) {
 }
 
 TEST(FileKind, OddValuesOfTheseKeysAreNoReasonToStop) {
-  GgufBuilder file = testing::tiny_llama(1, {}, QuantType::kF32);
+  GgufBuilder file = test::tiny_llama(1, {}, QuantType::kF32);
   file.u32("general.type", 3);
   file.str("llama.pooling_type", "mean");
   const std::vector<std::byte> bytes = file.build();
@@ -77,7 +77,7 @@ TEST(FileKind, OddValuesOfTheseKeysAreNoReasonToStop) {
 }
 
 TEST(FileKind, AnIncompleteDownloadIsCalledSo) {
-  const std::vector<std::byte> whole = testing::tiny_llama(1, {}, QuantType::kF32).build();
+  const std::vector<std::byte> whole = test::tiny_llama(1, {}, QuantType::kF32).build();
   for (const size_t bytes : {whole.size() - 1, whole.size() / 2, size_t{4000}, size_t{25}, size_t{6}}) {
     const auto file = Gguf::parse(std::span(whole).first(bytes), "test.gguf");
     ASSERT_FALSE(file) << bytes;

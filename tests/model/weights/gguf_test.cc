@@ -11,11 +11,11 @@
 namespace runahead {
 namespace {
 
+using test::GgufBuilder;
+using test::TempDir;
 using ::testing::ElementsAre;
-using testing::GgufBuilder;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using testing::TempDir;
 
 constexpr uint32_t kF32Type = 0;
 
@@ -339,7 +339,7 @@ TEST(Gguf, TheContentHashSeesEveryByte) {
 
 TEST(Gguf, OpensTheDefaultModel) {
   RUNAHEAD_SKIP_WITHOUT_MODEL();
-  const auto file = Gguf::open(testing::default_model());
+  const auto file = Gguf::open(test::default_model());
   ASSERT_TRUE(file) << file.error().message;
   EXPECT_EQ(file->tensors().size(), 272u);
   EXPECT_EQ(file->strings("tokenizer.ggml.tokens")->size(), 49152u);

@@ -11,8 +11,8 @@
 namespace runahead {
 namespace {
 
+using test::GgufBuilder;
 using ::testing::ElementsAre;
-using testing::GgufBuilder;
 using ::testing::HasSubstr;
 
 // A file with one key of each kind, under `overrides`.
@@ -91,10 +91,10 @@ TEST(KvOverride, ChangesTheModelsIdentity) {
 }
 
 TEST(KvOverride, WorkersWithOtherOverridesHaveOtherFingerprints) {
-  const testing::TempDir dir;
-  testing::write_tiny_llama(dir / "m.gguf", 1);
+  const test::TempDir dir;
+  test::write_tiny_llama(dir / "m.gguf", 1);
   const auto fingerprint = [&](const std::vector<std::string>& overrides) {
-    return (*load_engine(
+    return (*Transformer::load(
                 {.model = dir / "m.gguf", .compute = ComputeMode::kFp32, .overrides = *parse_kv_overrides(overrides)}))
         ->fingerprint();
   };

@@ -13,7 +13,7 @@
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_model.h"
 
-namespace runahead::testing {
+namespace runahead::test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -25,11 +25,11 @@ struct Outcome {
 
 // The logits after a few tokens, and where the weights came from.
 Outcome run_model(const fs::path& model, const fs::path& cache) {
-  auto engine = load_engine(
+  auto engine = Transformer::load(
       {.model = model, .compute = ComputeMode::kInt16, .threads = 2, .progress = {}, .packed_cache = cache});
   RUNAHEAD_CHECK(engine.has_value(), "the model does not load");
   const std::vector<TokenId> tokens = {1, 2, 3, 4, 5};
-  LocalCache pages(**engine, 64);
+  SequenceCache pages(**engine, 64);
   auto kv = *pages.lease(64);
   const std::unique_ptr<Hidden> x = run_layers(**engine, *kv, tokens);
   Outcome run{.origin = (*engine)->weights_origin()};
@@ -151,13 +151,14 @@ class LiveEngineTest : public PackedCacheTest {
   void SetUp() override {
     PackedCacheTest::SetUp();
     run_model(model_, cache_);  // the file is there
-    engine_ = *load_engine({.model = model_, .compute = ComputeMode::kInt16, .threads = 2, .packed_cache = cache_});
+    engine_ =
+        *Transformer::load({.model = model_, .compute = ComputeMode::kInt16, .threads = 2, .packed_cache = cache_});
     ASSERT_EQ(engine_->weights_origin(), WeightsOrigin::kMapped);
     want_ = logits();
   }
   std::vector<float> logits() {
     const std::vector<TokenId> tokens = {1, 2, 3, 4, 5};
-    LocalCache pages(*engine_, 64);
+    SequenceCache pages(*engine_, 64);
     auto kv = *pages.lease(64);
     const std::unique_ptr<Hidden> x = run_layers(*engine_, *kv, tokens);
     std::vector<float> out(tokens.size() * static_cast<size_t>(engine_->shape().vocab_size));
@@ -206,7 +207,7 @@ TEST_F(LiveEngineTest, WhereAWriterIsThereBeforeItTheEngineHasACopyFromTheStart)
   const fs::path file = cache_file();
   const int writer = ::open(file.c_str(), O_RDWR);  // no lease beside it
   ASSERT_GE(writer, 0);
-  engine_ = *load_engine({.model = model_, .compute = ComputeMode::kInt16, .threads = 2, .packed_cache = cache_});
+  engine_ = *Transformer::load({.model = model_, .compute = ComputeMode::kInt16, .threads = 2, .packed_cache = cache_});
   ASSERT_EQ(engine_->weights_origin(), WeightsOrigin::kMapped);
   const std::vector<char> rubbish(fs::file_size(file), '\x5a');
   ASSERT_EQ(pwrite(writer, rubbish.data(), rubbish.size(), 0), std::ssize(rubbish));
@@ -217,4 +218,4 @@ TEST_F(LiveEngineTest, WhereAWriterIsThereBeforeItTheEngineHasACopyFromTheStart)
 }
 
 }  // namespace
-}  // namespace runahead::testing
+}  // namespace runahead::test

@@ -12,8 +12,8 @@ TEST(KeptProfile, ComesBackAsItWasWritten) {
                                           "this build, this processor");
   ASSERT_TRUE(read.has_value()) << read.error().message;
   ASSERT_EQ(read->size(), 2u);
-  EXPECT_EQ(read->at("model-a/int8/kv1 avx2 1").linear_seconds_per_token, 1e-4);
-  EXPECT_EQ(read->at("model-a/int8/kv1 avx2 1").attention_seconds_per_pair, 2e-9);
+  EXPECT_EQ(read->at("model-a/int8/kv1 avx2 1").seconds_per_token, 1e-4);
+  EXPECT_EQ(read->at("model-a/int8/kv1 avx2 1").seconds_per_pair, 2e-9);
 }
 
 TEST(KeptProfile, OfAnotherMachineOrDamagedIsMeasuredAnew) {

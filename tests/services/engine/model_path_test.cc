@@ -28,7 +28,7 @@ class ModelPathTest : public ::testing::Test {
     EXPECT_THAT(found.error().message, HasSubstr(says));
     EXPECT_EQ(found.error().param, "model");
   }
-  testing::TempDir dir_;
+  test::TempDir dir_;
 };
 
 TEST_F(ModelPathTest, AFolderNamesTheFileInIt) {
@@ -71,7 +71,7 @@ TEST_F(ModelPathTest, AModelFileIsFound) {
 }
 
 TEST_F(ModelPathTest, OverridesAreCheckedBeforeTheFile) {
-  const auto file = open_model((dir_ / "none.gguf").string(), {"a"});
+  const auto file = open_model({(dir_ / "none.gguf").string(), {"a"}});
   ASSERT_FALSE(file);
   EXPECT_EQ(file.error().code, ErrorCode::kInvalidArgument);
 }

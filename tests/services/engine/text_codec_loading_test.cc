@@ -25,12 +25,12 @@ class ChatTemplateFlag : public ::testing::Test {
   // The prompt of one user message `x`.
   Result<std::string> rendered(const std::string& option) {
     const std::filesystem::path model = dir_ / "m.gguf";
-    if (!std::filesystem::exists(model)) testing::write_tiny_llama(model, 1);
+    if (!std::filesystem::exists(model)) test::write_tiny_llama(model, 1);
     const Gguf file = TRY(Gguf::open(model));
     const auto codec = TRY(open_text_codec(file, option, [] { return std::tm{}; }));
     return codec->render_chat(ordered_json::array({{{"role", "user"}, {"content", "x"}}}), true);
   }
-  testing::TempDir dir_;
+  test::TempDir dir_;
 };
 
 TEST_F(ChatTemplateFlag, TakesAFileOrTheTemplateItself) {
@@ -66,13 +66,13 @@ TEST_F(ChatTemplateFlag, WhatIsNoTemplateIsSaid) {
 }
 
 TEST_F(ChatTemplateFlag, AChatIsCheckedBeforeWorkersStart) {
-  testing::write_tiny_llama(dir_ / "m.gguf", 1);
+  test::write_tiny_llama(dir_ / "m.gguf", 1);
   const std::string model = (dir_ / "m.gguf").string();
-  const auto without = check_chat_template(model, {"tokenizer.chat_template=str:{% if %}"}, "");
+  const auto without = check_chat_template({model, {"tokenizer.chat_template=str:{% if %}"}}, "");
   ASSERT_FALSE(without);
   EXPECT_THAT(without.error().message, HasSubstr("--chat-template FILE, or send the prompt as it is with --raw"));
-  EXPECT_TRUE(check_chat_template(model, {"tokenizer.chat_template=str:{% if %}"}, "{{ messages }}"));
-  EXPECT_TRUE(check_chat_template(model, {"tokenizer.chat_template=str:{{ messages }}"}, ""));
+  EXPECT_TRUE(check_chat_template({model, {"tokenizer.chat_template=str:{% if %}"}}, "{{ messages }}"));
+  EXPECT_TRUE(check_chat_template({model, {"tokenizer.chat_template=str:{{ messages }}"}}, ""));
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 
+#include "services/gateway/status_routes.h"
+
 namespace runahead {
 namespace {
 

@@ -284,7 +284,7 @@ TEST_F(GatewayTest, ErrorInTheStreamIsAnEventAndThereIsNoDone) {
 }
 
 TEST_F(GatewayTest, OverloadIs429WithRetryAfter) {
-  inference_.set({.refuse = Error{ErrorCode::kOverloaded, "the queue is full", "7"}});
+  inference_.set({.refuse = overloaded("the queue is full", 7).error()});
   const RawAnswer answer = post("/v1/completions", R"({"prompt":"a","stream":true})");
   EXPECT_EQ(answer.status, 429);
   EXPECT_EQ(answer.headers.at("retry-after"), "7");
@@ -344,7 +344,7 @@ TEST_F(GatewayTest, OutcomesAndReasonsAreCounted) {
   post("/v1/completions", "text", "Content-Encoding: gzip\r\n");
   post("/v1/nothing", "{}");
   get("/v1/models/other");
-  inference_.set({.refuse = Error{ErrorCode::kOverloaded, "the queue is full", "7"}});
+  inference_.set({.refuse = overloaded("the queue is full", 7).error()});
   post("/v1/completions", R"({"prompt":"a"})");
   inference_.set({.refuse = Error{ErrorCode::kUnavailable, "no worker", ""}});
   post("/v1/completions", R"({"prompt":"a"})");

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "actors/jobs/job_service.h"
 #include "services/gateway/jobs_routes.h"
 #include "services/job_store/sqlite_job_store.h"
 #include "tests/services/gateway/gateway_fixture.h"
@@ -21,17 +22,15 @@ class JobsTest : public GatewayTest {
     service_ = std::make_unique<JobService>(
         JobServiceEnv{io_.get_executor(), clock_, rng_, inference_, *store_, [] { return int64_t{5000}; },
                       [this](const std::string& json) { return job_stop_rule(codec_, json); }});
-    api_ = std::make_unique<JobServiceApi>(*service_);
     start();
   }
   void TearDown() override {
     asio::co_spawn(io_, service_->stop(), asio::use_future).get();
     stop();
-    api_.reset();
     service_.reset();
     store_.reset();
   }
-  JobsApi* jobs() override { return api_.get(); }
+  JobsApi* jobs() override { return service_.get(); }
 
   json wait_for(const std::string& id, const std::string& status) {
     json job;
@@ -47,7 +46,6 @@ class JobsTest : public GatewayTest {
   SeededRng rng_{1};
   std::unique_ptr<SqliteJobStore> store_;
   std::unique_ptr<JobService> service_;
-  std::unique_ptr<JobServiceApi> api_;
 };
 
 TEST_F(JobsTest, AStopStringEndsTheJobItself) {
@@ -108,8 +106,11 @@ TEST_F(JobsTest, ListIsNewestFirstBoundedAndByPages) {
   EXPECT_EQ(last["data"][0]["id"], ids[0]);
   EXPECT_EQ(last["has_more"], false);
   EXPECT_EQ(get("/v1/jobs?after=job-none").status, 404);
-  for (const char* query : {"?limit=0", "?limit=1001", "?limit=x", "?limit=", "?other=1", "?limit=1&x=2",
-                            "?after=", "?limit=1&limit=2", "?after", "?&"})
+  EXPECT_EQ(get("/v1/jobs?after=a%00b").status, 404);
+  EXPECT_EQ(get("/v1/jobs?limit=%32&").json()["data"], page["data"]);
+  EXPECT_EQ(get("/v1/jobs?").status, 200);
+  for (const char* query : {"?limit=0", "?limit=1001", "?limit=x", "?limit=", "?other=1", "?limit=1&x=2", "?after=",
+                            "?limit=1&limit=2", "?after", "?&", "?limit=+5", "?=5", "?limit=5&&", "?after=%zz"})
     EXPECT_EQ(get(std::string("/v1/jobs") + query).status, 400) << query;
 }
 

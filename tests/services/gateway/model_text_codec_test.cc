@@ -21,7 +21,7 @@ class ModelTextCodecTest : public ::testing::Test {
  protected:
   void SetUp() override {
     RUNAHEAD_SKIP_WITHOUT_MODEL();
-    const auto file = Gguf::open(testing::default_model());
+    const auto file = Gguf::open(test::default_model());
     ASSERT_TRUE(file) << file.error().message;
     auto codec = ModelTextCodec::load(*file, [] { return std::tm{}; });
     ASSERT_TRUE(codec) << codec.error().message;
@@ -61,13 +61,13 @@ TEST_F(ModelTextCodecTest, NoncharactersInAMessageArriveUnchanged) {
 }
 
 // Bytes as tokens 0 to 255, <s> 256, </s> 257; the file's other keys by `more`.
-Result<std::unique_ptr<ModelTextCodec>> codec_of(const std::function<void(testing::GgufBuilder&)>& more,
+Result<std::unique_ptr<ModelTextCodec>> codec_of(const std::function<void(test::GgufBuilder&)>& more,
                                                  std::optional<ChatTemplate> own = {}, const char* pre = "gpt-2") {
-  testing::GgufBuilder file;
+  test::GgufBuilder file;
   file.str("tokenizer.ggml.model", "gpt2");
   file.str("tokenizer.ggml.pre", pre);
   std::vector<std::string> tokens;
-  for (int byte = 0; byte < 256; ++byte) tokens.push_back(testing::byte_stand_in(byte));
+  for (int byte = 0; byte < 256; ++byte) tokens.push_back(test::byte_stand_in(byte));
   tokens.insert(tokens.end(), {"<s>", "</s>"});
   std::vector<int32_t> types(256, 1);
   types.resize(258, 3);
@@ -84,7 +84,7 @@ Result<std::unique_ptr<ModelTextCodec>> codec_of(const std::function<void(testin
 std::vector<TokenId> chat_ids(const char* chat_template, std::optional<bool> add_bos, const char* content = "x",
                               const char* pre = "gpt-2") {
   const auto codec = codec_of(
-      [&](testing::GgufBuilder& file) {
+      [&](test::GgufBuilder& file) {
         file.str("tokenizer.chat_template", chat_template);
         if (add_bos) file.boolean("tokenizer.ggml.add_bos_token", *add_bos);
       },
@@ -111,7 +111,7 @@ TEST(ChatBos, OfAMessageIsOnlyQuoted) {
 }
 
 TEST(Prompts, HaveTheBeginAndEndThatTheFileAsksForOnce) {
-  const auto codec = codec_of([](testing::GgufBuilder& file) {
+  const auto codec = codec_of([](test::GgufBuilder& file) {
     file.boolean("tokenizer.ggml.add_bos_token", true);
     file.boolean("tokenizer.ggml.add_eos_token", true);
   });
@@ -123,7 +123,7 @@ TEST(Prompts, HaveTheBeginAndEndThatTheFileAsksForOnce) {
 
 TEST(BrokenTemplates, DoNotStopTexts) {
   const auto codec =
-      codec_of([](testing::GgufBuilder& file) { file.str("tokenizer.chat_template", "{{ a }}\n{% if %}"); });
+      codec_of([](test::GgufBuilder& file) { file.str("tokenizer.chat_template", "{{ a }}\n{% if %}"); });
   ASSERT_TRUE(codec) << codec.error().message;
   EXPECT_THAT((*codec)->encode("x", true, false).value(), ElementsAre('x'));
   const ordered_json messages = ordered_json::array({{{"role", "user"}, {"content", "x"}}});
@@ -135,23 +135,23 @@ TEST(BrokenTemplates, DoNotStopTexts) {
 }
 
 TEST(BrokenTemplates, AMissingOneIsSaidWithTheWayOut) {
-  const auto refusal = [](const std::function<void(testing::GgufBuilder&)>& more) {
+  const auto refusal = [](const std::function<void(test::GgufBuilder&)>& more) {
     const auto refused =
         (*codec_of(more))->render_chat(ordered_json::array({{{"role", "user"}, {"content", "x"}}}), true);
     EXPECT_FALSE(refused);
     return refused ? std::string() : refused.error().message;
   };
   const std::string way_out = "; give one with --chat-template FILE, or use /v1/completions";
-  EXPECT_THAT(refusal([](testing::GgufBuilder&) {}), HasSubstr("this model has no chat template" + way_out));
-  EXPECT_THAT(refusal([](testing::GgufBuilder& file) { file.str("tokenizer.chat_template", ""); }), HasSubstr(way_out));
-  EXPECT_THAT(refusal([](testing::GgufBuilder& file) { file.strings("tokenizer.chat_templates", {"tool_use"}); }),
+  EXPECT_THAT(refusal([](test::GgufBuilder&) {}), HasSubstr("this model has no chat template" + way_out));
+  EXPECT_THAT(refusal([](test::GgufBuilder& file) { file.str("tokenizer.chat_template", ""); }), HasSubstr(way_out));
+  EXPECT_THAT(refusal([](test::GgufBuilder& file) { file.strings("tokenizer.chat_templates", {"tool_use"}); }),
               HasSubstr("for special uses only" + way_out));
-  EXPECT_THAT(refusal([](testing::GgufBuilder& file) { file.u32("tokenizer.chat_template", 3); }),
+  EXPECT_THAT(refusal([](test::GgufBuilder& file) { file.u32("tokenizer.chat_template", 3); }),
               HasSubstr("not a string"));
 }
 
 TEST(BrokenTemplates, AnotherOneTakesTheirPlace) {
-  const auto codec = codec_of([](testing::GgufBuilder& file) { file.str("tokenizer.chat_template", "{% if %}"); },
+  const auto codec = codec_of([](test::GgufBuilder& file) { file.str("tokenizer.chat_template", "{% if %}"); },
                               ChatTemplate::parse("[{{ messages[0].content }}]").value());
   EXPECT_EQ((*codec)->render_chat(ordered_json::array({{{"role", "user"}, {"content", "x"}}}), true).value(), "[x]");
 }

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <sstream>
+
 #include "tests/services/gateway/gateway_fixture.h"
 
 namespace runahead {
@@ -213,53 +215,15 @@ TEST(OpenAiRequest, HistoryOfClientsIsReadBack) {
 }
 
 TEST(OpenAiRequest, NullMeansNotGivenEverywhere) {
-  const char* known[] = {"model",
-                         "temperature",
-                         "top_p",
-                         "top_k",
-                         "min_p",
-                         "repetition_penalty",
-                         "presence_penalty",
-                         "frequency_penalty",
-                         "logit_bias",
-                         "seed",
-                         "stop",
-                         "stop_token_ids",
-                         "ignore_eos",
-                         "stream",
-                         "stream_options",
-                         "return_progress",
-                         "return_token_ids",
-                         "runahead",
-                         "n",
-                         "best_of",
-                         "max_tokens",
-                         "max_completion_tokens",
-                         "min_tokens",
-                         "user",
-                         "store",
-                         "metadata",
-                         "service_tier",
-                         "echo",
-                         "suffix",
-                         "logprobs",
-                         "top_logprobs",
-                         "tools",
-                         "tool_choice",
-                         "parallel_tool_calls",
-                         "functions",
-                         "function_call",
-                         "response_format",
-                         "modalities",
-                         "audio",
-                         "prediction",
-                         "reasoning_effort",
-                         "parse_special",
-                         "add_generation_prompt",
-                         "unheard_of"};
-  for (const char* field : known)
+  std::istringstream known(
+      "model temperature top_p top_k min_p repetition_penalty presence_penalty frequency_penalty logit_bias seed "
+      "stop stop_token_ids ignore_eos stream stream_options return_progress return_token_ids runahead n best_of "
+      "max_tokens max_completion_tokens min_tokens user store metadata service_tier echo suffix logprobs "
+      "top_logprobs tools tool_choice parallel_tool_calls functions function_call response_format modalities "
+      "audio prediction reasoning_effort parse_special add_generation_prompt unheard_of");
+  for (std::string field; known >> field;)
     for (const Endpoint endpoint : {kC, kT}) {
-      const auto parsed = parse(endpoint, std::string("\"") + field + "\":null");
+      const auto parsed = parse(endpoint, "\"" + field + "\":null");
       EXPECT_TRUE(parsed) << field << ": " << parsed.error().message;
     }
   const char* nested[] = {
@@ -284,7 +248,7 @@ TEST(OpenAiRequest, WholeNumbersMayBeWrittenAsFloats) {
   EXPECT_EQ(parsed->max_tokens, 16);
   EXPECT_EQ(*parsed->seed, static_cast<uint64_t>(-3));
   EXPECT_EQ(parsed->choices_per_prompt, 2);
-  EXPECT_EQ(parsed->stop_tokens, std::vector<TokenId>{7});
+  EXPECT_EQ(parsed->inference.stop_tokens, std::vector<TokenId>{7});
   const auto ids = parse_generation(kC, json::parse(R"({"prompt":[1.0,2]})"), kModel);
   ASSERT_TRUE(ids);
   EXPECT_EQ(ids->prompts[0].tokens, (std::vector<TokenId>{1, 2}));
@@ -298,7 +262,7 @@ SamplingParams sampling(const std::string& fields, GenerationDefaults defaults =
   model.defaults = defaults;
   const auto parsed = parse_generation(kC, json::parse("{\"prompt\":\"a\"" + fields + "}"), model);
   EXPECT_TRUE(parsed) << fields;
-  return parsed->sampling;
+  return parsed->inference.sampling;
 }
 
 TEST(OpenAiRequest, WhoSaysNothingGetsSaneSamplingWhoChoosesGetsOpenAis) {

@@ -63,8 +63,25 @@ TEST_F(HttpProtocolTest, TargetsAreUnderstoodAsProxiesAndPeopleWriteThem) {
   EXPECT_EQ(client.request(head("GET /v1/models/a%2Fb")).status, 404);
   for (const char* target : {"http://x", "//livez", "/livez//", "/%", "/%zz", "/%00", "/livez%2f"})
     EXPECT_EQ(client.request(head(std::string("GET ") + target)).status, 404) << target;
+  for (const char* target : {"/livez?", "/livez?x=%zz", "/livez?caf\xc3\xa9", "/livez?a[]=1", "/livez?a?b", "/liv%65z",
+                             "http:///livez", "http://x:99999/livez", "http://u@x/livez", "http://[::1]/livez"})
+    EXPECT_EQ(client.request(head(std::string("GET ") + target)).status, 200) << target;
+  EXPECT_EQ(client.request(head("GET /livez?" + std::string(12'000, 'a'))).status, 200);
+  for (const char* target :
+       {"/", "//", "/?", "/livez#f", "/livez+", "/livez%20", "/livez%00", "/%z", "/./livez", "/../livez", "/%2e/livez",
+        "/caf\xc3\xa9", "/\xff\xfe", "/a|b", "/a{b}", "/a\\b", "http://"})
+    EXPECT_EQ(client.request(head(std::string("GET ") + target)).status, 404) << target;
+  EXPECT_EQ(client.request(head("GET /" + std::string(12'000, 'a'))).status, 404);
   client.send("\r\n\r\n" + head("GET /livez"));
   EXPECT_EQ(client.receive().status, 200) << "empty lines before a request are nothing";
+}
+
+TEST_F(HttpProtocolTest, WhatIsNoPathIsRefused) {
+  for (const char* target :
+       {"", "?", "livez", "*", "http://x?verbose", "http:/livez", "http:livez", "ftp://x/livez", "/a\x7f", "/a\x01"}) {
+    RawClient client = this->client();
+    EXPECT_EQ(client.request(head(std::string("GET ") + target)).status, 400) << target;
+  }
 }
 
 TEST_F(HttpProtocolTest, EveryAnswerHasADate) {
@@ -275,7 +292,7 @@ class RoomTest : public HttpProtocolTest {
  protected:
   void SetUp() override {
     options_.http.connections_max = 6;
-    options_.http.strangers_max = 3;
+    options_.http.unauthenticated_max = 3;
     options_.http.header_timeout = 100ms;  // idle for longer than this gives way
     start();
   }

@@ -2,6 +2,7 @@
 // on.
 #include <fstream>
 
+#include "services/http/api_keys.h"
 #include "tests/services/gateway/gateway_fixture.h"
 
 namespace runahead {
@@ -27,9 +28,10 @@ struct Malformed {
   int status;  // 0: closed without an answer
 };
 
-std::vector<Malformed> malformed() {
-  const std::string post = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
-  const std::string get = "GET /livez HTTP/1.1\r\nHost: x\r\n";
+const std::string post = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+const std::string get = "GET /livez HTTP/1.1\r\nHost: x\r\n";
+
+std::vector<Malformed> malformed_bodies() {
   return {
       {"length and chunked", post + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
       {"chunked and length", post + "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", 400},
@@ -48,6 +50,21 @@ std::vector<Malformed> malformed() {
       {"chunk without CRLF", post + "Transfer-Encoding: chunked\r\n\r\n2\r\n{}XX0\r\n\r\n", 400},
       {"chunk over the limit", post + "Transfer-Encoding: chunked\r\n\r\n1000001\r\n", 413},
       {"endless chunk extension", post + "Transfer-Encoding: chunked\r\n\r\n2;" + std::string(80'000, 'x'), 400},
+      {"no length", post + "\r\n", 411},
+      {"compressed", post + "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", 415},
+      {"a form", "POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}", 415},
+      {"odd expectation", post + "Expect: tea\r\nContent-Length: 2\r\n\r\n{}", 417},
+  };
+}
+
+std::string fields(int count) {
+  std::string text;
+  for (int i = 0; i < count; ++i) text += "X-" + std::to_string(i) + ": 1\r\n";
+  return text;
+}
+
+std::vector<Malformed> malformed_heads() {
+  return {
       {"folded header", get + "X-A: 1\r\n 2\r\n\r\n", 400},
       {"bare LF", "GET /livez HTTP/1.1\nHost: x\r\n\r\n", 400},
       {"bare CR", get + "X-A: 1\rX-B: 2\r\n\r\n", 400},
@@ -67,19 +84,12 @@ std::vector<Malformed> malformed() {
       {"header of bare LF", "GET /livez HTTP/1.1\nHost: x\n\n", 400},
       {"header of 17 KiB", get + "X-A: " + std::string(17'000, 'x') + "\r\n\r\n", 431},
       {"header without end", get + std::string(20'000, 'x'), 431},
-      {"65 fields",
-       get +
-           [] {
-             std::string f;
-             for (int i = 0; i < 65; ++i) f += "X-" + std::to_string(i) + ": 1\r\n";
-             return f;
-           }() +
-           "\r\n",
-       400},
-      {"no length", post + "\r\n", 411},
-      {"compressed", post + "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", 415},
-      {"a form", "POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}", 415},
-      {"odd expectation", post + "Expect: tea\r\nContent-Length: 2\r\n\r\n{}", 417},
+      {"65 fields", get + fields(65) + "\r\n", 400},
+  };
+}
+
+std::vector<Malformed> wrong_routes() {
+  return {
       {"unknown route", "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n", 404},
       {"unknown route with a form",
        "POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}", 404},
@@ -92,7 +102,9 @@ std::vector<Malformed> malformed() {
 }
 
 TEST_F(HttpServerTest, MalformedRequestsGetOneTypedAnswer) {
-  for (const Malformed& test : malformed()) {
+  std::vector<Malformed> all = malformed_bodies();
+  for (const auto& more : {malformed_heads(), wrong_routes()}) all.insert(all.end(), more.begin(), more.end());
+  for (const Malformed& test : all) {
     const RawAnswer answer = client().request(test.bytes);
     EXPECT_EQ(answer.status, test.status) << test.what << ": " << answer.body;
     EXPECT_EQ(answer.error_code().find(' '), std::string::npos) << test.what << ": " << answer.body;

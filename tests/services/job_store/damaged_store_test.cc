@@ -164,12 +164,12 @@ TEST_F(DamagedStoreTest, ABitInTheLogIsSaidThoughSqliteDropsWhatFollowsInSilence
     bool good = log->append_epoch(1).has_value();
     for (int i = 0; i < kJobs; ++i)
       good = good && commit([&] {
-               return (*database)->insert(head(i), request(i)->client_json, to_json(request(i)->request));
+               return (*database)->insert(head(i), request(i)->client_json, serialize(request(i)->request));
              });
     for (int i = 0; i < 3; ++i)
       good = good && commit([&] {
                JobHead ended = head(i, i == 2 ? JobStatus::kCancelled : JobStatus::kSucceeded);
-               return (*database)->update(ended, to_json(*result({i, 5})));
+               return (*database)->update(ended, serialize(*result({i, 5})));
              });
     kill(getpid(), good ? SIGKILL : SIGABRT);
   }

@@ -12,7 +12,7 @@
 #include <fstream>
 #include <optional>
 
-#include "actors/jobs/job_json.h"
+#include "actors/jobs/job_rows.h"
 #include "base/async/gate.h"
 #include "services/job_store/job_ledger.h"
 #include "services/job_store/sqlite_database.h"

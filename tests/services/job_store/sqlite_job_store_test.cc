@@ -174,7 +174,8 @@ TEST_F(SqliteJobStoreTest, ForeignFilesAndPlacesAreRefusedInOneSentence) {
   std::filesystem::create_directory(path());
   refused("no regular file");
   sqlite3* other = nullptr;
-  for (const auto& [version, why] : {std::pair{0, "no job store"}, {1, "no job store"}, {2, "damaged"}, {9, "newer"}}) {
+  for (const auto& [version, why] :
+       {std::pair{0, "no job store"}, {1, "no job store"}, {2, "no job store"}, {3, "damaged"}, {9, "newer"}}) {
     ASSERT_EQ(sqlite3_open(path().c_str(), &other), SQLITE_OK);
     const std::string make = "CREATE TABLE t (x); PRAGMA user_version = " + std::to_string(version);
     ASSERT_EQ(sqlite3_exec(other, make.c_str(), nullptr, nullptr, nullptr), SQLITE_OK);
@@ -186,50 +187,32 @@ TEST_F(SqliteJobStoreTest, ForeignFilesAndPlacesAreRefusedInOneSentence) {
     refused(why);
   }
   ASSERT_EQ(sqlite3_open(path().c_str(), &other), SQLITE_OK);
-  ASSERT_EQ(sqlite3_exec(other, "PRAGMA user_version = 3", nullptr, nullptr, nullptr), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(other, "PRAGMA user_version = 4", nullptr, nullptr, nullptr), SQLITE_OK);
   sqlite3_close(other);
   refused("newer version");
   EXPECT_EQ(SqliteJobStore::open(folder_ / "no" / "such" / "folder").error().code, ErrorCode::kInvalidConfig);
   EXPECT_EQ(SqliteJobStore::open("/dev/null").error().code, ErrorCode::kInvalidConfig);
 }
 
-TEST_F(SqliteJobStoreTest, AStoreOfVersion1IsBroughtUpToDate) {
-  sqlite3* old = nullptr;
-  ASSERT_EQ(sqlite3_open(path().c_str(), &old), SQLITE_OK);
-  ASSERT_EQ(sqlite3_exec(old, R"sql(
-    CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-    INSERT INTO meta VALUES ('epoch', 41);
-    CREATE TABLE jobs (sequence INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, idempotency_key TEXT NOT NULL,
-      status INTEGER NOT NULL, request_json TEXT NOT NULL, result_json TEXT NOT NULL, created_unix_ms INTEGER NOT NULL,
-      ended_unix_ms INTEGER NOT NULL);
-    CREATE UNIQUE INDEX jobs_by_key ON jobs (idempotency_key) WHERE idempotency_key <> '';
-    CREATE INDEX jobs_unfinished ON jobs (sequence) WHERE status < 2;
-    INSERT INTO jobs VALUES (3, 'job-a', 'k', 0,
-      '{"client":"{\"chat\":true}","cuts":[],"deadline_ns":0,"external_id":"job-a","max_new_tokens":3,
-        "prompt":[4,5,6],"sampling":{"frequency_penalty":0.0,"logit_bias":[],"min_p":0.0,"presence_penalty":0.0,
-        "repetition_penalty":1.0,"seed":9,"temperature":1.0,"top_k":0,"top_logprobs":0,"top_p":1.0},
-        "stop_tokens":[],"strategy":"single","workers_max":0}', '', 10, 0);
-    INSERT INTO jobs VALUES (5, 'job-b', '', 3, '{"client":"{}","prompt":[1]}',
-      '{"tokens":[[1,-0.5]],"error":{"code":17,"message":"why","param":""}}', 11, 12);
-    PRAGMA user_version = 1;)sql",
-                         nullptr, nullptr, nullptr),
-            SQLITE_OK);
-  sqlite3_close(old);
-  auto store = open();
-  const auto loaded = store->load();
-  ASSERT_TRUE(loaded) << loaded.error().message;
-  EXPECT_TRUE(loaded->damage.empty()) << loaded->damage[0];
-  EXPECT_EQ(loaded->epoch, 42u);
-  ASSERT_EQ(loaded->unfinished.size(), 1u);
-  EXPECT_EQ(loaded->unfinished[0].id, "job-a");
-  EXPECT_EQ(loaded->unfinished[0].kind, "chat");
-  EXPECT_EQ(loaded->unfinished[0].prompt_tokens, 3);
-  EXPECT_EQ((*run(io_, store->request("job-a")))->request.prompt, (std::vector<TokenId>{4, 5, 6}));
-  EXPECT_EQ((*run(io_, store->find_by_key("", "k")))->request_digest, "") << "nobody kept it";
-  const auto failed = find(*store, "job-b");
-  EXPECT_EQ(failed->head.error->code, ErrorCode::kInternal);
-  EXPECT_EQ(failed->head.error->message, "why");
-  EXPECT_EQ(failed->result->tokens.size(), 1u);
+TEST_F(SqliteJobStoreTest, AStoreOfAnOlderVersionIsRefusedAndLeftAsItIs) {
+  for (const int version : {1, 2}) {
+    sqlite3* old = nullptr;
+    ASSERT_EQ(sqlite3_open(path().c_str(), &old), SQLITE_OK);
+    const std::string make =
+        "CREATE TABLE jobs (sequence INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, request_json TEXT NOT NULL); "
+        "INSERT INTO jobs VALUES (3, 'job-a', '{}'); PRAGMA user_version = " +
+        std::to_string(version);
+    ASSERT_EQ(sqlite3_exec(old, make.c_str(), nullptr, nullptr, nullptr), SQLITE_OK);
+    sqlite3_close(old);
+    const std::string before = bytes_of(path());
+    const auto store = SqliteJobStore::open(path());
+    ASSERT_FALSE(store) << version;
+    EXPECT_EQ(store.error().code, ErrorCode::kInvalidConfig);
+    EXPECT_NE(store.error().message.find("older version"), std::string::npos) << store.error().message;
+    EXPECT_TRUE(bytes_of(path()) == before) << version;
+    EXPECT_FALSE(std::filesystem::exists(ledger()));
+    std::filesystem::remove(path());
+  }
 }
 
 TEST_F(SqliteJobStoreTest, OldEndedJobsGoAndAreNotTakenForLost) {

@@ -1,12 +1,13 @@
 // The metrics as Prometheus sees them: promtool accepts them, every known label set is there from the start, and events
 // end up in the right series.
-#include "services/metrics/metrics.h"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <cstdio>
 #include <fstream>
+
+#include "services/metrics/coordinator_metrics.h"
+#include "services/metrics/worker_metrics.h"
 
 namespace runahead {
 namespace {

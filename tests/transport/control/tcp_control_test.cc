@@ -270,7 +270,7 @@ TEST_F(TcpControl, ThreeHundredIdleConnectionsKeepNoWorkerOutAndNoMemberGoes) {
 TEST_F(TcpControl, AStrangersFramesAreShort) {
   bool closed = false;
   std::string length(4, '\0');
-  const uint32_t bytes = limits::kStrangerFrameBytesMax + 1;
+  const uint32_t bytes = limits::kUnregisteredFrameBytesMax + 1;
   std::memcpy(length.data(), &bytes, sizeof bytes);  // little-endian, as this machine
   loop_.run(stranger(endpoint(), preamble(Plane::kControl) + length, &closed), 3s);
   EXPECT_TRUE(closed);

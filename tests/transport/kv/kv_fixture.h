@@ -29,6 +29,9 @@ struct Pages {
     const size_t index = static_cast<size_t>(key.layer * num_pages + key.page);
     return std::span(data).subspan(index * page_bytes, page_bytes);
   }
+  KvChecksum checksum() {
+    return [this](KvPageKey key) { return crc32c(at(key)); };
+  }
   void fill(uint64_t seed) {
     SeededRng rng(seed);
     for (size_t at = 0; at < data.size(); at += sizeof(uint64_t)) {
@@ -89,7 +92,8 @@ class KvTest : public testing::TestWithParam<const char*> {
             .buffer = [&pages](KvPageKey key) { return pages.at(key); },
             .prefix_pages = pages.num_pages,
             .num_layers = pages.num_layers,
-            .page_bytes = pages.page_bytes};
+            .page_bytes = pages.page_bytes,
+            .checksum = pages.checksum()};
   }
   static KvOutboundParams outbound(Pages& pages, const KvTransport& receiver, AttemptId attempt,
                                    uint64_t token = kToken) {
@@ -99,7 +103,8 @@ class KvTest : public testing::TestWithParam<const char*> {
             .pin = std::make_shared<int>(0),
             .prefix_pages = pages.num_pages,
             .num_layers = pages.num_layers,
-            .page_bytes = pages.page_bytes};
+            .page_bytes = pages.page_bytes,
+            .checksum = pages.checksum()};
   }
   bool is(const char* name) const { return name_ == name; }
 

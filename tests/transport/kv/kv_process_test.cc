@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "base/sha256.h"
 #include "tests/transport/kv/kv_fixture.h"
 
 extern char** environ;
@@ -73,11 +74,6 @@ class Peer {
 };
 
 // Addresses may hold any bytes; on the pipe they travel as hexadecimal.
-std::string hex(const std::string& bytes) {
-  std::string text;
-  for (unsigned char c : bytes) text += "0123456789abcdef"[c >> 4], text += "0123456789abcdef"[c & 15];
-  return text;
-}
 std::string unhex(const std::string& text) {
   std::string bytes;
   for (size_t i = 0; i + 1 < text.size(); i += 2) bytes += static_cast<char>(std::stoi(text.substr(i, 2), nullptr, 16));
@@ -95,11 +91,12 @@ class KvProcessTest : public KvTest {
             [&pages](KvPageKey key) { return pages.at(key); },
             pages.num_pages,
             pages.num_layers,
-            pages.page_bytes};
+            pages.page_bytes,
+            pages.checksum()};
   }
   KvOutboundParams out_params(Pages& pages, std::string receiver) {
     return {kAttempt,        kStreamToken,     std::move(receiver), std::make_shared<int>(0),
-            pages.num_pages, pages.num_layers, pages.page_bytes};
+            pages.num_pages, pages.num_layers, pages.page_bytes,    pages.checksum()};
   }
 };
 
@@ -235,7 +232,8 @@ TEST(KvPeer, DISABLED_Run) {
   std::unique_ptr<KvInbound> in;
   std::unique_ptr<KvOutbound> out;
   if (role == "send") {
-    out = std::move(*(*made)->open_outbound({kAttempt, kStreamToken, other, nullptr, kPagesALayer, kLayers, kBytes}));
+    out = std::move(*(*made)->open_outbound(
+        {kAttempt, kStreamToken, other, nullptr, kPagesALayer, kLayers, kBytes, pages.checksum()}));
     for (const KvPageKey key : pages.keys(1)) {
       if (key.layer % 2 == 0) continue;
       out->post(key, pages.at(key), std::nullopt);
@@ -243,9 +241,9 @@ TEST(KvPeer, DISABLED_Run) {
       loop.io().run_for(20ms);
     }
   } else {
-    in = std::move(
-        *(*made)->open_inbound({kAttempt, kStreamToken, other, nullptr,
-                                [&pages](KvPageKey key) { return pages.at(key); }, kPagesALayer, kLayers, kBytes}));
+    in = std::move(*(*made)->open_inbound({kAttempt, kStreamToken, other, nullptr,
+                                           [&pages](KvPageKey key) { return pages.at(key); }, kPagesALayer, kLayers,
+                                           kBytes, pages.checksum()}));
     asio::co_spawn(loop.io(), take(in.get(), &loop), asio::detached);
   }
   loop.io().restart();

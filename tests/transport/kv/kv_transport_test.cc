@@ -222,7 +222,7 @@ TEST_P(KvTransportTest, PrintsItsThroughput) {
   loop.run(until(&done, 2, &loop));
   const KvStreamStats stats = in->stats();
   std::printf("    %-30s %6.2f GB/s, both ends on one thread, %zu KiB pages, CRC at both ends; %s\n", GetParam(),
-              static_cast<double>(stats.bytes) / stats.busy_seconds / 1e9, from.page_bytes >> 10,
+              static_cast<double>(stats.bytes) / stats.span_seconds / 1e9, from.page_bytes >> 10,
               sender->describe().c_str());
 }
 

@@ -32,7 +32,8 @@ class TcpKvWire : public KvTest {
             .buffer = [&pages](KvPageKey key) { return pages.at(key); },
             .prefix_pages = pages.num_pages,
             .num_layers = pages.num_layers,
-            .page_bytes = pages.page_bytes};
+            .page_bytes = pages.page_bytes,
+            .checksum = pages.checksum()};
   }
   Tcp::acceptor listen() { return {loop.io(), Tcp::endpoint(asio::ip::address_v4::loopback(), 0)}; }
 };

@@ -1,4 +1,4 @@
-#include "services/gateway/answer_text.h"
+#include "services/gateway/incremental_detokenizer.h"
 
 #include <algorithm>
 #include <tuple>
@@ -42,26 +42,13 @@ int64_t take_characters(std::string_view& text, size_t bytes) {
 
 }  // namespace
 
-std::string valid_utf8(std::string_view bytes) {
-  std::string text;
-  text.reserve(bytes.size());
-  while (!bytes.empty()) {
-    const Utf8Sequence sequence = utf8_sequence(bytes);
-    text += sequence.kind == Utf8Sequence::Kind::kCharacter ? bytes.substr(0, sequence.bytes) : kReplacementCharacter;
-    bytes.remove_prefix(sequence.bytes);
-  }
-  return text;
-}
-
-int64_t character_count(std::string_view bytes) { return take_characters(bytes, bytes.size()); }
-
-size_t AnswerText::held_back() const {
+size_t IncrementalDetokenizer::held_back() const {
   size_t held = unfinished_tail(pending_);
   for (const std::string& stop : stop_strings_) held = std::max(held, begun(pending_, stop));
   return held;
 }
 
-TextPiece AnswerText::push(const SampledToken& token, const std::string& bytes) {
+TextPiece IncrementalDetokenizer::push(const SampledToken& token, const std::string& bytes) {
   const size_t begin = released_ + pending_.size();
   tokens_.push_back({token, begin, begin + bytes.size()});
   pending_ += bytes;
@@ -80,9 +67,9 @@ TextPiece AnswerText::push(const SampledToken& token, const std::string& bytes) 
   return release(pending_.size() - held_back(), false);
 }
 
-TextPiece AnswerText::flush() { return release(pending_.size(), false); }
+TextPiece IncrementalDetokenizer::flush() { return release(pending_.size(), false); }
 
-TextPiece AnswerText::release(size_t bytes, bool stopped) {
+TextPiece IncrementalDetokenizer::release(size_t bytes, bool stopped) {
   std::string_view shown = std::string_view(pending_).substr(0, bytes);
   TextPiece piece{.text = valid_utf8(shown), .stopped = stopped};
   const size_t end = released_ + bytes;

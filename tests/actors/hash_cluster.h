@@ -17,8 +17,8 @@
 #include "actors/worker/prefill_worker.h"
 #include "actors/worker/thread_lane.h"
 #include "hash_engine.h"
-#include "memory_control.h"
 #include "model/sampler.h"
+#include "transport/control/memory_control.h"
 #include "transport/kv/memory_kv_transport.h"
 
 namespace runahead::test {
@@ -35,7 +35,7 @@ struct Answer {
 inline std::vector<TokenId> expected_tokens(const InferenceRequest& request) {
   std::vector<TokenId> context = request.prompt, generated;
   while (std::ssize(generated) < request.max_new_tokens) {
-    std::vector<float> logits = sim::hash_logits(context);
+    std::vector<float> logits = test::hash_logits(context);
     const TokenId token =
         sample(logits, request.sampling, request.prompt, generated, static_cast<int32_t>(context.size())).token;
     if (std::ranges::count(request.stop_tokens, token) > 0) break;
@@ -48,7 +48,8 @@ inline std::vector<TokenId> expected_tokens(const InferenceRequest& request) {
 inline InferenceRequest request_of(int32_t prompt_len, int32_t max_new_tokens, uint64_t seed = 1) {
   InferenceRequest request{.external_id = "test", .max_new_tokens = max_new_tokens};
   SeededRng rng(seed);
-  for (int32_t i = 0; i < prompt_len; ++i) request.prompt.push_back(static_cast<TokenId>(rng.next() % sim::kHashVocab));
+  for (int32_t i = 0; i < prompt_len; ++i)
+    request.prompt.push_back(static_cast<TokenId>(rng.next() % test::kHashVocab));
   request.sampling = {.temperature = 1.0f, .seed = seed};
   return request;
 }
@@ -104,15 +105,15 @@ class SlowEngine final : public Engine {
   void take_memory() {
     if (no_memory_times > 0 && no_memory_times-- > 0) throw std::bad_alloc();
   }
-  sim::HashEngine engine_;
+  test::HashEngine engine_;
   std::string fingerprint_ = engine_.fingerprint();
 };
 
-class Cluster {
+class HashCluster {
  public:
   // One process: engine, memory, lane, transport and the worker.
   struct Node {
-    Node(Cluster& cluster, bool is_prefill, int64_t pages, WorkerOptions options, const std::string& fingerprint);
+    Node(HashCluster& cluster, bool is_prefill, int64_t pages, WorkerOptions options, const std::string& fingerprint);
     void stop() { prefill ? prefill->stop() : decode->stop(); }
     void drain() { prefill ? prefill->drain() : decode->drain(); }
 
@@ -127,14 +128,14 @@ class Cluster {
     Result<void> ended;
   };
 
-  explicit Cluster(int prefill = 2, int decode = 1, CoordinatorOptions options = {}) {
-    options.shape = sim::HashEngine().shape();
+  explicit HashCluster(int prefill = 2, int decode = 1, CoordinatorOptions options = {}) {
+    options.shape = test::HashEngine().shape();
     start_coordinator(options);
     for (int i = 0; i < prefill; ++i) add(true);
     for (int i = 0; i < decode; ++i) add(false);
     EXPECT_TRUE(run_until([&] { return coordinator->cluster().workers.size() == nodes.size(); }));
   }
-  ~Cluster() { shut_down(); }
+  ~HashCluster() { shut_down(); }
 
   Node& add(bool is_prefill, int64_t pages = 4096, WorkerOptions options = {}, const std::string& fingerprint = {}) {
     options.name = (is_prefill ? "prefill-" : "decode-") + std::to_string(nodes.size());
@@ -143,12 +144,11 @@ class Cluster {
   }
 
   void start_coordinator(CoordinatorOptions options) {
-    options.shape = sim::HashEngine().shape();
+    options.shape = test::HashEngine().shape();
     coordinator_options = options;
     coordinator_running = true;
-    server = hub->server();
     coordinator =
-        std::make_unique<Coordinator>(CoordinatorEnv{io.get_executor(), clock, rng, *server, metrics}, options);
+        std::make_unique<Coordinator>(CoordinatorEnv{io.get_executor(), clock, rng, hub.server(), metrics}, options);
     asio::co_spawn(io, coordinator->run(), [this](std::exception_ptr) { coordinator_running = false; });
   }
   void stop_coordinator() {
@@ -214,10 +214,10 @@ class Cluster {
   asio::io_context io;
   AsioClock clock;
   SeededRng rng{7};
-  MetricsSink metrics;
+  CoordinatorSink metrics;
+  WorkerSink worker_metrics;
   std::shared_ptr<MemoryKvHub> kv_hub = std::make_shared<MemoryKvHub>();
-  std::shared_ptr<MemoryControlHub> hub = std::make_shared<MemoryControlHub>(io.get_executor(), clock);
-  std::unique_ptr<ControlPlane> server;
+  MemoryControlHub hub{io.get_executor(), clock};
   CoordinatorOptions coordinator_options;
   std::unique_ptr<Coordinator> coordinator;
   bool coordinator_running = false;
@@ -225,22 +225,27 @@ class Cluster {
   std::vector<std::unique_ptr<Node>> nodes;
 };
 
-inline Task<std::unique_ptr<ControlPlane>> connect_to(Cluster& cluster) {
+inline Task<std::unique_ptr<ControlPlane>> connect_to(HashCluster& cluster) {
   if (!cluster.coordinator_reachable) co_return fail(ErrorCode::kUnavailable, "nobody listens");
-  co_return cluster.hub->connect();
+  co_return cluster.hub.connect();
 }
 
-inline Cluster::Node::Node(Cluster& cluster, bool is_prefill, int64_t pages, WorkerOptions options,
-                           const std::string& fingerprint)
-    : pool(sim::kHashPageBytes, pages), lane(cluster.clock), rng(cluster.rng.next()) {
+inline HashCluster::Node::Node(HashCluster& cluster, bool is_prefill, int64_t pages, WorkerOptions options,
+                               const std::string& fingerprint)
+    : pool(test::kHashPageBytes, pages), lane(cluster.clock), rng(cluster.rng.next()) {
   if (!fingerprint.empty()) engine.set_fingerprint(fingerprint);
   kv = *MemoryKvTransport::create({.incarnation = rng.next() | 1, .hub = cluster.kv_hub}, cluster.io.get_executor(),
                                   cluster.clock);
   EXPECT_TRUE(kv->register_memory(pool.memory()));
-  WorkerEnv env{
-      cluster.io.get_executor(), cluster.clock, rng, *kv, lane, engine, pool, cluster.metrics, [&cluster](Deadline) {
-        return connect_to(cluster);
-      }};
+  WorkerEnv env{cluster.io.get_executor(),
+                cluster.clock,
+                rng,
+                *kv,
+                lane,
+                engine,
+                pool,
+                cluster.worker_metrics,
+                [&cluster](Deadline) { return connect_to(cluster); }};
   const auto run = [this, &cluster](auto& worker) {
     asio::co_spawn(cluster.io, worker->run(), [this](std::exception_ptr, Result<void> result) {
       ended = result;

@@ -28,7 +28,7 @@ struct Loop {
   }
   template <class F>
   void spawn(F coroutine) {
-    asio::co_spawn(io, std::move(coroutine), [](std::exception_ptr) {});
+    asio::co_spawn(io, std::move(coroutine), [](std::exception_ptr, auto&&...) {});
   }
 };
 

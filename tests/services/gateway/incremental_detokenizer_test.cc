@@ -1,5 +1,5 @@
-// AnswerText against a naive oracle: the whole answer at once.
-#include "services/gateway/answer_text.h"
+// IncrementalDetokenizer against a naive oracle: the whole answer at once.
+#include "services/gateway/incremental_detokenizer.h"
 
 #include <gtest/gtest.h>
 
@@ -18,7 +18,7 @@ struct Shown {
 };
 
 Shown show(const std::vector<std::string>& pieces, const std::vector<std::string>& stops) {
-  AnswerText text(stops);
+  IncrementalDetokenizer text(stops);
   Shown shown;
   const auto take = [&](const TextPiece& piece) {
     shown.text += piece.text;
@@ -32,8 +32,8 @@ Shown show(const std::vector<std::string>& pieces, const std::vector<std::string
   return shown;
 }
 
-TEST(AnswerText, HoldsBackWhatCouldBecomeAStop) {
-  AnswerText text({"END"});
+TEST(IncrementalDetokenizer, HoldsBackWhatCouldBecomeAStop) {
+  IncrementalDetokenizer text({"END"});
   EXPECT_EQ(text.push({}, "abE").text, "ab");
   EXPECT_EQ(text.push({}, "N").text, "");
   EXPECT_EQ(text.push({}, "E").text, "EN") << "it was none; the new E may be";
@@ -42,21 +42,21 @@ TEST(AnswerText, HoldsBackWhatCouldBecomeAStop) {
   EXPECT_TRUE(last.stopped);
 }
 
-TEST(AnswerText, TheStopThatEndsFirstWins) {
+TEST(IncrementalDetokenizer, TheStopThatEndsFirstWins) {
   EXPECT_EQ(show({"one two three"}, {"three", "two"}).text, "one ");
   EXPECT_EQ(show({"aab"}, {"ab", "aab"}).text, "");
   EXPECT_EQ(show({"xabcd"}, {"abcd", "bc"}).text, "xa") << "as if the tokens came one by one";
 }
 
-TEST(AnswerText, BrokenBytesBecomeReplacementCharacters) {
+TEST(IncrementalDetokenizer, BrokenBytesBecomeReplacementCharacters) {
   EXPECT_EQ(show({"a\xff", "b\xC3"}, {}).text, "a\uFFFDb\uFFFD");
   EXPECT_EQ(show({"\xE2", "\x82", "x"}, {}).text, "\uFFFDx");
   EXPECT_EQ(show({"\xF0\x9F", "\x98\x80"}, {}).text, "\U0001F600");
 }
 
-TEST(AnswerText, EveryTokenComesOutOnceWithItsText) {
+TEST(IncrementalDetokenizer, EveryTokenComesOutOnceWithItsText) {
   EXPECT_EQ(show({"a", "", "b", "\xC3", "\xA9"}, {"zz"}).tokens, 5u);
-  AnswerText text({"STOP"});
+  IncrementalDetokenizer text({"STOP"});
   EXPECT_EQ(text.push({.token = 1}, "ab").tokens.size(), 1u);
   EXPECT_EQ(text.push({.token = 2}, "ST").tokens.size(), 0u);
   const TextPiece last = text.push({.token = 3}, "OP");
@@ -64,7 +64,7 @@ TEST(AnswerText, EveryTokenComesOutOnceWithItsText) {
 }
 
 std::vector<int64_t> offsets(const std::vector<std::string>& pieces, const std::vector<std::string>& stops = {}) {
-  AnswerText text(stops);
+  IncrementalDetokenizer text(stops);
   std::vector<int64_t> offsets;
   const auto take = [&](const TextPiece& piece) {
     for (const ShownToken& token : piece.tokens) offsets.push_back(token.offset);
@@ -76,7 +76,7 @@ std::vector<int64_t> offsets(const std::vector<std::string>& pieces, const std::
   return offsets;
 }
 
-TEST(AnswerText, OffsetsCountCharacters) {
+TEST(IncrementalDetokenizer, OffsetsCountCharacters) {
   using Offsets = std::vector<int64_t>;
   EXPECT_EQ(offsets({"é", "€", "😀", "x"}), (Offsets{0, 1, 2, 3}));
   EXPECT_EQ(offsets({"aé", "\xF0\x9F", "\x98\x80", "b"}), (Offsets{0, 2, 2, 3}))
@@ -87,7 +87,7 @@ TEST(AnswerText, OffsetsCountCharacters) {
 }
 
 // Against the definition: characters of the shown text that end at or before the token's first byte.
-TEST(AnswerText, OffsetsAreThoseOfTheWholeText) {
+TEST(IncrementalDetokenizer, OffsetsAreThoseOfTheWholeText) {
   std::mt19937 random(11);
   const std::string alphabet[] = {"a", "é", "€", "😀", "\xff", "STO"};
   for (int round = 0; round < 500; ++round) {
@@ -109,8 +109,8 @@ TEST(AnswerText, OffsetsAreThoseOfTheWholeText) {
   }
 }
 
-TEST(AnswerText, StopStringsWaitForMinTokens) {
-  AnswerText text({"ab"}, 2);
+TEST(IncrementalDetokenizer, StopStringsWaitForMinTokens) {
+  IncrementalDetokenizer text({"ab"}, 2);
   EXPECT_EQ(text.push({}, "ab").text, "ab");
   EXPECT_EQ(text.push({}, "xa").text, "xa") << "not even held back";
   const TextPiece third = text.push({}, "bab");
@@ -119,7 +119,7 @@ TEST(AnswerText, StopStringsWaitForMinTokens) {
 }
 
 // However the bytes are cut into tokens, the text is that of the whole.
-TEST(AnswerText, CuttingIntoTokensChangesNothing) {
+TEST(IncrementalDetokenizer, CuttingIntoTokensChangesNothing) {
   std::mt19937 random(7);
   const std::string alphabet[] = {"a", "b", "ab", "é", "€", "😀", "\xff", "stop", "sto"};
   for (int round = 0; round < 2000; ++round) {

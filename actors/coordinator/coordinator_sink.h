@@ -1,5 +1,5 @@
-// MetricsSink: what happens in the actors, as events. services/metrics turns them into Prometheus series; tests record
-// them; the default does nothing. Names and buckets are the implementation's (reference: docs/operations.md).
+// CoordinatorSink: what happens in the coordinator, as events. services/metrics turns them into Prometheus series; tests
+// record them; the default does nothing. Names and buckets are the implementation's (reference: docs/operations.md).
 //   threads  called on the actor thread; must not block.
 #pragma once
 
@@ -8,7 +8,6 @@
 
 #include "actors/inference.h"
 #include "base/result.h"
-#include "model/kv_pages.h"
 
 namespace runahead {
 
@@ -27,7 +26,8 @@ struct RankRecord {  // from RankTiming (proto/common.proto)
   int32_t rank = 0;
   bool is_last = false;
   int32_t chunk_tokens = 0;
-  double compute_seconds = 0, kv_wait_seconds = 0, lane_wait_seconds = 0, kv_send_seconds = 0, total_seconds = 0;
+  double compute_seconds = 0, kv_wait_seconds = 0, lane_wait_seconds = 0, kv_send_seconds = 0, kv_wire_seconds = 0,
+         total_seconds = 0;
   uint64_t kv_sent_bytes = 0, kv_received_bytes = 0;
 };
 
@@ -36,26 +36,18 @@ struct QueueGauges {
   int64_t queued_prompt_tokens = 0;
 };
 
-class MetricsSink {
+class CoordinatorSink {
  public:
-  virtual ~MetricsSink() = default;
+  virtual ~CoordinatorSink() = default;
 
-  // Coordinator
   virtual void request_finished(const RequestRecord&) {}
-  virtual void first_token(const TtftReport&) {}          // when TTFT is known; also carries plan error and cuts
+  virtual void first_token(const TtftReport&) {}  // when TTFT is known; also carries plan error and cuts
   virtual void rank_finished(const RankRecord&, std::string_view /*transport*/) {}
-  virtual void inter_token(double /*seconds*/) {}         // between two tokens of one request, at the coordinator
-  virtual void handoff(double /*seconds*/) {}             // FirstToken at the decode worker to its first decode step
+  virtual void inter_token(double /*seconds*/) {}  // between two tokens of one request, at the coordinator
+  virtual void handoff(double /*seconds*/) {}  // FirstToken at the decode worker to its first decode step
   virtual void attempt_failed(ErrorCode) {}
   virtual void queue_changed(const QueueGauges&) {}
   virtual void workers_changed(const ClusterView&) {}  // joined, lost, suspect, draining; and with every heartbeat
-
-  // Workers
-  virtual void pages(const KvPool::Usage&) {}
-  virtual void kv_stream_ended(bool /*inbound*/, uint64_t /*bytes*/, double /*seconds*/) {}
-  virtual void kv_stream_failed(ErrorCode) {}
-  virtual void lane_busy(std::string_view /*phase*/, double /*seconds*/) {}  // "compute", "decode"
-  virtual void decode_step(int32_t /*batch*/, double /*seconds*/) {}
 };
 
 }  // namespace runahead

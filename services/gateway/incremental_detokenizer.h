@@ -1,4 +1,4 @@
-// AnswerText: the tokens of one choice as text that may be shown. It holds back what could still change: bytes of a
+// IncrementalDetokenizer: the tokens of one choice as text that may be shown. It holds back what could still change: bytes of a
 // UTF-8 character that is not whole yet, and text that could be the beginning of a stop string. At a stop string the
 // text ends exactly before it; of several the one that ends first counts, of those that end together the longest, so
 // that the cut does not depend on the tokens. Bytes that are no UTF-8 become U+FFFD.
@@ -18,15 +18,15 @@ struct ShownToken {
 };
 
 struct TextPiece {
-  std::string text;                // valid UTF-8
+  std::string text;  // valid UTF-8
   std::vector<ShownToken> tokens;  // whose text begins in it, in order
-  bool stopped = false;            // a stop string was found: nothing may follow
+  bool stopped = false;  // a stop string was found: nothing may follow
 };
 
-class AnswerText {
+class IncrementalDetokenizer {
  public:
   // The text of the first `min_tokens` tokens is no part of a stop string.
-  explicit AnswerText(std::vector<std::string> stop_strings, int32_t min_tokens = 0)
+  explicit IncrementalDetokenizer(std::vector<std::string> stop_strings, int32_t min_tokens = 0)
       : stop_strings_(std::move(stop_strings)), unstoppable_(min_tokens) {}
 
   TextPiece push(const SampledToken& token, const std::string& bytes);
@@ -43,16 +43,11 @@ class AnswerText {
   size_t held_back() const;
 
   std::vector<std::string> stop_strings_;
-  int32_t unstoppable_;           // tokens to come that no stop string ends
-  std::string pending_;           // received, not yet released
-  size_t released_ = 0;           // bytes before pending_
-  int64_t characters_ = 0;        // the same in characters as they are shown
+  int32_t unstoppable_;  // tokens to come that no stop string ends
+  std::string pending_;  // received, not yet released
+  size_t released_ = 0;  // bytes before pending_
+  int64_t characters_ = 0;  // the same in characters as they are shown
   std::deque<HeldToken> tokens_;  // not yet released; at most one a byte of pending_, and empty ones
 };
-
-// Replaces every byte sequence that is not UTF-8 by U+FFFD.
-std::string valid_utf8(std::string_view bytes);
-// Unicode code points that valid_utf8(bytes) has.
-int64_t character_count(std::string_view bytes);
 
 }  // namespace runahead

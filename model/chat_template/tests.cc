@@ -2,8 +2,8 @@
 #include <unordered_map>
 
 #include "model/chat_template/builtins.h"
+#include "model/chat_template/characters.h"
 #include "model/chat_template/operators.h"
-#include "model/chat_template/text.h"
 
 namespace runahead::jinja {
 
@@ -61,12 +61,12 @@ Result<bool> is_same(const Value& input, const Args& args, Budget& budget) {
   return equals(input, other, budget);
 }
 
-template <std::string (*same)(std::string_view), std::string (*other)(std::string_view)>
-Result<bool> has_case(const Value& input, const Args&, Budget& budget) {
+template <bool (*has_case)(std::string_view)>
+Result<bool> whole_case(const Value& input, const Args&, Budget& budget) {
   const std::string text = to_str(input, budget);
   budget.spend(text.size() / 2);
   TRY(budget.check());
-  return same(text) == text && other(text) != text;
+  return has_case(text);
 }
 
 const std::unordered_map<std::string_view, Test>& tests() {
@@ -105,8 +105,8 @@ const std::unordered_map<std::string_view, Test>& tests() {
       {">", compares<Op::kGreater>},
       {"ge", compares<Op::kGreaterEqual>},
       {">=", compares<Op::kGreaterEqual>},
-      {"lower", has_case<to_lower, to_upper>},
-      {"upper", has_case<to_upper, to_lower>},
+      {"lower", whole_case<is_lower>},
+      {"upper", whole_case<is_upper>},
   };
   return kTests;
 }

@@ -1,0 +1,49 @@
+#include "services/http/http_target.h"
+
+#include <boost/url/params_encoded_view.hpp>
+#include <boost/url/parse.hpp>
+#include <boost/url/parse_query.hpp>
+#include <boost/url/pct_string_view.hpp>
+#include <boost/url/url_view.hpp>
+
+namespace runahead {
+
+namespace urls = boost::urls;
+
+HttpTarget split_target(std::string_view target) {
+  // Not parse_origin_form(): it refuses the brackets and bare UTF-8 that scrapers and browsers put into queries.
+  if (target.starts_with('/') || target == "*") {
+    const size_t question = target.find('?');
+    const std::string_view query = question == std::string_view::npos ? "" : target.substr(question + 1);
+    return {std::string(target.substr(0, question)), std::string(query)};
+  }
+  const auto uri = urls::parse_absolute_uri(target);
+  const bool is_http = uri && uri->has_authority() &&
+                       (uri->scheme_id() == urls::scheme::http || uri->scheme_id() == urls::scheme::https);
+  if (!is_http) return {std::string(target), ""};
+  if (uri->encoded_path().empty() && !uri->has_query()) return {"/", ""};
+  return {std::string(uri->encoded_path()), std::string(uri->encoded_query())};
+}
+
+std::string percent_decoded(std::string_view text) {
+  const auto encoded = urls::make_pct_string_view(text);
+  return encoded ? encoded->decode() : std::string(text);
+}
+
+Result<std::vector<QueryParam>> parse_query(std::string_view query) {
+  std::vector<QueryParam> params;
+  if (query.size() > 1 && query.ends_with('&')) query.remove_suffix(1);
+  if (query.empty()) return params;
+  const auto parsed = urls::parse_query(query);
+  if (!parsed) return fail(ErrorCode::kInvalidArgument, "the query is none: " + parsed.error().message());
+  for (const urls::param_pct_view& param : *parsed) params.push_back({param.key.decode(), param.value.decode()});
+  return params;
+}
+
+bool is_origin(std::string_view text) {
+  const auto uri = urls::parse_uri(text);
+  return uri && !uri->encoded_host().empty() && uri->encoded_path().empty() && !uri->has_query() &&
+         !uri->has_fragment() && !uri->has_userinfo();
+}
+
+}  // namespace runahead
