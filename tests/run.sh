@@ -16,7 +16,7 @@ FUZZ_SECONDS=${RUNAHEAD_FUZZ_SECONDS:-10}  # a smoke run for each target; a nigh
 SIM_SEEDS=${RUNAHEAD_SIM_SEEDS:-1000}  # about a minute
 
 # Stage and time limit in seconds. What fails soonest comes first; together they take under 45 minutes on 2 cores.
-STAGES=(setup:1200 tidy:120 build:1500 deploy:300 unit:900 e2e:900 sim:600 ucx:300 fuzz:900 asan:1500 tsan:1200)
+STAGES=(setup:1200 tidy:120 build:1500 deploy:300 unit:900 e2e:900 sim:600 ucx:300 lint:400 asan:1800 fuzz:900 tsan:1200)
 
 # Which test programs run under a sanitizer: those where memory or threads are in play, and that are fast enough. Left
 # out, because their cold builds would take CI near its 45 minutes: services, and under tsan all but two.
@@ -74,6 +74,17 @@ run_pytest() {
 }
 
 stage_tidy() { run_pytest tests/tidy; }
+# clang-tidy over what changed, the newest first, as far as the time goes: half a minute of nothing else than one large file
+# is left of the stage's limit. All of it: tests/tidy/clang_tidy.py --all.
+stage_lint() {
+  local said code=0
+  said=$(python3 tests/tidy/clang_tidy.py --seconds 240 2>&1) || code=$?
+  echo "$said"
+  if [[ $code -eq 0 ]]; then record passed "clang-tidy: $(tail -n 1 <<<"$said")"
+  else record failed "clang-tidy: $(head -n 1 <<<"$said")"; fi
+  return "$code"
+}
+
 stage_deploy() { run_pytest tests/deploy tests/helm tests/bench; }
 stage_e2e() { run_pytest tests/e2e tests/golden; }
 
@@ -98,7 +109,7 @@ get.restype = ctypes.c_char_p; print(get().decode())')
 run_sanitized() {
   local preset=$1 test targets=() names=() known
   shift
-  CONFIGURE_ARGS=(-DRUNAHEAD_BUILD_TESTS=ON)
+  CONFIGURE_ARGS=(-DRUNAHEAD_BUILD_TESTS=ON "-DRUNAHEAD_FUZZ_SECONDS=$FUZZ_SECONDS")
   setup_build "$preset" runahead_base
   known=$(ninja -C "build/$preset" -t targets all)
   for test in "$@"; do
@@ -121,11 +132,12 @@ stage_tsan() {
   GTEST_FILTER=$TSAN_FILTER run_sanitized tsan "${TSAN_TESTS[@]}"
 }
 
-# A finding leaves its input in the folder that libFuzzer names; run the target with that file to see it again.
+# The fuzzers share the libraries of stage asan. A finding leaves its input in the folder that libFuzzer names; run the target
+# with that file to see it again.
 stage_fuzz() {
-  CONFIGURE_ARGS=("-DRUNAHEAD_FUZZ_SECONDS=$FUZZ_SECONDS")
-  setup_build fuzz tests/fuzz/all
-  run_ctest build/fuzz -L fuzz
+  CONFIGURE_ARGS=(-DRUNAHEAD_BUILD_TESTS=ON "-DRUNAHEAD_FUZZ_SECONDS=$FUZZ_SECONDS")
+  setup_build asan-ubsan tests/fuzz/all
+  run_ctest build/asan-ubsan -L fuzz
 }
 
 # run_stage NAME LIMIT: the stage in a process group of its own, so that its limit ends all that it started.
@@ -150,7 +162,7 @@ main() {
   for stage in "$@"; do
     [[ " ${STAGES[*]%%:*} " == *" $stage "* ]] || die "there is no stage $stage; the stages are: ${STAGES[*]%%:*}"
   done
-  case $wanted in *" deploy "* | *" unit "* | *" e2e "* | *" sim "* | *" ucx "*) wanted+="build " ;; esac
+  case $wanted in *" deploy "* | *" unit "* | *" e2e "* | *" sim "* | *" ucx "* | *" lint "*) wanted+="build " ;; esac
   [[ $# -gt 0 ]] && wanted+="setup "
   for stage in "${STAGES[@]}"; do
     [[ $# -eq 0 || $wanted == *" ${stage%%:*} "* ]] || continue

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """What the machine can check of how the code reads: directions of includes, lengths, banned calls, dead files.
+What needs to know C++ (functions of 50 lines at most, coroutines, ...) is clang-tidy's: tests/tidy/clang_tidy.py.
 
     tests/tidy/tidy.py           prints FILE:LINE: what is wrong and what to do; exit code 1 if it found anything
     tests/tidy/tidy.py --fix     first runs clang-format over the C++ files
@@ -20,7 +21,6 @@ from include_graph import IncludeGraph, folder_of, top_of
 
 LINE_COLUMNS_MAX = 130  # clang-format breaks code at 120; a comment may stand out by ten
 FILE_LINES_MAX = 600
-FUNCTION_LINES_MAX = 70
 
 # Which of our folders a folder may include: docs/ARCHITECTURE.md. Folders that are not named may include anything.
 MAY_INCLUDE = {
@@ -57,10 +57,12 @@ LIBRARIES = [
     ("NCCL", r"nccl\.h$", r"transport/kv/nccl_\w+\.cc$"),
     ("CUDA", r"(cuda|cublas)\w*(\.h|/)", r"kernels/cuda/|transport/kv/nccl_\w+\.cc$"),
     ("Beast", r"boost/beast", r"services/http/|base/boost_impl\.cc$"),
+    ("Boost.URL", r"boost/url", r"services/http/http_target\.cc$"),
     # CRC32C is one instruction, and so is the pause in a spin.
     ("intrinsics", r"\w*intrin\.h$|arm_neon\.h$", r"kernels/cpu/|base/crc32c\.cc$|kernels/thread_team\.cc$"),
     ("SQLite", r"sqlite3\.h$", r"services/job_store/sqlite_\w+\.(cc|h)$"),
     ("PCRE2", r"pcre2\.h$", r"model/tokenizer/\w+\.cc$"),
+    ("utf8proc", r"utf8proc\.h$", r"model/chat_template/\w+\.cc$"),
     ("spdlog", r"spdlog/", r"base/log\.(cc|h)$"),
     ("the command line parser", r"CLI/", r"services/"),
 ]
@@ -259,14 +261,6 @@ def file_lengths(tree):
                 yield Finding(path, count, f"{count} lines, {FILE_LINES_MAX} at most: split it, one concept a file")
 
 
-def function_lengths(tree):
-    for path in tree.cpp():
-        for first, last in cpp_source.functions(tree.text(path) or ""):
-            count = last - first + 1
-            if count > FUNCTION_LINES_MAX:
-                yield Finding(path, first, f"a function of {count} lines, {FUNCTION_LINES_MAX} at most: name its parts")
-
-
 def dead_sources(tree):
     """Every .cc is compiled: its own folder's CMakeLists.txt globs, or that one or one above names the file or folder."""
     for path in tree.cpp():
@@ -288,16 +282,21 @@ def _cmake_lists(tree, folder):
 
 
 def dead_headers(tree):
-    """Every header is included by some file."""
-    included = set()
+    """Every header is included by some file, one of the product by a file of the product that is not its own source."""
+    users = {}
     for path in tree.cpp():
         for _, name, quoted in tree.includes(path):
-            included.add(name)
-            if quoted:
-                included.add(os.path.normpath(os.path.join(os.path.dirname(path), name)))
+            for included in {name, os.path.normpath(os.path.join(os.path.dirname(path), name))} if quoted else {name}:
+                users.setdefault(included, []).append(path)
     for path in tree.cpp():
-        if path.endswith((".h", ".cuh")) and path not in included:
-            yield Finding(path, 1, "no file includes this header: include it where it is needed, or delete it")
+        if not path.endswith((".h", ".cuh")):
+            continue
+        product = path.split("/")[0] in PRODUCT
+        used = [user for user in users.get(path, []) if not product or (user.split("/")[0] in PRODUCT and
+                os.path.splitext(user)[0] != os.path.splitext(path)[0])]
+        if not used:
+            yield Finding(path, 1, ("only tests include" if users.get(path) else "no file includes") +
+                          " this header: include it where it is needed, or delete it")
 
 
 def pragma_once(tree):
@@ -355,7 +354,7 @@ def cited_paths(tree):
 
 RULES = [include_directions, include_cycles, folders_apart, unrelated_files,
          library_homes, banned_calls, unused_exceptions, line_lengths, file_lengths,
-         function_lengths, dead_sources, dead_headers, pragma_once, notes_to_self, machine_traces, crlf_and_tail, cited_paths]
+         dead_sources, dead_headers, pragma_once, notes_to_self, machine_traces, crlf_and_tail, cited_paths]
 
 
 def clang_format(tree, *arguments):
