@@ -86,7 +86,7 @@ class ExpiryTimer {
 
 Result<std::vector<Tcp::endpoint>> listen_endpoints(asio::any_io_executor executor, const HostPort& address,
                                                     bool allow_remote) {
-  const std::vector<Tcp::endpoint> endpoints = TRY(resolve_now(executor, address));
+  std::vector<Tcp::endpoint> endpoints = TRY(resolve_now(executor, address));
   for (const Tcp::endpoint& endpoint : endpoints)
     if (!endpoint.address().is_loopback() && !allow_remote)
       return fail(ErrorCode::kInvalidArgument,

@@ -161,7 +161,8 @@ struct RotatedRow {
   }
   double scale(int32_t b) const {
     const auto* powers = reinterpret_cast<const int32_t*>(data + operand.k * 2);
-    return std::ldexp(1 + powers[3 * (operand.k / kPanelBlock) + b] / 4.0, (powers[b] >> 23) - 50 - 4);
+    const size_t quarters = 3 * (operand.k / kPanelBlock) + b;
+    return std::ldexp(1 + powers[quarters] / 4.0, (powers[b] >> 23) - 50 - 4);
   }
 };
 

@@ -128,7 +128,8 @@ Result<Value> Interpreter::evaluate_call(const Expr& expr) {
 Result<Value> Interpreter::call(const Value& callee, const Args& args) {
   if (callee.is(Kind::kCallable)) return callee.as_callable().call(args);
   if (callee.is(Kind::kLoop)) {
-    const std::shared_ptr<Loop> loop = callee.as_loop();
+    // The callee may be a variable that the call assigns anew.
+    const std::shared_ptr<Loop> loop = callee.as_loop();  // NOLINT(performance-unnecessary-copy-initialization)
     if (loop->recurse) return loop->recurse(args);
     return type_error("the loop is not recursive; write {% for ... recursive %}");
   }

@@ -130,7 +130,7 @@ std::filesystem::path packed_cache_folder(const std::string& option) {
 Result<std::filesystem::path> find_model(const std::string& model) {
   for (const KnownModel& known : kKnownModels) {
     if (model != known.name) continue;
-    const std::filesystem::path path = model_folder() / known.file;
+    std::filesystem::path path = model_folder() / known.file;
     if (std::error_code error; !std::filesystem::exists(path, error))
       return fail(ErrorCode::kNotFound,
                   "the model " + model + " is not in " + model_folder().string() +
@@ -139,7 +139,7 @@ Result<std::filesystem::path> find_model(const std::string& model) {
     return path;
   }
   std::error_code error;
-  if (const std::filesystem::path stored = model_folder() / model;
+  if (std::filesystem::path stored = model_folder() / model;
       !std::filesystem::exists(model, error) && std::filesystem::is_regular_file(stored, error))
     return stored;
   TRY(check_path(model));

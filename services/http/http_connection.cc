@@ -18,7 +18,6 @@
 namespace runahead {
 namespace {
 
-namespace beast = boost::beast;
 namespace http = boost::beast::http;
 using namespace std::chrono_literals;
 

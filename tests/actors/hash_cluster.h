@@ -103,7 +103,9 @@ class SlowEngine final : public Engine {
 
  private:
   void take_memory() {
-    if (no_memory_times > 0 && no_memory_times-- > 0) throw std::bad_alloc();
+    if (no_memory_times == 0) return;
+    --no_memory_times;
+    throw std::bad_alloc();
   }
   test::HashEngine engine_;
   std::string fingerprint_ = engine_.fingerprint();

@@ -168,7 +168,8 @@ TEST(Int8, RotatesWhatMeetsCodesOfFourBits) {
   const auto* powers = reinterpret_cast<const int32_t*>(row.data() + 2 * k);  // in units of 2^-50, as float exponents
   const int32_t* quarters = powers + 3 * (k / 32);
   for (int32_t i = 0; i < k; ++i) {
-    const float scale = std::ldexp(1 + static_cast<float>(quarters[i / 32]) / 4, (powers[i / 32] >> 23) - 50 - 4);
+    const int32_t block = i / 32;
+    const float scale = std::ldexp(1 + static_cast<float>(quarters[block]) / 4, (powers[block] >> 23) - 50 - 4);
     int32_t back = 0;
     for (int32_t j = i / 32 * 32; j < i / 32 * 32 + 32; ++j)
       if ((i & 2) == (j & 2)) back += (std::popcount(static_cast<uint32_t>(i & j & 0b11101)) % 2 ? -1 : 1) * codes[j];

@@ -104,7 +104,7 @@ TEST(ChainTimeline, FasterLinksAndWorkersNeverPredictALaterToken) {
       case 2:
         one.ingress.bytes_per_second *= 1.3;
         break;
-      case 3:
+      default:
         one.ingress.latency_seconds = 0;
         break;
     }

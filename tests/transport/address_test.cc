@@ -151,7 +151,7 @@ TEST(Connect, AnAddressThatLeadsNowhereDelaysTheNextOneBriefly) {
     waiting.back().open(Tcp::v4());
     waiting.back().native_non_blocking(true);
     const Tcp::endpoint place = full.local_endpoint();
-    ::connect(waiting.back().native_handle(), place.data(), static_cast<socklen_t>(place.size()));
+    (void)::connect(waiting.back().native_handle(), place.data(), static_cast<socklen_t>(place.size()));
   }
   TcpListener listener = *listen_on(loop.executor(), {{asio::ip::make_address("127.0.0.2"), 0}});
   const Time begin = loop.clock().now();

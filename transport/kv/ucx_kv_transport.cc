@@ -174,7 +174,7 @@ Result<void> State::start_listeners() {
   if (is_wildcard(place.host)) place.host = "0.0.0.0";
   const auto endpoints = ipv4_of(TRY(listen_endpoints(streams->executor, place, options.allow_remote)));
   if (endpoints.empty()) return fail(ErrorCode::kUnavailable, kNeedsIpv4, "transport");
-  for (Tcp::endpoint endpoint : endpoints) {
+  for (const Tcp::endpoint& endpoint : endpoints) {
     auto started = start_listener(endpoint, endpoint.port() == 0 ? address.place.port : endpoint.port());
     const bool not_ours = !started && started.error().code == ErrorCode::kUnavailable;
     if (!started && (!not_ours || listeners.empty())) return started;

@@ -12,7 +12,6 @@ namespace runahead {
 namespace {
 
 using test::GgufBuilder;
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 // A file with one key of each kind, under `overrides`.
