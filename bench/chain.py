@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Time to first token of a running cluster by scheme and prompt length: speed-up, prediction, and where each rank's time goes.
+
+    bench/chain.py --url 127.0.0.1:8000 --tokens 2048,4096            single and balanced, five rounds
+    bench/chain.py --schemes single,even,balanced,1280+2432+3392      cuts by hand, with + between
+    deploy/testbed.sh exec head bench/chain.py --url 10.77.0.254:8000 on a testbed
+
+Schemes take turns within each round, on the same prompt, and all must give the same logits (SHA-256), or the run is void. The
+first round warms up and does not count. stdout: a Markdown table; --json FILE: every run with its waterfall; stderr: progress.
+Only the standard library is used.
+"""
+import argparse
+import http.client
+import json
+import random
+import statistics
+import sys
+
+REQUEST_SECONDS = 900
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def prompt(tokens):
+    """Token ids of plain words."""
+    chance = random.Random(tokens)
+    return [chance.randrange(1000, 20000) for _ in range(tokens)]
+
+
+def call(url, method, path, body=None):
+    host, port = url.rsplit(":", 1)
+    connection = http.client.HTTPConnection(host, int(port), timeout=REQUEST_SECONDS)
+    try:
+        connection.request(method, path, body and json.dumps(body), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status != 200:
+            raise SystemExit(f"{path} answered {answer.status}: {text.decode(errors='replace')[:500]}")
+        return json.loads(text)
+    finally:
+        connection.close()
+
+
+def options_of(scheme):
+    if scheme[0].isdigit():
+        return {"cuts": [int(cut) for cut in scheme.split("+")]}
+    return {"strategy": scheme}
+
+
+def measure(url, scheme, tokens):
+    """What `usage.runahead` says of one request, as far as a benchmark wants it."""
+    body = {"model": "default", "prompt": prompt(tokens), "max_tokens": 1, "temperature": 0, "runahead": options_of(scheme)}
+    report = call(url, "POST", "/v1/completions", body)["usage"]["runahead"]
+    return {"scheme": scheme, "tokens": tokens, "ttft": report["ttft_seconds"], "cuts": report["plan"]["cuts"],
+            "predicted": report["plan"]["predicted_ttft_seconds"], "stages": report["stages"], "ranks": report["workers"],
+            "attempts": report["attempts"], "logits": report["first_logits_sha256"]}
+
+
+def check_logits(runs):
+    for tokens in {run["tokens"] for run in runs}:
+        if len({run["logits"] for run in runs if run["tokens"] == tokens}) != 1:
+            raise SystemExit(f"schemes gave unlike logits for {tokens} tokens: the run is void")
+
+
+def error_of(run):
+    return abs(run["predicted"] / run["ttft"] - 1)
+
+
+def row(runs, single):
+    """One line of the table: median (fastest to slowest) and what it says."""
+    times = sorted(run["ttft"] for run in runs)
+    middle = statistics.median(times)
+    last = runs[-1]
+    ranks = len(last["ranks"])
+    return {"tokens": last["tokens"], "scheme": last["scheme"], "ranks": ranks, "ttft": middle, "fastest": times[0],
+            "slowest": times[-1], "speed_up": single / middle if single else None,
+            "prediction_error": statistics.median(map(error_of, runs)), "cuts": last["cuts"],
+            "compute": [rank["compute_seconds"] for rank in last["ranks"]],
+            "kv_wait": [rank["kv_wait_seconds"] for rank in last["ranks"]]}
+
+
+def rows_of(runs):
+    rows = []
+    for tokens in sorted({run["tokens"] for run in runs}):
+        alone = [run["ttft"] for run in runs if run["tokens"] == tokens and run["scheme"] == "single"]
+        single = statistics.median(alone) if alone else None
+        for scheme in dict.fromkeys(run["scheme"] for run in runs):
+            chosen = [run for run in runs if run["tokens"] == tokens and run["scheme"] == scheme]
+            rows.append(row(chosen, single))
+    return rows
+
+
+def table(rows):
+    lines = ["| tokens | scheme | ranks | TTFT s (fastest to slowest) | speed-up | prediction off by | compute of each rank s "
+             "| waits s |", "|---|---|---|---|---|---|---|---|"]
+    for one in rows:
+        speed_up = f"{one['speed_up']:.2f}" if one["speed_up"] else ""
+        lines.append(f"| {one['tokens']} | {one['scheme']} | {one['ranks']} | {one['ttft']:.3f} ({one['fastest']:.3f} to "
+                     f"{one['slowest']:.3f}) | {speed_up} | {100 * one['prediction_error']:.1f} % | "
+                     f"{' '.join(f'{seconds:.2f}' for seconds in one['compute'])} | "
+                     f"{' '.join(f'{seconds:.2f}' for seconds in one['kv_wait'])} |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--url", default="127.0.0.1:8000")
+    parser.add_argument("--tokens", default="2048,4096")
+    parser.add_argument("--schemes", default="single,balanced")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=0, help="wait for so many prefill workers")
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    lengths, schemes = [int(word) for word in options.tokens.split(",")], options.schemes.split(",")
+    ready = [worker for worker in call(options.url, "GET", "/v1/cluster")["workers"]
+             if worker["role"] == "prefill" and worker["state"] == "ready"]
+    if len(ready) < max(1, options.workers):
+        raise SystemExit(f"{len(ready)} prefill workers are ready, {max(1, options.workers)} are wanted")
+    warm, runs = [], []
+    for number in range(options.rounds + 1):
+        for tokens in lengths:
+            for scheme in schemes:
+                run = measure(options.url, scheme, tokens)
+                (runs if number else warm).append(run)
+                say(f"round {number}: {tokens} tokens, {scheme}: {run['ttft']:.3f} s, predicted {run['predicted']:.3f}, "
+                    f"cuts {run['cuts']}")
+    check_logits(warm + runs)
+    rows = rows_of(runs)
+    print(table(rows))
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump({"rows": rows, "warm_up": warm, "runs": runs}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

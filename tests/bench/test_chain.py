@@ -1,0 +1,57 @@
+"""bench/chain.py: what it asks for, the check of the logits, the table."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tests/e2e")]
+import chain  # noqa: E402
+from cli import BINARY, NOT_BUILT  # noqa: E402
+
+
+def run_of(scheme, ttft, logits="a", tokens=1024, ranks=2):
+    rank = {"compute_seconds": ttft / 2, "kv_wait_seconds": 0.01}
+    return {"scheme": scheme, "tokens": tokens, "ttft": ttft, "predicted": ttft * 0.9, "cuts": [512], "ranks": [rank] * ranks,
+            "logits": logits}
+
+
+def test_cuts_and_strategies_are_told_apart():
+    assert chain.options_of("balanced") == {"strategy": "balanced"}
+    assert chain.options_of("64+128") == {"cuts": [64, 128]}
+
+
+def test_the_table_has_medians_and_speed_ups():
+    runs = [run_of("single", seconds, ranks=1) for seconds in (2.0, 2.2, 9.0)] + [run_of("even", 1.1)]
+    single, even = chain.rows_of(runs)
+    assert (single["ttft"], single["fastest"], single["slowest"]) == (2.2, 2.0, 9.0)
+    assert even["speed_up"] == pytest.approx(2) and even["prediction_error"] == pytest.approx(0.1)
+    assert "| 1024 | even | 2 | 1.100 (1.100 to 1.100) | 2.00 | 10.0 % |" in chain.table([even])
+
+
+def test_unlike_logits_make_the_run_void():
+    chain.check_logits([run_of("single", 1), run_of("even", 1), run_of("even", 1, "b", tokens=2048)])
+    with pytest.raises(SystemExit, match="1024 tokens"):
+        chain.check_logits([run_of("single", 1), run_of("even", 1, "b")])
+
+
+@NOT_BUILT
+def test_on_a_real_cluster(tmp_path):
+    with subprocess.Popen([BINARY, "serve", "--workers", "2", "--http", "127.0.0.1:0", "-q", "-o", "json"],
+                          stdout=subprocess.PIPE, text=True) as process:
+        try:
+            url = json.loads(process.stdout.readline())["http"]
+            file = tmp_path / "runs.json"
+            done = subprocess.run([ROOT / "bench/chain.py", "--url", url, "--tokens", "256", "--schemes", "single,even,192",
+                                   "--rounds", "1", "--json", str(file)], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.count("| 256 |") == 3
+            assert {len(run["ranks"]) for run in json.loads(file.read_text())["runs"]} == {1, 2}
+            refused = subprocess.run([ROOT / "bench/chain.py", "--url", url, "--workers", "3"], capture_output=True, text=True,
+                                     check=False)
+            assert "2 prefill workers are ready, 3 are wanted" in refused.stderr
+        finally:
+            process.terminate()
