@@ -18,7 +18,7 @@
 
 namespace runahead {
 
-inline constexpr uint32_t kProtocolVersion = 3;  // Hello::protocol_version; unlike versions refuse each other
+inline constexpr uint32_t kMessagesVersion = 3;  // Hello::protocol_version; unlike versions refuse each other
 
 // One end of a K/V hop: who is at the other side.
 struct KvHop {

@@ -42,8 +42,8 @@ inline constexpr int32_t kAnswerTokensMin = 1024;  // ... and never less than th
 inline constexpr size_t kGenerationConfigBytesMax = 1 << 20;  // generation_config.json; published ones are under 1 KiB
 inline constexpr int kLogitBiasMax = 1024;  // entries
 inline constexpr int kMessagesMax = 4096;  // of one chat
-inline constexpr size_t kInlineTextBytesMax =
-    16 << 10;  // worked on in the I/O thread (about 1 ms); more goes to the text lane
+// Worked on in the I/O thread (about 1 ms); more goes to the text lane.
+inline constexpr size_t kInlineTextBytesMax = 16 << 10;
 inline constexpr size_t kSmallTextBytesMax = 256 << 10;  // 64k tokens; tens of ms. One thread of the lane takes no more
 inline constexpr size_t kTextQueueBytesMax = 64 << 20;  // texts waiting for the lane, about 15 s of work; then 429
 inline constexpr size_t kJsonMemoryMax = 160 << 20;  // of one parsed body: 3 M token ids; one large body at a time
@@ -59,20 +59,20 @@ inline constexpr size_t kDamageLinesMax = 20;  // losses named one by one in the
 inline constexpr uint32_t kControlFrameBytesMax = 4 << 20;  // a 512k-token prompt as varints, 3 bytes a token, and room
 inline constexpr size_t kLinkQueueFramesMax = 4096;  // frames waiting on one connection before it is dropped as stuck
 inline constexpr size_t kLinkQueueBytesMax = 64 << 20;  // the same bound in bytes: 16 frames of the largest size
-inline constexpr size_t kControlInboxBytesMax = 64
-                                                << 20;  // received, not yet taken by the actor; then the socket waits
+// Received, not yet taken by the actor; then the socket waits.
+inline constexpr size_t kControlInboxBytesMax = 64 << 20;
 inline constexpr size_t kUnregisteredPeersMax = 128;  // connections without a Hello; then the oldest goes
-inline constexpr uint32_t kUnregisteredFrameBytesMax =
-    16 << 10;  // a Hello is under 2 KiB; members send kControlFrameBytesMax
+// A Hello is under 2 KiB; members send kControlFrameBytesMax.
+inline constexpr uint32_t kUnregisteredFrameBytesMax = 16 << 10;
 inline constexpr auto kTcpUserTimeout = 10s;  // unacknowledged bytes or a closed window this long: peer is gone
 inline constexpr auto kFlushTimeout = 1s;  // what disconnect() grants the frames that still wait
-inline constexpr size_t kMailboxMessagesMax = 4096;  // messages waiting in one actor
+inline constexpr size_t kControlInboxMessagesMax = 4096;  // received, not yet taken by the actor
 inline constexpr auto kHeartbeatInterval = 250ms;  // four lost ones make a suspect
 inline constexpr auto kSuspectAfter = 1s;
 inline constexpr auto kLeaseDuration = 2s;  // a worker silent for this long is lost; its pages are swept
 inline constexpr auto kConnectTimeout = 5s;
-inline constexpr auto kFirstConnectTimeout =
-    250ms;  // of each address but an only one; then the next (RFC 8305's delay)
+// Of each address but an only one; then the next (RFC 8305's delay).
+inline constexpr auto kFirstConnectTimeout = 250ms;
 inline constexpr size_t kAddressesMax = 16;  // of one name that are listened on or tried
 inline constexpr int kAttemptsMax = 4;  // tries in a row without progress before worker_lost
 inline constexpr int kAttemptsTotalMax = 256;  // tries of one request in all: ends what crashes again and again
@@ -83,6 +83,7 @@ inline constexpr auto kAbsenceMin = 300ms;  // a loop that was away longer gives
 inline constexpr auto kProgressInterval = 250ms;  // of one rank: a progress bar moves smoothly at four a second
 inline constexpr int kAttemptsPerWorkerMax = 256;  // in work at once, if its memory holds them: 4 x the workers
 inline constexpr int32_t kScoredRowsMax = 64;  // of a prompt, at once and a message: 64 x 128k logits = 32 MiB
+inline constexpr size_t kWorkersRememberedMax = 128;  // speeds of workers that have gone: a file of 40 KB
 inline constexpr int kWorkersMax = 64;  // `rank` label cardinality
 inline constexpr auto kRefusedPauseMin = 1s;  // of a refused worker, doubling: its reason needs a person
 inline constexpr auto kRefusedPauseMax = 15s;
@@ -123,8 +124,8 @@ inline constexpr auto kPageTransferTimeout = 5s;  // without any progress on a p
 inline constexpr int32_t kKvLayersMax = 1024;  // the deepest published models have under 130 layers
 inline constexpr int32_t kKvPagesMax = 65536;  // pages a layer: 4 Mi tokens of 64 a page
 inline constexpr size_t kKvStreamsMax = 1024;  // open streams of one transport, each way: 4 x the queue
-inline constexpr size_t kUcxSharedMemoryBytes =
-    32 << 20;  // free in /dev/shm, else no POSIX segments: six processes' worth
+// Free in /dev/shm, else no POSIX segments: six processes' worth.
+inline constexpr size_t kUcxSharedMemoryBytes = 32 << 20;
 inline constexpr size_t kKvGreetingsMax = 256;  // connections without a greeting, and as many that wait for
     // their stream; then the oldest goes
 

@@ -18,10 +18,6 @@ def error(value):
     return f'{code} "{text(value["message"])}"' + (f" ({param})" if param else "")
 
 
-def vector_size(value):
-    return int(value["_M_impl"]["_M_finish"] - value["_M_impl"]["_M_start"])
-
-
 class Summary:
     """A printer that is one line."""
 

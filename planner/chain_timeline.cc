@@ -27,18 +27,19 @@ std::vector<Rank> prepare(const ModelCost& model, std::span<const WorkerProfile>
   std::vector<Rank> ranks(partition.size());
   for (size_t i = 0; i < ranks.size(); ++i) {
     Rank& rank = ranks[i];
-    const auto [per_token, per_pair] = chain[i].speed;
+    const auto [per_token, per_pair, per_chunk, per_prefix_token] = chain[i].speed;
     const double n = partition[i].size(), prefix = partition[i].begin;
     const bool last = i + 1 == ranks.size();
-    rank.qkv = model.qkv_share * per_token * n / layers;
+    rank.qkv = (model.qkv_share * per_token * n + per_chunk) / layers;
     rank.rest = (1 - model.qkv_share) * per_token * n / layers;
     const double own = model.diagonal_share * per_pair * n * n / layers;
-    rank.attention = per_pair * n * prefix / layers + own;
+    const double walk = per_prefix_token * prefix / layers;
+    rank.attention = per_pair * n * prefix / layers + own + walk;
     rank.after_prefix = own + per_pair * n * std::min<double>(prefix, kPageTokens) / layers;
     rank.last_attention = rank.attention;
     rank.last_rest = rank.rest;
     if (model.skip_last_layer) {
-      rank.last_attention = last ? per_pair * partition[i].end / layers : 0;
+      rank.last_attention = last ? per_pair * partition[i].end / layers + walk : 0;
       rank.last_rest = last ? (1 - model.qkv_share) * per_token / layers : 0;
     }
     if (i == 0) continue;

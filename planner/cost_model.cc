@@ -32,11 +32,12 @@ ModelCost model_cost(const ModelShape& shape, size_t page_bytes) {
 
 Work chunk_work(const ModelCost& model, TokenRange chunk, bool is_last_rank) {
   const double n = chunk.size(), prefix = chunk.begin;
-  Work work{.tokens = n, .pairs = n * prefix + model.diagonal_share * n * n};
+  Work work{.tokens = n, .pairs = n * prefix + model.diagonal_share * n * n, .chunks = 1, .prefix_tokens = prefix};
   if (model.skip_last_layer) {
     const double last_layer = 1.0 / model.num_layers;
     work.tokens -= n * (1 - model.qkv_share) * last_layer;
     work.pairs -= work.pairs * last_layer;
+    if (!is_last_rank) work.prefix_tokens -= prefix * last_layer;
     if (is_last_rank) {
       work.tokens += (1 - model.qkv_share) * last_layer;
       work.pairs += chunk.end * last_layer;

@@ -1,13 +1,14 @@
-// CostModel: what a chunk costs a worker and what K/V costs a link, from two constants each (docs/paper.md: they
-// reproduce the paper's searched splits, so no search is needed). Pure arithmetic, any thread.
+// The cost model: what a chunk costs a worker and what K/V costs a link. Pure arithmetic, any thread.
 //
-//   T(prefix, n) = a * n + b * (n * prefix + g * n^2)      seconds of one worker for n tokens behind `prefix` tokens
+//   T(prefix, n) = c + w * prefix + a * n + b * (n * prefix + g * n^2)   seconds of one worker for n tokens behind `prefix`
 //   link(bytes)  = latency + bytes / bandwidth
 //
-// a is WorkerSpeed::seconds_per_token (projections, MLP), b is seconds_per_pair (attention). g is the share of the
-// diagonal block that the kernel computes: 1/2 for a causal kernel (ours), 1 for the paper's dense one. Exact work, not
-// only its leading terms: ranks before the last one stop after K,V of the last layer, and the last rank computes the last
-// layer for its last token only.
+// a is WorkerSpeed::seconds_per_token (projections, MLP), b is seconds_per_pair (attention): these two alone reproduce the
+// paper's searched splits (docs/paper.md). Measured workers have two more: c, seconds_per_chunk, whatever its length, and w,
+// seconds_per_prefix_token, for pages that are received, checked and walked once. g is the share of the diagonal block that
+// the kernel computes: 1/2 for a causal kernel (ours), 1 for the paper's dense one. Exact work, not only its leading terms:
+// ranks before the last one stop after K,V of the last layer, and the last rank computes the last layer for its last token
+// only.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +23,8 @@ namespace runahead {
 struct WorkerSpeed {
   double seconds_per_token = 0;  // all that is linear in the tokens, all layers
   double seconds_per_pair = 0;  // attention of one (query, key) pair, all layers
+  double seconds_per_chunk = 0;  // of any length
+  double seconds_per_prefix_token = 0;  // K/V of one token before the chunk, all layers
 };
 
 // The link into a worker.
@@ -51,16 +54,19 @@ struct ModelCost {
 // page_bytes: of one page of one layer (Engine::page_bytes).
 ModelCost model_cost(const ModelShape& shape, size_t page_bytes);
 
-// The work of one chunk: seconds = seconds_per_token * tokens + seconds_per_pair * pairs.
+// The work of one chunk, in units of WorkerSpeed.
 struct Work {
   double tokens = 0;  // linear work, in tokens through all layers
   double pairs = 0;  // attention, in (query, key) pairs through all layers
+  double chunks = 0;
+  double prefix_tokens = 0;  // through all layers
 };
 
 Work chunk_work(const ModelCost& model, TokenRange chunk, bool is_last_rank);
 
 inline double compute_seconds(const WorkerSpeed& speed, const Work& work) {
-  return speed.seconds_per_token * work.tokens + speed.seconds_per_pair * work.pairs;
+  return speed.seconds_per_token * work.tokens + speed.seconds_per_pair * work.pairs +
+         speed.seconds_per_chunk * work.chunks + speed.seconds_per_prefix_token * work.prefix_tokens;
 }
 
 // A whole prompt on all workers at once, as if it could be divided without loss and they had nothing else to do.

@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kBisections = 40;      // 2^-40 of the longest time: far below a page
 constexpr int kRefineRanksMax = 16;  // one-page moves are tried up to here; beyond, a page is a small part of nothing
+constexpr double kWorthRanks = 0.995;  // of TTFT: a chain that gains less than this share leaves its workers to others
 constexpr int kRefineRounds = 4;  // each round tries every cut one page up and down
 
 // Seconds a token and a pair with the last layer's savings in, so that the balance is that of the chain we run.
@@ -20,11 +21,14 @@ WorkerSpeed effective(const ModelCost& model, const WorkerSpeed& speed) {
   if (!model.skip_last_layer) return speed;
   const double last_layer = 1.0 / model.num_layers;
   return {.seconds_per_token = speed.seconds_per_token * (1 - (1 - model.qkv_share) * last_layer),
-          .seconds_per_pair = speed.seconds_per_pair * (1 - last_layer)};
+          .seconds_per_pair = speed.seconds_per_pair * (1 - last_layer),
+          .seconds_per_chunk = speed.seconds_per_chunk,
+          .seconds_per_prefix_token = speed.seconds_per_prefix_token};
 }
 
-// The n that solves a n + b n (prefix + g n) = seconds.
+// The n that solves c + w prefix + a n + b n (prefix + g n) = seconds, at least 0.
 double tokens_in(const WorkerSpeed& speed, double g, double prefix, double seconds) {
+  seconds = std::max(0.0, seconds - speed.seconds_per_chunk - speed.seconds_per_prefix_token * prefix);
   const double linear = speed.seconds_per_token + speed.seconds_per_pair * prefix,
                quadratic = speed.seconds_per_pair * g;
   if (quadratic <= 0) return seconds / linear;
@@ -47,23 +51,6 @@ bool fits(const ModelCost& model, std::span<const WorkerProfile> chain, double c
   chunks.back() = context_len - prefix;
   return chunks.back() <= tokens_in(effective(model, chain.back().speed), model.diagonal_share, prefix,
                                     time_left(chain.back(), seconds));
-}
-
-// Cuts at the nearest page, each rank with at least one page.
-Partition to_pages(std::span<const double> chunks, int32_t context_len) {
-  const auto ranks = static_cast<int32_t>(chunks.size());
-  const int32_t pages = pages_for(context_len);
-  Partition partition;
-  double sum = 0;
-  int32_t begin = 0;
-  for (int32_t rank = 0; rank < ranks; ++rank) {
-    sum += chunks[static_cast<size_t>(rank)];
-    const auto nearest = static_cast<int32_t>(std::lround(sum / kPageTokens));
-    const int32_t end = std::clamp(nearest, begin + 1, pages - (ranks - 1 - rank));
-    partition.push_back({begin * kPageTokens, std::min((rank + 1 == ranks ? pages : end) * kPageTokens, context_len)});
-    begin = end;
-  }
-  return partition;
 }
 
 struct CandidatePlan {
@@ -96,7 +83,7 @@ CandidatePlan balanced_in_order(const PlanRequest& request, std::vector<int32_t>
   std::vector<WorkerProfile> chain;
   for (int32_t worker : workers) chain.push_back(request.workers[static_cast<size_t>(worker)]);
   return choose(request, std::move(workers),
-                to_pages(balanced_chunks(request.model, chain, request.context_len), request.context_len));
+                pages_of(balanced_chunks(request.model, chain, request.context_len), request.context_len));
 }
 
 // The first rank receives nothing and the last one most, so the best link comes last; but with few pages the last chunk
@@ -152,15 +139,44 @@ CandidatePlan balanced(const PlanRequest& request) {
     // Every number up to 8, then in steps of a quarter: TTFT is flat around its minimum.
     for (int32_t ranks = 2; ranks <= most; ranks += ranks < 8 ? 1 : ranks / 4) {
       CandidatePlan next = balanced_over(request, first(ranks));
-      if (next.timeline.ttft_seconds < best.timeline.ttft_seconds) best = std::move(next);
+      if (next.timeline.ttft_seconds < kWorthRanks * best.timeline.ttft_seconds) best = std::move(next);
     }
   }
   // With a handful of pages and very unlike links, who is where counts more than balance: the given order is a
   // candidate.
   CandidatePlan equal = even(request);
-  if (equal.timeline.ttft_seconds < best.timeline.ttft_seconds) best = std::move(equal);
+  if (equal.timeline.ttft_seconds < kWorthRanks * best.timeline.ttft_seconds) best = std::move(equal);
   refine(request, best);
   return best;
+}
+
+// All workers in the order given, one a rank.
+Result<CandidatePlan> in_order(const PlanRequest& request, Partition partition, const std::string& what) {
+  if (partition.size() > request.workers.size())
+    return fail(ErrorCode::kInvalidArgument,
+                what + " need " + std::to_string(partition.size()) + " workers, " +
+                    std::to_string(request.workers.size()) + " are ready; give fewer cuts or start more workers",
+                "cuts");
+  std::vector<int32_t> workers(partition.size());
+  std::iota(workers.begin(), workers.end(), 0);
+  return choose(request, std::move(workers), std::move(partition));
+}
+
+Result<CandidatePlan> from_table(const PlanRequest& request) {
+  const std::string strategy(name(request.strategy));
+  if (request.table == nullptr)
+    return fail(ErrorCode::kInvalidArgument,
+                "the strategy '" + strategy + "' needs a table of cuts that `runahead plan search` made", "strategy");
+  const auto ranks = std::ssize(request.table->entries.front().shares);
+  if (ranks > ranks_max(request.context_len))
+    return fail(
+        ErrorCode::kInvalidArgument,
+        "the prompt is too short for the " + std::to_string(ranks) + " ranks of the table; use the strategy 'auto'",
+        "strategy");
+  Partition partition = request.strategy == Strategy::kPredicted
+                            ? predicted_partition(*request.table, request.context_len)
+                            : TRY(searched_partition(*request.table, request.context_len));
+  return in_order(request, std::move(partition), "the table's cuts");
 }
 
 Result<void> check_request(const PlanRequest& request) {
@@ -173,6 +189,7 @@ Result<void> check_request(const PlanRequest& request) {
   RUNAHEAD_CHECK(request.model.num_layers > 0 && request.model.kv_bytes_per_token > 0, "the model is known");
   for (const WorkerProfile& worker : request.workers)
     RUNAHEAD_CHECK(worker.speed.seconds_per_token > 0 && worker.speed.seconds_per_pair >= 0 &&
+                       worker.speed.seconds_per_chunk >= 0 && worker.speed.seconds_per_prefix_token >= 0 &&
                        worker.ingress.bytes_per_second > 0 && worker.ingress.latency_seconds >= 0 &&
                        worker.busy_seconds >= 0,
                    "profiles are positive");
@@ -193,29 +210,34 @@ std::string_view name(Strategy strategy) {
       return "balanced";
     case Strategy::kByHand:
       return "cuts";
+    case Strategy::kSearched:
+      return "searched";
+    case Strategy::kPredicted:
+      return "predicted";
   }
   check_failed("strategy", __FILE__, __LINE__, "unknown strategy");
 }
 
 Result<Strategy> parse_strategy(std::string_view text) {
-  if (text == "auto" || text == "balanced") return Strategy::kBalanced;
-  if (text == "single") return Strategy::kSingle;
-  if (text == "even") return Strategy::kEven;
-  if (text == "searched" || text == "predicted")
-    return fail(ErrorCode::kUnsupported,
-                "strategy '" + std::string(text) + "' is not built; use auto, balanced, even or single", "strategy");
+  if (text == "auto") return Strategy::kBalanced;
+  for (const Strategy strategy :
+       {Strategy::kBalanced, Strategy::kSingle, Strategy::kEven, Strategy::kSearched, Strategy::kPredicted})
+    if (text == name(strategy)) return strategy;
   return fail(ErrorCode::kInvalidArgument,
-              "unknown strategy '" + std::string(text) + "'; use auto, balanced, even or single", "strategy");
+              "unknown strategy '" + std::string(text) + "'; use auto, balanced, even, single, searched or predicted",
+              "strategy");
 }
 
 std::vector<double> balanced_chunks(const ModelCost& model, std::span<const WorkerProfile> chain, int32_t context_len) {
   RUNAHEAD_CHECK(!chain.empty() && context_len > 0, "a chain has workers and tokens");
   std::vector<double> chunks(chain.size());
   double low = 0;
-  double high = chain.back().busy_seconds +  // the last worker alone always makes it
-                compute_seconds(effective(model, chain.back().speed),
-                                {.tokens = static_cast<double>(context_len),
-                                 .pairs = model.diagonal_share * context_len * context_len});
+  double high =
+      chain.back().busy_seconds +  // the last worker alone always makes it
+      compute_seconds(effective(model, chain.back().speed), {.tokens = static_cast<double>(context_len),
+                                                             .pairs = model.diagonal_share * context_len * context_len,
+                                                             .chunks = 1,
+                                                             .prefix_tokens = static_cast<double>(context_len)});
   for (int i = 0; i < kBisections; ++i) {
     const double middle = (low + high) / 2;
     (fits(model, chain, context_len, middle, chunks) ? high : low) = middle;
@@ -237,19 +259,14 @@ Result<Plan> make_plan(const PlanRequest& request) {
     case Strategy::kBalanced:
       candidate = balanced(request);
       break;
-    case Strategy::kByHand: {
-      Partition partition = TRY(partition_by_hand(request.context_len, request.cuts));
-      if (partition.size() > request.workers.size())
-        return fail(ErrorCode::kInvalidArgument,
-                    std::to_string(request.cuts.size()) + " cuts need " + std::to_string(partition.size()) +
-                        " workers, " + std::to_string(request.workers.size()) +
-                        " are ready; give fewer cuts or start more workers",
-                    "cuts");
-      std::vector<int32_t> workers(partition.size());
-      std::iota(workers.begin(), workers.end(), 0);
-      candidate = choose(request, std::move(workers), std::move(partition));
+    case Strategy::kByHand:
+      candidate = TRY(in_order(request, TRY(partition_by_hand(request.context_len, request.cuts)),
+                               std::to_string(request.cuts.size()) + " cuts"));
       break;
-    }
+    case Strategy::kSearched:
+    case Strategy::kPredicted:
+      candidate = TRY(from_table(request));
+      break;
   }
   Plan plan{.strategy = request.strategy, .predicted_ttft_seconds = candidate.timeline.ttft_seconds};
   for (size_t rank = 0; rank < candidate.partition.size(); ++rank)

@@ -7,7 +7,8 @@
 //              that time; unequal workers and links; as many ranks as minimise the predicted TTFT. Closed form and
 //              bisection instead of the paper's search
 //   by hand    cuts given by a person; worker r is rank r
-//   searched, predicted   the paper's KVR-S and KVR-P are not built: kUnsupported
+//   searched   KVR-S: what `runahead plan search` measured as best for this very length, all workers in the order given
+//   predicted  KVR-P: shares between those of the two nearest lengths that were searched
 #pragma once
 
 #include <cstdint>
@@ -19,12 +20,13 @@
 #include "planner/chain_timeline.h"
 #include "planner/cost_model.h"
 #include "planner/partition.h"
+#include "planner/split_table.h"
 
 namespace runahead {
 
-enum class Strategy { kSingle, kEven, kBalanced, kByHand };
+enum class Strategy { kSingle, kEven, kBalanced, kByHand, kSearched, kPredicted };
 
-std::string_view name(Strategy strategy);  // "single", "even", "balanced", "cuts"
+std::string_view name(Strategy strategy);  // "single", "even", "balanced", "cuts", "searched", "predicted"
 // "auto" is balanced, which weighs every number of ranks, one included.
 Result<Strategy> parse_strategy(std::string_view text);
 
@@ -34,6 +36,7 @@ struct PlanRequest {
   ModelCost model;
   std::vector<WorkerProfile> workers;  // 1 to kWorkersMax, those that may be used
   std::vector<int32_t> cuts;  // kByHand
+  const SplitTable* table = nullptr;  // kSearched, kPredicted; null: there is none
   int32_t ranks = 0;  // even, balanced: how many, as far as the prompt has pages; 0: even takes all,
       // balanced chooses
 };

@@ -15,11 +15,11 @@ RESULTS=$ROOT/build/test-results
 FUZZ_SECONDS=${RUNAHEAD_FUZZ_SECONDS:-10}  # a smoke run for each target; a night finds more
 SIM_SEEDS=${RUNAHEAD_SIM_SEEDS:-1000}  # about a minute
 
-# Stage and time limit in seconds. What fails soonest comes first; together they take under 45 minutes on 2 cores.
+# Stage and time limit in seconds. What fails soonest comes first; together they take about 30 minutes on 2 cores.
 STAGES=(setup:1200 tidy:120 build:1500 deploy:300 unit:900 e2e:900 sim:600 ucx:300 lint:400 asan:1800 fuzz:900 tsan:1200)
 
 # Which test programs run under a sanitizer: those where memory or threads are in play, and that are fast enough. Left
-# out, because their cold builds would take CI near its 45 minutes: services, and under tsan all but two.
+# out, because their cold builds would take CI beyond 30 minutes: services, and under tsan all but two.
 # The filters leave out single cases: hundreds of random partitions, whose code the other tests of the model walk too,
 # and under tsan the kernels that run on one thread.
 ASAN_TESTS=(base kernels model planner transport actors sim chain)
@@ -74,8 +74,8 @@ run_pytest() {
 }
 
 stage_tidy() { run_pytest tests/tidy; }
-# clang-tidy over what changed, the newest first, as far as the time goes: half a minute of nothing else than one large file
-# is left of the stage's limit. All of it: tests/tidy/clang_tidy.py --all.
+# clang-tidy over what changed, the newest first, as far as the time goes: what is left
+# of the stage's limit is for the files that are begun. All of it: tests/tidy/clang_tidy.py --all.
 stage_lint() {
   local said code=0
   said=$(python3 tests/tidy/clang_tidy.py --seconds 240 2>&1) || code=$?

@@ -29,6 +29,7 @@ class Coordinator::Impl : public std::enable_shared_from_this<Impl> {
   void finish(RequestId id);
   void cancel(RequestId id);
   void first_chunk_written(RequestId id);
+  SpeedMemory speeds() const { return core_.speeds(); }
   ClusterView cluster() const { return core_.view(env_.clock.now()); }
 
  private:
@@ -199,6 +200,7 @@ asio::awaitable<void> Coordinator::drain() { return impl_->drain(); }
 Result<std::shared_ptr<TokenStream>> Coordinator::submit(InferenceRequest request) {
   return impl_->submit(std::move(request));
 }
+SpeedMemory Coordinator::speeds() const { return impl_->speeds(); }
 ClusterView Coordinator::cluster() const { return impl_->cluster(); }
 
 }  // namespace runahead

@@ -37,6 +37,8 @@ class Coordinator final : public InferenceService {
 
   Result<std::shared_ptr<TokenStream>> submit(InferenceRequest request) override;
   ClusterView cluster() const override;
+  // What requests have taught of workers, for CoordinatorOptions::speeds of the next life.
+  SpeedMemory speeds() const;
 
  private:
   class Impl;

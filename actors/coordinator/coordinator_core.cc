@@ -245,7 +245,7 @@ Result<void> CoordinatorCore::check_room(const InferenceRequest& request, size_t
 std::vector<WorkerProfile> CoordinatorCore::prefill_profiles() const {
   std::vector<WorkerProfile> profiles;
   for (const auto& [id, worker] : registry_.workers())
-    if (worker.is_prefill && !worker.draining) profiles.push_back({worker.speed.speed(), worker.ingress.speed()});
+    if (worker.is_prefill && !worker.draining) profiles.push_back({registry_.speed_of(worker), worker.ingress.speed()});
   return profiles;
 }
 
@@ -366,18 +366,19 @@ ClusterView CoordinatorCore::view(Time now) const {
                         : worker.stuck                            ? "stuck"
                         : !worker.agreed                          ? "waiting"
                                                                   : "ready";
-    view.workers.push_back(
-        {.id = id,
-         .name = worker.name,
-         .role = worker.is_prefill ? "prefill" : "decode",
-         .device = worker.device,
-         .transport = worker.kv_transport,
-         .state = state,
-         .pages_total = worker.pages_total,
-         .pages_free = worker.pages_free_reported,
-         .running = worker.running(),
-         .tokens_per_second = 1 / worker.speed.speed().seconds_per_token,
-         .link_bytes_per_second = worker.ingress.samples() > 0 ? worker.ingress.speed().bytes_per_second : 0});
+    view.workers.push_back({.id = id,
+                            .name = worker.name,
+                            .role = worker.is_prefill ? "prefill" : "decode",
+                            .device = worker.device,
+                            .transport = worker.kv_transport,
+                            .state = state,
+                            .pages_total = worker.pages_total,
+                            .pages_free = worker.pages_free_reported,
+                            .running = worker.running(),
+                            .tokens_per_second = 1 / registry_.speed_of(worker).seconds_per_token,
+                            .link_bytes_per_second = WorkerRegistry::is_link_measured(worker)
+                                                         ? worker.ingress.speed().bytes_per_second
+                                                         : 0});
   }
   return view;
 }

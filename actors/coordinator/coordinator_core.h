@@ -79,6 +79,7 @@ class CoordinatorCore {
   size_t requests() const { return requests_.size(); }
 
   std::vector<CoordinatorAction> take_actions() { return std::exchange(actions_, {}); }
+  SpeedMemory speeds() const { return registry_.speeds(); }
   ClusterView view(Time now) const;
 
  private:

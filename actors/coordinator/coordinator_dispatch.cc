@@ -100,14 +100,28 @@ Result<Plan> CoordinatorCore::plan_for(const Request& request, const Assignment&
                    .context_len = static_cast<int32_t>(request.spec.prompt.size() + request.emitted.size()),
                    .model = registry_.model_cost(),
                    .cuts = request.spec.cuts};
-  if (request.attempts > 0 &&
-      assignment.prefill.size() < plan.cuts.size() + 1) {  // a worker of the cuts is gone: do without
+  const bool by_table = plan.strategy == Strategy::kSearched || plan.strategy == Strategy::kPredicted;
+  if (by_table && !options_.split_table)
+    return fail(ErrorCode::kInvalidArgument,
+                "the strategy '" + std::string(name(plan.strategy)) +
+                    "' needs a table of cuts: make one with `runahead plan search` and start with --split-table",
+                "strategy");
+  if (by_table) {
+    if (options_.split_table->identity != registry_.fingerprint())
+      return fail(ErrorCode::kInvalidArgument,
+                  "the table of cuts was searched with " + options_.split_table->identity + ", this cluster runs " +
+                      registry_.fingerprint() + "; search again with `runahead plan search`",
+                  "strategy");
+    plan.table = &*options_.split_table;
+  }
+  const size_t needed = by_table ? plan.table->entries.front().shares.size() : plan.cuts.size() + 1;
+  if (request.attempts > 0 && assignment.prefill.size() < needed) {  // a worker of the cuts is gone: do without
     plan.strategy = Strategy::kBalanced;
     plan.cuts.clear();
   }
   for (const WorkerId id : assignment.prefill) {
     const Worker& worker = registry_.workers().at(id);
-    plan.workers.push_back({.speed = worker.speed.speed(),
+    plan.workers.push_back({.speed = registry_.speed_of(worker),
                             .ingress = worker.ingress.speed(),
                             .busy_seconds = busy_seconds(id, request.order)});
   }

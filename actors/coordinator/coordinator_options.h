@@ -1,12 +1,15 @@
 // CoordinatorOptions: what the core and the registry are told of the cluster.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "actors/test_faults.h"
 #include "base/clock.h"
 #include "base/limits.h"
 #include "model/engine.h"
+#include "planner/profile.h"
+#include "planner/split_table.h"
 
 namespace runahead {
 
@@ -17,6 +20,8 @@ struct CoordinatorOptions {
   std::string model;         // what their fingerprint begins with: the hash of the model file
   std::string fingerprint;   // Engine::fingerprint()
   std::string kv_transport;  // KvTransport::name()
+  std::optional<SplitTable> split_table;  // of `runahead plan search`, for the strategies that read one
+  SpeedMemory speeds;  // learnt in an earlier life
   Duration stall_timeout = limits::kStallTimeout;  // of an attempt on which nothing moves
   TestFaults faults;
 };

@@ -17,20 +17,18 @@ namespace {
 
 std::unexpected<Error> incompatible(std::string what) { return fail(ErrorCode::kIncompatible, std::move(what)); }
 
-// What a worker measured at its start counts as its first samples: a short chunk and one behind a long prefix.
-void teach(WorkerEstimate& estimate, const ModelCost& model, const proto::Hello& hello) {
-  const WorkerSpeed measured{hello.seconds_per_token(), hello.seconds_per_pair()};
-  if (!(measured.seconds_per_token > 0)) return;
-  for (const TokenRange chunk : {TokenRange{0, 512}, TokenRange{4096, 4608}})
-    estimate.add_chunk(chunk, false, compute_seconds(measured, chunk_work(model, chunk, false)));
+// What a worker measured at its start, if it did.
+WorkerSpeed expected_speed(const ModelCost& model, const proto::Hello& hello) {
+  if (!(hello.seconds_per_token() > 0)) return default_speed(model);
+  return {.seconds_per_token = hello.seconds_per_token(), .seconds_per_pair = hello.seconds_per_pair()};
 }
 
 }  // namespace
 
 Result<void> WorkerRegistry::check(const proto::Hello& hello) const {
-  if (hello.protocol_version() != kProtocolVersion)
+  if (hello.protocol_version() != kMessagesVersion)
     return incompatible("the worker speaks protocol version " + std::to_string(hello.protocol_version()) +
-                        ", the coordinator " + std::to_string(kProtocolVersion) + "; install the same release on both");
+                        ", the coordinator " + std::to_string(kMessagesVersion) + "; install the same release on both");
   if (const Result<void> possible = check_hello(hello); !possible)
     return incompatible("the worker's Hello cannot be: " + possible.error().message +
                         "; install the same release on both");
@@ -87,7 +85,7 @@ Worker& WorkerRegistry::join(PeerId peer, const proto::Hello& hello, Time now) {
                 .kv_address = hello.kv_address(),
                 .pages_total = hello.pages_total(),
                 .attempts_max = static_cast<int32_t>(hello.attempts_max()),
-                .speed = WorkerEstimate(cost),
+                .speed = WorkerEstimate(cost, expected_speed(cost, hello)),
                 .fingerprint = hello.fingerprint(),
                 .compute = hello.compute(),
                 .kv_transport = hello.kv_transport(),
@@ -95,7 +93,12 @@ Worker& WorkerRegistry::join(PeerId peer, const proto::Hello& hello, Time now) {
                 .heard_at = now,
                 .worked_at = now,
                 .pages_free_reported = hello.pages_total()};
-  teach(worker.speed, cost, hello);
+  if (const auto known = memory_.find(memory_key(worker)); known != memory_.end()) {
+    worker.speed = WorkerEstimate(cost, known->second.speed);
+    worker.speed_known = true;
+    if (known->second.ingress) worker.ingress = LinkEstimate(*known->second.ingress);
+    worker.ingress_known = known->second.ingress.has_value();
+  }
   Worker& joined = workers_.emplace(id, std::move(worker)).first->second;
   agree_with(joined);
   return joined;
@@ -135,7 +138,26 @@ std::vector<std::pair<WorkerId, Error>> WorkerRegistry::outvoted() const {
   return others;
 }
 
+std::string WorkerRegistry::memory_key(const Worker& worker) {
+  return worker.fingerprint + " | " + worker.device + " | " + worker.name;
+}
+
+void WorkerRegistry::remember(const Worker& worker, SpeedMemory& memory) {
+  if (!is_measured(worker) && !is_link_measured(worker)) return;
+  LearntSpeeds learnt{.speed = worker.speed.speed(), .ingress = {}};
+  if (is_link_measured(worker)) learnt.ingress = worker.ingress.speed();
+  memory.insert_or_assign(memory_key(worker), learnt);
+  while (memory.size() > limits::kWorkersRememberedMax) memory.erase(memory.begin());
+}
+
+SpeedMemory WorkerRegistry::speeds() const {
+  SpeedMemory memory = memory_;
+  for (const auto& [id, worker] : workers_) remember(worker, memory);
+  return memory;
+}
+
 void WorkerRegistry::remove(WorkerId id) {
+  if (const Worker* worker = find(id)) remember(*worker, memory_);
   workers_.erase(id);
   if (std::ranges::none_of(workers_, [](const auto& entry) { return entry.second.agreed; })) agreed_.reset();
 }
@@ -183,6 +205,20 @@ void WorkerRegistry::forgive(Duration absence) {
     worker.heard_at += absence;
     worker.worked_at += absence;
   }
+}
+
+WorkerSpeed WorkerRegistry::speed_of(const Worker& worker) const {
+  if (is_measured(worker)) return worker.speed.speed();
+  std::vector<WorkerSpeed> alike, measured;
+  for (const auto& [id, other] : workers_) {
+    if (other.is_prefill != worker.is_prefill || other.device != worker.device) continue;
+    alike.push_back(other.speed.speed());
+    if (is_measured(other)) measured.push_back(other.speed.speed());
+  }
+  std::vector<WorkerSpeed>& known = measured.empty() ? alike : measured;
+  const auto median = known.begin() + std::ssize(known) / 2;
+  std::ranges::nth_element(known, median, {}, &WorkerSpeed::seconds_per_token);
+  return *median;
 }
 
 void WorkerRegistry::hold(Worker& worker, AttemptId attempt, int64_t pages) {

@@ -1,5 +1,6 @@
 // WorkerRegistry: who is in the cluster, how fast each worker is, and which pages are promised to whom. A worker is one
-// connection of one process (peer, incarnation): whoever comes back gets a new WorkerId and starts with nothing.
+// connection of one process (peer, incarnation): whoever comes back gets a new WorkerId and starts with nothing but the
+// speed that it had (SpeedMemory).
 //   pure     no clock, no I/O; owned by CoordinatorCore. limits: kWorkersMax workers.
 //   agreement  workers share pages, so all run one fingerprint, page size and K/V transport. What the options leave open
 //            is agreed as soon as a prefill and a decode worker say the same; until then every worker of the model is
@@ -32,6 +33,7 @@ struct Worker {
   int32_t attempts_max = 0;
   WorkerEstimate speed;
   LinkEstimate ingress;
+  bool speed_known = false, ingress_known = false;  // from an earlier life
 
   std::string fingerprint, compute, kv_transport;
   size_t page_bytes = 0;
@@ -52,7 +54,9 @@ struct Worker {
 class WorkerRegistry {
  public:
   explicit WorkerRegistry(const CoordinatorOptions& options)
-      : shape_(options.shape), required_{options.model, options.fingerprint, options.kv_transport} {}
+      : shape_(options.shape),
+        required_{options.model, options.fingerprint, options.kv_transport},
+        memory_(options.speeds) {}
 
   // May it join? kIncompatible, kOverloaded. A worker that comes back is not counted twice.
   Result<void> check(const proto::Hello& hello) const;
@@ -86,6 +90,15 @@ class WorkerRegistry {
   static void release(Worker& worker, AttemptId attempt);
 
   int64_t pages_for_tokens(int32_t tokens) const;  // in all layers
+  // What plans reckon with. A worker that has served nothing is as fast as the median of those of its role and device, the
+  // measured ones where there are any: what each measured at its start, while all started at once, tells them apart by chance.
+  WorkerSpeed speed_of(const Worker& worker) const;
+  static bool is_measured(const Worker& worker) { return worker.speed_known || worker.speed.samples() > 0; }
+  static bool is_link_measured(const Worker& worker) { return worker.ingress_known || worker.ingress.samples() > 0; }
+  // What requests have taught, of workers that are here and of those that were.
+  SpeedMemory speeds() const;
+  // The model and mode, the device and the name: a process that comes back under its name is the same worker.
+  static std::string memory_key(const Worker& worker);
   // Of the agreement: there is one when somebody can_take.
   const ModelCost& model_cost() const { return *cost_; }
   // Empty as long as they are open.
@@ -110,8 +123,11 @@ class WorkerRegistry {
                                const std::string& kv_transport) const;
   void agree_with(const Worker& newcomer);
 
+  static void remember(const Worker& worker, SpeedMemory& memory);
+
   ModelShape shape_;
   Required required_;
+  SpeedMemory memory_;  // of those that have gone; kWorkersRememberedMax
   std::optional<Agreement> agreed_;
   std::optional<ModelCost> cost_;
   WorkerId last_id_ = 0;

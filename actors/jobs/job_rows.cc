@@ -15,9 +15,12 @@
 namespace runahead {
 namespace {
 
-constexpr std::array kStrategies = {
-    std::pair{Strategy::kSingle, proto::STRATEGY_SINGLE}, std::pair{Strategy::kEven, proto::STRATEGY_EVEN},
-    std::pair{Strategy::kBalanced, proto::STRATEGY_BALANCED}, std::pair{Strategy::kByHand, proto::STRATEGY_BY_HAND}};
+constexpr std::array kStrategies = {std::pair{Strategy::kSingle, proto::STRATEGY_SINGLE},
+                                    std::pair{Strategy::kEven, proto::STRATEGY_EVEN},
+                                    std::pair{Strategy::kBalanced, proto::STRATEGY_BALANCED},
+                                    std::pair{Strategy::kByHand, proto::STRATEGY_BY_HAND},
+                                    std::pair{Strategy::kSearched, proto::STRATEGY_SEARCHED},
+                                    std::pair{Strategy::kPredicted, proto::STRATEGY_PREDICTED}};
 constexpr std::array kEnds = {std::pair{FinishReason::kStop, proto::StoredResult::END_STOP},
                               std::pair{FinishReason::kLength, proto::StoredResult::END_LENGTH},
                               std::pair{FinishReason::kAbort, proto::StoredResult::END_ABORT}};

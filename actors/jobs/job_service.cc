@@ -346,6 +346,7 @@ Task<FinishedEvent> JobService::Impl::generate(std::shared_ptr<Job> job) {
     if (auto* progress = std::get_if<PrefillProgress>(&*event)) job->prefill_fraction = progress->fraction;
     if (auto* tokens = std::get_if<TokensEvent>(&*event)) {
       if (tokens->first_index == 0) job->stream->first_chunk_written();
+      job->prefill_fraction = 1;
       take_tokens(*job, std::move(*tokens));
       if (job->stopped) job->stream->finish();
     }

@@ -158,7 +158,7 @@ void WorkerLink::stop() {
 proto::Envelope WorkerLink::hello() const {
   proto::Envelope message;
   proto::Hello& hello = *message.mutable_hello();
-  hello.set_protocol_version(kProtocolVersion);
+  hello.set_protocol_version(kMessagesVersion);
   hello.set_role(kind_);
   hello.set_incarnation(incarnation_);
   hello.set_fingerprint(env_.engine.fingerprint());

@@ -26,8 +26,8 @@ struct EngineOptions {
   std::optional<ComputeMode> compute;  // nullopt: auto, the fastest mode here that passes the quality gate
   int32_t threads = 1;
   LoadProgress progress;         // may be empty
-  std::filesystem::path packed_cache =
-      {};  // the folder of the packed weights (model/weights/packed_cache.h); empty: none
+  // The folder of the packed weights (model/weights/packed_cache.h); empty: none.
+  std::filesystem::path packed_cache = {};
   std::vector<KvOverride> overrides = {};
   const OpTable* ops = nullptr;  // tests and benchmarks: this table, whatever `compute` says
 };

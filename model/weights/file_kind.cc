@@ -20,10 +20,10 @@ std::string_view text_of(const Gguf& file, std::string_view key) {
   return text ? *text : std::string_view();
 }
 
-struct Architecture {
+struct OtherKind {
   std::string_view names, is;  // names separated by spaces, with one before and after
 };
-constexpr Architecture kArchitectures[] = {
+constexpr OtherKind kOtherKinds[] = {
     {" controlvector ", "a control vector, which steers a model, not a model; give the model itself"},
     {" imatrix ", "an importance matrix, made for quantizing, not a model; give the model itself"},
     {" clip mmproj ",
@@ -60,7 +60,7 @@ Result<void> refuse_other_kinds(const Gguf& file) {
   if (type == "adapter" || file.has("adapter.type"))
     return is_a("a LoRA adapter" + base_model(file) +
                 ", not a model; merge it into its base model (llama.cpp's llama-export-lora), or give the base model");
-  for (const Architecture& other : kArchitectures)
+  for (const OtherKind& other : kOtherKinds)
     for (const std::string_view name : {type, architecture})
       if (!name.empty() && other.names.find(" " + std::string(name) + " ") != std::string_view::npos)
         return is_a(std::string(other.is));

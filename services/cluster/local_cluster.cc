@@ -146,6 +146,8 @@ void LocalCluster::plan_children() {
                                                              "--compute", options_.engine.compute});
   if (!options_.chat_template.empty())
     coordinator.arguments.insert(coordinator.arguments.end(), {"--chat-template", options_.chat_template});
+  if (!options_.split_table.empty())
+    coordinator.arguments.insert(coordinator.arguments.end(), {"--split-table", options_.split_table});
   if (!options_.job_store.empty())
     coordinator.arguments.insert(coordinator.arguments.end(), {"--job-store", options_.job_store});
   if (!options_.generation.defaults.empty())

@@ -136,8 +136,9 @@ void add_compute_flag(CLI::App& command, std::string& compute) {
 }
 
 void add_partition_flags(CLI::App& command, std::string& strategy, std::vector<int32_t>& cuts) {
-  CLI::Option* by_rule =
-      command.add_option("--strategy", strategy, "how the prompt is cut: auto, single, even or balanced");
+  CLI::Option* by_rule = command.add_option(
+      "--strategy", strategy,
+      "how the prompt is cut: auto, single, even, balanced; searched or predicted with --split-table");
   by_rule->check(parses(parse_strategy));
   command
       .add_option("--cuts", cuts, "token positions where the prompt is cut, multiples of 64; without it see --strategy")
@@ -151,6 +152,12 @@ void add_partition_flags(CLI::App& command, std::string& strategy, std::vector<i
             return fits ? std::string() : fmt::format("'{}' is not a positive multiple of {}", text, kPageTokens);
           },
           ""));
+}
+
+void add_split_table_flag(CLI::App& command, std::string& file) {
+  command.add_option(
+      "--split-table", file,
+      "file of `runahead plan search`, for the strategies searched and predicted; without it there are none");
 }
 
 void add_threads_flag(CLI::App& command, int& threads) {
@@ -179,6 +186,7 @@ void add_chat_template_flag(CLI::App& command, std::string& chat_template) {
 }
 
 void add_cluster_flags(CLI::App& command, LocalClusterOptions& options) {
+  add_split_table_flag(command, options.split_table);
   add_model_flags(command, options.engine.model);
   add_chat_template_flag(command, options.chat_template);
   command.add_option("-w,--workers", options.workers, "prefill workers")

@@ -2,15 +2,18 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/limits.h"
 #include "base/utf8.h"
-#include "planner/strategies.h"
+#include "planner/plan_reasons.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/commands/output.h"
+#include "services/commands/plan_search.h"
 #include "services/engine/engine_loading.h"
 #include "services/engine/kept_profile.h"
+#include "services/engine/split_table_file.h"
 
 namespace runahead {
 namespace {
@@ -18,9 +21,12 @@ namespace {
 using nlohmann::json;
 
 struct PlanOptions {
+  std::string what;  // empty, or "search"
+  PlanSearchOptions search;
   EngineFlags engine;
   std::string strategy = "auto";
-  int tokens = 4096, workers = 2, ranks = 0;
+  std::vector<int32_t> lengths = {4096};
+  int tokens = 0, workers = 2, ranks = 0;
   std::vector<int32_t> cuts;
   double seconds_per_token = 0, seconds_per_pair = 0;
   double gigabytes_per_second = default_link().bytes_per_second / 1e9,
@@ -30,8 +36,19 @@ struct PlanOptions {
 // What is asked, and what the answer rests on.
 struct PlanQuestion {
   PlanRequest request;
+  std::optional<SplitTable> table;
+  int32_t context_max = 0;
   std::string speed_origin, device;
 };
+
+json to_json(const PlanReasons& reasons, const Plan& plan) {
+  return {{"bound_seconds", reasons.bound_seconds},
+          {"critical_rank", reasons.critical_rank},
+          {"critical", reasons.critical_is_link ? "link" : "worker"},
+          {"critical_gain_seconds", reasons.critical_gain},
+          {"crossover_tokens", reasons.crossover_tokens > 0 ? json(reasons.crossover_tokens) : json()},
+          {"why", text(reasons, plan)}};
+}
 
 json to_json(const Plan& plan, double single_seconds, const PlanQuestion& question) {
   json ranks = json::array();
@@ -51,6 +68,7 @@ json to_json(const Plan& plan, double single_seconds, const PlanQuestion& questi
           {"ranks", ranks},
           {"predicted_ttft_seconds", plan.predicted_ttft_seconds},
           {"predicted_single_ttft_seconds", single_seconds},
+          {"reasons", to_json(explain(question.request, plan, question.context_max), plan)},
           {"premises",
            {{"seconds_per_token", worker.speed.seconds_per_token},
             {"seconds_per_pair", worker.speed.seconds_per_pair},
@@ -69,6 +87,7 @@ std::string text_of(const PlanOptions& options, const json& plan) {
     text += fmt::format("  rank {:2}  [{:6}, {:6})  compute {:7.3f} s  waits for K/V {:7.3f} s\n",
                         rank["rank"].get<int>(), rank["begin"].get<int>(), rank["end"].get<int>(),
                         rank["compute_seconds"].get<double>(), rank["kv_wait_seconds"].get<double>());
+  text += plan["reasons"]["why"].get<std::string>() + "\n";
   const json& premises = plan["premises"];
   return text + fmt::format(
                     "premises: {} equal workers, each with cores of its own ({}); {:.3g} s a token and {:.3g} s a "
@@ -104,12 +123,24 @@ Result<PlanQuestion> question_of(const PlanOptions& options) {
         "tokens");
   PlanQuestion question;
   question.device = device_text(*engine);
+  question.context_max = engine->shape().context_len;
   PlanRequest& request = question.request;
   request.context_len = options.tokens;
   request.model = model_cost(engine->shape(), engine->page_bytes());
   request.cuts = options.cuts;
   request.ranks = options.ranks;
   request.strategy = options.cuts.empty() ? TRY(parse_strategy(options.strategy)) : Strategy::kByHand;
+  if (request.strategy == Strategy::kSearched || request.strategy == Strategy::kPredicted) {
+    if (options.search.table.empty())
+      return fail(ErrorCode::kInvalidArgument,
+                  "the strategy '" + options.strategy + "' needs --table, a file of plan search", "table");
+    question.table = TRY(read_split_table(options.search.table));
+    if (question.table->identity != engine->fingerprint())
+      return fail(ErrorCode::kInvalidArgument,
+                  "the table was searched with " + question.table->identity + ", this model and mode are " +
+                      engine->fingerprint(),
+                  "table");
+  }
   WorkerProfile worker{.speed = speed_of(options, *engine, question.speed_origin), .ingress = default_link()};
   worker.ingress.bytes_per_second = options.gigabytes_per_second * 1e9;
   worker.ingress.latency_seconds = options.latency_ms * 1e-3;
@@ -117,12 +148,27 @@ Result<PlanQuestion> question_of(const PlanOptions& options) {
   return question;
 }
 
-Result<void> plan(const PlanOptions& options, const CommonOptions& common) {
+Result<void> search(const PlanOptions& options, const CommonOptions& common) {
+  PlanSearchOptions search = options.search;
+  search.tokens = options.lengths;
+  search.ranks = options.ranks;
+  return search_plans(search, common);
+}
+
+Result<void> plan(PlanOptions options, const CommonOptions& common) {
+  if (options.what == "search") return search(options, common);
+  if (!options.what.empty())
+    return fail(ErrorCode::kInvalidArgument, "there is no plan '" + options.what + "'; there is plan search", "what");
+  if (options.lengths.size() != 1)
+    return fail(ErrorCode::kInvalidArgument, "give one length; only plan search takes several", "tokens");
+  options.tokens = options.lengths.front();
   PlanQuestion question = TRY(question_of(options));
+  question.request.table = question.table ? &*question.table : nullptr;
   const Plan chosen = TRY(make_plan(question.request));
-  question.request.strategy = Strategy::kSingle;
-  question.request.cuts.clear();
-  const Plan single = TRY(make_plan(question.request));
+  PlanRequest alone = question.request;
+  alone.strategy = Strategy::kSingle;
+  alone.cuts.clear();
+  const Plan single = TRY(make_plan(alone));
   const json out = to_json(chosen, single.predicted_ttft_seconds, question);
   if (common.json()) {
     print_json(out);
@@ -146,10 +192,20 @@ void add_plan(CommandLine& line) {
   CLI::App* command = line.add("plan", "print the partition and the predicted time to first token",
                                [options](const CommonOptions& common) { return plan(*options, common); });
   add_model_flags(*command, options->engine.model);
-  command->add_option("--tokens,--isl", options->tokens, "length of the prompt")->check(whole_number(1, 1 << 24));
+  command->add_option("what", options->what, "search: measure a running cluster for the best cuts, the paper's KVR-S")
+      ->default_str("");
+  command->add_option("--tokens,--isl", options->lengths, "length of the prompt; search: all lengths")
+      ->delimiter(',')
+      ->check(whole_number(1, 1 << 24));
+  command->add_option("--url", options->search.url, "search: host:port of the cluster's API");
+  command->add_option("--repetitions", options->search.repetitions, "search: of each measurement; the median counts")
+      ->check(whole_number(1, 100));
+  command->add_option(
+      "--table", options->search.table,
+      "search: file that keeps what was measured and found; default: split-table.json of the cache folder");
   command->add_option("-w,--workers", options->workers, "prefill workers")->check(whole_number(1, limits::kWorkersMax));
   add_partition_flags(*command, options->strategy, options->cuts);
-  command->add_option("--ranks", options->ranks, "ranks at most; 0 chooses")
+  command->add_option("--ranks", options->ranks, "ranks at most; 0 chooses; search: all ready workers")
       ->check(whole_number(0, limits::kWorkersMax));
   add_packed_cache_flag(*command, options->engine.packed_cache);
   add_compute_flag(*command, options->engine.compute);

@@ -79,6 +79,7 @@ void add_coordinator(CommandLine& line) {
       ->check(real_number(1, 3600));
   command->add_option("--listen", options->listen, "host:port of the control plane; port 0 takes a free one");
   command->add_option("--http", options->http, "host:port of the API; port 0 takes a free one");
+  add_split_table_flag(*command, options->split_table);
   command->add_option("--job-store", options->job_store,
                       "SQLite file of /v1/jobs; without it jobs end with the process");
   add_api_flags(*command, options->api);

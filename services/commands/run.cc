@@ -130,6 +130,12 @@ Result<RunReport> ask(const std::string& address, const RunOptions& options, con
 }
 
 Result<void> run(const RunOptions& options, const CommonOptions& common) {
+  if ((options.strategy == "searched" || options.strategy == "predicted") && options.cluster.split_table.empty())
+    return fail(ErrorCode::kInvalidArgument,
+                "the strategy '" + options.strategy +
+                    "' needs a table of cuts: give one that `runahead plan search` made "
+                    "with --split-table",
+                "strategy");
   const Prompt prompt = TRY(read_prompt(options.prompt));
   if (prompt.chat) TRY(check_chat_template(options.cluster.engine.model, options.cluster.chat_template));
   LocalClusterOptions cluster_options = options.cluster;

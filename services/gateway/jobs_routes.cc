@@ -58,7 +58,7 @@ json to_json(const JobText& text) {
           {"logprobs", text.logprobs}};
 }
 
-// The rows are our own, but older versions may have written them: anything missing has its default.
+// Anything missing has its default.
 JobText job_text(const std::string& client_json) {
   const json stored = json::parse(client_json, nullptr, false);
   JobText text;
@@ -221,18 +221,17 @@ asio::awaitable<void> serve_submit(const GatewayContext& context, JobsApi& jobs,
 // ?limit=50&after=job-...
 Result<JobQuery> job_query(std::string owner, std::string_view text) {
   JobQuery query{.owner = std::move(owner), .limit = kListDefault};
-  const auto refused = [](const char* param) {
+  const auto refused = [](const std::string& param) {
     return fail(ErrorCode::kInvalidArgument,
                 "a list of jobs takes limit, from 1 to 1000, and after, the id of the last job of the page before",
                 param);
   };
-  const auto params = parse_query(text);
-  if (!params) return refused("limit");
+  const std::vector<QueryParam> params = TRY(parse_query(text));
   std::set<std::string_view> seen;
-  for (const auto& [name, value] : *params) {
+  for (const auto& [name, value] : params) {
     const auto limit = name == "limit" ? whole_number(value, 1, limits::kJobsListMax) : std::nullopt;
     const bool is_after = name == "after" && !value.empty() && value.size() <= kJobIdBytesMax;
-    if (!seen.insert(name).second || (!limit && !is_after)) return refused(name == "after" ? "after" : "limit");
+    if (!seen.insert(name).second || (!limit && !is_after)) return refused(name);
     if (limit) query.limit = static_cast<int32_t>(*limit);
     if (is_after) query.after = value;
   }

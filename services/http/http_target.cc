@@ -1,5 +1,6 @@
 #include "services/http/http_target.h"
 
+#include <algorithm>
 #include <boost/url/params_encoded_view.hpp>
 #include <boost/url/parse.hpp>
 #include <boost/url/parse_query.hpp>
@@ -12,17 +13,22 @@ namespace urls = boost::urls;
 
 HttpTarget split_target(std::string_view target) {
   // Not parse_origin_form(): it refuses the brackets and bare UTF-8 that scrapers and browsers put into queries.
-  if (target.starts_with('/') || target == "*") {
-    const size_t question = target.find('?');
-    const std::string_view query = question == std::string_view::npos ? "" : target.substr(question + 1);
-    return {std::string(target.substr(0, question)), std::string(query)};
-  }
-  const auto uri = urls::parse_absolute_uri(target);
+  const auto cut = [](std::string_view text) {
+    const size_t question = text.find('?');
+    const std::string_view query = question == std::string_view::npos ? "" : text.substr(question + 1);
+    return HttpTarget{std::string(text.substr(0, question)), std::string(query)};
+  };
+  if (target.starts_with('/') || target == "*") return cut(target);
+  const size_t authority = target.find("://");
+  if (authority == std::string_view::npos) return {std::string(target), ""};
+  const size_t end = std::min(target.size(), target.find_first_of("/?#", authority + 3));
+  const auto uri = urls::parse_absolute_uri(target.substr(0, end));
   const bool is_http = uri && uri->has_authority() &&
                        (uri->scheme_id() == urls::scheme::http || uri->scheme_id() == urls::scheme::https);
-  if (!is_http) return {std::string(target), ""};
-  if (uri->encoded_path().empty() && !uri->has_query()) return {"/", ""};
-  return {std::string(uri->encoded_path()), std::string(uri->encoded_query())};
+  if (!is_http || target.substr(end).starts_with('#')) return {std::string(target), ""};
+  HttpTarget absolute = cut(target.substr(end));
+  if (absolute.path.empty()) absolute.path = "/";  // RFC 9112, 3.2.1
+  return absolute;
 }
 
 std::string percent_decoded(std::string_view text) {
@@ -35,7 +41,7 @@ Result<std::vector<QueryParam>> parse_query(std::string_view query) {
   if (query.size() > 1 && query.ends_with('&')) query.remove_suffix(1);
   if (query.empty()) return params;
   const auto parsed = urls::parse_query(query);
-  if (!parsed) return fail(ErrorCode::kInvalidArgument, "the query is none: " + parsed.error().message());
+  if (!parsed) return fail(ErrorCode::kInvalidArgument, "the query cannot be read: " + parsed.error().message());
   for (const urls::param_pct_view& param : *parsed) params.push_back({param.key.decode(), param.value.decode()});
   return params;
 }

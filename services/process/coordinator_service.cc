@@ -11,6 +11,8 @@
 #include "base/utf8.h"
 #include "model/transformer/transformer.h"
 #include "services/engine/model_path.h"
+#include "services/engine/speed_memory_file.h"
+#include "services/engine/split_table_file.h"
 #include "services/engine/text_codec_loading.h"
 #include "services/job_store/sqlite_job_store.h"
 #include "services/process/announcer.h"
@@ -55,6 +57,8 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
   const GenerationDefaults generation = TRY(load_generation_defaults(options.generation, path, file));
   parts.metrics = std::make_unique<CoordinatorMetrics>(
       ProcessInfo{.role = "coordinator", .version = kVersion, .revision = kRevision, .model_name = parts.model_name});
+  std::optional<SplitTable> split_table;
+  if (!options.split_table.empty()) split_table = TRY(read_split_table(options.split_table));
   parts.job_store = TRY(SqliteJobStore::open(options.job_store));
   parts.loaded = TRY(parts.job_store->load());
   for (const std::string& loss : parts.loaded.damage) log::error("job store: {}", loss);
@@ -71,6 +75,8 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
                                                        .shape = parts.model.shape,
                                                        .model = model_fingerprint(hash),
                                                        .fingerprint = mode ? engine_fingerprint(hash, *mode) : "",
+                                                       .split_table = std::move(split_table),
+                                                       .speeds = read_speed_memory(speed_memory_file()),
                                                        .stall_timeout = from_seconds(options.stall_timeout_s)});
   ApiFrontOptions api = options.api;
   api.gateway.http.listen = http;
@@ -128,7 +134,10 @@ Result<void> run_coordinator_service(const CoordinatorServiceOptions& options) {
   const Announcer announcer(options.announce_fd);
   CoordinatorParts parts;
   Result<void> result = build(parts, options);
-  if (result) result = run_until_stopped(parts, options, announcer);
+  if (result) {
+    result = run_until_stopped(parts, options, announcer);
+    add_to_speed_memory(speed_memory_file(), parts.coordinator->speeds());
+  }
   if (!result) announcer.error(result.error());
   return result;
 }

@@ -175,7 +175,8 @@ TEST(Absence, WhatItCostCountsForNoAttempt) {
 
 TEST(Attempts, ALongAnswerSurvivesAnyNumberOfKillsThatLetTokensThrough) {
   Four driver;
-  const RequestId id = driver.start(100, 3000);
+  const RequestId id = *driver.submit(
+      {.external_id = "r", .prompt = Tokens(100, 7), .max_new_tokens = 3000, .workers_max = 1, .deadline = 600s});
   const uint32_t kills = 40;
   for (uint32_t attempt = 1; attempt <= kills; ++attempt) {
     const PeerId rank = driver.holder(Kind::kRunChainStep, id, attempt),

@@ -34,7 +34,7 @@ TEST(Wake, ADeadlinePassesOnTimeAndAnEarlierOneIsNotMissed) {
   EXPECT_LT(loop.clock.now() - begin, 240ms) << "and it does not decide when the earlier one ends";
 }
 
-TEST(Wake, ADeadlineLongerThanASliceIsWaitedFor) {
+TEST(Wake, ALongDeadlineIsWaitedFor) {
   Loop loop;
   Wake wake(loop.io.get_executor(), loop.clock);
   const Time begin = loop.clock.now();

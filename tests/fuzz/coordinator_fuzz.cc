@@ -28,7 +28,7 @@ void check(bool condition) {
 proto::Envelope hello(bool is_prefill, uint64_t incarnation) {
   proto::Envelope message;
   proto::Hello& hello = *message.mutable_hello();
-  hello.set_protocol_version(kProtocolVersion);
+  hello.set_protocol_version(kMessagesVersion);
   hello.set_role(is_prefill ? proto::Hello::PREFILL : proto::Hello::DECODE);
   hello.set_incarnation(incarnation);
   hello.set_fingerprint("model");

@@ -27,7 +27,7 @@ double measured(const ModelCost& model, const WorkerSpeed& speed, TokenRange chu
 
 TEST(Profile, BeforeTheFirstMeasurementSpeedsAreTheDefaults) {
   const ModelCost model = small_model();
-  const WorkerEstimate worker(model);
+  const WorkerEstimate worker(model, default_speed(model));
   EXPECT_GT(worker.speed().seconds_per_token, 0);
   EXPECT_DOUBLE_EQ(worker.speed().seconds_per_token, default_speed(model).seconds_per_token);
   EXPECT_DOUBLE_EQ(worker.speed().seconds_per_pair, default_speed(model).seconds_per_pair);
@@ -38,7 +38,7 @@ TEST(Profile, FindsTheTruthFromNoisyChunks) {
   const ModelCost model = small_model();
   SeededRng rng(1);
   for (const WorkerSpeed truth : {WorkerSpeed{2e-3, 3e-7}, WorkerSpeed{1e-5, 1e-9}, WorkerSpeed{1e-4, 1e-7}}) {
-    WorkerEstimate worker(model);
+    WorkerEstimate worker(model, default_speed(model));
     for (int i = 0; i < 60; ++i) {
       const auto begin = static_cast<int32_t>(rng.next() % 100) * 64;
       const auto size = static_cast<int32_t>(64 + rng.next() % 4000);
@@ -54,7 +54,7 @@ TEST(Profile, OneSampleAlreadyTellsTheScale) {
   const ModelCost model = small_model();
   SeededRng rng(1);
   const WorkerSpeed truth{default_speed(model).seconds_per_token * 7, default_speed(model).seconds_per_pair * 7};
-  WorkerEstimate worker(model);
+  WorkerEstimate worker(model, default_speed(model));
   worker.add_chunk({0, 2048}, true, measured(model, truth, {0, 2048}, true, rng, 0));
   EXPECT_NEAR(worker.speed().seconds_per_token / truth.seconds_per_token, 1, 0.01);
   EXPECT_NEAR(worker.speed().seconds_per_pair / truth.seconds_per_pair, 1, 0.01);
@@ -64,7 +64,7 @@ TEST(Profile, SamplesThatAllLookAlikePredictThemselves) {
   const ModelCost model = small_model();
   SeededRng rng(2);
   const WorkerSpeed truth{5e-4, 1e-8};
-  WorkerEstimate worker(model);
+  WorkerEstimate worker(model, default_speed(model));
   for (int i = 0; i < 200; ++i)
     worker.add_chunk({1024, 2048}, false, measured(model, truth, {1024, 2048}, false, rng, 0.05));
   const Work work = chunk_work(model, {1024, 2048}, false);
@@ -77,7 +77,7 @@ TEST(Profile, FollowsAWorkerThatSlowsDown) {
   const ModelCost model = small_model();
   SeededRng rng(3);
   const WorkerSpeed fast{1e-4, 2e-8}, slow{2e-4, 4e-8};
-  WorkerEstimate worker(model);
+  WorkerEstimate worker(model, default_speed(model));
   for (int i = 0; i < 100; ++i)
     worker.add_chunk({0, 64 * (1 + i % 50)}, false, measured(model, fast, {0, 64 * (1 + i % 50)}, false, rng, 0.02));
   for (int i = 0; i < 40; ++i)
@@ -86,10 +86,78 @@ TEST(Profile, FollowsAWorkerThatSlowsDown) {
   EXPECT_NEAR(compute_seconds(worker.speed(), work) / compute_seconds(slow, work), 1, 0.1);
 }
 
+// A chunk behind a prefix, as rank 1 of a chain sees it.
+constexpr TokenRange kChunk{1024, 2048};
+
+double predicted(const ModelCost& model, const WorkerEstimate& worker, TokenRange chunk) {
+  return compute_seconds(worker.speed(), chunk_work(model, chunk, false));
+}
+
+TEST(Profile, AStartUpFigureFromABusyMachineWeighsNothingBesideARequest) {
+  const ModelCost model = small_model();
+  SeededRng rng(5);
+  const WorkerSpeed truth{5e-4, 1e-8}, busy{5e-4 * 9, 1e-8 * 9};
+  WorkerEstimate worker(model, busy);
+  worker.add_chunk(kChunk, false, measured(model, truth, kChunk, false, rng, 0));
+  EXPECT_NEAR(predicted(model, worker, kChunk) / measured(model, truth, kChunk, false, rng, 0), 1, 0.01);
+  const TokenRange other{0, 4096};
+  EXPECT_NEAR(predicted(model, worker, other) / measured(model, truth, other, false, rng, 0), 1, 0.01);
+}
+
+TEST(Profile, OneOutlierDoesNotMoveItAndTwoThatAgreeDo) {
+  const ModelCost model = small_model();
+  for (const double factor : {4.0, 0.25, 30.0}) {
+    SeededRng rng(6);
+    const WorkerSpeed truth{5e-4, 1e-8}, changed{5e-4 * factor, 1e-8 * factor};
+    WorkerEstimate worker(model, default_speed(model));
+    for (int i = 0; i < 10; ++i)
+      worker.add_chunk({64 * i, 1024}, false, measured(model, truth, {64 * i, 1024}, false, rng, 0.03));
+    const double before = predicted(model, worker, kChunk);
+    worker.add_chunk(kChunk, false, measured(model, changed, kChunk, false, rng, 0.03));
+    EXPECT_NEAR(predicted(model, worker, kChunk) / before, 1, 0.02) << factor;
+    worker.add_chunk(kChunk, false, measured(model, truth, kChunk, false, rng, 0.03));
+    EXPECT_NEAR(predicted(model, worker, kChunk) / measured(model, truth, kChunk, false, rng, 0), 1, 0.05);
+    for (int i = 0; i < 2; ++i)
+      worker.add_chunk({64 * i, 640}, false, measured(model, changed, {64 * i, 640}, false, rng, 0.03));
+    EXPECT_NEAR(predicted(model, worker, kChunk) / measured(model, changed, kChunk, false, rng, 0), 1, 0.1)
+        << "of other lengths too: " << factor;
+  }
+}
+
+TEST(Profile, AWorkerAtSixTenthsOfItsSpeedIsKnownByItsNextRequest) {
+  const ModelCost model = small_model();
+  SeededRng rng(7);
+  const WorkerSpeed truth{5e-4, 1e-8}, slow{5e-4 / 0.6, 1e-8 / 0.6};
+  WorkerEstimate worker(model, default_speed(model));
+  for (int i = 0; i < 10; ++i) worker.add_chunk(kChunk, false, measured(model, truth, kChunk, false, rng, 0.05));
+  worker.add_chunk(kChunk, false, measured(model, slow, kChunk, false, rng, 0.05));
+  EXPECT_NEAR(predicted(model, worker, kChunk) / measured(model, slow, kChunk, false, rng, 0), 1, 0.1);
+}
+
+TEST(Profile, FindsWhatAChunkAndAPrefixCostBesideTokensAndPairs) {
+  const ModelCost model = small_model();
+  SeededRng rng(8);
+  const WorkerSpeed truth{5e-4, 1e-8, 0.08, 2e-5};
+  WorkerEstimate worker(model, default_speed(model));
+  const auto some_chunk = [&] {
+    const auto begin = static_cast<int32_t>(rng.next() % 100) * 64;
+    return TokenRange{begin, begin + 64 * static_cast<int32_t>(1 + rng.next() % 30)};
+  };
+  for (int i = 0; i < 60; ++i) {
+    const TokenRange chunk = some_chunk();
+    worker.add_chunk(chunk, false, measured(model, truth, chunk, false, rng, 0.03));
+  }
+  for (int i = 0; i < 200; ++i) {
+    const TokenRange chunk = some_chunk();
+    EXPECT_NEAR(predicted(model, worker, chunk) / measured(model, truth, chunk, false, rng, 0), 1, 0.05);
+  }
+  EXPECT_NEAR(worker.speed().seconds_per_chunk / truth.seconds_per_chunk, 1, 0.25);
+}
+
 TEST(Profile, NeverNegativeWhateverTheSamples) {
   const ModelCost model = small_model();
   SeededRng rng(4);
-  WorkerEstimate worker(model);
+  WorkerEstimate worker(model, default_speed(model));
   LinkEstimate link;
   for (int i = 0; i < 2000; ++i) {
     const auto begin = static_cast<int32_t>(rng.next() % 100) * 64;

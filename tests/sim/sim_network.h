@@ -20,7 +20,7 @@ namespace runahead::test {
 struct NetworkWeather {
   Duration latency_mean = std::chrono::milliseconds(1);
   double break_probability = 0;      // of a connection, a message
-  double unnoticed_probability = 0;  // of a break or a crash, an end: it hears of it only after kUnnoticed
+  double unnoticed_probability = 0;  // of a break or a crash, an end: it hears of it only after up to 20 s
 };
 
 // One end of the control plane in one process.

@@ -8,7 +8,8 @@
     tests/tidy/clang_tidy.py --seconds N         begins no file after N seconds, and says how many are left
 
 Needs a finished build/release (its compile commands and generated headers). Prints FILE:LINE: what is wrong; exit code 1
-if it found anything. A header is looked at through the source beside it, or else the first one that includes it.
+if it found anything, or a FILE that no source includes. A header is looked at through the source beside it, or else the first
+one that includes it, directly or not. The fuzzers are not in that build, and not looked at.
 """
 import argparse
 import os
@@ -40,7 +41,7 @@ def default_base():
 
 def changed_files(base):
     """What is not committed first, then by commit, the newest first; each file once."""
-    files = git("diff", "--name-only", "HEAD")
+    files = git("diff", "--name-only", "HEAD") + git("ls-files", "--others", "--exclude-standard")
     for commit in git("rev-list", f"{base}..HEAD"):
         files += git("diff-tree", "--no-commit-id", "--name-only", "-r", "-m", "--first-parent", commit)
     return list(dict.fromkeys(files))
@@ -54,17 +55,36 @@ def compiled_sources():
     return sorted(path for path in paths if not path.startswith(("..", "build/")))
 
 
+def includers(files):
+    """Which files include a header, by its path."""
+    users = {}
+    for path in files:
+        for included in re.findall(r'^\s*#\s*include\s*"([^"]+)"', (ROOT / path).read_text(), re.MULTILINE):
+            for target in (included, os.path.normpath(os.path.join(os.path.dirname(path), included))):
+                users.setdefault(target, []).append(path)
+    return users
+
+
 def sources_for(files, sources):
-    """The sources through which clang-tidy sees these files, in the same order."""
-    known, texts, found = set(sources), None, []
+    """(the sources through which clang-tidy sees these files, in the same order; the files that none of them includes)"""
+    known, users, found, unseen = set(sources), None, [], []
     for file in files:
-        source = file if file.endswith(".cc") else re.sub(r"\.h$", ".cc", file)
-        if file.endswith(".h") and source not in known:
-            texts = texts or {path: (ROOT / path).read_text() for path in sources}
-            source = next((path for path in sources if f'"{file}"' in texts[path]), "")
-        if source in known:
-            found.append(source)
-    return list(dict.fromkeys(found))
+        beside = re.sub(r"\.h$", ".cc", file)
+        if beside in known:
+            found.append(beside)
+            continue
+        if not file.endswith(".h"):
+            unseen.append(file)
+            continue
+        users = users or includers([path for path in git("ls-files", "--cached", "--others", "--exclude-standard", "*.h", "*.cc")
+                                    if (ROOT / path).exists()])
+        reached, source = [file], None
+        for path in reached:  # grows: from header to header until a source comes
+            source = source or (path if path in known else None)
+            if not source:
+                reached += [user for user in users.get(path, []) if user not in reached]
+        found.append(source) if source else unseen.append(file)
+    return list(dict.fromkeys(found)), unseen
 
 
 def check(source):
@@ -106,15 +126,18 @@ def main():
     options = parser.parse_args()
     sources = compiled_sources()
     files = options.files or changed_files(options.base or default_base())
-    wanted = sources if options.all else sources_for(files, sources)
+    files = [file for file in files if file.endswith((".cc", ".h")) and (ROOT / file).exists()]
+    wanted, unseen = (sources, []) if options.all else sources_for(files, sources)
     found, failures, left = run(wanted, options.seconds)
     for path, line, text in found:
         print(f"{path}:{line}: {text}")
     for failure in failures:
         print(failure)
+    for file in unseen:
+        print(f"{file}: no source of {BUILD} includes it, so it is not looked at")
     print(f"{len(found)} findings in {len(wanted) - len(left)} of {len(sources)} sources"
           + (f"; no time for {len(left)} that changed" if left else ""), file=sys.stderr)
-    return 1 if found or failures else 0
+    return 1 if found or failures or (unseen and options.files) else 0
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ std::array<std::byte, kPreambleBytes> encode_preamble(Plane plane) {
   std::array<std::byte, kPreambleBytes> bytes{};
   std::memcpy(bytes.data(), kMagic.data(), kMagic.size());
   bytes[4] = static_cast<std::byte>(plane);
-  store_le<uint16_t>(&bytes[6], kProtocolVersion);
+  store_le<uint16_t>(&bytes[6], kFrameVersion);
   return bytes;
 }
 
@@ -29,9 +29,9 @@ Result<void> check_preamble(std::span<const std::byte, kPreambleBytes> bytes, Pl
                                               ? "the peer's port is not a control port: check host and port"
                                               : "the peer's port is not a data port: check host and port");
   const uint16_t version = load_le<uint16_t>(&bytes[6]);
-  if (version != kProtocolVersion)
+  if (version != kFrameVersion)
     return fail(ErrorCode::kIncompatible, "the peer speaks protocol version " + std::to_string(version) + ", this is " +
-                                              std::to_string(kProtocolVersion) + ": install the same release on both");
+                                              std::to_string(kFrameVersion) + ": install the same release on both");
   return {};
 }
 

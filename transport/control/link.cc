@@ -18,7 +18,7 @@ constexpr size_t kFramesAWrite = 64;     // gathered into one system call
 }  // namespace
 
 bool ControlInbox::full() const {
-  return events_.size() >= limits::kMailboxMessagesMax || payload_bytes_ >= limits::kControlInboxBytesMax;
+  return events_.size() >= limits::kControlInboxMessagesMax || payload_bytes_ >= limits::kControlInboxBytesMax;
 }
 
 asio::awaitable<void> ControlInbox::wait_for_room() { return taken_.wait(); }

@@ -98,14 +98,14 @@ KvOutboundLedger::Page KvOutboundLedger::take() {
 }
 
 void KvOutboundLedger::sent(const Page& page) {
-  in_flight_.end(clock_.now());
+  in_flight_.end(clock_.now(), page.bytes.size());
   ++stats_.pages;
   stats_.bytes += page.bytes.size();
   stats_.span_seconds = seconds(clock_.now() - *first_);
   changed_.notify();
 }
 
-void KvOutboundLedger::confirm() { confirm(in_flight_.total()); }
+void KvOutboundLedger::confirm() { confirm(in_flight_.of(stats_.bytes)); }
 
 void KvOutboundLedger::confirm(std::optional<Duration> wire_time) {
   confirmed_ = true;

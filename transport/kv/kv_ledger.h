@@ -53,22 +53,38 @@ class KvInboundLedger {
   Wake changed_;
 };
 
-// The time in which at least one thing was under way.
-class TimeUnderWay {
+// How long bytes take on their way, of transports that say of each page when it has arrived. Only long stretches count in which
+// something was always under way: in short ones the delays of two event loops are longer than the wire's time. (ADR 20)
+class WireTime {
  public:
+  static constexpr Duration kStretchMin = std::chrono::milliseconds(10);
+  static constexpr Duration kTotalMin = std::chrono::milliseconds(40);  // as for TCP (transport/tcp_info.h)
+
   void begin(Time now) {
     if (num_++ == 0) since_ = now;
   }
-  void end(Time now) {
-    if (--num_ == 0) total_ += now - since_;
+  void end(Time now, size_t bytes) {
+    stretch_bytes_ += bytes;
+    if (--num_ > 0) return;
+    if (now - since_ >= kStretchMin) {
+      counted_ += now - since_;
+      counted_bytes_ += stretch_bytes_;
+    }
+    stretch_bytes_ = 0;
   }
   int num() const { return num_; }
-  Duration total() const { return total_; }
+  // Of all bytes, at the speed of those that count; nothing if they are too few.
+  std::optional<Duration> of(uint64_t bytes) const {
+    if (counted_ < kTotalMin || counted_bytes_ == 0) return std::nullopt;
+    return from_seconds(seconds(counted_) * static_cast<double>(bytes) / static_cast<double>(counted_bytes_));
+  }
 
  private:
   int num_ = 0;
   Time since_{};
-  Duration total_{};
+  size_t stretch_bytes_ = 0;
+  Duration counted_{};
+  uint64_t counted_bytes_ = 0;
 };
 
 class KvOutboundLedger {
@@ -90,7 +106,7 @@ class KvOutboundLedger {
   Page take();
   void sent(const Page& page);
   bool all_taken() const { return num_posted_ == geometry_.pages() && queue_.empty(); }
-  // The receiver has verified every page. wire_time: by the transport's own measure; else as long as a page was under way.
+  // The receiver has verified every page. wire_time: by the transport's own measure; else that of WireTime.
   void confirm();
   void confirm(std::optional<Duration> wire_time);
   bool confirmed() const { return confirmed_; }
@@ -112,7 +128,7 @@ class KvOutboundLedger {
   std::vector<bool> posted_;  // [num_layers, prefix_pages]
   int64_t num_posted_ = 0;
   std::deque<Page> queue_;
-  TimeUnderWay in_flight_;  // taken, not yet sent
+  WireTime in_flight_;  // taken, not yet sent
   bool confirmed_ = false;
   std::optional<Error> error_;
   std::optional<Time> first_;

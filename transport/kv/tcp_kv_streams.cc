@@ -16,8 +16,8 @@
 namespace runahead {
 namespace {
 
-constexpr size_t kStepBytes =
-    1 << 20;  // of one read or write: under 1 ms of copying and hashing, then others have a turn
+// Of one read or write: under 1 ms of copying and hashing, then others have a turn.
+constexpr size_t kStepBytes = 1 << 20;
 constexpr const char* kClosed = "the KV stream is closed";
 constexpr const char* kNoProgress = "a KV page made no progress in time: the peer seems to be frozen";
 

@@ -32,7 +32,7 @@ class CoreDriver {
   static constexpr uint64_t kEpoch = 3;
   static constexpr int32_t kLayers = 2, kVocab = 100, kContext = 4096;
 
-  explicit CoreDriver(TestFaults faults = {}, std::string model = {})
+  explicit CoreDriver(TestFaults faults = {}, std::string model = {}, SpeedMemory speeds = {})
       : core({.epoch = kEpoch,
               .shape = {.architecture = "test",
                         .num_layers = kLayers,
@@ -44,13 +44,14 @@ class CoreDriver {
                         .vocab_size = kVocab,
                         .context_len = kContext},
               .model = std::move(model),
+              .speeds = std::move(speeds),
               .faults = faults},
              rng, sink) {}
 
   static proto::Envelope hello(bool is_prefill, uint64_t incarnation, int64_t pages = 4096) {
     proto::Envelope message;
     proto::Hello& hello = *message.mutable_hello();
-    hello.set_protocol_version(kProtocolVersion);
+    hello.set_protocol_version(kMessagesVersion);
     hello.set_role(is_prefill ? proto::Hello::PREFILL : proto::Hello::DECODE);
     hello.set_incarnation(incarnation);
     hello.set_fingerprint("model-a");

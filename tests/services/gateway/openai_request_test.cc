@@ -91,7 +91,6 @@ const Refused kRefused[] = {
     {kC, R"("messages":[])", "messages", kNot},
     {kC, R"("model":"gpt-4")", "model", ErrorCode::kNotFound},
     {kC, R"("runahead":{"strategy":"magic"})", "runahead.strategy"},
-    {kC, R"("runahead":{"strategy":"searched"})", "runahead.strategy", kNot},
     {kC, R"("runahead":{"cuts":[0]})", "runahead.cuts[0]"},
     {kC, R"("runahead":{"cuts":64})", "runahead.cuts"},
     {kC, R"("runahead":{"strategy":"single","cuts":[64]})", "runahead.cuts"},

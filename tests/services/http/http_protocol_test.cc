@@ -69,7 +69,7 @@ TEST_F(HttpProtocolTest, TargetsAreUnderstoodAsProxiesAndPeopleWriteThem) {
   EXPECT_EQ(client.request(head("GET /livez?" + std::string(12'000, 'a'))).status, 200);
   for (const char* target :
        {"/", "//", "/?", "/livez#f", "/livez+", "/livez%20", "/livez%00", "/%z", "/./livez", "/../livez", "/%2e/livez",
-        "/caf\xc3\xa9", "/\xff\xfe", "/a|b", "/a{b}", "/a\\b", "http://"})
+        "/caf\xc3\xa9", "/\xff\xfe", "/a|b", "/a{b}", "/a\\b", "http://", "http://x?verbose"})
     EXPECT_EQ(client.request(head(std::string("GET ") + target)).status, 404) << target;
   EXPECT_EQ(client.request(head("GET /" + std::string(12'000, 'a'))).status, 404);
   client.send("\r\n\r\n" + head("GET /livez"));
@@ -77,8 +77,7 @@ TEST_F(HttpProtocolTest, TargetsAreUnderstoodAsProxiesAndPeopleWriteThem) {
 }
 
 TEST_F(HttpProtocolTest, WhatIsNoPathIsRefused) {
-  for (const char* target :
-       {"", "?", "livez", "*", "http://x?verbose", "http:/livez", "http:livez", "ftp://x/livez", "/a\x7f", "/a\x01"}) {
+  for (const char* target : {"", "?", "livez", "*", "http:/livez", "http:livez", "ftp://x/livez", "/a\x7f", "/a\x01"}) {
     RawClient client = this->client();
     EXPECT_EQ(client.request(head(std::string("GET ") + target)).status, 400) << target;
   }

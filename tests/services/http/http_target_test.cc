@@ -16,8 +16,10 @@ TEST(HttpTarget, PathAndQueryAreTakenApartAndTheRestIsNoPath) {
   EXPECT_EQ(split("//x/livez"), "//x/livez ") << "no host";
   EXPECT_EQ(split("http://x"), "/ ");
   EXPECT_EQ(split("HTTPS://x:1/a%2Fb?c"), "/a%2Fb c");
+  EXPECT_EQ(split("http://x/metrics?match[]={a}&b=%zz"), "/metrics match[]={a}&b=%zz") << "as in a path";
+  EXPECT_EQ(split("http://x?y"), "/ y");
   EXPECT_EQ(split("*"), "* ");
-  for (const std::string text : {"", "?", "livez", "http:/livez", "http://[::1/livez", "ftp://x/livez", "*?x"})
+  for (const std::string text : {"", "?", "livez", "http:/livez", "http://[::1/livez", "http://x#y", "ftp://x/livez"})
     EXPECT_EQ(split(text), text + " ");
 }
 

@@ -192,7 +192,7 @@ asio::awaitable<void> flood(TcpControlServer* server, TcpControlClient* client, 
   auto peer = co_await client->connect(loop->in(5s));
   if (!peer) co_return;
   co_await expect(*server, Kind::kConnected, *loop);
-  const int total = static_cast<int>(limits::kMailboxMessagesMax) * 3;
+  const int total = static_cast<int>(limits::kControlInboxMessagesMax) * 3;
   int received = 0;
   for (int sent = 0; sent < total; ++sent) {
     client->send(*peer, std::to_string(sent));

@@ -189,8 +189,7 @@ TEST_P(KvFailureTest, StreamsThatCloseWhileTheyConnectDisturbNobody) {
   EXPECT_TRUE(from.data == to.data);
 }
 
-INSTANTIATE_TEST_SUITE_P(Kv, KvFailureTest,
-                         testing::Values("memory", "tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self"), param_name);
+INSTANTIATE_TEST_SUITE_P(Kv, KvFailureTest, kTransports, param_name);
 
 // Only the memory transport has hooks between its ends.
 class MemoryKvTest : public KvFailureTest {};

@@ -1,4 +1,4 @@
-// KvNet: several transports of one kind on one io_context, and page memory with known contents. The same test bodies
+// KvTest: several transports of one kind on one io_context, and page memory with known contents. The same test bodies
 // run over every transport (kv_transport_test.cc, kv_failure_test.cc).
 #pragma once
 
@@ -53,11 +53,14 @@ struct Pages {
   std::vector<std::byte> data;
 };
 
+// Every transport that there is, for ucx with the value of UCX_TLS after a colon: network and shared memory.
+inline const auto kTransports = testing::Values("memory", "tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self");
+
 class KvTest : public testing::TestWithParam<const char*> {
  protected:
   static constexpr uint64_t kToken = 0x1234567890abcdef;
 
-  // Parameter: a transport's name, for ucx with the value of UCX_TLS after a colon.
+  // Parameter: one of kTransports.
   void SetUp() override {
     name_ = GetParam();
     if (const size_t colon = name_.find(':'); colon != std::string::npos) {

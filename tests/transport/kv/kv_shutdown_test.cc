@@ -154,8 +154,7 @@ TEST_P(KvShutdownTest, SendersThatLeaveUnderLoadAreReplaced) {
   loop.run(receiver->shutdown());
 }
 
-INSTANTIATE_TEST_SUITE_P(Kv, KvShutdownTest,
-                         testing::Values("memory", "tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self"), param_name);
+INSTANTIATE_TEST_SUITE_P(Kv, KvShutdownTest, kTransports, param_name);
 
 }  // namespace
 }  // namespace runahead

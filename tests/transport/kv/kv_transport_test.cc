@@ -226,9 +226,8 @@ TEST_P(KvTransportTest, PrintsItsThroughput) {
               sender->describe().c_str());
 }
 
-INSTANTIATE_TEST_SUITE_P(Kv, KvTransportTest,
-                         testing::Values("memory", "tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self", "auto"),
-                         param_name);
+INSTANTIATE_TEST_SUITE_P(Kv, KvTransportTest, kTransports, param_name);
+INSTANTIATE_TEST_SUITE_P(KvAuto, KvTransportTest, testing::Values("auto"), param_name);
 
 }  // namespace
 }  // namespace runahead

@@ -1,0 +1,133 @@
+// Which speeds plans reckon with: what workers measured at their start, and what requests taught.
+#include <algorithm>
+
+#include "core_driver.h"
+
+namespace runahead::test {
+namespace {
+
+using Kind = proto::Envelope::BodyCase;
+
+constexpr int32_t kPrompt = 3840;
+constexpr double kSecondsPerToken = 1e-3;
+
+class Workers : public CoreDriver {
+ public:
+  // One prefill worker for each start-up figure, of devices[i], and a decode worker.
+  explicit Workers(const std::vector<double>& seconds_per_token, const std::vector<std::string>& devices = {},
+                   const SpeedMemory& memory = {})
+      : CoreDriver({}, {}, memory), count_(std::ssize(seconds_per_token)) {
+    for (int64_t i = 0; i < count_; ++i) {
+      proto::Envelope message = hello(true, static_cast<uint64_t>(i) + 1);
+      message.mutable_hello()->set_seconds_per_token(seconds_per_token[static_cast<size_t>(i)]);
+      message.mutable_hello()->set_seconds_per_pair(1e-9);
+      message.mutable_hello()->set_device(devices.empty() ? "cpu" : devices[static_cast<size_t>(i)]);
+      join(static_cast<PeerId>(i) + 1, message);
+    }
+    join(99, false);
+  }
+
+  // Begins a request, and says how many tokens each worker was given.
+  std::vector<int32_t> shares() {
+    id_ = *submit({.prompt = std::vector<TokenId>(kPrompt, 7), .max_new_tokens = 1});
+    std::vector<int32_t> tokens;
+    for (int64_t i = 1; i <= count_; ++i) {
+      const auto* step = last(static_cast<PeerId>(i), Kind::kRunChainStep);
+      tokens.push_back(step != nullptr && step->request() == id_
+                           ? static_cast<int32_t>(step->run_chain_step().end() - step->run_chain_step().begin())
+                           : 0);
+    }
+    return tokens;
+  }
+  // Ends it: worker i took seconds_per_token[i] for each of its tokens.
+  void serve(const std::vector<double>& seconds_per_token) {
+    for (int64_t i = 1; i <= count_; ++i) {
+      const auto* step = last(static_cast<PeerId>(i), Kind::kRunChainStep);
+      if (step == nullptr || step->request() != id_) continue;
+      const proto::RunChainStep& chunk = step->run_chain_step();
+      proto::Envelope done = rank_done(id_, 1, chunk.rank());
+      done.mutable_rank_done()->mutable_timing()->set_compute_seconds(seconds_per_token[static_cast<size_t>(i) - 1] *
+                                                                      static_cast<double>(chunk.end() - chunk.begin()));
+      if (chunk.end() == kPrompt) from(static_cast<PeerId>(i), first_token(id_, 1, 5));
+      from(static_cast<PeerId>(i), done);
+    }
+    from(99, decode_done(id_, 1));
+    EXPECT_TRUE(finished.contains(id_));
+  }
+
+ private:
+  int64_t count_;
+  RequestId id_ = 0;
+};
+
+TEST(WorkerSpeeds, EqualWorkersThatMeasuredByChanceAreEqual) {
+  Workers workers({1e-3, 3e-3, 2e-3, 1.2e-3});
+  const std::vector<int32_t> tokens = workers.shares();
+  const auto [least, most] = std::ranges::minmax(tokens);
+  EXPECT_GE(least, 0.9 * most);
+}
+
+TEST(WorkerSpeeds, UnlikeDevicesAreWhatTheyMeasured) {
+  Workers workers({1e-3, 3e-3}, {"cpu fast", "cpu slow"});
+  const std::vector<int32_t> tokens = workers.shares();
+  EXPECT_NEAR(static_cast<double>(tokens[0]) / tokens[1], 3, 0.4);
+}
+
+// Of one in four that turns slower: the plan after the request that showed it, against one that always knew.
+TEST(WorkerSpeeds, AWorkerThatTurnsSlowerIsPlannedForAfterOneRequest) {
+  Workers workers(std::vector<double>(4, kSecondsPerToken));
+  std::vector<double> speeds(4, kSecondsPerToken);
+  for (int i = 0; i < 3; ++i) {
+    workers.shares();
+    workers.serve(speeds);
+  }
+  speeds[2] = kSecondsPerToken / 0.6;
+  workers.shares();
+  workers.serve(speeds);
+  const std::vector<int32_t> tokens = workers.shares();
+  double slowest = 0;
+  for (size_t i = 0; i < 4; ++i) slowest = std::max(slowest, tokens[i] * speeds[i]);
+  EXPECT_LT(slowest, 1.1 * kPrompt * kSecondsPerToken / 3.6) << "W / sum of rates";
+}
+
+TEST(WorkerSpeeds, AFourfoldChangeIsPlannedForAfterTwoRequests) {
+  Workers workers(std::vector<double>(4, kSecondsPerToken));
+  std::vector<double> speeds(4, kSecondsPerToken);
+  for (int i = 0; i < 3; ++i) {
+    workers.shares();
+    workers.serve(speeds);
+  }
+  const std::vector<int32_t> equal = workers.shares();
+  speeds[1] = 4 * kSecondsPerToken;
+  workers.serve(speeds);
+  EXPECT_EQ(workers.shares(), equal) << "one may be a hiccup";
+  workers.serve(speeds);
+  const std::vector<int32_t> tokens = workers.shares();
+  double slowest = 0;
+  for (size_t i = 0; i < 4; ++i) slowest = std::max(slowest, tokens[i] * speeds[i]);
+  EXPECT_LT(slowest, 1.1 * kPrompt * kSecondsPerToken / 3.25) << "W / sum of rates";
+}
+
+// A worker that comes back under its name is as fast as it was, also for the next coordinator.
+TEST(WorkerSpeeds, AreRememberedOfWorkersThatComeBack) {
+  const std::vector<double> speeds = {kSecondsPerToken, 3 * kSecondsPerToken};
+  Workers first({kSecondsPerToken, kSecondsPerToken});
+  for (int i = 0; i < 3; ++i) {
+    first.shares();
+    first.serve(speeds);
+  }
+  const std::vector<int32_t> known = first.shares();
+  EXPECT_NEAR(static_cast<double>(known[0]) / known[1], 3, 0.5);
+  const SpeedMemory memory = first.core.speeds();
+  ASSERT_EQ(memory.size(), 2u) << "nothing of the decode worker is measured";
+  EXPECT_NEAR(memory.rbegin()->second.speed.seconds_per_token / memory.begin()->second.speed.seconds_per_token, 3, 0.2);
+
+  first.core.on_disconnected(2, first.now);
+  EXPECT_EQ(first.core.speeds().size(), 2u) << "of one that has gone, too";
+
+  Workers second({kSecondsPerToken, kSecondsPerToken}, {}, memory);
+  EXPECT_EQ(second.shares(), known);
+}
+
+}  // namespace
+}  // namespace runahead::test
