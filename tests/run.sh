@@ -16,7 +16,7 @@ FUZZ_SECONDS=${RUNAHEAD_FUZZ_SECONDS:-10}  # a smoke run for each target; a nigh
 SIM_SEEDS=${RUNAHEAD_SIM_SEEDS:-1000}  # about a minute
 
 # Stage and time limit in seconds. What fails soonest comes first; together they take about 30 minutes on 2 cores.
-STAGES=(setup:1200 tidy:120 build:1500 deploy:300 unit:900 e2e:900 sim:600 ucx:300 lint:400 asan:1800 fuzz:900 tsan:1200)
+STAGES=(setup:1200 tidy:120 build:1500 deploy:300 unit:900 e2e:900 sim:600 ucx:300 lint:300 asan:1800 fuzz:900 tsan:1200)
 
 # Which test programs run under a sanitizer: those where memory or threads are in play, and that are fast enough. Left
 # out, because their cold builds would take CI beyond 30 minutes: services, and under tsan all but two.
@@ -78,7 +78,7 @@ stage_tidy() { run_pytest tests/tidy; }
 # of the stage's limit is for the files that are begun. All of it: tests/tidy/clang_tidy.py --all.
 stage_lint() {
   local said code=0
-  said=$(python3 tests/tidy/clang_tidy.py --seconds 240 2>&1) || code=$?
+  said=$(python3 tests/tidy/clang_tidy.py --seconds 90 2>&1) || code=$?
   echo "$said"
   if [[ $code -eq 0 ]]; then record passed "clang-tidy: $(tail -n 1 <<<"$said")"
   else record failed "clang-tidy: $(head -n 1 <<<"$said")"; fi
