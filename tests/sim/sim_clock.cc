@@ -7,18 +7,22 @@
 namespace runahead::test {
 namespace {
 
-// A handler that the timer or a cancellation may complete, whichever comes first.
+// A handler that the timer or a cancellation may complete, whichever comes first. The timer owns it: the slot is the sleeper's
+// own, and the two would keep each other.
 template <class Handler>
 void sleep(Process& process, Time at, Handler handler) {
   auto slot = asio::get_associated_cancellation_slot(handler);
-  auto shared = std::make_shared<std::optional<Handler>>(std::move(handler));
-  auto fire = [&process, shared] {
-    if (!*shared) return;
-    process.post([handler = std::move(**shared)]() mutable { handler(); });
-    shared->reset();
+  auto sleeper = std::make_shared<std::optional<Handler>>(std::move(handler));
+  const auto fire = [&process](std::optional<Handler>& who) {
+    if (!who) return;
+    process.post([handler = std::move(*who)]() mutable { handler(); });
+    who.reset();
   };
-  if (slot.is_connected()) slot.assign([fire](asio::cancellation_type) { fire(); });
-  process.at(at, fire);
+  if (slot.is_connected())
+    slot.assign([fire, weak = std::weak_ptr(sleeper)](asio::cancellation_type) {
+      if (const auto held = weak.lock()) fire(*held);
+    });
+  process.at(at, [fire, sleeper] { fire(*sleeper); });
 }
 
 }  // namespace
