@@ -15,11 +15,11 @@ RESULTS=$ROOT/build/test-results
 FUZZ_SECONDS=${RUNAHEAD_FUZZ_SECONDS:-10}  # a smoke run for each target; a night finds more
 SIM_SEEDS=${RUNAHEAD_SIM_SEEDS:-1000}  # about a minute
 
-# Stage and time limit in seconds. What fails soonest comes first; together they take about 30 minutes on 2 cores.
+# Stage and time limit in seconds. What fails soonest comes first; together they take under 45 minutes on 2 cores.
 STAGES=(setup:1200 tidy:120 build:1500 deploy:300 unit:900 e2e:900 sim:600 ucx:300 lint:300 asan:1800 fuzz:900 tsan:1200)
 
 # Which test programs run under a sanitizer: those where memory or threads are in play, and that are fast enough. Left
-# out, because their cold builds would take CI beyond 30 minutes: services, and under tsan all but two.
+# out, because their cold builds would take CI beyond its 45 minutes: services, and under tsan all but two.
 # The filters leave out single cases: hundreds of random partitions, whose code the other tests of the model walk too,
 # and under tsan the kernels that run on one thread.
 ASAN_TESTS=(base kernels model planner transport actors sim chain)
