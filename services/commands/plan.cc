@@ -1,4 +1,5 @@
-// runahead plan: who would get which tokens, and the predicted time to first token. Runs nothing of the cluster.
+// runahead plan: who would get which tokens, and the predicted time to first token. Runs nothing of a
+// cluster; `plan search` measures one that runs (services/commands/plan_search.h).
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>

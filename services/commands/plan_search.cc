@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 
 #include "base/json_text.h"
 #include "planner/split_search.h"
@@ -52,30 +53,35 @@ class Probe {
   }
 
   Result<double> measure(const std::vector<int32_t>& cuts) {
+    if (!std::exchange(warm_, true)) TRY(ask(cuts));  // the first of all is slower than the others
     std::vector<double> seconds;
-    for (int i = 0; i < repetitions_; ++i) {
-      json body = {{"model", "default"}, {"prompt", prompt_}, {"max_tokens", 1}, {"temperature", 0}};
-      if (cuts.empty()) body["runahead"] = {{"strategy", "single"}};
-      else body["runahead"] = {{"cuts", cuts}};
-      const json answer = TRY(answer_of(TRY(client_.post("/v1/completions", to_text(body)))));
-      const json report = answer.value("usage", json::object()).value("runahead", json::object());
-      const double ttft = report.value("ttft_seconds", 0.0);
-      if (!(ttft > 0)) return fail(ErrorCode::kInternal, "the server's answer has no ttft_seconds");
-      const std::string logits = report.value("first_logits_sha256", "");
-      if (!logits_.empty() && logits != logits_)
-        return fail(ErrorCode::kInternal, "two cuts of one prompt gave unlike logits; this is a fault of Runahead");
-      logits_ = logits;
-      seconds.push_back(ttft);
-    }
+    for (int i = 0; i < repetitions_; ++i) seconds.push_back(TRY(ask(cuts)));
     std::ranges::sort(seconds);
     return seconds[seconds.size() / 2];
   }
 
  private:
+  // Time to first token of one request.
+  Result<double> ask(const std::vector<int32_t>& cuts) {
+    json body = {{"model", "default"}, {"prompt", prompt_}, {"max_tokens", 1}, {"temperature", 0}};
+    if (cuts.empty()) body["runahead"] = {{"strategy", "single"}};
+    else body["runahead"] = {{"cuts", cuts}};
+    const json answer = TRY(answer_of(TRY(client_.post("/v1/completions", to_text(body)))));
+    const json report = answer.value("usage", json::object()).value("runahead", json::object());
+    const double ttft = report.value("ttft_seconds", 0.0);
+    if (!(ttft > 0)) return fail(ErrorCode::kInternal, "the server's answer has no ttft_seconds");
+    const std::string logits = report.value("first_logits_sha256", "");
+    if (!logits_.empty() && logits != logits_)
+      return fail(ErrorCode::kInternal, "two cuts of one prompt gave unlike logits; this is a fault of Runahead");
+    logits_ = logits;
+    return ttft;
+  }
+
   const HttpClient& client_;
   int repetitions_;
   std::vector<int32_t> prompt_;
   std::string logits_;
+  bool warm_ = false;
 };
 
 void keep_entry(SplitTable& table, const SplitSearch& search, int32_t context_len) {
@@ -99,7 +105,6 @@ Result<SplitSearch> search_length(const HttpClient& client, const PlanSearchOpti
   while (const auto cuts = search.next()) {
     auto known = file.measured.find({context_len, *cuts});
     if (known == file.measured.end()) {
-      if (search.measurements() == 0) TRY(probe.measure(*cuts));  // the first is slower than all others
       const double seconds = TRY(probe.measure(*cuts));
       known = file.measured.emplace(std::pair{context_len, *cuts}, seconds).first;
       TRY(write_split_search(options.table, file));
@@ -135,7 +140,7 @@ Result<void> search_plans(const PlanSearchOptions& given, const CommonOptions& c
   else if (found.error().code != ErrorCode::kNotFound) return std::unexpected(found.error());
   if (file.table.identity != cluster.fingerprint ||
       (!file.table.entries.empty() && std::ssize(file.table.entries.front().shares) != ranks)) {
-    if (!file.measured.empty())
+    if (!file.measured.empty() || !file.table.entries.empty())
       return fail(ErrorCode::kInvalidArgument,
                   options.table + " is of another model, mode or number of ranks; give another file with --table",
                   "table");

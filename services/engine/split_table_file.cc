@@ -115,6 +115,8 @@ Result<SplitSearchFile> read_split_search(const std::filesystem::path& path) {
 
 Result<void> write_split_search(const std::filesystem::path& path, const SplitSearchFile& file) {
   const std::string text = encode_split_search(file);
+  std::error_code ignored;  // the write says what is wrong
+  if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), ignored);
   return write_whole_file(path, {std::as_bytes(std::span(text))});
 }
 

@@ -54,11 +54,25 @@ class Workers : public CoreDriver {
     from(99, decode_done(id_, 1));
     EXPECT_TRUE(finished.contains(id_));
   }
+  // Three requests at these speeds.
+  void learn(const std::vector<double>& seconds_per_token) {
+    for (int i = 0; i < 3; ++i) {
+      shares();
+      serve(seconds_per_token);
+    }
+  }
 
  private:
   int64_t count_;
   RequestId id_ = 0;
 };
+
+// Seconds of the worker that is done last.
+double slowest(const std::vector<int32_t>& tokens, const std::vector<double>& seconds_per_token) {
+  double most = 0;
+  for (size_t i = 0; i < tokens.size(); ++i) most = std::max(most, tokens[i] * seconds_per_token[i]);
+  return most;
+}
 
 TEST(WorkerSpeeds, EqualWorkersThatMeasuredByChanceAreEqual) {
   Workers workers({1e-3, 3e-3, 2e-3, 1.2e-3});
@@ -77,45 +91,30 @@ TEST(WorkerSpeeds, UnlikeDevicesAreWhatTheyMeasured) {
 TEST(WorkerSpeeds, AWorkerThatTurnsSlowerIsPlannedForAfterOneRequest) {
   Workers workers(std::vector<double>(4, kSecondsPerToken));
   std::vector<double> speeds(4, kSecondsPerToken);
-  for (int i = 0; i < 3; ++i) {
-    workers.shares();
-    workers.serve(speeds);
-  }
+  workers.learn(speeds);
   speeds[2] = kSecondsPerToken / 0.6;
   workers.shares();
   workers.serve(speeds);
-  const std::vector<int32_t> tokens = workers.shares();
-  double slowest = 0;
-  for (size_t i = 0; i < 4; ++i) slowest = std::max(slowest, tokens[i] * speeds[i]);
-  EXPECT_LT(slowest, 1.1 * kPrompt * kSecondsPerToken / 3.6) << "W / sum of rates";
+  EXPECT_LT(slowest(workers.shares(), speeds), 1.1 * kPrompt * kSecondsPerToken / 3.6) << "W / sum of rates";
 }
 
 TEST(WorkerSpeeds, AFourfoldChangeIsPlannedForAfterTwoRequests) {
   Workers workers(std::vector<double>(4, kSecondsPerToken));
   std::vector<double> speeds(4, kSecondsPerToken);
-  for (int i = 0; i < 3; ++i) {
-    workers.shares();
-    workers.serve(speeds);
-  }
+  workers.learn(speeds);
   const std::vector<int32_t> equal = workers.shares();
   speeds[1] = 4 * kSecondsPerToken;
   workers.serve(speeds);
   EXPECT_EQ(workers.shares(), equal) << "one may be a hiccup";
   workers.serve(speeds);
-  const std::vector<int32_t> tokens = workers.shares();
-  double slowest = 0;
-  for (size_t i = 0; i < 4; ++i) slowest = std::max(slowest, tokens[i] * speeds[i]);
-  EXPECT_LT(slowest, 1.1 * kPrompt * kSecondsPerToken / 3.25) << "W / sum of rates";
+  EXPECT_LT(slowest(workers.shares(), speeds), 1.1 * kPrompt * kSecondsPerToken / 3.25) << "W / sum of rates";
 }
 
 // A worker that comes back under its name is as fast as it was, also for the next coordinator.
 TEST(WorkerSpeeds, AreRememberedOfWorkersThatComeBack) {
   const std::vector<double> speeds = {kSecondsPerToken, 3 * kSecondsPerToken};
   Workers first({kSecondsPerToken, kSecondsPerToken});
-  for (int i = 0; i < 3; ++i) {
-    first.shares();
-    first.serve(speeds);
-  }
+  first.learn(speeds);
   const std::vector<int32_t> known = first.shares();
   EXPECT_NEAR(static_cast<double>(known[0]) / known[1], 3, 0.5);
   const SpeedMemory memory = first.core.speeds();

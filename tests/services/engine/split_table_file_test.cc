@@ -29,7 +29,7 @@ TEST(SplitTableFile, ComesBackAsItWas) {
 
 TEST(SplitTableFile, IsReadFromItsPlace) {
   const test::TempDir dir;
-  const auto path = dir / "table.json";
+  const auto path = dir / "a folder that is not there yet" / "table.json";
   EXPECT_EQ(read_split_search(path).error().code, ErrorCode::kNotFound);
   ASSERT_TRUE(write_split_search(path, some_file()));
   EXPECT_TRUE(read_split_table(path));

@@ -407,6 +407,17 @@ TEST_F(GatewayTest, ModelsHealthVersionClusterAndMetrics) {
   EXPECT_EQ(get("/livez").status, 200) << "a service without workers is alive";
 }
 
+TEST_F(GatewayTest, OpenApiNamesEveryStrategyThatIsParsed) {
+  std::set<std::string> named;
+  const json document = get("/openapi.json").json();
+  for (const auto& [key, value] : document.flatten().items())
+    if (key.find("/strategy/enum/") != std::string::npos && value.is_string()) named.insert(value);
+  for (const std::string& strategy : named) EXPECT_TRUE(parse_strategy(strategy)) << strategy;
+  for (const Strategy strategy :
+       {Strategy::kSingle, Strategy::kEven, Strategy::kBalanced, Strategy::kSearched, Strategy::kPredicted})
+    EXPECT_TRUE(named.contains(std::string(name(strategy)))) << name(strategy);
+}
+
 TEST_F(GatewayTest, OpenApiDescribesEveryRouteAndNoOther) {
   EXPECT_EQ(answered_routes(), described_routes());
   for (const std::string& route : described_routes()) {  // and what the router lists is what it answers
