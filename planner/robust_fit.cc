@@ -14,7 +14,9 @@ constexpr double kNoise = 0.2;  // |ln| of measured by expected that a quiet mac
 constexpr double kDoubt = 0.9;  // of a factor of 2.5: what is beyond it may be a hiccup
 constexpr double kSettled = 0.05;  // relative residual above which a sample weighs less
 constexpr int kReweightings = 3;
-constexpr double kPriorWeight = 1e-4;  // against all samples together, of each term's part in the time
+// Of the prior against one sample: (noise of a sample / what the prior may be off by, both as parts of the time) squared. Samples
+// are some 5 % off; what is known by its prior may be off by half, what is not expected at all by a quarter.
+constexpr double kPriorWeight = 0.01, kUnexpectedWeight = 0.03;
 constexpr size_t kRecent = 4;  // samples that a law must explain
 constexpr double kLeast = 1e-6;  // nothing is a million times faster than its prior
 
@@ -96,21 +98,21 @@ Terms RobustFit::solve() const {
   for (int round = 0; round <= kReweightings; ++round) {
     Matrix a{};
     Terms b{};
-    double total = 0, age = 1;
+    double age = 1;
     for (auto sample = window_.rbegin(); sample != window_.rend(); ++sample, age *= kForget) {
       Terms z{};
       for (size_t i = 0; i < kTerms; ++i) z[i] = unit[i] > 0 ? sample->x[i] / sample->y / unit[i] : 0;
       const double residual = round == 0 ? 0 : (dot(part, z) - 1) / kSettled;
       const double weight = age / (1 + residual * residual);
-      total += weight;
       for (size_t i = 0; i < kTerms; ++i) {
         b[i] += weight * z[i];
         for (size_t j = 0; j < kTerms; ++j) a[i][j] += weight * z[i] * z[j];
       }
     }
     for (size_t i = 0; i < kTerms; ++i) {
-      a[i][i] += kPriorWeight * total;
-      b[i] += kPriorWeight * total * prior[i];
+      const double weight = prior[i] > 0 ? kPriorWeight : kUnexpectedWeight;
+      a[i][i] += weight;
+      b[i] += weight * prior[i];
     }
     part = solve_bounded(a, b, lowest);
   }

@@ -21,7 +21,7 @@ class RobustFit {
   static constexpr size_t kTerms = 4;
   using Terms = std::array<double, kTerms>;
 
-  // A term whose prior is 0 is learnt from samples alone; a positive one stays positive.
+  // A positive term stays positive. One whose prior is 0 is small until samples insist: noise must not be explained by it.
   explicit RobustFit(const Terms& prior) : prior_(prior), coefficients_(prior) {}
 
   void add(const Terms& x, double y);  // y > 0; x >= 0, and its value by the prior is positive

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
 #include "base/rng.h"
 
 namespace runahead {
@@ -152,6 +156,26 @@ TEST(Profile, FindsWhatAChunkAndAPrefixCostBesideTokensAndPairs) {
     EXPECT_NEAR(predicted(model, worker, chunk) / measured(model, truth, chunk, false, rng, 0), 1, 0.05);
   }
   EXPECT_NEAR(worker.speed().seconds_per_chunk / truth.seconds_per_chunk, 1, 0.25);
+}
+
+// A rank of a chain sees chunks of nearly one length behind nearly one prefix: their noise is no law.
+TEST(Profile, NoiseOfChunksThatLookAlikeDoesNotMakeOthersStrange) {
+  const ModelCost model = small_model();
+  const WorkerSpeed truth = default_speed(model);
+  const TokenRange other{0, 512};
+  std::vector<double> errors;
+  for (uint64_t seed = 1; seed <= 100; ++seed) {
+    SeededRng rng(seed);
+    WorkerEstimate worker(model, truth);
+    for (int i = 0; i < 8; ++i) {
+      const TokenRange chunk{1024 + 64 * (i % 3), 2048 + 64 * (i % 2)};
+      worker.add_chunk(chunk, false, measured(model, truth, chunk, false, rng, 0.12));
+    }
+    errors.push_back(std::abs(predicted(model, worker, other) / measured(model, truth, other, false, rng, 0) - 1));
+  }
+  std::ranges::sort(errors);
+  EXPECT_LT(errors[50], 0.15);
+  EXPECT_LT(errors[95], 0.4);
 }
 
 TEST(Profile, NeverNegativeWhateverTheSamples) {
