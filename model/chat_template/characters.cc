@@ -67,7 +67,8 @@ class Folded {
     size_ = size > 0 ? static_cast<size_t>(size) : 1;
   }
   size_t size() const { return size_; }
-  std::span<const utf8proc_int32_t> chars() const { return std::span(chars_).first(size_); }
+  std::span<const utf8proc_int32_t> chars() const& { return std::span(chars_).first(size_); }
+  void chars() const&& = delete;  // a range-for over a temporary's would outlive it
 
  private:
   std::array<utf8proc_int32_t, 4> chars_{};  // at most 3
@@ -195,9 +196,10 @@ std::string to_lower(std::string_view text) {
 
 std::string casefold(std::string_view text) {
   std::string out;
-  for (size_t pos = 0; pos < text.size();)
-    for (const utf8proc_int32_t part : Folded(next_char(text, pos)).chars())
-      append_char(out, static_cast<char32_t>(part));
+  for (size_t pos = 0; pos < text.size();) {
+    const Folded folded(next_char(text, pos));
+    for (const utf8proc_int32_t part : folded.chars()) append_char(out, static_cast<char32_t>(part));
+  }
   return out;
 }
 

@@ -65,6 +65,9 @@ SimWorld::SimWorld(uint64_t seed) : rng(seed) {}
 SimWorld::~SimWorld() {
   for (auto& process : processes_) end(*process);
   timers_.clear();
+  // What the services of this context still hold is destroyed here: coroutines post as they go, through processes.
+  shutdown();
+  destroy();
 }
 
 void SimWorld::at(Time due, Action action) { timers_.push(due, sequence_++, std::move(action)); }
