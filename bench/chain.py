@@ -3,7 +3,13 @@
 
     bench/chain.py --url 127.0.0.1:8000 --tokens 2048,4096            single and balanced, five rounds
     bench/chain.py --schemes single,even,balanced,1280+2432+3392      cuts by hand, with + between
+    bench/chain.py --schemes balanced,tsp,tsp-causal,paper-kvr,pipeline@x8 --rank-command 'build/release/runahead bench rank'
     deploy/testbed.sh exec head bench/chain.py --url 10.77.0.254:8000 on a testbed
+
+Rivals (bench/rivals) run as processes of their own beside the cluster's idle workers, as many as it has, each started by
+--rank-command with its number from 1 for {rank}: `ssh node{rank} runahead bench rank --data-listen 10.0.0.{rank}:0
+--insecure-network`, deploy/testbed.sh rank {rank}. Their chunks: NAME even, one a rank; NAME@640+1280 by hand; NAME@x8 eight
+even ones; NAME@t8 eight that take the same time.
 
 Schemes take turns within each round, on the same prompt, and all must give the same logits (SHA-256), or the run is void. The
 first round warms up and does not count. stdout: a Markdown table; --json FILE: every run with its waterfall; stderr: progress.
@@ -15,6 +21,9 @@ import json
 import random
 import statistics
 import sys
+from contextlib import nullcontext
+
+from rank_processes import RankProcesses
 
 REQUEST_SECONDS = 900
 
@@ -64,8 +73,10 @@ def check_logits(runs):
             raise SystemExit(f"schemes gave unlike logits for {tokens} tokens: the run is void")
 
 
-def error_of(run):
-    return abs(run["predicted"] / run["ttft"] - 1)
+def prediction_error(runs):
+    """Of those that have a prediction: rivals have none."""
+    errors = [abs(run["predicted"] / run["ttft"] - 1) for run in runs if run["predicted"]]
+    return statistics.median(errors) if errors else None
 
 
 def row(runs, single):
@@ -76,7 +87,7 @@ def row(runs, single):
     ranks = len(last["ranks"])
     return {"tokens": last["tokens"], "scheme": last["scheme"], "ranks": ranks, "ttft": middle, "fastest": times[0],
             "slowest": times[-1], "speed_up": single / middle if single else None,
-            "prediction_error": statistics.median(map(error_of, runs)), "cuts": last["cuts"],
+            "prediction_error": prediction_error(runs), "cuts": last["cuts"],
             "compute": [rank["compute_seconds"] for rank in last["ranks"]],
             "kv_wait": [rank["kv_wait_seconds"] for rank in last["ranks"]]}
 
@@ -97,8 +108,9 @@ def table(rows):
              "| waits s |", "|---|---|---|---|---|---|---|---|"]
     for one in rows:
         speed_up = f"{one['speed_up']:.2f}" if one["speed_up"] else ""
+        error = "" if one["prediction_error"] is None else f"{100 * one['prediction_error']:.1f} %"
         lines.append(f"| {one['tokens']} | {one['scheme']} | {one['ranks']} | {one['ttft']:.3f} ({one['fastest']:.3f} to "
-                     f"{one['slowest']:.3f}) | {speed_up} | {100 * one['prediction_error']:.1f} % | "
+                     f"{one['slowest']:.3f}) | {speed_up} | {error} | "
                      f"{' '.join(f'{seconds:.2f}' for seconds in one['compute'])} | "
                      f"{' '.join(f'{seconds:.2f}' for seconds in one['kv_wait'])} |")
     return "\n".join(lines)
@@ -111,6 +123,7 @@ def main():
     parser.add_argument("--schemes", default="single,balanced")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=0, help="wait for so many prefill workers")
+    parser.add_argument("--rank-command", default="", help="starts one rank of a rival; {rank} is its number from 1")
     parser.add_argument("--json")
     options = parser.parse_args()
     lengths, schemes = [int(word) for word in options.tokens.split(",")], options.schemes.split(",")
@@ -118,14 +131,19 @@ def main():
              if worker["role"] == "prefill" and worker["state"] == "ready"]
     if len(ready) < max(1, options.workers):
         raise SystemExit(f"{len(ready)} prefill workers are ready, {max(1, options.workers)} are wanted")
+    rivals = RankProcesses(options.rank_command, len(ready)) if options.rank_command else nullcontext()
     warm, runs = [], []
-    for number in range(options.rounds + 1):
-        for tokens in lengths:
-            for scheme in schemes:
-                run = measure(options.url, scheme, tokens)
-                (runs if number else warm).append(run)
-                say(f"round {number}: {tokens} tokens, {scheme}: {run['ttft']:.3f} s, predicted {run['predicted']:.3f}, "
-                    f"cuts {run['cuts']}")
+    with rivals:
+        for number in range(options.rounds + 1):
+            for tokens in lengths:
+                for scheme in schemes:
+                    if options.rank_command and scheme.partition("@")[0] in rivals.schemes:
+                        run = rivals.run(scheme, prompt(tokens))
+                    else:
+                        run = measure(options.url, scheme, tokens)
+                    (runs if number else warm).append(run)
+                    predicted = f", predicted {run['predicted']:.3f}" if run["predicted"] else ""
+                    say(f"round {number}: {tokens} tokens, {scheme}: {run['ttft']:.3f} s{predicted}, cuts {run['cuts']}")
     check_logits(warm + runs)
     rows = rows_of(runs)
     print(table(rows))

@@ -4,6 +4,7 @@
 #
 #   testbed.sh up NODES [CPU [LINK]]   CPU: percent of one core a node (25); LINK: rate of its link, e.g. 1gbit (1gbit; none)
 #   testbed.sh cluster [FLAG...]       coordinator and decode worker on the head, a prefill worker on each node, until Ctrl-C
+#   testbed.sh rank NODE [FLAG...]     a rank of a rival scheme there, for bench/chain.py --rank-command
 #   testbed.sh exec NODE COMMAND...    run it on a node: 1 to NODES, or head (no CPU limit)
 #   testbed.sh cpu NODE PERCENT        another share, at once
 #   testbed.sh link NODE RATE          another rate, at once
@@ -187,6 +188,8 @@ case ${1:-} in
   down) down ;;
   cluster) shift; cluster "$@" ;;
   exec) shift; [[ $# -ge 2 ]] || die "exec NODE COMMAND..."; run_on "$@" ;;
+  rank) node=${2:-}; shift 2 || die "rank NODE [FLAG...]"
+    run_on "$node" "$BINARY" bench rank --data-listen "$NET.$node:0" --insecure-network --threads 1 "$@" ;;
   cpu) [[ $# -eq 3 ]] || die "cpu NODE PERCENT"; check_node "$2"; set_cpu "$2" "$3" ;;
   link) [[ $# -eq 3 ]] || die "link NODE RATE"; check_node "$2"; set_link "$2" "$3" ;;
   noise) [[ $# -eq 4 ]] || die "noise NODE NODE MBIT"; noise "$2" "$3" "$4" ;;

@@ -7,10 +7,12 @@
 
 namespace runahead {
 
-#if defined(RUNAHEAD_X86_KERNELS)
+#if defined(RUNAHEAD_AVX512BF16_KERNELS)
 namespace avx512bf16 {
 const OpTable& ops_of(ComputeMode mode);
 }
+#endif
+#if defined(RUNAHEAD_X86_KERNELS)
 namespace avx512 {
 const OpTable& ops_of(ComputeMode mode);
 }
@@ -36,7 +38,9 @@ std::vector<const OpTable*> find_runnable() {
   const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                           __builtin_cpu_supports("avx512vnni");
+#if defined(RUNAHEAD_AVX512BF16_KERNELS)
   if (has_avx512 && __builtin_cpu_supports("avx512bf16")) add(avx512bf16::ops_of);
+#endif
   if (has_avx512) add(avx512::ops_of);
   if (has_avx2) add(avx2::ops_of);
 #endif

@@ -1,6 +1,6 @@
 // runahead bench prefill|decode|kernels|plan: how fast one worker is, in this process, as a share of what the machine's
 // instructions and memory allow, measured in the same run; and how long a plan takes. docs/benchmarks.md says what each
-// number means.
+// number means. bench rank: a rival's rank (bench_rank.h).
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -12,6 +12,7 @@
 #include "bench/engine_bench.h"
 #include "bench/kernel_bench.h"
 #include "planner/strategies.h"
+#include "services/commands/bench_rank.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/commands/output.h"
@@ -32,6 +33,7 @@ struct BenchOptions {
   std::vector<int> rows = {1, 4, 16, 128, 512};
   int repetitions = 3, steps = 32;
   bool all = false;
+  BenchRankOptions rank;
 };
 
 // An early and two late chunks.
@@ -217,8 +219,9 @@ Result<void> bench(const BenchOptions& options, const CommonOptions& common) {
   if (options.what == "decode") return bench_decode_command(options, common);
   if (options.what == "kernels") return bench_kernels_command(options, common);
   if (options.what == "plan") return bench_plan_command(common);
+  if (options.what == "rank") return bench_rank(options.engine, options.rank);
   return fail(ErrorCode::kInvalidArgument,
-              "there is no bench '" + options.what + "'; there are prefill, decode, kernels and plan", "what");
+              "there is no bench '" + options.what + "'; there are prefill, decode, kernels, plan and rank", "what");
 }
 
 constexpr const char* kExplanation =
@@ -228,6 +231,7 @@ constexpr const char* kExplanation =
     "         attention of a page of queries by context: ns a pair of query and key, and pairs/s over those of the\n"
     "         first context (late)\n"
     "plan     the coordinator's planning of one request, by ready workers\n"
+    "rank     one rank of a rival scheme (TSP, the paper's chain, ...), driven over stdin by bench/chain.py\n"
     "of peak: operations, counted from the shapes, over those of the mode's dot instruction in the same run. Numbers\n"
     "are medians; docs/benchmarks.md says how to read each column.";
 
@@ -238,7 +242,7 @@ void add_bench(CommandLine& line) {
   CLI::App* command = line.add("bench", "measure one worker in this process against what the machine allows",
                                [options](const CommonOptions& common) { return bench(*options, common); });
   command->footer(kExplanation);
-  command->add_option("what", options->what, "prefill, decode, kernels or plan");
+  command->add_option("what", options->what, "prefill, decode, kernels, plan or rank");
   add_model_flags(*command, options->engine.model);
   add_compute_flag(*command, options->engine.compute);
   add_packed_cache_flag(*command, options->engine.packed_cache);
@@ -260,6 +264,9 @@ void add_bench(CommandLine& line) {
       ->check(whole_number(1, 1024));
   command->add_option("--steps", options->steps, "decode: steps measured; the median counts")
       ->check(whole_number(1, 10'000));
+  command->add_option("--transport", options->rank.transport, "rank: of what goes between ranks");
+  command->add_option("--data-listen", options->rank.data_listen, "rank: host:port for it; port 0 takes a free one");
+  command->add_flag("--insecure-network", options->rank.insecure_network, "rank: listen beyond loopback");
   command->add_flag("--all", options->all,
                     "kernels: every instruction set that runs here, and every mode if --compute is auto");
 }

@@ -54,6 +54,8 @@ const test::VecOperation* vec_operations();
 namespace runahead::avx512 {
 const test::VecOperation* vec_operations();
 }
+#endif
+#if defined(RUNAHEAD_AVX512BF16_KERNELS)
 namespace runahead::avx512bf16 {
 const test::VecOperation* vec_operations();
 }

@@ -28,6 +28,8 @@ constexpr InstructionSet kInstructionSets[] = {
 #if defined(RUNAHEAD_X86_KERNELS)
     {"avx2", avx2::vec_operations},
     {"avx512", avx512::vec_operations},
+#endif
+#if defined(RUNAHEAD_AVX512BF16_KERNELS)
     {"avx512bf16", avx512bf16::vec_operations},
 #endif
 };

@@ -1,0 +1,179 @@
+#include "bench/rivals/rank_run.h"
+
+#include <algorithm>
+
+#include "base/sha256.h"
+#include "model/sampler.h"
+#include "model/transformer/prefill.h"
+
+namespace runahead::rivals {
+namespace {
+
+Error invalid(std::string text, std::string field) {
+  return {ErrorCode::kInvalidArgument, std::move(text), std::move(field)};
+}
+
+const Scheme* scheme_of(std::string_view name) {
+  const auto found = std::ranges::find(schemes(), name, &Scheme::name);
+  return found == schemes().end() ? nullptr : &*found;
+}
+
+// As equal as whole pages allow.
+std::vector<int32_t> even_cuts(int32_t tokens, int32_t chunks) {
+  std::vector<int32_t> cuts;
+  for (int32_t i = 1; i < chunks; ++i)
+    cuts.push_back(static_cast<int32_t>(int64_t{pages_for(tokens)} * i / chunks) * kPageTokens);
+  return cuts;
+}
+
+Result<std::vector<TokenRange>> chunks_of(const RankOrder& order) {
+  const auto ranks = static_cast<int32_t>(order.peers.size());
+  const auto tokens = static_cast<int32_t>(order.tokens.size());
+  std::vector<int32_t> cuts = order.cuts.empty() ? even_cuts(tokens, ranks) : order.cuts;
+  std::vector<TokenRange> chunks;
+  cuts.push_back(tokens);
+  for (int32_t begin = 0; const int32_t end : cuts) {
+    if (end <= begin || begin % kPageTokens != 0)
+      return std::unexpected(invalid("cuts ascend in whole pages of " + std::to_string(kPageTokens) +
+                                         " tokens, within the " + std::to_string(tokens) + " of the prompt",
+                                     "cuts"));
+    chunks.push_back({begin, end});
+    begin = end;
+  }
+  return chunks;
+}
+
+}  // namespace
+
+RankRun::RankRun(const RankEnv& env, RankOrder order, std::function<void(const FirstToken&)> on_token)
+    : env_(env),
+      order_(std::move(order)),
+      on_token_(std::move(on_token)),
+      began_(env_.clock.now()),
+      deadline_(env_.clock.after(from_seconds(order_.limit_seconds))),
+      gate_(env_.executor, env_.clock) {}
+
+Result<void> RankRun::prepare() {
+  const Scheme* scheme = scheme_of(order_.scheme);
+  if (scheme == nullptr) return std::unexpected(invalid("there is no scheme '" + order_.scheme + "'", "scheme"));
+  if (order_.peers.empty() || order_.rank < 0 || order_.rank >= ranks())
+    return std::unexpected(invalid("a rank is one of the peers", "rank"));
+  TRY(check_tokens(env_.engine, order_.tokens));
+  chunks_ = TRY(chunks_of(order_));
+  if (scheme->chunk_a_rank && static_cast<int32_t>(chunks_.size()) != ranks())
+    return std::unexpected(invalid(order_.scheme + " wants one chunk a rank", "cuts"));
+  kv_ = TRY(env_.pool.lease(num_layers(), static_cast<int32_t>(order_.tokens.size())));
+  return {};
+}
+
+std::span<const TokenId> RankRun::tokens_of(TokenRange chunk) const {
+  return std::span(order_.tokens).subspan(static_cast<size_t>(chunk.begin), static_cast<size_t>(chunk.size()));
+}
+
+HopShape RankRun::shape(int32_t from, int32_t to) const {
+  return {.attempt = {.epoch = 1, .request = order_.run, .attempt = static_cast<uint32_t>(from * ranks() + to + 1)},
+          .peer = order_.peers[static_cast<size_t>(from == rank() ? to : from)]};
+}
+
+HopShape RankRun::kv_shape(int32_t from, int32_t to, PageRange pages) const {
+  HopShape hop = shape(from, to);
+  hop.num_layers = num_layers();
+  hop.pages = pages.end - pages.begin;
+  hop.page_bytes = env_.pool.page_bytes();
+  hop.memory = [kv = kv_.get(), pages](KvPageKey key) { return kv->page(key.layer, pages.begin + key.page); };
+  return hop;
+}
+
+HopShape RankRun::piece_shape(int32_t from, int32_t to, AlignedBuffer& memory, int32_t pieces) const {
+  HopShape hop = shape(from, to);
+  hop.num_layers = 1;
+  hop.pages = pieces;
+  hop.page_bytes = memory.size() / static_cast<size_t>(pieces);
+  hop.memory = [begin = memory.data(), bytes = hop.page_bytes](KvPageKey key) {
+    return std::span(begin + static_cast<size_t>(key.page) * bytes, bytes);
+  };
+  return hop;
+}
+
+HopOut& RankRun::add_out(HopShape hop) { return *outs_.emplace_back(std::make_unique<HopOut>(std::move(hop))); }
+
+HopIn& RankRun::add_in(HopShape hop) {
+  return *ins_.emplace_back(std::make_unique<HopIn>(std::move(hop), env_.executor, env_.clock));
+}
+
+HopOut& RankRun::send_to(int32_t peer, PageRange pages) { return add_out(kv_shape(rank(), peer, pages)); }
+HopIn& RankRun::receive_from(int32_t peer, PageRange pages) { return add_in(kv_shape(peer, rank(), pages)); }
+HopOut& RankRun::send_pieces_to(int32_t peer, AlignedBuffer& memory, int32_t pieces) {
+  return add_out(piece_shape(rank(), peer, memory, pieces));
+}
+HopIn& RankRun::receive_pieces_from(int32_t peer, AlignedBuffer& memory, int32_t pieces) {
+  return add_in(piece_shape(peer, rank(), memory, pieces));
+}
+
+AlignedBuffer& RankRun::keep(size_t bytes) { return *buffers_.emplace_back(std::make_unique<AlignedBuffer>(bytes)); }
+
+Result<void> RankRun::open(std::function<void(const KvArrival&)> on_page) {
+  for (const auto& in : ins_) TRY(in->open(env_.kv, gate_, deadline_, on_page));
+  for (const auto& out : outs_) TRY(out->open(env_.kv));
+  return {};
+}
+
+asio::awaitable<void> RankRun::compute(std::function<void()> work) {
+  const ComputeLane::Timing timing = co_await env_.lane.run({}, std::move(work));
+  computed_ += timing.computed;
+}
+
+Task<void> RankRun::wait(HopIn& in, int32_t layer, int32_t count) {
+  const Time asked = env_.clock.now();
+  Result<void> come = co_await in.wait(layer, count);
+  waited_ += env_.clock.now() - asked;
+  co_return come;
+}
+
+Task<void> RankRun::wait(HopIn& in, int32_t layer) { return wait(in, layer, in.pages()); }
+
+asio::awaitable<void> RankRun::first_token(Hidden& x) {
+  FirstToken first;
+  co_await compute([&] {
+    std::vector<float> logits(static_cast<size_t>(engine().shape().vocab_size));  // [vocab_size]
+    engine().logits(x, logits);
+    first.logits_sha256 = hex(sha256(std::as_bytes(std::span(logits))));
+    first.token = sample(logits, {.temperature = 0}, {}, {}, 0).token;
+  });
+  if (on_token_) on_token_(first);
+}
+
+Task<void> RankRun::drain() {
+  for (const auto& out : outs_) {
+    Result<void> drained = co_await out->drain(deadline_);
+    CO_TRY(drained);
+  }
+  co_return Result<void>{};
+}
+
+asio::awaitable<void> RankRun::close() {
+  for (const auto& in : ins_) co_await in->close();
+  for (const auto& out : outs_) co_await out->close();
+  co_await gate_.close();
+}
+
+RankReport RankRun::report() const {
+  RankReport report{.seconds = seconds(env_.clock.now() - began_),
+                    .compute_seconds = seconds(computed_),
+                    .wait_seconds = seconds(waited_)};
+  for (const auto& out : outs_) report.sent_bytes += out->bytes();
+  return report;
+}
+
+Task<RankReport> run_rank(const RankEnv& env, RankOrder order, std::function<void(const FirstToken&)> on_token) {
+  RankRun run(env, std::move(order), std::move(on_token));
+  Result<void> done = run.prepare();
+  if (done) done = co_await scheme_of(run.order_.scheme)->run(run);
+  if (done) done = co_await run.drain();
+  const RankReport report = done ? run.report() : RankReport{};
+  co_await run.close();
+  CO_TRY(done);
+  co_return report;
+}
+
+}  // namespace runahead::rivals
