@@ -33,18 +33,9 @@ function(runahead_library name)
   runahead_precompile(runahead_${name} ${ARG_PRECOMPILE})
 endfunction()
 
-# A target with loops over tensors.
-function(runahead_computes target)
-  if(RUNAHEAD_SANITIZE)
-    target_compile_options(${target} PRIVATE -O1)
-  endif()
-endfunction()
-
 # Tests are compiled oftener than they run.
 function(runahead_quick_to_build target)
-  if(NOT RUNAHEAD_SANITIZE)
-    target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
-  endif()
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
   runahead_precompile(${target} gtest ${ARGN})
 endfunction()
 
