@@ -11,9 +11,9 @@ Rivals (bench/rivals) run as processes of their own beside the cluster's idle wo
 --insecure-network`, deploy/testbed.sh rank {rank}. Their chunks: NAME even, one a rank; NAME@640+1280 by hand; NAME@x8 eight
 even ones; NAME@t8 eight that take the same time.
 
-Schemes take turns within each round, on the same prompt, and all must give the same logits (SHA-256), or the run is void. The
-first round warms up and does not count. stdout: a Markdown table; --json FILE: every run with its waterfall; stderr: progress.
-Only the standard library is used.
+Schemes take turns within each round, on the same prompt, and all must give the same logits (SHA-256; rivals that are not exact
+to the bit: the same token as other rivals), or the run is void. The first round warms up and does not count. stdout: a Markdown
+table; --json FILE: every run with its waterfall; stderr: progress. Only the standard library is used.
 """
 import argparse
 import http.client
@@ -68,9 +68,13 @@ def measure(url, scheme, tokens):
 
 
 def check_logits(runs):
+    """Exact schemes give the same logits, and the others, whose logits are None, the same token."""
     for tokens in {run["tokens"] for run in runs}:
-        if len({run["logits"] for run in runs if run["tokens"] == tokens}) != 1:
+        alike = [run for run in runs if run["tokens"] == tokens]
+        if len({run["logits"] for run in alike if run["logits"]}) > 1:
             raise SystemExit(f"schemes gave unlike logits for {tokens} tokens: the run is void")
+        if len({run["token"] for run in alike if "token" in run}) > 1:
+            raise SystemExit(f"schemes gave unlike tokens for {tokens} tokens: the run is void")
 
 
 def prediction_error(runs):
@@ -132,8 +136,10 @@ def main():
     if len(ready) < max(1, options.workers):
         raise SystemExit(f"{len(ready)} prefill workers are ready, {max(1, options.workers)} are wanted")
     rivals = RankProcesses(options.rank_command, len(ready)) if options.rank_command else nullcontext()
-    warm, runs = [], []
+    warm, runs, kv_bytes = [], [], None
     with rivals:
+        if options.rank_command:
+            kv_bytes = rivals.hellos[0]["kv_bytes_per_token"]
         for number in range(options.rounds + 1):
             for tokens in lengths:
                 for scheme in schemes:
@@ -149,7 +155,7 @@ def main():
     print(table(rows))
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({"rows": rows, "warm_up": warm, "runs": runs}, file, indent=1)
+            json.dump({"rows": rows, "warm_up": warm, "runs": runs, "kv_bytes_per_token": kv_bytes}, file, indent=1)
 
 
 if __name__ == "__main__":

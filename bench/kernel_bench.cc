@@ -161,6 +161,7 @@ class AttentionHead {
       ops_.attend_page({.tile = tile_,
                         .position = context - kPageTokens,
                         .page_position = p * kPageTokens,
+                        .anew = p == 0,
                         .keys = page + layout_.key_offset(0),
                         .values = page + layout_.value_offset(0)});
     }

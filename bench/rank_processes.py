@@ -60,9 +60,9 @@ class RankProcesses:
 
     def cuts(self, scheme, tokens):
         """NAME, NAME@640+1280 (cuts by hand), NAME@x8 (8 even chunks), NAME@t8 (8 chunks of equal time)."""
-        _, _, cuts = scheme.partition("@")
+        name, _, cuts = scheme.partition("@")
         if not cuts:
-            return even_chunks(tokens, self.count)
+            return even_chunks(tokens, self.count * max(1, self.schemes[name]["chunks_a_rank"]))
         if cuts[0] == "x":
             return even_chunks(tokens, int(cuts[1:]))
         if cuts[0] == "t":
@@ -86,4 +86,5 @@ class RankProcesses:
         reports = [self.read(process) for process in self.processes]
         return {"scheme": scheme, "tokens": len(prompt), "ttft": ttft, "cuts": cuts, "predicted": None,
                 "ranks": [{**report, "kv_wait_seconds": report["wait_seconds"]} for report in reports],
-                "logits": first["logits_sha256"]}
+                "token": first["token"],
+                "logits": first["logits_sha256"] if self.schemes[order["scheme"]]["exact"] else None}

@@ -19,6 +19,8 @@ NAME=${RUNAHEAD_TESTBED:-rah}
 BINARY=${RUNAHEAD_BINARY:-$ROOT/build/release/runahead}
 NET=10.77.0
 NODES_MAX=32
+# A node is a slow core: its threads run on one of the machine's. On two, the kernel hands the quota to whichever runs, and
+# a thread that the other one wakes waits for the next period although its share is not used up.
 # A quota below a scheduler tick (4 ms) is paid off later: shares are kept by many short periods, not by few long stalls.
 PERIOD_US=5000
 SHARES=20480  # of the kernel's own 1024: a node's quota decides, not what else the machine does
@@ -78,7 +80,7 @@ up() {
   local count=${1:-} cpu=${2:-25} link=${3:-1gbit} node
   [[ $count =~ ^[0-9]+$ && $count -ge 1 && $count -le $NODES_MAX ]] || die "say how many nodes: 1 to $NODES_MAX"
   [[ $(id -u) -eq 0 ]] || die "it makes network namespaces and cgroups: run it as root"
-  for tool in ip tc; do command -v $tool >/dev/null || die "$tool is missing: install iproute2"; done
+  for tool in ip tc taskset; do command -v $tool >/dev/null || die "$tool is missing: install iproute2 and util-linux"; done
   [[ -z $(spaces) ]] || die "'$NAME' is up already: testbed.sh down, or another RUNAHEAD_TESTBED"
   [[ $((count * cpu)) -le $(($(nproc) * 80)) ]] ||
     die "$count nodes of $cpu % need more than 80 % of this machine's $(nproc) cores: then the shares do not hold"
@@ -113,7 +115,10 @@ run_on() { # NODE COMMAND...
   local node=$1
   shift
   check_node "$node"
-  [[ $node == head ]] || echo $BASHPID >"$(group "$node")/cgroup.procs"
+  if [[ $node != head ]]; then
+    echo $BASHPID >"$(group "$node")/cgroup.procs"
+    taskset -pc $((node % $(nproc))) $BASHPID >/dev/null
+  fi
   exec ip netns exec "$(space "$node")" "$@"
 }
 

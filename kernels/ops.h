@@ -82,12 +82,13 @@ struct AttentionTile {
   int32_t head_dim = 0;
 };
 
-// One online-softmax step of a tile over one page; a row sees the keys of tokens up to its own. Pages come in ascending
-// order; the page at position 0 begins anew.
+// One online-softmax step of a tile over one page; a row sees the keys of tokens up to its own. The order of pages decides the
+// last bits: the engine's is ascending.
 struct AttendArgs {
   AttentionTile tile;
   int32_t position = 0;  // of the tile's first token
   int32_t page_position = 0;  // of the page's first token; <= position
+  bool anew = false;  // the first page: what the tile held is forgotten
   const std::byte* keys = nullptr;  // the page at key_offset(head)
   const std::byte* values = nullptr;  // the page at value_offset(head)
   // The same of the page that comes next, or null: attend_page_part fetches them ahead, where the processor's own

@@ -8,9 +8,8 @@ namespace runahead::rivals {
 
 Task<void> run_paper_chain(RankRun& run) {
   const TokenRange chunk = run.chunk();
-  const int32_t prefix = chunk.first_page();
-  HopIn* in = run.rank() > 0 ? &run.receive_from(run.rank() - 1, {0, prefix}) : nullptr;
-  HopOut* out = run.is_last() ? nullptr : &run.send_to(run.rank() + 1, {0, chunk.end_page()});
+  HopIn* in = run.rank() > 0 ? &run.receive_from(run.rank() - 1, pages_of({0, chunk.begin})) : nullptr;
+  HopOut* out = run.is_last() ? nullptr : &run.send_to(run.rank() + 1, pages_of({0, chunk.end}));
   CO_TRY(run.open([out](const KvArrival& page) {
     if (out != nullptr) out->knows(page.key, page.crc32c);
   }));

@@ -26,10 +26,10 @@ std::vector<int32_t> even_cuts(int32_t tokens, int32_t chunks) {
   return cuts;
 }
 
-Result<std::vector<TokenRange>> chunks_of(const RankOrder& order) {
-  const auto ranks = static_cast<int32_t>(order.peers.size());
+Result<std::vector<TokenRange>> chunks_of(const RankOrder& order, const Scheme& scheme) {
+  const int32_t even = static_cast<int32_t>(order.peers.size()) * std::max(1, scheme.chunks_a_rank);
   const auto tokens = static_cast<int32_t>(order.tokens.size());
-  std::vector<int32_t> cuts = order.cuts.empty() ? even_cuts(tokens, ranks) : order.cuts;
+  std::vector<int32_t> cuts = order.cuts.empty() ? even_cuts(tokens, even) : order.cuts;
   std::vector<TokenRange> chunks;
   cuts.push_back(tokens);
   for (int32_t begin = 0; const int32_t end : cuts) {
@@ -40,10 +40,21 @@ Result<std::vector<TokenRange>> chunks_of(const RankOrder& order) {
     chunks.push_back({begin, end});
     begin = end;
   }
+  if (scheme.chunks_a_rank > 0 && std::ssize(chunks) != even)
+    return std::unexpected(invalid(order.scheme + " wants " + std::to_string(even) + " chunks for " +
+                                       std::to_string(order.peers.size()) + " ranks, not " +
+                                       std::to_string(chunks.size()),
+                                   "cuts"));
   return chunks;
 }
 
 }  // namespace
+
+std::vector<int32_t> pages_of(TokenRange chunk) {
+  std::vector<int32_t> pages;
+  for (int32_t page = chunk.first_page(); page < chunk.end_page(); ++page) pages.push_back(page);
+  return pages;
+}
 
 RankRun::RankRun(const RankEnv& env, RankOrder order, std::function<void(const FirstToken&)> on_token)
     : env_(env),
@@ -59,9 +70,7 @@ Result<void> RankRun::prepare() {
   if (order_.peers.empty() || order_.rank < 0 || order_.rank >= ranks())
     return std::unexpected(invalid("a rank is one of the peers", "rank"));
   TRY(check_tokens(env_.engine, order_.tokens));
-  chunks_ = TRY(chunks_of(order_));
-  if (scheme->chunk_a_rank && static_cast<int32_t>(chunks_.size()) != ranks())
-    return std::unexpected(invalid(order_.scheme + " wants one chunk a rank", "cuts"));
+  chunks_ = TRY(chunks_of(order_, *scheme));
   kv_ = TRY(env_.pool.lease(num_layers(), static_cast<int32_t>(order_.tokens.size())));
   return {};
 }
@@ -75,12 +84,14 @@ HopShape RankRun::shape(int32_t from, int32_t to) const {
           .peer = order_.peers[static_cast<size_t>(from == rank() ? to : from)]};
 }
 
-HopShape RankRun::kv_shape(int32_t from, int32_t to, PageRange pages) const {
+HopShape RankRun::kv_shape(int32_t from, int32_t to, std::vector<int32_t> pages) const {
   HopShape hop = shape(from, to);
   hop.num_layers = num_layers();
-  hop.pages = pages.end - pages.begin;
+  hop.pages = static_cast<int32_t>(pages.size());
   hop.page_bytes = env_.pool.page_bytes();
-  hop.memory = [kv = kv_.get(), pages](KvPageKey key) { return kv->page(key.layer, pages.begin + key.page); };
+  hop.memory = [kv = kv_.get(), pages = std::move(pages)](KvPageKey key) {
+    return kv->page(key.layer, pages[static_cast<size_t>(key.page)]);
+  };
   return hop;
 }
 
@@ -101,8 +112,12 @@ HopIn& RankRun::add_in(HopShape hop) {
   return *ins_.emplace_back(std::make_unique<HopIn>(std::move(hop), env_.executor, env_.clock));
 }
 
-HopOut& RankRun::send_to(int32_t peer, PageRange pages) { return add_out(kv_shape(rank(), peer, pages)); }
-HopIn& RankRun::receive_from(int32_t peer, PageRange pages) { return add_in(kv_shape(peer, rank(), pages)); }
+HopOut& RankRun::send_to(int32_t peer, std::vector<int32_t> pages) {
+  return add_out(kv_shape(rank(), peer, std::move(pages)));
+}
+HopIn& RankRun::receive_from(int32_t peer, std::vector<int32_t> pages) {
+  return add_in(kv_shape(peer, rank(), std::move(pages)));
+}
 HopOut& RankRun::send_pieces_to(int32_t peer, AlignedBuffer& memory, int32_t pieces) {
   return add_out(piece_shape(rank(), peer, memory, pieces));
 }

@@ -56,10 +56,13 @@ struct FirstToken {
 struct Scheme {
   std::string_view name;
   std::string_view what;  // one line for people
-  bool chunk_a_rank;  // as many chunks as ranks
+  int32_t chunks_a_rank;  // 0: any number of chunks, whatever the ranks
+  bool exact;  // one worker's logits to the bit
   Task<void> (*run)(class RankRun&);
 };
 std::span<const Scheme> schemes();
+
+std::vector<int32_t> pages_of(TokenRange chunk);
 
 // kInvalidArgument in words if the order cannot be carried out. on_token: once, on the last rank, before the run ends.
 Task<RankReport> run_rank(const RankEnv& env, RankOrder order, std::function<void(const FirstToken&)> on_token);
@@ -69,21 +72,22 @@ class RankRun {
   RankRun(const RankEnv& env, RankOrder order, std::function<void(const FirstToken&)> on_token);
 
   // ---- where it stands ----
-  Engine& engine() { return env_.engine; }
+  Transformer& engine() { return env_.engine; }
   KvLease& kv() { return *kv_; }
   int32_t rank() const { return order_.rank; }
   int32_t ranks() const { return static_cast<int32_t>(order_.peers.size()); }
   bool is_last() const { return rank() + 1 == ranks(); }
   int32_t num_layers() const { return env_.engine.shape().num_layers; }
   const std::vector<TokenRange>& chunks() const { return chunks_; }
-  TokenRange chunk() const { return chunks_[static_cast<size_t>(order_.rank)]; }
+  TokenRange chunk(int32_t i) const { return chunks_[static_cast<size_t>(i)]; }
+  TokenRange chunk() const { return chunk(rank()); }
   int32_t total_pages() const { return pages_for(static_cast<int32_t>(order_.tokens.size())); }
   std::span<const TokenId> tokens_of(TokenRange chunk) const;
 
-  // ---- ways to others: all before open() ----
-  // K/V pages `pages` of every layer, by their place in the context.
-  HopOut& send_to(int32_t peer, PageRange pages);
-  HopIn& receive_from(int32_t peer, PageRange pages);
+  // ---- ways to others: all before open(), one a direction and peer ----
+  // K/V pages of every layer, by their place in the context, in the order in which they are sent.
+  HopOut& send_to(int32_t peer, std::vector<int32_t> pages);
+  HopIn& receive_from(int32_t peer, std::vector<int32_t> pages);
   // The same for other memory, which keep() gives: so many equal pieces of it, in one layer.
   HopOut& send_pieces_to(int32_t peer, AlignedBuffer& memory, int32_t pieces);
   HopIn& receive_pieces_from(int32_t peer, AlignedBuffer& memory, int32_t pieces);
@@ -103,7 +107,7 @@ class RankRun {
   asio::awaitable<void> close();
   RankReport report() const;
   HopShape shape(int32_t from, int32_t to) const;
-  HopShape kv_shape(int32_t from, int32_t to, PageRange pages) const;
+  HopShape kv_shape(int32_t from, int32_t to, std::vector<int32_t> pages) const;
   HopShape piece_shape(int32_t from, int32_t to, AlignedBuffer& memory, int32_t pieces) const;
   HopOut& add_out(HopShape hop);
   HopIn& add_in(HopShape hop);

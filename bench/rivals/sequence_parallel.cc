@@ -25,9 +25,8 @@ Task<void> gather_and_attend(RankRun& run, bool dense) {
   std::vector<HopIn*> ins;
   for (int32_t peer = 0; peer < run.ranks(); ++peer) {
     if (peer == run.rank()) continue;
-    const TokenRange theirs = run.chunks()[static_cast<size_t>(peer)];
-    outs.push_back(&run.send_to(peer, {chunk.first_page(), chunk.end_page()}));
-    ins.push_back(&run.receive_from(peer, {theirs.first_page(), theirs.end_page()}));
+    outs.push_back(&run.send_to(peer, pages_of(chunk)));
+    ins.push_back(&run.receive_from(peer, pages_of(run.chunk(peer))));
   }
   CO_TRY(run.open());
 

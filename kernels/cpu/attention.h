@@ -92,7 +92,7 @@ class PageStep {
 
   // The rows' maxima and sums move on; weights_ of block v come out, and by what old and new sums are scaled.
   void weigh(int v) {
-    const bool first = args_.page_position == 0;
+    const bool first = args_.anew;
     const VecF query_scale = load(field(v, layout_.scale));
     const VecF page_max = Mode::kScaled ? mul(page_max_[v], query_scale) : page_max_[v];
     const VecF old_max = first ? set1(kNoScore) : load(field(v, layout_.row_max));
@@ -139,7 +139,7 @@ class PageStep {
   void mix() {
     const auto* values = reinterpret_cast<const Value*>(args_.values);
     const auto dim = static_cast<size_t>(args_.tile.head_dim);
-    const bool first = args_.page_position == 0;
+    const bool first = args_.anew;
     for (int32_t d = 0; d < args_.tile.head_dim; d += kKeyStep) {
       Sum acc[kKeyStep][kBlocks];
 #pragma GCC unroll 8
@@ -178,7 +178,7 @@ void attend_page(const AttendArgs& args) {
   if (args.tile.rows <= kPartRowsMax) {
     alignas(64) float part[kPartRowsMax * (kPartHead + kHeadDimMax)];
     attend_page_part<Mode>(args, part);
-    return fold_page_parts<Mode>(args.tile, args.page_position == 0, part, 1);
+    return fold_page_parts<Mode>(args.tile, args.anew, part, 1);
   }
   const int32_t blocks = (args.tile.rows + kBlockRows - 1) / kBlockRows;
   const bool diagonal = args.position - args.page_position < kPageTokens - 1;

@@ -202,7 +202,7 @@ void attend_page_part(const AttendArgs& args, float* part) {
   });
 }
 
-// parts: of `count` pages in order, the first of them at position 0 if `anew`.
+// parts: of `count` pages in order; anew: the first of them is the tile's first.
 template <class Mode>
 void fold_page_parts(const AttentionTile& tile, bool anew, const float* parts, int32_t count) {
   const BlockLayout<Mode> layout(tile.head_dim);

@@ -193,7 +193,7 @@ void reference_attend(const AttendArgs& args, const RealAt& key, const RealAt& v
   const int32_t dim = args.tile.head_dim;
   for (int32_t r = 0; r < args.tile.rows; ++r) {
     ReferenceRow& row = reference_row(args.tile, r);
-    if (args.page_position == 0) {
+    if (args.anew) {
       row.row_max = kNoScore, row.row_sum = 0;
       std::fill_n(row.out, dim, 0.0);
     }

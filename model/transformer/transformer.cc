@@ -172,12 +172,13 @@ void Transformer::keep_last_row(Hidden& x) { static_cast<Activations&>(x).keep_l
 
 // One KV head of a page of a chunk, or of one decode row.
 void Transformer::attend_tile(const KvLease& kv, int32_t layer, Activations& x, int32_t head, int32_t tile,
-                              PageRange pages) {
+                              PageRange pages, bool anew) {
   const int32_t position = x.places()[static_cast<size_t>(tile * x.tile_tokens())].position;
   AttendArgs args{.tile = x.tile(head, tile), .position = position};
   for (int32_t p = pages.begin; p < pages.end && p <= position / kPageTokens; ++p) {
     const std::byte* page = kv.page(layer, p).data();
     args.page_position = p * kPageTokens;
+    args.anew = anew && p == pages.begin;
     args.keys = page + layout_.key_offset(head);
     args.values = page + layout_.value_offset(head);
     ops_.attend_page(args);
@@ -186,8 +187,13 @@ void Transformer::attend_tile(const KvLease& kv, int32_t layer, Activations& x, 
 
 void Transformer::attend(int32_t layer, Hidden& hidden, const KvLease& kv, TokenRange chunk, PageRange pages,
                          RowRange rows) {
-  auto& x = static_cast<Activations&>(hidden);
   RUNAHEAD_CHECK(pages.begin >= 0 && pages.end <= chunk.end_page(), "a chunk attends to its visible pages");
+  attend_in_any_order(layer, hidden, kv, pages, rows, pages.begin == 0);
+}
+
+void Transformer::attend_in_any_order(int32_t layer, Hidden& hidden, const KvLease& kv, PageRange pages, RowRange rows,
+                                      bool anew) {
+  auto& x = static_cast<Activations&>(hidden);
   const int32_t tile_tokens = x.tile_tokens(), heads = shape().num_kv_heads;
   RUNAHEAD_CHECK(rows.begin >= 0 && rows.begin < rows.end && rows.begin % tile_tokens == 0 &&
                      (rows.end % tile_tokens == 0 ? rows.end <= x.rows() : rows.end == x.rows()),
@@ -195,7 +201,7 @@ void Transformer::attend(int32_t layer, Hidden& hidden, const KvLease& kv, Token
   const int32_t first = rows.begin / tile_tokens, end = (rows.end + tile_tokens - 1) / tile_tokens;
   team_.run((end - first) * heads, [&](int32_t part, int32_t) {
     // The tile that sees most first, so that threads end together.
-    attend_tile(kv, layer, x, part % heads, end - 1 - part / heads, pages);
+    attend_tile(kv, layer, x, part % heads, end - 1 - part / heads, pages, anew);
   });
 }
 
@@ -270,7 +276,7 @@ void Transformer::decode(std::span<const DecodeRow> batch, std::span<float> out)
     } else {
       team_.run(x.rows() * heads, [&](int32_t part, int32_t) {
         const DecodeRow& row = batch[static_cast<size_t>(part / heads)];
-        attend_tile(*row.kv, layer, x, part % heads, part / heads, {0, row.position / kPageTokens + 1});
+        attend_tile(*row.kv, layer, x, part % heads, part / heads, {0, row.position / kPageTokens + 1}, true);
       });
     }
     for_row_blocks({0, x.rows()}, [&](const Block& block) { finish_block(w, x, block); });

@@ -68,14 +68,16 @@ class Transformer final : public Engine {
                           std::span<SampledToken> out) override;
   void decode(std::span<const DecodeRow> batch, std::span<float> out) override;
 
+  // attend() for pages that come in any order, `anew` at the first: other orders give other last bits. For bench/rivals.
+  void attend_in_any_order(int32_t layer, Hidden& x, const KvLease& kv, PageRange pages, RowRange rows, bool anew);
   // Of rows [begin, begin + count) after the last layer: out [count, vocab_size]. For perplexity.
   void logits_of_rows(Hidden& x, int32_t begin, int32_t count, std::span<float> out);
 
  private:
-  struct Scratch {           // of one thread
-    AlignedBuffer panel;     // one widened weight panel
-    AlignedBuffer operand;   // [kBlockRows] operand rows
-    AlignedBuffer floats;    // [kBlockRows, widest product]
+  struct Scratch {  // of one thread
+    AlignedBuffer panel;  // one widened weight panel
+    AlignedBuffer operand;  // [kBlockRows] operand rows
+    AlignedBuffer floats;  // [kBlockRows, widest product]
     std::vector<float> row;  // [widest input]
   };
   // Rows [begin, end) of one block of work; `shared`: the caller's thread runs it and spreads products over the team.
@@ -105,7 +107,8 @@ class Transformer final : public Engine {
   size_t head_stride() const;  // floats of one row's logits, with the padding of the last panel
   void project_head(Activations& x, const Block& block, float* out);
   std::unique_ptr<Activations> embed_rows(std::span<const TokenId> tokens, int32_t tile_tokens);
-  void attend_tile(const KvLease& kv, int32_t layer, Activations& x, int32_t head, int32_t tile, PageRange pages);
+  void attend_tile(const KvLease& kv, int32_t layer, Activations& x, int32_t head, int32_t tile, PageRange pages,
+                   bool anew);
 
   Gguf file_;
   ModelConfig config_;

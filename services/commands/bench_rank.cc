@@ -77,9 +77,12 @@ Result<void> build(RankParts& parts, const EngineFlags& flags, const BenchRankOp
 json hello(RankParts& parts) {
   const EngineProfile profile = measure_engine(*parts.engine, parts.process.clock());
   json schemes = json::object();
-  for (const rivals::Scheme& scheme : rivals::schemes()) schemes[std::string(scheme.name)] = scheme.what;
+  for (const rivals::Scheme& scheme : rivals::schemes())
+    schemes[std::string(scheme.name)] = {
+        {"what", scheme.what}, {"chunks_a_rank", scheme.chunks_a_rank}, {"exact", scheme.exact}};
   return {{"kv", parts.kv->address()},
-          {"layers", parts.engine->shape().num_layers},
+          {"kv_bytes_per_token",
+           parts.engine->page_bytes() * static_cast<size_t>(parts.engine->shape().num_layers) / kPageTokens},
           {"seconds_per_token", profile.seconds_per_token},
           {"seconds_per_pair", profile.seconds_per_pair},
           {"schemes", schemes}};

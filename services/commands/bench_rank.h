@@ -1,6 +1,7 @@
 // `runahead bench rank`: one rank of a rival (bench/rivals), in a process of its own, which bench/chain.py drives over stdin and
 // stdout: one JSON object a line.
-//   says   {"kv": "tcp://...", "layers": 30, "seconds_per_token": ..., "seconds_per_pair": ..., "schemes": {...}}, once
+//   says   {"kv": "tcp://...", "kv_bytes_per_token": ..., "seconds_per_token": ..., "seconds_per_pair": ...,
+//           "schemes": {"tsp": {"what": "...", "chunks_a_rank": 1, "exact": true}, ...}}, once
 //   takes  {"run": 1, "scheme": "tsp", "rank": 0, "peers": ["tcp://...", ...], "tokens": [...], "cuts": [...],
 //           "limit_seconds": 600}
 //   says   {"run": 1, "token": 5, "logits_sha256": "..."} on the last rank, the moment it knows

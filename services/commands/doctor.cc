@@ -1,5 +1,5 @@
-// runahead doctor: what this machine can do for Runahead, and what stands in the way. The exit code is that of the first
-// thing that does.
+// runahead doctor: what this machine can do for Runahead, and what stands in the way; --url: the same of a cluster that runs.
+// The exit code is that of the first thing that does.
 #include <fmt/format.h>
 
 #include <boost/asio/co_spawn.hpp>
@@ -14,11 +14,13 @@
 #include "base/machine_limits.h"
 #include "model/tokenizer/tokenizer.h"
 #include "services/commands/commands.h"
+#include "services/commands/doctor_cluster.h"
 #include "services/commands/input.h"
 #include "services/commands/output.h"
 #include "services/engine/engine_loading.h"
 #include "services/engine/kernel_timings.h"
 #include "services/engine/model_path.h"
+#include "services/http/http_client.h"
 #include "services/process/process.h"
 #include "services/version.h"
 #include "transport/kv/select_transport.h"
@@ -29,15 +31,18 @@ namespace {
 
 using nlohmann::json;
 
-struct Finding {
-  std::string what;
-  bool ok = true;
-  std::string detail;
-  ErrorCode code = ErrorCode::kInternal;  // if it is not ok
+constexpr std::chrono::seconds kClusterTimeout{10};
+
+struct DoctorOptions {
+  std::string model = "smollm2";
+  std::vector<std::string> ports = {"127.0.0.1:7070", "127.0.0.1:8000"};
+  std::string url;
 };
 
+Finding ok(const std::string& what, std::string detail) { return {what, Finding::Grade::kOk, std::move(detail)}; }
+
 Finding failed(const std::string& what, const Error& error, const std::string& before = "") {
-  return {what, false, before + error.message, error.code};
+  return {what, Finding::Grade::kFailed, before + error.message, error.code};
 }
 
 // What bounds this process, and which bound decides.
@@ -52,9 +57,8 @@ std::vector<Finding> machine() {
   memory += fmt::format("K/V pages take {} at most by default, less what the weights need ({} decides)",
                         to_text_bytes(share.bytes), share.by->what);
   cpus += fmt::format("{} compute threads by default ({} decides)", limits.usable_cpus(), limits.fewest_cpus().what);
-  return {{"machine", true, fmt::format("{}, {} cores", processor_name(), std::thread::hardware_concurrency())},
-          {"memory", true, memory},
-          {"cpus", true, cpus}};
+  return {ok("machine", fmt::format("{}, {} cores", processor_name(), std::thread::hardware_concurrency())),
+          ok("memory", memory), ok("cpus", cpus)};
 }
 
 std::vector<Finding> kernels() {
@@ -66,12 +70,11 @@ std::vector<Finding> kernels() {
             ? "not measured: slower than all others"
             : fmt::format("{:6.1f} GOP/s a core, {:6.1f} in products{}", timing.giga_ops_per_second,
                           timing.gemm_giga_ops_per_second, timing.chosen ? "  chosen" : "");
-    findings.push_back({"kernels", true, fmt::format("{:>10} {:5} {}", timing.isa, name(timing.mode), rates)});
+    findings.push_back(ok("kernels", fmt::format("{:>10} {:5} {}", timing.isa, name(timing.mode), rates)));
   }
-  findings.push_back({"kernels", true,
-                      known.measured ? "measured now; kept in " + known.file.string()
-                                     : "from " + known.file.string() + "; delete it to measure anew"});
-  findings.push_back({"compute", true, fmt::format("auto is {}", name(fastest_mode()))});
+  findings.push_back(ok("kernels", known.measured ? "measured now; kept in " + known.file.string()
+                                                  : "from " + known.file.string() + "; delete it to measure anew"));
+  findings.push_back(ok("compute", fmt::format("auto is {}", name(fastest_mode()))));
   return findings;
 }
 
@@ -85,10 +88,9 @@ Finding model(const std::string& short_name) {
   const auto tokenizer = Tokenizer::load(*file);
   if (!tokenizer) return failed("model", tokenizer.error());
   const ModelShape& s = config->shape;
-  return {
-      "model", true,
-      fmt::format("{}: {}, {} layers, width {}, {}/{} heads, context {}, vocabulary {}", path->string(), s.architecture,
-                  s.num_layers, s.model_dim, s.num_heads, s.num_kv_heads, s.context_len, s.vocab_size)};
+  return ok("model", fmt::format("{}: {}, {} layers, width {}, {}/{} heads, context {}, vocabulary {}", path->string(),
+                                 s.architecture, s.num_layers, s.model_dim, s.num_heads, s.num_kv_heads, s.context_len,
+                                 s.vocab_size));
 }
 
 asio::awaitable<void> look_at_transport(std::string name, AsioClock& clock, Finding& finding) {
@@ -96,7 +98,7 @@ asio::awaitable<void> look_at_transport(std::string name, AsioClock& clock, Find
   KvTransportOptions options;
   options.incarnation = random_seed() | 1;
   const auto transport = make_kv_transport(name, std::move(options), executor, clock);
-  finding = transport ? Finding{"transport", true, name + ": " + (*transport)->describe()}
+  finding = transport ? ok("transport", name + ": " + (*transport)->describe())
                       : failed("transport", transport.error(), name + ": ");
   if (transport) co_await (*transport)->shutdown();
 }
@@ -115,39 +117,66 @@ Finding port(const std::string& address) {
   const auto host_port = parse_host_port(address);
   if (!host_port) return failed("port", host_port.error());
   const auto acceptor = listen_tcp(io.get_executor(), *host_port, true);
-  return acceptor ? Finding{"port", true, address + " is free"} : failed("port", acceptor.error(), address + ": ");
+  return acceptor ? ok("port", address + " is free") : failed("port", acceptor.error(), address + ": ");
 }
 
-Result<void> doctor(const std::string& model_name, const std::vector<std::string>& ports, const CommonOptions& common) {
-  std::vector<Finding> findings = {{"version", true, fmt::format("runahead {} ({})", kVersion, kRevision)}};
-  for (Finding& finding : machine()) findings.push_back(std::move(finding));
+std::vector<Finding> findings_of(const DoctorOptions& options) {
+  std::vector<Finding> findings = machine();
   for (Finding& finding : kernels()) findings.push_back(std::move(finding));
-  findings.push_back(model(model_name));
+  findings.push_back(model(options.model));
   for (const KvTransportKind& kind : kv_transports())
     if (kind.between_processes) findings.push_back(transport(std::string(kind.name)));
-  for (const std::string& address : ports) findings.push_back(port(address));
+  for (const std::string& address : options.ports) findings.push_back(port(address));
+  return findings;
+}
+
+std::vector<Finding> findings_at(const std::string& url) {
+  const auto answer = HttpClient(url, kClusterTimeout).get("/v1/cluster");
+  if (!answer) return {failed("cluster", answer.error())};
+  if (answer->status != 200) return {failed("cluster", error_of(*answer))};
+  try {
+    return findings_of_cluster(json::parse(answer->body));
+  } catch (const json::exception&) {
+    return {failed("cluster", {ErrorCode::kUnavailable, "what answers at " + url + " is no coordinator of Runahead"})};
+  }
+}
+
+Result<void> report(const std::vector<Finding>& findings, const CommonOptions& common) {
+  static constexpr const char* kMarks[] = {"ok  ", "slow", "FAIL"};
   json out = json::array();
   std::optional<ErrorCode> first;  // what stands in the way and comes first gives the exit code
   for (const Finding& finding : findings) {
-    if (!finding.ok && !first) first = finding.code;
-    out.push_back({{"what", finding.what}, {"ok", finding.ok}, {"detail", finding.detail}});
+    const bool failed = finding.grade == Finding::Grade::kFailed;
+    if (failed && !first) first = finding.code;
+    out.push_back({{"what", finding.what},
+                   {"ok", !failed},
+                   {"slow", finding.grade == Finding::Grade::kSlow},
+                   {"detail", finding.detail}});
     if (!common.json())
-      std::printf("%s %-10s %s\n", finding.ok ? "ok  " : "FAIL", finding.what.c_str(), finding.detail.c_str());
+      std::printf("%s %-10s %s\n", kMarks[static_cast<int>(finding.grade)], finding.what.c_str(),
+                  finding.detail.c_str());
   }
   if (common.json()) print_json({{"ok", !first}, {"findings", out}});
   if (first) return fail(*first, "doctor found something that stands in the way; see the lines marked FAIL");
   return {};
 }
 
+Result<void> doctor(const DoctorOptions& options, const CommonOptions& common) {
+  std::vector<Finding> findings = {ok("version", fmt::format("runahead {} ({})", kVersion, kRevision))};
+  for (Finding& finding : options.url.empty() ? findings_of(options) : findings_at(options.url))
+    findings.push_back(std::move(finding));
+  return report(findings, common);
+}
+
 }  // namespace
 
 void add_doctor(CommandLine& line) {
-  auto model_name = std::make_shared<std::string>("smollm2");
-  auto ports = std::make_shared<std::vector<std::string>>(std::vector<std::string>{"127.0.0.1:7070", "127.0.0.1:8000"});
+  auto options = std::make_shared<DoctorOptions>();
   CLI::App* command = line.add("doctor", "check what this machine can do, and what stands in the way",
-                               [=](const CommonOptions& common) { return doctor(*model_name, *ports, common); });
-  add_model_flag(*command, *model_name);
-  command->add_option("--ports", *ports, "host:port that must be free")->delimiter(',');
+                               [options](const CommonOptions& common) { return doctor(*options, common); });
+  add_model_flag(*command, options->model);
+  command->add_option("--ports", options->ports, "host:port that must be free")->delimiter(',');
+  command->add_option("--url", options->url, "host:port of a cluster's API: look at that, for slow workers and links");
 }
 
 }  // namespace runahead

@@ -1,5 +1,8 @@
-// The rivals give the chain's tokens: every scheme's logits are one worker's, bit for bit, over every number of ranks.
+// The rivals give the chain's tokens: the logits of every exact scheme are one worker's, bit for bit, over every number of ranks,
+// and the token of the others.
 #include <gtest/gtest.h>
+
+#include <algorithm>
 
 #include "actors/worker/thread_lane.h"
 #include "base/sha256.h"
@@ -77,21 +80,25 @@ class Rivals : public testing::Test {
     return outcome;
   }
 
-  std::string logits_of_one_worker(const std::vector<TokenId>& tokens) {
+  FirstToken of_one_worker(const std::vector<TokenId>& tokens) {
     const auto alone = engine();
     SequenceCache cache(*alone, kTokensMax);
     const std::shared_ptr<KvLease> lease = *cache.lease(static_cast<int32_t>(tokens.size()));
     const std::vector<float> logits = prefill(*alone, *lease, tokens);
-    return hex(sha256(std::as_bytes(std::span(logits))));
+    return {.token = static_cast<TokenId>(std::ranges::max_element(logits) - logits.begin()),
+            .logits_sha256 = hex(sha256(std::as_bytes(std::span(logits))))};
   }
 
-  void expect_one_workers_logits(const RankOrder& order) {
+  void expect_one_workers_token(const Scheme& scheme, RankOrder order) {
+    order.scheme = scheme.name;
     const Outcome outcome = run(order);
     for (const auto& report : outcome.reports)
       EXPECT_TRUE(report.has_value()) << (report ? "" : report.error().message);
     ASSERT_EQ(outcome.tokens.size(), 1u) << order.scheme;
     EXPECT_EQ(outcome.tokens[0].first + 1, std::ssize(ranks_));
-    EXPECT_EQ(outcome.tokens[0].second.logits_sha256, logits_of_one_worker(order.tokens)) << order.scheme;
+    const FirstToken alone = of_one_worker(order.tokens), together = outcome.tokens[0].second;
+    EXPECT_EQ(together.token, alone.token) << order.scheme;
+    EXPECT_TRUE(!scheme.exact || together.logits_sha256 == alone.logits_sha256) << order.scheme;
   }
 
   test::TempDir dir_;
@@ -100,27 +107,27 @@ class Rivals : public testing::Test {
   uint64_t runs_ = 0;
 };
 
-TEST_F(Rivals, EverySchemeGivesOneWorkersLogits) {
+TEST_F(Rivals, EverySchemeGivesOneWorkersToken) {
   for (int32_t ranks = 1; ranks <= 4; ++ranks) {
     ranks_.clear();
     start(ranks);
     for (const Scheme& scheme : schemes())
-      for (const int32_t tokens : {256, 700, 1001})
-        expect_one_workers_logits({.scheme = std::string(scheme.name), .tokens = prompt(tokens)});
+      for (const int32_t tokens : {512, 700, 1001}) expect_one_workers_token(scheme, {.tokens = prompt(tokens)});
   }
 }
 
 TEST_F(Rivals, CutsMayBeGiven) {
   start(3);
-  for (const Scheme& scheme : schemes())
-    expect_one_workers_logits({.scheme = std::string(scheme.name), .tokens = prompt(900), .cuts = {64, 640}});
-  expect_one_workers_logits({.scheme = "pipeline", .tokens = prompt(900), .cuts = {64, 128, 256, 512, 576, 832}});
+  for (const Scheme& scheme : schemes()) {
+    std::vector<int32_t> cuts = {64, 640};
+    if (scheme.chunks_a_rank != 1) cuts = {64, 128, 256, 512, 832};
+    expect_one_workers_token(scheme, {.tokens = prompt(900), .cuts = cuts});
+  }
 }
 
 TEST_F(Rivals, PagesGoOverRealConnections) {
   start(3, "tcp");
-  for (const Scheme& scheme : schemes())
-    expect_one_workers_logits({.scheme = std::string(scheme.name), .tokens = prompt(500)});
+  for (const Scheme& scheme : schemes()) expect_one_workers_token(scheme, {.tokens = prompt(500)});
 }
 
 TEST_F(Rivals, SendWhatTheyAreKnownToSend) {
@@ -134,6 +141,7 @@ TEST_F(Rivals, SendWhatTheyAreKnownToSend) {
   const uint64_t page = ranks_[0].pool->page_bytes(), cache = 4 * 16 * page;  // 4 layers of 16 pages
   EXPECT_EQ(sent("tsp"), 3 * cache) << "every rank gets what the three others have";
   EXPECT_EQ(sent("tsp-causal"), 3 * cache);
+  EXPECT_EQ(sent("ring"), 3 * cache);
   EXPECT_EQ(sent("paper-kvr"), cache * (1 + 2 + 3) / 4) << "the prefix of every rank but the first";
   EXPECT_EQ(sent("pipeline"), 3u * 1024 * 64 * sizeof(float)) << "rows of 64 values, three times handed on";
 }
@@ -144,7 +152,8 @@ TEST_F(Rivals, AWrongOrderIsRefusedInWords) {
   EXPECT_EQ(refused({.scheme = "magic", .tokens = prompt(200)}), "there is no scheme 'magic'");
   EXPECT_EQ(refused({.scheme = "tsp", .tokens = prompt(200), .cuts = {100}}),
             "cuts ascend in whole pages of 64 tokens, within the 200 of the prompt");
-  EXPECT_EQ(refused({.scheme = "tsp", .tokens = prompt(200), .cuts = {64, 128}}), "tsp wants one chunk a rank");
+  EXPECT_EQ(refused({.scheme = "tsp", .tokens = prompt(200), .cuts = {64, 128}}),
+            "tsp wants 2 chunks for 2 ranks, not 3");
   EXPECT_EQ(refused({.scheme = "tsp", .tokens = prompt(60)}),
             "cuts ascend in whole pages of 64 tokens, within the 60 of the prompt");
   EXPECT_NE(refused({.scheme = "tsp", .tokens = {1, 2, 9999}}).find("outside the vocabulary"), std::string::npos);

@@ -50,8 +50,12 @@ def test_chunks_are_whole_pages_even_or_of_equal_time():
 
 def test_unlike_logits_make_the_run_void():
     chain.check_logits([run_of("single", 1), run_of("even", 1), run_of("even", 1, "b", tokens=2048)])
-    with pytest.raises(SystemExit, match="1024 tokens"):
+    with pytest.raises(SystemExit, match="unlike logits for 1024 tokens"):
         chain.check_logits([run_of("single", 1), run_of("even", 1, "b")])
+    ring = {**run_of("ring", 1, None), "token": 7}
+    chain.check_logits([run_of("single", 1), ring, {**run_of("tsp", 1), "token": 7}])
+    with pytest.raises(SystemExit, match="unlike tokens for 1024 tokens"):
+        chain.check_logits([ring, {**run_of("tsp", 1), "token": 8}])
 
 
 @NOT_BUILT
@@ -66,10 +70,10 @@ def test_on_a_real_cluster(tmp_path):
             assert done.returncode == 0, done.stderr
             assert done.stdout.count("| 256 |") == 3
             rivals = subprocess.run([ROOT / "bench/chain.py", "--url", url, "--tokens", "256", "--rounds", "1", "--schemes",
-                                     "balanced,tsp,tsp-causal,paper-kvr@192,pipeline@t3", "--rank-command",
+                                     "balanced,tsp,tsp-causal,ring,paper-kvr@192,pipeline@t3", "--rank-command",
                                      f"{BINARY} bench rank"], capture_output=True, text=True, check=False)
             assert rivals.returncode == 0, rivals.stderr
-            assert rivals.stdout.count("| 256 |") == 5, "and all of one worker's logits, or it would be void"
+            assert rivals.stdout.count("| 256 |") == 6, "and all of one worker's logits, or it would be void"
             assert {len(run["ranks"]) for run in json.loads(file.read_text())["runs"]} == {1, 2}
             refused = subprocess.run([ROOT / "bench/chain.py", "--url", url, "--workers", "3"], capture_output=True, text=True,
                                      check=False)

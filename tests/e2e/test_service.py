@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from cli import runahead
 from conftest import LONG_TEXT, eventually
 
 
@@ -113,6 +114,18 @@ def test_metrics_pass_promtool_and_count(service):
         ["promtool", "check", "metrics"], input=service.get("/metrics").body, capture_output=True, check=False
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_doctor_looks_at_a_cluster(service):
+    greedy(service)
+    done = runahead("doctor", "--url", service.address, "-o", "json")
+    findings = json.loads(done.stdout)["findings"]
+    assert done.returncode == 0 and [finding["what"] for finding in findings].count("worker") == 2, done.stdout
+    workers = [worker["name"] for worker in service.cluster()["workers"] if worker["role"] == "prefill"]
+    for name in workers:
+        assert any(finding["detail"].startswith(name + " computes ") for finding in findings), findings
+    nobody = runahead("doctor", "--url", "127.0.0.1:1", "-o", "json")
+    assert nobody.returncode != 0 and "127.0.0.1:1" in json.loads(nobody.stdout)["findings"][-1]["detail"]
 
 
 def test_openapi_page_is_valid(service):

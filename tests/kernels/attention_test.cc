@@ -45,6 +45,7 @@ class AttentionState {
       ops_.attend_page({.tile = tile,
                         .position = c_.position + begin,
                         .page_position = p * kPageTokens,
+                        .anew = p == 0,
                         .keys = page + layout_.key_offset(0),
                         .values = page + layout_.value_offset(0)});
     }

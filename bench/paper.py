@@ -1,0 +1,181 @@
+#!/usr/bin/env python3
+"""The paper's comparison on slow nodes of one machine: its schemes and bandwidths, its printed gains beside ours.
+
+    sudo bench/paper.py                                 4 nodes, 4,096 tokens, the paper's 300 and 10 GB/s: about 10 minutes
+    sudo bench/paper.py --nodes 4,8 --tokens 4096,8192 --bandwidths 300,10,1 --rounds 3 --noise --json runs.json
+
+    sudo bench/paper.py --nodes 4,8 --tokens 4096,8192 --bandwidths 300,10,1 --rounds 3 --noise --json runs.json
+/ (those that one A100 made there, for Llama 7B at this length by its table 3). Above 1 Gbit/s nothing is to be had here, and
+nothing is lost: the paper's 300 GB/s is 90 times what the chain needs. Each combination is one run of bench/chain.py, with its
+schemes in turn, its check of the tokens and the testbed's control (deploy/testbed.sh check) before it. stdout: Markdown.
+"""
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TESTBED = ROOT / "deploy/testbed.sh"
+URL = "10.77.0.254:8000"
+SHARE = {1: 80, 2: 50, 4: 25, 8: 20}  # percent of a core a node: docs/benchmarks.md, "The testbed"
+LINK_MOST = 1000  # Mbit/s that the shaper reaches
+
+# arXiv 2405.05329. Seconds of one A100 (table 3), and gains over TSP of KVR-S (table 1: 300 GB/s; figure 8: 10 GB/s).
+LLAMA_7B_KV_BYTES = 2 * 32 * 4096 * 2  # a token: K and V, 32 layers, 4,096 values of fp16
+A100_SECONDS = {1024: 0.10, 2048: 0.24, 4096: 0.65, 8192: 1.95, 12288: 3.95}
+PAPER_GAIN = {(4, 4096, 300): 1.17, (4, 8192, 300): 1.30, (8, 4096, 300): 1.14, (8, 8192, 300): 1.36, (4, 8192, 10): 1.79}
+SCHEMES = ["single", "even", "balanced", "tsp", "tsp-causal", "ring", "paper-kvr", "pipeline@t8"]
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def testbed(*words, **options):
+    return subprocess.run([str(TESTBED), *map(str, words)], check=True, **options)
+
+
+class Cluster:
+    """Nodes, and a cluster of ours on them."""
+
+    def __init__(self, nodes, flags):
+        self.nodes = nodes
+        testbed("up", nodes, SHARE[nodes], f"{LINK_MOST}mbit")
+        self.process = subprocess.Popen([str(TESTBED), "cluster", *flags], start_new_session=True)
+
+    def __enter__(self):
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline:
+            done = subprocess.run([str(TESTBED), "exec", "head", "curl", "-sf", f"http://{URL}/v1/cluster"], check=False,
+                                  capture_output=True, text=True)
+            ready = [worker for worker in json.loads(done.stdout or "{}").get("workers", []) if worker["state"] == "ready"]
+            if len(ready) == self.nodes + 1:
+                return self
+            time.sleep(1)
+        raise SystemExit("the cluster on the testbed did not become ready within 5 minutes")
+
+    def __exit__(self, *_):
+        os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.wait(timeout=60)
+        testbed("down")
+
+    def link(self, mbit):
+        for node in range(1, self.nodes + 1):
+            testbed("link", node, f"{mbit:.3f}mbit")
+
+    def chain(self, tokens, schemes, rounds):
+        """Rows and runs of bench/chain.py."""
+        testbed("check", stdout=sys.stderr)
+        with tempfile.NamedTemporaryFile("r", suffix=".json") as file:
+            testbed("exec", "head", ROOT / "bench/chain.py", "--url", URL, "--tokens", tokens, "--rounds", rounds, "--schemes",
+                    ",".join(schemes), "--rank-command", f"{TESTBED} rank {{rank}}", "--json", file.name, stdout=sys.stderr)
+            return json.load(file)
+
+
+def a100_kv_rate(tokens):
+    """K/V bytes that one A100 made a second, for the nearest length that the paper prints."""
+    nearest = min(A100_SECONDS, key=lambda length: abs(length - tokens))
+    return LLAMA_7B_KV_BYTES * nearest / A100_SECONDS[nearest]
+
+
+def link_mbit(bandwidth, tokens, kv_bytes_per_token, single_seconds):
+    here = kv_bytes_per_token * tokens / single_seconds
+    return min(LINK_MOST, bandwidth * 1e9 * here / a100_kv_rate(tokens) * 8 / 1e6)
+
+
+def seconds(result, scheme):
+    return next((row["ttft"] for row in result["rows"] if row["scheme"] == scheme), None)
+
+
+def gain(result, over):
+    ours, theirs = seconds(result, "balanced"), seconds(result, over)
+    return f"{theirs / ours:.2f}" if ours and theirs else ""
+
+
+def table(results):
+    columns = ["nodes", "tokens", "GB/s there", "Mbit/s here", "single s", "balanced s", "speed-up", "over tsp (paper)",
+               "over tsp-causal", "over ring", "over paper-kvr", "over pipeline", "prediction off"]
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for one in results:
+        result = one["result"]
+        balanced = next(row for row in result["rows"] if row["scheme"] == "balanced")
+        paper = PAPER_GAIN.get((one["nodes"], one["tokens"], one["bandwidth"]))
+        lines.append(f"| {one['nodes']} | {one['tokens']} | {one['bandwidth']:g} | {one['mbit']:.3g} | {one['single']:.2f} | "
+                     f"{balanced['ttft']:.2f} | {one['single'] / balanced['ttft']:.2f} | {gain(result, 'tsp')}"
+                     f"{f' ({paper:.2f})' if paper else ''} | {gain(result, 'tsp-causal')} | {gain(result, 'ring')} | "
+                     f"{gain(result, 'paper-kvr')} | {gain(result, 'pipeline@t8')} | "
+                     f"{100 * balanced['prediction_error']:.1f} % |")
+    return "\n".join(lines)
+
+
+def noise_table(results):
+    lines = ["| nodes | tokens | GB/s there | balanced: with side traffic | tsp: with side traffic |", "|---|---|---|---|---|"]
+    for one in results:
+        grown = [seconds(one["noisy"], scheme) / seconds(one["result"], scheme) - 1 for scheme in ("balanced", "tsp")]
+        lines.append(f"| {one['nodes']} | {one['tokens']} | {one['bandwidth']:g} | {100 * grown[0]:+.1f} % | "
+                     f"{100 * grown[1]:+.1f} % |")
+    return "\n".join(lines)
+
+
+def with_noise(cluster, one, rounds):
+    """The paper's figure 11: both ways between two neighbours, at half of the link."""
+    traffic = subprocess.Popen([str(TESTBED), "noise", "2", "3", f"{one['mbit'] / 2:.3f}"], start_new_session=True)
+    try:
+        return cluster.chain(one["tokens"], ["balanced", "tsp"], rounds)
+    finally:
+        os.killpg(traffic.pid, signal.SIGTERM)
+        traffic.wait()
+
+
+def measure(options):
+    results = []
+    for nodes in options.nodes:
+        with Cluster(nodes, options.flags.split()) as cluster:
+            for tokens in options.tokens:
+                alone = cluster.chain(tokens, ["single"], options.rounds)
+                single, kv_bytes = seconds(alone, "single"), alone["kv_bytes_per_token"]
+                for bandwidth in options.bandwidths:
+                    mbit = link_mbit(bandwidth, tokens, kv_bytes, single)
+                    say(f"{nodes} nodes, {tokens} tokens: {bandwidth:g} GB/s beside an A100 are {mbit:.3g} Mbit/s beside a node")
+                    cluster.link(mbit)
+                    one = {"nodes": nodes, "tokens": tokens, "bandwidth": bandwidth, "mbit": mbit, "single": single,
+                           "result": cluster.chain(tokens, [scheme for scheme in options.schemes if scheme != "single"],
+                                                   options.rounds)}
+                    if options.noise:
+                        one["noisy"] = with_noise(cluster, one, options.rounds)
+                    results.append(one)
+                cluster.link(LINK_MOST)
+    return results
+
+
+def main():
+    def numbers(kind):
+        return lambda text: [kind(word) for word in text.split(",")]
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nodes", type=numbers(int), default=[4])
+    parser.add_argument("--tokens", type=numbers(int), default=[4096])
+    parser.add_argument("--bandwidths", type=numbers(float), default=[300, 10], help="GB/s of the paper")
+    parser.add_argument("--schemes", type=numbers(str), default=SCHEMES)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--noise", action="store_true", help="each once more with side traffic, the paper's figure 11")
+    parser.add_argument("--flags", default="", help="of every worker")
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    if unknown := set(options.nodes) - set(SHARE):
+        raise SystemExit(f"there are shares for {sorted(SHARE)} nodes, not for {sorted(unknown)}")
+    results = measure(options)
+    print(table(results))
+    if options.noise:
+        print("\n" + noise_table(results))
+    if options.json:
+        Path(options.json).write_text(json.dumps(results, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

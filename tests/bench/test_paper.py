@@ -1,0 +1,30 @@
+"""bench/paper.py: the arithmetic between the paper's machine and this one, and its tables."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "bench")]
+import paper  # noqa: E402
+
+
+def result_of(**seconds):
+    return {"rows": [{"scheme": scheme.replace("_", "-"), "ttft": ttft, "prediction_error": 0.02}
+                     for scheme, ttft in seconds.items()]}
+
+
+def test_a_link_has_the_papers_ratio_to_what_a_node_makes():
+    # One A100 made 524,288 bytes of each of 4,096 tokens in 0.65 s: 3.30 GB/s, a third of a link of 10 GB/s.
+    assert paper.a100_kv_rate(4096) == pytest.approx(3.304e9, rel=1e-3)
+    # 4,096 tokens of 10,000 bytes in 20 s are 2.048 MB/s here; the link is 3.03 times that.
+    assert paper.link_mbit(10, 4096, 10_000, 20) == pytest.approx(2.048 * 8 * 3.027, rel=1e-3)
+    assert paper.link_mbit(300, 4096, 10_000, 0.2) == paper.LINK_MOST
+
+
+def test_the_tables_have_our_gain_beside_the_papers():
+    one = {"nodes": 4, "tokens": 8192, "bandwidth": 10, "mbit": 46.0, "single": 40.0,
+           "result": result_of(balanced=10.0, tsp=18.0, paper_kvr=14.0), "noisy": result_of(balanced=10.2, tsp=20.0)}
+    row = paper.table([one]).splitlines()[-1]
+    assert "| 4 | 8192 | 10 | 46 | 40.00 | 10.00 | 4.00 | 1.80 (1.79) |  |  | 1.40 |  | 2.0 % |" in row
+    assert "| +2.0 % | +11.1 % |" in paper.noise_table([one])
