@@ -40,6 +40,10 @@ class LaneQueue {
     return jobs_.empty() ? std::nullopt : std::optional(free_since_ + kLaneHoldTimeout);
   }
   bool empty() const { return jobs_.empty(); }
+  // Somebody before `order` waits, or is about to.
+  bool is_wanted_before(LaneOrder order) const {
+    return (!jobs_.empty() && jobs_.front().order < order) || (!holds_.empty() && *holds_.begin() < order);
+  }
 
  private:
   struct Entry {

@@ -331,9 +331,13 @@ asio::awaitable<void> PrefillWorker::Impl::on_lane(RankAttempt& a, std::function
 
 // Work on all rows, which an earlier request may interrupt between two slices.
 Task<void> PrefillWorker::Impl::in_slices(RankAttempt& a, double seconds_per_row, std::function<void(RowRange)> work) {
-  for (const RowRange rows : cut_rows(a.rows, slice_rows(speed_, seconds_per_row))) {
+  const std::vector<RowRange> slices = cut_rows(a.rows, slice_rows(speed_, seconds_per_row));
+  for (auto next = slices.begin(); next != slices.end();) {
     if (a.over()) co_return fail(ErrorCode::kCancelled, "the attempt has ended");
-    co_await on_lane(a, [&] { work(rows); });
+    co_await on_lane(a, [&] {
+      do work(*next++);
+      while (next != slices.end() && env_.lane.may_go_on(a.step.order));
+    });
   }
   co_return Result<void>{};
 }

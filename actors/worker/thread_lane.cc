@@ -29,7 +29,7 @@ asio::awaitable<ComputeLane::Timing> ThreadLane::run(LaneOrder order, std::funct
   std::exception_ptr no_memory;
   const auto enqueue = [&](auto handler) {
     auto job = [this, queued, executor, &timing, &work, &no_memory, handler = std::move(handler)]() mutable {
-      const Time started = clock_.now();
+      const Time started = turn_began_ = clock_.now();
       try {
         work();
       } catch (const std::bad_alloc&) {
@@ -45,6 +45,12 @@ asio::awaitable<ComputeLane::Timing> ThreadLane::run(LaneOrder order, std::funct
   co_await asio::async_initiate<const asio::use_awaitable_t<>&, void()>(enqueue, asio::use_awaitable);
   if (no_memory) std::rethrow_exception(no_memory);
   co_return timing;
+}
+
+bool ThreadLane::may_go_on(LaneOrder order) {
+  if (clock_.now() - turn_began_ >= kLaneTurn) return false;
+  std::lock_guard lock(mutex_);
+  return !jobs_.is_wanted_before(order);
 }
 
 void ThreadLane::hold(LaneOrder order) {

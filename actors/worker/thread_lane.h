@@ -19,6 +19,7 @@ class ThreadLane final : public ComputeLane {
   ~ThreadLane() override;
 
   asio::awaitable<Timing> run(LaneOrder order, std::function<void()> work) override;
+  bool may_go_on(LaneOrder order) override;
   void hold(LaneOrder order) override;
   void release(LaneOrder order) override;
 
@@ -31,6 +32,7 @@ class ThreadLane final : public ComputeLane {
   std::mutex mutex_;
   std::condition_variable changed_;
   LaneQueue<Job> jobs_;
+  Time turn_began_{0};  // of the job in work; the lane's thread only
   bool stopping_ = false;
   std::thread thread_;
 };

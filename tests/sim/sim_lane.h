@@ -17,6 +17,7 @@ class SimLane final : public ComputeLane {
  public:
   SimLane(Process& process, Prng& rng, const LaneWeather& weather) : process_(process), rng_(rng), weather_(weather) {}
   asio::awaitable<Timing> run(LaneOrder order, std::function<void()> work) override;
+  bool may_go_on(LaneOrder order) override { return rng_.chance(0.5) && !jobs_.is_wanted_before(order); }
   void hold(LaneOrder order) override { jobs_.hold(order); }
   void release(LaneOrder order) override;
   // The next job takes so much longer: the process lives, its heart beats, and nothing moves.

@@ -43,5 +43,48 @@ TEST(ThreadLane, AJobIsTimed) {
   EXPECT_TRUE(loop.run(is_timed(lane)));
 }
 
+// Whether a job of order 5 may go on: alone, with who comes behind it, with who is before it, and with who is about to be.
+asio::awaitable<std::vector<bool>> may_go_on(ThreadLane& lane) {
+  constexpr LaneOrder kMine{.due = 5}, kBehind{.due = 9}, kBefore{.due = 2};
+  std::vector<bool> may;
+  co_await lane.run(kMine, [&] { may.push_back(lane.may_go_on(kMine)); });
+  {
+    const LaneHold behind(lane, kBehind), mine(lane, kMine);
+    co_await lane.run(kMine, [&] { may.push_back(lane.may_go_on(kMine)); });
+  }
+  co_await lane.run(kMine, [&] {
+    const LaneHold before(lane, kBefore);
+    may.push_back(lane.may_go_on(kMine));
+  });
+  co_await lane.run(kMine, [&] { may.push_back(lane.may_go_on(kMine)); });
+  co_return may;
+}
+
+TEST(ThreadLane, AJobGoesOnUnlessSomebodyIsBeforeIt) {
+  Loop loop;
+  StandingClock clock;
+  ThreadLane lane(clock);
+  EXPECT_EQ(loop.run(may_go_on(lane)), (std::vector<bool>{true, true, false, true}));
+}
+
+asio::awaitable<int> slices_of_a_turn(ThreadLane& lane) {
+  int slices = 0;
+  co_await lane.run({}, [&] {
+    do {
+      ++slices;
+      std::this_thread::sleep_for(kLaneTurn / 4);
+    } while (lane.may_go_on({}));
+  });
+  co_return slices;
+}
+
+TEST(ThreadLane, ATurnEndsThoughNobodyWaits) {
+  Loop loop;
+  ThreadLane lane(loop.clock);
+  const int slices = loop.run(slices_of_a_turn(lane));
+  EXPECT_GE(slices, 1);
+  EXPECT_LE(slices, 4);
+}
+
 }  // namespace
 }  // namespace runahead::test
