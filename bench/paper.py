@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,6 +25,7 @@ TESTBED = ROOT / "deploy/testbed.sh"
 URL = "10.77.0.254:8000"
 SHARE = {1: 80, 2: 50, 4: 25, 8: 20}  # percent of a core a node: docs/benchmarks.md, "The testbed"
 LINK_MOST = 1000  # Mbit/s that the shaper reaches
+READY_SECONDS = 300  # to load the model on so slow nodes
 
 # arXiv 2405.05329. Seconds of one A100 (table 3), and gains over TSP of KVR-S (table 1: 300 GB/s; figure 8: 10 GB/s).
 LLAMA_7B_KV_BYTES = 2 * 32 * 4096 * 2  # a token: K and V, 32 layers, 4,096 values of fp16
@@ -41,28 +43,21 @@ def testbed(*words, **options):
 
 
 class Cluster:
-    """Nodes, and a cluster of ours on them."""
+    """A cluster of ours that runs on the nodes."""
 
-    def __init__(self, nodes, flags):
+    def __init__(self, nodes):
         self.nodes = nodes
-        testbed("up", nodes, SHARE[nodes], f"{LINK_MOST}mbit")
-        self.process = subprocess.Popen([str(TESTBED), "cluster", *flags], start_new_session=True)
 
-    def __enter__(self):
-        deadline = time.monotonic() + 300
+    def wait_until_ready(self):
+        deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             done = subprocess.run([str(TESTBED), "exec", "head", "curl", "-sf", f"http://{URL}/v1/cluster"], check=False,
                                   capture_output=True, text=True)
-            ready = [worker for worker in json.loads(done.stdout or "{}").get("workers", []) if worker["state"] == "ready"]
-            if len(ready) == self.nodes + 1:
-                return self
+            workers = json.loads(done.stdout or "{}").get("workers", [])
+            if [worker["state"] for worker in workers].count("ready") == self.nodes + 1:
+                return
             time.sleep(1)
-        raise SystemExit("the cluster on the testbed did not become ready within 5 minutes")
-
-    def __exit__(self, *_):
-        os.killpg(self.process.pid, signal.SIGTERM)
-        self.process.wait(timeout=60)
-        testbed("down")
+        raise SystemExit(f"the cluster on the testbed did not become ready within {READY_SECONDS} s")
 
     def link(self, mbit):
         for node in range(1, self.nodes + 1):
@@ -75,6 +70,28 @@ class Cluster:
             testbed("exec", "head", ROOT / "bench/chain.py", "--url", URL, "--tokens", tokens, "--rounds", rounds, "--schemes",
                     ",".join(schemes), "--rank-command", f"{TESTBED} rank {{rank}}", "--json", file.name, stdout=sys.stderr)
             return json.load(file)
+
+
+@contextmanager
+def ended_with_its_group(*words):
+    process = subprocess.Popen([str(TESTBED), *map(str, words)], start_new_session=True)
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=60)
+
+
+@contextmanager
+def cluster_on(nodes, flags):
+    testbed("up", nodes, SHARE[nodes], f"{LINK_MOST}mbit")
+    try:
+        with ended_with_its_group("cluster", *flags):
+            cluster = Cluster(nodes)
+            cluster.wait_until_ready()
+            yield cluster
+    finally:
+        testbed("down")
 
 
 def a100_kv_rate(tokens):
@@ -124,18 +141,14 @@ def noise_table(results):
 
 def with_noise(cluster, one, rounds):
     """The paper's figure 11: both ways between two neighbours, at half of the link."""
-    traffic = subprocess.Popen([str(TESTBED), "noise", "2", "3", f"{one['mbit'] / 2:.3f}"], start_new_session=True)
-    try:
+    with ended_with_its_group("noise", 2, 3, f"{one['mbit'] / 2:.3f}"):
         return cluster.chain(one["tokens"], ["balanced", "tsp"], rounds)
-    finally:
-        os.killpg(traffic.pid, signal.SIGTERM)
-        traffic.wait()
 
 
 def measure(options):
     results = []
     for nodes in options.nodes:
-        with Cluster(nodes, options.flags.split()) as cluster:
+        with cluster_on(nodes, options.flags.split()) as cluster:
             for tokens in options.tokens:
                 alone = cluster.chain(tokens, ["single"], options.rounds)
                 single, kv_bytes = seconds(alone, "single"), alone["kv_bytes_per_token"]
@@ -169,7 +182,10 @@ def main():
     options = parser.parse_args()
     if unknown := set(options.nodes) - set(SHARE):
         raise SystemExit(f"there are shares for {sorted(SHARE)} nodes, not for {sorted(unknown)}")
-    results = measure(options)
+    try:
+        results = measure(options)
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(f"{Path(error.cmd[0]).name} {error.cmd[1]} failed; its reason stands above") from None
     print(table(results))
     if options.noise:
         print("\n" + noise_table(results))

@@ -1,8 +1,9 @@
 // KvManifest: which pages of a prefix have come. It knows for every layer how many pages are there without a gap, which
 // is how far attention may go (position order, ADR 2), and when the whole prefix is complete, each page exactly
-// once. Pure; any thread.
+// once. Pure; one thread, but ready_pages() may be asked on the lane meanwhile: the pages that it counts can be read there.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -30,13 +31,18 @@ class KvManifest {
       return fail(ErrorCode::kCorrupt, "a page arrived twice: " + describe(key));
     arrived_[row + static_cast<size_t>(key.page)] = true;
     ++count_;
-    int32_t& ready = ready_[static_cast<size_t>(key.layer)];
+    int32_t& counted = ready_[static_cast<size_t>(key.layer)];
+    int32_t ready = counted;
     while (ready < prefix_pages_ && arrived_[row + static_cast<size_t>(ready)]) ++ready;
+    std::atomic_ref(counted).store(ready, std::memory_order_release);
     return {};
   }
 
   // Pages [0, n) of the layer are there.
-  int32_t ready_pages(int32_t layer) const { return prefix_pages_ == 0 ? 0 : ready_[static_cast<size_t>(layer)]; }
+  int32_t ready_pages(int32_t layer) const {
+    if (prefix_pages_ == 0) return 0;
+    return std::atomic_ref(ready_[static_cast<size_t>(layer)]).load(std::memory_order_acquire);
+  }
   bool complete() const { return count_ == arrived_.size(); }
   int32_t prefix_pages() const { return prefix_pages_; }
 
@@ -48,7 +54,7 @@ class KvManifest {
   int32_t num_layers_ = 0;
   int32_t prefix_pages_ = 0;  // a layer
   std::vector<bool> arrived_;  // [num_layers, prefix_pages]
-  std::vector<int32_t> ready_;  // [num_layers]
+  mutable std::vector<int32_t> ready_;  // [num_layers]; mutable: C++23 has no atomic_ref to const
   size_t count_ = 0;
 };
 

@@ -1,6 +1,6 @@
 // PrefixReceiver and PageSender: the two K/V hops of one attempt, over KvTransport. A rank has both, the decode worker
 // only the first; both workers receive by this one path (docs/ARCHITECTURE.md, idea 5).
-//   threads  the actor's executor only.
+//   threads  the actor's executor only, but for ready_pages().
 //   owner    the attempt. close() both before they die: the lease's pages are in the transport's hands until then.
 #pragma once
 
@@ -54,7 +54,7 @@ class PrefixReceiver {
   Result<void> open(KvTransport& transport, const HopShape& shape, const KvHop& from, std::shared_ptr<KvLease> kv);
   // Takes pages as they arrive and hands them on to `downstream`, if there is one, until all have come.
   Task<void> relay(PageSender* downstream, Deadline deadline);
-  int32_t ready_pages(int32_t layer) const { return manifest_.ready_pages(layer); }
+  int32_t ready_pages(int32_t layer) const { return manifest_.ready_pages(layer); }  // on the lane, too
   // The n > have for which pages [0, n) of the layer are there. Ends for certain: relay() ends by its deadline.
   Task<int32_t> wait_for_pages(int32_t layer, int32_t have);
   Task<void> wait_until_complete();

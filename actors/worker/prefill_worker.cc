@@ -68,7 +68,8 @@ class PrefillWorker::Impl final : public WorkerRole {
   Task<void> report_scores(RankAttempt& a, Hidden& x);
   Task<void> report_first_token(RankAttempt& a, Hidden& x);
   asio::awaitable<void> on_lane(RankAttempt& a, std::function<void()> work);
-  Task<void> in_slices(RankAttempt& a, double seconds_per_row, std::function<void(RowRange)> work);
+  Task<void> in_slices(RankAttempt& a, double seconds_per_row, std::function<void(RowRange)> work,
+                       std::function<bool()> again = {});
   void report_progress(RankAttempt& a, int32_t layers_done);
 
   WorkerEnv env_;
@@ -141,11 +142,17 @@ Task<void> PrefillWorker::Impl::attend_and_mlp(RankAttempt& a, int32_t layer, Hi
     Result<int32_t> ready = co_await wait_for_pages(a, layer, done, turn);
     CO_TRY(ready);
     if (*ready == prefix_pages) break;
-    const PageRange come{done, *ready};
+    PageRange come{done, *ready};
+    const int32_t most = come.end - come.begin;  // pages a round: the slices are cut for so many
+    const auto more_have_come = [&] {
+      done = come.end;
+      come = {done, std::min(done + most, a.prefix.ready_pages(layer))};
+      return come.begin < come.end && come.end < prefix_pages;
+    };
     Result<void> attended = co_await in_slices(
-        a, attention(come), [&](RowRange rows) { env_.engine.attend(layer, x, *a.kv, chunk, come, rows); });
+        a, attention(come), [&](RowRange rows) { env_.engine.attend(layer, x, *a.kv, chunk, come, rows); },
+        more_have_come);
     CO_TRY(attended);
-    done = *ready;
   }
   const PageRange rest{done, chunk.end_page()};
   Result<void> finished = co_await in_slices(a, attention(rest) + speed_.seconds_per_token, [&](RowRange rows) {
@@ -329,14 +336,18 @@ asio::awaitable<void> PrefillWorker::Impl::on_lane(RankAttempt& a, std::function
   a.clock.computed(timing);
 }
 
-// Work on all rows, which an earlier request may interrupt between two slices.
-Task<void> PrefillWorker::Impl::in_slices(RankAttempt& a, double seconds_per_row, std::function<void(RowRange)> work) {
+// Work on all rows, which an earlier request may interrupt between two slices; round after round while `again`, on the lane,
+// finds more to do.
+Task<void> PrefillWorker::Impl::in_slices(RankAttempt& a, double seconds_per_row, std::function<void(RowRange)> work,
+                                          std::function<bool()> again) {
   const std::vector<RowRange> slices = cut_rows(a.rows, slice_rows(speed_, seconds_per_row));
   for (auto next = slices.begin(); next != slices.end();) {
     if (a.over()) co_return fail(ErrorCode::kCancelled, "the attempt has ended");
     co_await on_lane(a, [&] {
-      do work(*next++);
-      while (next != slices.end() && env_.lane.may_go_on(a.step.order));
+      do {
+        work(*next++);
+        if (next == slices.end() && again && again()) next = slices.begin();
+      } while (next != slices.end() && env_.lane.may_go_on(a.step.order));
     });
   }
   co_return Result<void>{};

@@ -1,12 +1,18 @@
 """bench/paper.py: the arithmetic between the paper's machine and this one, and its tables."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "bench")]
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tests/e2e")]
 import paper  # noqa: E402
+from cli import NOT_BUILT  # noqa: E402
+
+NO_TESTBED = ["no right to make", "no cpu cgroup", "cannot be delegated", "run it as root", "is missing", "than 80 %", "is void"]
 
 
 def result_of(**seconds):
@@ -28,3 +34,15 @@ def test_the_tables_have_our_gain_beside_the_papers():
     row = paper.table([one]).splitlines()[-1]
     assert "| 4 | 8192 | 10 | 46 | 40.00 | 10.00 | 4.00 | 1.80 (1.79) |  |  | 1.40 |  | 2.0 % |" in row
     assert "| +2.0 % | +11.1 % |" in paper.noise_table([one])
+
+
+@NOT_BUILT
+def test_a_small_run_on_the_testbed():
+    done = subprocess.run([ROOT / "bench/paper.py", "--nodes", "4", "--tokens", "512", "--bandwidths", "10", "--rounds", "1",
+                           "--schemes", "balanced,tsp"], capture_output=True, text=True, check=False, timeout=240,
+                          env={**os.environ, "RUNAHEAD_TESTBED": f"paper{os.getpid()}"})
+    reasons = [line for line in done.stderr.splitlines() if any(words in line for words in NO_TESTBED)]
+    if done.returncode != 0 and reasons:
+        pytest.skip(f"no testbed here, or none that holds now: {reasons[-1]}")
+    assert done.returncode == 0, done.stderr
+    assert "| 4 | 512 | 10 |" in done.stdout
