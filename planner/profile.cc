@@ -1,5 +1,10 @@
 #include "planner/profile.h"
 
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "base/check.h"
 #include "base/limits.h"
 
 namespace runahead {
@@ -15,7 +20,28 @@ RobustFit::Terms terms(const WorkerSpeed& speed) {
   return {speed.seconds_per_token, speed.seconds_per_pair, speed.seconds_per_chunk, speed.seconds_per_prefix_token};
 }
 
+// How far equal workers are apart by chance: the testbed's by 5 to 12 % from request to request (docs/benchmarks.md).
+constexpr double kNoise = 0.12;
+
+// What workers are compared by: a chunk of a thousand tokens behind another.
+double typical_seconds(const WorkerSpeed& speed) {
+  return compute_seconds(speed, {.tokens = 1000, .pairs = 1500.0 * 1000, .chunks = 1, .prefix_tokens = 1000});
+}
+
 }  // namespace
+
+WorkerSpeed among_its_like(const WorkerSpeed& own, std::span<const WorkerSpeed> alike) {
+  RUNAHEAD_CHECK(!alike.empty(), "a worker is one of its like");
+  std::vector<double> all;
+  for (const WorkerSpeed& speed : alike) all.push_back(typical_seconds(speed));
+  std::ranges::sort(all);
+  const double median = std::sqrt(all[(all.size() - 1) / 2] * all[all.size() / 2]);
+  const double distance = std::log(typical_seconds(own) / median);
+  const double kept = distance * distance / (distance * distance + kNoise * kNoise);
+  const double scale = std::exp((kept - 1) * distance);
+  return {own.seconds_per_token * scale, own.seconds_per_pair * scale, own.seconds_per_chunk * scale,
+          own.seconds_per_prefix_token * scale};
+}
 
 WorkerEstimate::WorkerEstimate(const ModelCost& model, const WorkerSpeed& expected)
     : model_(model), fit_(terms(expected)) {}

@@ -208,13 +208,13 @@ void WorkerRegistry::forgive(Duration absence) {
 }
 
 WorkerSpeed WorkerRegistry::speed_of(const Worker& worker) const {
-  if (is_measured(worker)) return worker.speed.speed();
   std::vector<WorkerSpeed> alike, measured;
   for (const auto& [id, other] : workers_) {
     if (other.is_prefill != worker.is_prefill || other.device != worker.device) continue;
     alike.push_back(other.speed.speed());
     if (is_measured(other)) measured.push_back(other.speed.speed());
   }
+  if (is_measured(worker)) return among_its_like(worker.speed.speed(), measured);
   std::vector<WorkerSpeed>& known = measured.empty() ? alike : measured;
   const auto median = known.begin() + std::ssize(known) / 2;
   std::ranges::nth_element(known, median, {}, &WorkerSpeed::seconds_per_token);

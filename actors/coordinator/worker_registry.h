@@ -92,6 +92,7 @@ class WorkerRegistry {
   int64_t pages_for_tokens(int32_t tokens) const;  // in all layers
   // What plans reckon with. A worker that has served nothing is as fast as the median of those of its role and device, the
   // measured ones where there are any: what each measured at its start, while all started at once, tells them apart by chance.
+  // One that has is what it showed, less what its like differ by through noise (planner/profile.h).
   WorkerSpeed speed_of(const Worker& worker) const;
   static bool is_measured(const Worker& worker) { return worker.speed_known || worker.speed.samples() > 0; }
   static bool is_link_measured(const Worker& worker) { return worker.ingress_known || worker.ingress.samples() > 0; }

@@ -87,6 +87,14 @@ TEST(WorkerSpeeds, UnlikeDevicesAreWhatTheyMeasured) {
   EXPECT_NEAR(static_cast<double>(tokens[0]) / tokens[1], 3, 0.4);
 }
 
+TEST(WorkerSpeeds, NoiseBetweenEqualWorkersMovesNoCuts) {
+  Workers workers(std::vector<double>(4, kSecondsPerToken));
+  workers.learn({1.08e-3, 0.93e-3, 1.04e-3, 0.95e-3});
+  const std::vector<int32_t> tokens = workers.shares();
+  const auto [least, most] = std::ranges::minmax(tokens);
+  EXPECT_GE(least, most - kPageTokens) << "as they differ, shares would be 16 % apart";
+}
+
 // Of one in four that turns slower: the plan after the request that showed it, against one that always knew.
 TEST(WorkerSpeeds, AWorkerThatTurnsSlowerIsPlannedForAfterOneRequest) {
   Workers workers(std::vector<double>(4, kSecondsPerToken));
