@@ -80,7 +80,9 @@ up() {
   local count=${1:-} cpu=${2:-25} link=${3:-1gbit} node
   [[ $count =~ ^[0-9]+$ && $count -ge 1 && $count -le $NODES_MAX ]] || die "say how many nodes: 1 to $NODES_MAX"
   [[ $(id -u) -eq 0 ]] || die "it makes network namespaces and cgroups: run it as root"
-  for tool in ip tc taskset nsenter; do command -v $tool >/dev/null || die "$tool is missing: install iproute2 and util-linux"; done
+  for tool in ip tc taskset nsenter; do
+    command -v $tool >/dev/null || die "$tool is missing: install iproute2 and util-linux"
+  done
   [[ -z $(spaces) ]] || die "'$NAME' is up already: testbed.sh down, or another RUNAHEAD_TESTBED"
   [[ $((count * cpu)) -le $(($(nproc) * 80)) ]] ||
     die "$count nodes of $cpu % need more than 80 % of this machine's $(nproc) cores: then the shares do not hold"
