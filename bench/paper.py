@@ -25,6 +25,7 @@ TESTBED = ROOT / "deploy/testbed.sh"
 URL = "10.77.0.254:8000"
 SHARE = {1: 80, 2: 50, 4: 25, 8: 20}  # percent of a core a node: docs/benchmarks.md, "The testbed"
 LINK_MOST = 1000  # Mbit/s that the shaper reaches
+READ_CLUSTER = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
 READY_SECONDS = 300  # to load the model on so slow nodes
 
 # arXiv 2405.05329. Seconds of one A100 (table 3), and gains over TSP of KVR-S (table 1: 300 GB/s; figure 8: 10 GB/s).
@@ -51,8 +52,8 @@ class Cluster:
     def wait_until_ready(self):
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
-            done = subprocess.run([str(TESTBED), "exec", "head", "curl", "-sf", f"http://{URL}/v1/cluster"], check=False,
-                                  capture_output=True, text=True)
+            done = subprocess.run([str(TESTBED), "exec", "head", sys.executable, "-c", READ_CLUSTER, f"http://{URL}/v1/cluster"],
+                                  check=False, capture_output=True, text=True)
             workers = json.loads(done.stdout or "{}").get("workers", [])
             if [worker["state"] for worker in workers].count("ready") == self.nodes + 1:
                 return
