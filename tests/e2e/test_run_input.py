@@ -175,7 +175,8 @@ def test_colours_are_for_terminals_that_want_them(environment, colours):
 @pytest.mark.parametrize("phase", [0, 1, 3], ids=["at once", "while it starts", "with all children"])
 def test_ctrl_c_leaves_nobody(phase):
     process = subprocess.Popen([BINARY, "run", "--workers", "1", "--raw", "-p", "Once upon a time", "--max-tokens", "4000"],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a shell's `&` ignores it
     wait_until(lambda: process.poll() is not None or len(children(process.pid)) >= phase, what="the phase")
     pids = children(process.pid)
     process.send_signal(signal.SIGINT)
