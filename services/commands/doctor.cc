@@ -176,7 +176,8 @@ void add_doctor(CommandLine& line) {
                                [options](const CommonOptions& common) { return doctor(*options, common); });
   add_model_flag(*command, options->model);
   command->add_option("--ports", options->ports, "host:port that must be free")->delimiter(',');
-  command->add_option("--url", options->url, "host:port of a cluster's API: looks for slow workers and links there; default: this machine");
+  command->add_option("--url", options->url,
+                      "host:port of a cluster's API, to look for slow workers and links; default: none");
 }
 
 }  // namespace runahead
