@@ -5,6 +5,7 @@
 #include "base/sha256.h"
 #include "model/sampler.h"
 #include "model/transformer/prefill.h"
+#include "planner/partition.h"
 
 namespace runahead::rivals {
 namespace {
@@ -18,30 +19,13 @@ const Scheme* scheme_of(std::string_view name) {
   return found == schemes().end() ? nullptr : &*found;
 }
 
-// As equal as whole pages allow.
-std::vector<int32_t> even_cuts(int32_t tokens, int32_t chunks) {
-  std::vector<int32_t> cuts;
-  for (int32_t i = 1; i < chunks; ++i)
-    cuts.push_back(static_cast<int32_t>(int64_t{pages_for(tokens)} * i / chunks) * kPageTokens);
-  return cuts;
-}
-
-Result<std::vector<TokenRange>> chunks_of(const RankOrder& order, const Scheme& scheme) {
-  const int32_t even = static_cast<int32_t>(order.peers.size()) * std::max(1, scheme.chunks_a_rank);
+Result<Partition> chunks_of(const RankOrder& order, const Scheme& scheme) {
+  const int32_t wanted = static_cast<int32_t>(order.peers.size()) * std::max(1, scheme.chunks_a_rank);
   const auto tokens = static_cast<int32_t>(order.tokens.size());
-  std::vector<int32_t> cuts = order.cuts.empty() ? even_cuts(tokens, even) : order.cuts;
-  std::vector<TokenRange> chunks;
-  cuts.push_back(tokens);
-  for (int32_t begin = 0; const int32_t end : cuts) {
-    if (end <= begin || begin % kPageTokens != 0)
-      return std::unexpected(invalid("cuts ascend in whole pages of " + std::to_string(kPageTokens) +
-                                         " tokens, within the " + std::to_string(tokens) + " of the prompt",
-                                     "cuts"));
-    chunks.push_back({begin, end});
-    begin = end;
-  }
-  if (scheme.chunks_a_rank > 0 && std::ssize(chunks) != even)
-    return std::unexpected(invalid(order.scheme + " wants " + std::to_string(even) + " chunks for " +
+  Partition chunks = even_partition(tokens, wanted);
+  if (!order.cuts.empty()) chunks = TRY(partition_by_hand(tokens, order.cuts));
+  if (scheme.chunks_a_rank > 0 && std::ssize(chunks) != wanted)
+    return std::unexpected(invalid(order.scheme + " wants " + std::to_string(wanted) + " chunks for " +
                                        std::to_string(order.peers.size()) + " ranks, not " +
                                        std::to_string(chunks.size()),
                                    "cuts"));

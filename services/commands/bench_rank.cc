@@ -23,6 +23,7 @@ using rivals::RankOrder;
 using rivals::RankReport;
 
 constexpr size_t kLineBytesMax = 64 << 20;  // a million tokens in decimal digits, and as much again
+constexpr double kLimitSecondsMax = 86'400;
 
 Result<RankOrder> parse_order(const std::string& line) {
   const json fields = json::parse(line, nullptr, false);
@@ -38,6 +39,8 @@ Result<RankOrder> parse_order(const std::string& line) {
                     .tokens = fields.at("tokens")};
     order.cuts = fields.value("cuts", order.cuts);
     order.limit_seconds = fields.value("limit_seconds", order.limit_seconds);
+    if (!(order.limit_seconds > 0 && order.limit_seconds <= kLimitSecondsMax))
+      return fail(ErrorCode::kInvalidArgument, "limit_seconds is above 0, and a day at most", "limit_seconds");
     return order;
   } catch (const json::exception&) {
     return wrong;

@@ -24,16 +24,18 @@ double median(std::vector<double> values) {
 bool is_ready_prefill(const json& worker) { return worker.at("role") == "prefill" && worker.at("state") == "ready"; }
 
 Finding readiness(const json& cluster) {
-  size_t ready = 0;
+  size_t prefill = 0, decode = 0;
   std::string others;
   for (const json& worker : cluster.at("workers")) {
-    if (worker.at("state") == "ready") ++ready;
+    if (worker.at("state") == "ready") ++(worker.at("role") == "prefill" ? prefill : decode);
     else
       others += fmt::format("; {} is {}", worker.at("name").get<std::string>(), worker.at("state").get<std::string>());
   }
-  const std::string text = fmt::format("{} workers are ready, {} requests run, {} wait{}", ready,
-                                       cluster.at("running").get<int>(), cluster.at("waiting").get<int>(), others);
-  return {"cluster", ready > 0 ? Finding::Grade::kOk : Finding::Grade::kFailed, text, ErrorCode::kUnavailable};
+  const std::string text =
+      fmt::format("{} prefill and {} decode workers are ready, {} requests run, {} wait{}", prefill, decode,
+                  cluster.at("running").get<int>(), cluster.at("waiting").get<int>(), others);
+  const bool able = prefill > 0 && decode > 0;
+  return {"cluster", able ? Finding::Grade::kOk : Finding::Grade::kFailed, text, ErrorCode::kUnavailable};
 }
 
 // Speeds of workers of one device, and of all links: the values of `field` that are known, by group.

@@ -29,7 +29,7 @@ MAY_INCLUDE = {
     "planner": {"planner", "base"},
     "proto": {"proto", "base"},
     "model": {"model", "kernels", "base"},
-    "bench": {"bench", "actors", "transport", "model", "kernels", "base"},
+    "bench": {"bench", "actors", "planner", "transport", "model", "kernels", "base"},
     "transport": {"transport", "base"},
     "actors": {"actors", "model", "kernels", "planner", "transport", "proto", "base"},
     "services": {"services", "actors", "bench", "model", "kernels", "planner", "transport", "proto", "base"},

@@ -22,14 +22,19 @@ json worker(const std::string& name, double speed, double link, const std::strin
           {"link_bytes_per_second", link}};
 }
 
-json cluster(std::vector<json> workers) { return {{"running", 1}, {"waiting", 2}, {"workers", std::move(workers)}}; }
+// And a decode worker.
+json cluster(std::vector<json> workers) {
+  workers.push_back(worker("decode", 0, 0));
+  workers.back()["role"] = "decode";
+  return {{"running", 1}, {"waiting", 2}, {"workers", std::move(workers)}};
+}
 
 TEST(DoctorCluster, EqualWorkersAreFine) {
   const auto findings =
       findings_of_cluster(cluster({worker("a", 1000, 2e8), worker("b", 900, 0), worker("c", 1050, 1.5e8)}));
   ASSERT_EQ(findings.size(), 4u);
   for (const Finding& finding : findings) EXPECT_EQ(finding.grade, Grade::kOk) << finding.detail;
-  EXPECT_EQ(findings[0].detail, "3 workers are ready, 1 requests run, 2 wait");
+  EXPECT_EQ(findings[0].detail, "3 prefill and 1 decode workers are ready, 1 requests run, 2 wait");
   EXPECT_EQ(findings[1].detail, "a computes 1000 tokens/s, K/V reaches it at 200.0 MB/s");
   EXPECT_THAT(findings[2].detail, HasSubstr("not measured"));
 }
@@ -56,7 +61,8 @@ TEST(DoctorCluster, NobodyReadyFails) {
   const auto findings = findings_of_cluster(cluster({waiting}));
   ASSERT_EQ(findings.size(), 1u);
   EXPECT_EQ(findings[0].grade, Grade::kFailed);
-  EXPECT_THAT(findings[0].detail, HasSubstr("0 workers are ready, 1 requests run, 2 wait; a is waiting"));
+  EXPECT_THAT(findings[0].detail,
+              HasSubstr("0 prefill and 1 decode workers are ready, 1 requests run, 2 wait; a is waiting"));
 }
 
 }  // namespace
