@@ -5,8 +5,8 @@
     sudo bench/paper.py --nodes 4,8 --tokens 4096,8192 --bandwidths 300,10,1 --rounds 3 --noise --json runs.json
 
 A link is as fast beside a node as the paper's is beside its A100: rate = bandwidth * (K/V bytes a second that one node makes
-here) / (those that one A100 made there, for Llama 7B at this length by its table 3). Above 1 Gbit/s nothing is to be had here, and
-nothing is lost: the paper's 300 GB/s is 90 times what the chain needs. Each combination is one run of bench/chain.py, with its
+here) / (those that one A100 made there, for Llama 7B at this length by its table 3). Above 1 Gbit/s nothing is to be had here,
+and nothing is lost: the paper's 300 GB/s is 90 times what the chain needs. Each combination is one run of bench/chain.py, with its
 schemes in turn, its check of the tokens and the testbed's control (deploy/testbed.sh check) before it. stdout: Markdown.
 """
 import argparse
