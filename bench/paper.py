@@ -6,8 +6,8 @@
 
 A link is as fast beside a node as the paper's is beside its A100: rate = bandwidth * (K/V bytes a second that one node makes
 here) / (those that one A100 made there, for Llama 7B at this length by its table 3). Above 1 Gbit/s nothing is to be had here,
-and nothing is lost: the paper's 300 GB/s is 90 times what the chain needs. Each combination is one run of bench/chain.py, with its
-schemes in turn, its check of the tokens and the testbed's control (deploy/testbed.sh check) before it. stdout: Markdown.
+and nothing is lost: the paper's 300 GB/s is 90 times what the chain needs. Each combination is one run of bench/chain.py, with
+its schemes in turn, its check of the tokens and the testbed's control (deploy/testbed.sh check) before it. stdout: Markdown.
 """
 import argparse
 import json
