@@ -2,6 +2,7 @@
 // here, so that nothing behind it meets a value out of bounds. And the way back. Pure; any thread.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,7 +19,7 @@
 
 namespace runahead {
 
-inline constexpr uint32_t kMessagesVersion = 3;  // Hello::protocol_version; unlike versions refuse each other
+inline constexpr uint32_t kMessagesVersion = 4;  // Hello::protocol_version; unlike versions refuse each other
 
 // One end of a K/V hop: who is at the other side.
 struct KvHop {
@@ -26,6 +27,13 @@ struct KvHop {
   uint64_t stream_token = 0;
   WorkerId worker = 0;
 };
+
+// Layers whose pages a rank has memory for at once. Only the last rank's stay (the decode worker gets them from there); another
+// rank has done with a layer when it has attended to it and passed it on. A quarter, for so far ranks run apart while links or
+// workers stutter; two at least, one to attend to while the next one comes.
+inline int32_t kv_layers_at_once(int32_t num_layers, bool is_last_rank) {
+  return is_last_rank ? num_layers : std::min(num_layers, std::max(2, (num_layers + 3) / 4));
+}
 
 // RunChainStep, checked: what one rank does in one attempt.
 struct ChainStep {

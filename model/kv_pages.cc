@@ -7,8 +7,8 @@
 
 namespace runahead {
 
-KvLease::KvLease(KvPool& pool, int32_t num_layers, int32_t num_pages, std::vector<uint32_t> slots)
-    : pool_(pool), num_layers_(num_layers), num_pages_(num_pages), slots_(std::move(slots)) {}
+KvLease::KvLease(KvPool& pool, int32_t num_layers, int32_t layers_at_once, int32_t num_pages, std::vector<uint32_t> slots)
+    : pool_(pool), num_layers_(num_layers), layers_at_once_(layers_at_once), num_pages_(num_pages), slots_(std::move(slots)) {}
 
 KvLease::~KvLease() {
   const auto count = static_cast<int64_t>(slots_.size());
@@ -19,7 +19,8 @@ KvLease::~KvLease() {
 
 std::span<std::byte> KvLease::page(int32_t layer, int32_t page) const {
   RUNAHEAD_CHECK(layer >= 0 && layer < num_layers_ && page >= 0 && page < num_pages_, "page outside its lease");
-  const size_t slot = slots_[static_cast<size_t>(layer) * static_cast<size_t>(num_pages_) + static_cast<size_t>(page)];
+  const size_t place = static_cast<size_t>(layer % layers_at_once_);
+  const size_t slot = slots_[place * static_cast<size_t>(num_pages_) + static_cast<size_t>(page)];
   return {pool_.buffer_.data() + slot * pool_.page_bytes_, pool_.page_bytes_};
 }
 
@@ -47,10 +48,10 @@ KvPool::KvPool(size_t page_bytes, int64_t num_pages)
 
 KvPool::~KvPool() { RUNAHEAD_CHECK(usage_.free == usage_.total, "a lease outlives its pool"); }
 
-Result<std::shared_ptr<KvLease>> KvPool::lease(int32_t num_layers, int32_t tokens) {
-  RUNAHEAD_CHECK(num_layers > 0 && tokens > 0, "a lease has pages");
+Result<std::shared_ptr<KvLease>> KvPool::lease(int32_t num_layers, int32_t tokens, int32_t layers_at_once) {
+  RUNAHEAD_CHECK(layers_at_once > 0 && layers_at_once <= num_layers && tokens > 0, "a lease has pages");
   const int32_t pages = pages_for(tokens);
-  const int64_t count = static_cast<int64_t>(num_layers) * pages;
+  const int64_t count = static_cast<int64_t>(layers_at_once) * pages;
   if (count > usage_.free)
     return fail(ErrorCode::kOverloaded, "the KV cache is full: " + std::to_string(count) + " pages asked for, " +
                                             std::to_string(usage_.free) + " of " + std::to_string(usage_.total) +
@@ -59,7 +60,7 @@ Result<std::shared_ptr<KvLease>> KvPool::lease(int32_t num_layers, int32_t token
   free_slots_.resize(free_slots_.size() - static_cast<size_t>(count));
   usage_.free -= count;
   usage_.leased += count;
-  return std::shared_ptr<KvLease>(new KvLease(*this, num_layers, pages, std::move(slots)));
+  return std::shared_ptr<KvLease>(new KvLease(*this, num_layers, layers_at_once, pages, std::move(slots)));
 }
 
 }  // namespace runahead

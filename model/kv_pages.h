@@ -9,6 +9,8 @@
 //           reads or writes them (checksum, clear), so that the memory of a pool need not be the processor's.
 //   threads the pool is used on the actor thread only; the bytes of disjoint pages may be written concurrently, and one
 //           page has one writer.
+//   layers  a lease may have memory for some of the layers at once (layers_at_once): layer l then takes that of layer
+//           l - layers_at_once. Who leases so keeps them apart (actors/worker/layer_window.h).
 //   ledger  free + leased + quarantined = total at all times (`usage`).
 // Source: paper 4.1; docs/ARCHITECTURE.md, ideas 2 and 3. Quarantined are pages of a transfer whose end nobody has told us.
 #pragma once
@@ -27,7 +29,7 @@ namespace runahead {
 
 class KvPool;
 
-// Pages of one sequence: num_layers x num_pages. Page p of every layer holds tokens [64 p, 64 p + 64).
+// Pages of one sequence: num_layers x num_pages, layers_at_once of them at a time. Page p of every layer holds tokens [64 p, 64 p + 64).
 class KvLease {
  public:
   ~KvLease();
@@ -35,6 +37,7 @@ class KvLease {
   KvLease& operator=(const KvLease&) = delete;
 
   int32_t num_layers() const { return num_layers_; }
+  int32_t layers_at_once() const { return layers_at_once_; }
   int32_t num_pages() const { return num_pages_; }  // a layer
   std::span<std::byte> page(int32_t layer, int32_t page) const;
   // CRC32C of the page's bytes.
@@ -45,12 +48,13 @@ class KvLease {
 
  private:
   friend class KvPool;
-  KvLease(KvPool& pool, int32_t num_layers, int32_t num_pages, std::vector<uint32_t> slots);
+  KvLease(KvPool& pool, int32_t num_layers, int32_t layers_at_once, int32_t num_pages, std::vector<uint32_t> slots);
 
   KvPool& pool_;
   int32_t num_layers_;
+  int32_t layers_at_once_;
   int32_t num_pages_;
-  std::vector<uint32_t> slots_;  // [num_layers, num_pages] index into the pool
+  std::vector<uint32_t> slots_;  // [layers_at_once, num_pages] index into the pool
   bool quarantined_ = false;
 };
 
@@ -65,8 +69,9 @@ class KvPool {
   ~KvPool();  // every lease must be gone
 
   size_t page_bytes() const { return page_bytes_; }
-  // kOverloaded if fewer than num_layers * pages_for(tokens) pages are free. Pages hold what was there before.
-  Result<std::shared_ptr<KvLease>> lease(int32_t num_layers, int32_t tokens);
+  // kOverloaded if fewer than layers_at_once * pages_for(tokens) pages are free. Pages hold what was there before.
+  Result<std::shared_ptr<KvLease>> lease(int32_t num_layers, int32_t tokens, int32_t layers_at_once);
+  Result<std::shared_ptr<KvLease>> lease(int32_t num_layers, int32_t tokens) { return lease(num_layers, tokens, num_layers); }
   Usage usage() const { return usage_; }
   // The whole allocation, for registration with a transport.
   std::span<std::byte> memory() { return {buffer_.data(), buffer_.size()}; }

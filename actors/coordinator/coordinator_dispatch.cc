@@ -193,7 +193,7 @@ void CoordinatorCore::dispatch(Request& request, const Assignment& assignment, c
   for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) stream_tokens.push_back(rng_.next());
   for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) {
     WorkerRegistry::hold(*registry_.find(attempt.ranks[rank]), attempt.id,
-                         registry_.pages_for_tokens(attempt.chunks[rank].end));
+                         registry_.pages_for_rank(attempt.chunks[rank], rank + 1 == attempt.ranks.size()));
     send(attempt.ranks[rank], chain_step(request, prompt, rank, stream_tokens, now));
   }
   WorkerRegistry::hold(

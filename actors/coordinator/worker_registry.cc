@@ -237,4 +237,8 @@ int64_t WorkerRegistry::pages_for_tokens(int32_t tokens) const {
   return static_cast<int64_t>(shape_.num_layers) * pages_for(tokens);
 }
 
+int64_t WorkerRegistry::pages_for_rank(TokenRange chunk, bool is_last_rank) const {
+  return static_cast<int64_t>(kv_layers_at_once(shape_.num_layers, is_last_rank)) * chunk.end_page();
+}
+
 }  // namespace runahead

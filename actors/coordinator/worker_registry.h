@@ -90,6 +90,7 @@ class WorkerRegistry {
   static void release(Worker& worker, AttemptId attempt);
 
   int64_t pages_for_tokens(int32_t tokens) const;  // in all layers
+  int64_t pages_for_rank(TokenRange chunk, bool is_last_rank) const;  // in as many as it has at once
   // What plans reckon with. A worker that has served nothing is as fast as the median of those of its role and device, the
   // measured ones where there are any: what each measured at its start, while all started at once, tells them apart by chance.
   // One that has is what it showed, less what its like differ by through noise (planner/profile.h).

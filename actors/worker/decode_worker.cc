@@ -188,7 +188,7 @@ void DecodeWorker::Impl::start(const proto::Envelope& message) {
 }
 
 Result<void> DecodeWorker::Impl::open(SequenceAttempt& a, const DecodeOrder& order) {
-  TRY(a.lease(env_, order.prompt_len + order.max_new_tokens));
+  TRY(a.lease(env_, order.prompt_len + order.max_new_tokens, env_.engine.shape().num_layers));
   const HopShape in{a.id(), env_.engine.shape().num_layers, pages_for(order.prompt_len), env_.pool.page_bytes()};
   return a.prefix.open(env_.kv, in, order.upstream, a.kv);
 }

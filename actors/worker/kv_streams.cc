@@ -35,6 +35,10 @@ void PageSender::forward(const KvArrival& arrival) {
   stream_->post(arrival.key, kv_->page(arrival.key.layer, arrival.key.page), arrival.crc32c);
 }
 
+Task<void> PageSender::wait_for_sent_layers(int32_t count, Deadline deadline) {
+  return stream_->wait_for_sent_layers(count, deadline);
+}
+
 Task<void> PageSender::drain(Deadline deadline) { return stream_->drain(deadline); }
 
 asio::awaitable<void> PageSender::close() {
@@ -56,6 +60,7 @@ Result<void> PrefixReceiver::open(KvTransport& transport, const HopShape& shape,
                                         .buffer = [pages](KvPageKey key) { return pages->page(key.layer, key.page); },
                                         .prefix_pages = shape.pages,
                                         .num_layers = shape.num_layers,
+                                        .layers_open = pages->layers_at_once(),
                                         .page_bytes = shape.page_bytes,
                                         .checksum = checksum_of(pages)}));
   return {};

@@ -31,6 +31,8 @@ class PageSender {
   void post(int32_t layer, PageRange pages);
   // A page of the prefix, at the moment it arrives (cut-through). Its checksum goes on unchanged, end to end.
   void forward(const KvArrival& arrival);
+  // Returns when nothing reads the pages of layers [0, count) any more; every one of them has been posted or will be.
+  Task<void> wait_for_sent_layers(int32_t count, Deadline deadline);
   // Returns when the peer has every page.
   Task<void> drain(Deadline deadline);
   // A drain() that waits then returns an error.
@@ -50,8 +52,12 @@ class PrefixReceiver {
   PrefixReceiver(asio::any_io_executor executor, Clock& clock, std::shared_ptr<uint64_t> pages_come)
       : pages_come_(std::move(pages_come)), arrived_(std::move(executor), clock) {}
 
-  // Posts the buffers of every page of every layer. An empty prefix needs no peer and is complete.
+  // Posts the buffers of every page of the layers that the lease has at once. An empty prefix needs no peer and is complete.
   Result<void> open(KvTransport& transport, const HopShape& shape, const KvHop& from, std::shared_ptr<KvLease> kv);
+  // The buffers of layers [0, count) are free now.
+  void open_layers(int32_t count) {
+    if (stream_) stream_->open_layers(count);
+  }
   // Takes pages as they arrive and hands them on to `downstream`, if there is one, until all have come.
   Task<void> relay(PageSender* downstream, Deadline deadline);
   int32_t ready_pages(int32_t layer) const { return manifest_.ready_pages(layer); }  // on the lane, too

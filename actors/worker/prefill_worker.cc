@@ -4,6 +4,7 @@
 
 #include "actors/messages.h"
 #include "actors/worker/lane_slices.h"
+#include "actors/worker/layer_window.h"
 #include "actors/worker/rank_clock.h"
 #include "actors/worker/worker_attempt.h"
 #include "actors/worker/worker_link.h"
@@ -22,13 +23,15 @@ struct RankAttempt : WorkerAttempt {
       : WorkerAttempt(env, step_in.attempt, step_in.deadline),
         step(std::move(step_in)),
         rows(step.chunk.size()),
-        clock(env.clock.now()) {}
+        clock(env.clock.now()),
+        window(env.executor, env.clock) {}
 
   const ChainStep step;
   int32_t rows;         // of x: the chunk's, and in the end only the last one
   int32_t projected = 0;  // layers whose K,V are written
   int32_t finished = 0;   // layers that are done
   RankClock clock;
+  LayerWindow window;
   Time progress_at{0};  // when the next RankProgress is due
 };
 
@@ -58,9 +61,10 @@ class PrefillWorker::Impl final : public WorkerRole {
   Result<void> open(RankAttempt& a);
   asio::awaitable<void> supervise(RankAttempt& a);
   asio::awaitable<void> relay(RankAttempt& a);
+  asio::awaitable<void> recycle(RankAttempt& a);
   asio::awaitable<void> compute(RankAttempt& a);
   Task<void> run(RankAttempt& a);
-  Task<void> project_qkv(RankAttempt& a, int32_t layer, Hidden& x);
+  Task<void> project_qkv(RankAttempt& a, int32_t layer, Hidden& x, LaneHold& turn);
   void project_rows(RankAttempt& a, int32_t layer, Hidden& x, RowRange rows);
   void run_ahead(RankAttempt& a, int32_t layer, Hidden& x);
   Task<void> attend_and_mlp(RankAttempt& a, int32_t layer, Hidden& x, LaneHold& turn);
@@ -91,13 +95,14 @@ Task<void> PrefillWorker::Impl::run(RankAttempt& a) {
   std::unique_ptr<Hidden> x;                                                   // [chunk_len, model_dim]
   co_await on_lane(a, [&] { x = env_.engine.embed(step.tokens); });
   for (int32_t layer = 0; layer < num_layers_; ++layer) {
-    Result<void> projected = co_await project_qkv(a, layer, *x);               // own K,V, written into own pages
+    Result<void> projected = co_await project_qkv(a, layer, *x, turn);         // own K,V, written into own pages
     CO_TRY(projected);
     a.downstream.post(layer, {step.chunk.first_page(), step.chunk.end_page()});  // overlaps everything below
     const bool only_kv = !step.is_last_rank() && step.scored_rows() == 0;
     if (layer == last_layer && only_kv) break;                                 // K,V is all that the next rank needs
     Result<void> attended = co_await attend_and_mlp(a, layer, *x, turn);
     CO_TRY(attended);
+    a.window.attended(layer + 1);
     report_progress(a, layer + 1);
   }
   Result<void> scored = co_await report_scores(a, *x);
@@ -112,8 +117,16 @@ Task<void> PrefillWorker::Impl::run(RankAttempt& a) {
   co_return co_await a.downstream.drain(a.deadline());
 }
 
-Task<void> PrefillWorker::Impl::project_qkv(RankAttempt& a, int32_t layer, Hidden& x) {
+Task<void> PrefillWorker::Impl::project_qkv(RankAttempt& a, int32_t layer, Hidden& x, LaneHold& turn) {
   if (layer < a.projected) co_return Result<void>{};
+  if (a.window.open() <= layer) {
+    const Time asked = env_.clock.now();
+    turn.release();
+    Result<void> opened = co_await a.window.wait_until_open(layer);
+    turn.acquire();
+    a.clock.waited_for_pages(env_.clock.now() - asked);
+    CO_TRY(opened);
+  }
   Result<void> projected =
       co_await in_slices(a, speed_.seconds_per_token, [&](RowRange rows) { project_rows(a, layer, x, rows); });
   co_return projected;
@@ -171,7 +184,7 @@ void PrefillWorker::Impl::run_ahead(RankAttempt& a, int32_t layer, Hidden& x) {
       a.rows * (speed_.seconds_per_token + speed_.seconds_per_pair * kPageTokens * chunk.end_page());
   const double fit = layer_seconds > 0 ? std::min(seconds(kLaneSlice) / layer_seconds, 1e6) : 1;
   int32_t more = a.step.num_ranks > 1 ? 0 : static_cast<int32_t>(fit);
-  for (; layer < num_layers_; ++layer, --more) {
+  for (; layer < a.window.open(); ++layer, --more) {
     project_rows(a, layer, x, {0, a.rows});
     if (more <= 0) return;
     env_.engine.attend(layer, x, *a.kv, chunk, {0, chunk.end_page()}, {0, a.rows});
@@ -249,12 +262,18 @@ asio::awaitable<void> PrefillWorker::Impl::relay(RankAttempt& a) {
   if (!relayed) a.end(WorkerAttempt::End::kFailed, {relayed.error(), a.step.upstream.worker});
 }
 
+asio::awaitable<void> PrefillWorker::Impl::recycle(RankAttempt& a) {
+  const Result<void> recycled = co_await a.window.recycle(a.prefix, a.downstream, a.deadline());
+  if (!recycled) a.end(WorkerAttempt::End::kFailed, {recycled.error(), a.step.downstream.worker});
+}
+
 asio::awaitable<void> PrefillWorker::Impl::compute(RankAttempt& a) {
   Result<void> done = no_memory();
   try {
     done = co_await run(a);
   } catch (const std::bad_alloc&) {  // the chunk is too large for what is free now: another worker may do it
   }
+  a.window.close();
   if (done) a.end(WorkerAttempt::End::kDone);
   else a.end(WorkerAttempt::End::kFailed, {done.error(), a.step.downstream.worker});
 }
@@ -280,6 +299,7 @@ void PrefillWorker::Impl::start(const proto::Envelope& message) {
     opened = open(*attempt);
     if (opened) {
       attempt->gate.spawn(relay(*attempt));
+      attempt->gate.spawn(recycle(*attempt));
       attempt->gate.spawn(compute(*attempt));
     } else {
       attempt->end(WorkerAttempt::End::kFailed, {opened.error(), 0});
@@ -290,10 +310,12 @@ void PrefillWorker::Impl::start(const proto::Envelope& message) {
   link_.send_ended(id);
 }
 
-// Pages, then receives for every layer, then the way on: all of it before anything is computed.
+// Pages, then receives for every layer that has some, then the way on: all of it before anything is computed.
 Result<void> PrefillWorker::Impl::open(RankAttempt& a) {
   const ChainStep& step = a.step;
-  TRY(a.lease(env_, step.visible().size()));  // [0, end): the receive buffer is the cache
+  TRY(a.lease(env_, step.visible().size(),  // [0, end): the receive buffer is the cache
+              kv_layers_at_once(num_layers_, step.is_last_rank())));
+  a.window.begin(*a.kv);
   const HopShape in{a.id(), num_layers_, step.prefix_pages(), env_.pool.page_bytes()};
   const HopShape out{a.id(), num_layers_, step.chunk.end_page(), env_.pool.page_bytes()};
   TRY(a.prefix.open(env_.kv, in, step.upstream, a.kv));

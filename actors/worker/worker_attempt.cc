@@ -28,8 +28,8 @@ asio::awaitable<WorkerAttempt::End> WorkerAttempt::until_over() {
   co_return *end_;
 }
 
-Result<void> WorkerAttempt::lease(const WorkerEnv& env, int32_t tokens) {
-  kv = TRY(env.pool.lease(env.engine.shape().num_layers, tokens));
+Result<void> WorkerAttempt::lease(const WorkerEnv& env, int32_t tokens, int32_t layers_at_once) {
+  kv = TRY(env.pool.lease(env.engine.shape().num_layers, tokens, layers_at_once));
   env.metrics.pages(env.pool.usage());
   return {};
 }

@@ -38,8 +38,8 @@ class WorkerAttempt {
   // Waits for end(), or ends it when the deadline passes.
   asio::awaitable<End> until_over();
   const Failure& failure() const { return failure_; }
-  // Takes pages: tokens tokens in every layer.
-  Result<void> lease(const WorkerEnv& env, int32_t tokens);
+  // Takes pages: tokens tokens in every layer, of which so many have memory at once.
+  Result<void> lease(const WorkerEnv& env, int32_t tokens, int32_t layers_at_once);
   // Closes the streams, waits for the attempt's coroutines, gives the pages back. Until then the pages are quarantined.
   asio::awaitable<void> release(WorkerSink& metrics);
 

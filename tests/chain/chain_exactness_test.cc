@@ -141,7 +141,7 @@ class ChainExactness : public ::testing::TestWithParam<std::string> {
  protected:
   static void SetUpTestSuite() {
     directory_ = std::make_unique<test::TempDir>();
-    test::write_tiny_llama(*directory_ / "tiny.gguf", 11, {.context_len = 1024}, QuantType::kQ4_1);
+    test::write_tiny_llama(*directory_ / "tiny.gguf", 11, {.num_layers = 7, .context_len = 1024}, QuantType::kQ4_1);  // two at once
   }
   static void TearDownTestSuite() { directory_.reset(); }
   static std::filesystem::path model() { return *directory_ / "tiny.gguf"; }

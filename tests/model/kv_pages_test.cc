@@ -32,6 +32,22 @@ TEST(KvPages, LeasesAreDisjointZeroedAndReturned) {
   EXPECT_EQ(pool.usage().free, 12);
 }
 
+TEST(KvPages, ALeaseOfSomeLayersAtOnceTakesOnlyTheirMemory) {
+  KvPool pool(64, 10);
+  auto lease = *pool.lease(7, 130, 3);  // 3 pages a layer
+  EXPECT_EQ(pool.usage().leased, 9);
+  EXPECT_EQ(lease->num_layers(), 7);
+  EXPECT_EQ(lease->layers_at_once(), 3);
+  std::set<const std::byte*> seen;
+  for (int32_t layer = 0; layer < 3; ++layer)
+    for (int32_t page = 0; page < 3; ++page) EXPECT_TRUE(seen.insert(lease->page(layer, page).data()).second);
+  for (int32_t layer = 3; layer < 7; ++layer) EXPECT_EQ(lease->page(layer, 1).data(), lease->page(layer - 3, 1).data());
+  lease->mark_quarantined();
+  EXPECT_EQ(pool.usage().quarantined, 9);
+  lease.reset();
+  EXPECT_EQ(pool.usage().free, 10);
+}
+
 TEST(KvPages, AFullPoolRefusesAndNamesTheNumbers) {
   KvPool pool(64, 5);
   auto a = *pool.lease(1, 64 * 3);

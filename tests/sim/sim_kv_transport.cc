@@ -88,7 +88,13 @@ void SimKvHub::attach(const In& in, const Out& out) {
   out->receiver = in;
   out->receiver_node = in->process.node();
   out->attached = true;
-  out->process.post([this, out] { move_pages(out); });
+  out->process.post([this, out, count = in->ledger.layers_open()] { open_layers(out, count); });
+}
+
+void SimKvHub::open_layers(const Out& out, int32_t count) {
+  RUNAHEAD_CHECK(out->ledger.open_layers(count).has_value(), "both ends have one geometry");
+  out->changed.notify();
+  move_pages(out);
 }
 
 // Runs in the sender's process: one page at a time is copied out of its memory and takes its time on the link.
@@ -256,6 +262,13 @@ class SimKvInbound final : public KvInbound {
     }
   }
 
+  void open_layers(int32_t count) override {
+    end_->ledger.open_layers(count);
+    SimKvHub& hub = transport_.hub_;
+    if (const auto out = end_->sender.lock())
+      hub.world_.at(hub.soon(), [&hub, out, count] { out->process.post([&hub, out, count] { hub.open_layers(out, count); }); });
+  }
+
   asio::awaitable<void> close() override {
     if (end_->closed) co_return;
     const bool complete = end_->ledger.complete();
@@ -288,13 +301,10 @@ class SimKvOutbound final : public KvOutbound {
   }
 
   Task<void> drain(Deadline deadline) override {
-    for (;;) {
-      const Time now = transport_.clock_.now();
-      auto drained = co_await end_->ledger.drain({Time(0)});
-      const bool pending = !drained && !end_->ledger.error() && drained.error().code == ErrorCode::kDeadlineExceeded;
-      if (!pending || now >= deadline.at) co_return drained;
-      co_await end_->changed.wait_until(deadline);
-    }
+    return until(deadline, [end = end_] { return end->ledger.drain({Time(0)}); });
+  }
+  Task<void> wait_for_sent_layers(int32_t count, Deadline deadline) override {
+    return until(deadline, [end = end_, count] { return end->ledger.wait_for_sent_layers(count, {Time(0)}); });
   }
 
   asio::awaitable<void> close() override {
@@ -311,6 +321,17 @@ class SimKvOutbound final : public KvOutbound {
   KvStreamStats stats() const override { return end_->ledger.stats(); }
 
  private:
+  // The production ledger, which never waits this way.
+  Task<void> until(Deadline deadline, std::function<Task<void>()> ask) {
+    for (;;) {
+      const Time now = transport_.clock_.now();
+      auto done = co_await ask();
+      const bool pending = !done && !end_->ledger.error() && done.error().code == ErrorCode::kDeadlineExceeded;
+      if (!pending || now >= deadline.at) co_return done;
+      co_await end_->changed.wait_until(deadline);
+    }
+  }
+
   SimKvTransport& transport_;
   std::shared_ptr<SimOutEnd> end_;
 };

@@ -54,6 +54,7 @@ class SimKvHub {
   Time soon() { return world_.now() + world_.rng.exponential(weather_.latency_mean); }
   void meet(const In& in, Time connect_by);
   void attach(const In& in, const Out& out);
+  void open_layers(const Out& out, int32_t count);
   void move_pages(const Out& out);
   void send_page(const Out& out, std::vector<std::byte> wire, Time sent_at, bool breaks);
   void arrive(const In& in, const Out& out, std::vector<std::byte> wire, bool breaks, Time held_since);

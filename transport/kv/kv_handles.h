@@ -10,7 +10,7 @@
 
 namespace runahead {
 
-// Stream: ledger(), abandon(), close(). `on_gone` is called when the handle dies.
+// Stream: ledger(), open_layers(), abandon(), close(). `on_gone` is called when the handle dies.
 template <class Stream>
 class InboundHandle final : public KvInbound {
  public:
@@ -21,6 +21,7 @@ class InboundHandle final : public KvInbound {
     on_gone_();
   }
   Task<KvArrival> next(Deadline deadline) override { return stream_->ledger().next(deadline); }
+  void open_layers(int32_t count) override { stream_->open_layers(count); }
   asio::awaitable<void> close() override { return stream_->close(); }
   KvStreamStats stats() const override { return stream_->ledger().stats(); }
 
@@ -42,6 +43,9 @@ class OutboundHandle final : public KvOutbound {
   }
   void post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c) override {
     stream_->post(key, page, crc32c);
+  }
+  Task<void> wait_for_sent_layers(int32_t count, Deadline deadline) override {
+    return stream_->ledger().wait_for_sent_layers(count, deadline);
   }
   Task<void> drain(Deadline deadline) override { return stream_->ledger().drain(deadline); }
   asio::awaitable<void> close() override {

@@ -1,5 +1,7 @@
 #include "transport/kv/kv_ledger.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 
 namespace runahead {
@@ -8,8 +10,16 @@ KvInboundLedger::KvInboundLedger(asio::any_io_executor executor, Clock& clock, K
     : clock_(clock),
       params_(std::move(params)),
       geometry_(geometry_of(params_)),
+      layers_open_(params_.layers_open > 0 ? params_.layers_open : geometry_.num_layers),
       claimed_(static_cast<size_t>(geometry_.pages())),
       changed_(std::move(executor), clock) {}
+
+bool KvInboundLedger::open_layers(int32_t count) {
+  RUNAHEAD_CHECK(count <= geometry_.num_layers, "layers are opened that there are not");
+  const bool more = count > layers_open_;
+  layers_open_ = std::max(layers_open_, count);
+  return more && !error_ && !complete();
+}
 
 Result<std::span<std::byte>> KvInboundLedger::claim(const KvPageHeader& header) {
   if (error_) return std::unexpected(*error_);
@@ -17,6 +27,8 @@ Result<std::span<std::byte>> KvInboundLedger::claim(const KvPageHeader& header) 
     return runahead::fail(ErrorCode::kCorrupt, "a page of another stream arrived");
   if (!geometry_.contains(header.key) || header.page_bytes != geometry_.page_bytes)
     return runahead::fail(ErrorCode::kCorrupt, "a page arrived that this stream does not have");
+  if (header.key.layer >= layers_open_)
+    return runahead::fail(ErrorCode::kCorrupt, "a page arrived for which no buffer is posted");
   if (claimed_[geometry_.index(header.key)]) return runahead::fail(ErrorCode::kCorrupt, "a page arrived twice");
   const std::span<std::byte> buffer = params_.buffer(header.key);
   RUNAHEAD_CHECK(buffer.size() == geometry_.page_bytes, "a posted buffer has not the size of a page");
@@ -72,6 +84,7 @@ KvOutboundLedger::KvOutboundLedger(asio::any_io_executor executor, Clock& clock,
       params_(std::move(params)),
       geometry_(geometry_of(params_)),
       posted_(static_cast<size_t>(geometry_.pages())),
+      unsent_(static_cast<size_t>(geometry_.num_layers), geometry_.prefix_pages),
       changed_(std::move(executor), clock) {}
 
 void KvOutboundLedger::post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c) {
@@ -82,16 +95,26 @@ void KvOutboundLedger::post(KvPageKey key, std::span<const std::byte> page, std:
   ++num_posted_;
   if (error_) return;
   if (!first_) first_ = clock_.now();
-  queue_.push_back(
+  queue_[key.layer].push_back(
       {{params_.attempt, params_.stream_token, key, static_cast<uint32_t>(page.size()), crc32c.value_or(0)},
        page,
        crc32c.has_value()});
   changed_.notify();
 }
 
+Result<void> KvOutboundLedger::open_layers(int32_t count) {
+  if (count > geometry_.num_layers)
+    return runahead::fail(ErrorCode::kCorrupt, "the receiver opens layers that there are not");
+  layers_open_ = std::max(layers_open_, count);
+  changed_.notify();
+  return {};
+}
+
 KvOutboundLedger::Page KvOutboundLedger::take() {
-  Page page = queue_.front();
-  queue_.pop_front();
+  const auto lowest = queue_.begin();
+  Page page = lowest->second.front();
+  lowest->second.pop_front();
+  if (lowest->second.empty()) queue_.erase(lowest);
   in_flight_.begin(clock_.now());
   if (!page.crc_known) page.header.page_crc32c = params_.checksum(page.header.key);
   return page;
@@ -99,6 +122,7 @@ KvOutboundLedger::Page KvOutboundLedger::take() {
 
 void KvOutboundLedger::sent(const Page& page) {
   in_flight_.end(clock_.now(), page.bytes.size());
+  --unsent_[static_cast<size_t>(page.header.key.layer)];
   ++stats_.pages;
   stats_.bytes += page.bytes.size();
   stats_.span_seconds = seconds(clock_.now() - *first_);
@@ -134,6 +158,17 @@ Task<void> KvOutboundLedger::drain(Deadline deadline) {
   while (!handed_over() && !error_) {
     if (clock_.now() >= deadline.at)
       co_return runahead::fail(ErrorCode::kDeadlineExceeded, "the receiver did not take every KV page in time");
+    co_await changed_.wait_until(deadline);
+  }
+  if (error_) co_return std::unexpected(*error_);
+  co_return Result<void>{};
+}
+
+Task<void> KvOutboundLedger::wait_for_sent_layers(int32_t count, Deadline deadline) {
+  const auto sent = [&] { return std::ranges::all_of(std::span(unsent_).first(static_cast<size_t>(count)), [](int32_t pages) { return pages == 0; }); };
+  while (!sent() && !error_) {
+    if (clock_.now() >= deadline.at)
+      co_return runahead::fail(ErrorCode::kDeadlineExceeded, "the receiver did not take a layer's KV pages in time");
     co_await changed_.wait_until(deadline);
   }
   if (error_) co_return std::unexpected(*error_);

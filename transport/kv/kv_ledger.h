@@ -5,6 +5,7 @@
 #pragma once
 
 #include <deque>
+#include <map>
 #include <optional>
 #include <vector>
 
@@ -23,7 +24,10 @@ class KvInboundLedger {
 
   const KvInboundParams& params() const { return params_; }
   const KvGeometry& geometry() const { return geometry_; }
-  // The buffer of an announced page; from now on it is under way. kCorrupt: not this stream's, not wanted, or a second
+  // More layers are posted. True if the sender is to be told so.
+  bool open_layers(int32_t count);
+  int32_t layers_open() const { return layers_open_; }
+  // The buffer of an announced page; from now on it is under way. kCorrupt: not this stream's, not posted, or a second
   // time.
   Result<std::span<std::byte>> claim(const KvPageHeader& header);
   // The page of a claimed header is in its buffer. kCorrupt if its checksum is not the announced one. crc: where the
@@ -44,6 +48,7 @@ class KvInboundLedger {
   Clock& clock_;
   KvInboundParams params_;
   KvGeometry geometry_;
+  int32_t layers_open_;
   std::vector<bool> claimed_;  // [num_layers, prefix_pages]
   std::deque<KvArrival> arrivals_;
   uint64_t taken_ = 0;
@@ -101,8 +106,12 @@ class KvOutboundLedger {
   const KvGeometry& geometry() const { return geometry_; }
   // Dies on a page that the stream does not have, or that was posted before: the caller is this process.
   void post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c);
-  bool has_page() const { return !queue_.empty(); }
-  // The next page to hand over, with its CRC. It is under way until sent(), also when the stream fails meanwhile.
+  // The receiver has posted layers [0, count): none before it has come. kCorrupt: there are not so many.
+  Result<void> open_layers(int32_t count);
+  // Is there one that may go?
+  bool has_page() const { return !queue_.empty() && queue_.begin()->first < layers_open_; }
+  // The next page to hand over, one of the lowest layer, with its CRC. It is under way until sent(), also when the stream fails
+  // meanwhile.
   Page take();
   void sent(const Page& page);
   bool all_taken() const { return num_posted_ == geometry_.pages() && queue_.empty(); }
@@ -119,6 +128,7 @@ class KvOutboundLedger {
   asio::awaitable<bool> wait_for_change(Deadline deadline) { return changed_.wait_until(deadline); }
   void wake() { changed_.notify(); }
   Task<void> drain(Deadline deadline);
+  Task<void> wait_for_sent_layers(int32_t count, Deadline deadline);
   KvStreamStats stats() const { return stats_; }
 
  private:
@@ -127,7 +137,9 @@ class KvOutboundLedger {
   KvGeometry geometry_;
   std::vector<bool> posted_;  // [num_layers, prefix_pages]
   int64_t num_posted_ = 0;
-  std::deque<Page> queue_;
+  int32_t layers_open_ = 0;
+  std::map<int32_t, std::deque<Page>> queue_;  // by layer; none is empty
+  std::vector<int32_t> unsent_;                // [num_layers] pages
   WireTime in_flight_;  // taken, not yet sent
   bool confirmed_ = false;
   std::optional<Error> error_;

@@ -1,11 +1,13 @@
 // KvTransport: moves K/V pages between workers. One interface, several means: memory (one process), TCP (Asio), UCX
 // (shared memory, TCP, RDMA); tests/sim has a faulty one on virtual time.
 //
-//   life of a page   the receiver posts the buffers of all pages it wants (open_inbound) before it computes anything;
+//   life of a page   the receiver posts the buffers of the pages it wants (open_inbound) before it computes anything;
 //                    the sender posts pages as they are made (post), each verified by identity and CRC32C on arrival;
 //                    the receiver takes arrivals (next), uses them in place and posts them on at once (cut-through).
-//   credit           no byte of a page leaves the sender before the receiver has posted its buffer. Unasked pages are
-//                    never stored.
+//   credit           no byte of a page leaves the sender before the receiver has posted its buffer. A receiver with memory for
+//                    some of the layers opens those, and later ones as it has done with the first (open_layers). Unasked
+//                    pages are never stored.
+//   order            of the pages that are posted and may go, those of the lowest layer go first: they are needed first.
 //   stream           one AttemptId on one hop. Both ends know the same page geometry: num_layers x pages of the prefix.
 //   owner            pages belong to leases (model/kv_pages.h); an open stream holds `pin`, a share of the lease, until
 //                    close() has returned, so memory that a peer may still write is never given to somebody else.
@@ -68,6 +70,8 @@ class KvInbound {
   // failed gives its error at once; asking for more pages than the stream has is kInvalidArgument. One caller at a
   // time.
   virtual Task<KvArrival> next(Deadline deadline) = 0;
+  // Pages of layers [0, count) may come: their buffers are nobody else's any more. Never fewer than before.
+  virtual void open_layers(int32_t count) = 0;
   // Gives up the pages that have not come. Returns when the transport will touch no buffer any more.
   virtual asio::awaitable<void> close() = 0;
   virtual KvStreamStats stats() const = 0;
@@ -77,9 +81,11 @@ class KvInbound {
 class KvOutbound {
  public:
   virtual ~KvOutbound() = default;  // close() first
-  // Queues a page; its bytes must not change until close() or drain() has returned. crc32c: known from the arrival, or
-  // taken by `checksum`. Errors surface in drain().
+  // Queues a page; its bytes must not change until its layer is sent (wait_for_sent_layers), or until close() or drain() has
+  // returned. crc32c: known from the arrival, or taken by `checksum`. Errors surface in drain().
   virtual void post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c) = 0;
+  // Returns when no page of layers [0, count) is read any more, or with the stream's error.
+  virtual Task<void> wait_for_sent_layers(int32_t count, Deadline deadline) = 0;
   // Returns when every posted page has been handed over, or with the stream's error. When all num_layers * prefix_pages
   // pages are posted, handed over means that the receiver has verified every one of them.
   virtual Task<void> drain(Deadline deadline) = 0;
@@ -99,6 +105,7 @@ struct KvInboundParams {
   std::function<std::span<std::byte>(KvPageKey)> buffer;  // where a page goes; valid while `pin` is held
   int32_t prefix_pages = 0;  // pages a layer, from page 0
   int32_t num_layers = 0;
+  int32_t layers_open = 0;  // from the first on, whose pages may come at once; 0: all
   size_t page_bytes = 0;
   KvChecksum checksum;  // of pages that have arrived
 };

@@ -5,6 +5,7 @@
 #include <boost/asio/post.hpp>
 #include <cstring>
 
+#include "base/check.h"
 #include "transport/kv/kv_ledger.h"
 
 namespace runahead {
@@ -31,6 +32,10 @@ struct InStream {
     closed = true;
     ledger.release();
     if (sender) sender->ledger.wake();
+  }
+  void open_layers(int32_t count) {
+    ledger.open_layers(count);
+    if (sender) RUNAHEAD_CHECK(sender->ledger.open_layers(ledger.layers_open()).has_value(), "both ends have one geometry");
   }
   KvInboundLedger ledger;
   std::shared_ptr<OutStream> sender;  // shared with the sender's handle; set once attached
@@ -69,6 +74,7 @@ class Inbound final : public KvInbound {
   explicit Inbound(std::shared_ptr<InStream> stream) : stream_(std::move(stream)) {}
   ~Inbound() override { stream_->close(); }
   Task<KvArrival> next(Deadline deadline) override { return stream_->ledger.next(deadline); }
+  void open_layers(int32_t count) override { stream_->open_layers(count); }
   asio::awaitable<void> close() override {
     stream_->close();
     co_return;
@@ -86,6 +92,9 @@ class Outbound final : public KvOutbound {
   ~Outbound() override { end(); }
   void post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c) override {
     stream_->ledger.post(key, page, crc32c);
+  }
+  Task<void> wait_for_sent_layers(int32_t count, Deadline deadline) override {
+    return stream_->ledger.wait_for_sent_layers(count, deadline);
   }
   Task<void> drain(Deadline deadline) override { return stream_->ledger.drain(deadline); }
   asio::awaitable<void> close() override {
@@ -168,6 +177,7 @@ Task<void> pump(std::shared_ptr<InStream> in, std::shared_ptr<State> receiver, s
     out->ledger.fail(error);
     co_return std::unexpected(error);
   }
+  in->open_layers(in->ledger.layers_open());
   while (!in->ledger.complete() && !in->closed) {
     if (out->closed) co_return fail(ErrorCode::kWorkerLost, "the sender closed the KV stream before its last page");
     if (out->ledger.error()) co_return std::unexpected(*out->ledger.error());

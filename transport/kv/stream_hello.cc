@@ -10,6 +10,7 @@ namespace runahead {
 namespace {
 
 constexpr uint32_t kMagic = 0x484B4152;  // "RAKH"
+constexpr uint32_t kLayersOpen = 0x80000000;  // the bit that tells it from a StreamReply
 
 enum : size_t {
   kAtMagic = 0,
@@ -21,7 +22,7 @@ enum : size_t {
   kAtLayers = 40,
   kAtPages = 44,
   kAtPageBytes = 48,
-  kAtReserved = 56,
+  kAtLayersOpen = 56,
   kAtCrc = 60,  // of bytes [0, 60)
 };
 
@@ -48,13 +49,14 @@ std::array<std::byte, kStreamHelloBytes> encode(const StreamHello& hello) {
   store_le<uint32_t>(&bytes[kAtLayers], static_cast<uint32_t>(hello.geometry.num_layers));
   store_le<uint32_t>(&bytes[kAtPages], static_cast<uint32_t>(hello.geometry.prefix_pages));
   store_le<uint64_t>(&bytes[kAtPageBytes], hello.geometry.page_bytes);
+  store_le<uint32_t>(&bytes[kAtLayersOpen], static_cast<uint32_t>(hello.layers_open));
   store_le<uint32_t>(&bytes[kAtCrc], crc32c(std::span(bytes).first(kAtCrc)));
   return bytes;
 }
 
 Result<StreamHello> parse_stream_hello(std::span<const std::byte, kStreamHelloBytes> bytes) {
   const std::byte* at = bytes.data();
-  if (load_le<uint32_t>(at + kAtMagic) != kMagic || load_le<uint32_t>(at + kAtReserved) != 0)
+  if (load_le<uint32_t>(at + kAtMagic) != kMagic)
     return fail(ErrorCode::kCorrupt, "what should be a stream's greeting is none");
   if (load_le<uint32_t>(at + kAtCrc) != crc32c(bytes.first(kAtCrc)))
     return fail(ErrorCode::kCorrupt, "a stream's greeting fails its checksum");
@@ -67,6 +69,9 @@ Result<StreamHello> parse_stream_hello(std::span<const std::byte, kStreamHelloBy
                     static_cast<int32_t>(load_le<uint32_t>(at + kAtPages)), load_le<uint64_t>(at + kAtPageBytes)};
   auto checked = check_geometry(hello.geometry);
   if (!checked) return fail(ErrorCode::kCorrupt, std::move(checked).error().message);
+  hello.layers_open = static_cast<int32_t>(load_le<uint32_t>(at + kAtLayersOpen));
+  if (hello.layers_open < 1 || hello.layers_open > hello.geometry.num_layers)
+    return fail(ErrorCode::kCorrupt, "a stream's greeting opens layers that there are not");
   return hello;
 }
 
@@ -96,6 +101,18 @@ Error error_of(StreamReply reply) {
       return {ErrorCode::kCorrupt, "the receiver found a corrupt page", {}};
   }
   return {ErrorCode::kCorrupt, "the peer answered with an unknown reply", {}};
+}
+
+std::array<std::byte, kStreamReplyBytes> encode_layers_open(int32_t count) {
+  std::array<std::byte, kStreamReplyBytes> bytes;
+  store_le<uint32_t>(bytes.data(), kLayersOpen | static_cast<uint32_t>(count));
+  return bytes;
+}
+
+std::optional<int32_t> parse_layers_open(std::span<const std::byte, kStreamReplyBytes> bytes) {
+  const auto value = load_le<uint32_t>(bytes.data());
+  if (value <= kLayersOpen) return std::nullopt;
+  return static_cast<int32_t>(value & ~kLayersOpen);
 }
 
 Result<void> parse_stream_reply(std::span<const std::byte, kStreamReplyBytes> bytes) {

@@ -1,10 +1,12 @@
 // How the two ends of a KV stream meet: the receiver says who it is and what it has posted (StreamHello), the sender
-// answers with a StreamReply, and the receiver ends the stream with another one. 64 and 4 bytes, docs/wire.md.
+// answers with a StreamReply, and the receiver ends the stream with another one; before that it may say that more layers are
+// posted now (LayersOpen). 64, 4 and 4 bytes, docs/wire.md.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "base/ids.h"
@@ -39,6 +41,7 @@ struct StreamHello {
   uint64_t stream_token = 0;
   uint64_t incarnation = 0;  // of the sender that is meant
   KvGeometry geometry;
+  int32_t layers_open = 0;  // from the first on, whose buffers are posted: 1 to geometry.num_layers
   bool operator==(const StreamHello&) const = default;
 };
 
@@ -63,6 +66,11 @@ enum class StreamReply : uint32_t {
 std::array<std::byte, kStreamReplyBytes> encode(StreamReply reply);
 // What a reply other than kOk means to the one who reads it.
 Error error_of(StreamReply reply);
+// From the receiver, any number of times between hello and last reply: layers [0, count) are posted now.
+std::array<std::byte, kStreamReplyBytes> encode_layers_open(int32_t count);
+// The count, at least 1; nothing if the bytes are a StreamReply.
+std::optional<int32_t> parse_layers_open(std::span<const std::byte, kStreamReplyBytes> bytes);
+
 // kOk gives a value, every other reply and unknown numbers an Error.
 Result<void> parse_stream_reply(std::span<const std::byte, kStreamReplyBytes> bytes);
 

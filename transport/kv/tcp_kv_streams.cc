@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "base/check.h"
 #include "base/crc32c.h"
 #include "base/limits.h"
 #include "transport/control/frame.h"
@@ -95,7 +96,9 @@ Task<void> TcpInStream::meet_sender() {
   socket_ = std::move(socket);
   const KvInboundParams& params = ledger_.params();
   const auto preamble = encode_preamble(Plane::kData);
-  const auto hello = encode(StreamHello{params.attempt, params.stream_token, sender_.incarnation, ledger_.geometry()});
+  const int32_t told = ledger_.layers_open();
+  const auto hello =
+      encode(StreamHello{params.attempt, params.stream_token, sender_.incarnation, ledger_.geometry(), told});
   const std::array<asio::const_buffer, 2> greeting = {asio::buffer(preamble), asio::buffer(hello)};
   std::array<std::byte, kPreambleBytes> their_preamble;
   std::array<std::byte, kStreamReplyBytes> reply;
@@ -107,7 +110,24 @@ Task<void> TcpInStream::meet_sender() {
   if (read_error) co_return std::unexpected(connection_lost("the sender", read_error));
   stall_.stop();
   CO_TRY(check_preamble(their_preamble, Plane::kData));
-  co_return parse_stream_reply(reply);
+  CO_TRY(parse_stream_reply(reply));
+  met_ = true;
+  if (ledger_.layers_open() > told) tell_layers();
+  co_return Result<void>{};
+}
+
+void TcpInStream::open_layers(int32_t count) {
+  if (ledger_.open_layers(count) && met_) tell_layers();
+}
+
+// At once: a socket's buffer has room for four bytes a layer, or the peer reads nothing any more. No reply is under way:
+// the last one comes after every layer was open.
+void TcpInStream::tell_layers() {
+  boost::system::error_code error;
+  socket_.non_blocking(true, error);
+  const auto word = encode_layers_open(ledger_.layers_open());
+  const size_t size = error ? 0 : socket_.write_some(asio::buffer(word), error);
+  if (size != word.size()) stop(connection_lost("the sender", error));
 }
 
 Task<void> TcpInStream::receive_pages() {
@@ -205,13 +225,13 @@ StreamReply TcpOutStream::attach(const StreamHello& hello, Tcp::socket& socket) 
   }
   attached_ = true;
   socket_ = std::move(socket);
-  ledger_.wake();
+  RUNAHEAD_CHECK(ledger_.open_layers(hello.layers_open).has_value(), "a greeting is checked");
   spawn(write_pages(shared_from_this()));
-  spawn(read_reply(shared_from_this()));
+  spawn(read_replies(shared_from_this()));
   return StreamReply::kOk;
 }
 
-// A failed write is not reported here: the receiver may have said why, and read_reply finds that or the same failure.
+// A failed write is not reported here: the receiver may have said why, and read_replies finds that or the same failure.
 asio::awaitable<void> TcpOutStream::write_pages(std::shared_ptr<TcpOutStream> self) {
   const auto preamble = encode_preamble(Plane::kData);
   const auto reply = encode(StreamReply::kOk);
@@ -250,10 +270,16 @@ asio::awaitable<bool> TcpOutStream::write_page(KvPageHeader header, std::span<co
   co_return true;
 }
 
-asio::awaitable<void> TcpOutStream::read_reply(std::shared_ptr<TcpOutStream> self) {
+asio::awaitable<void> TcpOutStream::read_replies(std::shared_ptr<TcpOutStream> self) {
   std::array<std::byte, kStreamReplyBytes> reply;
-  auto [error, size] = co_await asio::async_read(self->socket_, asio::buffer(reply), kAsTuple);
-  if (error) co_return self->stop(connection_lost("the receiver", error));
+  for (;;) {
+    auto [error, size] = co_await asio::async_read(self->socket_, asio::buffer(reply), kAsTuple);
+    if (error) co_return self->stop(connection_lost("the receiver", error));
+    const std::optional<int32_t> layers = parse_layers_open(reply);
+    if (!layers) break;
+    auto opened = self->ledger_.open_layers(*layers);
+    if (!opened) co_return self->stop(opened.error());
+  }
   auto parsed = parse_stream_reply(reply);
   if (!parsed) co_return self->stop(parsed.error());
   if (!self->ledger_.all_taken())

@@ -22,6 +22,7 @@ class TcpInStream : public std::enable_shared_from_this<TcpInStream> {
                                             KvAddress sender, KvInboundParams params);
 
   KvInboundLedger& ledger() { return ledger_; }
+  void open_layers(int32_t count);
   void abandon();                 // ends soon
   asio::awaitable<void> close();  // returns when it has ended
 
@@ -32,6 +33,7 @@ class TcpInStream : public std::enable_shared_from_this<TcpInStream> {
   Task<void> meet_sender();
   Task<void> receive_pages();
   Task<uint32_t> read_page(std::span<std::byte> page);  // its CRC32C
+  void tell_layers();
   void stop(Error why);
 
   asio::any_io_executor executor_;
@@ -41,6 +43,7 @@ class TcpInStream : public std::enable_shared_from_this<TcpInStream> {
   KvInboundLedger ledger_;
   Tcp::socket socket_;
   StallTimer stall_;
+  bool met_ = false;  // the sender has the hello
   bool running_ = true;
   bool closed_ = false;
   Wake ended_;
@@ -65,7 +68,7 @@ class TcpOutStream : public std::enable_shared_from_this<TcpOutStream> {
   void spawn(asio::awaitable<void> work);
   static asio::awaitable<void> expect_receiver(std::shared_ptr<TcpOutStream> self);
   static asio::awaitable<void> write_pages(std::shared_ptr<TcpOutStream> self);
-  static asio::awaitable<void> read_reply(std::shared_ptr<TcpOutStream> self);
+  static asio::awaitable<void> read_replies(std::shared_ptr<TcpOutStream> self);
   asio::awaitable<bool> write_page(KvPageHeader header, std::span<const std::byte> page);
   void stop(Error why);
 

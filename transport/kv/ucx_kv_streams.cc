@@ -5,6 +5,7 @@
 #include <boost/asio/post.hpp>
 #include <string>
 
+#include "base/check.h"
 #include "base/limits.h"
 
 namespace runahead {
@@ -35,6 +36,20 @@ UcxInStream::UcxInStream(std::shared_ptr<UcxStreamContext> context, KvInboundPar
       }) {}
 
 void UcxInStream::start() { stall_.start(context_->connect_timeout, shared_from_this()); }
+
+StreamHello UcxInStream::hello(uint64_t incarnation) {
+  told_layers_ = ledger_.layers_open();
+  const KvInboundParams& params = ledger_.params();
+  return {params.attempt, params.stream_token, incarnation, ledger_.geometry(), told_layers_};
+}
+
+// A sender that has not answered yet is told when it has: before that it may not know the stream.
+void UcxInStream::open_layers(int32_t count) {
+  ledger_.open_layers(count);
+  if (!met_ || closed_ || ledger_.error() || ledger_.layers_open() == told_layers_) return;
+  told_layers_ = ledger_.layers_open();
+  endpoint_->send_layers_open(told_layers_);
+}
 
 void UcxInStream::attach(std::shared_ptr<UcxEndpoint> endpoint) {
   endpoint_ = std::move(endpoint);
@@ -71,6 +86,7 @@ void UcxInStream::on_reply(std::span<const std::byte> reply) {
   if (!parsed) return stop(parsed.error());
   met_ = true;
   stall_.stop();
+  open_layers(ledger_.layers_open());
 }
 
 void UcxInStream::on_page(std::span<const std::byte> wire, size_t length, const UcxFetch& fetch) {
@@ -125,6 +141,7 @@ StreamReply UcxOutStream::attach(const StreamHello& hello, std::shared_ptr<UcxEn
   }
   stall_.stop();
   endpoint_ = std::move(endpoint);
+  RUNAHEAD_CHECK(ledger_.open_layers(hello.layers_open).has_value(), "a greeting is checked");
   endpoint_->send_reply(StreamReply::kOk);
   pump();
   return StreamReply::kOk;
@@ -156,6 +173,10 @@ asio::awaitable<void> UcxOutStream::close() {
 
 void UcxOutStream::on_reply(std::span<const std::byte> reply) {
   if (reply.size() != kStreamReplyBytes) return stop({ErrorCode::kCorrupt, "the receiver's reply is none", {}});
+  if (const std::optional<int32_t> layers = parse_layers_open(reply.first<kStreamReplyBytes>())) {
+    auto opened = ledger_.open_layers(*layers);
+    return opened ? pump() : stop(opened.error());
+  }
   auto parsed = parse_stream_reply(reply.first<kStreamReplyBytes>());
   if (parsed && !ledger_.all_taken())
     parsed = fail(ErrorCode::kCorrupt, "the receiver confirmed pages that it cannot have");

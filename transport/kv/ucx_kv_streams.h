@@ -30,6 +30,7 @@ class UcxEndpoint {
 
   virtual ~UcxEndpoint() = default;
   virtual void send_reply(StreamReply reply) = 0;
+  virtual void send_layers_open(int32_t count) = 0;
   // wire and page are read until `done` is called; that may be before this returns.
   virtual void send_page(std::span<const std::byte> wire, std::span<const std::byte> page, Done done) = 0;
   // Ends both ends' transfers with an error; is_closed() once UCX has given everything back.
@@ -46,7 +47,9 @@ class UcxInStream : public std::enable_shared_from_this<UcxInStream> {
   UcxInStream(std::shared_ptr<UcxStreamContext> context, KvInboundParams params);
 
   KvInboundLedger& ledger() { return ledger_; }
+  void open_layers(int32_t count);
   void start();                                        // waits for the sender's answer
+  StreamHello hello(uint64_t incarnation);             // to be sent
   void attach(std::shared_ptr<UcxEndpoint> endpoint);  // the way to the sender; the hello is on its way
   void abandon();
   asio::awaitable<void> close();
@@ -65,6 +68,7 @@ class UcxInStream : public std::enable_shared_from_this<UcxInStream> {
   KvInboundLedger ledger_;
   std::shared_ptr<UcxEndpoint> endpoint_;
   StallTimer stall_;  // until the sender has answered, then while a page is under way
+  int32_t told_layers_ = 0;  // that are open
   bool met_ = false;
   int receiving_ = 0;
   bool closed_ = false;

@@ -309,9 +309,7 @@ asio::awaitable<void> State::connect(std::shared_ptr<State> self, std::shared_pt
     co_return stream->stop({ErrorCode::kCancelled, "shutting down", {}});
   }
   (*endpoint)->in = stream;
-  const KvInboundParams& wanted = stream->ledger().params();
-  const StreamHello hello{wanted.attempt, wanted.stream_token, sender.incarnation, stream->ledger().geometry()};
-  (*endpoint)->send(kHelloId, encode(hello));
+  (*endpoint)->send(kHelloId, encode(stream->hello(sender.incarnation)));
   stream->attach(*endpoint);
 }
 

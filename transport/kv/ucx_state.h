@@ -86,6 +86,7 @@ class UcxConnection final : public UcxEndpoint, public std::enable_shared_from_t
       : state_(&state), wireup_timer_(state.streams->executor, state.streams->clock, [this] { give_up_wireup(); }) {}
 
   void send_reply(StreamReply reply) override { send(kReplyId, encode(reply)); }
+  void send_layers_open(int32_t count) override { send(kReplyId, encode_layers_open(count)); }
   void send(unsigned id, std::span<const std::byte> header);
   void send_page(std::span<const std::byte> wire, std::span<const std::byte> page, Done done) override;
   void close() override;

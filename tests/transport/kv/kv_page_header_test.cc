@@ -64,7 +64,7 @@ TEST(KvPageHeader, AnotherVersionIsIncompatible) {
 }
 
 TEST(StreamHello, RoundTripsAndAnyFlippedBitIsCorrupt) {
-  const StreamHello hello{{1, 2, 3}, 4, 5, {6, 7, 8}};
+  const StreamHello hello{{1, 2, 3}, 4, 5, {6, 7, 8}, 6};
   const auto parsed = parse_stream_hello(encode(hello));
   ASSERT_TRUE(parsed.has_value());
   EXPECT_EQ(*parsed, hello);
@@ -80,7 +80,16 @@ TEST(StreamHello, RoundTripsAndAnyFlippedBitIsCorrupt) {
 TEST(StreamHello, AGeometryOutOfBoundsIsCorruptThoughItsChecksumIsRight) {
   for (const KvGeometry bad :
        {KvGeometry{0, 1, 1}, {1, 0, 1}, {1, 1, 0}, {-1, 1, 1}, {1, 1 << 30, 1}, {1, 1, 1ull << 40}})
-    EXPECT_FALSE(parse_stream_hello(encode(StreamHello{{1, 2, 3}, 4, 5, bad})).has_value());
+    EXPECT_FALSE(parse_stream_hello(encode(StreamHello{{1, 2, 3}, 4, 5, bad, 1})).has_value());
+  for (const int32_t layers : {-1, 0, 7})
+    EXPECT_FALSE(parse_stream_hello(encode(StreamHello{{1, 2, 3}, 4, 5, {6, 7, 8}, layers})).has_value());
+}
+
+TEST(LayersOpen, IsToldFromAReply) {
+  for (const int32_t count : {1, 2, limits::kKvLayersMax}) EXPECT_EQ(parse_layers_open(encode_layers_open(count)), count);
+  EXPECT_EQ(parse_layers_open(encode_layers_open(0)), std::nullopt);
+  for (uint32_t reply = 0; reply < 300; ++reply)
+    EXPECT_EQ(parse_layers_open(encode(static_cast<StreamReply>(reply))), std::nullopt);
 }
 
 TEST(StreamReply, UnknownNumbersAreErrors) {

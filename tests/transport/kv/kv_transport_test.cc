@@ -79,6 +79,79 @@ TEST_P(KvTransportTest, RandomPagesInRandomOrderArriveIntactAndOnceWhicheverEndO
   }
 }
 
+asio::awaitable<void> take_by_layers(KvInbound* in, KvOutbound* out, Pages* from, Pages* to, RunLoop* loop, int* done) {
+  const Pages sent = *from;
+  for (int32_t layer = 0; layer < from->num_layers; ++layer) {
+    for (int32_t i = 0; i < from->num_pages; ++i) {
+      auto arrival = co_await in->next(loop->in(10s));
+      expect_ok(arrival);
+      if (!arrival) co_return;
+      EXPECT_EQ(arrival->key.layer, layer) << "the lowest layer goes first, and no other is open";
+      Pages copy = sent;
+      EXPECT_TRUE(std::ranges::equal(to->at({0, arrival->key.page}), copy.at(arrival->key)));
+    }
+    auto none = co_await in->next(loop->in(20ms));
+    expect_code(none, layer + 1 < from->num_layers ? ErrorCode::kDeadlineExceeded : ErrorCode::kInvalidArgument);
+    auto let_go = co_await out->wait_for_sent_layers(layer + 1, loop->in(10s));
+    expect_ok(let_go);
+    for (int32_t page = 0; page < from->num_pages; ++page) std::ranges::fill(from->at({layer, page}), std::byte{0xEE});
+    if (layer + 1 == from->num_layers) break;
+    auto not_yet = co_await out->wait_for_sent_layers(layer + 2, loop->in(1ms));
+    expect_code(not_yet, ErrorCode::kDeadlineExceeded);
+    in->open_layers(layer + 2);
+  }
+  auto drained = co_await out->drain(loop->in(10s));
+  expect_ok(drained);
+  co_await in->close();
+  co_await out->close();
+  ++*done;
+}
+
+TEST_P(KvTransportTest, ALayerStaysWithItsSenderUntilItIsOpenAndIsLetGoWhenItIsSent) {
+  for (const bool receiver_first : {true, false}) {
+    Pages from(5, 3, 65536), to(1, 3, 65536);  // the receiver has memory for one layer
+    from.fill(17);
+    auto sender = make(from.data), receiver = make(to.data);
+    const AttemptId attempt{4, 4, receiver_first ? 1u : 2u};
+    KvInboundParams params = inbound(to, *sender, attempt);
+    params.num_layers = 5;
+    params.layers_open = 1;
+    params.buffer = [&to](KvPageKey key) { return to.at({0, key.page}); };
+    params.checksum = [&to](KvPageKey key) { return crc32c(to.at({0, key.page})); };
+    std::unique_ptr<KvInbound> in;
+    if (receiver_first) in = std::move(*receiver->open_inbound(params));
+    auto out = std::move(*sender->open_outbound(outbound(from, *receiver, attempt)));
+    for (const KvPageKey key : from.keys(1)) out->post(key, from.at(key), std::nullopt);
+    if (!receiver_first) in = std::move(*receiver->open_inbound(params));
+    int done = 0;
+    go(take_by_layers(in.get(), out.get(), &from, &to, &loop, &done));
+    loop.run(until(&done, 1, &loop));
+  }
+}
+
+// Before the two have met, the greeting says it, or a word right behind it.
+TEST_P(KvTransportTest, LayersMayBeOpenedBeforeTheSenderHasCome) {
+  for (const auto early : {0us, 200us, 2000us}) {
+    Pages from(4, 2, 4096), to(4, 2, 4096);
+    from.fill(5);
+    auto sender = make(from.data), receiver = make(to.data);
+    const AttemptId attempt{4, 5, static_cast<uint32_t>(early.count())};
+    KvInboundParams params = inbound(to, *sender, attempt);
+    params.layers_open = 1;
+    auto in = std::move(*receiver->open_inbound(params));
+    auto out = std::move(*sender->open_outbound(outbound(from, *receiver, attempt)));
+    loop.io().restart();
+    loop.io().run_for(early);
+    in->open_layers(2);
+    in->open_layers(4);
+    int done = 0;
+    go(receive_all(in.get(), &to, &loop, &done));
+    go(send_all(out.get(), &from, 4, &loop, &done));
+    loop.run(until(&done, 2, &loop));
+    EXPECT_TRUE(from.data == to.data);
+  }
+}
+
 TEST_P(KvTransportTest, ManyStreamsAtOnceBothWaysShareTheTransports) {
   constexpr int kStreams = 24;
   std::vector<std::byte> pool;

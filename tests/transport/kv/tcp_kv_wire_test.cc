@@ -142,9 +142,49 @@ TEST_P(TcpKvWire, AReceiverThatStopsReadingIsADeadlineExceeded) {
   for (const KvPageKey key : from.keys(1)) out->post(key, from.at(key), std::nullopt);
   const KvAddress address = *parse_kv_address(sender->address());
   const auto socket = std::make_shared<Tcp::socket>(loop.io());
-  const StreamHello hello{kAttempt, kToken, address.incarnation, {1, 8, 4 << 20}};
+  const StreamHello hello{kAttempt, kToken, address.incarnation, {1, 8, 4 << 20}, 1};
   asio::co_spawn(loop.io(), receiver_by_hand(socket, address, hello), asio::detached);
   loop.run(expect_stall(out.get(), &loop));
+}
+
+asio::awaitable<void> greet_and_say(std::shared_ptr<Tcp::socket> socket, KvAddress sender, StreamHello hello, Bytes bytes) {
+  co_await receiver_by_hand(socket, sender, hello);
+  co_await asio::async_write(*socket, asio::buffer(bytes), kAsTuple);
+}
+
+asio::awaitable<void> expect_corrupt(KvOutbound* out, RunLoop* loop) {
+  auto drained = co_await out->drain(loop->in(5s));
+  expect_code(drained, ErrorCode::kCorrupt);
+  co_await out->close();
+}
+
+TEST_P(TcpKvWire, AReceiverThatOpensLayersThatThereAreNotIsCorrupt) {
+  Pages from(3, 2, 1000);
+  auto sender = make(from.data);
+  auto out = std::move(*sender->open_outbound(outbound(from, *sender, kAttempt)));
+  for (const KvPageKey key : from.keys(1)) out->post(key, from.at(key), std::nullopt);
+  const KvAddress address = *parse_kv_address(sender->address());
+  Bytes words;
+  append(words, encode_layers_open(2));
+  append(words, encode_layers_open(4));
+  const StreamHello hello{kAttempt, kToken, address.incarnation, {3, 2, 1000}, 1};
+  asio::co_spawn(loop.io(), greet_and_say(std::make_shared<Tcp::socket>(loop.io()), address, hello, words), asio::detached);
+  loop.run(expect_corrupt(out.get(), &loop));
+}
+
+TEST_P(TcpKvWire, APageOfALayerThatIsNotOpenIsCorruptAndTouchesNoBuffer) {
+  Pages to(2, 1, 1000);
+  auto receiver = make(to.data);
+  auto acceptor = listen();
+  Bytes bytes;
+  append(bytes, encode(KvPageHeader{kAttempt, kToken, {1, 0}, 1000, 0}));
+  bytes.resize(bytes.size() + 1000, std::byte{0xEE});
+  asio::co_spawn(loop.io(), sender_by_hand(&acceptor, bytes, std::make_shared<Tcp::socket>(loop.io())), asio::detached);
+  KvInboundParams params = from_port(to, acceptor.local_endpoint().port());
+  params.layers_open = 1;
+  auto in = std::move(*receiver->open_inbound(params));
+  loop.run(expect_error(in.get(), ErrorCode::kCorrupt, 0ms, &loop));
+  EXPECT_TRUE(std::ranges::none_of(to.data, [](std::byte b) { return b == std::byte{0xEE}; }));
 }
 
 TEST_P(TcpKvWire, ARestartedSenderIsNotTakenForItsPredecessor) {
@@ -264,7 +304,7 @@ asio::awaitable<void> idle_ones(KvAddress address, std::vector<Tcp::socket>* soc
     if (i % 2 == 0) continue;
     Bytes bytes;
     append(bytes, encode_preamble(Plane::kData));
-    append(bytes, encode(StreamHello{{9, i, 1}, 1, address.incarnation, {1, 1, 100}}));
+    append(bytes, encode(StreamHello{{9, i, 1}, 1, address.incarnation, {1, 1, 100}, 1}));
     co_await asio::async_write(socket, asio::buffer(bytes), kAsTuple);
   }
 }
