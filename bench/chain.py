@@ -13,7 +13,8 @@ even ones; NAME@t8 eight that take the same time.
 
 Schemes take turns within each round, on the same prompt, and all must give the same logits (SHA-256; rivals that are not exact
 to the bit: the same token as other rivals), or the run is void. The first round warms up and does not count. stdout: a Markdown
-table; --json FILE: every run with its waterfall; stderr: progress. Only the standard library is used.
+table; --json FILE: every run with its waterfall; --svg FOLDER: plots of the time to first token, and the waterfall of every
+rank of each scheme's middle run beside its prediction; stderr: progress. Only the standard library is used.
 """
 import argparse
 import http.client
@@ -22,7 +23,9 @@ import random
 import statistics
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 
+import plots
 from rank_processes import RankProcesses
 
 REQUEST_SECONDS = 900
@@ -120,6 +123,28 @@ def table(rows):
     return "\n".join(lines)
 
 
+def predicted(runs):
+    known = [run["predicted"] for run in runs if run["predicted"]]
+    return statistics.median(known) if known else None
+
+
+def draw(folder, rows, runs):
+    folder.mkdir(parents=True, exist_ok=True)
+    for tokens in sorted({row["tokens"] for row in rows}):
+        drawn = []
+        for one in (row for row in rows if row["tokens"] == tokens):
+            of_it = sorted((run for run in runs if run["tokens"] == tokens and run["scheme"] == one["scheme"]),
+                           key=lambda run: run["ttft"])
+            drawn.append({"label": one["scheme"], "median": one["ttft"], "fastest": one["fastest"], "slowest": one["slowest"],
+                          "predicted": predicted(of_it)})
+            middle = of_it[len(of_it) // 2]
+            ranks = [{"compute": rank["compute_seconds"], "wait": rank["kv_wait_seconds"]} for rank in middle["ranks"]]
+            name = "".join(letter if letter.isalnum() else "-" for letter in one["scheme"])
+            (folder / f"waterfall-{tokens}-{name}.svg").write_text(
+                plots.waterfall(f"{tokens} tokens, {one['scheme']}", middle["ttft"], middle["predicted"], ranks), encoding="utf-8")
+        (folder / f"ttft-{tokens}.svg").write_text(plots.bars(f"Time to first token of {tokens} tokens", drawn), encoding="utf-8")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--url", default="127.0.0.1:8000")
@@ -129,6 +154,7 @@ def main():
     parser.add_argument("--workers", type=int, default=0, help="wait for so many prefill workers")
     parser.add_argument("--rank-command", default="", help="starts one rank of a rival; {rank} is its number from 1")
     parser.add_argument("--json")
+    parser.add_argument("--svg", type=Path, metavar="FOLDER")
     options = parser.parse_args()
     lengths, schemes = [int(word) for word in options.tokens.split(",")], options.schemes.split(",")
     ready = [worker for worker in call(options.url, "GET", "/v1/cluster")["workers"]
@@ -148,11 +174,13 @@ def main():
                     else:
                         run = measure(options.url, scheme, tokens)
                     (runs if number else warm).append(run)
-                    predicted = f", predicted {run['predicted']:.3f}" if run["predicted"] else ""
-                    say(f"round {number}: {tokens} tokens, {scheme}: {run['ttft']:.3f} s{predicted}, cuts {run['cuts']}")
+                    told = f", predicted {run['predicted']:.3f}" if run["predicted"] else ""
+                    say(f"round {number}: {tokens} tokens, {scheme}: {run['ttft']:.3f} s{told}, cuts {run['cuts']}")
     check_logits(warm + runs)
     rows = rows_of(runs)
     print(table(rows))
+    if options.svg:
+        draw(options.svg, rows, runs)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump({"rows": rows, "warm_up": warm, "runs": runs, "kv_bytes_per_token": kv_bytes}, file, indent=1)

@@ -7,7 +7,8 @@
 A link is as fast beside a node as the paper's is beside its A100: rate = bandwidth * (K/V bytes a second that one node makes
 here) / (those that one A100 made there, for Llama 7B at this length by its table 3). Above 1 Gbit/s nothing is to be had here,
 and nothing is lost: the paper's 300 GB/s is 90 times what the chain needs. Each combination is one run of bench/chain.py, with
-its schemes in turn, its check of the tokens and the testbed's control (deploy/testbed.sh check) before it. stdout: Markdown.
+its schemes in turn, its check of the tokens and the testbed's control (deploy/testbed.sh check) before it. stdout: Markdown;
+--json FILE: every run; --svg FOLDER: plots.
 """
 import argparse
 import json
@@ -19,6 +20,9 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
+
+import chain
+import plots
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTBED = ROOT / "deploy/testbed.sh"
@@ -33,6 +37,8 @@ LLAMA_7B_KV_BYTES = 2 * 32 * 4096 * 2  # a token: K and V, 32 layers, 4,096 valu
 A100_SECONDS = {1024: 0.10, 2048: 0.24, 4096: 0.65, 8192: 1.95, 12288: 3.95}
 PAPER_GAIN = {(4, 4096, 300): 1.17, (4, 8192, 300): 1.30, (8, 4096, 300): 1.14, (8, 8192, 300): 1.36, (4, 8192, 10): 1.79}
 SCHEMES = ["single", "even", "balanced", "tsp", "tsp-causal", "ring", "paper-kvr", "pipeline@t8"]
+ABLATION = ["chain", "chain-late-receives", "chain-whole-prefixes", "chain-late-sends", "chain-late-attention",
+            "chain-full-last-layer", "chain-dense", "paper-kvr"]
 
 
 def say(text):
@@ -146,6 +152,43 @@ def with_noise(cluster, one, rounds):
         return cluster.chain(one["tokens"], ["balanced", "tsp"], rounds)
 
 
+def ablation_table(results):
+    """What each idea is worth: all with the cuts that `balanced` took."""
+    named = [f"with {name[6:].replace('-', ' ')}" if name.startswith("chain-") else name for name in ABLATION[1:]]
+    lines = ["| nodes | tokens | GB/s there | chain s | " + " | ".join(named) + " |",
+             "|" + "---|" * (len(ABLATION) + 3)]
+    for one in results:
+        times = [seconds(one["ablation"], row["scheme"]) for row in one["ablation"]["rows"]]
+        lines.append(f"| {one['nodes']} | {one['tokens']} | {one['bandwidth']:g} | {times[0]:.2f} | " +
+                     " | ".join(f"{100 * (time / times[0] - 1):+.1f} %" for time in times[1:]) + " |")
+    return "\n".join(lines)
+
+
+def ablation(cluster, one, rounds):
+    """Ranks of our own chain without one idea each, all with the cuts that the cluster's last plan had."""
+    balanced = [run for run in one["result"]["runs"] if run["scheme"] == "balanced"]
+    cuts = balanced[-1]["cuts"]
+    behind = "@" + "+".join(map(str, cuts)) if len(cuts) + 1 == cluster.nodes else ""  # else even ones
+    return cluster.chain(one["tokens"], [name + behind for name in ABLATION], rounds)
+
+
+def draw(folder, results):
+    folder.mkdir(parents=True, exist_ok=True)
+    for tokens in sorted({one["tokens"] for one in results}):
+        for bandwidth in sorted({one["bandwidth"] for one in results}):
+            chosen = [one for one in results if one["tokens"] == tokens and one["bandwidth"] == bandwidth]
+            series = {}
+            for one in chosen:
+                for row in one["result"]["rows"]:
+                    series.setdefault(row["scheme"], []).append((one["nodes"], one["single"] / row["ttft"]))
+            series["ideal"] = [(one["nodes"], one["nodes"]) for one in chosen]
+            title = f"{tokens} tokens, links like {bandwidth:g} GB/s beside an A100"
+            (folder / f"scaling-{tokens}-{bandwidth:g}.svg").write_text(
+                plots.lines(title, "nodes", "times as fast as one node", series), encoding="utf-8")
+    for one in results:
+        chain.draw(folder / f"{one['nodes']}-nodes-{one['bandwidth']:g}", one["result"]["rows"], one["result"]["runs"])
+
+
 def measure(options):
     results = []
     for nodes in options.nodes:
@@ -162,6 +205,8 @@ def measure(options):
                                                    options.rounds)}
                     if options.noise:
                         one["noisy"] = with_noise(cluster, one, options.rounds)
+                    if options.ablation:
+                        one["ablation"] = ablation(cluster, one, options.rounds)
                     results.append(one)
                 cluster.link(LINK_MOST)
     return results
@@ -178,8 +223,10 @@ def main():
     parser.add_argument("--schemes", type=numbers(str), default=SCHEMES)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--noise", action="store_true", help="each once more with side traffic, the paper's figure 11")
+    parser.add_argument("--ablation", action="store_true", help="each once more without one of our ideas after the other")
     parser.add_argument("--flags", default="", help="of every worker")
     parser.add_argument("--json")
+    parser.add_argument("--svg", type=Path, metavar="FOLDER", help="plots of scaling, times and waterfalls")
     options = parser.parse_args()
     if unknown := set(options.nodes) - set(SHARE):
         raise SystemExit(f"there are shares for {sorted(SHARE)} nodes, not for {sorted(unknown)}")
@@ -190,6 +237,10 @@ def main():
     print(table(results))
     if options.noise:
         print("\n" + noise_table(results))
+    if options.ablation:
+        print("\n" + ablation_table(results))
+    if options.svg:
+        draw(options.svg, results)
     if options.json:
         Path(options.json).write_text(json.dumps(results, indent=1), encoding="utf-8")
 

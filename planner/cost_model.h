@@ -27,6 +27,11 @@ struct WorkerSpeed {
   double seconds_per_prefix_token = 0;  // K/V of one token before the chunk, all layers
 };
 
+inline WorkerSpeed scaled(const WorkerSpeed& speed, double factor) {
+  return {speed.seconds_per_token * factor, speed.seconds_per_pair * factor, speed.seconds_per_chunk * factor,
+          speed.seconds_per_prefix_token * factor};
+}
+
 // The link into a worker.
 struct LinkSpeed {
   double latency_seconds = 0;

@@ -1,6 +1,7 @@
 #include "planner/profile.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <vector>
 
@@ -23,6 +24,10 @@ RobustFit::Terms terms(const WorkerSpeed& speed) {
 // How far equal workers are apart by chance: the testbed's by 5 to 12 % from request to request (docs/benchmarks.md).
 constexpr double kNoise = 0.12;
 
+// The prompts whose median counts; and what is noise at most: more is something else, and not to be planned with.
+constexpr size_t kStretchSamples = 7;
+constexpr double kStretchMost = 1.5;
+
 // What workers are compared by: a chunk of a thousand tokens behind another.
 double typical_seconds(const WorkerSpeed& speed) {
   return compute_seconds(speed, {.tokens = 1000, .pairs = 1500.0 * 1000, .chunks = 1, .prefix_tokens = 1000});
@@ -38,9 +43,7 @@ WorkerSpeed among_its_like(const WorkerSpeed& own, std::span<const WorkerSpeed> 
   const double median = std::sqrt(all[(all.size() - 1) / 2] * all[all.size() / 2]);
   const double distance = std::log(typical_seconds(own) / median);
   const double kept = distance * distance / (distance * distance + kNoise * kNoise);
-  const double scale = std::exp((kept - 1) * distance);
-  return {own.seconds_per_token * scale, own.seconds_per_pair * scale, own.seconds_per_chunk * scale,
-          own.seconds_per_prefix_token * scale};
+  return scaled(own, std::exp((kept - 1) * distance));
 }
 
 WorkerEstimate::WorkerEstimate(const ModelCost& model, const WorkerSpeed& expected)
@@ -53,6 +56,21 @@ WorkerSpeed WorkerEstimate::speed() const {
 
 void WorkerEstimate::add_chunk(TokenRange chunk, bool is_last_rank, double seconds) {
   if (is_sample(seconds) && !chunk.empty()) fit_.add(terms(chunk_work(model_, chunk, is_last_rank)), seconds);
+}
+
+void ChainStretch::add(int32_t ranks, double timeline_seconds, double measured_seconds) {
+  if (!is_sample(timeline_seconds) || !is_sample(measured_seconds)) return;
+  std::deque<double>& last = last_[std::bit_ceil(static_cast<uint32_t>(ranks))];
+  last.push_back(std::clamp(measured_seconds / timeline_seconds, 1 / kStretchMost, kStretchMost));
+  if (last.size() > kStretchSamples) last.pop_front();
+}
+
+double ChainStretch::of(int32_t ranks) const {
+  auto found = last_.upper_bound(std::bit_ceil(static_cast<uint32_t>(ranks)));
+  if (found == last_.begin()) return 1;
+  std::vector<double> sorted((--found)->second.begin(), found->second.end());
+  std::ranges::sort(sorted);
+  return (sorted[(sorted.size() - 1) / 2] + sorted[sorted.size() / 2]) / 2;
 }
 
 LinkEstimate::LinkEstimate(const LinkSpeed& expected)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <optional>
 #include <span>
@@ -44,6 +45,19 @@ class LinkEstimate {
 
  private:
   RobustFit fit_;
+};
+
+// What a prompt takes beyond its timeline, as a factor. The timeline knows no noise; in a chain every layer waits for whichever
+// rank stutters, so the more ranks the more is lost. The median of the last prompts over about as many ranks.
+class ChainStretch {
+ public:
+  // timeline_seconds: of workers as fast as they were in this very request, so that only what is between them counts.
+  void add(int32_t ranks, double timeline_seconds, double measured_seconds);
+  // 1 where nothing has been measured; of more ranks than ever what the most lost.
+  double of(int32_t ranks) const;
+
+ private:
+  std::map<int32_t, std::deque<double>> last_;  // by ranks, rounded up to a power of two; none is empty
 };
 
 // What was learnt of workers that may come back, by who they are (WorkerRegistry::memory_key).

@@ -20,6 +20,7 @@
 #include "planner/chain_timeline.h"
 #include "planner/cost_model.h"
 #include "planner/partition.h"
+#include "planner/profile.h"
 #include "planner/split_table.h"
 
 namespace runahead {
@@ -36,6 +37,7 @@ struct PlanRequest {
   ModelCost model;
   std::vector<WorkerProfile> workers;  // 1 to kWorkersMax, those that may be used
   std::vector<int32_t> cuts;  // kByHand
+  const ChainStretch* stretch = nullptr;  // learnt; null: none
   const SplitTable* table = nullptr;  // kSearched, kPredicted; null: there is none
   int32_t ranks = 0;  // even, balanced: how many, as far as the prompt has pages; 0: even takes all,
       // balanced chooses

@@ -167,8 +167,11 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
   const bool is_last = done.rank() + 1 == attempt.ranks.size();
   const TokenRange chunk = attempt.chunks[done.rank()];
   // Scoring is no part of a prefill that is planned.
+  const double computed = timing.compute_seconds() + timing.sample_seconds();
   if (Worker* worker = registry_.find(attempt.ranks[done.rank()]); worker && !attempt.scores)
-    worker->speed.add_chunk(chunk, is_last, timing.compute_seconds() + timing.sample_seconds());
+    worker->speed.add_chunk(chunk, is_last, computed);
+  WorkerSpeed& took = attempt.profiles[done.rank()].speed;
+  took = scaled(took, computed / compute_seconds(took, chunk_work(registry_.model_cost(), chunk, is_last)));
   const WorkerId receiver = is_last ? attempt.decode : attempt.ranks[done.rank() + 1];
   if (Worker* worker = registry_.find(receiver))
     worker->ingress.add_transfer(static_cast<double>(timing.kv_sent_bytes()), timing.kv_wire_seconds());
@@ -185,7 +188,7 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
                           .kv_received_bytes = timing.kv_received_bytes()},
                          hop_transport(attempt, done.rank()));
   attempt.rank_done[done.rank()] = true;
-  --attempt.ranks_left;
+  if (--attempt.ranks_left == 0) learn_stretch(request);
   attempt.progress[done.rank()] = 1;
   if (!request.reported || *request.reported == attempt.id) {
     RankReport& rank = request.report.ranks[done.rank()];
@@ -195,6 +198,15 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
     rank.kv_wire_seconds = timing.kv_wire_seconds();
   }
   finish_if_ready(request, now);
+}
+
+// Of a prompt that had all workers to itself, its link speeds as they were expected.
+void CoordinatorCore::learn_stretch(const Request& request) {
+  const Attempt& attempt = *request.attempt;
+  if (!attempt.is_alone || last_started_ != request.id || attempt.scores || attempt.first_token_at == Time{0}) return;
+  const ChainTimeline timeline = chain_timeline(registry_.model_cost(), attempt.profiles, attempt.chunks);
+  stretch_.add(static_cast<int32_t>(attempt.ranks.size()), timeline.ttft_seconds,
+               seconds(attempt.first_token_at - attempt.dispatched_at));
 }
 
 // The order of tokens: each index once, none left out, nothing behind the end.

@@ -97,6 +97,9 @@ class CoordinatorCore {
     std::optional<proto::FirstToken> first_token;  // it waits for the rest of them
     Time first_token_at{0};  // when it came
     double predicted_seconds = 0;  // until the first token
+    std::vector<WorkerProfile> profiles;  // [num_ranks], what the plan took them for; measured ones as they have done
+    bool is_alone = false;  // no other request was in work when it was dispatched
+    Time dispatched_at{0};
     Time progress_at{0};  // when anything of it was last reported
   };
   struct Request {
@@ -163,6 +166,7 @@ class CoordinatorCore {
   void hold_first_token(Request& request, const proto::FirstToken& first, Time now);
   void on_first_token(Request& request, const proto::FirstToken& first, Time now);
   void on_rank_done(Request& request, const proto::RankDone& done, Time now);
+  void learn_stretch(const Request& request);
   void accept_tokens(Request& request, size_t first_index, std::vector<SampledToken> tokens, Time now);
   static bool may_say(const Worker& worker, const Attempt& attempt, const proto::Envelope& message);
   static WorkerId awaited(const Attempt& attempt);
@@ -193,6 +197,7 @@ class CoordinatorCore {
   RequestId last_request_ = 0;
   RequestId last_started_ = 0;
   DecodePace pace_;
+  ChainStretch stretch_;
   Time heartbeat_at_{0};
   Time forgiven_until_{0};  // workers that are lost until then were lost by this process's own absence
   bool draining_ = false;

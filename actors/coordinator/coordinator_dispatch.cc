@@ -99,7 +99,8 @@ Result<Plan> CoordinatorCore::plan_for(const Request& request, const Assignment&
   PlanRequest plan{.strategy = request.spec.strategy,
                    .context_len = static_cast<int32_t>(request.spec.prompt.size() + request.emitted.size()),
                    .model = registry_.model_cost(),
-                   .cuts = request.spec.cuts};
+                   .cuts = request.spec.cuts,
+                   .stretch = &stretch_};
   const bool by_table = plan.strategy == Strategy::kSearched || plan.strategy == Strategy::kPredicted;
   if (by_table && !options_.split_table)
     return fail(ErrorCode::kInvalidArgument,
@@ -166,7 +167,11 @@ void CoordinatorCore::dispatch(Request& request, const Assignment& assignment, c
     attempt.ranks.push_back(assignment.prefill[static_cast<size_t>(rank.worker)]);
     attempt.chunks.push_back(rank.range);
     attempt.rank_seconds.push_back(rank.compute_seconds);
+    const Worker& worker = registry_.workers().at(attempt.ranks.back());
+    attempt.profiles.push_back({.speed = registry_.speed_of(worker), .ingress = worker.ingress.speed()});
   }
+  attempt.is_alone = std::ranges::count_if(requests_, [](const auto& entry) { return entry.second.attempt.has_value(); }) == 1;
+  attempt.dispatched_at = now;
   attempt.progress.resize(plan.ranks.size());
   attempt.rank_done.resize(plan.ranks.size());
   if (request.spec.prompt_logprobs && !request.scored)

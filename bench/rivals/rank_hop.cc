@@ -38,6 +38,7 @@ Result<void> HopIn::open(KvTransport& transport, Gate& gate, Deadline deadline,
                               .buffer = shape_.memory,
                               .prefix_pages = shape_.pages,
                               .num_layers = shape_.num_layers,
+                              .layers_open = shape_.layers_open,
                               .page_bytes = shape_.page_bytes,
                               .checksum = [memory = shape_.memory](KvPageKey key) { return crc32c(memory(key)); }}));
   gate.spawn(take(deadline, std::move(on_page)));

@@ -23,6 +23,7 @@ struct HopShape {
   std::string peer;  // KvTransport::address()
   int32_t num_layers = 0;
   int32_t pages = 0;  // a layer
+  int32_t layers_open = 0;  // as in KvInboundParams
   size_t page_bytes = 0;
   std::function<std::span<std::byte>(KvPageKey)> memory;  // of key.page, which counts from 0 to `pages`
 };
@@ -62,6 +63,8 @@ class HopIn {
   Result<void> open(KvTransport& transport, Gate& gate, Deadline deadline,
                     std::function<void(const KvArrival&)> on_page);
   int32_t pages() const { return shape_.pages; }
+  void open_layers(int32_t count) { stream_->open_layers(count); }
+  int32_t ready(int32_t layer) const { return manifest_.ready_pages(layer); }
   // Pages [0, count) of the layer are there. Ends for certain: the stream ends by its deadline.
   Task<void> wait(int32_t layer, int32_t count);
   asio::awaitable<void> close();

@@ -99,8 +99,10 @@ HopIn& RankRun::add_in(HopShape hop) {
 HopOut& RankRun::send_to(int32_t peer, std::vector<int32_t> pages) {
   return add_out(kv_shape(rank(), peer, std::move(pages)));
 }
-HopIn& RankRun::receive_from(int32_t peer, std::vector<int32_t> pages) {
-  return add_in(kv_shape(peer, rank(), std::move(pages)));
+HopIn& RankRun::receive_from(int32_t peer, std::vector<int32_t> pages, int32_t layers_open) {
+  HopShape hop = kv_shape(peer, rank(), std::move(pages));
+  hop.layers_open = layers_open;
+  return add_in(std::move(hop));
 }
 HopOut& RankRun::send_pieces_to(int32_t peer, AlignedBuffer& memory, int32_t pieces) {
   return add_out(piece_shape(rank(), peer, memory, pieces));

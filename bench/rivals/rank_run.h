@@ -87,7 +87,8 @@ class RankRun {
   // ---- ways to others: all before open(), one a direction and peer ----
   // K/V pages of every layer, by their place in the context, in the order in which they are sent.
   HopOut& send_to(int32_t peer, std::vector<int32_t> pages);
-  HopIn& receive_from(int32_t peer, std::vector<int32_t> pages);
+  // layers_open: as in KvInboundParams.
+  HopIn& receive_from(int32_t peer, std::vector<int32_t> pages, int32_t layers_open = 0);
   // The same for other memory, which keep() gives: so many equal pieces of it, in one layer.
   HopOut& send_pieces_to(int32_t peer, AlignedBuffer& memory, int32_t pieces);
   HopIn& receive_pieces_from(int32_t peer, AlignedBuffer& memory, int32_t pieces);

@@ -5,19 +5,19 @@
 #include "bench/rivals/schemes.h"
 
 namespace runahead::rivals {
-namespace {
 
-// What a dense kernel computes for nothing: scores of the pages behind a tile's own. The same number of visible ones costs the
-// same; the sums are begun anew at page 0 by who attends next.
-void attend_masked(RankRun& run, int32_t layer, Hidden& x) {
+// The same number of visible pages costs the same as those that are masked.
+void attend_masked(RankRun& run, int32_t layer, Hidden& x, int32_t pages) {
   const TokenRange chunk = run.chunk();
   for (int32_t row = 0; row < chunk.size(); row += kPageTokens) {
     const RowRange tile{row, std::min(row + kPageTokens, chunk.size())};
     const int32_t visible = (chunk.begin + row) / kPageTokens + 1;
-    for (int32_t left = run.total_pages() - visible; left > 0; left -= visible)
+    for (int32_t left = pages - visible; left > 0; left -= visible)
       run.engine().attend(layer, x, run.kv(), chunk, {0, std::min(left, visible)}, tile);
   }
 }
+
+namespace {
 
 Task<void> gather_and_attend(RankRun& run, bool dense) {
   const TokenRange chunk = run.chunk();
@@ -47,7 +47,7 @@ Task<void> gather_and_attend(RankRun& run, bool dense) {
       rows = {0, 1};
     }
     co_await run.compute([&] {
-      if (dense) attend_masked(run, layer, *x);
+      if (dense) attend_masked(run, layer, *x, run.total_pages());
       run.engine().attend(layer, *x, run.kv(), chunk, {0, chunk.end_page()}, rows);
       run.engine().finish_layer(layer, *x, rows);
     });

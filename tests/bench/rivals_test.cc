@@ -143,6 +143,7 @@ TEST_F(Rivals, SendWhatTheyAreKnownToSend) {
   EXPECT_EQ(sent("tsp-causal"), 3 * cache);
   EXPECT_EQ(sent("ring"), 3 * cache);
   EXPECT_EQ(sent("paper-kvr"), cache * (1 + 2 + 3) / 4) << "the prefix of every rank but the first";
+  EXPECT_EQ(sent("chain"), cache * (1 + 2 + 3) / 4);
   EXPECT_EQ(sent("pipeline"), 3u * 1024 * 64 * sizeof(float)) << "rows of 64 values, three times handed on";
 }
 

@@ -36,6 +36,15 @@ def test_the_tables_have_our_gain_beside_the_papers():
     assert "| +2.0 % | +11.1 % |" in paper.noise_table([one])
 
 
+def test_the_ablation_says_what_the_time_grows_by_without_each_idea():
+    times = dict.fromkeys((name.replace("-", "_") for name in paper.ABLATION), 10.0)
+    one = {"nodes": 4, "tokens": 8192, "bandwidth": 10,
+           "ablation": result_of(**{**times, "chain_late_receives": 12.5, "paper_kvr": 14.0})}
+    head, _, row = paper.ablation_table([one]).splitlines()
+    assert "| chain s | with late receives |" in head and head.count("|") == row.count("|")
+    assert row.startswith("| 4 | 8192 | 10 | 10.00 | +25.0 % | +0.0 % |") and row.endswith("| +40.0 % |")
+
+
 @NOT_BUILT
 def test_a_small_run_on_the_testbed():
     done = subprocess.run([ROOT / "bench/paper.py", "--nodes", "4", "--tokens", "512", "--bandwidths", "10", "--rounds", "1",

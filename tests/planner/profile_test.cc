@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "base/rng.h"
@@ -198,6 +199,24 @@ TEST(Profile, NeverNegativeWhateverTheSamples) {
   worker.add_chunk({0, 64}, false, 0);
   worker.add_chunk({0, 0}, false, 1);
   EXPECT_EQ(worker.samples(), before) << "samples that mean nothing are ignored";
+}
+
+TEST(ChainStretch, IsTheMedianOfTheLastPromptsOverAboutAsManyRanks) {
+  ChainStretch stretch;
+  EXPECT_EQ(stretch.of(4), 1);
+  for (const double seconds : {10.8, 11.0, 30.0}) stretch.add(4, 10, seconds);  // one of them met something else
+  EXPECT_NEAR(stretch.of(4), 1.1, 1e-9);
+  EXPECT_NEAR(stretch.of(3), 1.1, 1e-9);
+  EXPECT_EQ(stretch.of(2), 1) << "fewer ranks lose less";
+  EXPECT_NEAR(stretch.of(64), 1.1, 1e-9) << "more ranks lose no less";
+  stretch.add(1, 10, 10.2);
+  EXPECT_NEAR(stretch.of(2), 1.02, 1e-9);
+  for (int i = 0; i < 4; ++i) stretch.add(4, 10, 10);
+  EXPECT_NEAR(stretch.of(4), 1, 1e-9) << "what was is forgotten";
+  for (const double odd : {0.0, -1.0, 1e300, std::numeric_limits<double>::quiet_NaN()}) stretch.add(4, odd, odd);
+  EXPECT_NEAR(stretch.of(4), 1, 1e-9);
+  for (int i = 0; i < 9; ++i) stretch.add(8, 1, 1000);
+  EXPECT_NEAR(stretch.of(8), 1.5, 1e-9) << "noise is never so much";
 }
 
 TEST(Profile, FindsLatencyAndBandwidthOfALink) {

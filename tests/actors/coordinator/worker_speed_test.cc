@@ -39,8 +39,9 @@ class Workers : public CoreDriver {
     }
     return tokens;
   }
-  // Ends it: worker i took seconds_per_token[i] for each of its tokens.
-  void serve(const std::vector<double>& seconds_per_token) {
+  // Ends it: worker i took seconds_per_token[i] for each of its tokens, and the first token came after `ttft`.
+  void serve(const std::vector<double>& seconds_per_token, Duration ttft = {}) {
+    now += ttft;
     for (int64_t i = 1; i <= count_; ++i) {
       const auto* step = last(static_cast<PeerId>(i), Kind::kRunChainStep);
       if (step == nullptr || step->request() != id_) continue;
@@ -116,6 +117,24 @@ TEST(WorkerSpeeds, AFourfoldChangeIsPlannedForAfterTwoRequests) {
   EXPECT_EQ(workers.shares(), equal) << "one may be a hiccup";
   workers.serve(speeds);
   EXPECT_LT(slowest(workers.shares(), speeds), 1.1 * kPrompt * kSecondsPerToken / 3.25) << "W / sum of rates";
+}
+
+// Ranks stutter and wait for each other: more than their timeline says, and the next prediction knows it.
+TEST(WorkerSpeeds, WhatAChainLosesBetweenItsRanksIsPredictedAfterOneRequest) {
+  Workers workers(std::vector<double>(4, kSecondsPerToken));
+  const std::vector<double> speeds(4, kSecondsPerToken);
+  workers.learn(speeds);
+  workers.shares();
+  workers.serve(speeds, 1s);
+  const double ideal = workers.sink.ttft.back().predicted_ttft_seconds;
+  const Duration took = from_seconds(1.2 * ideal);
+  for (int i = 0; i < 2; ++i) {
+    workers.shares();
+    workers.serve(speeds, took);
+  }
+  workers.shares();
+  workers.serve(speeds, took);
+  EXPECT_NEAR(workers.sink.ttft.back().predicted_ttft_seconds, seconds(took), 0.02 * seconds(took));
 }
 
 // A worker that comes back under its name is as fast as it was, also for the next coordinator.
