@@ -28,13 +28,7 @@ double ttft(const ModelCost& model, const Chain& chain) {
   return chain_timeline(model, chain.workers, chain.partition).ttft_seconds;
 }
 
-WorkerSpeed faster(WorkerSpeed speed) {
-  speed.seconds_per_token *= kFaster;
-  speed.seconds_per_pair *= kFaster;
-  speed.seconds_per_chunk *= kFaster;
-  speed.seconds_per_prefix_token *= kFaster;
-  return speed;
-}
+WorkerSpeed faster(const WorkerSpeed& speed) { return scaled(speed, kFaster); }
 
 // Whoever owns the last chunk computes it and receives the K/V of all before it: the least of the longer of the two over every
 // length of that chunk, on the best worker.

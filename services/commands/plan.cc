@@ -1,5 +1,5 @@
 // runahead plan: who would get which tokens, and the predicted time to first token. Runs nothing of a
-// cluster; `plan search` measures one that runs (services/commands/plan_search.h).
+// cluster; `plan search` and `plan profile` measure one that runs (services/commands/plan_search.h, plan_profile.h).
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
@@ -11,6 +11,7 @@
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/commands/output.h"
+#include "services/commands/plan_profile.h"
 #include "services/commands/plan_search.h"
 #include "services/engine/engine_loading.h"
 #include "services/engine/kept_profile.h"
@@ -22,7 +23,7 @@ namespace {
 using nlohmann::json;
 
 struct PlanOptions {
-  std::string what;  // empty, or "search"
+  std::string what;  // empty, "search" or "profile"
   PlanSearchOptions search;
   EngineFlags engine;
   std::string strategy = "auto";
@@ -158,10 +159,13 @@ Result<void> search(const PlanOptions& options, const CommonOptions& common) {
 
 Result<void> plan(PlanOptions options, const CommonOptions& common) {
   if (options.what == "search") return search(options, common);
+  if (options.what == "profile")
+    return profile_cluster({options.search.url, options.lengths, options.search.repetitions}, common);
   if (!options.what.empty())
-    return fail(ErrorCode::kInvalidArgument, "there is no plan '" + options.what + "'; there is plan search", "what");
+    return fail(ErrorCode::kInvalidArgument,
+                "there is no plan '" + options.what + "'; there are plan search and plan profile", "what");
   if (options.lengths.size() != 1)
-    return fail(ErrorCode::kInvalidArgument, "give one length; only plan search takes several", "tokens");
+    return fail(ErrorCode::kInvalidArgument, "give one length; only plan search and profile take several", "tokens");
   options.tokens = options.lengths.front();
   PlanQuestion question = TRY(question_of(options));
   question.request.table = question.table ? &*question.table : nullptr;
@@ -193,13 +197,16 @@ void add_plan(CommandLine& line) {
   CLI::App* command = line.add("plan", "print the partition and the predicted time to first token",
                                [options](const CommonOptions& common) { return plan(*options, common); });
   add_model_flags(*command, options->engine.model);
-  command->add_option("what", options->what, "search: measure a running cluster for the best cuts, the paper's KVR-S")
+  command
+      ->add_option("what", options->what,
+                   "search: measure a running cluster for the best cuts, the paper's KVR-S; profile: teach it the speeds "
+                   "of its workers and links")
       ->default_str("");
-  command->add_option("--tokens,--isl", options->lengths, "length of the prompt; search: all lengths")
+  command->add_option("--tokens,--isl", options->lengths, "length of the prompt; search, profile: all lengths")
       ->delimiter(',')
       ->check(whole_number(1, 1 << 24));
-  command->add_option("--url", options->search.url, "search: host:port of the cluster's API");
-  command->add_option("--repetitions", options->search.repetitions, "search: of each measurement; the median counts")
+  command->add_option("--url", options->search.url, "search, profile: host:port of the cluster's API");
+  command->add_option("--repetitions", options->search.repetitions, "search: of each measurement, the median counts; profile: rounds")
       ->check(whole_number(1, 100));
   command->add_option(
       "--table", options->search.table,

@@ -49,6 +49,18 @@ def test_a_search_is_kept_and_served_by(cluster, tmp_path):
     assert report["plan"]["strategy"] == "predicted" and len(report["plan"]["cuts"]) == 1
 
 
+def test_a_profile_teaches_the_cluster_its_speeds(cluster):
+    done = runahead("plan", "profile", "--url", cluster, "--tokens", "512,1024", "--repetitions", "2", "-q", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    learnt = json.loads(done.stdout)
+    assert learnt["requests"] == 2 * 2 * 3, "two rounds of two lengths in three ways"
+    assert all(worker["tokens_per_second"] > 0 for worker in learnt["workers"] if worker["role"] == "prefill")
+    told = runahead("plan", "profile", "--url", cluster, "--tokens", "512", "--repetitions", "1")
+    assert told.returncode == 0 and "computes" in told.stdout and "the coordinator keeps what it has learnt" in told.stdout
+    assert "too few for 2 workers" in refused(2, "plan", "profile", "--url", cluster, "--tokens", "64", "-q")
+    assert "there are plan search and plan profile" in refused(2, "plan", "find")
+
+
 def test_what_it_cannot_do_it_says(cluster, tmp_path):
     table = tmp_path / "table.json"
     words = ["plan", "search", "--url", cluster, "--table", str(table), "-q"]
