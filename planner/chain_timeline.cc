@@ -1,32 +1,43 @@
 #include "planner/chain_timeline.h"
 
 #include <algorithm>
+#include <random>
 
 #include "base/check.h"
 
 namespace runahead {
 namespace {
 
-// Seconds a layer, and where the rank stands in the layer in work.
-struct Rank {
+// Seconds a layer.
+struct Costs {
   double qkv = 0, attention = 0, rest = 0;   // of a whole layer
   double last_attention = 0, last_rest = 0;  // of the last layer
   double after_prefix = 0;  // attention left when the last prefix page comes: that page and the own chunk
   double link_layer = 0, link_own = 0, link_page = 0, latency = 0;  // link into this rank: a layer's prefix, the part
       // that the rank before owns, one page
   double link_tokens_per_second = 0;  // of one layer
+
+  void slow_down(double compute, double link) {
+    for (double* seconds : {&qkv, &attention, &rest, &last_attention, &last_rest, &after_prefix}) *seconds *= compute;
+    for (double* seconds : {&link_layer, &link_own, &link_page}) *seconds *= link;
+    link_tokens_per_second /= link;
+  }
+};
+
+// Where the rank stands in the layer in work.
+struct Rank {
   double ready = 0;  // K,V of this layer are written
   double arrived = 0;  // the last prefix page of this layer is here
   double sent = 0;  // the link into this rank has sent the last page of the layer before
   double end = 0;  // this layer is done
 };
 
-std::vector<Rank> prepare(const ModelCost& model, std::span<const WorkerProfile> chain,
+std::vector<Costs> prepare(const ModelCost& model, std::span<const WorkerProfile> chain,
                           std::span<const TokenRange> partition) {
   const double layers = model.num_layers, kv_layer_bytes = model.kv_bytes_per_token / layers;
-  std::vector<Rank> ranks(partition.size());
+  std::vector<Costs> ranks(partition.size());
   for (size_t i = 0; i < ranks.size(); ++i) {
-    Rank& rank = ranks[i];
+    Costs& rank = ranks[i];
     const auto [per_token, per_pair, per_chunk, per_prefix_token] = chain[i].speed;
     const double n = partition[i].size(), prefix = partition[i].begin;
     const bool last = i + 1 == ranks.size();
@@ -46,7 +57,7 @@ std::vector<Rank> prepare(const ModelCost& model, std::span<const WorkerProfile>
     rank.link_tokens_per_second = chain[i].ingress.bytes_per_second / kv_layer_bytes;
     rank.link_layer = prefix / rank.link_tokens_per_second;
     rank.link_own = partition[i - 1].size() / rank.link_tokens_per_second;
-    rank.link_page = std::min<double>(prefix, kPageTokens) / rank.link_tokens_per_second;
+    rank.link_page = std::min<double>(prefix, kPageTokens) / rank.link_tokens_per_second * chain[i].ingress.links;
     rank.latency = chain[i].ingress.latency_seconds;
   }
   return ranks;
@@ -55,46 +66,49 @@ std::vector<Rank> prepare(const ModelCost& model, std::span<const WorkerProfile>
 // When the last prefix page of this layer reaches `to`. A link that always works when it has work is done at the latest
 // "t + work that comes at or after t": t = the layer before is sent; the rank before writes its own pages; its last
 // prefix page comes.
-double arrival(const Rank& from, bool from_is_first, Rank& to) {
-  double done = std::max(to.sent + to.link_layer, from.ready + to.link_own);
+double arrival(const Rank& from, double from_tokens_per_second, bool from_is_first, Rank& to, const Costs& link) {
+  double done = std::max(to.sent + link.link_layer, from.ready + link.link_own);
   if (!from_is_first) {
-    const double upstream_late_tokens = std::max(0.0, from.arrived - from.ready) * from.link_tokens_per_second;
+    const double upstream_late_tokens = std::max(0.0, from.arrived - from.ready) * from_tokens_per_second;
     const double upstream_late =
-        std::min(upstream_late_tokens / to.link_tokens_per_second, to.link_layer - to.link_own);
-    done = std::max({done, from.ready + to.link_own + upstream_late, from.arrived + to.link_page});
+        std::min(upstream_late_tokens / link.link_tokens_per_second, link.link_layer - link.link_own);
+    done = std::max({done, from.ready + link.link_own + upstream_late, from.arrived + link.link_page});
   }
   to.sent = done;
-  return done + to.latency;
+  return done + link.latency;
 }
 
-}  // namespace
-
-ChainTimeline chain_timeline(const ModelCost& model, std::span<const WorkerProfile> chain,
-                             std::span<const TokenRange> partition) {
+// slow: changes what one layer costs one rank.
+template <class Slow>
+ChainTimeline timeline_of(const ModelCost& model, std::span<const WorkerProfile> chain,
+                          std::span<const TokenRange> partition, Slow slow) {
   RUNAHEAD_CHECK(!partition.empty() && chain.size() == partition.size(), "one worker a rank");
-  std::vector<Rank> ranks = prepare(model, chain, partition);
+  const std::vector<Costs> costs = prepare(model, chain, partition);
+  std::vector<Rank> ranks(costs.size());
   ChainTimeline timeline{.ranks = std::vector<RankTimeline>(ranks.size())};
   for (size_t i = 0; i < ranks.size(); ++i) ranks[i].end = chain[i].busy_seconds;
-  double first_page = ranks[0].end + ranks[0].qkv;  // the link into rank i cannot work before any page is there
+  double first_page = ranks[0].end + costs[0].qkv;  // the link into rank i cannot work before any page is there
   for (size_t i = 1; i < ranks.size(); ++i) {
-    ranks[i].sent = std::min(first_page, ranks[i - 1].end + ranks[i - 1].qkv);
-    first_page = ranks[i].sent + ranks[i].link_page + ranks[i].latency;
+    ranks[i].sent = std::min(first_page, ranks[i - 1].end + costs[i - 1].qkv);
+    first_page = ranks[i].sent + costs[i].link_page + costs[i].latency;
   }
   for (int32_t layer = 0; layer < model.num_layers; ++layer) {
     const bool last_layer = layer + 1 == model.num_layers;
     for (size_t i = 0; i < ranks.size(); ++i) {
       Rank& rank = ranks[i];
+      Costs cost = costs[i];
+      slow(cost);
       const bool stops = last_layer && model.skip_last_layer && i + 1 < ranks.size();
-      const double attention = last_layer ? rank.last_attention : rank.attention;
-      rank.ready = rank.end + rank.qkv;
-      if (i > 0) rank.arrived = arrival(ranks[i - 1], i == 1, rank);
+      const double attention = last_layer ? cost.last_attention : cost.attention;
+      rank.ready = rank.end + cost.qkv;
+      if (i > 0) rank.arrived = arrival(ranks[i - 1], costs[i - 1].link_tokens_per_second, i == 1, rank, cost);
       double attended = rank.ready + attention;
       if (i > 0 && !stops) {
-        const double waited = std::max(0.0, rank.arrived + std::min(rank.after_prefix, attention) - attended);
+        const double waited = std::max(0.0, rank.arrived + std::min(cost.after_prefix, attention) - attended);
         timeline.ranks[i].kv_wait_seconds += waited;
         attended += waited;
       }
-      rank.end = attended + (last_layer ? rank.last_rest : rank.rest);
+      rank.end = attended + (last_layer ? cost.last_rest : cost.rest);
     }
   }
   for (size_t i = 0; i < ranks.size(); ++i)
@@ -102,6 +116,24 @@ ChainTimeline chain_timeline(const ModelCost& model, std::span<const WorkerProfi
         compute_seconds(chain[i].speed, chunk_work(model, partition[i], i + 1 == ranks.size()));
   timeline.ttft_seconds = ranks.back().end + chain.back().speed.seconds_per_token * model.head_tokens;
   return timeline;
+}
+
+}  // namespace
+
+ChainTimeline chain_timeline(const ModelCost& model, std::span<const WorkerProfile> chain,
+                             std::span<const TokenRange> partition) {
+  return timeline_of(model, chain, partition, [](Costs&) {});
+}
+
+ChainTimeline chain_timeline(const ModelCost& model, std::span<const WorkerProfile> chain,
+                             std::span<const TokenRange> partition, const Jitter& jitter) {
+  std::mt19937_64 random(jitter.seed);
+  std::lognormal_distribution<double> spread(0, jitter.compute_spread);
+  std::bernoulli_distribution stall(jitter.stall_probability);
+  return timeline_of(model, chain, partition, [&](Costs& cost) {
+    const double compute = jitter.compute_spread > 0 ? spread(random) : 1;
+    cost.slow_down(compute, stall(random) ? jitter.stall_factor : 1);
+  });
 }
 
 int64_t chain_traffic_rows(std::span<const TokenRange> partition) {

@@ -35,7 +35,8 @@ inline WorkerSpeed scaled(const WorkerSpeed& speed, double factor) {
 // The link into a worker.
 struct LinkSpeed {
   double latency_seconds = 0;
-  double bytes_per_second = 0;
+  double bytes_per_second = 0;  // of all links together
+  int32_t links = 1;  // side by side; a page takes one of them
 };
 
 struct WorkerProfile {

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "base/check.h"
-#include "base/limits.h"
 
 namespace runahead {
 namespace {
@@ -190,13 +189,13 @@ Result<void> check_request(const PlanRequest& request) {
     return fail(ErrorCode::kInvalidArgument, "the prompt is empty; send at least one token", "prompt");
   if (request.workers.empty())
     return fail(ErrorCode::kUnavailable, "no prefill worker is ready; start one or wait for it");
-  RUNAHEAD_CHECK(request.workers.size() <= static_cast<size_t>(limits::kWorkersMax),
-                 "the registry admits kWorkersMax workers");
+  RUNAHEAD_CHECK(request.workers.size() <= static_cast<size_t>(kPlannedWorkersMax), "plans are for so many workers");
   RUNAHEAD_CHECK(request.model.num_layers > 0 && request.model.kv_bytes_per_token > 0, "the model is known");
   for (const WorkerProfile& worker : request.workers)
     RUNAHEAD_CHECK(worker.speed.seconds_per_token > 0 && worker.speed.seconds_per_pair >= 0 &&
                        worker.speed.seconds_per_chunk >= 0 && worker.speed.seconds_per_prefix_token >= 0 &&
                        worker.ingress.bytes_per_second > 0 && worker.ingress.latency_seconds >= 0 &&
+                       worker.ingress.links > 0 &&
                        worker.busy_seconds >= 0,
                    "profiles are positive");
   if (request.strategy != Strategy::kByHand && !request.cuts.empty())

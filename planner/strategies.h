@@ -25,6 +25,9 @@
 
 namespace runahead {
 
+// A cluster has at most limits::kWorkersMax; simulations go further.
+inline constexpr int32_t kPlannedWorkersMax = 1024;
+
 enum class Strategy { kSingle, kEven, kBalanced, kByHand, kSearched, kPredicted };
 
 std::string_view name(Strategy strategy);  // "single", "even", "balanced", "cuts", "searched", "predicted"
@@ -35,7 +38,7 @@ struct PlanRequest {
   Strategy strategy = Strategy::kBalanced;
   int32_t context_len = 0;
   ModelCost model;
-  std::vector<WorkerProfile> workers;  // 1 to kWorkersMax, those that may be used
+  std::vector<WorkerProfile> workers;  // 1 to kPlannedWorkersMax, those that may be used
   std::vector<int32_t> cuts;  // kByHand
   const ChainStretch* stretch = nullptr;  // learnt; null: none
   const SplitTable* table = nullptr;  // kSearched, kPredicted; null: there is none

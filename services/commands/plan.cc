@@ -33,6 +33,9 @@ struct PlanOptions {
   double seconds_per_token = 0, seconds_per_pair = 0;
   double gigabytes_per_second = default_link().bytes_per_second / 1e9,
          latency_ms = default_link().latency_seconds * 1e3;
+  bool simulate = false;  // beyond what the model's context and a cluster hold
+  int links = 1;
+  Jitter jitter;
 };
 
 // What is asked, and what the answer rests on.
@@ -42,6 +45,28 @@ struct PlanQuestion {
   int32_t context_max = 0;
   std::string speed_origin, device;
 };
+
+constexpr uint64_t kJitterSeeds = 200;
+
+// How the plan fares where workers and links are unsteady; nothing where they are not.
+json jitter_json(const PlanQuestion& question, const Plan& plan, const Jitter& jitter) {
+  if (jitter.stall_probability <= 0 && jitter.compute_spread <= 0) return {};
+  std::vector<WorkerProfile> chain;
+  Partition partition;
+  for (const PlannedRank& rank : plan.ranks) {
+    chain.push_back(question.request.workers[static_cast<size_t>(rank.worker)]);
+    partition.push_back(rank.range);
+  }
+  std::vector<double> seconds;
+  for (Jitter one = jitter; one.seed <= kJitterSeeds; ++one.seed)
+    seconds.push_back(chain_timeline(question.request.model, chain, partition, one).ttft_seconds);
+  std::ranges::sort(seconds);
+  return {{"stall_probability", jitter.stall_probability},
+          {"stall_factor", jitter.stall_factor},
+          {"compute_spread", jitter.compute_spread},
+          {"median_ttft_seconds", seconds[kJitterSeeds / 2]},
+          {"p95_ttft_seconds", seconds[kJitterSeeds * 95 / 100]}};
+}
 
 json to_json(const PlanReasons& reasons, const Plan& plan) {
   return {{"bound_seconds", reasons.bound_seconds},
@@ -90,6 +115,9 @@ std::string text_of(const PlanOptions& options, const json& plan) {
                         rank["rank"].get<int>(), rank["begin"].get<int>(), rank["end"].get<int>(),
                         rank["compute_seconds"].get<double>(), rank["kv_wait_seconds"].get<double>());
   text += plan["reasons"]["why"].get<std::string>() + "\n";
+  if (const json& jitter = plan["jitter"]; !jitter.is_null())
+    text += fmt::format("with jitter: {:.3f} s (median), {:.3f} s (95 % are sooner)\n",
+                        jitter["median_ttft_seconds"].get<double>(), jitter["p95_ttft_seconds"].get<double>());
   const json& premises = plan["premises"];
   return text + fmt::format(
                     "premises: {} equal workers, each with cores of its own ({}); {:.3g} s a token and {:.3g} s a "
@@ -118,14 +146,20 @@ WorkerSpeed speed_of(const PlanOptions& options, Transformer& engine, std::strin
 
 Result<PlanQuestion> question_of(const PlanOptions& options) {
   const auto engine = TRY(open_engine(options.engine, false));
-  if (options.tokens > engine->shape().context_len)
+  if (options.tokens > engine->shape().context_len && !options.simulate)
     return fail(
         ErrorCode::kContextOverflow,
-        fmt::format("{} tokens are more than the model's context of {}", options.tokens, engine->shape().context_len),
+        fmt::format("{} tokens are more than the model's context of {}; --simulate plans them all the same",
+                    options.tokens, engine->shape().context_len),
         "tokens");
+  if (options.workers > limits::kWorkersMax && !options.simulate)
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("a cluster has at most {} prefill workers; --simulate plans for up to {}",
+                            limits::kWorkersMax, kPlannedWorkersMax),
+                "workers");
   PlanQuestion question;
   question.device = device_text(*engine);
-  question.context_max = engine->shape().context_len;
+  question.context_max = std::max(options.tokens, engine->shape().context_len);
   PlanRequest& request = question.request;
   request.context_len = options.tokens;
   request.model = model_cost(engine->shape(), engine->page_bytes());
@@ -146,6 +180,8 @@ Result<PlanQuestion> question_of(const PlanOptions& options) {
   WorkerProfile worker{.speed = speed_of(options, *engine, question.speed_origin), .ingress = default_link()};
   worker.ingress.bytes_per_second = options.gigabytes_per_second * 1e9;
   worker.ingress.latency_seconds = options.latency_ms * 1e-3;
+  worker.ingress.links = options.links;
+  worker.ingress.bytes_per_second *= options.links;
   request.workers.assign(static_cast<size_t>(options.workers), worker);
   return question;
 }
@@ -174,7 +210,8 @@ Result<void> plan(PlanOptions options, const CommonOptions& common) {
   alone.strategy = Strategy::kSingle;
   alone.cuts.clear();
   const Plan single = TRY(make_plan(alone));
-  const json out = to_json(chosen, single.predicted_ttft_seconds, question);
+  json out = to_json(chosen, single.predicted_ttft_seconds, question);
+  out["jitter"] = jitter_json(question, chosen, options.jitter);
   if (common.json()) {
     print_json(out);
   } else {
@@ -211,10 +248,10 @@ void add_plan(CommandLine& line) {
   command->add_option(
       "--table", options->search.table,
       "search: file that keeps what was measured and found; default: split-table.json of the cache folder");
-  command->add_option("-w,--workers", options->workers, "prefill workers")->check(whole_number(1, limits::kWorkersMax));
+  command->add_option("-w,--workers", options->workers, "prefill workers")->check(whole_number(1, kPlannedWorkersMax));
   add_partition_flags(*command, options->strategy, options->cuts);
   command->add_option("--ranks", options->ranks, "ranks at most; 0 chooses; search: all ready workers")
-      ->check(whole_number(0, limits::kWorkersMax));
+      ->check(whole_number(0, kPlannedWorkersMax));
   add_packed_cache_flag(*command, options->engine.packed_cache);
   add_compute_flag(*command, options->engine.compute);
   add_threads_flag(*command, options->engine.threads);
@@ -229,6 +266,13 @@ void add_plan(CommandLine& line) {
   command->add_option("--gigabytes-per-second", options->gigabytes_per_second, "of a link")
       ->check(real_number(1e-6, 1e6));
   command->add_option("--latency-ms", options->latency_ms, "of a link")->check(real_number(0, 1e6));
+  command->add_flag("--simulate", options->simulate,
+                    "prompts beyond the model's context, and more workers than a cluster has");
+  command->add_option("--links", options->links, "side by side into a worker")->check(whole_number(1, 64));
+  command->add_option("--stalls", options->jitter.stall_probability, "share of a layer's transfers that take 5 times as long")
+      ->check(real_number(0, 1));
+  command->add_option("--spread", options->jitter.compute_spread, "of a rank's time for a layer, 0.05: by 5 %")
+      ->check(real_number(0, 1));
 }
 
 }  // namespace runahead

@@ -72,7 +72,9 @@ def test_no_command_prints_the_help_where_it_does_not_count_as_data():
     (["run", "-p", "x", "--strategy", "fastest"], "use auto, balanced, even, single, searched or predicted"),
     (["plan", "--strategy", "predicted"], "needs --table"),
     (["plan", "--tokens", "64,128"], "give one length"),
-    (["plan", "serach"], "there is plan search"),
+    (["plan", "serach"], "there are plan search and plan profile"),
+    (["plan", "--tokens", "10000000"], "--simulate plans them all the same"),
+    (["plan", "--workers", "65"], "a cluster has at most 64"),
     (["plan", "--seconds-per-token", "-1"], "--seconds-per-token"),
     (["plan", "--seconds-per-token", "5e-324"], "--seconds-per-token"),
     (["plan", "--cuts", "63"], "multiple of 64"),
@@ -189,5 +191,10 @@ def test_the_plan_says_its_premises_and_measures_once(tmp_path):
     again = json.loads(runahead(*plan, env=environment).stdout)
     assert again["premises"]["seconds_per_token"] == 0.5 and "before" in again["premises"]["speed"]
     assert again["premises"]["link_gigabytes_per_second"] > 0
+    far = json.loads(runahead("plan", "--simulate", "--tokens", "10000000", "--workers", "512", "--links", "8", "--stalls", "0.05",
+                              "--gigabytes-per-second", "50", "--packed-cache", "off", "-o", "json", env=environment).stdout)
+    assert far["ranks"][-1]["end"] == 10_000_000 and len(far["ranks"]) > 256
+    assert far["predicted_ttft_seconds"] <= far["jitter"]["median_ttft_seconds"] <= far["jitter"]["p95_ttft_seconds"]
+    assert again["jitter"] is None
     text = runahead(*plan[:-2], "--seconds-per-token", "1", "--seconds-per-pair", "1", env=environment).stdout
     assert "premises: 2 equal workers" in text and "as given" in text

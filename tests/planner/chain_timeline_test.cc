@@ -7,6 +7,7 @@
 
 #include "base/rng.h"
 #include "page_simulation.h"
+#include "planner/strategies.h"
 
 namespace runahead {
 namespace {
@@ -64,7 +65,8 @@ TEST(ChainTimeline, AgreesWithThePageByPageSimulation) {
       chain.push_back(
           {.speed = {.seconds_per_token = uniform(rng, 0.7e-4, 1.4e-4), .seconds_per_pair = uniform(rng, 1e-8, 3e-8)},
            .ingress = {.latency_seconds = log_uniform(rng, 1e-5, 1e-3),
-                       .bytes_per_second = bandwidth * uniform(rng, 0.6, 1.5)}});
+                       .bytes_per_second = bandwidth * uniform(rng, 0.6, 1.5),
+                       .links = 1 + round % 3}});
     const Partition partition = round % 2 == 0 ? even_partition(context_len, static_cast<int32_t>(ranks))
                                                : random_partition(rng, context_len, ranks);
     const ChainTimeline predicted = chain_timeline(model, chain, partition);
@@ -81,6 +83,52 @@ TEST(ChainTimeline, AgreesWithThePageByPageSimulation) {
               errors[399]);
   EXPECT_LT(errors[200], 0.002);  // so little that what a measurement differs by is noise and speeds, not the formula
   EXPECT_LT(errors[380], 0.01);
+}
+
+// 1,024 workers and 10 million tokens on Llama's shape: no less than the work divided, and within a tenth of it on fast links.
+TEST(ChainTimeline, ReachesInternetScale) {
+  const ModelCost model = model_cost({.num_layers = 32,
+                                      .model_dim = 4096,
+                                      .num_heads = 32,
+                                      .num_kv_heads = 8,
+                                      .head_dim = 128,
+                                      .ffn_dim = 14336,
+                                      .vocab_size = 128256},
+                                     2 * 2 * 64 * 8 * 128);
+  const WorkerProfile worker{.speed = {.seconds_per_token = 2.4e-5, .seconds_per_pair = 1e-9},
+                             .ingress = {.latency_seconds = 1e-5, .bytes_per_second = 400e9, .links = 8}};
+  const std::vector<WorkerProfile> chain(1024, worker);
+  constexpr int32_t kTokens = 10'000'000;
+  const Plan plan = make_plan({.context_len = kTokens, .model = model, .workers = chain, .ranks = 1024}).value();
+  ASSERT_EQ(plan.ranks.size(), 1024u);
+  const double alone = compute_seconds(worker.speed, chunk_work(model, {0, kTokens}, true));
+  EXPECT_GT(plan.predicted_ttft_seconds, 0.97 * alone / 1024) << "but for the last layer, which nobody waits for";
+  EXPECT_LT(plan.predicted_ttft_seconds, 1.1 * alone / 1024);
+}
+
+TEST(ChainTimeline, JitterIsDrawnFromItsSeedAndCostsMoreTheSlowerTheLinks) {
+  const ModelCost model = small_model();
+  const Partition partition = even_partition(8192, 8);
+  const auto grown = [&](double bytes_per_second, const Jitter& jitter) {
+    const std::vector<WorkerProfile> chain(8, {.speed = {.seconds_per_token = 1e-4, .seconds_per_pair = 2e-8},
+                                               .ingress = {1e-4, bytes_per_second}});
+    const double steady = chain_timeline(model, chain, partition).ttft_seconds;
+    double sum = 0;
+    for (uint64_t seed = 1; seed <= 50; ++seed) {
+      Jitter one = jitter;
+      one.seed = seed;
+      const double seconds = chain_timeline(model, chain, partition, one).ttft_seconds;
+      EXPECT_EQ(seconds, chain_timeline(model, chain, partition, one).ttft_seconds);
+      sum += seconds;
+    }
+    return sum / 50 / steady - 1;
+  };
+  EXPECT_NEAR(grown(1e9, {}), 0, 1e-12);
+  const double fast = grown(2e9, {.stall_probability = 0.05}), slow = grown(5e7, {.stall_probability = 0.05});
+  EXPECT_GE(fast, 0);
+  EXPECT_LT(fast, 0.037) << "the paper's bar for side traffic";
+  EXPECT_GT(slow, fast);
+  EXPECT_GT(grown(1e9, {.compute_spread = 0.1}), 0.01) << "ranks wait for whoever stutters";
 }
 
 TEST(ChainTimeline, FasterLinksAndWorkersNeverPredictALaterToken) {

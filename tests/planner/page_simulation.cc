@@ -36,7 +36,7 @@ class PageSimulation {
     double waiting_since = -1;
     std::vector<std::set<int32_t>> arrived;         // [layers] pages from upstream
     std::set<std::pair<int32_t, int32_t>> to_send;  // (layer, page) on the link to the next rank, lowest first
-    bool link_busy = false;
+    int32_t links_busy = 0;
   };
 
   bool is_last(size_t i) const { return i + 1 == ranks_.size(); }
@@ -98,16 +98,18 @@ class PageSimulation {
 
   void send(size_t i) {
     Rank& rank = ranks_[i];
-    if (rank.link_busy || rank.to_send.empty()) return;
+    const LinkSpeed& link = chain_[i + 1].ingress;
+    if (rank.links_busy == link.links || rank.to_send.empty()) return;
     const auto [layer, page] = *rank.to_send.begin();
     rank.to_send.erase(rank.to_send.begin());
-    rank.link_busy = true;
-    const LinkSpeed& link = chain_[i + 1].ingress;
-    const double seconds = model_.kv_bytes_per_token / model_.num_layers * kPageTokens / link.bytes_per_second;
+    ++rank.links_busy;
+    const double seconds =
+        model_.kv_bytes_per_token / model_.num_layers * kPageTokens / (link.bytes_per_second / link.links);
     after(seconds, [this, i] {
-      ranks_[i].link_busy = false;
+      --ranks_[i].links_busy;
       send(i);
     });
+    send(i);
     after(seconds + link.latency_seconds, [this, i, layer, page] { arrive(i + 1, layer, page); });
   }
 
