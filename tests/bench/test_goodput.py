@@ -1,0 +1,55 @@
+"""bench/goodput.py: arrivals, lengths, what counts as in time, and a short run on a real cluster."""
+
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tests/e2e")]
+import goodput  # noqa: E402
+from cli import NOT_BUILT  # noqa: E402
+
+
+def test_arrivals_are_poisson_of_their_rate_and_the_same_for_the_same_seed():
+    times = goodput.arrivals(5, 2000, 1)
+    gaps = [b - a for a, b in zip(times, times[1:])]
+    assert times == goodput.arrivals(5, 2000, 1) != goodput.arrivals(5, 2000, 2)
+    assert statistics.mean(gaps) == pytest.approx(0.2, rel=0.05) and statistics.stdev(gaps) == pytest.approx(0.2, rel=0.1)
+
+
+def test_lengths_are_the_traces_or_have_a_long_tail():
+    assert set(goodput.draw_lengths(100, 1, 7000, [1000, 40000], 0.5)) == {500, 7000}
+    drawn = sorted(goodput.draw_lengths(4000, 1, 7000, None, 1.0))
+    assert drawn[0] >= goodput.SHORTEST and drawn[2000] == pytest.approx(403, rel=0.1) and drawn[-1] == 7000
+
+
+def test_the_parabola_goes_through_its_points():
+    idle = goodput.parabola([(128, 0.1), (512, 0.5), (2048, 3.0)])
+    assert [idle(n) for n in (128, 512, 2048)] == pytest.approx([0.1, 0.5, 3.0])
+
+
+def test_what_failed_or_came_late_is_not_in_time():
+    callers = [SimpleNamespace(tokens=100, seconds=seconds) for seconds in (1.0, 2.0, 2.1, None)]
+    one = goodput.summary(callers, lambda tokens: 1.0, 2.0, 10.0)
+    assert one["share"] == 0.5 and one["goodput"] == pytest.approx(0.2)
+    rows = [{"rate": 1, **{policy: {**one, "share": share, "goodput": share * 1} for policy, share in
+                           (("single", 0.9), ("even", 0.95), ("auto", 1.0))}},
+            {"rate": 2, **{policy: {**one, "share": share, "goodput": share * 2} for policy, share in
+                           (("single", 0.5), ("even", 0.2), ("auto", 0.95))}}]
+    assert "auto over the better plain policy: 2.00" in goodput.table(rows, 0.9), "0.95 of 2 a second to 0.95 of 1"
+
+
+@NOT_BUILT
+def test_a_short_run_on_a_real_cluster(tmp_path):
+    out = tmp_path / "runs.json"
+    done = subprocess.run([sys.executable, ROOT / "bench/goodput.py", "--rates", "2", "--seconds", "4", "--longest", "600", "--json",
+                           out], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    [row] = json.loads(out.read_text())["rows"]
+    assert {len(row[policy]["each"]) for policy in goodput.POLICIES} == {row["auto"]["requests"]}, "the same load for each"
+    assert "failed" not in done.stderr and "| 2 | " in done.stdout
