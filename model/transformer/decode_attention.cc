@@ -12,9 +12,9 @@ constexpr size_t kPartsBytes = size_t{4} << 20;  // stays in the caches of a few
 
 }  // namespace
 
-DecodeAttention::DecodeAttention(const OpTable& ops, const KvLayout& layout, Activations& x, ThreadTeam& team,
-                                 AlignedBuffer& buffer)
-    : ops_(ops), layout_(layout), x_(x), team_(team), buffer_(buffer) {
+DecodeAttention::DecodeAttention(const OpTable& ops, const KvLayout& layout, CompactPages* compact, Activations& x,
+                                 ThreadTeam& team, AlignedBuffer& buffer)
+    : ops_(ops), layout_(layout), compact_(compact), x_(x), team_(team), buffer_(buffer) {
   page_floats_ = static_cast<size_t>(x.tile(0, 0).rows) * ops.part_row_floats(layout.head_dim);
   for (int32_t row = 0; row < x.rows(); ++row) add_row(row);
   size_t most = 0;
@@ -45,17 +45,19 @@ void DecodeAttention::add_row(int32_t row) {
   }
 }
 
-void DecodeAttention::attend(int32_t layer, const Span& span) {
+void DecodeAttention::attend(int32_t layer, const Span& span, int32_t thread) {
   const Activations::Place& place = x_.places()[static_cast<size_t>(span.row)];
   AttendArgs args{.tile = x_.tile(span.head, span.row), .position = place.position};
   float* part = buffer_.as<float>().data() + span.part;
-  const auto keys_of = [&](int32_t p) { return place.kv->page(layer, p).data() + layout_.key_offset(span.head); };
-  const auto values_of = [&](int32_t p) { return place.kv->page(layer, p).data() + layout_.value_offset(span.head); };
+  const size_t keys = layout_.key_offset(span.head), values = layout_.value_offset(span.head);
   for (int32_t p = span.begin; p < span.end; ++p, part += page_floats_) {
-    const bool last = p + 1 == span.end;
+    const std::span<const std::byte> kept = place.kv->page(layer, p);
+    const std::byte* page = compact_ != nullptr ? compact_->expanded(kept, span.head, thread) : kept.data();
+    const std::byte* next = nullptr;  // expanded pages are in the cache
+    if (compact_ == nullptr && p + 1 < span.end) next = place.kv->page(layer, p + 1).data();
     args.page_position = p * kPageTokens;
-    args.keys = keys_of(p), args.values = values_of(p);
-    args.next_keys = last ? nullptr : keys_of(p + 1), args.next_values = last ? nullptr : values_of(p + 1);
+    args.keys = page + keys, args.values = page + values;
+    args.next_keys = next ? next + keys : nullptr, args.next_values = next ? next + values : nullptr;
     ops_.attend_page_part(args, part);
   }
   if (span.whole) fold(span);
@@ -68,7 +70,7 @@ void DecodeAttention::fold(const Span& all) {
 void DecodeAttention::run(int32_t layer) {
   for (const Wave& wave : waves_) {
     team_.run(static_cast<int32_t>(wave.spans.size()),
-              [&](int32_t part, int32_t) { attend(layer, wave.spans[static_cast<size_t>(part)]); });
+              [&](int32_t part, int32_t thread) { attend(layer, wave.spans[static_cast<size_t>(part)], thread); });
     if (wave.folds.empty()) continue;
     team_.run(static_cast<int32_t>(wave.folds.size()),
               [&](int32_t part, int32_t) { fold(wave.folds[static_cast<size_t>(part)]); });

@@ -11,12 +11,15 @@
 #include "base/memory.h"
 #include "kernels/thread_team.h"
 #include "model/transformer/activations.h"
+#include "model/transformer/compact_pages.h"
 
 namespace runahead {
 
 class DecodeAttention {
  public:
-  DecodeAttention(const OpTable& ops, const KvLayout& layout, Activations& x, ThreadTeam& team, AlignedBuffer& buffer);
+  // compact: what the pages are; null: the kernels' own.
+  DecodeAttention(const OpTable& ops, const KvLayout& layout, CompactPages* compact, Activations& x, ThreadTeam& team,
+                  AlignedBuffer& buffer);
   // All rows of the batch over all their pages of the layer.
   void run(int32_t layer);
 
@@ -32,11 +35,12 @@ class DecodeAttention {
     std::vector<Span> spans, folds;  // folds: one for each row and head that has several spans
   };
   void add_row(int32_t row);
-  void attend(int32_t layer, const Span& span);
+  void attend(int32_t layer, const Span& span, int32_t thread);
   void fold(const Span& all);
 
   const OpTable& ops_;
   const KvLayout& layout_;
+  CompactPages* compact_;
   Activations& x_;
   ThreadTeam& team_;
   AlignedBuffer& buffer_;

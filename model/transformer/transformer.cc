@@ -26,17 +26,27 @@ constexpr int32_t kTileRows = 12;
 // every thread all of them.
 constexpr int32_t kSharedRowsPerThread = 36;
 
+constexpr std::string_view kCompactSuffix = "+kv8";
+std::string name_of(ComputeMode mode, bool compact_pages) {
+  return std::string(name(mode)) + std::string(compact_pages ? kCompactSuffix : "");
+}
+
 }  // namespace
 
-Result<std::optional<ComputeMode>> parse_compute_option(std::string_view text) {
-  if (text == "auto") return std::optional<ComputeMode>();
-  return std::optional<ComputeMode>(TRY(parse_compute_mode(text)));
+Result<ComputeOption> parse_compute_option(std::string_view text) {
+  if (text == "auto") return ComputeOption{};
+  ComputeOption option{.compact_pages = text.ends_with(kCompactSuffix)};
+  if (option.compact_pages) text.remove_suffix(kCompactSuffix.size());
+  option.mode = TRY(parse_compute_mode(text));
+  if (option.compact_pages && option.mode == ComputeMode::kInt8)
+    return fail(ErrorCode::kInvalidArgument, "the K/V pages of int8 have 8 bits already; say int8", "compute");
+  return option;
 }
 
 std::string model_fingerprint(std::string_view content_hash) { return std::string(content_hash) + "/"; }
 
-std::string engine_fingerprint(std::string_view content_hash, ComputeMode mode) {
-  return model_fingerprint(content_hash) + std::string(name(mode)) + "/kv" + std::to_string(kKvVersion);
+std::string engine_fingerprint(std::string_view content_hash, ComputeMode mode, bool compact_pages) {
+  return model_fingerprint(content_hash) + name_of(mode, compact_pages) + "/kv" + std::to_string(kKvVersion);
 }
 
 Result<std::unique_ptr<Transformer>> Transformer::load(const EngineOptions& options) {
@@ -57,11 +67,14 @@ Result<std::unique_ptr<Transformer>> Transformer::load(const EngineOptions& opti
       TRY(load_weights(engine->file_, engine->config_, engine->team_, options.progress, cache ? &*cache : nullptr));
   engine->file_.drop_pages();  // what is still used of them, the embedding's rows, comes back when touched
   engine->layout_ = ops->kv_layout(engine->shape().num_kv_heads, engine->padded_.head_dim);
-  if (engine->layout_.page_bytes() > limits::kPageBytesMax)
+  RUNAHEAD_CHECK(!options.compact_pages || ops->mode != ComputeMode::kInt8, "pages of int8 have 8 bits already");
+  if (options.compact_pages) engine->compact_.emplace(*ops, engine->layout_, options.threads);
+  if (engine->page_bytes() > limits::kPageBytesMax)
     return fail(ErrorCode::kTooLarge,
                 "a K/V page of this model would be over " + std::to_string(limits::kPageBytesMax) + " bytes");
-  engine->compute_name_ = name(ops->mode);
-  engine->fingerprint_ = engine_fingerprint(engine->file_.with_overrides(bytes_hash), ops->mode);
+  engine->compute_name_ = name_of(ops->mode, options.compact_pages);
+  engine->fingerprint_ =
+      engine_fingerprint(engine->file_.with_overrides(bytes_hash), ops->mode, options.compact_pages);
   engine->allocate_scratch();
   return engine;
 }
@@ -171,12 +184,12 @@ void Transformer::project_qkv(int32_t layer, Hidden& hidden, KvLease& kv, TokenR
 void Transformer::keep_last_row(Hidden& x) { static_cast<Activations&>(x).keep_last_row(); }
 
 // One KV head of a page of a chunk, or of one decode row.
-void Transformer::attend_tile(const KvLease& kv, int32_t layer, Activations& x, int32_t head, int32_t tile,
-                              PageRange pages, bool anew) {
+void Transformer::attend_tile(const PageOf& page_of, Activations& x, int32_t head, int32_t tile, PageRange pages,
+                              bool anew) {
   const int32_t position = x.places()[static_cast<size_t>(tile * x.tile_tokens())].position;
   AttendArgs args{.tile = x.tile(head, tile), .position = position};
   for (int32_t p = pages.begin; p < pages.end && p <= position / kPageTokens; ++p) {
-    const std::byte* page = kv.page(layer, p).data();
+    const std::byte* page = page_of(p);
     args.page_position = p * kPageTokens;
     args.anew = anew && p == pages.begin;
     args.keys = page + layout_.key_offset(head);
@@ -198,10 +211,25 @@ void Transformer::attend_in_any_order(int32_t layer, Hidden& hidden, const KvLea
   RUNAHEAD_CHECK(rows.begin >= 0 && rows.begin < rows.end && rows.begin % tile_tokens == 0 &&
                      (rows.end % tile_tokens == 0 ? rows.end <= x.rows() : rows.end == x.rows()),
                  "whole tiles of the chunk");
-  const int32_t first = rows.begin / tile_tokens, end = (rows.end + tile_tokens - 1) / tile_tokens;
-  team_.run((end - first) * heads, [&](int32_t part, int32_t) {
+  const RowRange tiles{rows.begin / tile_tokens, (rows.end + tile_tokens - 1) / tile_tokens};
+  if (!compact_) return attend_tiles([&](int32_t p) { return kv.page(layer, p).data(); }, x, tiles, pages, anew);
+  const int32_t seen = x.places()[static_cast<size_t>(rows.end - 1)].position / kPageTokens + 1;
+  for (int32_t begin = pages.begin; begin < std::min(pages.end, seen); begin += CompactPages::kGroupPages) {
+    const PageRange group{begin, std::min({pages.end, seen, begin + CompactPages::kGroupPages})};
+    team_.run((group.end - group.begin) * heads, [&](int32_t part, int32_t) {
+      const int32_t page = part / heads;
+      compact_->expand(kv.page(layer, begin + page), part % heads, compact_->group_page(page));
+    });
+    attend_tiles([&](int32_t p) { return compact_->group_page(p - begin); }, x, tiles, group,
+                 anew && begin == pages.begin);
+  }
+}
+
+void Transformer::attend_tiles(const PageOf& page_of, Activations& x, RowRange tiles, PageRange pages, bool anew) {
+  const int32_t heads = shape().num_kv_heads;
+  team_.run(tiles.size() * heads, [&](int32_t part, int32_t) {
     // The tile that sees most first, so that threads end together.
-    attend_tile(kv, layer, x, part % heads, end - 1 - part / heads, pages, anew);
+    attend_tile(page_of, x, part % heads, tiles.end - 1 - part / heads, pages, anew);
   });
 }
 
@@ -264,7 +292,8 @@ void Transformer::decode(std::span<const DecodeRow> batch, std::span<float> out)
     x.place(r, {row.kv, row.position}, config_.layer.rope.frequencies);
   }
   std::optional<DecodeAttention> attention;
-  if (x.tile(0, 0).rows <= kPartRowsMax) attention.emplace(ops_, layout_, x, team_, decode_parts_);
+  if (x.tile(0, 0).rows <= kPartRowsMax)
+    attention.emplace(ops_, layout_, compact_ ? &*compact_ : nullptr, x, team_, decode_parts_);
   const int32_t heads = shape().num_kv_heads;
   for (int32_t layer = 0; layer < shape().num_layers; ++layer) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
@@ -274,9 +303,14 @@ void Transformer::decode(std::span<const DecodeRow> batch, std::span<float> out)
     if (attention) {
       attention->run(layer);
     } else {
-      team_.run(x.rows() * heads, [&](int32_t part, int32_t) {
+      team_.run(x.rows() * heads, [&](int32_t part, int32_t thread) {
         const DecodeRow& row = batch[static_cast<size_t>(part / heads)];
-        attend_tile(*row.kv, layer, x, part % heads, part / heads, {0, row.position / kPageTokens + 1}, true);
+        const int32_t head = part % heads;
+        const auto page_of = [&](int32_t p) {
+          const std::span<const std::byte> page = row.kv->page(layer, p);
+          return compact_ ? compact_->expanded(page, head, thread) : page.data();
+        };
+        attend_tile(page_of, x, head, part / heads, {0, row.position / kPageTokens + 1}, true);
       });
     }
     for_row_blocks({0, x.rows()}, [&](const Block& block) { finish_block(w, x, block); });

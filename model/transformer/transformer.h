@@ -8,6 +8,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -17,6 +18,7 @@
 #include "kernels/ops.h"
 #include "kernels/thread_team.h"
 #include "model/engine.h"
+#include "model/transformer/compact_pages.h"
 #include "model/weights/weights.h"
 
 namespace runahead {
@@ -24,6 +26,7 @@ namespace runahead {
 struct EngineOptions {
   std::filesystem::path model;
   std::optional<ComputeMode> compute;  // nullopt: auto, the fastest mode here that passes the quality gate
+  bool compact_pages = false;  // model/transformer/compact_pages.h; not with int8, whose own have 8 bits
   int32_t threads = 1;
   LoadProgress progress;         // may be empty
   // The folder of the packed weights (model/weights/packed_cache.h); empty: none.
@@ -32,12 +35,16 @@ struct EngineOptions {
   const OpTable* ops = nullptr;  // tests and benchmarks: this table, whatever `compute` says
 };
 
-// "auto" gives nullopt; otherwise parse_compute_mode.
-Result<std::optional<ComputeMode>> parse_compute_option(std::string_view text);
+// What people say of a mode: "auto", the name of one, or one with 8-bit pages, "int16+kv8".
+struct ComputeOption {
+  std::optional<ComputeMode> mode;  // nullopt: auto
+  bool compact_pages = false;
+};
+Result<ComputeOption> parse_compute_option(std::string_view text);
 // What Engine::fingerprint() of a file begins with, whatever the mode, and the whole of it. The coordinator knows both
 // without loading a weight.
 std::string model_fingerprint(std::string_view content_hash);
-std::string engine_fingerprint(std::string_view content_hash, ComputeMode mode);
+std::string engine_fingerprint(std::string_view content_hash, ComputeMode mode, bool compact_pages);
 
 class Activations;  // the Hidden of this engine
 
@@ -53,7 +60,7 @@ class Transformer final : public Engine {
   WeightsOrigin weights_origin() const { return weights_.origin; }
 
   const ModelShape& shape() const override { return config_.shape; }
-  size_t page_bytes() const override { return layout_.page_bytes(); }
+  size_t page_bytes() const override { return (compact_ ? compact_->layout() : layout_).page_bytes(); }
   const std::string& fingerprint() const override { return fingerprint_; }
   const std::string& compute_name() const override { return compute_name_; }
 
@@ -107,15 +114,18 @@ class Transformer final : public Engine {
   size_t head_stride() const;  // floats of one row's logits, with the padding of the last panel
   void project_head(Activations& x, const Block& block, float* out);
   std::unique_ptr<Activations> embed_rows(std::span<const TokenId> tokens, int32_t tile_tokens);
-  void attend_tile(const KvLease& kv, int32_t layer, Activations& x, int32_t head, int32_t tile, PageRange pages,
-                   bool anew);
+  // Where pages lie that the kernels take: page p at page_of(p).
+  using PageOf = std::function<const std::byte*(int32_t)>;
+  void attend_tile(const PageOf& page_of, Activations& x, int32_t head, int32_t tile, PageRange pages, bool anew);
+  void attend_tiles(const PageOf& page_of, Activations& x, RowRange tiles, PageRange pages, bool anew);
 
   Gguf file_;
   ModelConfig config_;
   PaddedShape padded_;
   const OpTable& ops_;
   ThreadTeam team_;
-  KvLayout layout_;
+  KvLayout layout_;  // of the kernels' pages
+  std::optional<CompactPages> compact_;  // what pages are where they are kept and sent
   Weights weights_;
   std::string fingerprint_;
   std::string compute_name_;

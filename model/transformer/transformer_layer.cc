@@ -40,14 +40,22 @@ void Transformer::project_block(const LayerWeights& w, int32_t layer, Activation
     float* head = qkv + static_cast<size_t>(r) * stride;
     for (int32_t h = 0; h < s.num_heads; ++h, head += dim) {
       ops_.rotate(head, x.cos_sin(row), dim);
+      if (compact_) compact_->spread(head);
       ops_.store_query(head, scale, x.tile(h / group, row / x.tile_tokens()), x.tile_row(row, h % group));
     }
     for (int32_t h = 0; h < s.num_kv_heads; ++h, head += dim) {
       ops_.rotate(head, x.cos_sin(row), dim);
-      ops_.store_key(head, dim, slot, page + layout_.key_offset(h));
+      if (!compact_) {
+        ops_.store_key(head, dim, slot, page + layout_.key_offset(h));
+        continue;
+      }
+      compact_->spread(head);
+      compact_->store(head, slot, page + compact_->layout().key_offset(h));
     }
-    for (int32_t h = 0; h < s.num_kv_heads; ++h, head += dim)
-      ops_.store_value(head, dim, slot, page + layout_.value_offset(h));
+    for (int32_t h = 0; h < s.num_kv_heads; ++h, head += dim) {
+      if (compact_) compact_->store(head, slot, page + compact_->layout().value_offset(h));
+      else ops_.store_value(head, dim, slot, page + layout_.value_offset(h));
+    }
   }
 }
 

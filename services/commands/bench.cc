@@ -152,7 +152,7 @@ void print_kernel(const KernelResult& r, const OpTable& ops) {
 // The tables that are measured: of --compute on the instruction set that was chosen for it; with --all on every one
 // that runs here but plain C++ (minutes), and in every mode if --compute is auto.
 Result<std::vector<const OpTable*>> tables_to_measure(const BenchOptions& options) {
-  const std::optional<ComputeMode> wanted = TRY(parse_compute_option(options.engine.compute));
+  const std::optional<ComputeMode> wanted = TRY(parse_compute_option(options.engine.compute)).mode;
   prepare_kernels();
   const OpTable* chosen = TRY(select_ops(wanted.value_or(fastest_mode())));
   if (!options.all) return std::vector{chosen};

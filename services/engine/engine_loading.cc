@@ -21,7 +21,9 @@ void show_loading(ProgressBar& bar, uint64_t done, uint64_t total) {
 Result<std::unique_ptr<Transformer>> open_engine(const EngineFlags& flags, bool show_progress) {
   EngineOptions options{.threads = flags.threads, .packed_cache = packed_cache_folder(flags.packed_cache)};
   options.model = TRY(find_model(flags.model.name));
-  options.compute = TRY(parse_compute_option(flags.compute));
+  const ComputeOption compute = TRY(parse_compute_option(flags.compute));
+  options.compute = compute.mode;
+  options.compact_pages = compute.compact_pages;
   options.overrides = TRY(parse_kv_overrides(flags.model.override_kv));
   prepare_kernels();
   ProgressBar bar("loading " + options.model.filename().string(), show_progress);

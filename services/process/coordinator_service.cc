@@ -47,7 +47,7 @@ uint64_t epoch_of(const JobStore::Loaded& loaded, bool durable) {
 Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& options) {
   const HostPort listen = TRY(parse_host_port(options.listen)), http = TRY(parse_host_port(options.http));
   const std::filesystem::path path = TRY(find_model(options.model.name));
-  const std::optional<ComputeMode> mode = TRY(parse_compute_option(options.compute));
+  const ComputeOption compute = TRY(parse_compute_option(options.compute));
   const Gguf file = TRY(open_model(options.model));
   const std::string hash = file.content_hash();  // this file and no other is what workers must run
   file.drop_pages();
@@ -74,7 +74,7 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
                                     CoordinatorOptions{.epoch = epoch_of(parts.loaded, !options.job_store.empty()),
                                                        .shape = parts.model.shape,
                                                        .model = model_fingerprint(hash),
-                                                       .fingerprint = mode ? engine_fingerprint(hash, *mode) : "",
+                                                       .fingerprint = compute.mode ? engine_fingerprint(hash, *compute.mode, compute.compact_pages) : "",
                                                        .split_table = std::move(split_table),
                                                        .speeds = read_speed_memory(speed_memory_file()),
                                                        .stall_timeout = from_seconds(options.stall_timeout_s)});

@@ -23,21 +23,24 @@ std::vector<TokenId> read_text(const Tokenizer& tokenizer, const std::string& pa
 }
 
 struct Gate {
-  ComputeMode mode;
+  const char* compute;
   double perplexity, same_top,
       mean_kl;  // at most this far from 1; at least; at most (twice what was measured, or more)
 };
 
-TEST(QualityGate, Int16AndInt8StayAsCloseToFp32AsTheyMust) {
+TEST(QualityGate, ModesStayAsCloseToFp32AsTheyMust) {
   RUNAHEAD_SKIP_WITHOUT_MODEL();
   auto base = *Transformer::load({.model = default_model(), .compute = ComputeMode::kFp32, .threads = 2});
   const Tokenizer tokenizer = *Tokenizer::load(base->file());
-  for (const Gate& gate : {Gate{ComputeMode::kInt16, 0.002, 0.99, 1e-4}, Gate{ComputeMode::kInt8, 0.005, 0.97, 2e-3}}) {
-    auto engine = *Transformer::load({.model = default_model(), .compute = gate.mode, .threads = 2});
+  for (const Gate& gate :
+       {Gate{"int16", 0.002, 0.99, 1e-4}, Gate{"int8", 0.005, 0.97, 2e-3}, Gate{"int16+kv8", 0.005, 0.97, 1.5e-3}}) {
+    const ComputeOption option = *parse_compute_option(gate.compute);
+    auto engine = *Transformer::load(
+        {.model = default_model(), .compute = option.mode, .compact_pages = option.compact_pages, .threads = 2});
     for (const char* path : {"deploy/examples/handbook.txt", "LICENSE", "kernels/quant_blocks.cc"}) {
       const std::vector<TokenId> tokens = read_text(tokenizer, path);
       const auto agreement = compare_engines(*base, *engine, tokens, static_cast<int32_t>(tokens.size()));
-      const std::string what = std::string(name(gate.mode)) + " on " + path;
+      const std::string what = gate.compute + (" on " + std::string(path));
       ASSERT_TRUE(agreement.has_value()) << what << ": " << agreement.error().message;
       EXPECT_NEAR(agreement->perplexity_ratio, 1.0, gate.perplexity) << what;
       EXPECT_GE(agreement->same_top, gate.same_top) << what;

@@ -31,6 +31,7 @@ struct Case {
   std::vector<TokenId> prompt;
   int32_t company = 0;  // other requests in flight meanwhile
   std::optional<int32_t> prompt_logprobs;
+  bool compact_pages = false;
 };
 
 struct Outcome {
@@ -110,7 +111,10 @@ Outcome run(const std::filesystem::path& model, const Case& c) {
   ActorClusterOptions options{.prefill_workers = c.workers, .transport = c.transport, .kv_contexts = 2};
   options.make_engine = [&](int32_t index) -> Result<std::unique_ptr<Engine>> {
     std::unique_ptr<Engine> engine =
-        TRY(Transformer::load({.model = model, .compute = ComputeMode::kFp32, .threads = c.threads}));
+        TRY(Transformer::load({.model = model,
+                               .compute = ComputeMode::kFp32,
+                               .compact_pages = c.compact_pages,
+                               .threads = c.threads}));
     if (index == c.workers && c.company == 0) engine = std::make_unique<RecordingEngine>(std::move(engine), &recording);
     return engine;
   };
@@ -188,6 +192,21 @@ TEST_P(ChainExactness, AnyChainGivesTheBitsOfOneWorker) {
         std::memcmp(chain.decode_logits.data(), one.decode_logits.data(), one.decode_logits.size() * sizeof(float)), 0);
     EXPECT_EQ(chain.pages_left, 0);
     if (HasFailure()) return;
+  }
+}
+
+TEST_P(ChainExactness, PagesOf8BitsGiveTheBitsOfOneWorkerToo) {
+  SeededRng rng(8);
+  for (int i = 0; i < 3; ++i) {
+    Case c = random_case(rng, GetParam());
+    c.compact_pages = true;
+    SCOPED_TRACE(describe(c));
+    const Outcome one = run(model(), {.prompt = c.prompt, .compact_pages = true}), chain = run(model(), c);
+    EXPECT_EQ(chain.first_logits_sha256, one.first_logits_sha256);
+    EXPECT_NE(chain.first_logits_sha256, run(model(), {.prompt = c.prompt}).first_logits_sha256);
+    EXPECT_EQ(chain.tokens, one.tokens);
+    EXPECT_TRUE(chain.pages == one.pages) << "K/V pages differ";
+    EXPECT_TRUE(chain.decode_logits == one.decode_logits);
   }
 }
 

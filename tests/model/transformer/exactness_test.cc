@@ -2,6 +2,7 @@
 // mate.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "model/transformer/prefill.h"
@@ -117,12 +118,18 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
-class Exactness : public ::testing::TestWithParam<ComputeMode> {};
+// Parameter: what people say of a mode.
+class Exactness : public ::testing::TestWithParam<std::string> {};
 
-void expect_the_same_bits_however_run(const std::filesystem::path& model, ComputeMode mode, int prompts) {
+std::unique_ptr<Transformer> load(const std::filesystem::path& model, const std::string& compute, int32_t threads) {
+  const ComputeOption option = *parse_compute_option(compute);
+  return *Transformer::load(
+      {.model = model, .compute = option.mode, .compact_pages = option.compact_pages, .threads = threads});
+}
+
+void expect_the_same_bits_however_run(const std::filesystem::path& model, const std::string& compute, int prompts) {
   std::vector<std::unique_ptr<Transformer>> engines;  // 1, 2 and 3 threads
-  for (int32_t threads : {1, 2, 3})
-    engines.push_back(*Transformer::load({.model = model, .compute = mode, .threads = threads}));
+  for (int32_t threads : {1, 2, 3}) engines.push_back(load(model, compute, threads));
   constexpr int kCasesEach = 16;
   for (uint64_t p = 0; p < static_cast<uint64_t>(prompts); ++p) {
     Case c(1000 + p);
@@ -168,7 +175,7 @@ TEST_P(Exactness, HoldsForLengthsThatTheKernelsDoNotTake) {
 TEST_P(Exactness, ARetryThatPrefillsEmittedTokensContinuesExactly) {
   TempDir dir;
   write_tiny_llama(dir / "m.gguf", 78);
-  auto engine = *Transformer::load({.model = dir / "m.gguf", .compute = GetParam(), .threads = 2});
+  auto engine = load(dir / "m.gguf", GetParam(), 2);
   for (int32_t tokens : {1, 60, 63, 64, 65, 130}) {
     Case c(static_cast<uint64_t>(tokens));
     std::vector<TokenId> prompt = prompt_of(c, tokens, 300);
@@ -185,8 +192,7 @@ TEST_P(Exactness, ARetryThatPrefillsEmittedTokensContinuesExactly) {
 TEST_P(Exactness, HoldsOnTheRealModel) {
   RUNAHEAD_SKIP_WITHOUT_MODEL();
   std::vector<std::unique_ptr<Transformer>> engines;
-  for (int32_t threads : {1, 2})
-    engines.push_back(*Transformer::load({.model = default_model(), .compute = GetParam(), .threads = threads}));
+  for (int32_t threads : {1, 2}) engines.push_back(load(default_model(), GetParam(), threads));
   Case c(9);
   const std::vector<TokenId> prompt = prompt_of(c, 200, 49152), continuation = prompt_of(c, 2, 49152);
   const Outcome want = run_case(*engines[0], prompt, continuation, {}, 0, c);
@@ -200,20 +206,24 @@ TEST_P(Exactness, HoldsOnTheRealModel) {
   }
 }
 
-std::string mode_name(const ::testing::TestParamInfo<ComputeMode>& info) { return std::string(name(info.param)); }
+std::string mode_name(const ::testing::TestParamInfo<std::string>& info) {
+  std::string name = info.param;
+  std::ranges::replace(name, '+', '_');
+  return name;
+}
 INSTANTIATE_TEST_SUITE_P(Modes, Exactness,
-                         ::testing::Values(ComputeMode::kFp32, ComputeMode::kBf16, ComputeMode::kInt16,
-                                           ComputeMode::kInt8),
-                         mode_name);
+                         ::testing::Values("fp32", "bf16", "int16", "int8", "fp32+kv8", "int16+kv8"), mode_name);
 
 void expect_the_same_bits_of_every_table(const std::filesystem::path& model) {
-  for (ComputeMode mode : {ComputeMode::kFp32, ComputeMode::kBf16, ComputeMode::kInt16, ComputeMode::kInt8}) {
+  for (const char* compute : {"fp32", "bf16", "int16", "int8", "fp32+kv8", "bf16+kv8", "int16+kv8"}) {
+    const ComputeOption option = *parse_compute_option(compute);
     Case c(4);
     const std::vector<TokenId> prompt = prompt_of(c, 150, 300), continuation = prompt_of(c, 2, 300);
     Outcome want;
     for (const OpTable* ops : runnable_ops()) {
-      if (ops->mode != mode) continue;
-      auto engine = *Transformer::load({.model = model, .threads = 2, .ops = ops});
+      if (ops->mode != option.mode) continue;
+      auto engine =
+          *Transformer::load({.model = model, .compact_pages = option.compact_pages, .threads = 2, .ops = ops});
       Case same(1);
       Outcome got = run_case(*engine, prompt, continuation, {64}, 1, same);
       if (want.logits.empty()) want = got;

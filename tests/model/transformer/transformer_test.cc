@@ -211,7 +211,10 @@ TEST(Transformer, RefusesWhatItCannotRun) {
   write_tiny_llama(dir / "m.gguf", 1);
   EXPECT_EQ(Transformer::load({.model = dir / "m.gguf", .threads = 0}).error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(parse_compute_option("fp8").error().code, ErrorCode::kUnsupported);
-  EXPECT_FALSE(parse_compute_option("auto")->has_value());
+  EXPECT_FALSE(parse_compute_option("auto")->mode.has_value());
+  EXPECT_TRUE(parse_compute_option("int16+kv8")->compact_pages);
+  EXPECT_EQ(parse_compute_option("int8+kv8").error().code, ErrorCode::kInvalidArgument) << "they have 8 bits already";
+  EXPECT_FALSE(parse_compute_option("auto+kv8").has_value()) << "auto may take int8";
 }
 
 TEST(Transformer, AMissingTensorOrOneOfAnotherShapeIsNamed) {
