@@ -70,9 +70,10 @@ class Cluster:
         for node in range(1, self.nodes + 1):
             testbed("link", node, f"{mbit:.3f}mbit")
 
-    def chain(self, tokens, schemes, rounds):
+    def chain(self, tokens, schemes, rounds, check=True):
         """Rows and runs of bench/chain.py."""
-        testbed("check", stdout=sys.stderr)
+        if check:
+            testbed("check", stdout=sys.stderr)
         with tempfile.NamedTemporaryFile("r", suffix=".json") as file:
             testbed("exec", "head", ROOT / "bench/chain.py", "--url", URL, "--tokens", tokens, "--rounds", rounds, "--schemes",
                     ",".join(schemes), "--rank-command", f"{TESTBED} rank {{rank}}", "--json", file.name, stdout=sys.stderr)
@@ -90,8 +91,8 @@ def ended_with_its_group(*words):
 
 
 @contextmanager
-def cluster_on(nodes, flags):
-    testbed("up", nodes, SHARE[nodes], f"{LINK_MOST}mbit")
+def cluster_on(nodes, flags, share=None):
+    testbed("up", nodes, share or SHARE[nodes], f"{LINK_MOST}mbit")
     try:
         with ended_with_its_group("cluster", *flags):
             cluster = Cluster(nodes)
@@ -189,6 +190,24 @@ def draw(folder, results):
         chain.draw(folder / f"{one['nodes']}-nodes-{one['bandwidth']:g}", one["result"]["rows"], one["result"]["runs"])
 
 
+def slow_node(options):
+    """Four nodes, of which one turns to 0.6 of its speed: every request from then on beside the ideal, all rates added up."""
+    nodes, share, slow = 4, 33, 20
+    tokens, lines = options.tokens[0], ["| request | balanced s | over the ideal | predicted s | cuts |", "|---|---|---|---|---|"]
+    with cluster_on(nodes, options.flags.split(), share) as cluster:
+        alone = cluster.chain(tokens, ["single"], options.rounds)
+        before = cluster.chain(tokens, ["balanced"], options.rounds)
+        single, steady = seconds(alone, "single"), seconds(before, "balanced")
+        testbed("cpu", 2, slow)
+        after = cluster.chain(tokens, ["balanced"], max(3, options.rounds), check=False)
+    ideal = single / (nodes - 1 + slow / share)
+    lines.append(f"| before, all equal | {steady:.2f} | {steady / (single / nodes):.2f} | | |")
+    for number, run in enumerate(after["warm_up"] + after["runs"]):
+        lines.append(f"| {number + 1} with a node at {slow / share:.2f} | {run['ttft']:.2f} | {run['ttft'] / ideal:.2f} | "
+                     f"{run['predicted']:.2f} | {run['cuts']} |")
+    return "\n".join([f"{tokens} tokens, {nodes} nodes of {share} %: one alone {single:.2f} s", "", *lines])
+
+
 def measure(options):
     results = []
     for nodes in options.nodes:
@@ -224,6 +243,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--noise", action="store_true", help="each once more with side traffic, the paper's figure 11")
     parser.add_argument("--ablation", action="store_true", help="each once more without one of our ideas after the other")
+    parser.add_argument("--slow-node", action="store_true", help="only this: four nodes, one of which turns to 0.6 of its speed")
     parser.add_argument("--flags", default="", help="of every worker")
     parser.add_argument("--json")
     parser.add_argument("--svg", type=Path, metavar="FOLDER", help="plots of scaling, times and waterfalls")
@@ -231,6 +251,8 @@ def main():
     if unknown := set(options.nodes) - set(SHARE):
         raise SystemExit(f"there are shares for {sorted(SHARE)} nodes, not for {sorted(unknown)}")
     try:
+        if options.slow_node:
+            return print(slow_node(options))
         results = measure(options)
     except subprocess.CalledProcessError as error:
         raise SystemExit(f"{Path(error.cmd[0]).name} {error.cmd[1]} failed; its reason stands above") from None
