@@ -69,10 +69,10 @@ class Caller(threading.Thread):
         self.seconds = time.monotonic() - started
 
 
-def calibrate(url):
+def calibrate(url, longest):
     """Seconds of one idle worker by length, and what a chain computes more than it."""
     points, cost = [], {}
-    for tokens in CALIBRATED:
+    for tokens in (min(tokens, longest * place // 3) for place, tokens in enumerate(CALIBRATED, 1)):
         chain.measure(url, "single", tokens)  # warms up
         runs = [chain.measure(url, "single", tokens) for _ in range(3)]
         points.append((tokens, statistics.median(run["ttft"] for run in runs)))
@@ -149,7 +149,7 @@ def main():
     trace = [json.loads(line)["input_length"] for line in options.trace.open()] if options.trace else None
     rows = []
     with cluster_of(options) as url:
-        idle, cost = calibrate(url)
+        idle, cost = calibrate(url, options.longest)
         for number, rate in enumerate(float(word) for word in options.rates.split(",")):
             times = arrivals(rate, options.seconds, options.seed + number)
             lengths = draw_lengths(len(times), options.seed + number, options.longest, trace, options.scale)
