@@ -39,17 +39,17 @@ inline int32_t kv_layers_at_once(int32_t num_layers, bool is_last_rank) {
 struct ChainStep {
   AttemptId attempt;
   int32_t rank = 0, num_ranks = 0;
-  TokenRange chunk;               // this rank's own tokens
-  std::vector<TokenId> tokens;    // [chunk.size()]
-  KvHop upstream;                 // rank > 0
-  KvHop downstream;               // the next rank, or the decode worker
-  SamplingParams sampling;        // last rank
-  std::vector<TokenId> prompt;    // last rank, if a penalty is in use: the whole prompt of this attempt
+  TokenRange chunk;  // this rank's own tokens
+  std::vector<TokenId> tokens;  // [chunk.size()]
+  KvHop upstream;  // rank > 0
+  KvHop downstream;  // the next rank, or the decode worker
+  SamplingParams sampling;  // last rank
+  std::vector<TokenId> prompt;  // last rank, if a penalty is in use: the whole prompt of this attempt
   int32_t prompt_len_original = 0;
   Time deadline{0};
   LaneOrder order;
   std::optional<int32_t> prompt_logprobs;  // wanted: so many alternatives with each
-  TokenId next_token = 0;         // behind the chunk, for them; not of the last rank
+  TokenId next_token = 0;  // behind the chunk, for them; not of the last rank
 
   bool is_last_rank() const { return rank == num_ranks - 1; }
   // Rows whose hidden state is needed behind the last layer, and whose next token is one of the prompt.
@@ -67,9 +67,9 @@ struct DecodeOrder {
   int32_t prompt_len = 0;
   KvHop upstream;
   SamplingParams sampling;
-  int32_t max_new_tokens = 0;     // of this attempt, the first one included
+  int32_t max_new_tokens = 0;  // of this attempt, the first one included
   std::vector<TokenId> stop_tokens;
-  std::vector<TokenId> prompt;    // [prompt_len]
+  std::vector<TokenId> prompt;  // [prompt_len]
   int32_t prompt_len_original = 0;
   Time deadline{0};
 };

@@ -7,8 +7,13 @@
 
 namespace runahead {
 
-KvLease::KvLease(KvPool& pool, int32_t num_layers, int32_t layers_at_once, int32_t num_pages, std::vector<uint32_t> slots)
-    : pool_(pool), num_layers_(num_layers), layers_at_once_(layers_at_once), num_pages_(num_pages), slots_(std::move(slots)) {}
+KvLease::KvLease(KvPool& pool, int32_t num_layers, int32_t layers_at_once, int32_t num_pages,
+                 std::vector<uint32_t> slots)
+    : pool_(pool),
+      num_layers_(num_layers),
+      layers_at_once_(layers_at_once),
+      num_pages_(num_pages),
+      slots_(std::move(slots)) {}
 
 KvLease::~KvLease() {
   const auto count = static_cast<int64_t>(slots_.size());

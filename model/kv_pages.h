@@ -71,7 +71,9 @@ class KvPool {
   size_t page_bytes() const { return page_bytes_; }
   // kOverloaded if fewer than layers_at_once * pages_for(tokens) pages are free. Pages hold what was there before.
   Result<std::shared_ptr<KvLease>> lease(int32_t num_layers, int32_t tokens, int32_t layers_at_once);
-  Result<std::shared_ptr<KvLease>> lease(int32_t num_layers, int32_t tokens) { return lease(num_layers, tokens, num_layers); }
+  Result<std::shared_ptr<KvLease>> lease(int32_t num_layers, int32_t tokens) {
+    return lease(num_layers, tokens, num_layers);
+  }
   Usage usage() const { return usage_; }
   // The whole allocation, for registration with a transport.
   std::span<std::byte> memory() { return {buffer_.data(), buffer_.size()}; }

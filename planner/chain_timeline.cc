@@ -33,7 +33,7 @@ struct Rank {
 };
 
 std::vector<Costs> prepare(const ModelCost& model, std::span<const WorkerProfile> chain,
-                          std::span<const TokenRange> partition) {
+                           std::span<const TokenRange> partition) {
   const double layers = model.num_layers, kv_layer_bytes = model.kv_bytes_per_token / layers;
   std::vector<Costs> ranks(partition.size());
   for (size_t i = 0; i < ranks.size(); ++i) {

@@ -59,7 +59,8 @@ struct CandidatePlan {
   ChainTimeline timeline;
 };
 
-ChainTimeline timeline_of(const PlanRequest& request, std::span<const WorkerProfile> chain, const Partition& partition) {
+ChainTimeline timeline_of(const PlanRequest& request, std::span<const WorkerProfile> chain,
+                          const Partition& partition) {
   ChainTimeline timeline = chain_timeline(request.model, chain, partition);
   if (request.stretch != nullptr) timeline.ttft_seconds *= request.stretch->of(static_cast<int32_t>(chain.size()));
   return timeline;
@@ -195,8 +196,7 @@ Result<void> check_request(const PlanRequest& request) {
     RUNAHEAD_CHECK(worker.speed.seconds_per_token > 0 && worker.speed.seconds_per_pair >= 0 &&
                        worker.speed.seconds_per_chunk >= 0 && worker.speed.seconds_per_prefix_token >= 0 &&
                        worker.ingress.bytes_per_second > 0 && worker.ingress.latency_seconds >= 0 &&
-                       worker.ingress.links > 0 &&
-                       worker.busy_seconds >= 0,
+                       worker.ingress.links > 0 && worker.busy_seconds >= 0,
                    "profiles are positive");
   if (request.strategy != Strategy::kByHand && !request.cuts.empty())
     return fail(ErrorCode::kInvalidArgument, "cuts and a strategy exclude each other; give one of them", "cuts");

@@ -170,7 +170,8 @@ void CoordinatorCore::dispatch(Request& request, const Assignment& assignment, c
     const Worker& worker = registry_.workers().at(attempt.ranks.back());
     attempt.profiles.push_back({.speed = registry_.speed_of(worker), .ingress = worker.ingress.speed()});
   }
-  attempt.is_alone = std::ranges::count_if(requests_, [](const auto& entry) { return entry.second.attempt.has_value(); }) == 1;
+  attempt.is_alone =
+      std::ranges::count_if(requests_, [](const auto& entry) { return entry.second.attempt.has_value(); }) == 1;
   attempt.dispatched_at = now;
   attempt.progress.resize(plan.ranks.size());
   attempt.rank_done.resize(plan.ranks.size());

@@ -35,8 +35,7 @@ Task<int32_t> take_prefix(RankRun& run, ChainRank& rank, int32_t layer, bool as_
     CO_TRY(come);
     const int32_t ready = rank.in->ready(layer);
     if (ready == rank.chunk.first_page()) break;  // one job for these and the own ones
-    co_await run.compute(
-        [&] { run.engine().attend(layer, *rank.x, run.kv(), rank.chunk, {done, ready}, rank.rows); });
+    co_await run.compute([&] { run.engine().attend(layer, *rank.x, run.kv(), rank.chunk, {done, ready}, rank.rows); });
     done = ready;
   }
   co_return done;
@@ -61,7 +60,8 @@ Task<void> run_chain(RankRun& run, ChainIdeas ideas) {
       run.engine().keep_last_row(*rank.x);
       rank.rows = {0, 1};
     }
-    Result<int32_t> attended = co_await take_prefix(run, rank, layer, ideas.attend_as_it_comes && !(shortened && !run.is_last()));
+    Result<int32_t> attended =
+        co_await take_prefix(run, rank, layer, ideas.attend_as_it_comes && !(shortened && !run.is_last()));
     CO_TRY(attended);
     if (!ideas.cut_through) rank.post_prefix(layer);
     if (ideas.send_own == SendOwn::kBehindPrefix) rank.post_own(layer);

@@ -21,10 +21,8 @@ struct ChainIdeas {
   bool short_last_layer = true;  // K,V only, and of the last rank one row; else all of it, everywhere
   bool causal = true;  // else all scores of the own chunk, masked afterwards; only without attend_as_it_comes
 };
-inline constexpr ChainIdeas kPapersChain{.posted_receives = false,
-                                         .cut_through = false,
-                                         .send_own = SendOwn::kBehindPrefix,
-                                         .attend_as_it_comes = false};
+inline constexpr ChainIdeas kPapersChain{
+    .posted_receives = false, .cut_through = false, .send_own = SendOwn::kBehindPrefix, .attend_as_it_comes = false};
 Task<void> run_chain(RankRun& run, ChainIdeas ideas);  // chain.cc
 
 // What a dense kernel computes for nothing: scores of pages behind a tile's own, of [0, pages). The sums are begun anew at page 0

@@ -11,7 +11,8 @@ namespace runahead {
 namespace {
 
 constexpr float kLargest = 127;
-constexpr float kRounds = 12582912;  // 1.5 * 2^23: a small number that was added to it has lost its fraction, to the nearest even
+constexpr float kRounds =
+    12582912;  // 1.5 * 2^23: a small number that was added to it has lost its fraction, to the nearest even
 
 }  // namespace
 

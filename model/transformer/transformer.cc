@@ -73,8 +73,7 @@ Result<std::unique_ptr<Transformer>> Transformer::load(const EngineOptions& opti
     return fail(ErrorCode::kTooLarge,
                 "a K/V page of this model would be over " + std::to_string(limits::kPageBytesMax) + " bytes");
   engine->compute_name_ = name_of(ops->mode, options.compact_pages);
-  engine->fingerprint_ =
-      engine_fingerprint(engine->file_.with_overrides(bytes_hash), ops->mode, options.compact_pages);
+  engine->fingerprint_ = engine_fingerprint(engine->file_.with_overrides(bytes_hash), ops->mode, options.compact_pages);
   engine->allocate_scratch();
   return engine;
 }

@@ -147,11 +147,10 @@ WorkerSpeed speed_of(const PlanOptions& options, Transformer& engine, std::strin
 Result<PlanQuestion> question_of(const PlanOptions& options) {
   const auto engine = TRY(open_engine(options.engine, false));
   if (options.tokens > engine->shape().context_len && !options.simulate)
-    return fail(
-        ErrorCode::kContextOverflow,
-        fmt::format("{} tokens are more than the model's context of {}; --simulate plans them all the same",
-                    options.tokens, engine->shape().context_len),
-        "tokens");
+    return fail(ErrorCode::kContextOverflow,
+                fmt::format("{} tokens are more than the model's context of {}; --simulate plans them all the same",
+                            options.tokens, engine->shape().context_len),
+                "tokens");
   if (options.workers > limits::kWorkersMax && !options.simulate)
     return fail(ErrorCode::kInvalidArgument,
                 fmt::format("a cluster has at most {} prefill workers; --simulate plans for up to {}",
@@ -235,15 +234,18 @@ void add_plan(CommandLine& line) {
                                [options](const CommonOptions& common) { return plan(*options, common); });
   add_model_flags(*command, options->engine.model);
   command
-      ->add_option("what", options->what,
-                   "search: measure a running cluster for the best cuts, the paper's KVR-S; profile: teach it the speeds "
-                   "of its workers and links")
+      ->add_option(
+          "what", options->what,
+          "search: measure a running cluster for the best cuts, the paper's KVR-S; profile: teach it the speeds "
+          "of its workers and links")
       ->default_str("");
   command->add_option("--tokens,--isl", options->lengths, "length of the prompt; search, profile: all lengths")
       ->delimiter(',')
       ->check(whole_number(1, 1 << 24));
   command->add_option("--url", options->search.url, "search, profile: host:port of the cluster's API");
-  command->add_option("--repetitions", options->search.repetitions, "search: of each measurement, the median counts; profile: rounds")
+  command
+      ->add_option("--repetitions", options->search.repetitions,
+                   "search: of each measurement, the median counts; profile: rounds")
       ->check(whole_number(1, 100));
   command->add_option(
       "--table", options->search.table,
@@ -269,7 +271,9 @@ void add_plan(CommandLine& line) {
   command->add_flag("--simulate", options->simulate,
                     "prompts beyond the model's context, and more workers than a cluster has");
   command->add_option("--links", options->links, "side by side into a worker")->check(whole_number(1, 64));
-  command->add_option("--stalls", options->jitter.stall_probability, "share of a layer's transfers that take 5 times as long")
+  command
+      ->add_option("--stalls", options->jitter.stall_probability,
+                   "share of a layer's transfers that take 5 times as long")
       ->check(real_number(0, 1));
   command->add_option("--spread", options->jitter.compute_spread, "of a rank's time for a layer, 0.05: by 5 %")
       ->check(real_number(0, 1));

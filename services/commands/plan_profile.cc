@@ -45,7 +45,8 @@ Result<std::vector<json>> run_rounds(ClusterProbe& probe, const PlanProfileOptio
     last.clear();
     for (const auto& [tokens, cuts] : ways) {
       last.push_back(TRY(probe.ask(tokens, cuts)));
-      const auto done = static_cast<double>(round) * static_cast<double>(ways.size()) + static_cast<double>(last.size());
+      const auto done =
+          static_cast<double>(round) * static_cast<double>(ways.size()) + static_cast<double>(last.size());
       bar.show(done / (options.repetitions * static_cast<double>(ways.size())),
                fmt::format("{} tokens, {:.3f} s", tokens, last.back().at("ttft_seconds").get<double>()));
     }
@@ -76,16 +77,21 @@ Result<void> profile_cluster(const PlanProfileOptions& options, const CommonOpti
   for (const int32_t tokens : options.tokens)
     if (ranks > ranks_max(tokens))
       return fail(ErrorCode::kInvalidArgument,
-                  fmt::format("{} tokens have {} pages, too few for {} workers", tokens, ranks_max(tokens), ranks), "tokens");
+                  fmt::format("{} tokens have {} pages, too few for {} workers", tokens, ranks_max(tokens), ranks),
+                  "tokens");
   const std::vector<json> reports = TRY(run_rounds(probe, options, ranks, common));
   const json cluster = TRY(probe.cluster());
   const double error = prediction_error(reports);
   if (common.json()) {
-    print_json({{"workers", cluster.at("workers")}, {"prediction_error", error}, {"requests", reports.size() * static_cast<size_t>(options.repetitions)}});
+    print_json({{"workers", cluster.at("workers")},
+                {"prediction_error", error},
+                {"requests", reports.size() * static_cast<size_t>(options.repetitions)}});
     return {};
   }
-  for (const Finding& finding : findings_of_cluster(cluster)) std::printf("%-8s %s\n", finding.what.c_str(), finding.detail.c_str());
-  std::printf("predictions of the last round are off by %.1f %% (median); the coordinator keeps what it has learnt\n", 100 * error);
+  for (const Finding& finding : findings_of_cluster(cluster))
+    std::printf("%-8s %s\n", finding.what.c_str(), finding.detail.c_str());
+  std::printf("predictions of the last round are off by %.1f %% (median); the coordinator keeps what it has learnt\n",
+              100 * error);
   return {};
 }
 

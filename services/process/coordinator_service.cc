@@ -65,19 +65,20 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
   const auto executor = parts.process.io().get_executor();
   parts.control = TRY(TcpControlServer::create(executor, parts.process.clock(),
                                                {.listen = listen, .allow_remote = options.insecure_network}));
-  parts.coordinator =
-      std::make_unique<Coordinator>(CoordinatorEnv{.executor = executor,
-                                                   .clock = parts.process.clock(),
-                                                   .rng = parts.process.rng(),
-                                                   .control = *parts.control,
-                                                   .metrics = *parts.metrics},
-                                    CoordinatorOptions{.epoch = epoch_of(parts.loaded, !options.job_store.empty()),
-                                                       .shape = parts.model.shape,
-                                                       .model = model_fingerprint(hash),
-                                                       .fingerprint = compute.mode ? engine_fingerprint(hash, *compute.mode, compute.compact_pages) : "",
-                                                       .split_table = std::move(split_table),
-                                                       .speeds = read_speed_memory(speed_memory_file()),
-                                                       .stall_timeout = from_seconds(options.stall_timeout_s)});
+  parts.coordinator = std::make_unique<Coordinator>(
+      CoordinatorEnv{.executor = executor,
+                     .clock = parts.process.clock(),
+                     .rng = parts.process.rng(),
+                     .control = *parts.control,
+                     .metrics = *parts.metrics},
+      CoordinatorOptions{
+          .epoch = epoch_of(parts.loaded, !options.job_store.empty()),
+          .shape = parts.model.shape,
+          .model = model_fingerprint(hash),
+          .fingerprint = compute.mode ? engine_fingerprint(hash, *compute.mode, compute.compact_pages) : "",
+          .split_table = std::move(split_table),
+          .speeds = read_speed_memory(speed_memory_file()),
+          .stall_timeout = from_seconds(options.stall_timeout_s)});
   ApiFrontOptions api = options.api;
   api.gateway.http.listen = http;
   api.gateway.http.allow_remote = options.insecure_network;

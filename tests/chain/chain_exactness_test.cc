@@ -110,11 +110,8 @@ Outcome run(const std::filesystem::path& model, const Case& c) {
   Recording recording;
   ActorClusterOptions options{.prefill_workers = c.workers, .transport = c.transport, .kv_contexts = 2};
   options.make_engine = [&](int32_t index) -> Result<std::unique_ptr<Engine>> {
-    std::unique_ptr<Engine> engine =
-        TRY(Transformer::load({.model = model,
-                               .compute = ComputeMode::kFp32,
-                               .compact_pages = c.compact_pages,
-                               .threads = c.threads}));
+    std::unique_ptr<Engine> engine = TRY(Transformer::load(
+        {.model = model, .compute = ComputeMode::kFp32, .compact_pages = c.compact_pages, .threads = c.threads}));
     if (index == c.workers && c.company == 0) engine = std::make_unique<RecordingEngine>(std::move(engine), &recording);
     return engine;
   };
@@ -145,7 +142,8 @@ class ChainExactness : public ::testing::TestWithParam<std::string> {
  protected:
   static void SetUpTestSuite() {
     directory_ = std::make_unique<test::TempDir>();
-    test::write_tiny_llama(*directory_ / "tiny.gguf", 11, {.num_layers = 7, .context_len = 1024}, QuantType::kQ4_1);  // two at once
+    test::write_tiny_llama(*directory_ / "tiny.gguf", 11, {.num_layers = 7, .context_len = 1024},
+                           QuantType::kQ4_1);  // two at once
   }
   static void TearDownTestSuite() { directory_.reset(); }
   static std::filesystem::path model() { return *directory_ / "tiny.gguf"; }

@@ -18,19 +18,19 @@ struct Cell {
 
 // Table 1, KVR-S; then TSP of the same.
 constexpr Cell kTable1[] = {
-    {1024, 4, kHighBandwidth, .097},  {1024, 8, kHighBandwidth, .098},  {2048, 4, kHighBandwidth, .100},
-    {2048, 8, kHighBandwidth, .103},  {4096, 4, kHighBandwidth, .17},   {4096, 8, kHighBandwidth, .11},
-    {8192, 4, kHighBandwidth, .41},   {8192, 8, kHighBandwidth, .22},   {12288, 4, kHighBandwidth, .76},
-    {12288, 8, kHighBandwidth, .41},  {16384, 4, kHighBandwidth, 1.24}, {16384, 8, kHighBandwidth, .65}};
+    {1024, 4, kHighBandwidth, .097}, {1024, 8, kHighBandwidth, .098},  {2048, 4, kHighBandwidth, .100},
+    {2048, 8, kHighBandwidth, .103}, {4096, 4, kHighBandwidth, .17},   {4096, 8, kHighBandwidth, .11},
+    {8192, 4, kHighBandwidth, .41},  {8192, 8, kHighBandwidth, .22},   {12288, 4, kHighBandwidth, .76},
+    {12288, 8, kHighBandwidth, .41}, {16384, 4, kHighBandwidth, 1.24}, {16384, 8, kHighBandwidth, .65}};
 constexpr double kTable1Tsp[] = {.107, .117, .111, .117, .20, .12, .54, .30, 1.06, .57, 1.76, .92};
 // Table 3, KVR.
 constexpr Cell kTable3[] = {
-    {1024, 2, kLowBandwidth, .10},  {1024, 4, kLowBandwidth, .10},   {1024, 2, kPoorBandwidth, .11},
-    {1024, 4, kPoorBandwidth, .19}, {2048, 2, kLowBandwidth, .16},   {2048, 4, kLowBandwidth, .19},
-    {2048, 2, kPoorBandwidth, .21}, {2048, 4, kPoorBandwidth, .35},  {4096, 2, kLowBandwidth, .38},
-    {4096, 4, kLowBandwidth, .36},  {4096, 2, kPoorBandwidth, .84},  {4096, 4, kPoorBandwidth, .93},
-    {8192, 2, kLowBandwidth, .99},  {8192, 4, kLowBandwidth, .72},   {8192, 2, kPoorBandwidth, 1.31},
-    {8192, 4, kPoorBandwidth, 2.06}, {12288, 2, kLowBandwidth, 1.82}, {12288, 4, kLowBandwidth, 1.15},
+    {1024, 2, kLowBandwidth, .10},    {1024, 4, kLowBandwidth, .10},   {1024, 2, kPoorBandwidth, .11},
+    {1024, 4, kPoorBandwidth, .19},   {2048, 2, kLowBandwidth, .16},   {2048, 4, kLowBandwidth, .19},
+    {2048, 2, kPoorBandwidth, .21},   {2048, 4, kPoorBandwidth, .35},  {4096, 2, kLowBandwidth, .38},
+    {4096, 4, kLowBandwidth, .36},    {4096, 2, kPoorBandwidth, .84},  {4096, 4, kPoorBandwidth, .93},
+    {8192, 2, kLowBandwidth, .99},    {8192, 4, kLowBandwidth, .72},   {8192, 2, kPoorBandwidth, 1.31},
+    {8192, 4, kPoorBandwidth, 2.06},  {12288, 2, kLowBandwidth, 1.82}, {12288, 4, kLowBandwidth, 1.15},
     {12288, 2, kPoorBandwidth, 2.28}, {12288, 4, kPoorBandwidth, 2.30}};
 
 double chain_seconds(const Cell& cell) {

@@ -110,8 +110,8 @@ TEST(ChainTimeline, JitterIsDrawnFromItsSeedAndCostsMoreTheSlowerTheLinks) {
   const ModelCost model = small_model();
   const Partition partition = even_partition(8192, 8);
   const auto grown = [&](double bytes_per_second, const Jitter& jitter) {
-    const std::vector<WorkerProfile> chain(8, {.speed = {.seconds_per_token = 1e-4, .seconds_per_pair = 2e-8},
-                                               .ingress = {1e-4, bytes_per_second}});
+    const std::vector<WorkerProfile> chain(
+        8, {.speed = {.seconds_per_token = 1e-4, .seconds_per_pair = 2e-8}, .ingress = {1e-4, bytes_per_second}});
     const double steady = chain_timeline(model, chain, partition).ttft_seconds;
     double sum = 0;
     for (uint64_t seed = 1; seed <= 50; ++seed) {

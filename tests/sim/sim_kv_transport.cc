@@ -266,7 +266,8 @@ class SimKvInbound final : public KvInbound {
     end_->ledger.open_layers(count);
     SimKvHub& hub = transport_.hub_;
     if (const auto out = end_->sender.lock())
-      hub.world_.at(hub.soon(), [&hub, out, count] { out->process.post([&hub, out, count] { hub.open_layers(out, count); }); });
+      hub.world_.at(hub.soon(),
+                    [&hub, out, count] { out->process.post([&hub, out, count] { hub.open_layers(out, count); }); });
   }
 
   asio::awaitable<void> close() override {

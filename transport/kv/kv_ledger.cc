@@ -165,7 +165,10 @@ Task<void> KvOutboundLedger::drain(Deadline deadline) {
 }
 
 Task<void> KvOutboundLedger::wait_for_sent_layers(int32_t count, Deadline deadline) {
-  const auto sent = [&] { return std::ranges::all_of(std::span(unsent_).first(static_cast<size_t>(count)), [](int32_t pages) { return pages == 0; }); };
+  const auto sent = [&] {
+    return std::ranges::all_of(std::span(unsent_).first(static_cast<size_t>(count)),
+                               [](int32_t pages) { return pages == 0; });
+  };
   while (!sent() && !error_) {
     if (clock_.now() >= deadline.at)
       co_return runahead::fail(ErrorCode::kDeadlineExceeded, "the receiver did not take a layer's KV pages in time");

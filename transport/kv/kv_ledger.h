@@ -139,7 +139,7 @@ class KvOutboundLedger {
   int64_t num_posted_ = 0;
   int32_t layers_open_ = 0;
   std::map<int32_t, std::deque<Page>> queue_;  // by layer; none is empty
-  std::vector<int32_t> unsent_;                // [num_layers] pages
+  std::vector<int32_t> unsent_;  // [num_layers] pages
   WireTime in_flight_;  // taken, not yet sent
   bool confirmed_ = false;
   std::optional<Error> error_;

@@ -35,7 +35,8 @@ struct InStream {
   }
   void open_layers(int32_t count) {
     ledger.open_layers(count);
-    if (sender) RUNAHEAD_CHECK(sender->ledger.open_layers(ledger.layers_open()).has_value(), "both ends have one geometry");
+    if (sender)
+      RUNAHEAD_CHECK(sender->ledger.open_layers(ledger.layers_open()).has_value(), "both ends have one geometry");
   }
   KvInboundLedger ledger;
   std::shared_ptr<OutStream> sender;  // shared with the sender's handle; set once attached

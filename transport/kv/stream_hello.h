@@ -53,7 +53,7 @@ inline constexpr size_t kStreamReplyBytes = 4;
 
 // Values are the wire's; new ones are added at the end.
 enum class StreamReply : uint32_t {
-  kOk = 0,             // sender: pages follow; receiver: every page has come and passed its check
+  kOk = 0,  // sender: pages follow; receiver: every page has come and passed its check
   kUnknownStream = 1,  // nobody opened the sending end in time
   kWrongToken = 2,
   kOtherGeometry = 3,

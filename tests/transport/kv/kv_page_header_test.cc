@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/crc32c.h"
+#include "base/limits.h"
 #include "transport/kv/stream_hello.h"
 
 namespace runahead {
@@ -86,7 +87,8 @@ TEST(StreamHello, AGeometryOutOfBoundsIsCorruptThoughItsChecksumIsRight) {
 }
 
 TEST(LayersOpen, IsToldFromAReply) {
-  for (const int32_t count : {1, 2, limits::kKvLayersMax}) EXPECT_EQ(parse_layers_open(encode_layers_open(count)), count);
+  for (const int32_t count : {1, 2, limits::kKvLayersMax})
+    EXPECT_EQ(parse_layers_open(encode_layers_open(count)), count);
   EXPECT_EQ(parse_layers_open(encode_layers_open(0)), std::nullopt);
   for (uint32_t reply = 0; reply < 300; ++reply)
     EXPECT_EQ(parse_layers_open(encode(static_cast<StreamReply>(reply))), std::nullopt);

@@ -91,6 +91,7 @@ class KvProcessTest : public KvTest {
             [&pages](KvPageKey key) { return pages.at(key); },
             pages.num_pages,
             pages.num_layers,
+            0,
             pages.page_bytes,
             pages.checksum()};
   }
@@ -242,7 +243,7 @@ TEST(KvPeer, DISABLED_Run) {
     }
   } else {
     in = std::move(*(*made)->open_inbound({kAttempt, kStreamToken, other, nullptr,
-                                           [&pages](KvPageKey key) { return pages.at(key); }, kPagesALayer, kLayers,
+                                           [&pages](KvPageKey key) { return pages.at(key); }, kPagesALayer, kLayers, 0,
                                            kBytes, pages.checksum()}));
     asio::co_spawn(loop.io(), take(in.get(), &loop), asio::detached);
   }

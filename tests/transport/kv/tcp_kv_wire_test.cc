@@ -147,7 +147,8 @@ TEST_P(TcpKvWire, AReceiverThatStopsReadingIsADeadlineExceeded) {
   loop.run(expect_stall(out.get(), &loop));
 }
 
-asio::awaitable<void> greet_and_say(std::shared_ptr<Tcp::socket> socket, KvAddress sender, StreamHello hello, Bytes bytes) {
+asio::awaitable<void> greet_and_say(std::shared_ptr<Tcp::socket> socket, KvAddress sender, StreamHello hello,
+                                    Bytes bytes) {
   co_await receiver_by_hand(socket, sender, hello);
   co_await asio::async_write(*socket, asio::buffer(bytes), kAsTuple);
 }
@@ -168,7 +169,8 @@ TEST_P(TcpKvWire, AReceiverThatOpensLayersThatThereAreNotIsCorrupt) {
   append(words, encode_layers_open(2));
   append(words, encode_layers_open(4));
   const StreamHello hello{kAttempt, kToken, address.incarnation, {3, 2, 1000}, 1};
-  asio::co_spawn(loop.io(), greet_and_say(std::make_shared<Tcp::socket>(loop.io()), address, hello, words), asio::detached);
+  asio::co_spawn(loop.io(), greet_and_say(std::make_shared<Tcp::socket>(loop.io()), address, hello, words),
+                 asio::detached);
   loop.run(expect_corrupt(out.get(), &loop));
 }
 
