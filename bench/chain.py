@@ -140,8 +140,8 @@ def draw(folder, rows, runs):
             middle = of_it[len(of_it) // 2]
             ranks = [{"compute": rank["compute_seconds"], "wait": rank["kv_wait_seconds"]} for rank in middle["ranks"]]
             name = "".join(letter if letter.isalnum() else "-" for letter in one["scheme"])
-            (folder / f"waterfall-{tokens}-{name}.svg").write_text(
-                plots.waterfall(f"{tokens} tokens, {one['scheme']}", middle["ttft"], middle["predicted"], ranks), encoding="utf-8")
+            picture = plots.waterfall(f"{tokens} tokens, {one['scheme']}", middle["ttft"], middle["predicted"], ranks)
+            (folder / f"waterfall-{tokens}-{name}.svg").write_text(picture, encoding="utf-8")
         (folder / f"ttft-{tokens}.svg").write_text(plots.bars(f"Time to first token of {tokens} tokens", drawn), encoding="utf-8")
 
 

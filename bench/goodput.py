@@ -116,8 +116,8 @@ def table(rows, share):
     best = [goodput_of(rows, policy, share) for policy in POLICIES]
     plain = max(best[:-1])
     gain = f"{best[-1] / plain:.2f}" if plain else "plain policies never reach it"
-    return "\n".join([*lines, f"| goodput at {100 * share:.0f} % in time | " + " | ".join(f"{one:.2f}" for one in best) + " |", "",
-                      f"auto over the better plain policy: {gain}"])
+    lines.append(f"| goodput at {100 * share:.0f} % in time | " + " | ".join(f"{one:.2f}" for one in best) + " |")
+    return "\n".join([*lines, "", f"auto over the better plain policy: {gain}"])
 
 
 @contextmanager

@@ -59,9 +59,9 @@ def bars(title, rows):
     """rows: label, median, fastest, slowest, predicted (or None), all in seconds."""
     parts, at = horizontal(36, len(rows), max(max(row["slowest"], row["predicted"] or 0) for row in rows))
     for i, row in enumerate(rows):
-        y = 36 + i * ROW
+        y, tip = 36 + i * ROW, f"{row['label']}: {row['median']:.3f} s"
         parts += [text(LEFT - 8, y + 17, row["label"], "end"),
-                  rectangle(LEFT, y + 5, at(row["median"]) - LEFT, ROW - 10, COLOURS[0], f"{row['label']}: {row['median']:.3f} s"),
+                  rectangle(LEFT, y + 5, at(row["median"]) - LEFT, ROW - 10, COLOURS[0], tip),
                   line(at(row["fastest"]), y + ROW / 2, at(row["slowest"]), y + ROW / 2, "#000", 1.5),
                   text(at(row["slowest"]) + 6, y + 17, f"{row['median']:.2f}")]
         if row["predicted"]:
@@ -86,7 +86,8 @@ def waterfall(title, ttft, predicted, ranks):
     parts.append(line(at(ttft), 50, at(ttft), bottom, "#000", 2))
     if predicted:
         parts.append(line(at(predicted), 50, at(predicted), bottom, "#d55e00", 2))
-    return picture(f"{title}: {ttft:.2f} s" + (f", predicted {predicted:.2f} s (orange)" if predicted else ""), bottom + 30, parts)
+    told = f", predicted {predicted:.2f} s (orange)" if predicted else ""
+    return picture(f"{title}: {ttft:.2f} s{told}", bottom + 30, parts)
 
 
 def lines(title, x_name, y_name, series):
@@ -108,7 +109,8 @@ def lines(title, x_name, y_name, series):
     for i, (name, points) in enumerate(series.items()):
         colour = COLOURS[i % len(COLOURS)]
         way = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*point) for point in sorted(points)))
-        parts += [f'<polyline points="{way}" fill="none" stroke="{colour}" stroke-width="2"/>', text(right + 34, top + 18 * i + 4, name),
+        parts += [f'<polyline points="{way}" fill="none" stroke="{colour}" stroke-width="2"/>',
+                  text(right + 34, top + 18 * i + 4, name),
                   line(right + 10, top + 18 * i, right + 28, top + 18 * i, colour, 2)]
         for point in sorted(points):
             x, y = at(*point)

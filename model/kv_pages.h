@@ -29,7 +29,8 @@ namespace runahead {
 
 class KvPool;
 
-// Pages of one sequence: num_layers x num_pages, layers_at_once of them at a time. Page p of every layer holds tokens [64 p, 64 p + 64).
+// Pages of one sequence: num_layers x num_pages, layers_at_once of them at a time. Page p of every layer holds tokens
+// [64 p, 64 p + 64).
 class KvLease {
  public:
   ~KvLease();

@@ -1,9 +1,11 @@
 #include "planner/chain_timeline.h"
 
 #include <algorithm>
-#include <random>
+#include <cmath>
+#include <numbers>
 
 #include "base/check.h"
+#include "base/rng.h"
 
 namespace runahead {
 namespace {
@@ -78,6 +80,12 @@ double arrival(const Rank& from, double from_tokens_per_second, bool from_is_fir
   return done + link.latency;
 }
 
+double uniform(Rng& rng) { return static_cast<double>(rng.next() >> 11) * 0x1.0p-53; }  // [0, 1)
+double normal(Rng& rng) {  // Box and Muller
+  const double radius = std::sqrt(-2 * std::log(1 - uniform(rng)));
+  return radius * std::cos(2 * std::numbers::pi * uniform(rng));
+}
+
 // slow: changes what one layer costs one rank.
 template <class Slow>
 ChainTimeline timeline_of(const ModelCost& model, std::span<const WorkerProfile> chain,
@@ -127,12 +135,10 @@ ChainTimeline chain_timeline(const ModelCost& model, std::span<const WorkerProfi
 
 ChainTimeline chain_timeline(const ModelCost& model, std::span<const WorkerProfile> chain,
                              std::span<const TokenRange> partition, const Jitter& jitter) {
-  std::mt19937_64 random(jitter.seed);
-  std::lognormal_distribution<double> spread(0, jitter.compute_spread);
-  std::bernoulli_distribution stall(jitter.stall_probability);
+  SeededRng rng(jitter.seed);
   return timeline_of(model, chain, partition, [&](Costs& cost) {
-    const double compute = jitter.compute_spread > 0 ? spread(random) : 1;
-    cost.slow_down(compute, stall(random) ? jitter.stall_factor : 1);
+    const double compute = std::exp(jitter.compute_spread * normal(rng));
+    cost.slow_down(compute, uniform(rng) < jitter.stall_probability ? jitter.stall_factor : 1);
   });
 }
 

@@ -37,18 +37,19 @@ def test_what_failed_or_came_late_is_not_in_time():
     callers = [SimpleNamespace(tokens=100, seconds=seconds) for seconds in (1.0, 2.0, 2.1, None)]
     one = goodput.summary(callers, lambda tokens: 1.0, 2.0, 10.0)
     assert one["share"] == 0.5 and one["goodput"] == pytest.approx(0.2)
-    rows = [{"rate": 1, **{policy: {**one, "share": share, "goodput": share * 1} for policy, share in
-                           (("single", 0.9), ("even", 0.95), ("auto", 1.0))}},
-            {"rate": 2, **{policy: {**one, "share": share, "goodput": share * 2} for policy, share in
-                           (("single", 0.5), ("even", 0.2), ("auto", 0.95))}}]
+
+    def row(rate, **shares):
+        return {"rate": rate, **{policy: {**one, "share": share, "goodput": share * rate} for policy, share in shares.items()}}
+
+    rows = [row(1, single=0.9, even=0.95, auto=1.0), row(2, single=0.5, even=0.2, auto=0.95)]
     assert "auto over the better plain policy: 2.00" in goodput.table(rows, 0.9), "0.95 of 2 a second to 0.95 of 1"
 
 
 @NOT_BUILT
 def test_a_short_run_on_a_real_cluster(tmp_path):
     out = tmp_path / "runs.json"
-    done = subprocess.run([sys.executable, ROOT / "bench/goodput.py", "--rates", "2", "--seconds", "4", "--longest", "400", "--json",
-                           out], capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run([sys.executable, ROOT / "bench/goodput.py", "--rates", "2", "--seconds", "4", "--longest", "400",
+                           "--json", out], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     [row] = json.loads(out.read_text())["rows"]
     assert {len(row[policy]["each"]) for policy in goodput.POLICIES} == {row["auto"]["requests"]}, "the same load for each"

@@ -191,8 +191,9 @@ def test_the_plan_says_its_premises_and_measures_once(tmp_path):
     again = json.loads(runahead(*plan, env=environment).stdout)
     assert again["premises"]["seconds_per_token"] == 0.5 and "before" in again["premises"]["speed"]
     assert again["premises"]["link_gigabytes_per_second"] > 0
-    far = json.loads(runahead("plan", "--simulate", "--tokens", "10000000", "--workers", "512", "--links", "8", "--stalls", "0.05",
-                              "--gigabytes-per-second", "50", "--packed-cache", "off", "-o", "json", env=environment).stdout)
+    far = json.loads(runahead("plan", "--simulate", "--tokens", "10000000", "--workers", "512", "--links", "8", "--stalls",
+                              "0.05", "--gigabytes-per-second", "50", "--packed-cache", "off", "-o", "json",
+                              env=environment).stdout)
     assert far["ranks"][-1]["end"] == 10_000_000 and len(far["ranks"]) > 256
     assert far["predicted_ttft_seconds"] <= far["jitter"]["median_ttft_seconds"] <= far["jitter"]["p95_ttft_seconds"]
     assert again["jitter"] is None

@@ -1,5 +1,5 @@
-// Every printed time of Llama 7B (tables 1 and 3 of arXiv 2405.05329) beside what our model of the paper's machine says: prints the
-// table that docs/paper.md quotes, and holds how far they are apart.
+// Every printed time of Llama 7B (tables 1 and 3 of arXiv 2405.05329) beside what our model of the paper's machine says: prints
+// the table that docs/paper.md quotes, and holds how far they are apart.
 #include <gtest/gtest.h>
 
 #include <algorithm>
