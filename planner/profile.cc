@@ -66,9 +66,10 @@ void ChainStretch::add(int32_t ranks, double timeline_seconds, double measured_s
 }
 
 double ChainStretch::of(int32_t ranks) const {
-  auto found = last_.upper_bound(std::bit_ceil(static_cast<uint32_t>(ranks)));
+  const auto found = last_.upper_bound(std::bit_ceil(static_cast<uint32_t>(ranks)));
   if (found == last_.begin()) return 1;
-  std::vector<double> sorted((--found)->second.begin(), found->second.end());
+  const std::deque<double>& last = std::prev(found)->second;
+  std::vector<double> sorted(last.begin(), last.end());
   std::ranges::sort(sorted);
   return (sorted[(sorted.size() - 1) / 2] + sorted[sorted.size() / 2]) / 2;
 }

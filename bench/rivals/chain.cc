@@ -70,7 +70,7 @@ Task<void> run_chain(RankRun& run, ChainIdeas ideas) {
       break;
     }
     co_await run.compute([&] {
-      if (!ideas.causal) attend_masked(run, layer, *rank.x, rank.chunk.end_page());
+      if (!ideas.causal && !shortened) attend_masked(run, layer, *rank.x, rank.chunk.end_page());
       run.engine().attend(layer, *rank.x, run.kv(), rank.chunk, {*attended, rank.chunk.end_page()}, rank.rows);
     });
     if (ideas.send_own == SendOwn::kBehindAttention) rank.post_own(layer);

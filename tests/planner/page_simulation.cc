@@ -98,8 +98,9 @@ class PageSimulation {
 
   void send(size_t i) {
     Rank& rank = ranks_[i];
+    if (rank.to_send.empty()) return;
     const LinkSpeed& link = chain_[i + 1].ingress;
-    if (rank.links_busy == link.links || rank.to_send.empty()) return;
+    if (rank.links_busy == link.links) return;
     const auto [layer, page] = *rank.to_send.begin();
     rank.to_send.erase(rank.to_send.begin());
     ++rank.links_busy;
