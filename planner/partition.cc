@@ -9,8 +9,8 @@ namespace runahead {
 
 Result<void> check_partition(std::span<const TokenRange> partition, int32_t context_len) {
   if (partition.empty()) return fail(ErrorCode::kInvalidArgument, "a partition has at least one rank", "cuts");
-  if (partition.size() > static_cast<size_t>(limits::kWorkersMax))
-    return fail(ErrorCode::kInvalidArgument, "a chain has at most " + std::to_string(limits::kWorkersMax) + " ranks",
+  if (partition.size() > static_cast<size_t>(kPlannedWorkersMax))
+    return fail(ErrorCode::kInvalidArgument, "a chain has at most " + std::to_string(kPlannedWorkersMax) + " ranks",
                 "cuts");
   int32_t next = 0;
   for (const TokenRange& range : partition) {
@@ -36,7 +36,7 @@ Result<void> check_partition(std::span<const TokenRange> partition, int32_t cont
   return {};
 }
 
-int32_t ranks_max(int32_t context_len) { return std::min<int32_t>(pages_for(context_len), limits::kWorkersMax); }
+int32_t ranks_max(int32_t context_len) { return std::min<int32_t>(pages_for(context_len), kPlannedWorkersMax); }
 
 Partition even_partition(int32_t context_len, int32_t ranks) {
   RUNAHEAD_CHECK(context_len > 0 && ranks > 0, "a chain has tokens and ranks");

@@ -1,6 +1,7 @@
 // Partition: how a context is cut into the chunks of a chain. Rank r owns partition[r]; the ranges touch, in order, and
 // cover [0, context_len). Cuts are multiples of kPageTokens, so that a page never straddles two ranks, and no rank is
-// empty. Pure values: any thread. Limits: kWorkersMax ranks (base/limits.h).
+// empty. Pure values: any thread. Limits: kPlannedWorkersMax ranks; given by hand
+// limits::kWorkersMax.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,9 @@ using Partition = std::vector<TokenRange>;
 
 // kInvalidArgument with what is wrong, if `partition` is none of [0, context_len).
 Result<void> check_partition(std::span<const TokenRange> partition, int32_t context_len);
+
+// A cluster has at most limits::kWorkersMax prefill workers; simulations go further.
+inline constexpr int32_t kPlannedWorkersMax = 1024;
 
 // The most ranks that a context can have: one page each.
 int32_t ranks_max(int32_t context_len);

@@ -25,9 +25,6 @@
 
 namespace runahead {
 
-// A cluster has at most limits::kWorkersMax; simulations go further.
-inline constexpr int32_t kPlannedWorkersMax = 1024;
-
 enum class Strategy { kSingle, kEven, kBalanced, kByHand, kSearched, kPredicted };
 
 std::string_view name(Strategy strategy);  // "single", "even", "balanced", "cuts", "searched", "predicted"
