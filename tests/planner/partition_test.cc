@@ -15,7 +15,7 @@ TEST(Partition, EvenSplitCoversEveryTokenOnceForAnyLengthAndRanks) {
     const auto ranks = static_cast<int32_t>(1 + rng.next() % 80);
     const Partition partition = even_partition(context_len, ranks);
     ASSERT_TRUE(check_partition(partition, context_len)) << context_len << " " << ranks;
-    ASSERT_EQ(partition.size(), static_cast<size_t>(std::min({ranks, pages_for(context_len), limits::kWorkersMax})));
+    ASSERT_EQ(partition.size(), static_cast<size_t>(std::min({ranks, pages_for(context_len), kPlannedWorkersMax})));
     int32_t least = INT32_MAX, most = 0;  // full pages a rank
     for (const TokenRange& range : partition) {
       least = std::min(least, pages_for(range.size()));
