@@ -135,7 +135,7 @@ def cluster_of(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", help="host:port of a cluster that runs; else one is started")
-    parser.add_argument("--serve", default="--workers 2 --threads 1", help="flags of `runahead serve`")
+    parser.add_argument("--serve", default="--workers 2 --threads-per-worker 1", help="flags of `runahead serve`")
     parser.add_argument("--rates", default="1,2,3,4", help="requests a second")
     parser.add_argument("--seconds", type=float, default=40, help="of arrivals, for each rate and policy")
     parser.add_argument("--target", type=float, default=2.0, help="in time: within so many times one idle worker's time")
