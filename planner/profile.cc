@@ -28,22 +28,46 @@ constexpr double kNoise = 0.12;
 constexpr size_t kStretchSamples = 7;
 constexpr double kStretchMost = 1.5;
 
-// What workers are compared by: a chunk of a thousand tokens behind another.
-double typical_seconds(const WorkerSpeed& speed) {
-  return compute_seconds(speed, {.tokens = 1000, .pairs = 1500.0 * 1000, .chunks = 1, .prefix_tokens = 1000});
-}
+// What workers are compared by that have done nothing: a chunk of a thousand tokens behind another.
+constexpr Work kTypical{.tokens = 1000, .pairs = 1500.0 * 1000, .chunks = 1, .prefix_tokens = 1000};
 
 }  // namespace
 
-WorkerSpeed among_its_like(const WorkerSpeed& own, std::span<const WorkerSpeed> alike) {
-  RUNAHEAD_CHECK(!alike.empty(), "a worker is one of its like");
-  std::vector<double> all;
-  for (const WorkerSpeed& speed : alike) all.push_back(typical_seconds(speed));
-  std::ranges::sort(all);
-  const double median = std::sqrt(all[(all.size() - 1) / 2] * all[all.size() / 2]);
-  const double distance = std::log(typical_seconds(own) / median);
+double without_noise(double own, std::vector<double> alike) {
+  RUNAHEAD_CHECK(!alike.empty(), "it is one of its kind");
+  std::ranges::sort(alike);
+  const double median = std::sqrt(alike[(alike.size() - 1) / 2] * alike[alike.size() / 2]);
+  const double distance = std::log(own / median);
   const double kept = distance * distance / (distance * distance + kNoise * kNoise);
-  return scaled(own, std::exp((kept - 1) * distance));
+  return median * std::exp(kept * distance);
+}
+
+double DeviceEstimate::slowness(const Member& member) const {
+  return compute_seconds(member.speed, member.last) / compute_seconds(law_.speed(), member.last);
+}
+
+double DeviceEstimate::slowness_without_noise(const Member& member) const {
+  std::vector<double> all;
+  for (const auto& [worker, other] : members_) all.push_back(slowness(other));
+  return without_noise(slowness(member), std::move(all));
+}
+
+void DeviceEstimate::add_chunk(uint64_t worker, const WorkerEstimate& own, TokenRange chunk, bool is_last_rank) {
+  const Member member{own.speed(), chunk_work(model_, chunk, is_last_rank)};
+  members_.insert_or_assign(worker, member);
+  // What is left of its time when its own slowness is out of it: by its own fit, which knows an outlier.
+  law_.add_chunk(chunk, is_last_rank, compute_seconds(member.speed, member.last) / slowness_without_noise(member));
+}
+
+WorkerSpeed DeviceEstimate::speed_of(uint64_t worker, const WorkerEstimate* own) const {
+  if (const auto member = members_.find(worker); member != members_.end())
+    return scaled(law_.speed(), slowness_without_noise(member->second));
+  if (own != nullptr) return scaled(law_.speed(), slowness_without_noise({own->speed(), kTypical}));
+  std::vector<double> all;
+  for (const auto& [id, member] : members_) all.push_back(slowness(member));
+  const auto median = all.begin() + std::ssize(all) / 2;
+  std::ranges::nth_element(all, median);
+  return scaled(law_.speed(), *median);
 }
 
 WorkerEstimate::WorkerEstimate(const ModelCost& model, const WorkerSpeed& expected)

@@ -29,10 +29,36 @@ class WorkerEstimate {
   RobustFit fit_;
 };
 
-// As a plan takes one of the measured workers of a device, itself among them: small differences are noise, which would move
-// cuts from request to request, large ones are its own. Its time is drawn to their median by d^2 / (d^2 + kNoise^2), d its
-// logarithmic distance (Wiener's weight): of 5 % a seventh stays, of 40 % nineteen twentieths.
-WorkerSpeed among_its_like(const WorkerSpeed& own, std::span<const WorkerSpeed> alike);
+// Of several of one kind, itself among them: small differences are noise, which would move cuts from request to request, large
+// ones are its own. A figure is drawn to their median by d^2 / (d^2 + kNoise^2), d its logarithmic distance (Wiener's weight): of
+// 5 % a seventh stays, of 40 % nineteen twentieths.
+double without_noise(double own, std::vector<double> alike);
+
+// Workers of one device, as plans take them: one law for all, and how slow each is beside it. A rank of a chain sees chunks of
+// one kind only (the first ones long without a prefix, the last ones short behind a long one), which tell a constant from a slope
+// or a token from a pair for none of them alone, but for all together.
+class DeviceEstimate {
+ public:
+  DeviceEstimate(const ModelCost& model, const WorkerSpeed& expected) : model_(model), law_(model, expected) {}
+  // What `worker` did; `own` is what it has learnt of itself, this included.
+  void add_chunk(uint64_t worker, const WorkerEstimate& own, TokenRange chunk, bool is_last_rank);
+  // `own`: of a worker that has done nothing yet, but is known. Null: of one that nobody knows.
+  WorkerSpeed speed_of(uint64_t worker, const WorkerEstimate* own) const;
+  void remove(uint64_t worker) { members_.erase(worker); }
+  bool is_known() const { return !members_.empty(); }  // by somebody who is here
+
+ private:
+  struct Member {
+    WorkerSpeed speed;  // by its own fit
+    Work last;  // what it did last, for which that holds best
+  };
+  double slowness(const Member& member) const;
+  double slowness_without_noise(const Member& member) const;
+
+  ModelCost model_;
+  WorkerEstimate law_;
+  std::map<uint64_t, Member> members_;  // by worker; those that have done something
+};
 
 class LinkEstimate {
  public:

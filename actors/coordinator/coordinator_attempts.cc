@@ -169,7 +169,7 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
   // Scoring is no part of a prefill that is planned.
   const double computed = timing.compute_seconds() + timing.sample_seconds();
   if (Worker* worker = registry_.find(attempt.ranks[done.rank()]); worker && !attempt.scores)
-    worker->speed.add_chunk(chunk, is_last, computed);
+    registry_.learn(*worker, chunk, is_last, computed);
   WorkerSpeed& took = attempt.profiles[done.rank()].speed;
   took = scaled(took, computed / compute_seconds(took, chunk_work(registry_.model_cost(), chunk, is_last)));
   const WorkerId receiver = is_last ? attempt.decode : attempt.ranks[done.rank() + 1];

@@ -142,9 +142,9 @@ std::string WorkerRegistry::memory_key(const Worker& worker) {
   return worker.fingerprint + " | " + worker.device + " | " + worker.name;
 }
 
-void WorkerRegistry::remember(const Worker& worker, SpeedMemory& memory) {
+void WorkerRegistry::remember(const Worker& worker, SpeedMemory& memory) const {
   if (!is_measured(worker) && !is_link_measured(worker)) return;
-  LearntSpeeds learnt{.speed = worker.speed.speed(), .ingress = {}};
+  LearntSpeeds learnt{.speed = speed_of(worker), .ingress = {}};
   if (is_link_measured(worker)) learnt.ingress = worker.ingress.speed();
   memory.insert_or_assign(memory_key(worker), learnt);
   while (memory.size() > limits::kWorkersRememberedMax) memory.erase(memory.begin());
@@ -157,7 +157,10 @@ SpeedMemory WorkerRegistry::speeds() const {
 }
 
 void WorkerRegistry::remove(WorkerId id) {
-  if (const Worker* worker = find(id)) remember(*worker, memory_);
+  if (const Worker* worker = find(id)) {
+    remember(*worker, memory_);
+    if (const auto alike = devices_.find(worker->device); alike != devices_.end()) alike->second.remove(id);
+  }
   workers_.erase(id);
   if (std::ranges::none_of(workers_, [](const auto& entry) { return entry.second.agreed; })) agreed_.reset();
 }
@@ -208,17 +211,28 @@ void WorkerRegistry::forgive(Duration absence) {
 }
 
 WorkerSpeed WorkerRegistry::speed_of(const Worker& worker) const {
+  if (const auto alike = devices_.find(worker.device);
+      worker.is_prefill && alike != devices_.end() && alike->second.is_known())
+    return alike->second.speed_of(worker.id, is_measured(worker) ? &worker.speed : nullptr);
+  if (is_measured(worker)) return worker.speed.speed();
   std::vector<WorkerSpeed> alike, measured;
   for (const auto& [id, other] : workers_) {
     if (other.is_prefill != worker.is_prefill || other.device != worker.device) continue;
-    alike.push_back(other.speed.speed());
-    if (is_measured(other)) measured.push_back(other.speed.speed());
+    (is_measured(other) ? measured : alike).push_back(other.speed.speed());
   }
-  if (is_measured(worker)) return among_its_like(worker.speed.speed(), measured);
   std::vector<WorkerSpeed>& known = measured.empty() ? alike : measured;
   const auto median = known.begin() + std::ssize(known) / 2;
   std::ranges::nth_element(known, median, {}, &WorkerSpeed::seconds_per_token);
   return *median;
+}
+
+void WorkerRegistry::learn(Worker& worker, TokenRange chunk, bool is_last_rank, double seconds) {
+  const WorkerSpeed expected = speed_of(worker);
+  const int64_t before = worker.speed.samples();
+  worker.speed.add_chunk(chunk, is_last_rank, seconds);
+  if (worker.speed.samples() == before) return;
+  devices_.try_emplace(worker.device, model_cost(), expected)
+      .first->second.add_chunk(worker.id, worker.speed, chunk, is_last_rank);
 }
 
 void WorkerRegistry::hold(Worker& worker, AttemptId attempt, int64_t pages) {

@@ -93,8 +93,10 @@ class WorkerRegistry {
   int64_t pages_for_rank(TokenRange chunk, bool is_last_rank) const;  // in as many as it has at once
   // What plans reckon with. A worker that has served nothing is as fast as the median of those of its role and device, the
   // measured ones where there are any: what each measured at its start, while all started at once, tells them apart by chance.
-  // One that has is what it showed, less what its like differ by through noise (planner/profile.h).
+  // One that has is what those of its device showed together, as far from it as it is for sure (planner/profile.h).
   WorkerSpeed speed_of(const Worker& worker) const;
+  // What it took for a chunk.
+  void learn(Worker& worker, TokenRange chunk, bool is_last_rank, double seconds);
   static bool is_measured(const Worker& worker) { return worker.speed_known || worker.speed.samples() > 0; }
   static bool is_link_measured(const Worker& worker) { return worker.ingress_known || worker.ingress.samples() > 0; }
   // What requests have taught, of workers that are here and of those that were.
@@ -125,11 +127,12 @@ class WorkerRegistry {
                                const std::string& kv_transport) const;
   void agree_with(const Worker& newcomer);
 
-  static void remember(const Worker& worker, SpeedMemory& memory);
+  void remember(const Worker& worker, SpeedMemory& memory) const;
 
   ModelShape shape_;
   Required required_;
   SpeedMemory memory_;  // of those that have gone; kWorkersRememberedMax
+  std::map<std::string, DeviceEstimate> devices_;  // prefill workers', by Worker::device
   std::optional<Agreement> agreed_;
   std::optional<ModelCost> cost_;
   WorkerId last_id_ = 0;

@@ -201,6 +201,40 @@ TEST(Profile, NeverNegativeWhateverTheSamples) {
   EXPECT_EQ(worker.samples(), before) << "samples that mean nothing are ignored";
 }
 
+// Each rank of a chain sees chunks of one kind: rank 0 long ones without a prefix, the last one short ones behind a long one.
+// Alone none of them can tell what another chunk would take; together they can.
+TEST(DeviceEstimate, RanksThatSeeOneKindOfChunkEachKnowAllKindsTogether) {
+  const ModelCost model = small_model();
+  const WorkerSpeed truth{3e-3, 1.1e-6, 0.02, 1e-5};
+  const WorkerSpeed expected{1.5e-3, 1.5e-6};  // wrong in scale and shape
+  const TokenRange chunks[] = {{0, 1408}, {1408, 2432}, {2432, 3328}, {3328, 4096}};
+  for (const double slow : {1.0, 1 / 0.6}) {
+    SeededRng rng(5);
+    DeviceEstimate device(model, expected);
+    std::vector<WorkerEstimate> workers(4, WorkerEstimate(model, expected));
+    const auto speed_of = [&](size_t w) { return w == 2 ? scaled(truth, slow) : truth; };
+    for (int round = 0; round < 8; ++round)
+      for (size_t w = 0; w < 4; ++w) {
+        const bool last = w == 3;
+        workers[w].add_chunk(chunks[w], last, measured(model, speed_of(w), chunks[w], last, rng, 0.04));
+        device.add_chunk(w, workers[w], chunks[w], last);
+      }
+    double worst = 0, worst_alone = 0;
+    for (size_t w = 0; w < 4; ++w)
+      for (const TokenRange& chunk : {TokenRange{0, 4096}, {0, 1024}, {3072, 4096}}) {
+        const Work work = chunk_work(model, chunk, true);
+        const double right = compute_seconds(speed_of(w), work);
+        worst = std::max(worst, std::abs(compute_seconds(device.speed_of(w, &workers[w]), work) / right - 1));
+        worst_alone = std::max(worst_alone, std::abs(compute_seconds(workers[w].speed(), work) / right - 1));
+      }
+    EXPECT_LT(worst, 0.08) << "one of four " << slow << " times as slow";
+    EXPECT_GT(worst_alone, 0.15);
+    EXPECT_NEAR(device.speed_of(9, nullptr).seconds_per_token / truth.seconds_per_token, 1, 0.25) << "a newcomer";
+    device.remove(2);
+    EXPECT_TRUE(device.is_known());
+  }
+}
+
 TEST(ChainStretch, IsTheMedianOfTheLastPromptsOverAboutAsManyRanks) {
   ChainStretch stretch;
   EXPECT_EQ(stretch.of(4), 1);
