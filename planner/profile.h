@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "planner/cost_model.h"
 #include "planner/robust_fit.h"
