@@ -146,7 +146,15 @@ TEST(WorkerSpeeds, AreRememberedOfWorkersThatComeBack) {
   EXPECT_NEAR(static_cast<double>(known[0]) / known[1], 3, 0.5);
   const SpeedMemory memory = first.core.speeds();
   ASSERT_EQ(memory.size(), 2u) << "nothing of the decode worker is measured";
-  EXPECT_NEAR(memory.rbegin()->second.speed.seconds_per_token / memory.begin()->second.speed.seconds_per_token, 3, 0.2);
+  const auto seconds_per_token = [&](const LearntSpeeds& learnt, TokenRange chunk) {
+    const WorkerSpeed& speed = learnt.speed;
+    return speed.seconds_per_token + speed.seconds_per_pair * (chunk.begin + chunk.size() / 2.0) +
+           (speed.seconds_per_chunk + speed.seconds_per_prefix_token * chunk.begin) / chunk.size();
+  };
+  EXPECT_NEAR(seconds_per_token(memory.rbegin()->second, {known[0], kPrompt}) /
+                  seconds_per_token(memory.begin()->second, {0, known[0]}),
+              3, 0.2)
+      << "of what they have done";
 
   first.core.on_disconnected(2, first.now);
   EXPECT_EQ(first.core.speeds().size(), 2u) << "of one that has gone, too";
