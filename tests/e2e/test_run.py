@@ -102,6 +102,15 @@ def test_a_truncated_model_is_refused(tmp_path):
     assert "broken.gguf" in done.stderr
 
 
+def test_pages_of_8_bits_give_the_same_answer_over_every_chain():
+    answers = [json.loads(runahead("run", "--raw", "-p", "word " * 300, "--max-tokens", "4", "--temperature", "0", "--compute",
+                                   "int16+kv8", "--workers", str(workers), "-o", "json").stdout) for workers in (1, 2)]
+    assert [answer["compute"] for answer in answers] == ["int16+kv8"] * 2
+    assert len(answers[1]["plan"]["cuts"]) == 1 and answers[0]["plan"]["cuts"] == []
+    assert answers[0]["first_logits_sha256"] == answers[1]["first_logits_sha256"]
+    assert answers[0]["text"] == answers[1]["text"]
+
+
 def test_tokenize_and_logits_print_data_only(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("Hello world")
