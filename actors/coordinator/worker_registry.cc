@@ -159,7 +159,10 @@ SpeedMemory WorkerRegistry::speeds() const {
 void WorkerRegistry::remove(WorkerId id) {
   if (const Worker* worker = find(id)) {
     remember(*worker, memory_);
-    if (const auto alike = devices_.find(worker->device); alike != devices_.end()) alike->second.remove(id);
+    if (const auto alike = devices_.find(worker->device); alike != devices_.end()) {
+      alike->second.remove(id);
+      if (!alike->second.is_known()) devices_.erase(alike);  // as many as there are workers at most
+    }
   }
   workers_.erase(id);
   if (std::ranges::none_of(workers_, [](const auto& entry) { return entry.second.agreed; })) agreed_.reset();
