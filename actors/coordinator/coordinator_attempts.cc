@@ -174,7 +174,7 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
   took = scaled(took, computed / compute_seconds(took, chunk_work(registry_.model_cost(), chunk, is_last)));
   const WorkerId receiver = is_last ? attempt.decode : attempt.ranks[done.rank() + 1];
   if (Worker* worker = registry_.find(receiver))
-    worker->ingress.add_transfer(static_cast<double>(timing.kv_sent_bytes()), timing.kv_wire_seconds());
+    registry_.learn_link(*worker, static_cast<double>(timing.kv_sent_bytes()), timing.kv_wire_seconds());
   metrics_.rank_finished({.rank = static_cast<int32_t>(done.rank()),
                           .is_last = is_last,
                           .chunk_tokens = chunk.size(),

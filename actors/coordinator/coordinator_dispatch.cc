@@ -126,7 +126,7 @@ Result<Plan> CoordinatorCore::plan_for(const Request& request, const Assignment&
   for (const WorkerId id : assignment.prefill) {
     const Worker& worker = registry_.workers().at(id);
     plan.workers.push_back({.speed = registry_.speed_of(worker),
-                            .ingress = worker.ingress.speed(),
+                            .ingress = registry_.ingress_of(worker),
                             .busy_seconds = busy_seconds(id, request.order)});
   }
   return make_plan(plan);
@@ -146,7 +146,7 @@ double CoordinatorCore::busy_seconds(WorkerId worker, LaneOrder before) const {
 
 // ADR 23: sending costs the last rank time in which everybody waits for it, unless the transfer is long and must overlap.
 bool CoordinatorCore::holds_hand_over(const Attempt& attempt) const {
-  const LinkSpeed link = registry_.workers().at(attempt.decode).ingress.speed();
+  const LinkSpeed link = registry_.ingress_of(registry_.workers().at(attempt.decode));
   const double bytes = registry_.model_cost().kv_bytes_per_token * attempt.chunks.back().end;
   return link.latency_seconds + bytes / link.bytes_per_second <= kHandOverShare * attempt.predicted_seconds;
 }
@@ -178,11 +178,12 @@ void CoordinatorCore::dispatch(Request& request, const Assignment& assignment, c
     attempt.chunks.push_back(rank.range);
     attempt.rank_seconds.push_back(rank.compute_seconds);
     const Worker& worker = registry_.workers().at(attempt.ranks.back());
-    attempt.profiles.push_back({.speed = registry_.speed_of(worker), .ingress = worker.ingress.speed()});
+    attempt.profiles.push_back({.speed = registry_.speed_of(worker), .ingress = registry_.ingress_of(worker)});
   }
   attempt.is_alone =
       std::ranges::count_if(requests_, [](const auto& entry) { return entry.second.attempt.has_value(); }) == 1;
   attempt.dispatched_at = now;
+  registry_.count_request();
   attempt.progress.resize(plan.ranks.size());
   attempt.rank_done.resize(plan.ranks.size());
   if (request.spec.prompt_logprobs && !request.scored)

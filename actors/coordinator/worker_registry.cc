@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "actors/coordinator/peer_checks.h"
@@ -14,6 +15,10 @@
 
 namespace runahead {
 namespace {
+
+// Requests after which half of a link's measured distance from the others is believed. So a link that is slow for good is tried
+// again about once in a hundred requests.
+constexpr int32_t kLinkHalfLife = 32;
 
 std::unexpected<Error> incompatible(std::string what) { return fail(ErrorCode::kIncompatible, std::move(what)); }
 
@@ -98,6 +103,7 @@ Worker& WorkerRegistry::join(PeerId peer, const proto::Hello& hello, Time now) {
     worker.speed_known = true;
     if (known->second.ingress) worker.ingress = LinkEstimate(*known->second.ingress);
     worker.ingress_known = known->second.ingress.has_value();
+    worker.link_idle = kLinkHalfLife;
   }
   Worker& joined = workers_.emplace(id, std::move(worker)).first->second;
   agree_with(joined);
@@ -227,6 +233,31 @@ WorkerSpeed WorkerRegistry::speed_of(const Worker& worker) const {
   const auto median = known.begin() + std::ssize(known) / 2;
   std::ranges::nth_element(known, median, {}, &WorkerSpeed::seconds_per_token);
   return *median;
+}
+
+LinkSpeed WorkerRegistry::ingress_of(const Worker& worker) const {
+  const LinkSpeed own = worker.ingress.speed();
+  if (!is_link_measured(worker) || worker.link_idle == 0) return own;
+  std::vector<double> alike;
+  for (const auto& [id, other] : workers_)
+    if (other.is_prefill == worker.is_prefill && is_link_measured(other))
+      alike.push_back(other.ingress.speed().bytes_per_second);
+  const auto median = alike.begin() + std::ssize(alike) / 2;
+  std::ranges::nth_element(alike, median);
+  const double trust = std::exp2(-worker.link_idle / static_cast<double>(kLinkHalfLife));
+  LinkSpeed link = own;
+  link.bytes_per_second = std::pow(own.bytes_per_second, trust) * std::pow(*median, 1 - trust);
+  return link;
+}
+
+void WorkerRegistry::learn_link(Worker& worker, double bytes, double seconds) {
+  const int64_t before = worker.ingress.samples();
+  worker.ingress.add_transfer(bytes, seconds);
+  if (worker.ingress.samples() > before) worker.link_idle = 0;
+}
+
+void WorkerRegistry::count_request() {
+  for (auto& [id, worker] : workers_) worker.link_idle = std::min(worker.link_idle + 1, 16 * kLinkHalfLife);
 }
 
 void WorkerRegistry::learn(Worker& worker, TokenRange chunk, bool is_last_rank, double seconds) {

@@ -34,6 +34,7 @@ struct Worker {
   WorkerEstimate speed;
   LinkEstimate ingress;
   bool speed_known = false, ingress_known = false;  // from an earlier life
+  int32_t link_idle = 0;  // requests since the link into it was last measured
 
   std::string fingerprint, compute, kv_transport;
   size_t page_bytes = 0;
@@ -95,6 +96,11 @@ class WorkerRegistry {
   // measured ones where there are any: what each measured at its start, while all started at once, tells them apart by chance.
   // One that has is what those of its device showed together, as far from it as it is for sure (planner/profile.h).
   WorkerSpeed speed_of(const Worker& worker) const;
+  // The link into it. What was measured long ago fades towards what links of its role are like: a link that other traffic slowed
+  // down for a while is avoided, and would never be measured again.
+  LinkSpeed ingress_of(const Worker& worker) const;
+  void learn_link(Worker& worker, double bytes, double seconds);
+  void count_request();
   // What it took for a chunk.
   void learn(Worker& worker, TokenRange chunk, bool is_last_rank, double seconds);
   static bool is_measured(const Worker& worker) { return worker.speed_known || worker.speed.samples() > 0; }

@@ -49,12 +49,15 @@ class Workers : public CoreDriver {
       proto::Envelope done = rank_done(id_, 1, chunk.rank());
       done.mutable_rank_done()->mutable_timing()->set_compute_seconds(seconds_per_token[static_cast<size_t>(i) - 1] *
                                                                       static_cast<double>(chunk.end() - chunk.begin()));
+      say_wire_time(chunk, *done.mutable_rank_done()->mutable_timing());
       if (chunk.end() == kPrompt) from(static_cast<PeerId>(i), first_token(id_, 1, 5));
       from(static_cast<PeerId>(i), done);
     }
     from(99, decode_done(id_, 1));
     EXPECT_TRUE(finished.contains(id_));
   }
+  // From now on K/V reaches worker i at bytes_per_second[i].
+  void connect(std::vector<double> bytes_per_second) { links_ = std::move(bytes_per_second); }
   // Three requests at these speeds.
   void learn(const std::vector<double>& seconds_per_token) {
     for (int i = 0; i < 3; ++i) {
@@ -64,8 +67,16 @@ class Workers : public CoreDriver {
   }
 
  private:
+  void say_wire_time(const proto::RunChainStep& chunk, proto::RankTiming& timing) {
+    if (links_.empty() || chunk.end() == kPrompt) return;
+    const auto receiver = static_cast<size_t>(std::stoi(chunk.downstream().kv_address().substr(3))) - 1;  // "kv-3"
+    timing.set_kv_sent_bytes(1'000'000);
+    timing.set_kv_wire_seconds(1e6 / links_[receiver]);
+  }
+
   int64_t count_;
   RequestId id_ = 0;
+  std::vector<double> links_;
 };
 
 // Seconds of the worker that is done last.
@@ -135,6 +146,38 @@ TEST(WorkerSpeeds, WhatAChainLosesBetweenItsRanksIsPredictedAfterOneRequest) {
   workers.shares();
   workers.serve(speeds, took);
   EXPECT_NEAR(workers.sink.ttft.back().predicted_ttft_seconds, seconds(took), 0.02 * seconds(took));
+}
+
+// Two links that other traffic slows down for a while: their workers are left out, and come back when that is long ago.
+TEST(WorkerSpeeds, ALinkThatWasSlowOnceIsTriedAgain) {
+  Workers workers(std::vector<double>(4, kSecondsPerToken));
+  const std::vector<double> speeds(4, kSecondsPerToken);
+  workers.connect({1e8, 1e8, 1e8, 1e8});
+  workers.learn(speeds);
+  const auto at_work = [&] {
+    return std::ranges::count_if(workers.shares(), [](int32_t tokens) { return tokens > 0; });
+  };
+  workers.connect({1e8, 1e8, 2e3, 2e3});
+  EXPECT_EQ(at_work(), 4);
+  workers.serve(speeds);
+  for (int i = 0; i < 3; ++i) {
+    at_work();
+    workers.serve(speeds);
+  }
+  EXPECT_LT(at_work(), 4) << "one of the two may come first, where nothing is received";
+  workers.serve(speeds);
+  workers.connect({1e8, 1e8, 1e8, 1e8});
+  int requests = 0;
+  for (bool back = false; !back && requests < 400; ++requests) {
+    back = at_work() == 4;
+    workers.serve(speeds);
+  }
+  EXPECT_GT(requests, 20);
+  EXPECT_LT(requests, 400);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(at_work(), 4) << "and stay";
+    workers.serve(speeds);
+  }
 }
 
 // A worker that comes back under its name is as fast as it was, also for the next coordinator.
