@@ -238,16 +238,18 @@ WorkerSpeed WorkerRegistry::speed_of(const Worker& worker) const {
 LinkSpeed WorkerRegistry::ingress_of(const Worker& worker) const {
   const LinkSpeed own = worker.ingress.speed();
   if (!is_link_measured(worker) || worker.link_idle == 0) return own;
-  std::vector<double> alike;
-  for (const auto& [id, other] : workers_)
-    if (other.is_prefill == worker.is_prefill && is_link_measured(other))
-      alike.push_back(other.ingress.speed().bytes_per_second);
-  const auto median = alike.begin() + std::ssize(alike) / 2;
-  std::ranges::nth_element(alike, median);
   const double trust = std::exp2(-worker.link_idle / static_cast<double>(kLinkHalfLife));
-  LinkSpeed link = own;
-  link.bytes_per_second = std::pow(own.bytes_per_second, trust) * std::pow(*median, 1 - trust);
-  return link;
+  const auto faded = [&](double LinkSpeed::* part) {
+    std::vector<double> alike;
+    for (const auto& [id, other] : workers_)
+      if (other.is_prefill == worker.is_prefill && is_link_measured(other))
+        alike.push_back(other.ingress.speed().*part);
+    const auto median = alike.begin() + std::ssize(alike) / 2;
+    std::ranges::nth_element(alike, median);
+    return std::pow(own.*part, trust) * std::pow(*median, 1 - trust);
+  };
+  return {.latency_seconds = faded(&LinkSpeed::latency_seconds),
+          .bytes_per_second = faded(&LinkSpeed::bytes_per_second)};
 }
 
 void WorkerRegistry::learn_link(Worker& worker, double bytes, double seconds) {
