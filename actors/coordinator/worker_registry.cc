@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <set>
 
 #include "actors/coordinator/peer_checks.h"
@@ -245,11 +246,11 @@ LinkSpeed WorkerRegistry::ingress_of(const Worker& worker) const {
       if (other.is_prefill == worker.is_prefill && is_link_measured(other))
         alike.push_back(other.ingress.speed().*part);
     const auto median = alike.begin() + std::ssize(alike) / 2;
-    std::ranges::nth_element(alike, median);
+    std::ranges::nth_element(alike, median, worse);
     return std::pow(own.*part, trust) * std::pow(*median, 1 - trust);
   };
-  return {.latency_seconds = faded(&LinkSpeed::latency_seconds),
-          .bytes_per_second = faded(&LinkSpeed::bytes_per_second)};
+  return {.latency_seconds = faded(&LinkSpeed::latency_seconds, std::greater()),
+          .bytes_per_second = faded(&LinkSpeed::bytes_per_second, std::less())};
 }
 
 void WorkerRegistry::learn_link(Worker& worker, double bytes, double seconds) {
