@@ -240,7 +240,7 @@ LinkSpeed WorkerRegistry::ingress_of(const Worker& worker) const {
   const LinkSpeed own = worker.ingress.speed();
   if (!is_link_measured(worker) || worker.link_idle == 0) return own;
   const double trust = std::exp2(-worker.link_idle / static_cast<double>(kLinkHalfLife));
-  const auto faded = [&](double LinkSpeed::* part) {
+  const auto faded = [&](double LinkSpeed::* part, auto worse) {  // towards the better of two medians
     std::vector<double> alike;
     for (const auto& [id, other] : workers_)
       if (other.is_prefill == worker.is_prefill && is_link_measured(other))
