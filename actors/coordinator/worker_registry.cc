@@ -254,6 +254,7 @@ LinkSpeed WorkerRegistry::ingress_of(const Worker& worker) const {
 }
 
 void WorkerRegistry::learn_link(Worker& worker, double bytes, double seconds) {
+  if (worker.link_idle >= kLinkHalfLife) worker.ingress = LinkEstimate(ingress_of(worker));  // begins anew
   const int64_t before = worker.ingress.samples();
   worker.ingress.add_transfer(bytes, seconds);
   if (worker.ingress.samples() > before) worker.link_idle = 0;
