@@ -254,10 +254,13 @@ LinkSpeed WorkerRegistry::ingress_of(const Worker& worker) const {
 }
 
 void WorkerRegistry::learn_link(Worker& worker, double bytes, double seconds) {
-  if (worker.link_idle >= kLinkHalfLife) worker.ingress = LinkEstimate(ingress_of(worker));  // begins anew
-  const int64_t before = worker.ingress.samples();
-  worker.ingress.add_transfer(bytes, seconds);
-  if (worker.ingress.samples() > before) worker.link_idle = 0;
+  const bool anew = worker.link_idle >= kLinkHalfLife;  // what it was long ago does not doubt what it is
+  LinkEstimate link = anew ? LinkEstimate(ingress_of(worker)) : worker.ingress;
+  const int64_t before = link.samples();
+  link.add_transfer(bytes, seconds);
+  if (link.samples() == before) return;
+  worker.ingress = std::move(link);
+  worker.link_idle = 0;
 }
 
 void WorkerRegistry::count_request() {
