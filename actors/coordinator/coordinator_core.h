@@ -151,6 +151,7 @@ class CoordinatorCore {
   Result<Plan> plan_for(const Request& request, const Assignment& assignment) const;
   double busy_seconds(WorkerId worker, LaneOrder before) const;
   void dispatch(Request& request, const Assignment& assignment, const Plan& plan, Time now);
+  void begin_report(Request& request, const Plan& plan, Time now) const;
   bool holds_hand_over(const Attempt& attempt) const;
   std::string hop_transport(const Attempt& attempt, size_t rank) const;
   std::string transports_of(const Attempt& attempt) const;

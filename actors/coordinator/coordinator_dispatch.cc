@@ -191,21 +191,7 @@ void CoordinatorCore::dispatch(Request& request, const Assignment& assignment, c
   attempt.predicted_seconds = plan.predicted_ttft_seconds;
   attempt.progress_at = now;
   attempt.ranks_left = static_cast<int>(plan.ranks.size());
-  if (!request.reported) {
-    request.stamps.plan_started = request.stamps.dispatched = now;
-    request.report = {.predicted_ttft_seconds = plan.predicted_ttft_seconds,
-                      .strategy = plan.strategy,
-                      .cuts = cuts_of(attempt.chunks),
-                      .transport = transports_of(attempt),
-                      .compute = registry_.compute()};
-    for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) {
-      const Worker& worker = *registry_.find(attempt.ranks[rank]);
-      request.report.ranks.push_back({.rank = static_cast<int32_t>(rank),
-                                      .worker = worker.name,
-                                      .device = worker.device,
-                                      .chunk = attempt.chunks[rank]});
-    }
-  }
+  if (!request.reported) begin_report(request, plan, now);
   std::vector<uint64_t> stream_tokens;  // [num_ranks], of the hop behind each rank
   for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) stream_tokens.push_back(rng_.next());
   for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) {
@@ -218,6 +204,23 @@ void CoordinatorCore::dispatch(Request& request, const Assignment& assignment, c
       registry_.pages_for_tokens(static_cast<int32_t>(request.spec.prompt.size()) + request.spec.max_new_tokens));
   send(attempt.decode, decode_order(request, prompt, stream_tokens.back(), now));
   last_started_ = request.id;
+}
+
+void CoordinatorCore::begin_report(Request& request, const Plan& plan, Time now) const {
+  const Attempt& attempt = *request.attempt;
+  request.stamps.plan_started = request.stamps.dispatched = now;
+  request.report = {.predicted_ttft_seconds = plan.predicted_ttft_seconds,
+                    .strategy = plan.strategy,
+                    .cuts = cuts_of(attempt.chunks),
+                    .transport = transports_of(attempt),
+                    .compute = registry_.compute()};
+  for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) {
+    const Worker& worker = *registry_.find(attempt.ranks[rank]);
+    request.report.ranks.push_back({.rank = static_cast<int32_t>(rank),
+                                    .worker = worker.name,
+                                    .device = worker.device,
+                                    .chunk = attempt.chunks[rank]});
+  }
 }
 
 proto::Envelope CoordinatorCore::chain_step(const Request& request, const std::vector<TokenId>& prompt, size_t rank,

@@ -226,6 +226,18 @@ CLI::Validator speed_number() {
                         "0, or 1e-15 to 1000");
 }
 
+void add_simulation_flags(CLI::App& command, PlanOptions& options) {
+  command.add_flag("--simulate", options.simulate,
+                   "prompts beyond the model's context, and more workers than a cluster has");
+  command.add_option("--links", options.links, "side by side into a worker")->check(whole_number(1, 64));
+  command
+      .add_option("--stalls", options.jitter.stall_probability,
+                  "share of a layer's transfers that take 5 times as long")
+      ->check(real_number(0, 1));
+  command.add_option("--spread", options.jitter.compute_spread, "of a rank's time for a layer, 0.05: by 5 %")
+      ->check(real_number(0, 1));
+}
+
 }  // namespace
 
 void add_plan(CommandLine& line) {
@@ -268,15 +280,7 @@ void add_plan(CommandLine& line) {
   command->add_option("--gigabytes-per-second", options->gigabytes_per_second, "of a link")
       ->check(real_number(1e-6, 1e6));
   command->add_option("--latency-ms", options->latency_ms, "of a link")->check(real_number(0, 1e6));
-  command->add_flag("--simulate", options->simulate,
-                    "prompts beyond the model's context, and more workers than a cluster has");
-  command->add_option("--links", options->links, "side by side into a worker")->check(whole_number(1, 64));
-  command
-      ->add_option("--stalls", options->jitter.stall_probability,
-                   "share of a layer's transfers that take 5 times as long")
-      ->check(real_number(0, 1));
-  command->add_option("--spread", options->jitter.compute_spread, "of a rank's time for a layer, 0.05: by 5 %")
-      ->check(real_number(0, 1));
+  add_simulation_flags(*command, *options);
 }
 
 }  // namespace runahead

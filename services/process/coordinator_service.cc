@@ -44,12 +44,18 @@ uint64_t epoch_of(const JobStore::Loaded& loaded, bool durable) {
   return static_cast<uint64_t>(std::chrono::system_clock::now().time_since_epoch() / std::chrono::milliseconds(1));
 }
 
+// Of the workers; empty: what the first pair of them runs.
+Result<std::string> required_fingerprint(std::string_view content_hash, const std::string& compute) {
+  const ComputeOption option = TRY(parse_compute_option(compute));
+  return option.mode ? engine_fingerprint(content_hash, *option.mode, option.compact_pages) : std::string();
+}
+
 Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& options) {
   const HostPort listen = TRY(parse_host_port(options.listen)), http = TRY(parse_host_port(options.http));
   const std::filesystem::path path = TRY(find_model(options.model.name));
-  const ComputeOption compute = TRY(parse_compute_option(options.compute));
   const Gguf file = TRY(open_model(options.model));
   const std::string hash = file.content_hash();  // this file and no other is what workers must run
+  const std::string fingerprint = TRY(required_fingerprint(hash, options.compute));
   file.drop_pages();
   parts.model = TRY(read_model_config(file));
   parts.model_name = valid_utf8(path.stem().string());
@@ -65,20 +71,19 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
   const auto executor = parts.process.io().get_executor();
   parts.control = TRY(TcpControlServer::create(executor, parts.process.clock(),
                                                {.listen = listen, .allow_remote = options.insecure_network}));
-  parts.coordinator = std::make_unique<Coordinator>(
-      CoordinatorEnv{.executor = executor,
-                     .clock = parts.process.clock(),
-                     .rng = parts.process.rng(),
-                     .control = *parts.control,
-                     .metrics = *parts.metrics},
-      CoordinatorOptions{
-          .epoch = epoch_of(parts.loaded, !options.job_store.empty()),
-          .shape = parts.model.shape,
-          .model = model_fingerprint(hash),
-          .fingerprint = compute.mode ? engine_fingerprint(hash, *compute.mode, compute.compact_pages) : "",
-          .split_table = std::move(split_table),
-          .speeds = read_speed_memory(speed_memory_file()),
-          .stall_timeout = from_seconds(options.stall_timeout_s)});
+  parts.coordinator =
+      std::make_unique<Coordinator>(CoordinatorEnv{.executor = executor,
+                                                   .clock = parts.process.clock(),
+                                                   .rng = parts.process.rng(),
+                                                   .control = *parts.control,
+                                                   .metrics = *parts.metrics},
+                                    CoordinatorOptions{.epoch = epoch_of(parts.loaded, !options.job_store.empty()),
+                                                       .shape = parts.model.shape,
+                                                       .model = model_fingerprint(hash),
+                                                       .fingerprint = fingerprint,
+                                                       .split_table = std::move(split_table),
+                                                       .speeds = read_speed_memory(speed_memory_file()),
+                                                       .stall_timeout = from_seconds(options.stall_timeout_s)});
   ApiFrontOptions api = options.api;
   api.gateway.http.listen = http;
   api.gateway.http.allow_remote = options.insecure_network;
