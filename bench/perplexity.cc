@@ -82,29 +82,42 @@ Result<Perplexity> perplexity(Transformer& engine, std::span<const TokenId> toke
   return result;
 }
 
-Result<Agreement> compare_engines(Transformer& base, Transformer& engine, std::span<const TokenId> tokens,
-                                  int32_t ctx) {
-  double base_loss = 0, loss = 0, kl = 0;
-  int64_t same = 0;
-  Agreement result;
-  Transformer* const engines[] = {&base, &engine};
-  TRY(score_chunks(engines, tokens, ctx, [&](std::span<const std::span<const float>> logits, TokenId next) {
-    const double base_sum = log_sum_exp(logits[0]), sum = log_sum_exp(logits[1]);
-    base_loss += base_sum - logits[0][static_cast<size_t>(next)];
-    loss += sum - logits[1][static_cast<size_t>(next)];
-    for (size_t i = 0; i < logits[0].size(); ++i) {
-      const double log_p = logits[0][i] - base_sum;
-      kl += std::exp(log_p) * (log_p - (logits[1][i] - sum));
+Result<std::vector<Agreement>> compare_engines(Transformer& base, std::span<Transformer* const> engines,
+                                               std::span<const TokenId> tokens, int32_t ctx) {
+  struct Sums {
+    double loss = 0, kl = 0;
+    int64_t same = 0;
+  };
+  double base_loss = 0;
+  int64_t scored = 0;
+  std::vector<Sums> sums(engines.size());
+  std::vector<Transformer*> all = {&base};
+  all.insert(all.end(), engines.begin(), engines.end());
+  const auto top = [](std::span<const float> row) { return std::max_element(row.begin(), row.end()) - row.begin(); };
+  TRY(score_chunks(all, tokens, ctx, [&](std::span<const std::span<const float>> logits, TokenId next) {
+    const std::span<const float> truth = logits[0];
+    const double base_sum = log_sum_exp(truth);
+    base_loss += base_sum - truth[static_cast<size_t>(next)];
+    ++scored;
+    for (size_t e = 0; e < sums.size(); ++e) {
+      const std::span<const float> row = logits[e + 1];
+      const double sum = log_sum_exp(row);
+      sums[e].loss += sum - row[static_cast<size_t>(next)];
+      sums[e].same += top(truth) == top(row);
+      for (size_t i = 0; i < truth.size(); ++i) {
+        const double log_p = truth[i] - base_sum;
+        sums[e].kl += std::exp(log_p) * (log_p - (row[i] - sum));
+      }
     }
-    const auto top = [](std::span<const float> row) { return std::max_element(row.begin(), row.end()) - row.begin(); };
-    same += top(logits[0]) == top(logits[1]);
-    ++result.tokens_scored;
   }));
-  const auto count = static_cast<double>(result.tokens_scored);
-  result.perplexity_ratio = std::exp((loss - base_loss) / count);
-  result.same_top = static_cast<double>(same) / count;
-  result.mean_kl = kl / count;
-  return result;
+  std::vector<Agreement> agreements;
+  const auto count = static_cast<double>(scored);
+  for (const Sums& one : sums)
+    agreements.push_back({.perplexity_ratio = std::exp((one.loss - base_loss) / count),
+                          .same_top = static_cast<double>(one.same) / count,
+                          .mean_kl = one.kl / count,
+                          .tokens_scored = scored});
+  return agreements;
 }
 
 }  // namespace runahead

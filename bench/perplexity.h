@@ -3,6 +3,7 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include "model/transformer/transformer.h"
 
@@ -17,13 +18,15 @@ struct Perplexity {
 // kInvalidModel if logits overflow.
 Result<Perplexity> perplexity(Transformer& engine, std::span<const TokenId> tokens, int32_t ctx);
 
-// What the quality gate of a mode needs: the same chunks through two engines.
+// What the quality gate of a mode needs: the same chunks through the engine and a base.
 struct Agreement {
   double perplexity_ratio = 0;  // of the engine to the base
   double same_top = 0;          // share of scored positions with the same most likely token
   double mean_kl = 0;           // Kullback-Leibler divergence from the base, nats
   int64_t tokens_scored = 0;
 };
-Result<Agreement> compare_engines(Transformer& base, Transformer& engine, std::span<const TokenId> tokens, int32_t ctx);
+// Of each engine.
+Result<std::vector<Agreement>> compare_engines(Transformer& base, std::span<Transformer* const> engines,
+                                               std::span<const TokenId> tokens, int32_t ctx);
 
 }  // namespace runahead

@@ -80,7 +80,7 @@ stage_tidy() { run_pytest tests/tidy; }
 # of the stage's limit is for the files that are begun. All of it: tests/tidy/clang_tidy.py --all.
 stage_lint() {
   local said code=0
-  said=$(python3 tests/tidy/clang_tidy.py --seconds 90 2>&1) || code=$?
+  said=$(python3 tests/tidy/clang_tidy.py --seconds 60 2>&1) || code=$?
   echo "$said"
   if [[ $code -eq 0 ]]; then record passed "clang-tidy: $(tail -n 1 <<<"$said")"
   else record failed "clang-tidy: $(head -n 1 <<<"$said")"; fi

@@ -48,7 +48,7 @@ def test_what_failed_or_came_late_is_not_in_time():
 @NOT_BUILT
 def test_a_short_run_on_a_real_cluster(tmp_path):
     out = tmp_path / "runs.json"
-    done = subprocess.run([sys.executable, ROOT / "bench/goodput.py", "--rates", "2", "--seconds", "4", "--longest", "400",
+    done = subprocess.run([sys.executable, ROOT / "bench/goodput.py", "--rates", "2", "--seconds", "3", "--longest", "300",
                            "--json", out], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     [row] = json.loads(out.read_text())["rows"]
