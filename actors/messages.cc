@@ -82,7 +82,6 @@ Result<ChainStep> parse_chain_step(const proto::Envelope& message, const ModelSh
                  .sampling = decode(from.sampling()),
                  .prompt_len_original = static_cast<int32_t>(std::min<uint32_t>(from.prompt_len_original(), INT32_MAX)),
                  .order = {.due = from.lane_due(), .request = message.request()}};
-  step.hold_hand_over = step.is_last_rank() && from.hold_hand_over();
   step.tokens = TRY(parse_tokens(from.tokens(), shape));
   step.prompt = TRY(parse_tokens(from.prompt(), shape));
   step.deadline = TRY(parse_deadline(from.deadline_ms(), now));

@@ -50,7 +50,6 @@ struct ChainStep {
   LaneOrder order;
   std::optional<int32_t> prompt_logprobs;  // wanted: so many alternatives with each
   TokenId next_token = 0;  // behind the chunk, for them; not of the last rank
-  bool hold_hand_over = false;  // last rank: pages leave for the decode worker behind the first token
 
   bool is_last_rank() const { return rank == num_ranks - 1; }
   // Rows whose hidden state is needed behind the last layer, and whose next token is one of the prompt.

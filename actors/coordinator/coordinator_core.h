@@ -152,7 +152,6 @@ class CoordinatorCore {
   double busy_seconds(WorkerId worker, LaneOrder before) const;
   void dispatch(Request& request, const Assignment& assignment, const Plan& plan, Time now);
   void begin_report(Request& request, const Plan& plan, Time now) const;
-  bool holds_hand_over(const Attempt& attempt) const;
   std::string hop_transport(const Attempt& attempt, size_t rank) const;
   std::string transports_of(const Attempt& attempt) const;
   proto::Envelope chain_step(const Request& request, const std::vector<TokenId>& prompt, size_t rank,

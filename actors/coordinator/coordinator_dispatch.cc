@@ -21,9 +21,6 @@ std::vector<TokenId> whole_prompt(const std::vector<TokenId>& prompt, const std:
   return whole;
 }
 
-// Of the predicted TTFT: so much later may the second token be for the first one's sake.
-constexpr double kHandOverShare = 0.1;
-
 uint32_t milliseconds_left(Time deadline, Time now) {
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - now).count();
   return static_cast<uint32_t>(std::max<int64_t>(left, 1));
@@ -144,13 +141,6 @@ double CoordinatorCore::busy_seconds(WorkerId worker, LaneOrder before) const {
   return busy;
 }
 
-// ADR 23: sending costs the last rank time in which everybody waits for it, unless the transfer is long and must overlap.
-bool CoordinatorCore::holds_hand_over(const Attempt& attempt) const {
-  const LinkSpeed link = registry_.ingress_of(registry_.workers().at(attempt.decode));
-  const double bytes = registry_.model_cost().kv_bytes_per_token * attempt.chunks.back().end;
-  return link.latency_seconds + bytes / link.bytes_per_second <= kHandOverShare * attempt.predicted_seconds;
-}
-
 // What carries the pages behind a rank: to the next one, or to the decode worker.
 std::string CoordinatorCore::hop_transport(const Attempt& attempt, size_t rank) const {
   const Worker* from = registry_.find(attempt.ranks[rank]);
@@ -240,7 +230,6 @@ proto::Envelope CoordinatorCore::chain_step(const Request& request, const std::v
   encode_hop(registry_.workers().at(is_last ? attempt.decode : attempt.ranks[rank + 1]), stream_tokens[rank],
              *step.mutable_downstream());
   if (is_last) {
-    step.set_hold_hand_over(holds_hand_over(attempt));
     encode(request.spec.sampling, *step.mutable_sampling());
     if (uses_penalties(request.spec.sampling)) step.mutable_prompt()->Add(prompt.begin(), prompt.end());
   }

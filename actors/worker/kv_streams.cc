@@ -1,7 +1,5 @@
 #include "actors/worker/kv_streams.h"
 
-#include <utility>
-
 namespace runahead {
 namespace {
 
@@ -26,23 +24,16 @@ Result<void> PageSender::open(KvTransport& transport, const HopShape& shape, con
   return {};
 }
 
-void PageSender::send(const Page& page) {
-  if (closing_) return;
-  if (held_) held_->push_back(page);
-  else stream_->post(page.key, kv_->page(page.key.layer, page.key.page), page.crc32c);
-}
-
-void PageSender::let_go() {
-  if (!held_) return;
-  const std::vector<Page> held = *std::exchange(held_, std::nullopt);
-  for (const Page& page : held) send(page);
-}
-
 void PageSender::post(int32_t layer, PageRange pages) {
-  for (int32_t page = pages.begin; page < pages.end; ++page) send({{layer, page}, std::nullopt});
+  if (closing_) return;
+  for (int32_t page = pages.begin; page < pages.end; ++page)
+    stream_->post({layer, page}, kv_->page(layer, page), std::nullopt);
 }
 
-void PageSender::forward(const KvArrival& arrival) { send({arrival.key, arrival.crc32c}); }
+void PageSender::forward(const KvArrival& arrival) {
+  if (closing_) return;
+  stream_->post(arrival.key, kv_->page(arrival.key.layer, arrival.key.page), arrival.crc32c);
+}
 
 Task<void> PageSender::wait_for_sent_layers(int32_t count, Deadline deadline) {
   return stream_->wait_for_sent_layers(count, deadline);

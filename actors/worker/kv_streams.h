@@ -27,9 +27,6 @@ struct HopShape {
 class PageSender {
  public:
   Result<void> open(KvTransport& transport, const HopShape& shape, const KvHop& to, std::shared_ptr<KvLease> kv);
-  // What is posted and forwarded from now on stays here until let_go().
-  void hold() { held_.emplace(); }
-  void let_go();
   // Own pages of one layer: they may not change any more.
   void post(int32_t layer, PageRange pages);
   // A page of the prefix, at the moment it arrives (cut-through). Its checksum goes on unchanged, end to end.
@@ -43,15 +40,8 @@ class PageSender {
   KvStreamStats stats() const { return stream_ ? stream_->stats() : stats_; }
 
  private:
-  struct Page {
-    KvPageKey key;
-    std::optional<uint32_t> crc32c;
-  };
-  void send(const Page& page);
-
   std::shared_ptr<KvLease> kv_;
   std::unique_ptr<KvOutbound> stream_;
-  std::optional<std::vector<Page>> held_;
   bool closing_ = false;
   KvStreamStats stats_;
 };

@@ -110,7 +110,6 @@ Task<void> PrefillWorker::Impl::run(RankAttempt& a) {
   if (step.is_last_rank()) {
     Result<void> reported = co_await report_first_token(a, *x);
     CO_TRY(reported);
-    a.downstream.let_go();
   }
   turn.release();
   Result<void> relayed = co_await a.prefix.wait_until_complete();  // pages of the last layer are only passed on here
@@ -320,7 +319,6 @@ Result<void> PrefillWorker::Impl::open(RankAttempt& a) {
   const HopShape in{a.id(), num_layers_, step.prefix_pages(), env_.pool.page_bytes()};
   const HopShape out{a.id(), num_layers_, step.chunk.end_page(), env_.pool.page_bytes()};
   TRY(a.prefix.open(env_.kv, in, step.upstream, a.kv));
-  if (step.hold_hand_over) a.downstream.hold();
   return a.downstream.open(env_.kv, out, step.downstream, a.kv);
 }
 

@@ -216,30 +216,6 @@ TEST(Request, WhatARankSentTellsHowFastTheLinkBehindItIs) {
   EXPECT_EQ(link_into("decode", 0), 0) << "too short to be measured";
 }
 
-TEST(Request, TheLastRankHoldsItsCacheBackWhereTheHandOverIsShort) {
-  Three driver;
-  const auto holds = [&](PeerId peer) {
-    return driver.last(peer, Kind::kRunChainStep)->run_chain_step().hold_hand_over();
-  };
-  // Both ranks computed for half a second; what the last one handed over was so long on its way.
-  const auto finish = [&](RequestId id, double wire_seconds) {
-    proto::Envelope done = CoreDriver::rank_done(id, 1, 1);
-    done.mutable_rank_done()->mutable_timing()->set_kv_sent_bytes(1000);
-    done.mutable_rank_done()->mutable_timing()->set_kv_wire_seconds(wire_seconds);
-    driver.from(2, CoreDriver::first_token(id, 1, 5));
-    driver.from(1, CoreDriver::rank_done(id, 1, 0));
-    driver.from(2, done);
-    driver.from(9, CoreDriver::decode_done(id, 1));
-  };
-  finish(driver.start(), 0);
-  const RequestId id = driver.start();
-  EXPECT_FALSE(holds(1)) << "the next rank waits for its pages";
-  EXPECT_TRUE(holds(2)) << "a link of 10 Gbit/s, as long as nobody knows better";
-  finish(id, 100);
-  driver.start();
-  EXPECT_FALSE(holds(2)) << "100 seconds of transfer must overlap";
-}
-
 TEST(Request, TokensComeInOrderAndTheEndReleasesEverything) {
   Three driver;
   const RequestId id = driver.start();
