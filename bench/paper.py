@@ -154,7 +154,7 @@ def with_noise(cluster, one, rounds):
 
 
 def ablation_table(results):
-    """What each idea is worth: all with the cuts that `balanced` took."""
+    """What each idea is worth: all with the same cuts."""
     named = [f"with {name[6:].replace('-', ' ')}" if name.startswith("chain-") else name for name in ABLATION[1:]]
     lines = ["| nodes | tokens | GB/s there | chain s | " + " | ".join(named) + " |",
              "|" + "---|" * (len(ABLATION) + 3)]
@@ -166,7 +166,7 @@ def ablation_table(results):
 
 
 def ablation(cluster, one, rounds):
-    """Ranks of our own chain without one idea each, all with the cuts that the cluster's last plan had."""
+    """Ranks of our own chain without one idea each, with the cuts of the last plan, or even ones where that took fewer nodes."""
     balanced = [run for run in one["result"]["runs"] if run["scheme"] == "balanced"]
     cuts = balanced[-1]["cuts"]
     behind = "@" + "+".join(map(str, cuts)) if len(cuts) + 1 == cluster.nodes else ""  # else even ones

@@ -80,12 +80,6 @@ double arrival(const Rank& from, double from_tokens_per_second, bool from_is_fir
   return done + link.latency;
 }
 
-double uniform(Rng& rng) { return static_cast<double>(rng.next() >> 11) * 0x1.0p-53; }  // [0, 1)
-double normal(Rng& rng) {  // Box and Muller
-  const double radius = std::sqrt(-2 * std::log(1 - uniform(rng)));
-  return radius * std::cos(2 * std::numbers::pi * uniform(rng));
-}
-
 // slow: changes what one layer costs one rank.
 template <class Slow>
 ChainTimeline timeline_of(const ModelCost& model, std::span<const WorkerProfile> chain,
@@ -135,10 +129,13 @@ ChainTimeline chain_timeline(const ModelCost& model, std::span<const WorkerProfi
 
 ChainTimeline chain_timeline(const ModelCost& model, std::span<const WorkerProfile> chain,
                              std::span<const TokenRange> partition, const Jitter& jitter) {
-  SeededRng rng(jitter.seed);
+  uint64_t drawn = 0;
+  const auto uniform = [&] { return philox_uniform(jitter.seed, drawn++); };
   return timeline_of(model, chain, partition, [&](Costs& cost) {
-    const double compute = std::exp(jitter.compute_spread * normal(rng));
-    cost.slow_down(compute, uniform(rng) < jitter.stall_probability ? jitter.stall_factor : 1);
+    const double radius = std::sqrt(-2 * std::log(1 - uniform()));  // Box and Muller
+    const double normal = radius * std::cos(2 * std::numbers::pi * uniform());
+    const bool stalls = uniform() < jitter.stall_probability;
+    cost.slow_down(std::exp(jitter.compute_spread * normal), stalls ? jitter.stall_factor : 1);
   });
 }
 

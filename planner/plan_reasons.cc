@@ -15,10 +15,10 @@ struct Chain {
   Partition partition;
 };
 
-Chain chain_of(const PlanRequest& request, const Plan& plan) {
+Chain chain_of(const Plan& plan) {
   Chain chain;
   for (const PlannedRank& rank : plan.ranks) {
-    chain.workers.push_back(request.workers[static_cast<size_t>(rank.worker)]);
+    chain.workers.push_back(rank.profile);
     chain.partition.push_back(rank.range);
   }
   return chain;
@@ -78,7 +78,7 @@ int32_t crossover(PlanRequest request, int32_t context_max) {
 }  // namespace
 
 PlanReasons explain(const PlanRequest& request, const Plan& plan, int32_t context_max) {
-  const Chain chain = chain_of(request, plan);
+  const Chain chain = chain_of(plan);
   PlanReasons reasons{.bound_seconds = std::max(service_seconds(request.model, request.workers, request.context_len),
                                                 last_owner_bound(request)),
                       .crossover_tokens = crossover(request, context_max)};

@@ -44,9 +44,10 @@ class DeviceEstimate {
   // What `worker` did; `own` is what it has learnt of itself, this included.
   void add_chunk(uint64_t worker, const WorkerEstimate& own, TokenRange chunk, bool is_last_rank);
   // `own`: of a worker that has done nothing yet, but is known. Null: of one that nobody knows.
+  // Somebody has done something.
   WorkerSpeed speed_of(uint64_t worker, const WorkerEstimate* own) const;
   void remove(uint64_t worker) { members_.erase(worker); }
-  bool is_known() const { return !members_.empty(); }  // by somebody who is here
+  bool is_empty() const { return members_.empty(); }
 
  private:
   struct Member {

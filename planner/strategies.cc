@@ -278,7 +278,8 @@ Result<Plan> make_plan(const PlanRequest& request) {
     plan.ranks.push_back({.worker = candidate.workers[rank],
                           .range = candidate.partition[rank],
                           .compute_seconds = candidate.timeline.ranks[rank].compute_seconds,
-                          .kv_wait_seconds = candidate.timeline.ranks[rank].kv_wait_seconds});
+                          .kv_wait_seconds = candidate.timeline.ranks[rank].kv_wait_seconds,
+                          .profile = candidate.chain[rank]});
   return plan;
 }
 

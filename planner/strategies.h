@@ -48,6 +48,7 @@ struct PlannedRank {
   TokenRange range;
   double compute_seconds = 0;
   double kv_wait_seconds = 0;
+  WorkerProfile profile;  // what it was taken for
 };
 
 struct Plan {

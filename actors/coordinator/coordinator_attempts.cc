@@ -166,8 +166,8 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
   const proto::RankTiming& timing = done.timing();
   const bool is_last = done.rank() + 1 == attempt.ranks.size();
   const TokenRange chunk = attempt.chunks[done.rank()];
-  // Scoring is no part of a prefill that is planned.
   const double computed = timing.compute_seconds() + timing.sample_seconds();
+  // Scoring is no part of a prefill that is planned.
   if (Worker* worker = registry_.find(attempt.ranks[done.rank()]); worker && !attempt.scores)
     registry_.learn(*worker, chunk, is_last, computed);
   WorkerSpeed& took = attempt.profiles[done.rank()].speed;

@@ -167,8 +167,7 @@ void CoordinatorCore::dispatch(Request& request, const Assignment& assignment, c
     attempt.ranks.push_back(assignment.prefill[static_cast<size_t>(rank.worker)]);
     attempt.chunks.push_back(rank.range);
     attempt.rank_seconds.push_back(rank.compute_seconds);
-    const Worker& worker = registry_.workers().at(attempt.ranks.back());
-    attempt.profiles.push_back({.speed = registry_.speed_of(worker), .ingress = registry_.ingress_of(worker)});
+    attempt.profiles.push_back(rank.profile);
   }
   attempt.is_alone =
       std::ranges::count_if(requests_, [](const auto& entry) { return entry.second.attempt.has_value(); }) == 1;

@@ -168,7 +168,7 @@ void WorkerRegistry::remove(WorkerId id) {
     remember(*worker, memory_);
     if (const auto alike = devices_.find(worker->device); alike != devices_.end()) {
       alike->second.remove(id);
-      if (!alike->second.is_known()) devices_.erase(alike);  // as many as there are workers at most
+      if (alike->second.is_empty()) devices_.erase(alike);  // as many as there are workers at most
     }
   }
   workers_.erase(id);
@@ -221,8 +221,7 @@ void WorkerRegistry::forgive(Duration absence) {
 }
 
 WorkerSpeed WorkerRegistry::speed_of(const Worker& worker) const {
-  if (const auto alike = devices_.find(worker.device);
-      worker.is_prefill && alike != devices_.end() && alike->second.is_known())
+  if (const auto alike = devices_.find(worker.device); worker.is_prefill && alike != devices_.end())
     return alike->second.speed_of(worker.id, is_measured(worker) ? &worker.speed : nullptr);
   if (is_measured(worker)) return worker.speed.speed();
   std::vector<WorkerSpeed> alike, measured;

@@ -37,6 +37,9 @@ Result<ComputeOption> parse_compute_option(std::string_view text) {
   if (text == "auto") return ComputeOption{};
   ComputeOption option{.compact_pages = text.ends_with(kCompactSuffix)};
   if (option.compact_pages) text.remove_suffix(kCompactSuffix.size());
+  if (text == "auto")
+    return fail(ErrorCode::kInvalidArgument,
+                "auto may take int8, whose K/V pages have 8 bits already; name a mode, as in int16+kv8", "compute");
   option.mode = TRY(parse_compute_mode(text));
   if (option.compact_pages && option.mode == ComputeMode::kInt8)
     return fail(ErrorCode::kInvalidArgument, "the K/V pages of int8 have 8 bits already; say int8", "compute");

@@ -54,7 +54,7 @@ json jitter_json(const PlanQuestion& question, const Plan& plan, const Jitter& j
   std::vector<WorkerProfile> chain;
   Partition partition;
   for (const PlannedRank& rank : plan.ranks) {
-    chain.push_back(question.request.workers[static_cast<size_t>(rank.worker)]);
+    chain.push_back(rank.profile);
     partition.push_back(rank.range);
   }
   std::vector<double> seconds;

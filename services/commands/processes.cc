@@ -71,8 +71,9 @@ void add_coordinator(CommandLine& line) {
       });
   add_model_flags(*command, options->model);
   add_chat_template_flag(*command, options->chat_template);
-  command->add_option("--compute", options->compute,
-                      "of the workers: fp32, bf16, int16 or int8; auto: what the first pair of them runs");
+  command->add_option(
+      "--compute", options->compute,
+      "of the workers: fp32, bf16, int16 or int8, or int16+kv8 and the like; auto: what the first pair of them runs");
   command
       ->add_option("--stall-timeout", options->stall_timeout_s,
                    "seconds without any progress until an attempt goes to other workers")

@@ -38,6 +38,22 @@ TEST(Chain, EveryNumberOfWorkersAndEveryCutGivesTheSameTokensAndLogits) {
   }
 }
 
+// Of three layers the first rank has memory for two at once, the last one and the decode worker for all.
+TEST(Chain, OnlyTheLastRankHoldsEveryLayer) {
+  HashCluster cluster(2);
+  for (auto& node : cluster.nodes) node->engine.layer_delay = 10ms;
+  InferenceRequest request = request_of(512, 2);
+  request.strategy = Strategy::kByHand;
+  request.cuts = {320};
+  const auto answer = cluster.ask(request);
+  const auto leased = [&](size_t node) { return cluster.nodes[node]->pool.usage().leased; };
+  ASSERT_TRUE(cluster.run_until([&] { return leased(0) > 0 && leased(1) > 0; }));
+  EXPECT_EQ(leased(0), 2 * 5) << "pages of the first 320 tokens";
+  EXPECT_EQ(leased(1), 3 * 8) << "of all 512";
+  ASSERT_TRUE(cluster.run_until([&] { return answer->finished.has_value() || answer->error.has_value(); }));
+  EXPECT_EQ(answer->tokens, expected_tokens(request));
+}
+
 TEST(Chain, PromptsOfEveryLengthAroundAPageAreAnswered) {
   HashCluster cluster(3);
   for (const int32_t length : {1, 2, 63, 64, 65, 127, 128, 129, 192, 200}) {

@@ -15,6 +15,13 @@ using namespace std::chrono_literals;
 
 const ModelShape kShape{.num_layers = 2, .vocab_size = 100, .context_len = 1000};
 
+TEST(Messages, ARankThatIsNotTheLastHasAQuarterOfTheLayersAtOnceAndTwoAtLeast) {
+  for (const auto& [layers, at_once] : {std::pair{1, 1}, {2, 2}, {3, 2}, {8, 2}, {9, 3}, {30, 8}, {32, 8}, {80, 20}}) {
+    EXPECT_EQ(kv_layers_at_once(layers, false), at_once) << layers;
+    EXPECT_EQ(kv_layers_at_once(layers, true), layers);
+  }
+}
+
 proto::Envelope chain_step() {
   proto::Envelope message = envelope({2, 7, 1});
   proto::RunChainStep& step = *message.mutable_run_chain_step();

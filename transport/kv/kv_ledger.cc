@@ -151,31 +151,28 @@ void KvOutboundLedger::release() {
   changed_.notify();
 }
 
-Task<void> KvOutboundLedger::drain(Deadline deadline) {
-  const auto handed_over = [&] {
-    return queue_.empty() && in_flight_.num() == 0 && (num_posted_ < geometry_.pages() || confirmed_);
-  };
-  while (!handed_over() && !error_) {
-    if (clock_.now() >= deadline.at)
-      co_return runahead::fail(ErrorCode::kDeadlineExceeded, "the receiver did not take every KV page in time");
+Task<void> KvOutboundLedger::wait_until(std::function<bool()> done, const char* late, Deadline deadline) {
+  while (!done() && !error_) {
+    if (clock_.now() >= deadline.at) co_return runahead::fail(ErrorCode::kDeadlineExceeded, late);
     co_await changed_.wait_until(deadline);
   }
   if (error_) co_return std::unexpected(*error_);
   co_return Result<void>{};
 }
 
+Task<void> KvOutboundLedger::drain(Deadline deadline) {
+  const auto handed_over = [this] {
+    return queue_.empty() && in_flight_.num() == 0 && (num_posted_ < geometry_.pages() || confirmed_);
+  };
+  return wait_until(handed_over, "the receiver did not take every KV page in time", deadline);
+}
+
 Task<void> KvOutboundLedger::wait_for_sent_layers(int32_t count, Deadline deadline) {
-  const auto sent = [&] {
+  const auto sent = [this, count] {
     return std::ranges::all_of(std::span(unsent_).first(static_cast<size_t>(count)),
                                [](int32_t pages) { return pages == 0; });
   };
-  while (!sent() && !error_) {
-    if (clock_.now() >= deadline.at)
-      co_return runahead::fail(ErrorCode::kDeadlineExceeded, "the receiver did not take a layer's KV pages in time");
-    co_await changed_.wait_until(deadline);
-  }
-  if (error_) co_return std::unexpected(*error_);
-  co_return Result<void>{};
+  return wait_until(sent, "the receiver did not take a layer's KV pages in time", deadline);
 }
 
 }  // namespace runahead

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <optional>
 #include <vector>
@@ -132,6 +133,9 @@ class KvOutboundLedger {
   KvStreamStats stats() const { return stats_; }
 
  private:
+  // Until done(), or the stream's error; `late`: what the deadline means.
+  Task<void> wait_until(std::function<bool()> done, const char* late, Deadline deadline);
+
   Clock& clock_;
   KvOutboundParams params_;
   KvGeometry geometry_;

@@ -120,8 +120,8 @@ void TcpInStream::open_layers(int32_t count) {
   if (ledger_.open_layers(count) && met_) tell_layers();
 }
 
-// At once: a socket's buffer has room for four bytes a layer, or the peer reads nothing any more. No reply is under way:
-// the last one comes after every layer was open.
+// At once: a socket's buffer has room for four bytes a layer, or the peer reads nothing any more. So it never mixes with the
+// reply that ends the stream, whose four bytes are written as whole.
 void TcpInStream::tell_layers() {
   boost::system::error_code error;
   socket_.non_blocking(true, error);
