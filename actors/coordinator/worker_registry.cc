@@ -18,7 +18,7 @@ namespace runahead {
 namespace {
 
 // Requests after which half of a link's measured distance from the others is believed. So a link that is slow for good is tried
-// again now and then: one of a thousandth of the rate after some hundred requests (worker_speed_test.cc).
+// again now and then (worker_speed_test.cc: within 400 requests, whatever it was).
 constexpr int32_t kLinkHalfLife = 32;
 
 std::unexpected<Error> incompatible(std::string what) { return fail(ErrorCode::kIncompatible, std::move(what)); }
