@@ -51,6 +51,8 @@ def call(url, method, path, body=None):
         if answer.status != 200:
             raise SystemExit(f"{path} answered {answer.status}: {text.decode(errors='replace')[:500]}")
         return json.loads(text)
+    except OSError as error:
+        raise SystemExit(f"{url} does not answer: {error}") from None
     finally:
         connection.close()
 

@@ -14,6 +14,7 @@ FILE: every request; stderr: progress. Only the standard library is used.
 """
 import argparse
 import json
+import math
 import random
 import statistics
 import sys
@@ -35,6 +36,13 @@ def draw_lengths(count, seed, longest, trace, scale):
     chance = random.Random(seed)
     drawn = chance.choices(trace, k=count) if trace else [chance.lognormvariate(6.0, 1.1) for _ in range(count)]
     return [int(min(max(length * scale, SHORTEST), longest)) for length in drawn]
+
+
+def read_trace(path):
+    try:
+        return [int(json.loads(line)["input_length"]) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SystemExit(f"{path} is no trace, JSON lines with input_length: {error}") from None
 
 
 def arrivals(rate, seconds, seed):
@@ -97,6 +105,7 @@ def load(url, policy, times, lengths):
 def summary(callers, idle, target, seconds):
     slowdowns = sorted(caller.seconds / idle(caller.tokens) for caller in callers if caller.seconds)
     in_time = sum(slowdown <= target for slowdown in slowdowns)
+    slowdowns = slowdowns or [math.inf]  # all have failed
     return {"requests": len(callers), "share": in_time / len(callers), "goodput": in_time / seconds,
             "p50": percentile(slowdowns, 0.5), "p95": percentile(slowdowns, 0.95),
             "each": [(caller.tokens, caller.seconds) for caller in callers]}
@@ -146,12 +155,13 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    trace = [json.loads(line)["input_length"] for line in options.trace.open()] if options.trace else None
-    rows = []
+    trace, rows = read_trace(options.trace) if options.trace else None, []
     with cluster_of(options) as url:
         idle, cost = calibrate(url, options.longest)
         for number, rate in enumerate(float(word) for word in options.rates.split(",")):
             times = arrivals(rate, options.seconds, options.seed + number)
+            if not times:
+                raise SystemExit(f"at {rate:g} a second no request came in {options.seconds:g} s: give more --seconds")
             lengths = draw_lengths(len(times), options.seed + number, options.longest, trace, options.scale)
             rows.append({"rate": rate})
             for policy in POLICIES:

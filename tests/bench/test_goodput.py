@@ -28,6 +28,16 @@ def test_lengths_are_the_traces_or_have_a_long_tail():
     assert drawn[0] >= goodput.SHORTEST and drawn[2000] == pytest.approx(403, rel=0.1) and drawn[-1] == 7000
 
 
+def test_what_cannot_be_measured_is_said_in_a_sentence(tmp_path):
+    (tmp_path / "trace").write_text('{"input_length": 700}\n{"length": 3}\n')
+    with pytest.raises(SystemExit, match="is no trace, JSON lines with input_length"):
+        goodput.read_trace(tmp_path / "trace")
+    with pytest.raises(SystemExit, match="127.0.0.1:1 does not answer"):
+        goodput.calibrate("127.0.0.1:1", 600)
+    failed = goodput.summary([SimpleNamespace(tokens=100, seconds=None)], lambda tokens: 1.0, 2.0, 10.0)
+    assert failed["share"] == 0 and failed["p95"] == float("inf")
+
+
 def test_the_parabola_goes_through_its_points():
     idle = goodput.parabola([(128, 0.1), (512, 0.5), (2048, 3.0)])
     assert [idle(n) for n in (128, 512, 2048)] == pytest.approx([0.1, 0.5, 3.0])
