@@ -54,7 +54,7 @@ def test_a_program_that_crashed_is_a_failure(tmp_path):
 
 
 def test_a_program_that_died_is_told_with_its_last_words(tmp_path):
-    words = "<system-out>all was well\nx.c:1 Assertion `a' failed\n 0 f(0x1)\n 1 g(0x2)</system-out>"
+    words = "<system-out>all was well\nx.c:1 Assertion `a' failed\n 0 f(0x1)\n 1 ucs_fatal_error_format(0x2)</system-out>"
     code, lines = summarize(tmp_path, {
         "unit/ctest.xml": suite(case("base", '<failure message=""/>' + words, status="fail"),
                                 case("model", '<failure message=""/><system-out>the end</system-out>', status="fail")),
