@@ -19,7 +19,7 @@ def first_line(text):
 
 
 def last_words(output):
-    """Of a program that died without a verdict: a failed assertion, else the last line that speaks of its end, or the last of all."""
+    """Of a program that died without a verdict: a failed assertion, else the last line that speaks of its end, or the last."""
     lines = [line.strip() for line in (output or "").splitlines() if line.strip()]
     failed = [line for line in lines if re.search(r"assertion .*failed", line, re.IGNORECASE)]
     telling = [line for line in lines if re.search(r"assert|abort|fatal|sanitizer|terminat|signal", line, re.IGNORECASE)]
