@@ -13,6 +13,7 @@ its schemes in turn, its check of the tokens and the testbed's control (deploy/t
 import argparse
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -52,8 +53,8 @@ def testbed(*words, **options):
 class Cluster:
     """A cluster of ours that runs on the nodes."""
 
-    def __init__(self, nodes):
-        self.nodes = nodes
+    def __init__(self, nodes, flags):
+        self.nodes, self.flags = nodes, flags
 
     def wait_until_ready(self):
         deadline = time.monotonic() + READY_SECONDS
@@ -76,7 +77,8 @@ class Cluster:
             testbed("check", stdout=sys.stderr)
         with tempfile.NamedTemporaryFile("r", suffix=".json") as file:
             testbed("exec", "head", ROOT / "bench/chain.py", "--url", URL, "--tokens", tokens, "--rounds", rounds, "--schemes",
-                    ",".join(schemes), "--rank-command", f"{TESTBED} rank {{rank}}", "--json", file.name, stdout=sys.stderr)
+                    ",".join(schemes), "--rank-command", shlex.join([str(TESTBED), "rank", "{rank}", *self.flags]),
+                    "--json", file.name, stdout=sys.stderr)
             return json.load(file)
 
 
@@ -95,7 +97,7 @@ def cluster_on(nodes, flags, share=None):
     testbed("up", nodes, share or SHARE[nodes], f"{LINK_MOST}mbit")
     try:
         with ended_with_its_group("cluster", *flags):
-            cluster = Cluster(nodes)
+            cluster = Cluster(nodes, flags)
             cluster.wait_until_ready()
             yield cluster
     finally:
@@ -173,6 +175,25 @@ def ablation(cluster, one, rounds):
     return cluster.chain(one["tokens"], [name + behind for name in ABLATION], rounds)
 
 
+RECORDED = ["single", "even", "balanced"]  # by the service itself
+RECORD_HEAD = "nodes,tokens,mbit,kv_bytes_per_token,scheme,cuts,ttft,predicted,compute,wait"
+
+
+def record(results):
+    """CSV of every run of our own schemes, first ones included: what tests/planner/recorded_runs_test.cc plays again."""
+    lines, seen = [RECORD_HEAD], set()
+    for one in results:
+        where = f"{one['nodes']},{one['tokens']},{one['mbit']:.4g},{one['kv_bytes_per_token']}"
+        for run in (run for result in (one["alone"], one["result"]) for run in result["warm_up"] + result["runs"]):
+            if run["scheme"] not in RECORDED or id(run) in seen:
+                continue
+            seen.add(id(run))  # one worker alone knows no link: its runs are those of every link
+            ranks = {key: "+".join(f"{rank[key + '_seconds']:.3f}" for rank in run["ranks"]) for key in ("compute", "kv_wait")}
+            lines.append(f"{where},{run['scheme']},{'+'.join(map(str, run['cuts']))},{run['ttft']:.3f},{run['predicted']:.3f},"
+                         f"{ranks['compute']},{ranks['kv_wait']}")
+    return "\n".join(lines) + "\n"
+
+
 def draw(folder, results):
     folder.mkdir(parents=True, exist_ok=True)
     for tokens in sorted({one["tokens"] for one in results}):
@@ -194,7 +215,7 @@ def slow_node(options):
     """Four nodes, of which one turns to 0.6 of its speed: every request from then on beside the ideal, all rates added up."""
     nodes, share, slow = 4, 33, 20
     tokens, lines = options.tokens[0], ["| request | balanced s | over the ideal | predicted s | cuts |", "|---|---|---|---|---|"]
-    with cluster_on(nodes, options.flags.split(), share) as cluster:
+    with cluster_on(nodes, shlex.split(options.flags), share) as cluster:
         alone = cluster.chain(tokens, ["single"], options.rounds)
         before = cluster.chain(tokens, ["balanced"], options.rounds)
         single, steady = seconds(alone, "single"), seconds(before, "balanced")
@@ -211,15 +232,16 @@ def slow_node(options):
 def measure(options):
     results = []
     for nodes in options.nodes:
-        with cluster_on(nodes, options.flags.split()) as cluster:
+        with cluster_on(nodes, shlex.split(options.flags)) as cluster:
             for tokens in options.tokens:
-                alone = cluster.chain(tokens, ["single"], options.rounds)
+                alone = cluster.chain(tokens, ["single"], min(options.rounds, 2))
                 single, kv_bytes = seconds(alone, "single"), alone["kv_bytes_per_token"]
                 for bandwidth in options.bandwidths:
                     mbit = link_mbit(bandwidth, tokens, kv_bytes, single)
                     say(f"{nodes} nodes, {tokens} tokens: {bandwidth:g} GB/s beside an A100 are {mbit:.3g} Mbit/s beside a node")
                     cluster.link(mbit)
                     one = {"nodes": nodes, "tokens": tokens, "bandwidth": bandwidth, "mbit": mbit, "single": single,
+                           "kv_bytes_per_token": kv_bytes, "alone": alone,
                            "result": cluster.chain(tokens, [scheme for scheme in options.schemes if scheme != "single"],
                                                    options.rounds)}
                     if options.noise:
@@ -244,8 +266,9 @@ def main():
     parser.add_argument("--noise", action="store_true", help="each once more with side traffic, the paper's figure 11")
     parser.add_argument("--ablation", action="store_true", help="each once more without one of our ideas after the other")
     parser.add_argument("--slow-node", action="store_true", help="only this: four nodes, one of which turns to 0.6 of its speed")
-    parser.add_argument("--flags", default="", help="of every worker")
+    parser.add_argument("--flags", default="", help="of every worker and rank, such as --model FILE")
     parser.add_argument("--json")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="CSV of our own schemes' runs")
     parser.add_argument("--svg", type=Path, metavar="FOLDER", help="plots of scaling, times and waterfalls")
     options = parser.parse_args()
     if unknown := set(options.nodes) - set(SHARE):
@@ -261,6 +284,8 @@ def main():
         print("\n" + noise_table(results))
     if options.ablation:
         print("\n" + ablation_table(results))
+    if options.record:
+        options.record.write_text(record(results), encoding="utf-8")
     if options.svg:
         draw(options.svg, results)
     if options.json:

@@ -3,6 +3,7 @@
 
     bench/random_model.py OUT.gguf                                        Llama 3 8B's layers, four of them, in Q4_1
     bench/random_model.py OUT.gguf --shape llama-3.2-1b --format Q4_K_M   llama.cpp's usual mix of Q4_K and Q6_K
+    bench/random_model.py OUT.gguf --shape falcon-7b                      Falcon's shape on Llama's layers: 71 heads on one of K/V
 
 The tokenizer, and with it the vocabulary, is that of the default model, so that all engines of bench/compare_peers.py can
 load the file. A few layers are enough, since they are all alike. Needs PyPI `gguf` (tests/requirements.txt).
@@ -18,8 +19,11 @@ import numpy as np
 MODELS = Path(os.environ.get("RUNAHEAD_MODEL_DIR", Path.home() / ".cache" / "runahead" / "models"))
 TOKENIZER = MODELS / "SmolLM2-135M-Instruct.Q4_1.gguf"
 SEED = 20240508  # the day of arXiv 2405.05329
-# hidden size, FFN size, query heads, K/V heads, layers
-SHAPES = {"llama-3-8b": (4096, 14336, 32, 8, 4), "llama-3.2-1b": (2048, 8192, 32, 8, 6)}
+# Hidden size, FFN size, query heads, K/V heads, layers. Falcon's FFN has two matrices where Llama's layers have three: two thirds
+# of its size is the same work. A quarter: half of hidden size, head size and FFN size, for slow nodes of a testbed.
+SHAPES = {"llama-3-8b": (4096, 14336, 32, 8, 4), "llama-3.2-1b": (2048, 8192, 32, 8, 6),
+          "llama-7b": (4096, 11008, 32, 32, 4), "llama-7b-quarter": (2048, 5504, 32, 32, 8),
+          "falcon-7b": (4544, 12128, 71, 1, 4), "falcon-7b-quarter": (2272, 6080, 71, 1, 8)}
 # Of a block: where its halves d and m lie (m in None: it has none), the sd of a weight whose other bytes are random and
 # d is 1, and m over d such that the mean is zero. Q4_K: codes 0..15 times scales 0..63, less minima 0..63 times m.
 FORMATS = {"Q4_0": (0, None, 4.6, 0), "Q4_1": (0, 2, 4.6, -7.5), "Q8_0": (0, None, 74, 0), "Q4_K": (0, 2, 260, 7.5),
@@ -106,7 +110,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--shape", choices=SHAPES, default="llama-3-8b")
-    parser.add_argument("--layers", type=int, help="default: 4 of the larger, 6 of the smaller shape")
+    parser.add_argument("--layers", type=int, help="default: a few, see SHAPES")
     parser.add_argument("--format", choices=["Q4_0", "Q4_1", "Q8_0", "Q4_K_M"], default="Q4_1")
     args = parser.parse_args()
     if not TOKENIZER.exists():

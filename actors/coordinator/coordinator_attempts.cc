@@ -173,8 +173,10 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
   WorkerSpeed& took = attempt.profiles[done.rank()].speed;
   took = scaled(took, computed / compute_seconds(took, chunk_work(registry_.model_cost(), chunk, is_last)));
   const WorkerId receiver = is_last ? attempt.decode : attempt.ranks[done.rank() + 1];
-  if (Worker* worker = registry_.find(receiver))
-    registry_.learn_link(*worker, static_cast<double>(timing.kv_sent_bytes()), timing.kv_wire_seconds());
+  const auto sent = static_cast<double>(timing.kv_sent_bytes());
+  if (Worker* worker = registry_.find(receiver)) registry_.learn_link(*worker, sent, timing.kv_wire_seconds());
+  if (!is_last && sent > 0 && timing.kv_wire_seconds() > limits::kSampleSecondsMin)
+    attempt.profiles[done.rank() + 1].ingress.bytes_per_second = sent / timing.kv_wire_seconds();
   metrics_.rank_finished({.rank = static_cast<int32_t>(done.rank()),
                           .is_last = is_last,
                           .chunk_tokens = chunk.size(),
@@ -200,7 +202,8 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
   finish_if_ready(request, now);
 }
 
-// Of a prompt that had all workers to itself, its link speeds as they were expected.
+// Of a prompt that had all workers to itself. attempt.profiles are as fast, workers and links, as they were in it: only what is
+// between them counts, and a link that turned slow is no loss of every chain.
 void CoordinatorCore::learn_stretch(const Request& request) {
   const Attempt& attempt = *request.attempt;
   if (!attempt.is_alone || last_started_ != request.id || attempt.scores || attempt.first_token_at == Time{0}) return;

@@ -34,8 +34,8 @@ def test_what_cannot_be_measured_is_said_in_a_sentence(tmp_path):
         goodput.read_trace(tmp_path / "trace")
     with pytest.raises(SystemExit, match="127.0.0.1:1 does not answer"):
         goodput.calibrate("127.0.0.1:1", 600)
-    failed = goodput.summary([SimpleNamespace(tokens=100, seconds=None)], lambda tokens: 1.0, 2.0, 10.0)
-    assert failed["share"] == 0 and failed["p95"] == float("inf")
+    failed = goodput.summary([SimpleNamespace(tokens=100, seconds=None)], lambda tokens: 1.0)
+    assert goodput.in_time(failed, 2.0) == 0 and failed["p95"] == float("inf")
 
 
 def test_the_parabola_goes_through_its_points():
@@ -45,14 +45,17 @@ def test_the_parabola_goes_through_its_points():
 
 def test_what_failed_or_came_late_is_not_in_time():
     callers = [SimpleNamespace(tokens=100, seconds=seconds) for seconds in (1.0, 2.0, 2.1, None)]
-    one = goodput.summary(callers, lambda tokens: 1.0, 2.0, 10.0)
-    assert one["share"] == 0.5 and one["goodput"] == pytest.approx(0.2)
+    one = goodput.summary(callers, lambda tokens: 1.0)
+    assert goodput.in_time(one, 2.0) == 2 and one["requests"] == 4
 
-    def row(rate, **shares):
-        return {"rate": rate, **{policy: {**one, "share": share, "goodput": share * rate} for policy, share in shares.items()}}
+    def row(rate, **in_time):
+        return {"rate": rate, **{policy: {**one, "requests": 20, "slowdowns": [1.4] * count + [9.0] * (20 - count)}
+                                 for policy, count in in_time.items()}}
 
-    rows = [row(1, single=0.9, even=0.95, auto=1.0), row(2, single=0.5, even=0.2, auto=0.95)]
-    assert "auto over the better plain policy: 2.00" in goodput.table(rows, 0.9), "0.95 of 2 a second to 0.95 of 1"
+    rows = [row(1, single=18, even=19, auto=20), row(2, single=10, even=4, auto=19)]
+    table = goodput.table(rows, [1.3, 1.5], 0.9, 10.0)
+    assert "| 1.3 times | 0.00 | 0.00 | 0.00 | no plain policy reaches it |" in table
+    assert "| 1.5 times | 1.80 | 1.90 | 2.00 | 1.05 |" in table
 
 
 @NOT_BUILT

@@ -32,17 +32,22 @@ class CoreDriver {
   static constexpr uint64_t kEpoch = 3;
   static constexpr int32_t kLayers = 2, kVocab = 100, kContext = 4096;
 
+  static ModelShape shape() {
+    return {.architecture = "test",
+            .num_layers = kLayers,
+            .model_dim = 64,
+            .num_heads = 1,
+            .num_kv_heads = 1,
+            .head_dim = 64,
+            .ffn_dim = 128,
+            .vocab_size = kVocab,
+            .context_len = kContext};
+  }
+  static constexpr size_t kPageBytes = 64;
+
   explicit CoreDriver(TestFaults faults = {}, std::string model = {}, SpeedMemory speeds = {})
       : core({.epoch = kEpoch,
-              .shape = {.architecture = "test",
-                        .num_layers = kLayers,
-                        .model_dim = 64,
-                        .num_heads = 1,
-                        .num_kv_heads = 1,
-                        .head_dim = 64,
-                        .ffn_dim = 128,
-                        .vocab_size = kVocab,
-                        .context_len = kContext},
+              .shape = shape(),
               .model = std::move(model),
               .speeds = std::move(speeds),
               .faults = faults},
@@ -58,7 +63,7 @@ class CoreDriver {
     hello.set_kv_transport("memory");
     hello.set_kv_address("kv-" + std::to_string(incarnation));
     hello.set_pages_total(pages);
-    hello.set_page_bytes(64);
+    hello.set_page_bytes(kPageBytes);
     hello.set_num_layers(kLayers);
     hello.set_context_len(kContext);
     hello.set_name("w" + std::to_string(incarnation));

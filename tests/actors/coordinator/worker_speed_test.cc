@@ -1,7 +1,9 @@
 // Which speeds plans reckon with: what workers measured at their start, and what requests taught.
 #include <algorithm>
+#include <map>
 
 #include "core_driver.h"
+#include "planner/chain_timeline.h"
 
 namespace runahead::test {
 namespace {
@@ -55,6 +57,25 @@ class Workers : public CoreDriver {
     }
     from(99, decode_done(id_, 1));
     EXPECT_TRUE(finished.contains(id_));
+  }
+  // Ends it as the timeline says of workers and links that are really so.
+  void serve_by_the_timeline(const std::vector<double>& seconds_per_token) {
+    std::map<int32_t, WorkerProfile> chain;  // by the chunk's begin
+    Partition chunks;
+    for (int64_t i = 1; i <= count_; ++i) {
+      const auto* step = last(static_cast<PeerId>(i), Kind::kRunChainStep);
+      if (step == nullptr || step->request() != id_) continue;
+      const proto::RunChainStep& chunk = step->run_chain_step();
+      const auto place = static_cast<size_t>(i) - 1;
+      chunks.push_back({static_cast<int32_t>(chunk.begin()), static_cast<int32_t>(chunk.end())});
+      chain[chunks.back().begin] = {.speed = {.seconds_per_token = seconds_per_token[place]},
+                                    .ingress = {.bytes_per_second = links_[place]}};
+    }
+    std::ranges::sort(chunks, {}, &TokenRange::begin);
+    std::vector<WorkerProfile> profiles;
+    for (const auto& [begin, profile] : chain) profiles.push_back(profile);
+    serve(seconds_per_token,
+          from_seconds(chain_timeline(model_cost(shape(), kPageBytes), profiles, chunks).ttft_seconds));
   }
   // From now on K/V reaches worker i at bytes_per_second[i].
   void connect(std::vector<double> bytes_per_second) { links_ = std::move(bytes_per_second); }
@@ -146,6 +167,25 @@ TEST(WorkerSpeeds, WhatAChainLosesBetweenItsRanksIsPredictedAfterOneRequest) {
   workers.shares();
   workers.serve(speeds, took);
   EXPECT_NEAR(workers.sink.ttft.back().predicted_ttft_seconds, seconds(took), 0.02 * seconds(took));
+}
+
+// What a link costs is the link's: it is no loss that every chain has.
+TEST(WorkerSpeeds, ALinkThatTurnsSlowIsPredictedAtTheThirdRequest) {
+  Workers workers(std::vector<double>(2, kSecondsPerToken));
+  const std::vector<double> speeds(2, kSecondsPerToken);
+  const auto request = [&] {
+    workers.shares();
+    workers.serve_by_the_timeline(speeds);
+    const auto& last = workers.sink.ttft.back();
+    return last.predicted_ttft_seconds / last.ttft_seconds;
+  };
+  workers.connect({1e8, 1e8});
+  for (int i = 0; i < 4; ++i) request();
+  EXPECT_NEAR(request(), 1, 0.03);
+  workers.connect({1e8, 1.5e3});
+  EXPECT_LT(request(), 0.95) << "it was not slow before";
+  request();
+  for (int i = 0; i < 4; ++i) EXPECT_NEAR(request(), 1, 0.05) << i;
 }
 
 // Two links that other traffic slows down for a while: their workers are left out, and come back when that is long ago.
