@@ -11,12 +11,14 @@ endif()
 set(CMAKE_CXX_FLAGS_DEBUG "-O0 -g")
 # -ffp-contract=off: a fused multiply-add only where the source asks for one, so that every ISA and every optimiser
 # setting gives the same bits for the same code (docs/adr/0002-bit-exactness.md).
-add_compile_options(-Wall -Wextra -Wno-missing-field-initializers -ffp-contract=off -fno-strict-aliasing)
-add_compile_options($<$<CONFIG:Release>:-fstack-protector-strong>)
+add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:-Wall;-Wextra;-Wno-missing-field-initializers>")
+add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:-ffp-contract=off;-fno-strict-aliasing>")
+add_compile_options($<$<AND:$<COMPILE_LANGUAGE:C,CXX>,$<CONFIG:Release>>:-fstack-protector-strong>)
 add_compile_definitions($<$<CONFIG:Release>:_GLIBCXX_ASSERTIONS>)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 12 reports these inside libstdc++ and Boost when coroutines are inlined; both are known false positives.
-  add_compile_options(-Wno-maybe-uninitialized -Wno-array-bounds -Wno-stringop-overflow -Wno-mismatched-new-delete)
+  add_compile_options(
+    "$<$<COMPILE_LANGUAGE:C,CXX>:-Wno-maybe-uninitialized;-Wno-array-bounds;-Wno-stringop-overflow;-Wno-mismatched-new-delete>")
 endif()
 if(RUNAHEAD_SANITIZE)
   add_compile_options(-fsanitize=${RUNAHEAD_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)

@@ -4,6 +4,7 @@
 #   setup_packages GROUP...   install the Debian packages of deploy/packages.txt that are missing
 #   setup_model               fetch the default model into $RUNAHEAD_MODEL_DIR, checked by SHA-256
 #   setup_venv                a Python with the packages of tests/requirements.txt; sets $PYTHON
+#   setup_cuda                nvcc of the machine, or of PyPI's packages; sets $CUDACXX
 #   setup_build PRESET [TARGET...]   configure once, then build what changed
 #
 # Environment: RUNAHEAD_CACHE_DIR (default ~/.cache/runahead), RUNAHEAD_MODEL_DIR (default $RUNAHEAD_CACHE_DIR/models).
@@ -123,6 +124,23 @@ setup_venv() {
   twice pip-install "$VENV/bin/pip" install --disable-pip-version-check -r "$ROOT/tests/requirements.txt" ||
     die "pip could not install tests/requirements.txt: check the network"
   echo "$wanted" >"$stamp"
+}
+
+# The compiler for NVIDIA's devices. Its wheels have no other packages, and a folder of their own.
+CUDA_VERSION=13.0
+CUDA_PACKAGES=("nvidia-cuda-nvcc==13.0.*" "nvidia-nvvm==13.0.*" "nvidia-cuda-crt==13.0.*" "nvidia-cuda-cccl==13.0.*"
+  "nvidia-cuda-runtime==13.0.*")
+setup_cuda() {
+  local folder=$RUNAHEAD_CACHE_DIR/cuda-$CUDA_VERSION
+  export CUDACXX=${CUDACXX:-$(command -v nvcc || true)}
+  [[ -z $CUDACXX && -x /usr/local/cuda/bin/nvcc ]] && CUDACXX=/usr/local/cuda/bin/nvcc
+  [[ -n $CUDACXX ]] && return 0
+  CUDACXX=$folder/nvidia/cu13/bin/nvcc
+  [[ -x $CUDACXX ]] && return 0
+  ensure_venv
+  say "fetching the CUDA compiler $CUDA_VERSION from PyPI"
+  twice pip-cuda "$VENV/bin/pip" install --disable-pip-version-check --no-deps --target "$folder" "${CUDA_PACKAGES[@]}" ||
+    die "pip could not install ${CUDA_PACKAGES[*]}: check the network"
 }
 
 # A configuration is made once for the same options; ninja itself notices changed CMake files and new sources.

@@ -60,6 +60,9 @@ class Engine {
 
   virtual const ModelShape& shape() const = 0;
   virtual size_t page_bytes() const = 0;  // of one K/V page of one layer
+  // The device's memory for the pages of a pool of so many bytes; null: this engine computes on the pool's own. kOverloaded if
+  // there is no room. The engine outlives them.
+  virtual Result<std::unique_ptr<DevicePages>> device_pages(size_t) { return nullptr; }
   // What two workers must have in common to share pages: model file, compute mode, page layout. Compared as a string.
   virtual const std::string& fingerprint() const = 0;
   virtual const std::string& compute_name() const = 0;  // "fp32", ...
@@ -87,5 +90,8 @@ class Engine {
   // One decode step for a batch: out [batch, vocab_size]. Each row's result does not depend on the others.
   virtual void decode(std::span<const DecodeRow> batch, std::span<float> out) = 0;
 };
+
+// The pool of an engine's pages, with the device's memory for them if it has one. The engine outlives it.
+Result<std::unique_ptr<KvPool>> make_kv_pool(Engine& engine, int64_t num_pages);
 
 }  // namespace runahead

@@ -13,7 +13,8 @@ KvLease::KvLease(KvPool& pool, int32_t num_layers, int32_t layers_at_once, int32
       num_layers_(num_layers),
       layers_at_once_(layers_at_once),
       num_pages_(num_pages),
-      slots_(std::move(slots)) {}
+      slots_(std::move(slots)),
+      on_device_(pool.device_ ? static_cast<size_t>(num_layers) * static_cast<size_t>(num_pages) : 0) {}
 
 KvLease::~KvLease() {
   const auto count = static_cast<int64_t>(slots_.size());
@@ -22,11 +23,29 @@ KvLease::~KvLease() {
   pool_.free_slots_.insert(pool_.free_slots_.end(), slots_.begin(), slots_.end());
 }
 
-std::span<std::byte> KvLease::page(int32_t layer, int32_t page) const {
+size_t KvLease::slot(int32_t layer, int32_t page) const {
   RUNAHEAD_CHECK(layer >= 0 && layer < num_layers_ && page >= 0 && page < num_pages_, "page outside its lease");
   const size_t place = static_cast<size_t>(layer % layers_at_once_);
-  const size_t slot = slots_[place * static_cast<size_t>(num_pages_) + static_cast<size_t>(page)];
-  return {pool_.buffer_.data() + slot * pool_.page_bytes_, pool_.page_bytes_};
+  return slots_[place * static_cast<size_t>(num_pages_) + static_cast<size_t>(page)];
+}
+
+std::span<std::byte> KvLease::page(int32_t layer, int32_t page) const {
+  return {pool_.buffer_.data() + slot(layer, page) * pool_.page_bytes_, pool_.page_bytes_};
+}
+
+std::byte* KvLease::device_page(int32_t layer, int32_t page) const {
+  std::byte* base = pool_.device_ ? pool_.device_->data() : pool_.buffer_.data();
+  return base + slot(layer, page) * pool_.page_bytes_;
+}
+
+bool KvLease::has_device_pages() const { return pool_.device_ != nullptr; }
+
+bool KvLease::needs_upload(int32_t layer, int32_t page) const {
+  return has_device_pages() && !on_device_[static_cast<size_t>(layer * num_pages_ + page)];
+}
+
+void KvLease::mark_on_device(int32_t layer, int32_t page) {
+  if (has_device_pages()) on_device_[static_cast<size_t>(layer * num_pages_ + page)] = true;
 }
 
 uint32_t KvLease::checksum(int32_t layer, int32_t page) const { return crc32c(this->page(layer, page)); }
@@ -43,8 +62,10 @@ void KvLease::mark_quarantined() {
   pool_.usage_.quarantined += static_cast<int64_t>(slots_.size());
 }
 
-KvPool::KvPool(size_t page_bytes, int64_t num_pages)
-    : page_bytes_((page_bytes + 63) / 64 * 64), buffer_(page_bytes_ * static_cast<size_t>(num_pages)) {
+KvPool::KvPool(size_t page_bytes, int64_t num_pages, std::unique_ptr<DevicePages> device)
+    : page_bytes_(rounded_up(page_bytes)),
+      buffer_(page_bytes_ * static_cast<size_t>(num_pages)),
+      device_(std::move(device)) {
   RUNAHEAD_CHECK(num_pages > 0 && num_pages < INT32_MAX, "a pool has pages");
   usage_ = {.total = num_pages, .free = num_pages};
   free_slots_.reserve(static_cast<size_t>(num_pages));

@@ -6,7 +6,10 @@
 //           is destroyed; a pending transfer shares the lease (shared_ptr), so memory that a peer may still write is
 //           never given to somebody else.
 //   bytes   of pages are the engine's, in its own kernels. Others hand their address to a transport and ask here for what
-//           reads or writes them (checksum, clear), so that the memory of a pool need not be the processor's.
+//           reads or writes them (checksum, clear).
+//   device  an engine on a GPU computes on pages there. Its pool has a twin for each page, at the same place of the device's
+//           memory; transports and checksums know the host's alone. The engine brings what it wrote to the host before it
+//           returns, and what was received to the device when it first reads it; which pages are there, the lease remembers.
 //   threads the pool is used on the actor thread only; the bytes of disjoint pages may be written concurrently, and one
 //           page has one writer.
 //   layers  a lease may have memory for some of the layers at once (layers_at_once): layer l then takes that of layer
@@ -29,6 +32,13 @@ namespace runahead {
 
 class KvPool;
 
+// The device's memory of a pool's pages.
+class DevicePages {
+ public:
+  virtual ~DevicePages() = default;
+  virtual std::byte* data() = 0;
+};
+
 // Pages of one sequence: num_layers x num_pages, layers_at_once of them at a time. Page p of every layer holds tokens
 // [64 p, 64 p + 64).
 class KvLease {
@@ -41,6 +51,13 @@ class KvLease {
   int32_t layers_at_once() const { return layers_at_once_; }
   int32_t num_pages() const { return num_pages_; }  // a layer
   std::span<std::byte> page(int32_t layer, int32_t page) const;
+  // Where kernels find the page: its twin on the device, or itself.
+  std::byte* device_page(int32_t layer, int32_t page) const;
+  // For the engine, on its own thread: whether the twin holds what the page does. New leases hold nothing there; false for ever
+  // where there are no twins to be filled.
+  bool needs_upload(int32_t layer, int32_t page) const;
+  void mark_on_device(int32_t layer, int32_t page);
+  bool has_device_pages() const;
   // CRC32C of the page's bytes.
   uint32_t checksum(int32_t layer, int32_t page) const;
   void clear(int32_t layer, int32_t page);  // zeros
@@ -55,7 +72,10 @@ class KvLease {
   int32_t num_layers_;
   int32_t layers_at_once_;
   int32_t num_pages_;
+  size_t slot(int32_t layer, int32_t page) const;
+
   std::vector<uint32_t> slots_;  // [layers_at_once, num_pages] index into the pool
+  std::vector<bool> on_device_;  // [num_layers, num_pages]; empty without a device
   bool quarantined_ = false;
 };
 
@@ -65,8 +85,9 @@ class KvPool {
     int64_t total = 0, free = 0, leased = 0, quarantined = 0;  // pages
   };
 
-  // page_bytes is rounded up to 64. Allocates num_pages * page_bytes once.
-  KvPool(size_t page_bytes, int64_t num_pages);
+  static size_t rounded_up(size_t page_bytes) { return (page_bytes + 63) / 64 * 64; }
+  // page_bytes is rounded up to 64. Allocates num_pages * page_bytes once; `device` has as many, or is null.
+  KvPool(size_t page_bytes, int64_t num_pages, std::unique_ptr<DevicePages> device = nullptr);
   ~KvPool();  // every lease must be gone
 
   size_t page_bytes() const { return page_bytes_; }
@@ -83,6 +104,7 @@ class KvPool {
   friend class KvLease;
   size_t page_bytes_;
   AlignedBuffer buffer_;
+  std::unique_ptr<DevicePages> device_;  // null: kernels read the host's
   std::vector<uint32_t> free_slots_;
   Usage usage_;
 };

@@ -16,7 +16,7 @@ FUZZ_SECONDS=${RUNAHEAD_FUZZ_SECONDS:-6}  # a smoke run for each target; a night
 SIM_SEEDS=${RUNAHEAD_SIM_SEEDS:-1000}  # about a minute
 
 # Stage and time limit in seconds. What fails soonest comes first; together they take under 45 minutes on 2 cores.
-STAGES=(setup:1200 tidy:120 build:1500 deploy:300 unit:900 e2e:900 ucx:300 sim:600 lint:300 asan:1800 fuzz:900 tsan:1200)
+STAGES=(setup:1200 tidy:120 build:1500 deploy:300 unit:900 e2e:900 ucx:300 sim:600 lint:300 cuda:600 asan:1800 fuzz:900 tsan:1200)
 # What mostly waits runs beside the stage behind it.
 BESIDE=" ucx "
 
@@ -105,6 +105,19 @@ get.restype = ctypes.c_char_p; print(get().decode())')
   [[ $loaded == "${NEWEST_UCX#*==}" ]] || die "UCX $loaded was loaded, not $NEWEST_UCX"
   GTEST_OUTPUT="xml:$RESULTS/ucx/gtest/" GTEST_BRIEF=1 GTEST_FILTER='Kv/*/ucx*:*MappedFileBeside*' \
     "$ROOT/build/release/tests/transport/transport_tests"
+}
+
+# kernels/cuda for the device: compiled anew with warnings as errors, for what ptxas says of each kernel. Nothing here can run it.
+stage_cuda() {
+  setup_cuda
+  rm -f build/cuda/librunahead_cuda.so build/cuda/kernels/cuda/CMakeFiles/runahead_cuda.dir/cuda_ops.cu.o
+  setup_build cuda runahead_cuda
+  if python3 tests/kernels/cuda/resource_table.py "$LOGS/build-cuda.log"; then
+    record passed "librunahead_cuda.so compiles, and no kernel spills registers"
+  else
+    record failed "librunahead_cuda.so: a kernel spills registers, or the compiler said nothing of them"
+    return 1
+  fi
 }
 
 # run_sanitized PRESET TEST...: builds and runs the named test programs, as far as they exist. The tests on the real

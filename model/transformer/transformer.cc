@@ -35,6 +35,7 @@ std::string name_of(ComputeMode mode, bool compact_pages) {
 
 Result<ComputeOption> parse_compute_option(std::string_view text) {
   if (text == "auto") return ComputeOption{};
+  if (text == "cuda") return ComputeOption{.cuda = true};
   ComputeOption option{.compact_pages = text.ends_with(kCompactSuffix)};
   if (option.compact_pages) text.remove_suffix(kCompactSuffix.size());
   if (text == "auto")

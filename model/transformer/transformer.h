@@ -35,10 +35,12 @@ struct EngineOptions {
   const OpTable* ops = nullptr;  // tests and benchmarks: this table, whatever `compute` says
 };
 
-// What people say of a mode: "auto", the name of one, or one with 8-bit pages, "int16+kv8".
+// What people say of a mode: "auto", the name of one, one with 8-bit pages, "int16+kv8", or "cuda", a GPU
+// (model/cuda_transformer).
 struct ComputeOption {
   std::optional<ComputeMode> mode;  // nullopt: auto
   bool compact_pages = false;
+  bool cuda = false;
 };
 Result<ComputeOption> parse_compute_option(std::string_view text);
 // What Engine::fingerprint() of a file begins with, whatever the mode, and the whole of it. The coordinator knows both

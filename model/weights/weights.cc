@@ -9,140 +9,34 @@
 #include "base/cache_file.h"
 #include "base/log.h"
 #include "kernels/ops.h"
+#include "model/weights/layer_rows.h"
 #include "model/weights/layer_tensors.h"
 
 namespace runahead {
 namespace {
 
-// Appends the rows that the kernels see; what the file does not have is zero.
-class RowList {
- public:
-  void add(const QuantMatrixView& m, int64_t row) { rows_.push_back({m.type, m.row(row)}); }
-  void pad_to(int64_t rows) { rows_.resize(static_cast<size_t>(rows)); }
-  PackedMatrix pack(int32_t k) const { return PackedMatrix(rows_, k); }
-  int64_t size() const { return static_cast<int64_t>(rows_.size()); }
-
- private:
-  std::vector<RowSource> rows_;
-};
-
-PackedMatrix pack(const QuantMatrixView& m, int32_t k) {
-  RowList rows;
-  for (int64_t r = 0; r < m.rows; ++r) rows.add(m, r);
-  return rows.pack(k);
-}
-
-// Heads of Q or K. The two halves of a head are what rotate-half RoPE turns: place i of each is pair i.
-void add_rotary_heads(const QuantMatrixView& m, RopePairing pairing, int64_t head_dim, int64_t padded, RowList& rows) {
-  const bool interleaved = pairing == RopePairing::kInterleaved;
-  const int64_t half = head_dim / 2, step = interleaved ? 2 : 1, second = interleaved ? 1 : half;
-  for (int64_t head = 0; head < m.rows; head += head_dim) {
-    const int64_t begin = rows.size();
-    for (int64_t i = 0; i < half; ++i) rows.add(m, head + step * i);
-    rows.pad_to(begin + padded / 2);
-    for (int64_t i = 0; i < half; ++i) rows.add(m, head + step * i + second);
-    rows.pad_to(begin + padded);
-  }
-}
-
-void add_heads(const QuantMatrixView& m, int64_t head_dim, int64_t padded, RowList& rows) {
-  for (int64_t head = 0; head < m.rows; head += head_dim) {
-    const int64_t begin = rows.size();
-    for (int64_t i = 0; i < head_dim; ++i) rows.add(m, head + i);
-    rows.pad_to(begin + padded);
-  }
-}
-
-PackedMatrix pack_gate_up(const QuantMatrixView& gate, const QuantMatrixView& up, const PaddedShape& padded) {
-  RowList rows;
-  for (int64_t r = 0; r < padded.ffn_dim; r += 16) {
-    for (const QuantMatrixView* m : {&gate, &up}) {
-      const int64_t end = rows.size() + 16;
-      for (int64_t i = r; i < std::min(r + 16, m->rows); ++i) rows.add(*m, i);
-      rows.pad_to(end);
+// Gate rows and up rows alternate by 16, one panel of both.
+PackedMatrix pack_gate_up(const WeightRows& gate, const WeightRows& up, const PaddedShape& padded) {
+  WeightRows rows;
+  for (int32_t r = 0; r < padded.ffn_dim; r += 16) {
+    for (const WeightRows* m : {&gate, &up}) {
+      const size_t end = rows.size() + 16;
+      for (size_t i = static_cast<size_t>(r); i < std::min(static_cast<size_t>(r) + 16, m->size()); ++i)
+        rows.push_back((*m)[i]);
+      rows.resize(end);
     }
   }
-  return rows.pack(padded.model_dim);
-}
-
-Result<QuantMatrixView> matrix(const Gguf& file, const std::string& name, int64_t rows, int64_t cols) {
-  const QuantMatrixView m = TRY(file.matrix(name));
-  if (m.rows != rows || m.cols != cols)
-    return fail(ErrorCode::kInvalidModel, "tensor " + name + " is [" + std::to_string(m.rows) + ", " +
-                                              std::to_string(m.cols) + "], but the model needs [" +
-                                              std::to_string(rows) + ", " + std::to_string(cols) + "]");
-  return m;
-}
-
-// Of what is packed. What is mapped from a cache has been looked at when it was packed.
-Result<QuantMatrixView> finite_matrix(const Gguf& file, const std::string& name, int64_t rows, int64_t cols) {
-  const QuantMatrixView m = TRY(matrix(file, name, rows, cols));
-  for (int64_t r = 0; r < m.rows; ++r)
-    if (!is_finite(m.type, m.row(r)))
-      return fail(ErrorCode::kInvalidModel, "tensor " + name + " holds weights that are no numbers (row " +
-                                                std::to_string(r) +
-                                                "); download the file again, or make it from weights that are whole");
-  return m;
-}
-
-struct QkvViews {
-  QuantMatrixView q, k, v;
-};
-
-// Of three tensors, or of one that holds their rows one after the other.
-Result<QkvViews> qkv_views(const Gguf& file, const ModelShape& s, const LayerTensors& tensors) {
-  const int64_t q_rows = int64_t{s.num_heads} * s.head_dim, kv_rows = int64_t{s.num_kv_heads} * s.head_dim;
-  if (tensors.qkv.empty()) {
-    QkvViews views;
-    views.q = TRY(finite_matrix(file, tensors.q, q_rows, s.model_dim));
-    views.k = TRY(finite_matrix(file, tensors.k, kv_rows, s.model_dim));
-    views.v = TRY(finite_matrix(file, tensors.v, kv_rows, s.model_dim));
-    return views;
-  }
-  const QuantMatrixView all = TRY(finite_matrix(file, tensors.qkv, q_rows + 2 * kv_rows, s.model_dim));
-  const auto part = [&](int64_t begin, int64_t rows) {
-    QuantMatrixView view = all;
-    view.rows = rows;
-    view.data = all.row(begin).data();
-    return view;
-  };
-  return QkvViews{part(0, q_rows), part(q_rows, kv_rows), part(q_rows + kv_rows, kv_rows)};
-}
-
-Result<void> pack_attention(const Gguf& file, const ModelConfig& config, const LayerTensors& tensors, LayerWeights& w) {
-  const ModelShape& s = config.shape;
-  const PaddedShape padded(s);
-  const RopePairing pairing = config.layer.rope.pairing;
-  const QkvViews qkv = TRY(qkv_views(file, s, tensors));
-  RowList rows;
-  add_rotary_heads(qkv.q, pairing, s.head_dim, padded.head_dim, rows);
-  add_rotary_heads(qkv.k, pairing, s.head_dim, padded.head_dim, rows);
-  add_heads(qkv.v, s.head_dim, padded.head_dim, rows);
-  w.qkv = rows.pack(padded.model_dim);
-  const int64_t heads_dim = int64_t{s.num_heads} * s.head_dim;
-  w.attention_out = pack(TRY(finite_matrix(file, tensors.attention_out, s.model_dim, heads_dim)), padded.heads_dim);
-  return {};
-}
-
-Result<void> pack_ffn(const Gguf& file, const ModelConfig& config, const LayerTensors& tensors, LayerWeights& w) {
-  const ModelShape& s = config.shape;
-  const PaddedShape padded(s);
-  switch (config.layer.ffn) {
-    case FfnKind::kSiluGated: {
-      const QuantMatrixView gate = TRY(finite_matrix(file, tensors.gate, s.ffn_dim, s.model_dim));
-      const QuantMatrixView up = TRY(finite_matrix(file, tensors.up, s.ffn_dim, s.model_dim));
-      w.gate_up = pack_gate_up(gate, up, padded);
-      break;
-    }
-  }
-  w.down = pack(TRY(finite_matrix(file, tensors.down, s.model_dim, s.ffn_dim)), padded.ffn_dim);
-  return {};
+  return PackedMatrix(rows, padded.model_dim);
 }
 
 Result<void> pack_layer(const Gguf& file, const ModelConfig& config, int32_t layer, LayerWeights& w) {
-  const LayerTensors tensors(file, layer);
-  TRY(pack_attention(file, config, tensors, w));
-  return pack_ffn(file, config, tensors, w);
+  const PaddedShape padded(config.shape);
+  const LayerRows rows = TRY(layer_rows(file, config, layer, padded.head_dim));
+  w.qkv = PackedMatrix(rows.qkv, padded.model_dim);
+  w.attention_out = PackedMatrix(rows.attention_out, padded.heads_dim);
+  w.gate_up = pack_gate_up(rows.gate, rows.up, padded);
+  w.down = PackedMatrix(rows.down, padded.ffn_dim);
+  return {};
 }
 
 // The gain of a norm.
@@ -156,7 +50,7 @@ Result<std::vector<float>> norm(const Gguf& file, const std::string& name, const
 Result<Weights> load_unpacked(const Gguf& file, const ModelConfig& config) {
   const ModelShape& s = config.shape;
   Weights weights;
-  weights.embedding = TRY(matrix(file, "token_embd.weight", s.vocab_size, s.model_dim));
+  weights.embedding = TRY(embedding_matrix(file, s));
   weights.output_norm = TRY(norm(file, "output_norm.weight", s));
   for (int32_t layer = 0; layer < s.num_layers; ++layer) {
     const LayerTensors tensors(file, layer);
@@ -200,8 +94,7 @@ size_t layer_bytes(const LayerWeights& w) {
 Result<void> pack_all(const Gguf& file, const ModelConfig& config, ThreadTeam& team, const LoadProgress& progress,
                       Weights& weights) {
   const ModelShape& s = config.shape;
-  QuantMatrixView head = TRY(finite_matrix(file, "token_embd.weight", s.vocab_size, s.model_dim));
-  if (!config.tied_head) head = TRY(finite_matrix(file, "output.weight", s.vocab_size, s.model_dim));
+  const QuantMatrixView head = TRY(head_matrix(file, config));
   std::mutex mutex;  // guards what follows
   Result<void> outcome;
   const uint64_t head_share = head.row_bytes() * static_cast<uint64_t>(head.rows), total = file.file_bytes();
@@ -213,7 +106,7 @@ Result<void> pack_all(const Gguf& file, const ModelConfig& config, ThreadTeam& t
   };
   team.run(s.num_layers + 1, [&](int32_t part, int32_t) {
     if (part == 0) {  // the head is the largest piece, so it comes first
-      weights.head = pack(head, PaddedShape(s).model_dim);
+      weights.head = PackedMatrix(rows_of(head), PaddedShape(s).model_dim);
       const std::lock_guard lock(mutex);
       return finished(head_share);
     }

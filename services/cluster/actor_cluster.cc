@@ -28,8 +28,8 @@ Result<std::unique_ptr<ActorCluster::Worker>> ActorCluster::build_worker(int32_t
   auto worker = std::make_unique<Worker>();
   worker->engine = TRY(options_.make_engine(index));
   const ModelShape& shape = worker->engine->shape();
-  worker->pool = std::make_unique<KvPool>(
-      worker->engine->page_bytes(), int64_t{options_.kv_contexts} * shape.num_layers * pages_for(shape.context_len));
+  worker->pool = TRY(
+      make_kv_pool(*worker->engine, int64_t{options_.kv_contexts} * shape.num_layers * pages_for(shape.context_len)));
   worker->lane = std::make_unique<ThreadLane>(clock_);
   const KvTransportOptions kv_options{.incarnation = rng_.next() | 1, .hub = kv_hub_};
   worker->kv = TRY(make_kv_transport(options_.transport, kv_options, executor_, clock_));

@@ -70,8 +70,7 @@ Result<void> build(RankParts& parts, const EngineFlags& flags, const BenchRankOp
   kv.listen = TRY(parse_host_port(options.data_listen));
   parts.engine = TRY(open_engine(flags, false));
   const ModelShape& shape = parts.engine->shape();
-  parts.pool =
-      std::make_unique<KvPool>(parts.engine->page_bytes(), int64_t{shape.num_layers} * pages_for(shape.context_len));
+  parts.pool = TRY(make_kv_pool(*parts.engine, int64_t{shape.num_layers} * pages_for(shape.context_len)));
   parts.lane = std::make_unique<ThreadLane>(parts.process.clock());
   parts.kv = TRY(make_kv_transport(options.transport, kv, parts.process.io().get_executor(), parts.process.clock()));
   return parts.kv->register_memory(parts.pool->memory());

@@ -17,6 +17,7 @@
 #include "services/commands/doctor_cluster.h"
 #include "services/commands/input.h"
 #include "services/commands/output.h"
+#include "services/engine/cuda_library.h"
 #include "services/engine/engine_loading.h"
 #include "services/engine/kernel_timings.h"
 #include "services/engine/model_path.h"
@@ -75,6 +76,8 @@ std::vector<Finding> kernels() {
   findings.push_back(ok("kernels", known.measured ? "measured now; kept in " + known.file.string()
                                                   : "from " + known.file.string() + "; delete it to measure anew"));
   findings.push_back(ok("compute", fmt::format("auto is {}", name(fastest_mode()))));
+  const auto gpu = open_cuda(/*device=*/0);
+  findings.push_back(ok("gpu", gpu ? (*gpu)->device : gpu.error().message));
   return findings;
 }
 

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "model/cuda_transformer/cuda_transformer.h"
+#include "services/engine/cuda_library.h"
 #include "services/engine/kernel_timings.h"
 #include "services/engine/model_path.h"
 #include "services/engine/progress_bar.h"
@@ -22,6 +24,9 @@ Result<std::unique_ptr<Transformer>> open_engine(const EngineFlags& flags, bool 
   EngineOptions options{.threads = flags.threads, .packed_cache = packed_cache_folder(flags.packed_cache)};
   options.model = TRY(find_model(flags.model.name));
   const ComputeOption compute = TRY(parse_compute_option(flags.compute));
+  if (compute.cuda)
+    return fail(ErrorCode::kUnsupported,
+                "this command runs on the CPU; --compute cuda is for serve, run, prefill and decode", "compute");
   options.compute = compute.mode;
   options.compact_pages = compute.compact_pages;
   options.overrides = TRY(parse_kv_overrides(flags.model.override_kv));
@@ -29,6 +34,26 @@ Result<std::unique_ptr<Transformer>> open_engine(const EngineFlags& flags, bool 
   ProgressBar bar("loading " + options.model.filename().string(), show_progress);
   if (show_progress) options.progress = [&bar](uint64_t done, uint64_t total) { show_loading(bar, done, total); };
   return Transformer::load(options);
+}
+
+Result<WorkerEngine> open_worker_engine(const EngineFlags& flags, bool show_progress) {
+  if (!TRY(parse_compute_option(flags.compute)).cuda) {
+    std::unique_ptr<Transformer> engine = TRY(open_engine(flags, show_progress));
+    WorkerEngine worker{.device = device_text(*engine),
+                        .host_bytes = engine->packed_bytes(),
+                        .host_bytes_shared = engine->weights_origin() != WeightsOrigin::kPacked};
+    worker.engine = std::move(engine);
+    return worker;
+  }
+  CudaEngineOptions options;
+  options.model = TRY(find_model(flags.model.name));
+  options.overrides = TRY(parse_kv_overrides(flags.model.override_kv));
+  const cuda::CudaOps* ops = TRY(open_cuda(/*device=*/0));
+  ProgressBar bar("loading " + options.model.filename().string(), show_progress);
+  if (show_progress) options.progress = [&bar](uint64_t done, uint64_t total) { show_loading(bar, done, total); };
+  WorkerEngine worker{.device = std::string("cuda ") + ops->device};
+  worker.engine = TRY(CudaTransformer::load(*ops, options));
+  return worker;
 }
 
 std::string device_text(const Transformer& engine) {

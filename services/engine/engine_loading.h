@@ -10,7 +10,17 @@
 
 namespace runahead {
 
+// On the CPU: for commands that measure or compare its kernels. kUnsupported for --compute cuda.
 Result<std::unique_ptr<Transformer>> open_engine(const EngineFlags& flags, bool show_progress);
+
+// Of a worker, on the CPU or on a GPU.
+struct WorkerEngine {
+  std::unique_ptr<Engine> engine;
+  std::string device;  // "cpu avx512 bf16, 2 threads": for reports
+  uint64_t host_bytes = 0;  // of weights
+  bool host_bytes_shared = false;  // with the other workers of this machine
+};
+Result<WorkerEngine> open_worker_engine(const EngineFlags& flags, bool show_progress);
 
 // "cpu avx512 bf16, 2 threads": for reports.
 std::string device_text(const Transformer& engine);

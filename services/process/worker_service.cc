@@ -43,11 +43,10 @@ Result<int64_t> pages_asked_for(int64_t mib, int64_t page_bytes, const MachineLi
 }
 
 // Four full contexts, or what the machine leaves.
-Result<int64_t> pages_by_default(const Transformer& engine, int sharers, const MachineLimits& limits) {
-  const MemoryShare share =
-      default_kv_share(limits, {.weights_bytes = engine.packed_bytes(),
-                                .weights_shared = engine.weights_origin() != WeightsOrigin::kPacked,
-                                .sharers = sharers});
+Result<int64_t> pages_by_default(const WorkerEngine& worker, int sharers, const MachineLimits& limits) {
+  const Engine& engine = *worker.engine;
+  const MemoryShare share = default_kv_share(
+      limits, {.weights_bytes = worker.host_bytes, .weights_shared = worker.host_bytes_shared, .sharers = sharers});
   const int64_t layers = engine.shape().num_layers, context = engine.shape().context_len;
   const int64_t wanted = kDefaultContexts * layers * pages_for(static_cast<int32_t>(context));
   const int64_t pages = std::min(wanted, static_cast<int64_t>(share.bytes / engine.page_bytes()));
@@ -56,7 +55,7 @@ Result<int64_t> pages_by_default(const Transformer& engine, int sharers, const M
     return fail(ErrorCode::kInvalidConfig,
                 fmt::format("there is no room for K/V pages beside {} of weights: {}, {} in use; raise it, start fewer "
                             "workers, or say by --kv-memory-mib how much to take",
-                            to_text_bytes(engine.packed_bytes()), bound, to_text_bytes(share.by->used_bytes)),
+                            to_text_bytes(worker.host_bytes), bound, to_text_bytes(share.by->used_bytes)),
                 "kv-memory-mib");
   const int64_t tokens = pages / layers * kPageTokens;
   if (pages < wanted)
@@ -65,13 +64,13 @@ Result<int64_t> pages_by_default(const Transformer& engine, int sharers, const M
   return pages;
 }
 
-Result<int64_t> pool_pages(const Transformer& engine, const WorkerServiceOptions& options) {
+Result<int64_t> pool_pages(const WorkerEngine& worker, const WorkerServiceOptions& options) {
   const MachineLimits limits = machine_limits();
   if (options.engine.threads > limits.usable_cpus())
     log::warn("{} compute threads share {:.3g} CPUs ({}), which is slower than --threads {}", options.engine.threads,
               limits.fewest_cpus().cpus, limits.fewest_cpus().what, limits.usable_cpus());
-  if (options.kv_memory_mib == 0) return pages_by_default(engine, options.sharers, limits);
-  return pages_asked_for(options.kv_memory_mib, static_cast<int64_t>(engine.page_bytes()), limits);
+  if (options.kv_memory_mib == 0) return pages_by_default(worker, options.sharers, limits);
+  return pages_asked_for(options.kv_memory_mib, static_cast<int64_t>(worker.engine->page_bytes()), limits);
 }
 
 std::string default_name() {
@@ -105,7 +104,7 @@ Task<void> check_own_address(std::string address, const Clock& clock, Deadline d
 // Everything a worker is made of, in the order in which it is built; destroyed in reverse.
 struct WorkerParts {
   ServiceProcess process;
-  std::unique_ptr<Transformer> engine;
+  std::unique_ptr<Engine> engine;
   std::unique_ptr<KvPool> pool;
   std::unique_ptr<ThreadLane> lane;
   std::unique_ptr<WorkerMetrics> metrics;
@@ -158,10 +157,12 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   KvTransportOptions kv_options = TRY(transport_options(options));
   if (!kv_options.advertise && is_wildcard(kv_options.listen.host)) parts.derive_from = kv_options.listen.host;
   const Time load_begin = parts.process.clock().now();
-  parts.engine = TRY(open_engine(options.engine, options.progress));
+  WorkerEngine opened = TRY(open_worker_engine(options.engine, options.progress));
   const double load_seconds = seconds(parts.process.clock().now() - load_begin);
+  const int64_t pages = TRY(pool_pages(opened, options));
+  parts.engine = std::move(opened.engine);
   const EngineProfile profile = measure_engine(*parts.engine, parts.process.clock());
-  parts.pool = std::make_unique<KvPool>(parts.engine->page_bytes(), TRY(pool_pages(*parts.engine, options)));
+  parts.pool = TRY(make_kv_pool(*parts.engine, pages));
   parts.lane = std::make_unique<ThreadLane>(parts.process.clock());
   parts.metrics = std::make_unique<WorkerMetrics>(
       ProcessInfo{.role = options.role == WorkerKind::kPrefill ? "prefill" : "decode",
@@ -175,7 +176,7 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   TRY(parts.kv->register_memory(parts.pool->memory()));
   parts.worker_options = {
       .name = valid_utf8(options.name.empty() ? default_name() : options.name),
-      .device = device_text(*parts.engine),
+      .device = opened.device,
       .seconds_per_token = profile.seconds_per_token,
       .seconds_per_pair = profile.seconds_per_pair,
       .attempts_max = attempts_for_pool(parts.pool->usage().total, parts.engine->shape().num_layers),

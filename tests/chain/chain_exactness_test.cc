@@ -6,9 +6,11 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
 
+#include "model/cuda_transformer/cuda_transformer.h"
 #include "model/transformer/prefill.h"
 #include "model/transformer/transformer.h"
 #include "services/cluster/actor_cluster.h"
+#include "simt_ops.h"
 #include "tests/chain/recording_engine.h"
 #include "tests/support/naive_score.h"
 #include "tests/support/temp_dir.h"
@@ -32,6 +34,7 @@ struct Case {
   int32_t company = 0;  // other requests in flight meanwhile
   std::optional<int32_t> prompt_logprobs;
   bool compact_pages = false;
+  bool cuda = false;  // over the emulation: with pages on a "device", and their twins
 };
 
 struct Outcome {
@@ -102,6 +105,12 @@ Task<void> serve_and_stop(ActorCluster& cluster, Clock& clock, const Case& c, Ou
   co_return served;
 }
 
+Result<std::unique_ptr<Engine>> load_engine(const std::filesystem::path& model, const Case& c) {
+  if (c.cuda) return CudaTransformer::load(cuda::simt_ops(), {.model = model});
+  return Transformer::load(
+      {.model = model, .compute = ComputeMode::kFp32, .compact_pages = c.compact_pages, .threads = c.threads});
+}
+
 Outcome run(const std::filesystem::path& model, const Case& c) {
   asio::io_context io;
   AsioClock clock;
@@ -110,8 +119,7 @@ Outcome run(const std::filesystem::path& model, const Case& c) {
   Recording recording;
   ActorClusterOptions options{.prefill_workers = c.workers, .transport = c.transport, .kv_contexts = 2};
   options.make_engine = [&](int32_t index) -> Result<std::unique_ptr<Engine>> {
-    std::unique_ptr<Engine> engine = TRY(Transformer::load(
-        {.model = model, .compute = ComputeMode::kFp32, .compact_pages = c.compact_pages, .threads = c.threads}));
+    std::unique_ptr<Engine> engine = TRY(load_engine(model, c));
     if (index == c.workers && c.company == 0) engine = std::make_unique<RecordingEngine>(std::move(engine), &recording);
     return engine;
   };
@@ -205,6 +213,29 @@ TEST_P(ChainExactness, PagesOf8BitsGiveTheBitsOfOneWorkerToo) {
     EXPECT_EQ(chain.tokens, one.tokens);
     EXPECT_TRUE(chain.pages == one.pages) << "K/V pages differ";
     EXPECT_TRUE(chain.decode_logits == one.decode_logits);
+  }
+}
+
+// Engines on a device, here an emulated one: pages lie there, and travel by their twins on the host.
+TEST_P(ChainExactness, AChainOfGpusGivesTheBitsOfOne) {
+  SeededRng rng(15);
+  const auto path = *directory_ / "cuda.gguf";
+  test::write_tiny_llama(path, 12, {.num_layers = 5, .context_len = 1024});
+  Case c{.transport = GetParam(), .cuda = true};
+  while (c.prompt.size() < 170) c.prompt.push_back(static_cast<TokenId>(3 + rng.next() % 290));
+  const Outcome one = run(path, c);
+  ASSERT_EQ(one.tokens.size(), 6u);
+  ASSERT_FALSE(one.pages.empty());
+  for (const std::vector<int32_t>& cuts : {std::vector{64}, {64, 128}}) {
+    c.workers = static_cast<int32_t>(cuts.size()) + 1, c.cuts = cuts;
+    SCOPED_TRACE(describe(c));
+    const Outcome chain = run(path, c);
+    EXPECT_EQ(chain.ranks, cuts.size() + 1);
+    EXPECT_EQ(chain.tokens, one.tokens);
+    EXPECT_EQ(chain.first_logits_sha256, one.first_logits_sha256);
+    EXPECT_TRUE(chain.pages == one.pages) << "K/V pages differ";
+    EXPECT_TRUE(chain.decode_logits == one.decode_logits);
+    EXPECT_EQ(chain.pages_left, 0);
   }
 }
 

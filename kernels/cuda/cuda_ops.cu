@@ -1,0 +1,92 @@
+// The op table on a real device: one stream, memory from its pool, kernels as they are. Built by nvcc into a shared object of its
+// own, librunahead_cuda.so, which holds CUDA's runtime and nothing else of ours; runahead_cuda_open is all that it exports.
+#include <cstdio>
+#include <cstring>
+#include <type_traits>
+
+#include "kernels/cuda/launches.cuh"
+
+namespace runahead::cuda {
+namespace {
+
+cudaStream_t stream = nullptr;
+const char* first_error = nullptr;
+
+void note(cudaError_t status) {
+  if (status != cudaSuccess && first_error == nullptr) first_error = cudaGetErrorString(status);
+}
+
+void* allocate(size_t bytes) {
+  void* device = nullptr;
+  if (cudaMallocAsync(&device, bytes, stream) == cudaSuccess) return device;
+  cudaGetLastError();  // it is told, and over
+  return nullptr;
+}
+
+CudaOps make_ops(const char* name) {
+  CudaOps ops{.device = name};
+  ops.allocate = allocate;
+  ops.release = [](void* device) { note(cudaFreeAsync(device, stream)); };
+  ops.to_device = [](void* device, const void* host, size_t bytes) {
+    note(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice,
+                         stream));  // pageable memory: staged before it returns
+  };
+  ops.to_host = [](void* host, const void* device, size_t bytes) {
+    note(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream));
+    note(cudaStreamSynchronize(stream));
+  };
+  ops.copy = [](void* device, const void* from, size_t bytes) {
+    note(cudaMemcpyAsync(device, from, bytes, cudaMemcpyDeviceToDevice, stream));
+  };
+  ops.clear = [](void* device, size_t bytes) { note(cudaMemsetAsync(device, 0, bytes, stream)); };
+  ops.finish = [] { note(cudaStreamSynchronize(stream)); };
+  ops.error = [] { return first_error; };
+  add_kernels(ops);
+  return ops;
+}
+
+}  // namespace
+
+template <class Args>
+void start(void (*kernel)(Args), Grid grid, int threads, const Args& args) {
+  kernel<<<dim3(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z)),
+           static_cast<unsigned>(threads), 0, stream>>>(args);
+  note(cudaGetLastError());
+}
+
+}  // namespace runahead::cuda
+
+// The table of the device of this number, or nullptr with the reason in `why`. Once a process.
+extern "C" __attribute__((visibility("default"))) const runahead::cuda::CudaOps* runahead_cuda_open(int device,
+                                                                                                    char* why,
+                                                                                                    size_t why_bytes) {
+  using runahead::cuda::stream;
+  static char name[256];
+  static runahead::cuda::CudaOps ops;
+  int count = 0;
+  cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaSuccess && device >= count) {
+    std::snprintf(why, why_bytes, "there is no device %d, there are %d", device, count);
+    return nullptr;
+  }
+  cudaDeviceProp properties{};
+  cudaMemPool_t pool = nullptr;
+  uint64_t keep_all = ~uint64_t{0};
+  if (status == cudaSuccess) status = cudaSetDevice(device);
+  if (status == cudaSuccess) status = cudaGetDeviceProperties(&properties, device);
+  if (status == cudaSuccess) status = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+  if (status == cudaSuccess) status = cudaDeviceGetDefaultMemPool(&pool, device);
+  if (status == cudaSuccess) status = cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep_all);
+  if (status != cudaSuccess) {
+    std::snprintf(why, why_bytes, "%s", cudaGetErrorString(status));
+    return nullptr;
+  }
+  if (properties.major < 8) {
+    std::snprintf(why, why_bytes, "%s is of compute capability %d.%d; 8.0 is the least", properties.name,
+                  properties.major, properties.minor);
+    return nullptr;
+  }
+  std::snprintf(name, sizeof name, "%s", properties.name);
+  ops = runahead::cuda::make_ops(name);
+  return &ops;
+}

@@ -1,0 +1,329 @@
+#include "model/cuda_transformer/cuda_transformer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "base/limits.h"
+#include "model/cuda_transformer/cuda_activations.h"
+#include "model/sampler.h"
+#include "model/transformer/transformer.h"
+
+namespace runahead {
+namespace {
+
+// Grows when the bytes of a K/V page change meaning: the ranks of a chain share them.
+constexpr int kCudaKvVersion = 1;
+constexpr const char* kComputeName = "cuda-bf16";
+// Enough to fill a device with tiles; more only delays the first page of the next rank.
+constexpr int32_t kRowsAtOnce = 2048;
+constexpr float kLog2E = 1.44269504f;  // the softmax is one of powers of two
+
+int32_t padded_head_dim(int32_t head_dim) {
+  const auto* found = std::ranges::find_if(cuda::kHeadDims, [&](int dim) { return dim >= head_dim; });
+  return found == std::end(cuda::kHeadDims) ? 0 : *found;
+}
+
+class CudaPages final : public DevicePages {
+ public:
+  explicit CudaPages(DeviceArray<std::byte> memory) : memory_(std::move(memory)) {}
+  std::byte* data() override { return memory_.data(); }
+
+ private:
+  DeviceArray<std::byte> memory_;
+};
+
+}  // namespace
+
+std::string cuda_fingerprint(std::string_view content_hash) {
+  return model_fingerprint(content_hash) + kComputeName + "/kv" + std::to_string(kCudaKvVersion);
+}
+
+Result<std::unique_ptr<CudaTransformer>> CudaTransformer::load(const cuda::CudaOps& ops,
+                                                               const CudaEngineOptions& options) {
+  Gguf file = TRY(Gguf::open(options.model, options.overrides));
+  ModelConfig config = TRY(read_model_config(file));
+  std::unique_ptr<CudaTransformer> engine(new CudaTransformer(ops, std::move(file), std::move(config)));
+  const int32_t head_dim = engine->shape().head_dim;
+  engine->padded_dim_ = padded_head_dim(head_dim);
+  if (engine->padded_dim_ == 0)
+    return fail(ErrorCode::kUnsupported, "an attention head of " + std::to_string(head_dim) +
+                                             " is over 256, which a GPU does not run here; use --compute fp32");
+  if (engine->page_bytes() > limits::kPageBytesMax)
+    return fail(ErrorCode::kTooLarge,
+                "a K/V page of this model would be over " + std::to_string(limits::kPageBytesMax) + " bytes");
+  engine->weights_ = TRY(load_cuda_weights(ops, engine->file_, engine->config_, options.progress));
+  engine->file_.drop_pages();  // all of it is on the device
+  engine->compute_name_ = kComputeName;
+  engine->fingerprint_ = cuda_fingerprint(engine->file_.with_overrides(engine->file_.bytes_hash()));
+  if (const char* error = ops.error()) return fail(ErrorCode::kUnavailable, "the device failed: " + std::string(error));
+  return engine;
+}
+
+CudaTransformer::CudaTransformer(const cuda::CudaOps& ops, Gguf file, ModelConfig config)
+    : ops_(ops), file_(std::move(file)), config_(std::move(config)) {}
+
+size_t CudaTransformer::page_bytes() const {
+  return 2 * static_cast<size_t>(shape().num_kv_heads * kPageTokens * padded_dim_) * sizeof(uint16_t);
+}
+
+Result<std::unique_ptr<DevicePages>> CudaTransformer::device_pages(size_t bytes) {
+  DeviceArray<std::byte> memory(ops_, bytes);
+  if (memory.is_empty())
+    return fail(ErrorCode::kOverloaded, "the device has no room for " + std::to_string(bytes >> 20) +
+                                            " MiB of K/V pages; ask for fewer with --kv-memory-mib");
+  return std::make_unique<CudaPages>(std::move(memory));
+}
+
+void CudaTransformer::clear_page(KvLease& kv, int32_t layer, int32_t page) {
+  ops_.clear(kv.device_page(layer, page), page_bytes());
+  kv.mark_on_device(layer, page);
+}
+
+const uint16_t* CudaTransformer::page_to_read(KvLease& kv, int32_t layer, int32_t page) {
+  std::byte* device = kv.device_page(layer, page);
+  if (kv.needs_upload(layer, page)) {
+    ops_.to_device(device, kv.page(layer, page).data(), page_bytes());
+    kv.mark_on_device(layer, page);
+  }
+  return reinterpret_cast<const uint16_t*>(device);
+}
+
+int64_t CudaTransformer::value_offset() const { return int64_t{shape().num_kv_heads} * kPageTokens * padded_dim_; }
+
+int32_t CudaTransformer::rows_at_once() const { return kRowsAtOnce; }
+
+std::unique_ptr<Hidden> CudaTransformer::embed(std::span<const TokenId> tokens) {
+  RUNAHEAD_CHECK(!tokens.empty(), "a chunk has tokens");
+  for (const TokenId token : tokens)
+    RUNAHEAD_CHECK(token >= 0 && token < shape().vocab_size, "a token is outside the vocabulary");
+  auto x = std::make_unique<CudaActivations>(ops_, config_, padded_dim_, static_cast<int32_t>(tokens.size()));
+  const DeviceArray<int32_t> ids(ops_, tokens.size());
+  ids.fill(tokens);
+  const QuantFormat& format = quant_format(weights_.embedding.type);
+  ops_.embed({.type = static_cast<uint32_t>(weights_.embedding.type),
+              .table = weights_.embedding_bytes.data(),
+              .cols = shape().model_dim,
+              .block_bytes = format.block_bytes,
+              .block_len = format.block_len,
+              .tokens = ids.data(),
+              .rows = x->rows(),
+              .out = x->x.data()});
+  ops_.finish();  // the ids are freed
+  return x;
+}
+
+// Rows of x, normalised, to the operand's first rows.
+void CudaTransformer::normalize(const DeviceArray<float>& gain, const NormConfig& norm, CudaActivations& x,
+                                RowRange rows) {
+  switch (norm.kind) {
+    case NormKind::kRms:
+      ops_.rms_norm({.x = x.row(rows.begin),
+                     .gain = gain.data(),
+                     .epsilon = norm.epsilon,
+                     .rows = rows.size(),
+                     .dim = shape().model_dim,
+                     .out = x.operand.data(),
+                     .out_stride = cuda_depth(shape().model_dim)});
+      break;
+  }
+}
+
+void CudaTransformer::multiply(const CudaMatrix& weights, const uint16_t* operand, int32_t rows,
+                               cuda::Epilogue epilogue, void* out, int32_t out_stride) {
+  ops_.gemm({.a = operand,
+             .weights = weights.rows.data(),
+             .rows = rows,
+             .n = weights.n,
+             .k = weights.k,
+             .epilogue = epilogue,
+             .out = out,
+             .out_stride = out_stride});
+}
+
+// Q, K and V of some rows; K and V go into their pages.
+void CudaTransformer::project(int32_t layer, CudaActivations& x, RowRange rows) {
+  const CudaLayer& w = weights_.layers[static_cast<size_t>(layer)];
+  normalize(w.attention_norm, config_.layer.norm, x, rows);
+  multiply(w.qkv, x.operand.data(), rows.size(), cuda::Epilogue::kStore, x.qkv_row(rows.begin), w.qkv.n);
+  std::vector<uint16_t*> keys;
+  for (int32_t r = rows.begin; r < rows.end; ++r) {
+    const CudaActivations::Place& place = x.places()[static_cast<size_t>(r)];
+    const int32_t page = place.position / kPageTokens, slot = place.position % kPageTokens;
+    if (slot == 0) place.kv->mark_on_device(layer, page);  // what was there is written over
+    keys.push_back(const_cast<uint16_t*>(page_to_read(*place.kv, layer, page)) + slot * padded_dim_);
+  }
+  x.keys.fill(keys);
+  ops_.store_qkv({.qkv = x.qkv_row(rows.begin),
+                  .cos_sin = x.angles(rows.begin),
+                  .rows = rows.size(),
+                  .heads = shape().num_heads,
+                  .kv_heads = shape().num_kv_heads,
+                  .head_dim = shape().head_dim,
+                  .padded_dim = padded_dim_,
+                  .rotated = static_cast<int>(2 * config_.layer.rope.frequencies.size()),
+                  .query_scale = kLog2E / std::sqrt(static_cast<float>(shape().head_dim)),
+                  .queries = x.queries_row(rows.begin),
+                  .keys = x.keys.data(),
+                  .value_offset = value_offset()});
+}
+
+// The pages that rows were written to. Copies to the host wait, and with them for the kernels before.
+void CudaTransformer::bring_to_host(int32_t layer, const CudaActivations& x, RowRange rows) {
+  for (int32_t r = rows.begin; r < rows.end; ++r) {
+    const auto& [kv, position] = x.places()[static_cast<size_t>(r)];
+    const bool is_pages_last = r + 1 == rows.end || x.places()[static_cast<size_t>(r) + 1].kv != kv ||
+                               x.places()[static_cast<size_t>(r) + 1].position / kPageTokens != position / kPageTokens;
+    if (!is_pages_last || !kv->has_device_pages()) continue;
+    const int32_t page = position / kPageTokens;
+    ops_.to_host(kv->page(layer, page).data(), kv->device_page(layer, page), page_bytes());
+  }
+}
+
+void CudaTransformer::project_qkv(int32_t layer, Hidden& hidden, KvLease& kv, TokenRange chunk, RowRange rows) {
+  auto& x = static_cast<CudaActivations&>(hidden);
+  RUNAHEAD_CHECK(chunk.size() == x.rows() && chunk.begin % kPageTokens == 0,
+                 "a chunk begins a page and has a row a token");
+  RUNAHEAD_CHECK(rows.begin >= 0 && rows.begin < rows.end && rows.end <= x.rows(), "rows of the chunk");
+  if (x.places().front().kv != &kv || x.places().front().position != chunk.begin) {
+    std::vector<CudaActivations::Place> places;
+    for (int32_t position = chunk.begin; position < chunk.end; ++position) places.push_back({&kv, position});
+    x.place(std::move(places));
+  }
+  // Whole pages are read, and weight zero times a NaN that an earlier request left is no zero.
+  if (rows.begin == 0 && chunk.end % kPageTokens != 0) clear_page(kv, layer, chunk.end / kPageTokens);
+  project(layer, x, rows);
+  bring_to_host(layer, x, rows);  // a decode step's pages go to nobody
+}
+
+void CudaTransformer::keep_last_row(Hidden& x) { static_cast<CudaActivations&>(x).keep_last_row(); }
+
+void CudaTransformer::attend(int32_t layer, Hidden& hidden, const KvLease& kv, TokenRange chunk, PageRange pages,
+                             RowRange rows) {
+  auto& x = static_cast<CudaActivations&>(hidden);
+  RUNAHEAD_CHECK(pages.begin >= 0 && pages.end <= chunk.end_page(), "a chunk attends to its visible pages");
+  RUNAHEAD_CHECK(rows.begin >= 0 && rows.begin < rows.end && rows.end <= x.rows(), "rows of the chunk");
+  std::vector<const uint16_t*> table;
+  KvLease& own = *x.places().front().kv;
+  RUNAHEAD_CHECK(&own == &kv, "the lease that the chunk was projected into");
+  for (int32_t p = 0; p < pages.end; ++p) table.push_back(p < pages.begin ? nullptr : page_to_read(own, layer, p));
+  if (table.size() > x.pages.size()) x.pages = DeviceArray<const uint16_t*>(ops_, static_cast<size_t>(kv.num_pages()));
+  x.pages.fill(table);
+  ops_.attend({.queries = x.queries.data(),
+               .pages = x.pages.data(),
+               .value_offset = value_offset(),
+               .row_begin = rows.begin,
+               .row_end = rows.end,
+               .position = x.places().front().position,
+               .page_begin = pages.begin,
+               .page_end = pages.end,
+               .heads = shape().num_heads,
+               .kv_heads = shape().num_kv_heads,
+               .padded_dim = padded_dim_,
+               .anew = pages.begin == 0,
+               .sums = x.sums.data(),
+               .state = x.state.data()});
+}
+
+void CudaTransformer::finish_layer(int32_t layer, Hidden& hidden, RowRange rows) {
+  auto& x = static_cast<CudaActivations&>(hidden);
+  const CudaLayer& w = weights_.layers[static_cast<size_t>(layer)];
+  const ModelShape& s = shape();
+  RUNAHEAD_CHECK(rows.begin >= 0 && rows.begin < rows.end && rows.end <= x.rows(), "rows of the chunk");
+  const auto begin = static_cast<size_t>(rows.begin), heads_depth = static_cast<size_t>(w.attention_out.k);
+  uint16_t* mixed = x.operand.at(begin * heads_depth);
+  ops_.finish_attention({.sums = x.sums.data(),
+                         .state = x.state.data(),
+                         .row_begin = rows.begin,
+                         .row_end = rows.end,
+                         .heads = s.num_heads,
+                         .head_dim = s.head_dim,
+                         .padded_dim = padded_dim_,
+                         .out = x.operand.data(),
+                         .out_stride = w.attention_out.k});
+  multiply(w.attention_out, mixed, rows.size(), cuda::Epilogue::kAdd, x.row(rows.begin), s.model_dim);
+  switch (config_.layer.ffn) {
+    case FfnKind::kSiluGated:
+      normalize(w.ffn_norm, config_.layer.norm, x, rows);
+      multiply(w.gate_up, x.operand.data(), rows.size(), cuda::Epilogue::kSiluMul, x.inner.data(), w.down.k);
+      break;
+  }
+  multiply(w.down, x.inner.data(), rows.size(), cuda::Epilogue::kAdd, x.row(rows.begin), s.model_dim);
+}
+
+void CudaTransformer::logits(Hidden& hidden, std::span<float> out) {
+  auto& x = static_cast<CudaActivations&>(hidden);
+  logits_of_rows(x, {x.rows() - 1, x.rows()}, out);
+}
+
+void CudaTransformer::logits_of_rows(CudaActivations& x, RowRange rows, std::span<float> out) {
+  RUNAHEAD_CHECK(out.size() == static_cast<size_t>(rows.size()) * static_cast<size_t>(shape().vocab_size),
+                 "logits have a row a token");
+  const DeviceArray<float> logits(ops_, out.size());
+  RUNAHEAD_CHECK(!logits.is_empty(), "the device has room for a row of logits a token");
+  normalize(weights_.output_norm, config_.output_norm, x, rows);
+  multiply(weights_.head, x.operand.data(), rows.size(), cuda::Epilogue::kStore, logits.data(), shape().vocab_size);
+  ops_.to_host(out.data(), logits.data(), out.size_bytes());
+}
+
+Result<void> CudaTransformer::score_rows(Hidden& hidden, RowRange rows, std::span<const TokenId> next, int32_t top,
+                                         std::span<SampledToken> out) {
+  auto& x = static_cast<CudaActivations&>(hidden);
+  const auto vocab = static_cast<size_t>(shape().vocab_size), count = static_cast<size_t>(rows.size());
+  RUNAHEAD_CHECK(rows.begin >= 0 && rows.begin < rows.end && rows.end <= x.rows(), "rows of the chunk");
+  RUNAHEAD_CHECK(next.size() == count && out.size() == count, "a row has one token behind it");
+  std::vector<float> logits(count * vocab);
+  logits_of_rows(x, rows, logits);
+  for (size_t row = 0; row < count; ++row)
+    out[row] = TRY(score(std::span(logits).subspan(row * vocab, vocab), next[row], top));
+  return {};
+}
+
+void CudaTransformer::decode(std::span<const DecodeRow> batch, std::span<float> out) {
+  std::vector<TokenId> tokens;
+  std::vector<CudaActivations::Place> places;
+  std::vector<int32_t> positions;
+  int32_t pages_max = 0;
+  for (const DecodeRow& row : batch) {
+    tokens.push_back(row.token);
+    places.push_back({row.kv, row.position});
+    positions.push_back(row.position);
+    pages_max = std::max(pages_max, row.position / kPageTokens + 1);
+  }
+  const std::unique_ptr<Hidden> hidden = embed(tokens);
+  auto& x = static_cast<CudaActivations&>(*hidden);
+  x.place(std::move(places));
+  const auto rows = static_cast<size_t>(x.rows()), stride = static_cast<size_t>(pages_max);
+  const DeviceArray<int32_t> where(ops_, rows);
+  where.fill(positions);
+  x.pages = DeviceArray<const uint16_t*>(ops_, rows * stride);
+  const DeviceArray<float> parts(ops_, rows * static_cast<size_t>(shape().num_heads * cuda::decode_parts(pages_max)) *
+                                           static_cast<size_t>(padded_dim_ + 2));
+  for (int32_t layer = 0; layer < shape().num_layers; ++layer) {
+    std::vector<const uint16_t*> table(rows * stride);
+    for (size_t r = 0; r < rows; ++r) {
+      const auto& [kv, position] = x.places()[r];
+      if (position % kPageTokens == 0) clear_page(*kv, layer, position / kPageTokens);
+      for (int32_t p = 0; p <= position / kPageTokens; ++p)
+        table[r * stride + static_cast<size_t>(p)] = page_to_read(*kv, layer, p);
+    }
+    x.pages.fill(table);
+    project(layer, x, {0, x.rows()});
+    ops_.decode_attend({.queries = x.queries.data(),
+                        .pages = x.pages.data(),
+                        .positions = where.data(),
+                        .value_offset = value_offset(),
+                        .rows = x.rows(),
+                        .pages_stride = pages_max,
+                        .heads = shape().num_heads,
+                        .kv_heads = shape().num_kv_heads,
+                        .padded_dim = padded_dim_,
+                        .parts = parts.data(),
+                        .sums = x.sums.data(),
+                        .state = x.state.data()});
+    finish_layer(layer, x, {0, x.rows()});
+  }
+  logits_of_rows(x, {0, x.rows()}, out);
+}
+
+}  // namespace runahead

@@ -1,0 +1,77 @@
+// CudaTransformer: the Engine on a GPU, or on the tests' emulation of one: whatever kernels/cuda's op table stands for. It is
+// host code; a call enqueues work and returns, but for those that give numbers to the host.
+//   numbers  weights, operands of products and K/V pages are bf16, sums and the residual fp32. Rows do not depend on each other,
+//            nor on how a chunk is cut into calls; the bits are not those of the processor's modes.
+//   pages    K, then V: [num_kv_heads][kPageTokens][padded head_dim] bf16, on the device, with their twins on the host
+//            (model/kv_pages.h): those of a chunk are there when project_qkv returns.
+//   threads  one caller at a time (the compute lane).
+//   owner    it owns the open model file and the weights on the device; a Hidden owns its activations there.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/cuda/cuda_ops.h"
+#include "model/cuda_transformer/cuda_weights.h"
+#include "model/engine.h"
+#include "model/weights/kv_override.h"
+
+namespace runahead {
+
+struct CudaEngineOptions {
+  std::filesystem::path model;
+  std::vector<KvOverride> overrides = {};
+  LoadProgress progress = {};  // may be empty
+};
+
+// Engine::fingerprint() of a file, which the coordinator knows without loading a weight.
+std::string cuda_fingerprint(std::string_view content_hash);
+
+class CudaActivations;  // the Hidden of this engine
+
+class CudaTransformer final : public Engine {
+ public:
+  // The head's padded length is one of cuda::kHeadDims: kUnsupported if there is none. `ops` outlives the engine.
+  static Result<std::unique_ptr<CudaTransformer>> load(const cuda::CudaOps& ops, const CudaEngineOptions& options);
+
+  const ModelShape& shape() const override { return config_.shape; }
+  size_t page_bytes() const override;
+  Result<std::unique_ptr<DevicePages>> device_pages(size_t bytes) override;
+  const std::string& fingerprint() const override { return fingerprint_; }
+  const std::string& compute_name() const override { return compute_name_; }
+
+  int32_t rows_at_once() const override;
+  std::unique_ptr<Hidden> embed(std::span<const TokenId> tokens) override;
+  void project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange chunk, RowRange rows) override;
+  void keep_last_row(Hidden& x) override;
+  void attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages, RowRange rows) override;
+  void finish_layer(int32_t layer, Hidden& x, RowRange rows) override;
+  void logits(Hidden& x, std::span<float> out) override;
+  Result<void> score_rows(Hidden& x, RowRange rows, std::span<const TokenId> next, int32_t top,
+                          std::span<SampledToken> out) override;
+  void decode(std::span<const DecodeRow> batch, std::span<float> out) override;
+
+ private:
+  CudaTransformer(const cuda::CudaOps& ops, Gguf file, ModelConfig config);
+  void normalize(const DeviceArray<float>& gain, const NormConfig& norm, CudaActivations& x, RowRange rows);
+  void multiply(const CudaMatrix& weights, const uint16_t* operand, int32_t rows, cuda::Epilogue epilogue, void* out,
+                int32_t out_stride);
+  void project(int32_t layer, CudaActivations& x, RowRange rows);
+  void clear_page(KvLease& kv, int32_t layer, int32_t page);
+  const uint16_t* page_to_read(KvLease& kv, int32_t layer, int32_t page);
+  void bring_to_host(int32_t layer, const CudaActivations& x, RowRange rows);
+  void logits_of_rows(CudaActivations& x, RowRange rows, std::span<float> out);
+  int64_t value_offset() const;  // elements from a page's K to its V
+
+  const cuda::CudaOps& ops_;
+  Gguf file_;
+  ModelConfig config_;
+  int32_t padded_dim_ = 0;
+  CudaWeights weights_;
+  std::string fingerprint_, compute_name_;
+};
+
+}  // namespace runahead

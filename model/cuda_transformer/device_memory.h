@@ -1,0 +1,55 @@
+// Memory of a device, by the op table of kernels/cuda. An allocation that fails gives an empty one: who allocates asks and says
+// what did not fit.
+//   owner   one allocation each; moved, not copied.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <utility>
+
+#include "base/check.h"
+#include "kernels/cuda/cuda_ops.h"
+
+namespace runahead {
+
+template <class T>
+class DeviceArray {
+ public:
+  DeviceArray() = default;
+  DeviceArray(const cuda::CudaOps& ops, size_t size)
+      : ops_(&ops), data_(static_cast<T*>(ops.allocate(size * sizeof(T)))), size_(data_ == nullptr ? 0 : size) {}
+  DeviceArray(DeviceArray&& other) noexcept { swap(other); }
+  DeviceArray& operator=(DeviceArray&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  ~DeviceArray() {
+    if (data_ != nullptr) ops_->release(data_);
+  }
+
+  bool is_empty() const { return data_ == nullptr; }
+  size_t size() const { return size_; }
+  T* data() const { return data_; }
+  T* at(size_t index) const {
+    RUNAHEAD_CHECK(index < size_, "an element of the device's array");
+    return data_ + index;
+  }
+  void fill(std::span<const T> values) const {
+    RUNAHEAD_CHECK(values.size() <= size_, "they fit");
+    ops_->to_device(data_, values.data(), values.size_bytes());
+  }
+  void clear() const { ops_->clear(data_, size_ * sizeof(T)); }
+
+ private:
+  void swap(DeviceArray& other) {
+    std::swap(ops_, other.ops_);
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+  }
+
+  const cuda::CudaOps* ops_ = nullptr;
+  T* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+}  // namespace runahead

@@ -1,0 +1,114 @@
+// The engine on kernels/cuda, over the emulation: its tokens are those of the processor's fp32, and no cut, call or batch mate
+// changes a bit of it.
+#include "model/cuda_transformer/cuda_transformer.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <initializer_list>
+
+#include "model/transformer/transformer.h"
+#include "simt_ops.h"
+#include "tests/model/transformer/engine_cases.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tiny_model.h"
+
+namespace runahead::test {
+namespace {
+
+std::unique_ptr<CudaTransformer> load_cuda(const std::filesystem::path& model) {
+  return *CudaTransformer::load(cuda::simt_ops(), {.model = model});
+}
+
+double rms_distance(const std::vector<float>& a, const std::vector<float>& b) {
+  double squares = 0;
+  for (size_t i = 0; i < a.size(); ++i) squares += std::pow(double{a[i]} - b[i], 2);
+  return std::sqrt(squares / static_cast<double>(a.size()));
+}
+
+TokenId best_of(const std::vector<float>& logits) {
+  return static_cast<TokenId>(std::ranges::max_element(logits) - logits.begin());
+}
+
+// Logits of prompts and of decode steps: no further from the processor's fp32 than its own bf16 mode is, but for a third, and the
+// same best token wherever that is ahead by more than the error.
+void expect_as_close_as_bf16(const std::filesystem::path& model, std::initializer_list<int32_t> lengths) {
+  const std::unique_ptr<CudaTransformer> engine = load_cuda(model);
+  const std::unique_ptr<Transformer> fp32 = *Transformer::load({.model = model, .compute = ComputeMode::kFp32});
+  const std::unique_ptr<Transformer> bf16 = *Transformer::load({.model = model, .compute = ComputeMode::kBf16});
+  double off = 0, bf16_off = 0;
+  for (const int32_t tokens : lengths) {
+    Case c(static_cast<uint64_t>(tokens));
+    const std::vector<TokenId> prompt = prompt_of(c, tokens, 300), continuation = prompt_of(c, 2, 300);
+    const auto logits_of = [&](Engine& one) {
+      Outcome outcome = run_case(one, prompt, continuation, {}, 0, c);
+      outcome.decoded.push_back(outcome.logits);
+      return outcome.decoded;
+    };
+    const auto got = logits_of(*engine), want = logits_of(*fp32), like = logits_of(*bf16);
+    for (size_t step = 0; step < want.size(); ++step) {
+      const double error = rms_distance(got[step], want[step]);
+      off += error, bf16_off += rms_distance(like[step], want[step]);
+      std::vector<float> sorted = want[step];
+      std::ranges::sort(sorted, std::greater());
+      if (sorted[0] - sorted[1] > 6 * error) {
+        EXPECT_EQ(best_of(got[step]), best_of(want[step]));
+      }
+    }
+  }
+  EXPECT_LT(off, 1.33 * bf16_off);
+}
+
+TEST(CudaTransformer, IsAsCloseToFp32AsTheProcessorsBf16OnEveryShape) {
+  const TempDir dir;
+  for (const OddModel& odd : kOddModels) {
+    SCOPED_TRACE(odd.name);
+    write_odd_model(dir / "odd.gguf", odd);
+    expect_as_close_as_bf16(dir / "odd.gguf", {1, 3, 17});
+  }
+  write_tiny_llama(dir / "tiny.gguf", 3, {.num_layers = 1});
+  expect_as_close_as_bf16(dir / "tiny.gguf", {64, 130});
+}
+
+TEST(CudaTransformer, NoCutOrCallOrMateChangesABit) {
+  const TempDir dir;
+  write_tiny_llama(dir / "tiny.gguf", 5, {.num_layers = 2});
+  const std::unique_ptr<CudaTransformer> engine = load_cuda(dir / "tiny.gguf");
+  Case c(9);
+  const std::vector<TokenId> prompt = prompt_of(c, 200, 300), continuation = prompt_of(c, 2, 300);
+  const Outcome want = run_case(*engine, prompt, continuation, {}, 0, c);
+  for (uint64_t seed = 0; seed < 3; ++seed) {
+    Case variation(100 + seed);
+    const Outcome got = run_case(*engine, prompt, continuation, variation.cuts(200), 2, variation);
+    EXPECT_TRUE(same_bits(got.logits, want.logits)) << seed;
+    EXPECT_EQ(got.pages, want.pages) << seed;
+    for (size_t step = 0; step < want.decoded.size(); ++step)
+      EXPECT_TRUE(same_bits(got.decoded[step], want.decoded[step])) << seed << " step " << step;
+  }
+}
+
+TEST(CudaTransformer, AHeadThatNoKernelTakesIsRefused) {
+  const TempDir dir;
+  write_tiny_llama(dir / "long.gguf", 1,
+                   {.num_layers = 1, .model_dim = 320, .num_heads = 1, .num_kv_heads = 1, .head_dim = 320});
+  const auto engine = CudaTransformer::load(cuda::simt_ops(), {.model = dir / "long.gguf"});
+  ASSERT_FALSE(engine.has_value());
+  EXPECT_EQ(engine.error().message,
+            "an attention head of 320 is over 256, which a GPU does not run here; use --compute fp32");
+}
+
+TEST(CudaTransformer, SaysWhatDoesNotFit) {
+  const TempDir dir;
+  write_tiny_llama(dir / "tiny.gguf", 1);
+  cuda::CudaOps full = cuda::simt_ops();
+  full.allocate = [](size_t) -> void* { return nullptr; };
+  const auto engine = CudaTransformer::load(full, {.model = dir / "tiny.gguf"});
+  ASSERT_FALSE(engine.has_value());
+  EXPECT_EQ(engine.error().code, ErrorCode::kOverloaded);
+  EXPECT_NE(engine.error().message.find("the device has no room for a part of the model"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace runahead::test

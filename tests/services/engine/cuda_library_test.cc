@@ -1,0 +1,64 @@
+// How a process comes by a GPU, with the emulation in the place of librunahead_cuda.so, and what it says without.
+#include "services/engine/cuda_library.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "services/engine/engine_loading.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tiny_model.h"
+
+namespace runahead {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr const char* kEmulation = RUNAHEAD_BINARY_DIR "/tests/support/simt/librunahead_cuda_emulation.so";
+
+class CudaLibrary : public ::testing::Test {
+ protected:
+  ~CudaLibrary() override { unsetenv("RUNAHEAD_CUDA_LIBRARY"); }
+  static void look_at(const char* path) { setenv("RUNAHEAD_CUDA_LIBRARY", path, 1); }
+  static std::string refusal(int device = 0) {
+    const auto ops = open_cuda(device);
+    return ops ? "it was opened" : ops.error().message;
+  }
+};
+
+TEST_F(CudaLibrary, IsOpenedWhereItIsSaidToBe) {
+  look_at(kEmulation);
+  const auto ops = open_cuda(0);
+  ASSERT_TRUE(ops) << ops.error().message;
+  EXPECT_STREQ((*ops)->device, "emulation");
+  EXPECT_THAT(refusal(3), HasSubstr("there is no device 3, there are 1"));
+}
+
+TEST_F(CudaLibrary, WhatIsMissingIsSaidInASentence) {
+  EXPECT_THAT(refusal(), HasSubstr("which a build with RUNAHEAD_CUDA makes; --compute auto runs on the CPU"));
+  look_at("/nowhere/librunahead_cuda.so");
+  EXPECT_THAT(refusal(), HasSubstr("no GPU is used: there is no /nowhere/librunahead_cuda.so"));
+  look_at("/dev/null");
+  EXPECT_THAT(refusal(), HasSubstr("no GPU is used: /dev/null: file too short"));
+  look_at("libm.so.6");
+  EXPECT_THAT(refusal(), HasSubstr("there is no libm.so.6"));
+}
+
+TEST_F(CudaLibrary, AWorkerComputesWithIt) {
+  look_at(kEmulation);
+  const test::TempDir dir;
+  test::write_tiny_llama(dir / "tiny.gguf", 1, {.num_layers = 1});
+  const EngineFlags flags{.model = {.name = (dir / "tiny.gguf").string()}, .compute = "cuda"};
+  const auto worker = open_worker_engine(flags, false);
+  ASSERT_TRUE(worker) << worker.error().message;
+  EXPECT_EQ(worker->device, "cuda emulation");
+  EXPECT_EQ(worker->engine->compute_name(), "cuda-bf16");
+  EXPECT_EQ(worker->host_bytes, 0u);
+  const auto on_cpu = open_engine(flags, false);
+  ASSERT_FALSE(on_cpu);
+  EXPECT_THAT(on_cpu.error().message, HasSubstr("this command runs on the CPU"));
+}
+
+}  // namespace
+}  // namespace runahead
