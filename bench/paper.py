@@ -266,11 +266,14 @@ def main():
     parser.add_argument("--noise", action="store_true", help="each once more with side traffic, the paper's figure 11")
     parser.add_argument("--ablation", action="store_true", help="each once more without one of our ideas after the other")
     parser.add_argument("--slow-node", action="store_true", help="only this: four nodes, one of which turns to 0.6 of its speed")
-    parser.add_argument("--flags", default="", help="of every worker and rank, such as --model FILE")
+    parser.add_argument("--flags", default="", help="of every worker and rank")
+    parser.add_argument("--model", help="a GGUF file, of bench/random_model.py for one; default: the default model")
     parser.add_argument("--json")
     parser.add_argument("--record", type=Path, metavar="FILE", help="CSV of our own schemes' runs")
     parser.add_argument("--svg", type=Path, metavar="FOLDER", help="plots of scaling, times and waterfalls")
     options = parser.parse_args()
+    if options.model:
+        os.environ["RUNAHEAD_MODEL"] = str(Path(options.model).resolve())
     if unknown := set(options.nodes) - set(SHARE):
         raise SystemExit(f"there are shares for {sorted(SHARE)} nodes, not for {sorted(unknown)}")
     try:
