@@ -60,9 +60,9 @@ class Engine {
 
   virtual const ModelShape& shape() const = 0;
   virtual size_t page_bytes() const = 0;  // of one K/V page of one layer
-  // The device's memory for the pages of a pool of so many bytes; null: this engine computes on the pool's own. kOverloaded if
-  // there is no room. The engine outlives them.
-  virtual Result<std::unique_ptr<DevicePages>> device_pages(size_t) { return nullptr; }
+  // The device's memory for so many pages of a pool; null: this engine computes on the pool's own. kOverloaded if there is no
+  // room. The engine outlives them.
+  virtual Result<std::unique_ptr<DevicePages>> device_pages(int64_t) { return nullptr; }
   // What two workers must have in common to share pages: model file, compute mode, page layout. Compared as a string.
   virtual const std::string& fingerprint() const = 0;
   virtual const std::string& compute_name() const = 0;  // "fp32", ...

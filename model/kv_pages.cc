@@ -34,8 +34,9 @@ std::span<std::byte> KvLease::page(int32_t layer, int32_t page) const {
 }
 
 std::byte* KvLease::device_page(int32_t layer, int32_t page) const {
-  std::byte* base = pool_.device_ ? pool_.device_->data() : pool_.buffer_.data();
-  return base + slot(layer, page) * pool_.page_bytes_;
+  const size_t place = slot(layer, page);
+  if (pool_.device_) return pool_.device_->data() + place * pool_.device_->page_bytes();
+  return pool_.buffer_.data() + place * pool_.page_bytes_;
 }
 
 bool KvLease::has_device_pages() const { return pool_.device_ != nullptr; }
@@ -63,7 +64,7 @@ void KvLease::mark_quarantined() {
 }
 
 KvPool::KvPool(size_t page_bytes, int64_t num_pages, std::unique_ptr<DevicePages> device)
-    : page_bytes_(rounded_up(page_bytes)),
+    : page_bytes_((page_bytes + 63) / 64 * 64),
       buffer_(page_bytes_ * static_cast<size_t>(num_pages)),
       device_(std::move(device)) {
   RUNAHEAD_CHECK(num_pages > 0 && num_pages < INT32_MAX, "a pool has pages");

@@ -32,11 +32,12 @@ namespace runahead {
 
 class KvPool;
 
-// The device's memory of a pool's pages.
+// The device's memory of a pool's pages: one of page_bytes() for each of the pool's, in the same order.
 class DevicePages {
  public:
   virtual ~DevicePages() = default;
   virtual std::byte* data() = 0;
+  virtual size_t page_bytes() const = 0;
 };
 
 // Pages of one sequence: num_layers x num_pages, layers_at_once of them at a time. Page p of every layer holds tokens
@@ -85,7 +86,6 @@ class KvPool {
     int64_t total = 0, free = 0, leased = 0, quarantined = 0;  // pages
   };
 
-  static size_t rounded_up(size_t page_bytes) { return (page_bytes + 63) / 64 * 64; }
   // page_bytes is rounded up to 64. Allocates num_pages * page_bytes once; `device` has as many, or is null.
   KvPool(size_t page_bytes, int64_t num_pages, std::unique_ptr<DevicePages> device = nullptr);
   ~KvPool();  // every lease must be gone

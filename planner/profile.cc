@@ -28,9 +28,6 @@ constexpr double kNoise = 0.12;
 constexpr size_t kStretchSamples = 7;
 constexpr double kStretchMost = 1.5;
 
-// What workers are compared by that have done nothing: a chunk of a thousand tokens behind another.
-constexpr Work kTypical{.tokens = 1000, .pairs = 1500.0 * 1000, .chunks = 1, .prefix_tokens = 1000};
-
 }  // namespace
 
 double without_noise(double own, std::vector<double> alike) {
@@ -59,15 +56,14 @@ void DeviceEstimate::add_chunk(uint64_t worker, const WorkerEstimate& own, Token
   law_.add_chunk(chunk, is_last_rank, compute_seconds(member.speed, member.last) / slowness_without_noise(member));
 }
 
-WorkerSpeed DeviceEstimate::speed_of(uint64_t worker, const WorkerEstimate* own) const {
+WorkerSpeed DeviceEstimate::speed_of(uint64_t worker, const WasSlower& was_slower) const {
   if (const auto member = members_.find(worker); member != members_.end())
     return scaled(law_.speed(), slowness_without_noise(member->second));
-  if (own != nullptr) return scaled(law_.speed(), slowness_without_noise({own->speed(), kTypical}));
   std::vector<double> all;
-  for (const auto& [id, member] : members_) all.push_back(slowness(member));
+  for (const auto& [id, member] : members_) all.push_back(slowness(member) / without_noise(was_slower(id), {1.0}));
   const auto median = all.begin() + std::ssize(all) / 2;
   std::ranges::nth_element(all, median);
-  return scaled(law_.speed(), *median);
+  return scaled(law_.speed(), *median * without_noise(was_slower(worker), {1.0}));
 }
 
 WorkerEstimate::WorkerEstimate(const ModelCost& model, const WorkerSpeed& expected)

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -43,9 +44,11 @@ class DeviceEstimate {
   DeviceEstimate(const ModelCost& model, const WorkerSpeed& expected) : model_(model), law_(model, expected) {}
   // What `worker` did; `own` is what it has learnt of itself, this included.
   void add_chunk(uint64_t worker, const WorkerEstimate& own, TokenRange chunk, bool is_last_rank);
-  // `own`: of a worker that has done nothing yet, but is known. Null: of one that nobody knows.
-  // Somebody has done something.
-  WorkerSpeed speed_of(uint64_t worker, const WorkerEstimate* own) const;
+  // was_slower(worker): how slow it was beside its like when it was last known; 1 where nobody knows. What was remembered of a
+  // machine in other days says who is slower than whom, and no more: how fast they are now, those say that have done something.
+  // Somebody has.
+  using WasSlower = std::function<double(uint64_t worker)>;
+  WorkerSpeed speed_of(uint64_t worker, const WasSlower& was_slower) const;
   void remove(uint64_t worker) { members_.erase(worker); }
   bool is_empty() const { return members_.empty(); }
 

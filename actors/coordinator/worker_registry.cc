@@ -17,6 +17,9 @@
 namespace runahead {
 namespace {
 
+// What remembered workers are compared by: a chunk of a thousand tokens behind another.
+constexpr Work kTypical{.tokens = 1000, .pairs = 1500.0 * 1000, .chunks = 1, .prefix_tokens = 1000};
+
 // Requests after which half of a link's measured distance from the others is believed. So a link that is slow for good is tried
 // again now and then (worker_speed_test.cc: within 400 requests, whatever it was).
 constexpr int32_t kLinkHalfLife = 32;
@@ -102,6 +105,7 @@ Worker& WorkerRegistry::join(PeerId peer, const proto::Hello& hello, Time now) {
   if (const auto known = memory_.find(memory_key(worker)); known != memory_.end()) {
     worker.speed = WorkerEstimate(cost, known->second.speed);
     worker.speed_known = true;
+    worker.remembered_seconds = compute_seconds(known->second.speed, kTypical);
     if (known->second.ingress) worker.ingress = LinkEstimate(*known->second.ingress);
     worker.ingress_known = known->second.ingress.has_value();
     worker.link_idle = kLinkHalfLife;
@@ -222,7 +226,7 @@ void WorkerRegistry::forgive(Duration absence) {
 
 WorkerSpeed WorkerRegistry::speed_of(const Worker& worker) const {
   if (const auto alike = devices_.find(worker.device); worker.is_prefill && alike != devices_.end())
-    return alike->second.speed_of(worker.id, is_measured(worker) ? &worker.speed : nullptr);
+    return alike->second.speed_of(worker.id, was_slower(worker.device));
   if (is_measured(worker)) return worker.speed.speed();
   std::vector<WorkerSpeed> alike, measured;
   for (const auto& [id, other] : workers_) {
@@ -233,6 +237,22 @@ WorkerSpeed WorkerRegistry::speed_of(const Worker& worker) const {
   const auto median = known.begin() + std::ssize(known) / 2;
   std::ranges::nth_element(known, median, {}, &WorkerSpeed::seconds_per_token);
   return *median;
+}
+
+// Of workers of one device, by what was remembered of them.
+DeviceEstimate::WasSlower WorkerRegistry::was_slower(const std::string& device) const {
+  std::vector<double> remembered;
+  for (const auto& [id, worker] : workers_)
+    if (worker.is_prefill && worker.device == device && worker.remembered_seconds > 0)
+      remembered.push_back(worker.remembered_seconds);
+  if (remembered.empty()) return [](uint64_t) { return 1.0; };
+  const auto middle = remembered.begin() + std::ssize(remembered) / 2;
+  std::ranges::nth_element(remembered, middle);
+  return [this, median = *middle](uint64_t id) {
+    const auto found = workers_.find(id);
+    return found == workers_.end() || found->second.remembered_seconds == 0 ? 1
+                                                                            : found->second.remembered_seconds / median;
+  };
 }
 
 LinkSpeed WorkerRegistry::ingress_of(const Worker& worker) const {

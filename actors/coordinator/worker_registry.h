@@ -34,6 +34,7 @@ struct Worker {
   WorkerEstimate speed;
   LinkEstimate ingress;
   bool speed_known = false, ingress_known = false;  // from an earlier life
+  double remembered_seconds = 0;  // of a typical chunk, in that life; 0: it had none
   int32_t link_idle = 0;  // requests since the link into it was last measured
 
   std::string fingerprint, compute, kv_transport;
@@ -134,6 +135,7 @@ class WorkerRegistry {
   void agree_with(const Worker& newcomer);
 
   void remember(const Worker& worker, SpeedMemory& memory) const;
+  DeviceEstimate::WasSlower was_slower(const std::string& device) const;
 
   ModelShape shape_;
   Required required_;

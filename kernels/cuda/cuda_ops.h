@@ -115,6 +115,16 @@ struct DecodeAttendArgs {
 inline constexpr int kPagesPerPart = 8;  // whatever the batch, so that nobody's answer depends on it
 constexpr int decode_parts(int pages) { return (pages + kPagesPerPart - 1) / kPagesPerPart; }
 
+// A page between the device's form and that of the processor's bf16 mode (KvLayout): K [kv_heads][host_dim / 2][kPage][2], its
+// halves padded each, then V [kv_heads][kPage / 2][host_dim][2].
+struct RepackArgs {
+  const uint16_t* from = nullptr;  // device
+  uint16_t* to = nullptr;  // device
+  bool to_host_form = false;  // else from it
+  int kv_heads = 0, head_dim = 0;
+  int padded_dim = 0, host_dim = 0;
+};
+
 struct ChecksumArgs {
   const uint8_t* const* pages = nullptr;  // device: [count]
   int count = 0;
@@ -142,6 +152,7 @@ struct CudaOps {
   void (*attend)(const AttendArgs&) = nullptr;
   void (*finish_attention)(const FinishAttentionArgs&) = nullptr;
   void (*decode_attend)(const DecodeAttendArgs&) = nullptr;
+  void (*repack)(const RepackArgs&) = nullptr;
   void (*checksum_pages)(const ChecksumArgs&) = nullptr;
 };
 

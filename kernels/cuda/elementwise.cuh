@@ -69,6 +69,27 @@ KERNEL void finish_attention_kernel(FinishAttentionArgs args) {
   }
 }
 
+// A block of threads takes K or V of a head.
+KERNEL void repack_kernel(RepackArgs args) {
+  const bool is_value = block_x() >= args.kv_heads;
+  const int64_t device_begin = static_cast<int64_t>(block_x()) * kPage * args.padded_dim;
+  const int64_t host_begin = static_cast<int64_t>(block_x()) * kPage * args.host_dim;
+  const int dim = args.to_host_form ? args.host_dim : args.padded_dim, half = args.head_dim / 2;
+  for (int at = thread_id(); at < kPage * dim; at += kRowThreads) {
+    const int token = at / dim, d = at % dim;
+    int host_d = d, device_d = d;  // the same value in both forms
+    if (!is_value && args.to_host_form) device_d = d < args.host_dim / 2 ? d : half + d - args.host_dim / 2;
+    if (!is_value && !args.to_host_form) host_d = d < half ? d : args.host_dim / 2 + d - half;
+    bool is_padding = device_d >= args.head_dim;
+    if (!is_value && args.to_host_form) is_padding = d % (args.host_dim / 2) >= half;
+    const int64_t host_at = host_begin + (is_value ? (token / 2 * args.host_dim + host_d) * 2 + token % 2
+                                                   : (host_d / 2 * kPage + token) * 2 + host_d % 2);
+    const int64_t device_at = device_begin + token * args.padded_dim + device_d;
+    if (args.to_host_form) args.to[host_at] = is_padding ? to_bf16(0) : args.from[device_at];
+    else args.to[device_at] = is_padding ? to_bf16(0) : args.from[host_at];
+  }
+}
+
 // CRC32C by the polynomial of RFC 3720, bits reflected. A thread takes a contiguous part; parts are joined by moving the first
 // one's remainder past the bytes behind it: a product of polynomials modulo the CRC's.
 inline constexpr uint32_t kCrcPolynomial = 0x82f63b78u;

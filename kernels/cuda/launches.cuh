@@ -78,6 +78,8 @@ inline void decode_attend(const DecodeAttendArgs& args) {
   });
 }
 
+inline void repack(const RepackArgs& args) { start(repack_kernel, {2 * args.kv_heads}, kRowThreads, args); }
+
 inline void checksum_pages(const ChecksumArgs& args) { start(checksum_pages_kernel, {args.count}, kCrcThreads, args); }
 
 inline void add_kernels(CudaOps& ops) {
@@ -89,6 +91,7 @@ inline void add_kernels(CudaOps& ops) {
   ops.attend = attend;
   ops.finish_attention = finish_attention;
   ops.decode_attend = decode_attend;
+  ops.repack = repack;
   ops.checksum_pages = checksum_pages;
 }
 

@@ -8,6 +8,7 @@
 #include "model/cuda_transformer/cuda_activations.h"
 #include "model/sampler.h"
 #include "model/transformer/transformer.h"
+#include "model/weights/padded_shape.h"
 
 namespace runahead {
 namespace {
@@ -26,11 +27,13 @@ int32_t padded_head_dim(int32_t head_dim) {
 
 class CudaPages final : public DevicePages {
  public:
-  explicit CudaPages(DeviceArray<std::byte> memory) : memory_(std::move(memory)) {}
+  CudaPages(DeviceArray<std::byte> memory, size_t page_bytes) : memory_(std::move(memory)), page_bytes_(page_bytes) {}
   std::byte* data() override { return memory_.data(); }
+  size_t page_bytes() const override { return page_bytes_; }
 
  private:
   DeviceArray<std::byte> memory_;
+  size_t page_bytes_;
 };
 
 }  // namespace
@@ -49,13 +52,20 @@ Result<std::unique_ptr<CudaTransformer>> CudaTransformer::load(const cuda::CudaO
   if (engine->padded_dim_ == 0)
     return fail(ErrorCode::kUnsupported, "an attention head of " + std::to_string(head_dim) +
                                              " is over 256, which a GPU does not run here; use --compute fp32");
+  if (options.pages_of_bf16) {
+    engine->host_layout_ = reference_ops(ComputeMode::kBf16)
+                               .kv_layout(engine->shape().num_kv_heads, PaddedShape(engine->shape()).head_dim);
+    engine->repacked_ = DeviceArray<std::byte>(ops, engine->page_bytes());
+  }
   if (engine->page_bytes() > limits::kPageBytesMax)
     return fail(ErrorCode::kTooLarge,
                 "a K/V page of this model would be over " + std::to_string(limits::kPageBytesMax) + " bytes");
   engine->weights_ = TRY(load_cuda_weights(ops, engine->file_, engine->config_, options.progress));
   engine->file_.drop_pages();  // all of it is on the device
-  engine->compute_name_ = kComputeName;
-  engine->fingerprint_ = cuda_fingerprint(engine->file_.with_overrides(engine->file_.bytes_hash()));
+  const std::string hash = engine->file_.with_overrides(engine->file_.bytes_hash());
+  engine->compute_name_ = options.pages_of_bf16 ? "bf16+cuda" : kComputeName;
+  engine->fingerprint_ =
+      options.pages_of_bf16 ? engine_fingerprint(hash, ComputeMode::kBf16, false) : cuda_fingerprint(hash);
   if (const char* error = ops.error()) return fail(ErrorCode::kUnavailable, "the device failed: " + std::string(error));
   return engine;
 }
@@ -63,27 +73,42 @@ Result<std::unique_ptr<CudaTransformer>> CudaTransformer::load(const cuda::CudaO
 CudaTransformer::CudaTransformer(const cuda::CudaOps& ops, Gguf file, ModelConfig config)
     : ops_(ops), file_(std::move(file)), config_(std::move(config)) {}
 
-size_t CudaTransformer::page_bytes() const {
+size_t CudaTransformer::page_bytes() const { return host_layout_ ? host_layout_->page_bytes() : device_page_bytes(); }
+
+size_t CudaTransformer::device_page_bytes() const {
   return 2 * static_cast<size_t>(shape().num_kv_heads * kPageTokens * padded_dim_) * sizeof(uint16_t);
 }
 
-Result<std::unique_ptr<DevicePages>> CudaTransformer::device_pages(size_t bytes) {
+Result<std::unique_ptr<DevicePages>> CudaTransformer::device_pages(int64_t count) {
+  const size_t bytes = device_page_bytes() * static_cast<size_t>(count);
   DeviceArray<std::byte> memory(ops_, bytes);
   if (memory.is_empty())
     return fail(ErrorCode::kOverloaded, "the device has no room for " + std::to_string(bytes >> 20) +
                                             " MiB of K/V pages; ask for fewer with --kv-memory-mib");
-  return std::make_unique<CudaPages>(std::move(memory));
+  return std::make_unique<CudaPages>(std::move(memory), device_page_bytes());
+}
+
+void CudaTransformer::repack(std::byte* from, std::byte* to, bool to_host_form) {
+  ops_.repack({.from = reinterpret_cast<const uint16_t*>(from),
+               .to = reinterpret_cast<uint16_t*>(to),
+               .to_host_form = to_host_form,
+               .kv_heads = shape().num_kv_heads,
+               .head_dim = shape().head_dim,
+               .padded_dim = padded_dim_,
+               .host_dim = host_layout_->head_dim});
 }
 
 void CudaTransformer::clear_page(KvLease& kv, int32_t layer, int32_t page) {
-  ops_.clear(kv.device_page(layer, page), page_bytes());
+  ops_.clear(kv.device_page(layer, page), device_page_bytes());
   kv.mark_on_device(layer, page);
 }
 
 const uint16_t* CudaTransformer::page_to_read(KvLease& kv, int32_t layer, int32_t page) {
+  RUNAHEAD_CHECK(!host_layout_ || kv.has_device_pages(), "pages in the processor's form have twins on the device");
   std::byte* device = kv.device_page(layer, page);
   if (kv.needs_upload(layer, page)) {
-    ops_.to_device(device, kv.page(layer, page).data(), page_bytes());
+    ops_.to_device(host_layout_ ? repacked_.data() : device, kv.page(layer, page).data(), page_bytes());
+    if (host_layout_) repack(repacked_.data(), device, /*to_host_form=*/false);
     kv.mark_on_device(layer, page);
   }
   return reinterpret_cast<const uint16_t*>(device);
@@ -176,7 +201,9 @@ void CudaTransformer::bring_to_host(int32_t layer, const CudaActivations& x, Row
                                x.places()[static_cast<size_t>(r) + 1].position / kPageTokens != position / kPageTokens;
     if (!is_pages_last || !kv->has_device_pages()) continue;
     const int32_t page = position / kPageTokens;
-    ops_.to_host(kv->page(layer, page).data(), kv->device_page(layer, page), page_bytes());
+    std::byte* from = kv->device_page(layer, page);
+    if (host_layout_) repack(from, repacked_.data(), /*to_host_form=*/true);
+    ops_.to_host(kv->page(layer, page).data(), host_layout_ ? repacked_.data() : from, page_bytes());
   }
 }
 

@@ -3,18 +3,21 @@
 //   numbers  weights, operands of products and K/V pages are bf16, sums and the residual fp32. Rows do not depend on each other,
 //            nor on how a chunk is cut into calls; the bits are not those of the processor's modes.
 //   pages    K, then V: [num_kv_heads][kPageTokens][padded head_dim] bf16, on the device, with their twins on the host
-//            (model/kv_pages.h): those of a chunk are there when project_qkv returns.
+//            (model/kv_pages.h): those of a chunk are there when project_qkv returns. With pages_of_bf16 the twins have the form
+//            of the processor's bf16 mode, and a chain may have both; which of them computes what then decides the last bits.
 //   threads  one caller at a time (the compute lane).
 //   owner    it owns the open model file and the weights on the device; a Hidden owns its activations there.
 #pragma once
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/ops.h"
 #include "model/cuda_transformer/cuda_weights.h"
 #include "model/engine.h"
 #include "model/weights/kv_override.h"
@@ -24,6 +27,7 @@ namespace runahead {
 struct CudaEngineOptions {
   std::filesystem::path model;
   std::vector<KvOverride> overrides = {};
+  bool pages_of_bf16 = false;
   LoadProgress progress = {};  // may be empty
 };
 
@@ -39,7 +43,7 @@ class CudaTransformer final : public Engine {
 
   const ModelShape& shape() const override { return config_.shape; }
   size_t page_bytes() const override;
-  Result<std::unique_ptr<DevicePages>> device_pages(size_t bytes) override;
+  Result<std::unique_ptr<DevicePages>> device_pages(int64_t count) override;
   const std::string& fingerprint() const override { return fingerprint_; }
   const std::string& compute_name() const override { return compute_name_; }
 
@@ -64,12 +68,16 @@ class CudaTransformer final : public Engine {
   const uint16_t* page_to_read(KvLease& kv, int32_t layer, int32_t page);
   void bring_to_host(int32_t layer, const CudaActivations& x, RowRange rows);
   void logits_of_rows(CudaActivations& x, RowRange rows, std::span<float> out);
+  size_t device_page_bytes() const;
+  void repack(std::byte* from, std::byte* to, bool to_host_form);
   int64_t value_offset() const;  // elements from a page's K to its V
 
   const cuda::CudaOps& ops_;
   Gguf file_;
   ModelConfig config_;
   int32_t padded_dim_ = 0;
+  std::optional<KvLayout> host_layout_;  // of twins in the form of bf16
+  DeviceArray<std::byte> repacked_;  // one of them, on its way
   CudaWeights weights_;
   std::string fingerprint_, compute_name_;
 };

@@ -36,6 +36,7 @@ std::string name_of(ComputeMode mode, bool compact_pages) {
 Result<ComputeOption> parse_compute_option(std::string_view text) {
   if (text == "auto") return ComputeOption{};
   if (text == "cuda") return ComputeOption{.cuda = true};
+  if (text == "bf16+cuda") return ComputeOption{.mode = ComputeMode::kBf16, .cuda = true};
   ComputeOption option{.compact_pages = text.ends_with(kCompactSuffix)};
   if (option.compact_pages) text.remove_suffix(kCompactSuffix.size());
   if (text == "auto")

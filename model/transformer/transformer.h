@@ -35,8 +35,8 @@ struct EngineOptions {
   const OpTable* ops = nullptr;  // tests and benchmarks: this table, whatever `compute` says
 };
 
-// What people say of a mode: "auto", the name of one, one with 8-bit pages, "int16+kv8", or "cuda", a GPU
-// (model/cuda_transformer).
+// What people say of a mode: "auto", the name of one, one with 8-bit pages, "int16+kv8", or a GPU (model/cuda_transformer):
+// "cuda", among GPUs, or "bf16+cuda", whose pages are those of bf16.
 struct ComputeOption {
   std::optional<ComputeMode> mode;  // nullopt: auto
   bool compact_pages = false;

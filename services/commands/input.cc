@@ -133,9 +133,9 @@ void add_model_flag(CLI::App& command, std::string& model) {
 
 void add_compute_flag(CLI::App& command, std::string& compute) {
   command
-      .add_option(
-          "--compute", compute,
-          "auto, fp32, bf16, int16 or int8; the first three also with K/V pages of 8 bits: int16+kv8; cuda: a GPU")
+      .add_option("--compute", compute,
+                  "auto, fp32, bf16, int16 or int8; the first three also with K/V pages of 8 bits: int16+kv8; cuda: a "
+                  "GPU; bf16+cuda: a GPU among bf16 workers")
       ->check(parses(parse_compute_option));
 }
 

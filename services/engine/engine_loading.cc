@@ -37,7 +37,8 @@ Result<std::unique_ptr<Transformer>> open_engine(const EngineFlags& flags, bool 
 }
 
 Result<WorkerEngine> open_worker_engine(const EngineFlags& flags, bool show_progress) {
-  if (!TRY(parse_compute_option(flags.compute)).cuda) {
+  const ComputeOption compute = TRY(parse_compute_option(flags.compute));
+  if (!compute.cuda) {
     std::unique_ptr<Transformer> engine = TRY(open_engine(flags, show_progress));
     WorkerEngine worker{.device = device_text(*engine),
                         .host_bytes = engine->packed_bytes(),
@@ -48,6 +49,7 @@ Result<WorkerEngine> open_worker_engine(const EngineFlags& flags, bool show_prog
   CudaEngineOptions options;
   options.model = TRY(find_model(flags.model.name));
   options.overrides = TRY(parse_kv_overrides(flags.model.override_kv));
+  options.pages_of_bf16 = compute.mode.has_value();
   const cuda::CudaOps* ops = TRY(open_cuda(/*device=*/0));
   ProgressBar bar("loading " + options.model.filename().string(), show_progress);
   if (show_progress) options.progress = [&bar](uint64_t done, uint64_t total) { show_loading(bar, done, total); };

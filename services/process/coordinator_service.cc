@@ -48,7 +48,7 @@ uint64_t epoch_of(const JobStore::Loaded& loaded, bool durable) {
 // Of the workers; empty: what the first pair of them runs.
 Result<std::string> required_fingerprint(std::string_view content_hash, const std::string& compute) {
   const ComputeOption option = TRY(parse_compute_option(compute));
-  if (option.cuda) return cuda_fingerprint(content_hash);
+  if (option.cuda && !option.mode) return cuda_fingerprint(content_hash);
   return option.mode ? engine_fingerprint(content_hash, *option.mode, option.compact_pages) : std::string();
 }
 

@@ -89,6 +89,43 @@ TEST(CudaTransformer, NoCutOrCallOrMateChangesABit) {
   }
 }
 
+void copy_pages(const KvLease& from, const KvLease& to, int32_t pages) {
+  for (int32_t layer = 0; layer < from.num_layers(); ++layer)
+    for (int32_t p = 0; p < pages; ++p) std::ranges::copy(from.page(layer, p), to.page(layer, p).begin());
+}
+
+// A GPU and a processor in one chain, either of them first: pages go from one to the other as they are.
+TEST(CudaTransformer, SharesPagesWithTheProcessorsBf16) {
+  const TempDir dir;
+  for (const int32_t head_dim : {32, 48}) {
+    write_tiny_llama(dir / "tiny.gguf", 4,
+                     {.num_layers = 2, .model_dim = 96, .num_heads = 2, .num_kv_heads = 1, .head_dim = head_dim});
+    const auto gpu = *CudaTransformer::load(cuda::simt_ops(), {.model = dir / "tiny.gguf", .pages_of_bf16 = true});
+    const auto cpu = *Transformer::load({.model = dir / "tiny.gguf", .compute = ComputeMode::kBf16});
+    const auto fp32 = *Transformer::load({.model = dir / "tiny.gguf", .compute = ComputeMode::kFp32});
+    EXPECT_EQ(gpu->fingerprint(), cpu->fingerprint());
+    ASSERT_EQ(gpu->page_bytes(), cpu->page_bytes());
+    constexpr int32_t kTokens = 150, kCut = 64;
+    Case c(5);
+    const std::vector<TokenId> prompt = prompt_of(c, kTokens, 300);
+    const auto chain_of = [&](Engine& first, Engine& second) {
+      const auto pool = *make_kv_pool(first, 8), second_pool = *make_kv_pool(second, 8);
+      const auto kv = *pool->lease(2, kTokens), second_kv = *second_pool->lease(2, kTokens);
+      run_chunk(first, *kv, prompt, {0, kCut}, false, c);
+      copy_pages(*kv, *second_kv, 1);
+      const auto x = run_chunk(second, *second_kv, prompt, {kCut, kTokens}, true, c);
+      std::vector<float> logits(static_cast<size_t>(second.shape().vocab_size));
+      second.logits(*x, logits);
+      return logits;
+    };
+    const std::vector<float> want = chain_of(*fp32, *fp32);
+    const double bf16_off = rms_distance(chain_of(*cpu, *cpu), want);
+    EXPECT_LT(rms_distance(chain_of(*cpu, *gpu), want), 1.5 * bf16_off) << head_dim;
+    EXPECT_LT(rms_distance(chain_of(*gpu, *cpu), want), 1.5 * bf16_off) << head_dim;
+    EXPECT_LT(rms_distance(chain_of(*gpu, *gpu), want), 1.5 * bf16_off) << head_dim;
+  }
+}
+
 TEST(CudaTransformer, AHeadThatNoKernelTakesIsRefused) {
   const TempDir dir;
   write_tiny_llama(dir / "long.gguf", 1,

@@ -212,6 +212,7 @@ TEST(DeviceEstimate, RanksThatSeeOneKindOfChunkEachKnowAllKindsTogether) {
     SeededRng rng(5);
     DeviceEstimate device(model, expected);
     std::vector<WorkerEstimate> workers(4, WorkerEstimate(model, expected));
+    const auto nobody_knows = [](uint64_t) { return 1.0; };
     const auto speed_of = [&](size_t w) { return w == 2 ? scaled(truth, slow) : truth; };
     for (int round = 0; round < 8; ++round)
       for (size_t w = 0; w < 4; ++w) {
@@ -224,14 +225,31 @@ TEST(DeviceEstimate, RanksThatSeeOneKindOfChunkEachKnowAllKindsTogether) {
       for (const TokenRange& chunk : {TokenRange{0, 4096}, {0, 1024}, {3072, 4096}}) {
         const Work work = chunk_work(model, chunk, true);
         const double right = compute_seconds(speed_of(w), work);
-        worst = std::max(worst, std::abs(compute_seconds(device.speed_of(w, &workers[w]), work) / right - 1));
+        worst = std::max(worst, std::abs(compute_seconds(device.speed_of(w, nobody_knows), work) / right - 1));
         worst_alone = std::max(worst_alone, std::abs(compute_seconds(workers[w].speed(), work) / right - 1));
       }
     EXPECT_LT(worst, slow > 1 ? 0.13 : 0.08) << "one of four " << slow << " times as slow; 0.6 is taken for 0.62";
     EXPECT_GT(worst_alone, 0.15);
-    EXPECT_NEAR(device.speed_of(9, nullptr).seconds_per_token / truth.seconds_per_token, 1, 0.25) << "a newcomer";
+    EXPECT_NEAR(device.speed_of(9, nobody_knows).seconds_per_token / truth.seconds_per_token, 1, 0.25) << "a newcomer";
     device.remove(2);
     EXPECT_FALSE(device.is_empty());
+  }
+}
+
+// A machine that is slower than in earlier days: one worker has shown it, of the others it is only remembered who was slower.
+TEST(DeviceEstimate, WhatIsRememberedSaysWhoIsSlowerAndNotHowFastTheyAre) {
+  const ModelCost model = small_model();
+  const WorkerSpeed remembered{1e-3, 1e-7}, today = scaled(remembered, 1.4);
+  const auto was_slower = [](uint64_t worker) { return worker == 2 ? 1 / 0.6 : 1.0; };
+  for (const uint64_t first : {uint64_t{0}, uint64_t{2}}) {
+    DeviceEstimate device(model, remembered);
+    WorkerEstimate own(model, remembered);
+    const TokenRange chunk{0, 2048};
+    own.add_chunk(chunk, true, compute_seconds(scaled(today, was_slower(first)), chunk_work(model, chunk, true)));
+    device.add_chunk(first, own, chunk, true);
+    EXPECT_NEAR(device.speed_of(1, was_slower).seconds_per_token / today.seconds_per_token, 1, 0.03)
+        << "like the others";
+    EXPECT_NEAR(device.speed_of(2, was_slower).seconds_per_token / today.seconds_per_token, 1 / 0.6, 0.06) << first;
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/crc32c.h"
 #include "base/rng.h"
+#include "kernels/ops.h"
 #include "kernels/quant_blocks.h"
 #include "simt_ops.h"
 #include "tests/support/tiny_model.h"
@@ -343,6 +344,45 @@ TEST(CudaOps, RotationAndPagesAreWhereTheyBelong) {
       }
   EXPECT_EQ(std::ranges::count_if(page, [](uint16_t value) { return value != 0; }), rows * 2 * kv_heads * dim)
       << "and nothing else";
+}
+
+// The processor's own stores make the page that is compared with.
+TEST(CudaOps, PagesOfBf16AreTheProcessorsAndComeBackAsTheyWere) {
+  constexpr int kKvHeads = 2;
+  for (const auto& [dim, padded, host_dim] :
+       {std::tuple{64, 64, 64}, {30, 32, 32}, {48, 64, 64}, {100, 128, 128}, {160, 256, 160}}) {
+    const OpTable& cpu = reference_ops(ComputeMode::kBf16);
+    const KvLayout layout = cpu.kv_layout(kKvHeads, host_dim);
+    Random random(static_cast<uint64_t>(dim));
+    std::vector<uint16_t> device(static_cast<size_t>(2 * kKvHeads * kPage * padded)), host(layout.page_bytes() / 2),
+        expected(host);
+    for (int part = 0; part < 2 * kKvHeads; ++part)
+      for (int token = 0; token < kPage; ++token) {
+        std::vector<float> head(static_cast<size_t>(host_dim));
+        for (int d = 0; d < dim; ++d) {
+          const float value = random.uniform();
+          device[static_cast<size_t>((part * kPage + token) * padded + d)] = float_to_bf16(value);
+          const bool second_half = part < kKvHeads && d >= dim / 2;
+          head[static_cast<size_t>(second_half ? host_dim / 2 + d - dim / 2 : d)] = value;
+        }
+        auto* page = reinterpret_cast<std::byte*>(expected.data());
+        if (part < kKvHeads) cpu.store_key(head.data(), host_dim, token, page + layout.key_offset(part));
+        else cpu.store_value(head.data(), host_dim, token, page + layout.value_offset(part - kKvHeads));
+      }
+    RepackArgs args{.from = device.data(),
+                    .to = host.data(),
+                    .to_host_form = true,
+                    .kv_heads = kKvHeads,
+                    .head_dim = dim,
+                    .padded_dim = padded,
+                    .host_dim = host_dim};
+    ops.repack(args);
+    EXPECT_EQ(host, expected) << dim;
+    std::vector<uint16_t> back(device.size(), 0xffff);
+    args.from = host.data(), args.to = back.data(), args.to_host_form = false;
+    ops.repack(args);
+    EXPECT_EQ(back, device) << dim;
+  }
 }
 
 TEST(CudaOps, ChecksumsArePagesCrc32c) {
