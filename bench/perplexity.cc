@@ -43,7 +43,7 @@ Result<void> score_chunks(std::span<Transformer* const> engines, std::span<const
   const auto vocab = static_cast<size_t>(engines.front()->shape().vocab_size);
   std::vector<std::vector<float>> rows(engines.size(), std::vector<float>(kRowsAtOnce * vocab));
   std::vector<std::unique_ptr<SequenceCache>> caches;
-  for (const Transformer* engine : engines) caches.push_back(std::make_unique<SequenceCache>(*engine, ctx));
+  for (Transformer* engine : engines) caches.push_back(std::make_unique<SequenceCache>(*engine, ctx));
   for (size_t at = 0; at + static_cast<size_t>(ctx) <= tokens.size(); at += static_cast<size_t>(ctx)) {
     const std::span<const TokenId> chunk = tokens.subspan(at, static_cast<size_t>(ctx));
     std::vector<std::unique_ptr<Hidden>> hidden;

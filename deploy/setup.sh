@@ -132,10 +132,13 @@ CUDA_PACKAGES=("nvidia-cuda-nvcc==13.0.*" "nvidia-nvvm==13.0.*" "nvidia-cuda-crt
   "nvidia-cuda-runtime==13.0.*")
 setup_cuda() {
   local folder=$RUNAHEAD_CACHE_DIR/cuda-$CUDA_VERSION
-  export CUDACXX=${CUDACXX:-$(command -v nvcc || true)}
-  [[ -z $CUDACXX && -x /usr/local/cuda/bin/nvcc ]] && CUDACXX=/usr/local/cuda/bin/nvcc
-  [[ -n $CUDACXX ]] && return 0
-  CUDACXX=$folder/nvidia/cu13/bin/nvcc
+  local found
+  for found in "${CUDACXX:-}" "$(command -v nvcc || true)" /usr/local/cuda/bin/nvcc; do
+    [[ -x $found ]] && "$found" --list-gpu-arch | grep -qx compute_100 || continue  # CUDA 12.8 or newer
+    export CUDACXX=$found
+    return 0
+  done
+  export CUDACXX=$folder/nvidia/cu13/bin/nvcc
   [[ -x $CUDACXX ]] && return 0
   ensure_venv
   say "fetching the CUDA compiler $CUDA_VERSION from PyPI"

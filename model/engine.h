@@ -87,6 +87,8 @@ class Engine {
   // (model/sampler.h, score()). Memory: one row of logits a row, so rows are few (limits::kScoredRowsMax).
   virtual Result<void> score_rows(Hidden& x, RowRange rows, std::span<const TokenId> next, int32_t top,
                                   std::span<SampledToken> out) = 0;
+  // Until all that was asked for is computed: a device may be behind. Whoever needs numbers has waited for them already.
+  virtual void wait() {}
   // One decode step for a batch: out [batch, vocab_size]. Each row's result does not depend on the others.
   virtual void decode(std::span<const DecodeRow> batch, std::span<float> out) = 0;
 };

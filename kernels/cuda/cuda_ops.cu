@@ -1,5 +1,6 @@
 // The op table on a real device: one stream, memory from its pool, kernels as they are. Built by nvcc into a shared object of its
 // own, librunahead_cuda.so, which holds CUDA's runtime and nothing else of ours; runahead_cuda_open is all that it exports.
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <type_traits>
@@ -10,10 +11,11 @@ namespace runahead::cuda {
 namespace {
 
 cudaStream_t stream = nullptr;
-const char* first_error = nullptr;
+std::atomic<const char*> first_error = nullptr;
 
 void note(cudaError_t status) {
-  if (status != cudaSuccess && first_error == nullptr) first_error = cudaGetErrorString(status);
+  const char* none = nullptr;
+  if (status != cudaSuccess) first_error.compare_exchange_strong(none, cudaGetErrorString(status));
 }
 
 void* allocate(size_t bytes) {
@@ -23,8 +25,8 @@ void* allocate(size_t bytes) {
   return nullptr;
 }
 
-CudaOps make_ops(const char* name) {
-  CudaOps ops{.device = name};
+CudaOps make_ops(const char* name, const char* kind) {
+  CudaOps ops{.device = name, .kind = kind};
   ops.allocate = allocate;
   ops.release = [](void* device) { note(cudaFreeAsync(device, stream)); };
   ops.to_device = [](void* device, const void* host, size_t bytes) {
@@ -40,7 +42,12 @@ CudaOps make_ops(const char* name) {
   };
   ops.clear = [](void* device, size_t bytes) { note(cudaMemsetAsync(device, 0, bytes, stream)); };
   ops.finish = [] { note(cudaStreamSynchronize(stream)); };
-  ops.error = [] { return first_error; };
+  ops.free_bytes = [] {
+    size_t free = 0, total = 0;
+    note(cudaMemGetInfo(&free, &total));
+    return free;
+  };
+  ops.error = [] { return first_error.load(); };
   add_kernels(ops);
   return ops;
 }
@@ -61,7 +68,7 @@ extern "C" __attribute__((visibility("default"))) const runahead::cuda::CudaOps*
                                                                                                     char* why,
                                                                                                     size_t why_bytes) {
   using runahead::cuda::stream;
-  static char name[256];
+  static char name[256], kind[16];
   static runahead::cuda::CudaOps ops;
   int count = 0;
   cudaError_t status = cudaGetDeviceCount(&count);
@@ -87,6 +94,7 @@ extern "C" __attribute__((visibility("default"))) const runahead::cuda::CudaOps*
     return nullptr;
   }
   std::snprintf(name, sizeof name, "%s", properties.name);
-  ops = runahead::cuda::make_ops(name);
+  std::snprintf(kind, sizeof kind, "sm_%d%d", properties.major, properties.minor);
+  ops = runahead::cuda::make_ops(name, kind);
   return &ops;
 }

@@ -3,7 +3,7 @@
 // is opened when a device is asked for, and the tests' emulation on the CPU (tests/support/simt), of the same kernels.
 //   order    calls take effect in order, one after the other, as on one stream; finish() waits for all of them. Copies to the
 //            host wait by themselves.
-//   threads  one caller at a time.
+//   threads  one caller at a time, but for release().
 //   memory   pointers called "device" are of allocate(); others are the host's. Sizes and strides count elements unless they
 //            say bytes. bf16 values are their 16 bits.
 //   errors   a failed call says nothing: error() tells the first one, and everything after it is void.
@@ -134,9 +134,11 @@ struct ChecksumArgs {
 
 struct CudaOps {
   const char* device = "";  // its name
+  const char* kind = "";  // of one the bits are the same: its architecture
 
   void* (*allocate)(size_t bytes) = nullptr;  // device, 256-byte aligned; nullptr: there is no room
-  void (*release)(void* device) = nullptr;
+  void (*release)(void* device) = nullptr;  // from any thread, when what was asked for is done with it
+  size_t (*free_bytes)() = nullptr;  // of the device, now
   void (*to_device)(void* device, const void* host, size_t bytes) = nullptr;  // the host's bytes are free on return
   void (*to_host)(void* host, const void* device, size_t bytes) = nullptr;
   void (*copy)(void* device, const void* from_device, size_t bytes) = nullptr;

@@ -17,18 +17,15 @@ CudaActivations::CudaActivations(const cuda::CudaOps& ops, const ModelConfig& co
   const ModelShape& s = config.shape;
   const auto count = static_cast<size_t>(rows);
   const auto widest = static_cast<size_t>(cuda_depth(std::max(s.model_dim, s.num_heads * s.head_dim)));
-  x = DeviceArray<float>(ops, count * model_dim_);
-  qkv = DeviceArray<float>(ops, count * qkv_dim_);
-  cos_sin = DeviceArray<float>(ops, count * rotated_);
-  queries = DeviceArray<uint16_t>(ops, count * queries_dim_);
-  sums = DeviceArray<float>(ops, count * queries_dim_);
-  state = DeviceArray<float>(ops, count * static_cast<size_t>(s.num_heads) * 2);
-  operand = DeviceArray<uint16_t>(ops, count * widest);
-  inner = DeviceArray<uint16_t>(ops, count * static_cast<size_t>(cuda_depth(s.ffn_dim)));
-  keys = DeviceArray<uint16_t*>(ops, count);
-  for (const bool empty : {x.is_empty(), qkv.is_empty(), cos_sin.is_empty(), queries.is_empty(), sums.is_empty(),
-                           state.is_empty(), operand.is_empty(), inner.is_empty(), keys.is_empty()})
-    RUNAHEAD_CHECK(!empty, "the device has room for the activations of a chunk");
+  x = need_device_array<float>(ops, count * model_dim_);
+  qkv = need_device_array<float>(ops, count * qkv_dim_);
+  cos_sin = need_device_array<float>(ops, count * rotated_);
+  queries = need_device_array<uint16_t>(ops, count * queries_dim_);
+  sums = need_device_array<float>(ops, count * queries_dim_);
+  state = need_device_array<float>(ops, count * static_cast<size_t>(s.num_heads) * 2);
+  operand = need_device_array<uint16_t>(ops, count * widest);
+  inner = need_device_array<uint16_t>(ops, count * static_cast<size_t>(cuda_depth(s.ffn_dim)));
+  keys = need_device_array<uint16_t*>(ops, count);
   inner.clear();
 }
 

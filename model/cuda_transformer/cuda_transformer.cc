@@ -38,10 +38,6 @@ class CudaPages final : public DevicePages {
 
 }  // namespace
 
-std::string cuda_fingerprint(std::string_view content_hash) {
-  return model_fingerprint(content_hash) + kComputeName + "/kv" + std::to_string(kCudaKvVersion);
-}
-
 Result<std::unique_ptr<CudaTransformer>> CudaTransformer::load(const cuda::CudaOps& ops,
                                                                const CudaEngineOptions& options) {
   Gguf file = TRY(Gguf::open(options.model, options.overrides));
@@ -56,16 +52,18 @@ Result<std::unique_ptr<CudaTransformer>> CudaTransformer::load(const cuda::CudaO
     engine->host_layout_ = reference_ops(ComputeMode::kBf16)
                                .kv_layout(engine->shape().num_kv_heads, PaddedShape(engine->shape()).head_dim);
     engine->repacked_ = DeviceArray<std::byte>(ops, engine->page_bytes());
+    if (engine->repacked_.is_empty()) return fail(ErrorCode::kOverloaded, "the device has no room for a page");
   }
   if (engine->page_bytes() > limits::kPageBytesMax)
     return fail(ErrorCode::kTooLarge,
                 "a K/V page of this model would be over " + std::to_string(limits::kPageBytesMax) + " bytes");
   engine->weights_ = TRY(load_cuda_weights(ops, engine->file_, engine->config_, options.progress));
-  engine->file_.drop_pages();  // all of it is on the device
   const std::string hash = engine->file_.with_overrides(engine->file_.bytes_hash());
+  engine->file_.drop_pages();  // all of it is on the device
   engine->compute_name_ = options.pages_of_bf16 ? "bf16+cuda" : kComputeName;
-  engine->fingerprint_ =
-      options.pages_of_bf16 ? engine_fingerprint(hash, ComputeMode::kBf16, false) : cuda_fingerprint(hash);
+  engine->fingerprint_ = options.pages_of_bf16 ? engine_fingerprint(hash, ComputeMode::kBf16, false)
+                                               : model_fingerprint(hash) + kComputeName + " " + ops.kind + "/kv" +
+                                                     std::to_string(kCudaKvVersion);
   if (const char* error = ops.error()) return fail(ErrorCode::kUnavailable, "the device failed: " + std::string(error));
   return engine;
 }
@@ -116,6 +114,12 @@ const uint16_t* CudaTransformer::page_to_read(KvLease& kv, int32_t layer, int32_
 
 int64_t CudaTransformer::value_offset() const { return int64_t{shape().num_kv_heads} * kPageTokens * padded_dim_; }
 
+// What a device that has failed gives is no answer of the model.
+void CudaTransformer::check_device() const {
+  const char* error = ops_.error();
+  RUNAHEAD_CHECK(error == nullptr, error);
+}
+
 int32_t CudaTransformer::rows_at_once() const { return kRowsAtOnce; }
 
 std::unique_ptr<Hidden> CudaTransformer::embed(std::span<const TokenId> tokens) {
@@ -123,7 +127,7 @@ std::unique_ptr<Hidden> CudaTransformer::embed(std::span<const TokenId> tokens) 
   for (const TokenId token : tokens)
     RUNAHEAD_CHECK(token >= 0 && token < shape().vocab_size, "a token is outside the vocabulary");
   auto x = std::make_unique<CudaActivations>(ops_, config_, padded_dim_, static_cast<int32_t>(tokens.size()));
-  const DeviceArray<int32_t> ids(ops_, tokens.size());
+  const auto ids = need_device_array<int32_t>(ops_, tokens.size());
   ids.fill(tokens);
   const QuantFormat& format = quant_format(weights_.embedding.type);
   ops_.embed({.type = static_cast<uint32_t>(weights_.embedding.type),
@@ -205,6 +209,7 @@ void CudaTransformer::bring_to_host(int32_t layer, const CudaActivations& x, Row
     if (host_layout_) repack(from, repacked_.data(), /*to_host_form=*/true);
     ops_.to_host(kv->page(layer, page).data(), host_layout_ ? repacked_.data() : from, page_bytes());
   }
+  check_device();  // before anybody is sent them
 }
 
 void CudaTransformer::project_qkv(int32_t layer, Hidden& hidden, KvLease& kv, TokenRange chunk, RowRange rows) {
@@ -229,12 +234,14 @@ void CudaTransformer::attend(int32_t layer, Hidden& hidden, const KvLease& kv, T
                              RowRange rows) {
   auto& x = static_cast<CudaActivations&>(hidden);
   RUNAHEAD_CHECK(pages.begin >= 0 && pages.end <= chunk.end_page(), "a chunk attends to its visible pages");
+  if (pages.begin == pages.end) return;
   RUNAHEAD_CHECK(rows.begin >= 0 && rows.begin < rows.end && rows.end <= x.rows(), "rows of the chunk");
   std::vector<const uint16_t*> table;
   KvLease& own = *x.places().front().kv;
   RUNAHEAD_CHECK(&own == &kv, "the lease that the chunk was projected into");
   for (int32_t p = 0; p < pages.end; ++p) table.push_back(p < pages.begin ? nullptr : page_to_read(own, layer, p));
-  if (table.size() > x.pages.size()) x.pages = DeviceArray<const uint16_t*>(ops_, static_cast<size_t>(kv.num_pages()));
+  if (table.size() > x.pages.size())
+    x.pages = need_device_array<const uint16_t*>(ops_, static_cast<size_t>(kv.num_pages()));
   x.pages.fill(table);
   ops_.attend({.queries = x.queries.data(),
                .pages = x.pages.data(),
@@ -286,11 +293,11 @@ void CudaTransformer::logits(Hidden& hidden, std::span<float> out) {
 void CudaTransformer::logits_of_rows(CudaActivations& x, RowRange rows, std::span<float> out) {
   RUNAHEAD_CHECK(out.size() == static_cast<size_t>(rows.size()) * static_cast<size_t>(shape().vocab_size),
                  "logits have a row a token");
-  const DeviceArray<float> logits(ops_, out.size());
-  RUNAHEAD_CHECK(!logits.is_empty(), "the device has room for a row of logits a token");
+  const auto logits = need_device_array<float>(ops_, out.size());
   normalize(weights_.output_norm, config_.output_norm, x, rows);
   multiply(weights_.head, x.operand.data(), rows.size(), cuda::Epilogue::kStore, logits.data(), shape().vocab_size);
   ops_.to_host(out.data(), logits.data(), out.size_bytes());
+  check_device();
 }
 
 Result<void> CudaTransformer::score_rows(Hidden& hidden, RowRange rows, std::span<const TokenId> next, int32_t top,
@@ -321,11 +328,12 @@ void CudaTransformer::decode(std::span<const DecodeRow> batch, std::span<float> 
   auto& x = static_cast<CudaActivations&>(*hidden);
   x.place(std::move(places));
   const auto rows = static_cast<size_t>(x.rows()), stride = static_cast<size_t>(pages_max);
-  const DeviceArray<int32_t> where(ops_, rows);
+  const auto where = need_device_array<int32_t>(ops_, rows);
   where.fill(positions);
-  x.pages = DeviceArray<const uint16_t*>(ops_, rows * stride);
-  const DeviceArray<float> parts(ops_, rows * static_cast<size_t>(shape().num_heads * cuda::decode_parts(pages_max)) *
-                                           static_cast<size_t>(padded_dim_ + 2));
+  x.pages = need_device_array<const uint16_t*>(ops_, rows * stride);
+  const auto parts =
+      need_device_array<float>(ops_, rows * static_cast<size_t>(shape().num_heads * cuda::decode_parts(pages_max)) *
+                                         static_cast<size_t>(padded_dim_ + 2));
   for (int32_t layer = 0; layer < shape().num_layers; ++layer) {
     std::vector<const uint16_t*> table(rows * stride);
     for (size_t r = 0; r < rows; ++r) {

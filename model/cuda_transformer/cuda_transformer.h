@@ -1,7 +1,8 @@
 // CudaTransformer: the Engine on a GPU, or on the tests' emulation of one: whatever kernels/cuda's op table stands for. It is
 // host code; a call enqueues work and returns, but for those that give numbers to the host.
 //   numbers  weights, operands of products and K/V pages are bf16, sums and the residual fp32. Rows do not depend on each other,
-//            nor on how a chunk is cut into calls; the bits are not those of the processor's modes.
+//            nor on how a chunk is cut into calls; the bits are those of one kind of device, which the fingerprint names. Prefill
+//            and decode divide a softmax otherwise: a token's K/V has other last bits when a retry prefills what was decoded.
 //   pages    K, then V: [num_kv_heads][kPageTokens][padded head_dim] bf16, on the device, with their twins on the host
 //            (model/kv_pages.h): those of a chunk are there when project_qkv returns. With pages_of_bf16 the twins have the form
 //            of the processor's bf16 mode, and a chain may have both; which of them computes what then decides the last bits.
@@ -13,7 +14,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "kernels/cuda/cuda_ops.h"
@@ -30,9 +30,6 @@ struct CudaEngineOptions {
   bool pages_of_bf16 = false;
   LoadProgress progress = {};  // may be empty
 };
-
-// Engine::fingerprint() of a file, which the coordinator knows without loading a weight.
-std::string cuda_fingerprint(std::string_view content_hash);
 
 class CudaActivations;  // the Hidden of this engine
 
@@ -56,6 +53,7 @@ class CudaTransformer final : public Engine {
   void logits(Hidden& x, std::span<float> out) override;
   Result<void> score_rows(Hidden& x, RowRange rows, std::span<const TokenId> next, int32_t top,
                           std::span<SampledToken> out) override;
+  void wait() override { ops_.finish(); }
   void decode(std::span<const DecodeRow> batch, std::span<float> out) override;
 
  private:
@@ -68,6 +66,7 @@ class CudaTransformer final : public Engine {
   const uint16_t* page_to_read(KvLease& kv, int32_t layer, int32_t page);
   void bring_to_host(int32_t layer, const CudaActivations& x, RowRange rows);
   void logits_of_rows(CudaActivations& x, RowRange rows, std::span<float> out);
+  void check_device() const;
   size_t device_page_bytes() const;
   void repack(std::byte* from, std::byte* to, bool to_host_form);
   int64_t value_offset() const;  // elements from a page's K to its V

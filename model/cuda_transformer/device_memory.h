@@ -1,9 +1,10 @@
-// Memory of a device, by the op table of kernels/cuda. An allocation that fails gives an empty one: who allocates asks and says
-// what did not fit.
+// Memory of a device, by the op table of kernels/cuda. An allocation that fails gives an empty one, for what is made at the
+// start, or throws std::bad_alloc, for what a request needs: its lane tells the actor, and the attempt ends (compute_lane.h).
 //   owner   one allocation each; moved, not copied.
 #pragma once
 
 #include <cstddef>
+#include <new>
 #include <span>
 #include <utility>
 
@@ -24,7 +25,7 @@ class DeviceArray {
     return *this;
   }
   ~DeviceArray() {
-    if (data_ != nullptr) ops_->release(data_);
+    if (data_ != nullptr) ops_->release(address());
   }
 
   bool is_empty() const { return data_ == nullptr; }
@@ -36,11 +37,12 @@ class DeviceArray {
   }
   void fill(std::span<const T> values) const {
     RUNAHEAD_CHECK(values.size() <= size_, "they fit");
-    ops_->to_device(data_, values.data(), values.size_bytes());
+    ops_->to_device(address(), static_cast<const void*>(values.data()), values.size_bytes());
   }
-  void clear() const { ops_->clear(data_, size_ * sizeof(T)); }
+  void clear() const { ops_->clear(address(), size_ * sizeof(T)); }
 
  private:
+  void* address() const { return const_cast<void*>(static_cast<const void*>(data_)); }
   void swap(DeviceArray& other) {
     std::swap(ops_, other.ops_);
     std::swap(data_, other.data_);
@@ -51,5 +53,12 @@ class DeviceArray {
   T* data_ = nullptr;
   size_t size_ = 0;
 };
+
+template <class T>
+DeviceArray<T> need_device_array(const cuda::CudaOps& ops, size_t size) {
+  DeviceArray<T> array(ops, size);
+  if (array.is_empty()) throw std::bad_alloc();
+  return array;
+}
 
 }  // namespace runahead

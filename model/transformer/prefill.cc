@@ -2,6 +2,8 @@
 
 #include <string>
 
+#include "base/check.h"
+
 namespace runahead {
 namespace {
 
@@ -23,11 +25,14 @@ std::unique_ptr<Hidden> run(Engine& engine, KvLease& kv, std::span<const TokenId
 
 }  // namespace
 
-SequenceCache::SequenceCache(const Engine& engine, int32_t tokens, int32_t sequences)
-    : num_layers_(engine.shape().num_layers),
-      pool_(engine.page_bytes(), static_cast<int64_t>(pages_for(tokens)) * num_layers_ * sequences) {}
+SequenceCache::SequenceCache(Engine& engine, int32_t tokens, int32_t sequences)
+    : num_layers_(engine.shape().num_layers) {
+  auto pool = make_kv_pool(engine, static_cast<int64_t>(pages_for(tokens)) * num_layers_ * sequences);
+  RUNAHEAD_CHECK(pool.has_value(), "there is room for the pages of these sequences");
+  pool_ = std::move(*pool);
+}
 
-Result<std::shared_ptr<KvLease>> SequenceCache::lease(int32_t tokens) { return pool_.lease(num_layers_, tokens); }
+Result<std::shared_ptr<KvLease>> SequenceCache::lease(int32_t tokens) { return pool_->lease(num_layers_, tokens); }
 
 std::unique_ptr<Hidden> run_layers(Engine& engine, KvLease& kv, std::span<const TokenId> tokens) {
   return run(engine, kv, tokens, false);

@@ -13,13 +13,13 @@ namespace runahead {
 // The pages of `sequences` sequences of `tokens` tokens each, for one engine.
 class SequenceCache {
  public:
-  SequenceCache(const Engine& engine, int32_t tokens, int32_t sequences = 1);
+  SequenceCache(Engine& engine, int32_t tokens, int32_t sequences = 1);
   // Pages for `tokens` tokens; kOverloaded if the cache is full.
   Result<std::shared_ptr<KvLease>> lease(int32_t tokens);
 
  private:
   int32_t num_layers_;
-  KvPool pool_;
+  std::unique_ptr<KvPool> pool_;
 };
 
 // All layers over the whole prompt, positions from 0, every row kept. Tokens must be in the vocabulary.

@@ -76,18 +76,18 @@ Result<void> build(RankParts& parts, const EngineFlags& flags, const BenchRankOp
   return parts.kv->register_memory(parts.pool->memory());
 }
 
-json hello(RankParts& parts) {
-  const EngineProfile profile = measure_engine(*parts.engine, parts.process.clock());
+Result<json> hello(RankParts& parts) {
+  const EngineProfile profile = TRY(measure_engine(*parts.engine, parts.process.clock()));
   json schemes = json::object();
   for (const rivals::Scheme& scheme : rivals::schemes())
     schemes[std::string(scheme.name)] = {
         {"what", scheme.what}, {"chunks_a_rank", scheme.chunks_a_rank}, {"exact", scheme.exact}};
-  return {{"kv", parts.kv->address()},
-          {"kv_bytes_per_token",
-           parts.engine->page_bytes() * static_cast<size_t>(parts.engine->shape().num_layers) / kPageTokens},
-          {"seconds_per_token", profile.seconds_per_token},
-          {"seconds_per_pair", profile.seconds_per_pair},
-          {"schemes", schemes}};
+  return json{{"kv", parts.kv->address()},
+              {"kv_bytes_per_token",
+               parts.engine->page_bytes() * static_cast<size_t>(parts.engine->shape().num_layers) / kPageTokens},
+              {"seconds_per_token", profile.seconds_per_token},
+              {"seconds_per_pair", profile.seconds_per_pair},
+              {"schemes", schemes}};
 }
 
 asio::awaitable<json> carry_out(const rivals::RankEnv& env, const std::string& line) {
@@ -134,7 +134,7 @@ Result<void> bench_rank(const EngineFlags& flags, const BenchRankOptions& option
   input.assign(dup(STDIN_FILENO), error);
   if (error)
     return fail(ErrorCode::kInvalidArgument, "orders come over a pipe on stdin, and this is none: " + error.message());
-  print_json(hello(parts));
+  print_json(TRY(hello(parts)));
   const auto close = [&input] {
     boost::system::error_code ignored;
     input.close(ignored);

@@ -32,7 +32,8 @@ Error no_gpu(const std::string& why) {
 Result<const cuda::CudaOps*> open_cuda(int device) {
   const std::vector<fs::path> searched = places();
   for (const fs::path& path : searched) {
-    if (!fs::exists(path)) continue;
+    std::error_code ignored;
+    if (!fs::exists(path, ignored)) continue;
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) return std::unexpected(no_gpu(dlerror()));
     const auto open = reinterpret_cast<Open>(dlsym(library, kSymbol));

@@ -26,7 +26,9 @@ Result<std::unique_ptr<Transformer>> open_engine(const EngineFlags& flags, bool 
   const ComputeOption compute = TRY(parse_compute_option(flags.compute));
   if (compute.cuda)
     return fail(ErrorCode::kUnsupported,
-                "this command runs on the CPU; --compute cuda is for serve, run, prefill and decode", "compute");
+                "this command runs on the CPU; --compute cuda is for serve, run, prefill and decode, not "
+                "with --in-process",
+                "compute");
   options.compute = compute.mode;
   options.compact_pages = compute.compact_pages;
   options.overrides = TRY(parse_kv_overrides(flags.model.override_kv));
@@ -55,6 +57,7 @@ Result<WorkerEngine> open_worker_engine(const EngineFlags& flags, bool show_prog
   if (show_progress) options.progress = [&bar](uint64_t done, uint64_t total) { show_loading(bar, done, total); };
   WorkerEngine worker{.device = std::string("cuda ") + ops->device};
   worker.engine = TRY(CudaTransformer::load(*ops, options));
+  worker.device_bytes_free = ops->free_bytes();
   return worker;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "model/transformer/transformer.h"
@@ -19,6 +20,7 @@ struct WorkerEngine {
   std::string device;  // "cpu avx512 bf16, 2 threads": for reports
   uint64_t host_bytes = 0;  // of weights
   bool host_bytes_shared = false;  // with the other workers of this machine
+  std::optional<size_t> device_bytes_free;  // beside the weights, of a GPU
 };
 Result<WorkerEngine> open_worker_engine(const EngineFlags& flags, bool show_progress);
 

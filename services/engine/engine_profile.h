@@ -12,6 +12,7 @@ struct EngineProfile {
   double seconds_per_pair = 0;  // all layers, per (query token, key token)
 };
 
-EngineProfile measure_engine(Engine& engine, const Clock& clock);
+// kOverloaded if a device has no room for the pages of one layer.
+Result<EngineProfile> measure_engine(Engine& engine, const Clock& clock);
 
 }  // namespace runahead

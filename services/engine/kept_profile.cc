@@ -7,6 +7,7 @@
 #include <span>
 
 #include "base/cache_file.h"
+#include "base/check.h"
 #include "base/json_text.h"
 #include "base/log.h"
 #include "services/engine/kernel_timings.h"
@@ -36,7 +37,9 @@ KeptProfile kept_profile(Transformer& engine, const Clock& clock) {
     kept.measured = false;
     return kept;
   }
-  kept.profile = measure_engine(engine, clock);
+  const auto measured = measure_engine(engine, clock);
+  RUNAHEAD_CHECK(measured.has_value(), "the processor's memory is asked for as it is used");
+  kept.profile = *measured;
   if (profiles.size() >= kProfilesMax) profiles.clear();
   profiles[key] = kept.profile;
   const std::string text = encode_engine_profiles(profiles, machine);

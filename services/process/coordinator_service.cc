@@ -9,7 +9,6 @@
 #include "base/async/wake.h"
 #include "base/log.h"
 #include "base/utf8.h"
-#include "model/cuda_transformer/cuda_transformer.h"
 #include "model/transformer/transformer.h"
 #include "services/engine/model_path.h"
 #include "services/engine/speed_memory_file.h"
@@ -48,7 +47,6 @@ uint64_t epoch_of(const JobStore::Loaded& loaded, bool durable) {
 // Of the workers; empty: what the first pair of them runs.
 Result<std::string> required_fingerprint(std::string_view content_hash, const std::string& compute) {
   const ComputeOption option = TRY(parse_compute_option(compute));
-  if (option.cuda && !option.mode) return cuda_fingerprint(content_hash);
   return option.mode ? engine_fingerprint(content_hash, *option.mode, option.compact_pages) : std::string();
 }
 

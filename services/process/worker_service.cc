@@ -26,6 +26,8 @@
 namespace runahead {
 namespace {
 
+// Of what is free on a device beside the weights: the rest is for activations, which come and go with requests.
+constexpr double kDevicePagesShare = 0.6;
 constexpr int64_t kDefaultContexts = 4;  // full contexts that fit into the default pool: requests in flight at once
 
 // What was asked for, if this process may have so much.
@@ -49,7 +51,11 @@ Result<int64_t> pages_by_default(const WorkerEngine& worker, int sharers, const 
       limits, {.weights_bytes = worker.host_bytes, .weights_shared = worker.host_bytes_shared, .sharers = sharers});
   const int64_t layers = engine.shape().num_layers, context = engine.shape().context_len;
   const int64_t wanted = kDefaultContexts * layers * pages_for(static_cast<int32_t>(context));
-  const int64_t pages = std::min(wanted, static_cast<int64_t>(share.bytes / engine.page_bytes()));
+  int64_t pages = std::min(wanted, static_cast<int64_t>(share.bytes / engine.page_bytes()));
+  if (worker.device_bytes_free) {
+    const double share_of_device = kDevicePagesShare * static_cast<double>(*worker.device_bytes_free) / sharers;
+    pages = std::min(pages, static_cast<int64_t>(share_of_device / static_cast<double>(engine.page_bytes())));
+  }
   const std::string bound = fmt::format("{} of {}", share.by->what, to_text_bytes(share.by->limit_bytes));
   if (pages < layers)
     return fail(ErrorCode::kInvalidConfig,
@@ -161,7 +167,7 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   const double load_seconds = seconds(parts.process.clock().now() - load_begin);
   const int64_t pages = TRY(pool_pages(opened, options));
   parts.engine = std::move(opened.engine);
-  const EngineProfile profile = measure_engine(*parts.engine, parts.process.clock());
+  const EngineProfile profile = TRY(measure_engine(*parts.engine, parts.process.clock()));
   parts.pool = TRY(make_kv_pool(*parts.engine, pages));
   parts.lane = std::make_unique<ThreadLane>(parts.process.clock());
   parts.metrics = std::make_unique<WorkerMetrics>(

@@ -106,7 +106,7 @@ Task<void> serve_and_stop(ActorCluster& cluster, Clock& clock, const Case& c, Ou
 }
 
 Result<std::unique_ptr<Engine>> load_engine(const std::filesystem::path& model, const Case& c) {
-  if (c.cuda) return CudaTransformer::load(cuda::simt_ops(), {.model = model});
+  if (c.cuda) return CudaTransformer::load(cuda::simt_device(), {.model = model});
   return Transformer::load(
       {.model = model, .compute = ComputeMode::kFp32, .compact_pages = c.compact_pages, .threads = c.threads});
 }

@@ -31,6 +31,7 @@ class RecordingEngine final : public Engine {
   void project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange chunk, RowRange rows) override {
     engine_->project_qkv(layer, x, kv, chunk, rows);
   }
+  void wait() override { engine_->wait(); }
   void keep_last_row(Hidden& x) override { engine_->keep_last_row(x); }
   void attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages, RowRange rows) override {
     engine_->attend(layer, x, kv, chunk, pages, rows);

@@ -19,7 +19,7 @@ namespace runahead::test {
 namespace {
 
 std::unique_ptr<CudaTransformer> load_cuda(const std::filesystem::path& model) {
-  return *CudaTransformer::load(cuda::simt_ops(), {.model = model});
+  return *CudaTransformer::load(cuda::simt_device(), {.model = model});
 }
 
 double rms_distance(const std::vector<float>& a, const std::vector<float>& b) {
@@ -100,7 +100,7 @@ TEST(CudaTransformer, SharesPagesWithTheProcessorsBf16) {
   for (const int32_t head_dim : {32, 48}) {
     write_tiny_llama(dir / "tiny.gguf", 4,
                      {.num_layers = 2, .model_dim = 96, .num_heads = 2, .num_kv_heads = 1, .head_dim = head_dim});
-    const auto gpu = *CudaTransformer::load(cuda::simt_ops(), {.model = dir / "tiny.gguf", .pages_of_bf16 = true});
+    const auto gpu = *CudaTransformer::load(cuda::simt_device(), {.model = dir / "tiny.gguf", .pages_of_bf16 = true});
     const auto cpu = *Transformer::load({.model = dir / "tiny.gguf", .compute = ComputeMode::kBf16});
     const auto fp32 = *Transformer::load({.model = dir / "tiny.gguf", .compute = ComputeMode::kFp32});
     EXPECT_EQ(gpu->fingerprint(), cpu->fingerprint());
@@ -130,16 +130,34 @@ TEST(CudaTransformer, AHeadThatNoKernelTakesIsRefused) {
   const TempDir dir;
   write_tiny_llama(dir / "long.gguf", 1,
                    {.num_layers = 1, .model_dim = 320, .num_heads = 1, .num_kv_heads = 1, .head_dim = 320});
-  const auto engine = CudaTransformer::load(cuda::simt_ops(), {.model = dir / "long.gguf"});
+  const auto engine = CudaTransformer::load(cuda::simt_device(), {.model = dir / "long.gguf"});
   ASSERT_FALSE(engine.has_value());
   EXPECT_EQ(engine.error().message,
             "an attention head of 320 is over 256, which a GPU does not run here; use --compute fp32");
 }
 
+// The lane takes std::bad_alloc for the attempt that asked (actors/worker/compute_lane.h): the worker lives.
+TEST(CudaTransformer, ARequestThatDoesNotFitEndsAloneAndTheNextOneRuns) {
+  const TempDir dir;
+  write_tiny_llama(dir / "tiny.gguf", 1, {.num_layers = 1});
+  static bool full;
+  full = false;
+  cuda::CudaOps ops = cuda::simt_device();
+  ops.allocate = [](size_t bytes) -> void* { return full ? nullptr : cuda::simt_device().allocate(bytes); };
+  const auto engine = *CudaTransformer::load(ops, {.model = dir / "tiny.gguf"});
+  const std::vector<TokenId> prompt = {5, 6, 7};
+  full = true;
+  EXPECT_THROW(engine->embed(prompt), std::bad_alloc);
+  full = false;
+  SequenceCache cache(*engine, 3);
+  const auto kv = *cache.lease(3);
+  EXPECT_EQ(prefill(*engine, *kv, prompt).size(), 300u);
+}
+
 TEST(CudaTransformer, SaysWhatDoesNotFit) {
   const TempDir dir;
   write_tiny_llama(dir / "tiny.gguf", 1);
-  cuda::CudaOps full = cuda::simt_ops();
+  cuda::CudaOps full = cuda::simt_device();
   full.allocate = [](size_t) -> void* { return nullptr; };
   const auto engine = CudaTransformer::load(full, {.model = dir / "tiny.gguf"});
   ASSERT_FALSE(engine.has_value());

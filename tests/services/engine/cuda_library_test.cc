@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "services/engine/engine_loading.h"
+#include "services/engine/engine_profile.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_model.h"
 
@@ -55,9 +56,25 @@ TEST_F(CudaLibrary, AWorkerComputesWithIt) {
   EXPECT_EQ(worker->device, "cuda emulation");
   EXPECT_EQ(worker->engine->compute_name(), "cuda-bf16");
   EXPECT_EQ(worker->host_bytes, 0u);
+  EXPECT_GT(worker->device_bytes_free.value_or(0), 0u);
   const auto on_cpu = open_engine(flags, false);
   ASSERT_FALSE(on_cpu);
   EXPECT_THAT(on_cpu.error().message, HasSubstr("this command runs on the CPU"));
+}
+
+// A worker's first work, before it registers.
+TEST_F(CudaLibrary, AWorkerMeasuresItsEngine) {
+  look_at(kEmulation);
+  const test::TempDir dir;
+  test::write_tiny_llama(dir / "tiny.gguf", 1, {.num_layers = 1, .context_len = 256});
+  for (const char* compute : {"cuda", "bf16+cuda"}) {
+    const auto worker =
+        open_worker_engine({.model = {.name = (dir / "tiny.gguf").string()}, .compute = compute}, false);
+    ASSERT_TRUE(worker) << worker.error().message;
+    const auto profile = measure_engine(*worker->engine, AsioClock());
+    ASSERT_TRUE(profile) << profile.error().message;
+    EXPECT_GT(profile->seconds_per_token, 0) << compute;
+  }
 }
 
 }  // namespace

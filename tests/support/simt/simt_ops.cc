@@ -1,6 +1,9 @@
 #include "simt_ops.h"
 
 #include <cstdlib>
+#include <map>
+#include <mutex>
+#include <string>
 #include <type_traits>
 
 #include "kernels/cuda/launches.cuh"
@@ -15,7 +18,8 @@ void start(void (*kernel)(Args), Grid grid, int threads, const Args& args) {
 
 const CudaOps& simt_ops() {
   static const CudaOps ops = [] {
-    CudaOps made{.device = "emulation"};
+    CudaOps made{.device = "emulation", .kind = "simt"};
+    made.free_bytes = [] { return size_t{1} << 30; };
     made.allocate = [](size_t bytes) { return std::aligned_alloc(256, (bytes + 255) / 256 * 256); };
     made.release = std::free;
     made.to_device = made.to_host =
@@ -24,6 +28,119 @@ const CudaOps& simt_ops() {
     made.finish = [] {};
     made.error = []() -> const char* { return nullptr; };
     add_kernels(made);
+    return made;
+  }();
+  return ops;
+}
+
+namespace {
+
+std::mutex mutex;  // guards what follows
+std::map<const std::byte*, size_t> allocations;
+
+bool is_on_device(const void* at) {
+  const std::lock_guard lock(mutex);
+  const auto* byte = static_cast<const std::byte*>(at);
+  auto next = allocations.upper_bound(byte);
+  if (next == allocations.begin()) return false;
+  --next;
+  return byte < next->first + next->second;
+}
+template <class... Pointers>
+void need_device(const char* op, const Pointers*... pointers) {
+  for (const bool there : {is_on_device(pointers)...})
+    if (!there) throw simt::Fault(std::string(op) + " is given memory that is not the device's");
+}
+void need_host(const char* op, const void* host) {
+  if (is_on_device(host)) throw simt::Fault(std::string(op) + " is given the device's memory for the host's");
+}
+
+void* device_allocate(size_t bytes) {
+  void* made = simt_ops().allocate(bytes);
+  std::memset(made, 0xff, bytes);  // NaN in every format: a device's memory holds anything
+  const std::lock_guard lock(mutex);
+  allocations[static_cast<const std::byte*>(made)] = bytes;
+  return made;
+}
+void device_release(void* device) {
+  need_device("release", device);
+  {
+    const std::lock_guard lock(mutex);
+    allocations.erase(static_cast<const std::byte*>(device));
+  }
+  simt_ops().release(device);
+}
+
+void add_copies(CudaOps& ops) {
+  ops.to_device = [](void* device, const void* host, size_t bytes) {
+    need_device("to_device", device);
+    need_host("to_device", host);
+    simt_ops().to_device(device, host, bytes);
+  };
+  ops.to_host = [](void* host, const void* device, size_t bytes) {
+    need_device("to_host", device);
+    need_host("to_host", host);
+    simt_ops().to_host(host, device, bytes);
+  };
+  ops.copy = [](void* to, const void* from, size_t bytes) {
+    need_device("copy", to, from);
+    simt_ops().copy(to, from, bytes);
+  };
+  ops.clear = [](void* device, size_t bytes) {
+    need_device("clear", device);
+    simt_ops().clear(device, bytes);
+  };
+}
+
+}  // namespace
+
+const CudaOps& simt_device() {
+  static const CudaOps ops = [] {
+    CudaOps made = simt_ops();
+    made.allocate = device_allocate;
+    made.release = device_release;
+    add_copies(made);
+    made.dequantize = [](const DequantizeArgs& a) {
+      need_device("dequantize", a.blocks, a.out);
+      dequantize(a);
+    };
+    made.embed = [](const EmbedArgs& a) {
+      need_device("embed", a.table, a.tokens, a.out);
+      embed(a);
+    };
+    made.rms_norm = [](const RmsNormArgs& a) {
+      need_device("rms_norm", a.x, a.gain, a.out);
+      rms_norm(a);
+    };
+    made.gemm = [](const GemmArgs& a) {
+      need_device("gemm", a.a, a.weights, static_cast<const std::byte*>(a.out));
+      gemm(a);
+    };
+    made.store_qkv = [](const StoreQkvArgs& a) {
+      need_device("store_qkv", a.qkv, a.cos_sin, a.queries, a.keys);
+      for (int row = 0; row < a.rows; ++row) need_device("store_qkv", a.keys[row], a.keys[row] + a.value_offset);
+      store_qkv(a);
+    };
+    made.attend = [](const AttendArgs& a) {
+      need_device("attend", a.queries, a.pages, a.sums, a.state);
+      for (int page = a.page_begin; page < a.page_end; ++page) need_device("attend", a.pages[page]);
+      attend(a);
+    };
+    made.finish_attention = [](const FinishAttentionArgs& a) {
+      need_device("finish_attention", a.sums, a.state, a.out);
+      finish_attention(a);
+    };
+    made.decode_attend = [](const DecodeAttendArgs& a) {
+      need_device("decode_attend", a.queries, a.pages, a.positions, a.parts, a.sums, a.state);
+      for (int row = 0; row < a.rows; ++row)
+        for (int page = 0; page <= a.positions[row] / kPage; ++page)
+          need_device("decode_attend", a.pages[static_cast<int64_t>(row) * a.pages_stride + page]);
+      decode_attend(a);
+    };
+    made.repack = [](const RepackArgs& a) {
+      need_device("repack", a.from, a.to);
+      repack(a);
+    };
     return made;
   }();
   return ops;

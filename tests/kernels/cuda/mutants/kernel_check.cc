@@ -5,17 +5,18 @@
 #include <string>
 #include <vector>
 
-#include "kernels/cuda/launches.cuh"
+#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/decode_attention.cuh"
+#include "kernels/cuda/elementwise.cuh"
+#include "kernels/cuda/gemm.cuh"
 
 namespace runahead::cuda {
+namespace {
 
 template <class Args>
-void start(void (*kernel)(Args), Grid grid, int threads, const Args& args) {
-  simt::launch({static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z)},
-               static_cast<unsigned>(threads), [&] { kernel(args); });
+void start(void (*kernel)(Args), simt::Dim3 grid, unsigned threads, const Args& args) {
+  simt::launch(grid, threads, [&] { kernel(args); });
 }
-
-namespace {
 
 float value_at(size_t i) { return static_cast<float>(static_cast<int>(i * 7919 % 31) - 15) / 16; }
 std::vector<float> floats(size_t count) {
@@ -36,13 +37,14 @@ std::string wrong(const char* what, size_t at, double got, double expected) {
 std::string check_norm() {
   const std::vector<float> x = floats(200), gain = floats(200);
   std::vector<uint16_t> out(224);
-  rms_norm({.x = x.data(),
-            .gain = gain.data(),
-            .epsilon = 1e-5f,
-            .rows = 1,
-            .dim = 200,
-            .out = out.data(),
-            .out_stride = 224});
+  const RmsNormArgs args{.x = x.data(),
+                         .gain = gain.data(),
+                         .epsilon = 1e-5f,
+                         .rows = 1,
+                         .dim = 200,
+                         .out = out.data(),
+                         .out_stride = 224};
+  start(rms_norm_kernel, {1}, kRowThreads, args);
   double squares = 0;
   for (const float value : x) squares += double{value} * value;
   for (size_t i = 0; i < 200; ++i) {
@@ -56,13 +58,14 @@ std::string check_product() {
   constexpr size_t kRows = 65, kCols = 72, kDepth = 96;
   const std::vector<uint16_t> a = bf16s(kRows * kDepth), w = bf16s(kCols * kDepth);
   std::vector<float> out(kRows * kCols);
-  gemm({.a = a.data(),
-        .weights = w.data(),
-        .rows = kRows,
-        .n = kCols,
-        .k = kDepth,
-        .out = out.data(),
-        .out_stride = kCols});
+  const GemmArgs args{.a = a.data(),
+                      .weights = w.data(),
+                      .rows = kRows,
+                      .n = kCols,
+                      .k = kDepth,
+                      .out = out.data(),
+                      .out_stride = kCols};
+  start(gemm_kernel<Epilogue::kStore>, {2, 2}, kGemmThreads, args);
   for (size_t i = 0; i < out.size(); ++i) {
     double sum = 0;
     for (size_t k = 0; k < kDepth; ++k)
@@ -106,18 +109,19 @@ struct Sequence {
 
 std::string check_attention() {
   Sequence s;
-  attend({.queries = s.queries.data(),
-          .pages = s.pages.data(),
-          .value_offset = kPage * Sequence::kDim,
-          .row_end = Sequence::kRows,
-          .position = Sequence::kFirst,
-          .page_end = Sequence::kPages,
-          .heads = 1,
-          .kv_heads = 1,
-          .padded_dim = Sequence::kDim,
-          .anew = true,
-          .sums = s.sums.data(),
-          .state = s.state.data()});
+  const AttendArgs args{.queries = s.queries.data(),
+                        .pages = s.pages.data(),
+                        .value_offset = kPage * Sequence::kDim,
+                        .row_end = Sequence::kRows,
+                        .position = Sequence::kFirst,
+                        .page_end = Sequence::kPages,
+                        .heads = 1,
+                        .kv_heads = 1,
+                        .padded_dim = Sequence::kDim,
+                        .anew = true,
+                        .sums = s.sums.data(),
+                        .state = s.state.data()};
+  start(attend_kernel<Sequence::kDim>, {2}, kAttendThreads, args);
   for (size_t row = 0; row < Sequence::kRows; ++row)
     if (auto told = s.check("attention", row, Sequence::kFirst + row + 1); !told.empty()) return told;
   return "";
@@ -127,18 +131,20 @@ std::string check_decode() {
   Sequence s;
   const std::vector<int32_t> positions = {Sequence::kFirst};
   std::vector<float> parts(Sequence::kDim + 2);
-  decode_attend({.queries = s.queries.data(),
-                 .pages = s.pages.data(),
-                 .positions = positions.data(),
-                 .value_offset = kPage * Sequence::kDim,
-                 .rows = 1,
-                 .pages_stride = Sequence::kPages,
-                 .heads = 1,
-                 .kv_heads = 1,
-                 .padded_dim = Sequence::kDim,
-                 .parts = parts.data(),
-                 .sums = s.sums.data(),
-                 .state = s.state.data()});
+  const DecodeAttendArgs args{.queries = s.queries.data(),
+                              .pages = s.pages.data(),
+                              .positions = positions.data(),
+                              .value_offset = kPage * Sequence::kDim,
+                              .rows = 1,
+                              .pages_stride = Sequence::kPages,
+                              .heads = 1,
+                              .kv_heads = 1,
+                              .padded_dim = Sequence::kDim,
+                              .parts = parts.data(),
+                              .sums = s.sums.data(),
+                              .state = s.state.data()};
+  start(decode_part_kernel<Sequence::kDim>, {1}, kDecodeThreads, args);
+  start(decode_join_kernel<Sequence::kDim>, {1}, kDecodeThreads, args);
   return s.check("decode attention", 0, Sequence::kFirst + 1);
 }
 
