@@ -24,79 +24,135 @@ DEVICE void fetch_rows(const Tile& tile, const uint16_t* from, int rows) {
     copy16_later(tile + (chunk / kChunks * (kDim + 8) + chunk % kChunks * 8), from + chunk * 8, true);
 }
 
-// Two of a warp's 16 rows, as a thread has them: l / 4 and l / 4 + 8.
-struct RowState {
+// Sixteen rows of one head, as the threads of a warp hold them: each two rows, l / 4 and l / 4 + 8, and of those the columns of
+// its fragments.
+template <int kDim>
+struct WarpRows {
+  static constexpr int kKeys = keys_at_once(kDim), kStride = kDim + 8, kDimTiles = kDim / 8, kKeyTiles = kKeys / 8;
+
+  int head = 0, row = 0, column = 0;  // row: the first of the two
+  uint32_t query[kDim / 16][4];
+  float sums[kDimTiles][4] = {};
   float top[2] = {kNothingSeen, kNothingSeen};
   float weight[2] = {0, 0};
-};
 
-// Scores to weights, in place; sums are scaled to the new largest score.
-template <int kKeyTiles, int kDimTiles>
-DEVICE void soften(float (&scores)[kKeyTiles][4], float (&sums)[kDimTiles][4], RowState& state) {
-  for (int half = 0; half < 2; ++half) {
-    float top = state.top[half];
-    for (int n = 0; n < kKeyTiles; ++n) top = max_of(top, max_of(scores[n][2 * half], scores[n][2 * half + 1]));
-    top = max_of(top, shuffle_xor(top, 1));
-    top = max_of(top, shuffle_xor(top, 2));
-    const float scale = exp2_fast(state.top[half] - top);
-    float weight = 0;
-    for (int n = 0; n < kKeyTiles; ++n)
-      for (int j = 2 * half; j < 2 * half + 2; ++j) {
-        scores[n][j] = scores[n][j] <= kNothingSeen ? 0.0f : exp2_fast(scores[n][j] - top);
-        weight += scores[n][j];
-      }
-    weight += shuffle_xor(weight, 1);  // page by page, so that calls may end anywhere without changing a bit
-    weight += shuffle_xor(weight, 2);
-    state.weight[half] = state.weight[half] * scale + weight;
-    state.top[half] = top;
-    for (int d = 0; d < kDimTiles; ++d) sums[d][2 * half] *= scale, sums[d][2 * half + 1] *= scale;
+  // The block's queries pass through `tiles`.
+  template <class Tile>
+  DEVICE void load_queries(const AttendArgs& args, int block_row, const Tile& tiles) {
+    static_assert(2 * kKeys >= kAttendRows, "there is room for them where keys and values will be");
+    for (int chunk = thread_id(); chunk < kAttendRows * kDimTiles; chunk += kAttendThreads) {
+      const int r = chunk / kDimTiles, c = chunk % kDimTiles * 8;
+      const bool valid = block_row + r < args.row_end;
+      const int64_t at = valid ? (static_cast<int64_t>(block_row + r) * args.heads + head) * kDim + c : 0;
+      copy16_later(tiles + (r * kStride + c), args.queries + at, valid);
+    }
+    close_copies();
+    await_copies<0>();
+    BARRIER();
+    for (int i = 0; i < kDim / 16; ++i) load_a(query[i], tiles, warp_id() * 16, i * 16, kStride);
+    BARRIER();
   }
-}
+
+  // What an earlier call left.
+  DEVICE void resume(const AttendArgs& args) {
+    for (int half = 0; half < 2; ++half) {
+      if (row + 8 * half >= args.row_end) continue;
+      const int64_t at = static_cast<int64_t>(row + 8 * half) * args.heads + head;
+      top[half] = args.state[at * 2];
+      weight[half] = args.state[at * 2 + 1];
+      for (int d = 0; d < kDimTiles; ++d)
+        for (int j = 0; j < 2; ++j) sums[d][2 * half + j] = args.sums[at * kDim + d * 8 + column + j];
+    }
+  }
+
+  template <class Tile>
+  DEVICE void score(const Tile& keys, float (&scores)[kKeyTiles][4]) const {
+    for (int i = 0; i < kDim / 16; ++i)
+      for (int n = 0; n < kKeyTiles; ++n) {
+        uint32_t b[2];
+        load_b(b, keys, n * 8, i * 16, kStride);
+        multiply_add(scores[n], query[i], b);
+      }
+  }
+
+  // Keys from `key` on: a row sees none behind its own.
+  DEVICE void mask(const AttendArgs& args, int key, float (&scores)[kKeyTiles][4]) const {
+    for (int n = 0; n < kKeyTiles; ++n)
+      for (int j = 0; j < 4; ++j)
+        if (key + n * 8 + column + j % 2 > args.position + row + j / 2 * 8) scores[n][j] = kNothingSeen;
+  }
+
+  // Scores to weights, in place; sums are scaled to the new largest score.
+  DEVICE void soften(float (&scores)[kKeyTiles][4]) {
+    for (int half = 0; half < 2; ++half) {
+      float largest = top[half];
+      for (int n = 0; n < kKeyTiles; ++n)
+        largest = max_of(largest, max_of(scores[n][2 * half], scores[n][2 * half + 1]));
+      largest = max_of(largest, shuffle_xor(largest, 1));
+      largest = max_of(largest, shuffle_xor(largest, 2));
+      const float scale = exp2_fast(top[half] - largest);
+      float added = 0;
+      for (int n = 0; n < kKeyTiles; ++n)
+        for (int j = 2 * half; j < 2 * half + 2; ++j) {
+          scores[n][j] = scores[n][j] <= kNothingSeen ? 0.0f : exp2_fast(scores[n][j] - largest);
+          added += scores[n][j];
+        }
+      added += shuffle_xor(added, 1);  // page by page, so that calls may end anywhere without changing a bit
+      added += shuffle_xor(added, 2);
+      weight[half] = weight[half] * scale + added;
+      top[half] = largest;
+      for (int d = 0; d < kDimTiles; ++d) sums[d][2 * half] *= scale, sums[d][2 * half + 1] *= scale;
+    }
+  }
+
+  template <class Tile>
+  DEVICE void mix(const float (&weights)[kKeyTiles][4], const Tile& values) {
+    for (int k = 0; k < kKeys / 16; ++k) {
+      const uint32_t a[4] = {to_bf16_pair(weights[2 * k][0], weights[2 * k][1]),
+                             to_bf16_pair(weights[2 * k][2], weights[2 * k][3]),
+                             to_bf16_pair(weights[2 * k + 1][0], weights[2 * k + 1][1]),
+                             to_bf16_pair(weights[2 * k + 1][2], weights[2 * k + 1][3])};
+      for (int d = 0; d < kDimTiles; ++d) {
+        uint32_t b[2];
+        load_b_as_it_lies(b, values, k * 16, d * 8, kStride);
+        multiply_add(sums[d], a, b);
+      }
+    }
+  }
+
+  DEVICE void leave(const AttendArgs& args) const {
+    for (int half = 0; half < 2; ++half) {
+      if (row + 8 * half >= args.row_end) continue;
+      const int64_t at = static_cast<int64_t>(row + 8 * half) * args.heads + head;
+      if (column == 0) args.state[at * 2] = top[half], args.state[at * 2 + 1] = weight[half];
+      for (int d = 0; d < kDimTiles; ++d)
+        for (int j = 0; j < 2; ++j) args.sums[at * kDim + d * 8 + column + j] = sums[d][2 * half + j];
+    }
+  }
+};
 
 template <int kDim>
 KERNEL void attend_kernel(AttendArgs args) {
-  constexpr int kKeys = keys_at_once(kDim), kStride = kDim + 8, kDimTiles = kDim / 8, kKeyTiles = kKeys / 8;
-  static_assert(2 * kKeys >= kAttendRows, "the queries pass through the place of keys and values");
-  SHARED(uint16_t, tiles, 2 * kKeys * kStride);
-  const auto keys = tiles + 0, values = tiles + kKeys * kStride;
-  const int head = block_y(), kv_head = head / (args.heads / args.kv_heads);
-  const int row = args.row_begin + block_x() * kAttendRows;  // the block's first
-  const int mine = row + warp_id() * 16 + lane_id() / 4;  // and mine + 8
-  const int column = lane_id() % 4 * 2;
-
-  for (int chunk = thread_id(); chunk < kAttendRows * kDimTiles; chunk += kAttendThreads) {
-    const int r = chunk / kDimTiles, c = chunk % kDimTiles * 8;
-    const bool valid = row + r < args.row_end;
-    const int64_t at = valid ? (static_cast<int64_t>(row + r) * args.heads + head) * kDim + c : 0;
-    copy16_later(tiles + (r * kStride + c), args.queries + at, valid);
-  }
-  close_copies();
-  await_copies<0>();
-  BARRIER();
-  uint32_t query[kDim / 16][4];
-  for (int i = 0; i < kDim / 16; ++i) load_a(query[i], tiles + 0, warp_id() * 16, i * 16, kStride);
-  BARRIER();
-
-  float sums[kDimTiles][4] = {};
-  RowState state;
-  for (int half = 0; half < 2 && !args.anew; ++half) {
-    if (mine + 8 * half >= args.row_end) continue;
-    const int64_t at = static_cast<int64_t>(mine + 8 * half) * args.heads + head;
-    state.top[half] = args.state[at * 2];
-    state.weight[half] = args.state[at * 2 + 1];
-    for (int d = 0; d < kDimTiles; ++d)
-      for (int j = 0; j < 2; ++j) sums[d][2 * half + j] = args.sums[at * kDim + d * 8 + column + j];
-  }
+  using Rows = WarpRows<kDim>;
+  constexpr int kKeys = Rows::kKeys, kSteps = kPage / kKeys;  // of a page
+  SHARED(uint16_t, tiles, 2 * kKeys * Rows::kStride);
+  const auto keys = tiles + 0, values = tiles + kKeys * Rows::kStride;
+  const int block_row = args.row_begin + block_x() * kAttendRows;
+  Rows rows;
+  rows.head = block_y();
+  rows.row = block_row + warp_id() * 16 + lane_id() / 4;
+  rows.column = lane_id() % 4 * 2;
+  rows.load_queries(args, block_row, keys);
+  if (!args.anew) rows.resume(args);
 
   const int last =
-      args.position + min_of(row + kAttendRows, args.row_end) - 1;  // the last position that the block sees
-  const int page_end = min_of(args.page_end, last / kPage + 1);
-  constexpr int kSteps = kPage / kKeys;  // of a page
+      args.position + min_of(block_row + kAttendRows, args.row_end) - 1;  // the last position that the block sees
+  const int steps = max_of(0, (min_of(args.page_end, last / kPage + 1) - args.page_begin) * kSteps);
+  const int kv_head = rows.head / (args.heads / args.kv_heads);
   const auto place = [&](int step) {
     return args.pages[args.page_begin + step / kSteps] +
            (static_cast<int64_t>(kv_head) * kPage + step % kSteps * kKeys) * kDim;
   };
-  const int steps = max_of(0, (page_end - args.page_begin) * kSteps);
   if (steps > 0) fetch_rows<kDim>(keys, place(0), kKeys);
   close_copies();
   for (int step = 0; step < steps; ++step) {
@@ -104,48 +160,21 @@ KERNEL void attend_kernel(AttendArgs args) {
     close_copies();
     await_copies<1>();
     BARRIER();
-    float scores[kKeyTiles][4] = {};
-    for (int i = 0; i < kDim / 16; ++i)
-      for (int n = 0; n < kKeyTiles; ++n) {
-        uint32_t b[2];
-        load_b(b, keys, n * 8, i * 16, kStride);
-        multiply_add(scores[n], query[i], b);
-      }
+    float scores[Rows::kKeyTiles][4] = {};
+    rows.score(keys, scores);
     BARRIER();
     if (step + 1 < steps) fetch_rows<kDim>(keys, place(step + 1), kKeys);
     close_copies();
-
     const int key = args.page_begin * kPage + step * kKeys;
-    if (key + kKeys - 1 > args.position + row)
-      for (int n = 0; n < kKeyTiles; ++n)
-        for (int j = 0; j < 4; ++j)
-          if (key + n * 8 + column + j % 2 > args.position + mine + j / 2 * 8) scores[n][j] = kNothingSeen;
-    soften(scores, sums, state);
-
+    if (key + kKeys - 1 > args.position + block_row) rows.mask(args, key, scores);
+    rows.soften(scores);
     await_copies<1>();
     BARRIER();
-    for (int k = 0; k < kKeys / 16; ++k) {
-      const uint32_t weights[4] = {to_bf16_pair(scores[2 * k][0], scores[2 * k][1]),
-                                   to_bf16_pair(scores[2 * k][2], scores[2 * k][3]),
-                                   to_bf16_pair(scores[2 * k + 1][0], scores[2 * k + 1][1]),
-                                   to_bf16_pair(scores[2 * k + 1][2], scores[2 * k + 1][3])};
-      for (int d = 0; d < kDimTiles; ++d) {
-        uint32_t b[2];
-        load_b_as_it_lies(b, values, k * 16, d * 8, kStride);
-        multiply_add(sums[d], weights, b);
-      }
-    }
+    rows.mix(scores, values);
     BARRIER();
   }
   await_copies<0>();
-
-  for (int half = 0; half < 2; ++half) {
-    if (mine + 8 * half >= args.row_end) continue;
-    const int64_t at = static_cast<int64_t>(mine + 8 * half) * args.heads + head;
-    if (column == 0) args.state[at * 2] = state.top[half], args.state[at * 2 + 1] = state.weight[half];
-    for (int d = 0; d < kDimTiles; ++d)
-      for (int j = 0; j < 2; ++j) args.sums[at * kDim + d * 8 + column + j] = sums[d][2 * half + j];
-  }
+  rows.leave(args);
 }
 
 }  // namespace runahead::cuda

@@ -26,6 +26,28 @@ struct Seen {
   }
 };
 
+// What the warps of the block saw, merged [kDecodeWarps][kGroup][kDim + 2], as a part of each of `count` heads from `head` on.
+template <int kDim, class Tile>
+DEVICE void join_warps(const DecodeAttendArgs& args, const Tile& merged, int row, int head, int count) {
+  constexpr int kPart = kDim + 2;
+  const int parts = decode_parts(args.pages_stride);
+  for (int i = thread_id(); i < count * kDim; i += kDecodeThreads) {
+    const int g = i / kDim, d = i % kDim;
+    float top = kNothingSeen, weight = 0, value = 0;
+    for (int warp = 0; warp < kDecodeWarps; ++warp)
+      top = max_of<float>(top, merged[(warp * kGroup + g) * kPart + kDim]);
+    for (int warp = 0; warp < kDecodeWarps; ++warp) {
+      const int at = (warp * kGroup + g) * kPart;
+      const float scale = exp2_fast(merged[at + kDim] - top);
+      weight += merged[at + kDim + 1] * scale;
+      value += merged[at + d] * scale;
+    }
+    float* out = args.parts + ((static_cast<int64_t>(row) * args.heads + head + g) * parts + block_x()) * kPart;
+    out[d] = value;
+    if (d == 0) out[kDim] = top, out[kDim + 1] = weight;
+  }
+}
+
 template <int kDim>
 KERNEL void decode_part_kernel(DecodeAttendArgs args) {
   constexpr int kOwn = kDim / kWarpLanes, kPart = kDim + 2;
@@ -67,22 +89,7 @@ KERNEL void decode_part_kernel(DecodeAttendArgs args) {
     if (lane_id() == 0) merged[at + kDim] = state[g].top, merged[at + kDim + 1] = state[g].weight;
   }
   BARRIER();
-  const int parts = decode_parts(args.pages_stride);
-  for (int i = thread_id(); i < count * kDim; i += kDecodeThreads) {
-    const int g = i / kDim, d = i % kDim;
-    float top = kNothingSeen, weight = 0, value = 0;
-    for (int warp = 0; warp < kDecodeWarps; ++warp)
-      top = max_of<float>(top, merged[(warp * kGroup + g) * kPart + kDim]);
-    for (int warp = 0; warp < kDecodeWarps; ++warp) {
-      const int at = (warp * kGroup + g) * kPart;
-      const float scale = exp2_fast(merged[at + kDim] - top);
-      weight += merged[at + kDim + 1] * scale;
-      value += merged[at + d] * scale;
-    }
-    float* out = args.parts + ((static_cast<int64_t>(row) * args.heads + head + g) * parts + part) * kPart;
-    out[d] = value;
-    if (d == 0) out[kDim] = top, out[kDim + 1] = weight;
-  }
+  join_warps<kDim>(args, merged, row, head, count);
 }
 
 // A block takes a head of a row.

@@ -9,6 +9,8 @@ namespace runahead::cuda {
 
 DEVICE float half_at(const uint8_t* at) { return from_half(static_cast<uint16_t>(at[0] | at[1] << 8)); }
 
+DEVICE int signed_byte(uint8_t byte) { return (byte ^ 0x80) - 0x80; }
+
 // Bit i of a little-endian word of 32.
 DEVICE int bit_at(const uint8_t* word, int i) { return word[i / 8] >> (i % 8) & 1; }
 
@@ -21,7 +23,7 @@ DEVICE int two_bits_of(const uint8_t* codes, int w) { return codes[w / 128 * 32 
 // -127 -104 -83 -65 -49 -35 -22 -10, then 1 13 25 38 53 69 89 113: a table in an array would be in slow memory.
 DEVICE float level_of_iq4(int code) {
   const uint64_t levels = code < 8 ? 0xf6eaddcfbfad9881u : 0x7159453526190d01u;
-  return static_cast<float>(static_cast<int8_t>(levels >> (code % 8 * 8)));
+  return static_cast<float>(signed_byte(static_cast<uint8_t>(levels >> (code % 8 * 8))));
 }
 
 DEVICE float weight_q2_k(const uint8_t* block, int w) {
@@ -62,7 +64,7 @@ DEVICE float weight_q5_k(const uint8_t* block, int w) {
 DEVICE float weight_q6_k(const uint8_t* block, int w) {
   const int h = w / 128, r = w % 128;
   const int low = block[64 * h + r % 64] >> (r / 64 * 4) & 15, high = block[128 + 32 * h + r % 32] >> (r / 32 * 2) & 3;
-  const int scale = static_cast<int8_t>(block[192 + w / 16]);
+  const int scale = signed_byte(block[192 + w / 16]);
   return half_at(block + 208) * static_cast<float>(scale) * static_cast<float>((low | high << 4) - 32);
 }
 
@@ -86,7 +88,7 @@ DEVICE float weight_of(uint32_t type, const uint8_t* block, int i) {
       return half_at(block) * static_cast<float>(nibble_of(block + 8, i) | bit_at(block + 4, i) << 4) +
              half_at(block + 2);
     case 8:  // Q8_0
-      return half_at(block) * static_cast<float>(static_cast<int8_t>(block[2 + i]));
+      return half_at(block) * static_cast<float>(signed_byte(block[2 + i]));
     case 10:
       return weight_q2_k(block, i);
     case 11:

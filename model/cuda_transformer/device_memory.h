@@ -43,7 +43,7 @@ class DeviceArray {
 
  private:
   void* address() const { return const_cast<void*>(static_cast<const void*>(data_)); }
-  void swap(DeviceArray& other) {
+  void swap(DeviceArray& other) noexcept {
     std::swap(ops_, other.ops_);
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);

@@ -20,7 +20,7 @@ constexpr const char* kEmulation = RUNAHEAD_BINARY_DIR "/tests/support/simt/libr
 
 class CudaLibrary : public ::testing::Test {
  protected:
-  ~CudaLibrary() override { unsetenv("RUNAHEAD_CUDA_LIBRARY"); }
+  void TearDown() override { unsetenv("RUNAHEAD_CUDA_LIBRARY"); }
   static void look_at(const char* path) { setenv("RUNAHEAD_CUDA_LIBRARY", path, 1); }
   static std::string refusal(int device = 0) {
     const auto ops = open_cuda(device);

@@ -51,12 +51,13 @@ namespace simt {
 
 void Context::start(std::span<std::byte> stack, void (*entry)()) {
   constexpr size_t kRegisters = 6;
-  const uintptr_t end = (reinterpret_cast<uintptr_t>(stack.data()) + stack.size()) / 16 * 16;
+  std::byte* end = stack.data() + stack.size();
+  end -= reinterpret_cast<uintptr_t>(end) % 16;
   auto* top = reinterpret_cast<void**>(end) - 1;  // as if entry had been called: 8 below a multiple of 16
   *top = nullptr;
   *--top = reinterpret_cast<void*>(entry);
   for (size_t i = 0; i < kRegisters; ++i) *--top = nullptr;
-  stack_pointer_ = top;
+  stack_pointer_ = static_cast<void*>(top);
 }
 
 void Context::switch_to(Context& to) { simt_switch(&stack_pointer_, to.stack_pointer_); }

@@ -48,7 +48,7 @@ bool is_on_device(const void* at) {
 }
 template <class... Pointers>
 void need_device(const char* op, const Pointers*... pointers) {
-  for (const bool there : {is_on_device(pointers)...})
+  for (const bool there : {is_on_device(static_cast<const void*>(pointers))...})
     if (!there) throw simt::Fault(std::string(op) + " is given memory that is not the device's");
 }
 void need_host(const char* op, const void* host) {

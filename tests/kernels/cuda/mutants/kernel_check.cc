@@ -82,10 +82,11 @@ struct Sequence {
   std::vector<const uint16_t*> pages;
   std::vector<float> sums = std::vector<float>(kRows * kDim), state = std::vector<float>(kRows * 2);
 
+  static size_t page_of(size_t i) { return i / (2 * kPage * kDim); }
   Sequence() {
     // Later pages have larger keys, so that the largest score grows from page to page.
     for (size_t i = 0; i < memory.size(); ++i)
-      memory[i] = to_bf16(from_bf16(memory[i]) * static_cast<float>(1 + i / (2 * kPage * kDim)) / 4);
+      memory[i] = to_bf16(from_bf16(memory[i]) * static_cast<float>(page_of(i) + 1) / 4);
     for (size_t p = 0; p < kPages; ++p) pages.push_back(memory.data() + p * 2 * kPage * kDim);
   }
   std::string check(const char* what, size_t row, size_t seen) const {
