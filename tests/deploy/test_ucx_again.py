@@ -6,6 +6,7 @@ import pytest
 
 AGAIN = Path(__file__).resolve().parents[1] / "transport" / "ucx_again.sh"
 KNOWN = "[vm:1:0:1] async.c:643  Assertion `handler->async == async' failed"
+TOO = "[vm:1:0:1] tcp_sockcm_ep.c:416  Assertion `(cep->state) & 1' failed"
 
 
 @pytest.mark.parametrize("ends, code, runs", [
@@ -13,7 +14,9 @@ KNOWN = "[vm:1:0:1] async.c:643  Assertion `handler->async == async' failed"
     ([(KNOWN, 134), ("fine", 0)], 0, 2),
     ([(KNOWN, 134), ("a test failed", 1)], 1, 2),
     ([(KNOWN, 134), (KNOWN, 134)], 134, 2),
-    ([("tcp_sockcm_ep.c:1 Assertion `a' failed", 134)], 134, 1),
+    ([(TOO, 134), ("fine", 0)], 0, 2),
+    ([(TOO, 134), (KNOWN, 134)], 134, 2),
+    ([("async.c:643  Assertion `another' failed", 134)], 134, 1),
     ([("a test failed", 1)], 1, 1),
     ([(KNOWN, 0)], 0, 1),
 ])
