@@ -234,8 +234,8 @@ asio::awaitable<void> State::progress(std::shared_ptr<State> self) {
   while (!self->stopping || !self->endpoints.empty() || self->pending > 0 || self->has_visitors()) {
     int budget = kProgressBudget;
     while (budget > 0 && ucp_worker_progress(self->worker) != 0) --budget;
-    // Once more for what UCX's thread noted meanwhile: an event that waits for a descriptor that is gone meets, in 1.13.1, whichever
-    // connection gets its number next, and an assertion ends the process (tcp_sockcm_ep.c, async.c).
+    // Once more for what UCX's thread noted meanwhile: an event that waits for a descriptor that is gone meets, in 1.13.1,
+    // whichever connection gets its number next, and an assertion ends the process (tcp_sockcm_ep.c, async.c).
     ucp_worker_progress(self->worker);
     if (budget == 0 || ucp_worker_arm(self->worker) == UCS_ERR_BUSY) {
       co_await asio::post(asio::use_awaitable);
