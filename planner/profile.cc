@@ -95,15 +95,15 @@ double ChainStretch::of(int32_t ranks) const {
 }
 
 LinkEstimate::LinkEstimate(const LinkSpeed& expected)
-    : fit_({expected.latency_seconds, 1 / expected.bytes_per_second}) {}
+    : latency_seconds_(expected.latency_seconds), fit_({1 / expected.bytes_per_second}) {}
 
 LinkSpeed LinkEstimate::speed() const {
-  return {.latency_seconds = fit_.coefficients()[0], .bytes_per_second = 1 / fit_.coefficients()[1]};
+  return {.latency_seconds = latency_seconds_, .bytes_per_second = 1 / fit_.coefficients()[0]};
 }
 
 void LinkEstimate::add_transfer(double bytes, double seconds) {
   if (is_sample(seconds) && bytes >= 1 && bytes <= static_cast<double>(limits::kReportedBytesMax))
-    fit_.add({1, bytes}, seconds);
+    fit_.add({bytes}, seconds);
 }
 
 }  // namespace runahead

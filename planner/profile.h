@@ -65,6 +65,8 @@ class DeviceEstimate {
   std::map<uint64_t, Member> members_;  // by worker; those that have done something
 };
 
+// The rate of a link. Its latency stays what was expected: transfers are timed while the link is busy for tens of milliseconds
+// (ADR 20), which says nothing of it, and a rate that falls by ten must not make it ten times as long.
 class LinkEstimate {
  public:
   LinkEstimate() : LinkEstimate(default_link()) {}
@@ -75,7 +77,8 @@ class LinkEstimate {
   int64_t samples() const { return fit_.samples(); }
 
  private:
-  RobustFit fit_;
+  double latency_seconds_;
+  RobustFit fit_;  // seconds of a byte
 };
 
 // What a prompt takes beyond its timeline, as a factor. The timeline knows no noise; in a chain every layer waits for whichever
@@ -94,7 +97,7 @@ class ChainStretch {
 // What was learnt of workers that may come back, by who they are (WorkerRegistry::memory_key).
 struct LearntSpeeds {
   WorkerSpeed speed;
-  std::optional<LinkSpeed> ingress;
+  std::optional<double> link_bytes_per_second;  // into it
 };
 using SpeedMemory = std::map<std::string, LearntSpeeds>;
 

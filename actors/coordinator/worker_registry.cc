@@ -106,8 +106,9 @@ Worker& WorkerRegistry::join(PeerId peer, const proto::Hello& hello, Time now) {
     worker.speed = WorkerEstimate(cost, known->second.speed);
     worker.speed_known = true;
     worker.remembered_seconds = compute_seconds(known->second.speed, kTypical);
-    if (known->second.ingress) worker.ingress = LinkEstimate(*known->second.ingress);
-    worker.ingress_known = known->second.ingress.has_value();
+    if (const auto rate = known->second.link_bytes_per_second)
+      worker.ingress = LinkEstimate({.latency_seconds = default_link().latency_seconds, .bytes_per_second = *rate});
+    worker.ingress_known = known->second.link_bytes_per_second.has_value();
     worker.link_idle = kLinkHalfLife;
   }
   Worker& joined = workers_.emplace(id, std::move(worker)).first->second;
@@ -155,8 +156,8 @@ std::string WorkerRegistry::memory_key(const Worker& worker) {
 
 void WorkerRegistry::remember(const Worker& worker, SpeedMemory& memory) const {
   if (!is_measured(worker) && !is_link_measured(worker)) return;
-  LearntSpeeds learnt{.speed = speed_of(worker), .ingress = {}};
-  if (is_link_measured(worker)) learnt.ingress = worker.ingress.speed();
+  LearntSpeeds learnt{.speed = speed_of(worker), .link_bytes_per_second = {}};
+  if (is_link_measured(worker)) learnt.link_bytes_per_second = worker.ingress.speed().bytes_per_second;
   memory.insert_or_assign(memory_key(worker), learnt);
   while (memory.size() > limits::kWorkersRememberedMax) memory.erase(memory.begin());
 }
@@ -259,17 +260,14 @@ LinkSpeed WorkerRegistry::ingress_of(const Worker& worker) const {
   const LinkSpeed own = worker.ingress.speed();
   if (!is_link_measured(worker) || worker.link_idle == 0) return own;
   const double trust = std::exp2(-worker.link_idle / static_cast<double>(kLinkHalfLife));
-  const auto faded = [&](double LinkSpeed::* part, auto worse) {  // towards the better of two medians
-    std::vector<double> alike;
-    for (const auto& [id, other] : workers_)
-      if (other.is_prefill == worker.is_prefill && is_link_measured(other))
-        alike.push_back(other.ingress.speed().*part);
-    const auto median = alike.begin() + std::ssize(alike) / 2;
-    std::ranges::nth_element(alike, median, worse);
-    return std::pow(own.*part, trust) * std::pow(*median, 1 - trust);
-  };
-  return {.latency_seconds = faded(&LinkSpeed::latency_seconds, std::greater()),
-          .bytes_per_second = faded(&LinkSpeed::bytes_per_second, std::less())};
+  std::vector<double> alike;
+  for (const auto& [id, other] : workers_)
+    if (other.is_prefill == worker.is_prefill && is_link_measured(other))
+      alike.push_back(other.ingress.speed().bytes_per_second);
+  const auto median = alike.begin() + std::ssize(alike) / 2;  // the better of two
+  std::ranges::nth_element(alike, median);
+  return {.latency_seconds = own.latency_seconds,
+          .bytes_per_second = std::pow(own.bytes_per_second, trust) * std::pow(*median, 1 - trust)};
 }
 
 void WorkerRegistry::learn_link(Worker& worker, double bytes, double seconds) {
@@ -278,8 +276,10 @@ void WorkerRegistry::learn_link(Worker& worker, double bytes, double seconds) {
   const int64_t before = link.samples();
   link.add_transfer(bytes, seconds);
   if (link.samples() == before) return;
+  // One that is kept aside, for nothing like it was seen, is to be seen again soon.
+  const double believed = link.speed().bytes_per_second * seconds / bytes;
+  if (believed > 0.5 && believed < 2) worker.link_idle = 0;
   worker.ingress = std::move(link);
-  worker.link_idle = 0;
 }
 
 void WorkerRegistry::count_request() {

@@ -95,7 +95,8 @@ class WorkerRegistry {
   int64_t pages_for_rank(TokenRange chunk, bool is_last_rank) const;  // in as many as it has at once
   // What plans reckon with. A worker that has served nothing is as fast as the median of those of its role and device, the
   // measured ones where there are any: what each measured at its start, while all started at once, tells them apart by chance.
-  // One that has is what those of its device showed together, as far from it as it is for sure (planner/profile.h).
+  // One that has is what those of its device showed together, as far from it as it is for sure; one that is only remembered
+  // differs from them as it differed from its like (planner/profile.h).
   WorkerSpeed speed_of(const Worker& worker) const;
   // The link into it. What was measured long ago fades towards what links of its role are like: a link that other traffic slowed
   // down for a while is avoided, and would never be measured again.

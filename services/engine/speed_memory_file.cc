@@ -35,12 +35,11 @@ std::optional<LearntSpeeds> parse_speeds(const json& from) {
   const auto chunk = number(from, "seconds_per_chunk", 0, kSecondsMax);
   const auto prefix = number(from, "seconds_per_prefix_token", 0, kSecondsMax);
   if (!token || !pair || !chunk || !prefix) return std::nullopt;
-  LearntSpeeds speeds{.speed = {*token, *pair, *chunk, *prefix}, .ingress = {}};
+  LearntSpeeds speeds{.speed = {*token, *pair, *chunk, *prefix}, .link_bytes_per_second = {}};
   if (from.contains("link_bytes_per_second")) {
     const auto bytes = number(from, "link_bytes_per_second", kBytesPerSecondMin, kBytesPerSecondMax);
-    const auto latency = number(from, "link_latency_seconds", 0, kSecondsMax);
-    if (!bytes || !latency) return std::nullopt;
-    speeds.ingress = LinkSpeed{.latency_seconds = *latency, .bytes_per_second = *bytes};
+    if (!bytes) return std::nullopt;
+    speeds.link_bytes_per_second = bytes;
   }
   return speeds;
 }
@@ -76,10 +75,7 @@ std::string encode_speed_memory(const SpeedMemory& speeds) {
                    {"seconds_per_pair", learnt.speed.seconds_per_pair},
                    {"seconds_per_chunk", learnt.speed.seconds_per_chunk},
                    {"seconds_per_prefix_token", learnt.speed.seconds_per_prefix_token}};
-    if (learnt.ingress) {
-      worker["link_bytes_per_second"] = learnt.ingress->bytes_per_second;
-      worker["link_latency_seconds"] = learnt.ingress->latency_seconds;
-    }
+    if (learnt.link_bytes_per_second) worker["link_bytes_per_second"] = *learnt.link_bytes_per_second;
     workers[key] = std::move(worker);
   }
   return to_text({{"workers", workers}}, 1) + "\n";

@@ -51,17 +51,21 @@ Result<int64_t> pages_by_default(const WorkerEngine& worker, int sharers, const 
       limits, {.weights_bytes = worker.host_bytes, .weights_shared = worker.host_bytes_shared, .sharers = sharers});
   const int64_t layers = engine.shape().num_layers, context = engine.shape().context_len;
   const int64_t wanted = kDefaultContexts * layers * pages_for(static_cast<int32_t>(context));
+  std::string bound = fmt::format("{} of {}, {} in use", share.by->what, to_text_bytes(share.by->limit_bytes),
+                                  to_text_bytes(share.by->used_bytes));
   int64_t pages = std::min(wanted, static_cast<int64_t>(share.bytes / engine.page_bytes()));
   if (worker.device_bytes_free) {
     const double share_of_device = kDevicePagesShare * static_cast<double>(*worker.device_bytes_free) / sharers;
-    pages = std::min(pages, static_cast<int64_t>(share_of_device / static_cast<double>(engine.page_bytes())));
+    const auto fit = static_cast<int64_t>(share_of_device / static_cast<double>(engine.page_bytes()));
+    if (fit < pages)
+      bound = fmt::format("the device's {} beside the weights", to_text_bytes(*worker.device_bytes_free));
+    pages = std::min(pages, fit);
   }
-  const std::string bound = fmt::format("{} of {}", share.by->what, to_text_bytes(share.by->limit_bytes));
   if (pages < layers)
     return fail(ErrorCode::kInvalidConfig,
-                fmt::format("there is no room for K/V pages beside {} of weights: {}, {} in use; raise it, start fewer "
+                fmt::format("there is no room for K/V pages beside {} of weights: {}; raise it, start fewer "
                             "workers, or say by --kv-memory-mib how much to take",
-                            to_text_bytes(worker.host_bytes), bound, to_text_bytes(share.by->used_bytes)),
+                            to_text_bytes(worker.host_bytes), bound),
                 "kv-memory-mib");
   const int64_t tokens = pages / layers * kPageTokens;
   if (pages < wanted)

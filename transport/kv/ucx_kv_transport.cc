@@ -236,8 +236,8 @@ asio::awaitable<void> State::progress(std::shared_ptr<State> self) {
     while (budget > 0 && ucp_worker_progress(self->worker) != 0) --budget;
     // Once more for what UCX's thread noted meanwhile: an event that waits for a descriptor that is gone meets, in 1.13.1,
     // whichever connection gets its number next, and an assertion ends the process (tcp_sockcm_ep.c, async.c).
-    ucp_worker_progress(self->worker);
-    if (budget == 0 || ucp_worker_arm(self->worker) == UCS_ERR_BUSY) {
+    const bool more = ucp_worker_progress(self->worker) != 0;
+    if (budget == 0 || more || ucp_worker_arm(self->worker) == UCS_ERR_BUSY) {
       co_await asio::post(asio::use_awaitable);
       continue;
     }

@@ -10,8 +10,8 @@ namespace runahead {
 namespace {
 
 SpeedMemory two_workers() {
-  return {{"m | cpu | a", {.speed = {1e-3, 2e-9, 0.01, 1e-6}, .ingress = LinkSpeed{1e-4, 5e7}}},
-          {"m | cpu | b", {.speed = {2e-3, 0, 0, 0}, .ingress = {}}}};
+  return {{"m | cpu | a", {.speed = {1e-3, 2e-9, 0.01, 1e-6}, .link_bytes_per_second = 5e7}},
+          {"m | cpu | b", {.speed = {2e-3, 0, 0, 0}, .link_bytes_per_second = {}}}};
 }
 
 TEST(SpeedMemoryFile, ComesBackAsItWas) {
@@ -23,9 +23,8 @@ TEST(SpeedMemoryFile, ComesBackAsItWas) {
   EXPECT_EQ(first.speed.seconds_per_pair, 2e-9);
   EXPECT_EQ(first.speed.seconds_per_chunk, 0.01);
   EXPECT_EQ(first.speed.seconds_per_prefix_token, 1e-6);
-  EXPECT_EQ(first.ingress->bytes_per_second, 5e7);
-  EXPECT_EQ(first.ingress->latency_seconds, 1e-4);
-  EXPECT_FALSE(back->at("m | cpu | b").ingress);
+  EXPECT_EQ(first.link_bytes_per_second, 5e7);
+  EXPECT_FALSE(back->at("m | cpu | b").link_bytes_per_second);
 }
 
 TEST(SpeedMemoryFile, SeveralAddToOneFileAndADamagedOneIsMadeAnew) {
@@ -33,7 +32,7 @@ TEST(SpeedMemoryFile, SeveralAddToOneFileAndADamagedOneIsMadeAnew) {
   const auto path = dir / "cache" / "worker-speeds.json";
   EXPECT_TRUE(read_speed_memory(path).empty());
   add_to_speed_memory(path, two_workers());
-  add_to_speed_memory(path, {{"m | cpu | c", {.speed = {3e-3, 0, 0, 0}, .ingress = {}}}});
+  add_to_speed_memory(path, {{"m | cpu | c", {.speed = {3e-3, 0, 0, 0}, .link_bytes_per_second = {}}}});
   EXPECT_EQ(read_speed_memory(path).size(), 3u);
   std::ofstream(path) << R"({"workers": {"x": {"seconds_per_token": -1}}})";
   EXPECT_TRUE(read_speed_memory(path).empty());
@@ -48,10 +47,9 @@ TEST(SpeedMemoryFile, RefusesSpeedsThatNoWorkerHas) {
                               fields + "}}}");
   };
   EXPECT_TRUE(with(R"(, "seconds_per_prefix_token": 0)"));
-  for (const char* fields :
-       {"", R"(, "seconds_per_prefix_token": -1)", R"(, "seconds_per_prefix_token": "1")",
-        R"(, "seconds_per_prefix_token": 0, "link_bytes_per_second": 0, "link_latency_seconds": 0)",
-        R"(, "seconds_per_prefix_token": 0, "link_bytes_per_second": 1e9)"})
+  for (const char* fields : {"", R"(, "seconds_per_prefix_token": -1)", R"(, "seconds_per_prefix_token": "1")",
+                             R"(, "seconds_per_prefix_token": 0, "link_bytes_per_second": 0)",
+                             R"(, "seconds_per_prefix_token": 0, "link_bytes_per_second": "1e9")"})
     EXPECT_FALSE(with(fields)) << fields;
   for (const char* text : {"", "[]", "{}", R"({"workers": []})", R"({"workers": {"x": 1}})"})
     EXPECT_FALSE(parse_speed_memory(text)) << text;
