@@ -42,7 +42,12 @@ Result<ComputeOption> parse_compute_option(std::string_view text) {
   if (text == "auto")
     return fail(ErrorCode::kInvalidArgument,
                 "auto may take int8, whose K/V pages have 8 bits already; name a mode, as in int16+kv8", "compute");
-  option.mode = TRY(parse_compute_mode(text));
+  auto mode = parse_compute_mode(text);
+  if (!mode) {
+    mode.error().message += ", or cuda for a GPU";
+    return std::unexpected(std::move(mode.error()));
+  }
+  option.mode = *mode;
   if (option.compact_pages && option.mode == ComputeMode::kInt8)
     return fail(ErrorCode::kInvalidArgument, "the K/V pages of int8 have 8 bits already; say int8", "compute");
   return option;
