@@ -16,9 +16,11 @@ FUZZ_SECONDS=${RUNAHEAD_FUZZ_SECONDS:-6}  # a smoke run for each target; a night
 SIM_SEEDS=${RUNAHEAD_SIM_SEEDS:-1000}  # about a minute
 
 # Stage and time limit in seconds. What fails soonest comes first; together they take under 45 minutes on 2 cores.
-STAGES=(setup:1200 tidy:120 build:1500 deploy:300 unit:900 e2e:900 ucx:300 sim:600 lint:300 cuda:600 asan:1800 fuzz:900 tsan:1200)
-# What mostly waits runs beside the stage behind it.
-BESIDE=" ucx "
+STAGES=(setup:1200 tidy:120 build:1500 sanitizers:2400 deploy:300 unit:900 e2e:900 ucx:300 sim:600 lint:300 cuda:600
+        asan:1800 fuzz:900 tsan:1200)
+# Stages that run beside those behind them, each with the stage that waits for its end: one that mostly waits itself, and the
+# compiling for three others, which takes only what the tests leave of the cores.
+declare -A BESIDE_UNTIL=([ucx]=lint [sanitizers]=asan)
 
 # Which test programs run under a sanitizer: those where memory or threads are in play, and that are fast enough. Left
 # out, because their cold builds would take CI beyond its 45 minutes: services, chain, which links it, and under tsan all but two.
@@ -120,11 +122,11 @@ stage_cuda() {
   fi
 }
 
-# run_sanitized PRESET TEST...: builds and runs the named test programs, as far as they exist. The tests on the real
-# model skip here (its folder is empty): under a sanitizer they take minutes, and the tiny model walks the same code.
-run_sanitized() {
-  local preset=$1 test targets=() names=() known
+# build_sanitized PRESET TEST...: the named test programs as far as they exist: names holds those.
+build_sanitized() {
+  local preset=$1 test known
   shift
+  targets=() names=()
   CONFIGURE_ARGS=(-DRUNAHEAD_BUILD_TESTS=ON "-DRUNAHEAD_FUZZ_SECONDS=$FUZZ_SECONDS")
   setup_build "$preset" runahead_base
   known=$(ninja -C "build/$preset" -t targets all)
@@ -137,9 +139,26 @@ run_sanitized() {
     fi
   done
   setup_build "$preset" "${targets[@]}"
+}
+
+# run_sanitized PRESET TEST...: builds and runs the named test programs. The tests on the real model skip here (its folder
+# is empty): under a sanitizer they take minutes, and the tiny model walks the same code.
+run_sanitized() {
+  local preset=$1 targets names
+  build_sanitized "$@"
   mkdir -p "$RESULTS/$STAGE/no-model"
   RUNAHEAD_SIM_SEEDS=20 RUNAHEAD_MODEL_DIR=$RESULTS/$STAGE/no-model \
     run_ctest "build/$preset" -R "^($(IFS='|'; echo "${names[*]}"))$"
+}
+
+# Idle priority: no test gets slower by it.
+stage_sanitizers() {
+  local targets names
+  chrt --idle --pid 0 $BASHPID
+  build_sanitized asan-ubsan "${ASAN_TESTS[@]}"
+  setup_build asan-ubsan tests/fuzz/all
+  build_sanitized tsan "${TSAN_TESTS[@]}"
+  record passed "what asan, fuzz and tsan run is compiled"
 }
 
 stage_asan() { GTEST_FILTER=$ASAN_FILTER run_sanitized asan-ubsan "${ASAN_TESTS[@]}"; }
@@ -168,15 +187,21 @@ run_stage() {
   return "$code"
 }
 
+# finish_beside STAGE: waits for what must have ended before it, and for everything without a name.
 finish_beside() {
-  [[ -n $beside ]] || return 0
-  wait || true
-  cat "$RESULTS/$beside.txt"
-  beside=''
+  local name
+  for name in "${!beside[@]}"; do
+    [[ -z ${1:-} || ${BESIDE_UNTIL[$name]} == "$1" ]] || continue
+    wait "${beside[$name]}" || true
+    cat "$RESULTS/$name.txt"
+    unset "beside[$name]"
+  done
 }
 
 main() {
-  local stage name beside='' wanted=" $* " started=$SECONDS ran=()
+  local stage name wanted=" $* " started=$SECONDS ran=()
+  declare -gA beside=()  # process numbers by stage
+  trap '[[ ${#beside[@]} -eq 0 ]] || pkill -P "$(IFS=,; echo "${beside[*]}")" || true' EXIT
   case ${1:-} in
     --inside) STAGE=$2; "stage_$2"; return ;;
     --list) printf '%s\n' "${STAGES[@]%%:*}"; return ;;
@@ -191,13 +216,13 @@ main() {
     [[ $# -eq 0 || $wanted == *" ${stage%%:*} "* ]] || continue
     name=${stage%%:*}
     ran+=("$name")
-    if [[ $BESIDE == *" $name "* ]]; then
+    finish_beside "$name"
+    if [[ -n ${BESIDE_UNTIL[$name]:-} ]]; then
       run_stage "$name" "${stage##*:}" >"$RESULTS/$name.txt" 2>&1 &
-      beside=$name
+      beside[$name]=$!
       continue
     fi
     run_stage "$name" "${stage##*:}" || case $name in setup | build) break ;; esac  # nothing after these can say more
-    finish_beside
   done
   finish_beside
   echo "--- all stages took $((SECONDS - started)) s"
