@@ -5,6 +5,7 @@
 #   setup_model               fetch the default model into $RUNAHEAD_MODEL_DIR, checked by SHA-256
 #   setup_venv                a Python with the packages of tests/requirements.txt; sets $PYTHON
 #   setup_cuda                nvcc of the machine, or of PyPI's packages; sets $CUDACXX
+#   setup_nccl                NCCL's library and header of PyPI's package; sets $NCCL_LIBRARY and $NCCL_INCLUDE
 #   setup_build PRESET [TARGET...]   configure once, then build what changed
 #
 # Environment: RUNAHEAD_CACHE_DIR (default ~/.cache/runahead), RUNAHEAD_MODEL_DIR (default $RUNAHEAD_CACHE_DIR/models).
@@ -144,6 +145,17 @@ setup_cuda() {
   say "fetching the CUDA compiler $CUDA_VERSION from PyPI"
   twice pip-cuda "$VENV/bin/pip" install --disable-pip-version-check --no-deps --target "$folder" "${CUDA_PACKAGES[@]}" ||
     die "pip could not install ${CUDA_PACKAGES[*]}: check the network"
+}
+
+NCCL_PACKAGE=nvidia-nccl-cu13==2.32.3
+setup_nccl() {
+  local folder=$RUNAHEAD_CACHE_DIR/nccl-${NCCL_PACKAGE#*==}
+  export NCCL_LIBRARY=$folder/nvidia/nccl/lib/libnccl.so.2 NCCL_INCLUDE=$folder/nvidia/nccl/include
+  [[ -f $NCCL_LIBRARY ]] && return 0
+  ensure_venv
+  say "fetching NCCL ${NCCL_PACKAGE#*==} from PyPI"
+  twice pip-nccl "$VENV/bin/pip" install --disable-pip-version-check --no-deps --target "$folder" "$NCCL_PACKAGE" ||
+    die "pip could not install $NCCL_PACKAGE: check the network"
 }
 
 # A configuration is made once for the same options; ninja itself notices changed CMake files and new sources.

@@ -20,6 +20,7 @@
 #include <span>
 #include <string>
 
+#include "base/device_stream.h"
 #include "base/ids.h"
 #include "base/model_shape.h"
 #include "base/result.h"
@@ -63,6 +64,8 @@ class Engine {
   // The device's memory for so many pages of a pool; null: this engine computes on the pool's own. kOverloaded if there is no
   // room. The engine outlives them.
   virtual Result<std::unique_ptr<DevicePages>> device_pages(int64_t) { return nullptr; }
+  // Streams of the device of those pages, for who moves them; empty: there is none.
+  virtual MakeDeviceStream device_streams() { return {}; }
   // What two workers must have in common to share pages: model file, compute mode, page layout. Compared as a string.
   virtual const std::string& fingerprint() const = 0;
   virtual const std::string& compute_name() const = 0;  // "fp32", ...
@@ -93,7 +96,9 @@ class Engine {
   virtual void decode(std::span<const DecodeRow> batch, std::span<float> out) = 0;
 };
 
-// The pool of an engine's pages, with the device's memory for them if it has one. The engine outlives it.
-Result<std::unique_ptr<KvPool>> make_kv_pool(Engine& engine, int64_t num_pages);
+// The pool of an engine's pages, with the device's memory for them if it has one. The engine outlives it. kDevice: for a
+// transport that moves a device's pages; kUnsupported if this engine has none that its peers can read.
+enum class KvPlace { kHost, kDevice };
+Result<std::unique_ptr<KvPool>> make_kv_pool(Engine& engine, int64_t num_pages, KvPlace place = KvPlace::kHost);
 
 }  // namespace runahead

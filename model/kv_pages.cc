@@ -14,7 +14,7 @@ KvLease::KvLease(KvPool& pool, int32_t num_layers, int32_t layers_at_once, int32
       layers_at_once_(layers_at_once),
       num_pages_(num_pages),
       slots_(std::move(slots)),
-      on_device_(pool.device_ ? static_cast<size_t>(num_layers) * static_cast<size_t>(num_pages) : 0) {}
+      on_device_(has_twins() ? static_cast<size_t>(num_layers) * static_cast<size_t>(num_pages) : 0) {}
 
 KvLease::~KvLease() {
   const auto count = static_cast<int64_t>(slots_.size());
@@ -30,28 +30,33 @@ size_t KvLease::slot(int32_t layer, int32_t page) const {
 }
 
 std::span<std::byte> KvLease::page(int32_t layer, int32_t page) const {
-  return {pool_.buffer_.data() + slot(layer, page) * pool_.page_bytes_, pool_.page_bytes_};
+  return {pool_.pages_ + slot(layer, page) * pool_.page_bytes_, pool_.page_bytes_};
 }
+
+bool KvLease::is_on_host() const { return pool_.buffer_.size() > 0; }
 
 std::byte* KvLease::device_page(int32_t layer, int32_t page) const {
-  const size_t place = slot(layer, page);
-  if (pool_.device_) return pool_.device_->data() + place * pool_.device_->page_bytes();
-  return pool_.buffer_.data() + place * pool_.page_bytes_;
+  if (!has_twins()) return this->page(layer, page).data();
+  return pool_.device_->data() + slot(layer, page) * pool_.device_->page_bytes();
 }
 
-bool KvLease::has_device_pages() const { return pool_.device_ != nullptr; }
+bool KvLease::has_twins() const { return pool_.device_ != nullptr && is_on_host(); }
 
 bool KvLease::needs_upload(int32_t layer, int32_t page) const {
-  return has_device_pages() && !on_device_[static_cast<size_t>(layer * num_pages_ + page)];
+  return has_twins() && !on_device_[static_cast<size_t>(layer * num_pages_ + page)];
 }
 
 void KvLease::mark_on_device(int32_t layer, int32_t page) {
-  if (has_device_pages()) on_device_[static_cast<size_t>(layer * num_pages_ + page)] = true;
+  if (has_twins()) on_device_[static_cast<size_t>(layer * num_pages_ + page)] = true;
 }
 
-uint32_t KvLease::checksum(int32_t layer, int32_t page) const { return crc32c(this->page(layer, page)); }
+uint32_t KvLease::checksum(int32_t layer, int32_t page) const {
+  RUNAHEAD_CHECK(is_on_host(), "the device's pages are its own to look at");
+  return crc32c(this->page(layer, page));
+}
 
 void KvLease::clear(int32_t layer, int32_t page) {
+  RUNAHEAD_CHECK(is_on_host(), "the device's pages are its own to write");
   const std::span<std::byte> bytes = this->page(layer, page);
   std::memset(bytes.data(), 0, bytes.size());
 }
@@ -66,7 +71,18 @@ void KvLease::mark_quarantined() {
 KvPool::KvPool(size_t page_bytes, int64_t num_pages, std::unique_ptr<DevicePages> device)
     : page_bytes_((page_bytes + 63) / 64 * 64),
       buffer_(page_bytes_ * static_cast<size_t>(num_pages)),
-      device_(std::move(device)) {
+      device_(std::move(device)),
+      pages_(buffer_.data()) {
+  free_all(num_pages);
+}
+
+KvPool::KvPool(int64_t num_pages, std::unique_ptr<DevicePages> device)
+    : page_bytes_(device->page_bytes()), device_(std::move(device)), pages_(device_->data()) {
+  RUNAHEAD_CHECK(page_bytes_ % 64 == 0 && device_->can_travel(), "pages of a device that peers can read");
+  free_all(num_pages);
+}
+
+void KvPool::free_all(int64_t num_pages) {
   RUNAHEAD_CHECK(num_pages > 0 && num_pages < INT32_MAX, "a pool has pages");
   usage_ = {.total = num_pages, .free = num_pages};
   free_slots_.reserve(static_cast<size_t>(num_pages));

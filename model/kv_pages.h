@@ -10,6 +10,7 @@
 //   device  an engine on a GPU computes on pages there. Its pool has a twin for each page, at the same place of the device's
 //           memory; transports and checksums know the host's alone. The engine brings what it wrote to the host before it
 //           returns, and what was received to the device when it first reads it; which pages are there, the lease remembers.
+//           Or the pages are the device's alone, for a transport that moves those (NCCL).
 //   threads the pool is used on the actor thread only; the bytes of disjoint pages may be written concurrently, and one
 //           page has one writer.
 //   layers  a lease may have memory for some of the layers at once (layers_at_once): layer l then takes that of layer
@@ -38,6 +39,8 @@ class DevicePages {
   virtual ~DevicePages() = default;
   virtual std::byte* data() = 0;
   virtual size_t page_bytes() const = 0;
+  // Are a page's bytes there what the engine's peers know as that page?
+  virtual bool can_travel() const = 0;
 };
 
 // Pages of one sequence: num_layers x num_pages, layers_at_once of them at a time. Page p of every layer holds tokens
@@ -51,17 +54,19 @@ class KvLease {
   int32_t num_layers() const { return num_layers_; }
   int32_t layers_at_once() const { return layers_at_once_; }
   int32_t num_pages() const { return num_pages_; }  // a layer
+  // What transports are given.
   std::span<std::byte> page(int32_t layer, int32_t page) const;
+  bool is_on_host() const;  // else on the device alone, and whoever has the address cannot look
   // Where kernels find the page: its twin on the device, or itself.
   std::byte* device_page(int32_t layer, int32_t page) const;
   // For the engine, on its own thread: whether the twin holds what the page does. New leases hold nothing there; false for ever
   // where there are no twins to be filled.
   bool needs_upload(int32_t layer, int32_t page) const;
   void mark_on_device(int32_t layer, int32_t page);
-  bool has_device_pages() const;
-  // CRC32C of the page's bytes.
+  bool has_twins() const;
+  // CRC32C of the page's bytes, which are on the host.
   uint32_t checksum(int32_t layer, int32_t page) const;
-  void clear(int32_t layer, int32_t page);  // zeros
+  void clear(int32_t layer, int32_t page);  // zeros, likewise
   // From now on the pages count as quarantined: nobody needs them any more, but a transport may still write them.
   void mark_quarantined();
 
@@ -76,7 +81,7 @@ class KvLease {
   size_t slot(int32_t layer, int32_t page) const;
 
   std::vector<uint32_t> slots_;  // [layers_at_once, num_pages] index into the pool
-  std::vector<bool> on_device_;  // [num_layers, num_pages]; empty without a device
+  std::vector<bool> on_device_;  // [num_layers, num_pages]; empty without twins
   bool quarantined_ = false;
 };
 
@@ -88,6 +93,8 @@ class KvPool {
 
   // page_bytes is rounded up to 64. Allocates num_pages * page_bytes once; `device` has as many, or is null.
   KvPool(size_t page_bytes, int64_t num_pages, std::unique_ptr<DevicePages> device = nullptr);
+  // Of the device alone: nothing is allocated here.
+  KvPool(int64_t num_pages, std::unique_ptr<DevicePages> device);
   ~KvPool();  // every lease must be gone
 
   size_t page_bytes() const { return page_bytes_; }
@@ -98,13 +105,16 @@ class KvPool {
   }
   Usage usage() const { return usage_; }
   // The whole allocation, for registration with a transport.
-  std::span<std::byte> memory() { return {buffer_.data(), buffer_.size()}; }
+  std::span<std::byte> memory() { return {pages_, page_bytes_ * static_cast<size_t>(usage_.total)}; }
 
  private:
   friend class KvLease;
+  void free_all(int64_t num_pages);
+
   size_t page_bytes_;
-  AlignedBuffer buffer_;
+  AlignedBuffer buffer_;  // empty: the pages are the device's alone
   std::unique_ptr<DevicePages> device_;  // null: kernels read the host's
+  std::byte* pages_;  // of buffer_ or device_: what transports know
   std::vector<uint32_t> free_slots_;
   Usage usage_;
 };

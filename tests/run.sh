@@ -83,7 +83,7 @@ stage_tidy() { run_pytest tests/tidy; }
 # of the stage's limit is for the files that are begun. All of it: tests/tidy/clang_tidy.py --all.
 stage_lint() {
   local said code=0
-  said=$(python3 tests/tidy/clang_tidy.py --seconds 60 2>&1) || code=$?
+  said=$(python3 tests/tidy/clang_tidy.py --seconds 40 2>&1) || code=$?
   echo "$said"
   if [[ $code -eq 0 ]]; then record passed "clang-tidy: $(tail -n 1 <<<"$said")"
   else record failed "clang-tidy: $(head -n 1 <<<"$said")"; fi
@@ -120,7 +120,20 @@ stage_cuda() {
     record failed "librunahead_cuda.so: a kernel spills registers, or the compiler said nothing of them"
     return 1
   fi
+  setup_nccl
+  if g++ -std=c++23 -fsyntax-only -Wall -Werror -I . -isystem "$NCCL_INCLUDE" -isystem "$(cuda_include)" \
+    -x c++ tests/transport/nccl_abi.cu; then
+    record passed "NCCL's header has the ABI that transport/kv/nccl_api.h declares"
+  else
+    record failed "NCCL's header has another ABI than transport/kv/nccl_api.h declares"
+    return 1
+  fi
+  [[ -x build/release/tests/transport/transport_tests ]] || return 0
+  RUNAHEAD_TEST_NCCL_LIBRARY=$NCCL_LIBRARY GTEST_OUTPUT="xml:$RESULTS/cuda/gtest/" GTEST_FILTER='NcclLibrary.*' \
+    build/release/tests/transport/transport_tests
 }
+
+cuda_include() { find "$(dirname "$(dirname "$(readlink -f "$CUDACXX")")")" -name cuda_runtime.h -printf '%h\n' | head -n 1; }
 
 # build_sanitized PRESET TEST...: the named test programs as far as they exist: names holds those.
 build_sanitized() {

@@ -5,6 +5,7 @@ namespace {
 
 // The streams pin the lease for as long as they call this.
 KvChecksum checksum_of(const KvLease* pages) {
+  if (!pages->is_on_host()) return {};
   return [pages](KvPageKey key) { return pages->checksum(key.layer, key.page); };
 }
 

@@ -11,6 +11,7 @@ namespace runahead::cuda {
 namespace {
 
 cudaStream_t stream = nullptr;
+int number = 0;  // of the device
 std::atomic<const char*> first_error = nullptr;
 
 void note(cudaError_t status) {
@@ -23,6 +24,48 @@ void* allocate(size_t bytes) {
   if (cudaMallocAsync(&device, bytes, stream) == cudaSuccess) return device;
   cudaGetLastError();  // it is told, and over
   return nullptr;
+}
+
+cudaStream_t stream_of(void* handle) { return static_cast<cudaStream_t>(handle); }
+cudaEvent_t event_of(void* handle) { return static_cast<cudaEvent_t>(handle); }
+
+void add_streams(CudaOps& ops) {
+  ops.use_device = [] { note(cudaSetDevice(number)); };
+  ops.make_stream = []() -> void* {
+    cudaStream_t made = nullptr;
+    note(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking));
+    return made;
+  };
+  ops.free_stream = [](void* handle) {
+    note(cudaStreamSynchronize(stream_of(handle)));
+    note(cudaStreamDestroy(stream_of(handle)));
+  };
+  ops.make_event = []() -> void* {
+    cudaEvent_t made = nullptr;
+    note(cudaEventCreateWithFlags(&made, cudaEventDisableTiming));
+    return made;
+  };
+  ops.free_event = [](void* event) { note(cudaEventDestroy(event_of(event))); };
+  ops.record = [](void* event, void* handle) { note(cudaEventRecord(event_of(event), stream_of(handle))); };
+  ops.has_passed = [](void* event) {
+    const cudaError_t status = cudaEventQuery(event_of(event));
+    if (status != cudaErrorNotReady) note(status);
+    return status != cudaErrorNotReady;
+  };
+  ops.allocate_apart = [](size_t bytes) -> void* {
+    void* made = nullptr;
+    if (cudaMalloc(&made, bytes) == cudaSuccess) return made;
+    cudaGetLastError();  // it is told, and over
+    return nullptr;
+  };
+  ops.release_apart = [](void* device) { note(cudaFree(device)); };
+  ops.allocate_shared = [](size_t bytes) -> void* {
+    void* made = nullptr;
+    if (cudaHostAlloc(&made, bytes, cudaHostAllocDefault) == cudaSuccess) return made;
+    cudaGetLastError();  // it is told, and over
+    return nullptr;
+  };
+  ops.release_shared = [](void* memory) { note(cudaFreeHost(memory)); };
 }
 
 CudaOps make_ops(const char* name, const char* kind) {
@@ -48,6 +91,7 @@ CudaOps make_ops(const char* name, const char* kind) {
     return free;
   };
   ops.error = [] { return first_error.load(); };
+  add_streams(ops);
   add_kernels(ops);
   return ops;
 }
@@ -55,10 +99,15 @@ CudaOps make_ops(const char* name, const char* kind) {
 }  // namespace
 
 template <class Args>
-void start(void (*kernel)(Args), Grid grid, int threads, const Args& args) {
+void start_on(void* handle, void (*kernel)(Args), Grid grid, int threads, const Args& args) {
   kernel<<<dim3(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z)),
-           static_cast<unsigned>(threads), 0, stream>>>(args);
+           static_cast<unsigned>(threads), 0, stream_of(handle)>>>(args);
   note(cudaGetLastError());
+}
+
+template <class Args>
+void start(void (*kernel)(Args), Grid grid, int threads, const Args& args) {
+  start_on(stream, kernel, grid, threads, args);
 }
 
 }  // namespace runahead::cuda
@@ -68,6 +117,7 @@ extern "C" __attribute__((visibility("default"))) const runahead::cuda::CudaOps*
                                                                                                     char* why,
                                                                                                     size_t why_bytes) {
   using runahead::cuda::stream;
+  runahead::cuda::number = device;
   static char name[256], kind[16];
   static runahead::cuda::CudaOps ops;
   int count = 0;

@@ -3,7 +3,7 @@
 // is opened when a device is asked for, and the tests' emulation on the CPU (tests/support/simt), of the same kernels.
 //   order    calls take effect in order, one after the other, as on one stream; finish() waits for all of them. Copies to the
 //            host wait by themselves.
-//   threads  one caller at a time, but for release().
+//   threads  one caller at a time, but for release() and what is of streams.
 //   memory   pointers called "device" are of allocate(); others are the host's. Sizes and strides count elements unless they
 //            say bytes. bf16 values are their 16 bits.
 //   errors   a failed call says nothing: error() tells the first one, and everything after it is void.
@@ -156,6 +156,21 @@ struct CudaOps {
   void (*decode_attend)(const DecodeAttendArgs&) = nullptr;
   void (*repack)(const RepackArgs&) = nullptr;
   void (*checksum_pages)(const ChecksumArgs&) = nullptr;
+
+  // Streams beside the one that computes, for pages that travel: each is of one thread, which has called use_device() first.
+  void (*use_device)() = nullptr;
+  void* (*make_stream)() = nullptr;  // CUDA's own handle; nullptr: the device has failed
+  void (*free_stream)(void* stream) = nullptr;  // when all on it is done
+  void* (*make_event)() = nullptr;
+  void (*free_event)(void* event) = nullptr;
+  void (*record)(void* event, void* stream) = nullptr;
+  bool (*has_passed)(void* event) = nullptr;  // also when the device has failed
+  // Device memory that is in nobody's order: these wait for what the device has in hand. nullptr: there is no room.
+  void* (*allocate_apart)(size_t bytes) = nullptr;
+  void (*release_apart)(void* device) = nullptr;
+  void* (*allocate_shared)(size_t bytes) = nullptr;  // the host's memory that kernels can use, too; nullptr: no room
+  void (*release_shared)(void* memory) = nullptr;
+  void (*checksum_on)(void* stream, const ChecksumArgs&) = nullptr;  // pages and out: shared memory
 };
 
 }  // namespace runahead::cuda

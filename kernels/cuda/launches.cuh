@@ -20,6 +20,10 @@ struct Grid {
 template <class Args>
 void start(void (*kernel)(Args), Grid grid, int threads, const Args& args);
 
+// On a stream of its own.
+template <class Args>
+void start_on(void* stream, void (*kernel)(Args), Grid grid, int threads, const Args& args);
+
 inline int blocks_of(int count, int size) { return (count + size - 1) / size; }
 
 // f(std::integral_constant of the head's padded length).
@@ -82,6 +86,10 @@ inline void repack(const RepackArgs& args) { start(repack_kernel, {2 * args.kv_h
 
 inline void checksum_pages(const ChecksumArgs& args) { start(checksum_pages_kernel, {args.count}, kCrcThreads, args); }
 
+inline void checksum_on(void* stream, const ChecksumArgs& args) {
+  start_on(stream, checksum_pages_kernel, {args.count}, kCrcThreads, args);
+}
+
 inline void add_kernels(CudaOps& ops) {
   ops.dequantize = dequantize;
   ops.embed = embed;
@@ -93,6 +101,7 @@ inline void add_kernels(CudaOps& ops) {
   ops.decode_attend = decode_attend;
   ops.repack = repack;
   ops.checksum_pages = checksum_pages;
+  ops.checksum_on = checksum_on;
 }
 
 }  // namespace runahead::cuda

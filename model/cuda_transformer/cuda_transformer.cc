@@ -6,6 +6,7 @@
 
 #include "base/limits.h"
 #include "model/cuda_transformer/cuda_activations.h"
+#include "model/cuda_transformer/cuda_stream.h"
 #include "model/sampler.h"
 #include "model/transformer/transformer.h"
 #include "model/weights/padded_shape.h"
@@ -27,13 +28,18 @@ int32_t padded_head_dim(int32_t head_dim) {
 
 class CudaPages final : public DevicePages {
  public:
-  CudaPages(DeviceArray<std::byte> memory, size_t page_bytes) : memory_(std::move(memory)), page_bytes_(page_bytes) {}
-  std::byte* data() override { return memory_.data(); }
+  CudaPages(const cuda::CudaOps& ops, void* memory, size_t page_bytes, bool can_travel)
+      : ops_(ops), memory_(static_cast<std::byte*>(memory)), page_bytes_(page_bytes), can_travel_(can_travel) {}
+  ~CudaPages() override { ops_.release_apart(memory_); }
+  std::byte* data() override { return memory_; }
   size_t page_bytes() const override { return page_bytes_; }
+  bool can_travel() const override { return can_travel_; }
 
  private:
-  DeviceArray<std::byte> memory_;
+  const cuda::CudaOps& ops_;
+  std::byte* memory_;
   size_t page_bytes_;
+  bool can_travel_;
 };
 
 }  // namespace
@@ -79,11 +85,15 @@ size_t CudaTransformer::device_page_bytes() const {
 
 Result<std::unique_ptr<DevicePages>> CudaTransformer::device_pages(int64_t count) {
   const size_t bytes = device_page_bytes() * static_cast<size_t>(count);
-  DeviceArray<std::byte> memory(ops_, bytes);
-  if (memory.is_empty())
+  void* memory = ops_.allocate_apart(bytes);  // streams of transports have it, too
+  if (memory == nullptr)
     return fail(ErrorCode::kOverloaded, "the device has no room for " + std::to_string(bytes >> 20) +
                                             " MiB of K/V pages; ask for fewer with --kv-memory-mib");
-  return std::make_unique<CudaPages>(std::move(memory), device_page_bytes());
+  return std::make_unique<CudaPages>(ops_, memory, device_page_bytes(), !host_layout_);
+}
+
+MakeDeviceStream CudaTransformer::device_streams() {
+  return [&ops = ops_] { return CudaStream::make(ops); };
 }
 
 void CudaTransformer::repack(std::byte* from, std::byte* to, bool to_host_form) {
@@ -102,7 +112,7 @@ void CudaTransformer::clear_page(KvLease& kv, int32_t layer, int32_t page) {
 }
 
 const uint16_t* CudaTransformer::page_to_read(KvLease& kv, int32_t layer, int32_t page) {
-  RUNAHEAD_CHECK(!host_layout_ || kv.has_device_pages(), "pages in the processor's form have twins on the device");
+  RUNAHEAD_CHECK(!host_layout_ || kv.has_twins(), "pages in the processor's form have twins on the device");
   std::byte* device = kv.device_page(layer, page);
   if (kv.needs_upload(layer, page)) {
     ops_.to_device(host_layout_ ? repacked_.data() : device, kv.page(layer, page).data(), page_bytes());
@@ -197,13 +207,17 @@ void CudaTransformer::project(int32_t layer, CudaActivations& x, RowRange rows) 
                   .value_offset = value_offset()});
 }
 
-// The pages that rows were written to. Copies to the host wait, and with them for the kernels before.
-void CudaTransformer::bring_to_host(int32_t layer, const CudaActivations& x, RowRange rows) {
+// The pages that rows were written to may be sent. Copies to the host wait, and with them for the kernels before.
+void CudaTransformer::publish(int32_t layer, const CudaActivations& x, RowRange rows) {
   for (int32_t r = rows.begin; r < rows.end; ++r) {
     const auto& [kv, position] = x.places()[static_cast<size_t>(r)];
     const bool is_pages_last = r + 1 == rows.end || x.places()[static_cast<size_t>(r) + 1].kv != kv ||
                                x.places()[static_cast<size_t>(r) + 1].position / kPageTokens != position / kPageTokens;
-    if (!is_pages_last || !kv->has_device_pages()) continue;
+    if (!kv->has_twins()) {
+      ops_.finish();
+      break;
+    }
+    if (!is_pages_last) continue;
     const int32_t page = position / kPageTokens;
     std::byte* from = kv->device_page(layer, page);
     if (host_layout_) repack(from, repacked_.data(), /*to_host_form=*/true);
@@ -225,7 +239,7 @@ void CudaTransformer::project_qkv(int32_t layer, Hidden& hidden, KvLease& kv, To
   // Whole pages are read, and weight zero times a NaN that an earlier request left is no zero.
   if (rows.begin == 0 && chunk.end % kPageTokens != 0) clear_page(kv, layer, chunk.end / kPageTokens);
   project(layer, x, rows);
-  bring_to_host(layer, x, rows);  // a decode step's pages go to nobody
+  publish(layer, x, rows);  // a decode step's pages go to nobody
 }
 
 void CudaTransformer::keep_last_row(Hidden& x) { static_cast<CudaActivations&>(x).keep_last_row(); }

@@ -41,6 +41,7 @@ class CudaTransformer final : public Engine {
   const ModelShape& shape() const override { return config_.shape; }
   size_t page_bytes() const override;
   Result<std::unique_ptr<DevicePages>> device_pages(int64_t count) override;
+  MakeDeviceStream device_streams() override;
   const std::string& fingerprint() const override { return fingerprint_; }
   const std::string& compute_name() const override { return compute_name_; }
 
@@ -64,7 +65,7 @@ class CudaTransformer final : public Engine {
   void project(int32_t layer, CudaActivations& x, RowRange rows);
   void clear_page(KvLease& kv, int32_t layer, int32_t page);
   const uint16_t* page_to_read(KvLease& kv, int32_t layer, int32_t page);
-  void bring_to_host(int32_t layer, const CudaActivations& x, RowRange rows);
+  void publish(int32_t layer, const CudaActivations& x, RowRange rows);
   void logits_of_rows(CudaActivations& x, RowRange rows, std::span<float> out);
   void check_device() const;
   size_t device_page_bytes() const;

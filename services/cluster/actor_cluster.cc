@@ -28,10 +28,12 @@ Result<std::unique_ptr<ActorCluster::Worker>> ActorCluster::build_worker(int32_t
   auto worker = std::make_unique<Worker>();
   worker->engine = TRY(options_.make_engine(index));
   const ModelShape& shape = worker->engine->shape();
-  worker->pool = TRY(
-      make_kv_pool(*worker->engine, int64_t{options_.kv_contexts} * shape.num_layers * pages_for(shape.context_len)));
+  const int64_t pages = int64_t{options_.kv_contexts} * shape.num_layers * pages_for(shape.context_len);
+  const KvPlace place = moves_device_pages(options_.transport) ? KvPlace::kDevice : KvPlace::kHost;
+  worker->pool = TRY(make_kv_pool(*worker->engine, pages, place));
   worker->lane = std::make_unique<ThreadLane>(clock_);
-  const KvTransportOptions kv_options{.incarnation = rng_.next() | 1, .hub = kv_hub_};
+  const KvTransportOptions kv_options{
+      .incarnation = rng_.next() | 1, .hub = kv_hub_, .device_stream = worker->engine->device_streams()};
   worker->kv = TRY(make_kv_transport(options_.transport, kv_options, executor_, clock_));
   TRY(worker->kv->register_memory(worker->pool->memory()));
   const WorkerEnv env{.executor = executor_,

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "base/machine_limits.h"
+#include "model/cuda_transformer/cuda_stream.h"
 #include "model/tokenizer/tokenizer.h"
 #include "services/commands/commands.h"
 #include "services/commands/doctor_cluster.h"
@@ -96,13 +97,19 @@ Finding model(const std::string& short_name) {
                                  s.vocab_size));
 }
 
+// That there is no GPU, or nothing that moves its pages, stands in nobody's way.
 asio::awaitable<void> look_at_transport(std::string name, AsioClock& clock, Finding& finding) {
   const asio::any_io_executor executor = co_await asio::this_coro::executor;
   KvTransportOptions options;
   options.incarnation = random_seed() | 1;
+  if (moves_device_pages(name)) {
+    const auto gpu = open_cuda(/*device=*/0);
+    if (gpu) options.device_stream = [ops = *gpu] { return CudaStream::make(*ops); };
+  }
   const auto transport = make_kv_transport(name, std::move(options), executor, clock);
-  finding = transport ? ok("transport", name + ": " + (*transport)->describe())
-                      : failed("transport", transport.error(), name + ": ");
+  finding = transport                  ? ok("transport", name + ": " + (*transport)->describe())
+            : moves_device_pages(name) ? ok("transport", name + ": " + transport.error().message)
+                                       : failed("transport", transport.error(), name + ": ");
   if (transport) co_await (*transport)->shutdown();
 }
 

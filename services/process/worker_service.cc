@@ -30,9 +30,10 @@ namespace {
 constexpr double kDevicePagesShare = 0.6;
 constexpr int64_t kDefaultContexts = 4;  // full contexts that fit into the default pool: requests in flight at once
 
-// What was asked for, if this process may have so much.
-Result<int64_t> pages_asked_for(int64_t mib, int64_t page_bytes, const MachineLimits& limits) {
+// What was asked for, if this process may have so much; a device says itself what it has.
+Result<int64_t> pages_asked_for(int64_t mib, int64_t page_bytes, KvPlace place, const MachineLimits& limits) {
   for (const MemoryBound& bound : limits.memory) {
+    if (place == KvPlace::kDevice) break;
     const bool own = bound.scope == MemoryBound::Scope::kProcess;
     const uint64_t most = own ? bound.free_bytes() : bound.limit_bytes;
     if (static_cast<uint64_t>(mib) << 20 > most)
@@ -45,7 +46,7 @@ Result<int64_t> pages_asked_for(int64_t mib, int64_t page_bytes, const MachineLi
 }
 
 // Four full contexts, or what the machine leaves.
-Result<int64_t> pages_by_default(const WorkerEngine& worker, int sharers, const MachineLimits& limits) {
+Result<int64_t> pages_by_default(const WorkerEngine& worker, int sharers, KvPlace place, const MachineLimits& limits) {
   const Engine& engine = *worker.engine;
   const MemoryShare share = default_kv_share(
       limits, {.weights_bytes = worker.host_bytes, .weights_shared = worker.host_bytes_shared, .sharers = sharers});
@@ -53,7 +54,8 @@ Result<int64_t> pages_by_default(const WorkerEngine& worker, int sharers, const 
   const int64_t wanted = kDefaultContexts * layers * pages_for(static_cast<int32_t>(context));
   std::string bound = fmt::format("{} of {}, {} in use", share.by->what, to_text_bytes(share.by->limit_bytes),
                                   to_text_bytes(share.by->used_bytes));
-  int64_t pages = std::min(wanted, static_cast<int64_t>(share.bytes / engine.page_bytes()));
+  const auto on_host = static_cast<int64_t>(share.bytes / engine.page_bytes());
+  int64_t pages = place == KvPlace::kHost ? std::min(wanted, on_host) : wanted;
   if (worker.device_bytes_free) {
     const double share_of_device = kDevicePagesShare * static_cast<double>(*worker.device_bytes_free) / sharers;
     const auto fit = static_cast<int64_t>(share_of_device / static_cast<double>(engine.page_bytes()));
@@ -74,13 +76,13 @@ Result<int64_t> pages_by_default(const WorkerEngine& worker, int sharers, const 
   return pages;
 }
 
-Result<int64_t> pool_pages(const WorkerEngine& worker, const WorkerServiceOptions& options) {
+Result<int64_t> pool_pages(const WorkerEngine& worker, KvPlace place, const WorkerServiceOptions& options) {
   const MachineLimits limits = machine_limits();
   if (options.engine.threads > limits.usable_cpus())
     log::warn("{} compute threads share {:.3g} CPUs ({}), which is slower than --threads {}", options.engine.threads,
               limits.fewest_cpus().cpus, limits.fewest_cpus().what, limits.usable_cpus());
-  if (options.kv_memory_mib == 0) return pages_by_default(worker, options.sharers, limits);
-  return pages_asked_for(options.kv_memory_mib, static_cast<int64_t>(worker.engine->page_bytes()), limits);
+  if (options.kv_memory_mib == 0) return pages_by_default(worker, options.sharers, place, limits);
+  return pages_asked_for(options.kv_memory_mib, static_cast<int64_t>(worker.engine->page_bytes()), place, limits);
 }
 
 std::string default_name() {
@@ -169,10 +171,11 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   const Time load_begin = parts.process.clock().now();
   WorkerEngine opened = TRY(open_worker_engine(options.engine, options.progress));
   const double load_seconds = seconds(parts.process.clock().now() - load_begin);
-  const int64_t pages = TRY(pool_pages(opened, options));
+  const KvPlace place = moves_device_pages(options.transport) ? KvPlace::kDevice : KvPlace::kHost;
+  const int64_t pages = TRY(pool_pages(opened, place, options));
   parts.engine = std::move(opened.engine);
   const EngineProfile profile = TRY(measure_engine(*parts.engine, parts.process.clock()));
-  parts.pool = TRY(make_kv_pool(*parts.engine, pages));
+  parts.pool = TRY(make_kv_pool(*parts.engine, pages, place));
   parts.lane = std::make_unique<ThreadLane>(parts.process.clock());
   parts.metrics = std::make_unique<WorkerMetrics>(
       ProcessInfo{.role = options.role == WorkerKind::kPrefill ? "prefill" : "decode",
@@ -181,6 +184,7 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
                   .model_name = valid_utf8(std::filesystem::path(options.engine.model.name).stem().string())});
   parts.metrics->kernels_chosen(prepare_kernels().timings);
   parts.metrics->model_loaded(parts.engine->compute_name(), parts.engine->shape().context_len, load_seconds);
+  kv_options.device_stream = parts.engine->device_streams();
   parts.kv =
       TRY(make_kv_transport(options.transport, kv_options, parts.process.io().get_executor(), parts.process.clock()));
   TRY(parts.kv->register_memory(parts.pool->memory()));

@@ -216,14 +216,13 @@ TEST_P(ChainExactness, PagesOf8BitsGiveTheBitsOfOneWorkerToo) {
   }
 }
 
-// Engines on a device, here an emulated one: pages lie there, and travel by their twins on the host.
-TEST_P(ChainExactness, AChainOfGpusGivesTheBitsOfOne) {
+// Engines on a device, here an emulated one. One worker alone, over a transport of the host, is what all are compared with.
+void expect_bits_of_one_gpu(const std::filesystem::path& path, const std::string& transport) {
   SeededRng rng(15);
-  const auto path = *directory_ / "cuda.gguf";
   test::write_tiny_llama(path, 12, {.num_layers = 5, .context_len = 1024});
-  Case c{.transport = GetParam(), .cuda = true};
+  Case c{.transport = transport, .cuda = true};
   while (c.prompt.size() < 170) c.prompt.push_back(static_cast<TokenId>(3 + rng.next() % 290));
-  const Outcome one = run(path, c);
+  const Outcome one = run(path, {.prompt = c.prompt, .cuda = true});
   ASSERT_EQ(one.tokens.size(), 6u);
   ASSERT_FALSE(one.pages.empty());
   for (const std::vector<int32_t>& cuts : {std::vector{64}, {64, 128}}) {
@@ -237,6 +236,16 @@ TEST_P(ChainExactness, AChainOfGpusGivesTheBitsOfOne) {
     EXPECT_TRUE(chain.decode_logits == one.decode_logits);
     EXPECT_EQ(chain.pages_left, 0);
   }
+}
+
+// Pages lie on the device, and travel by their twins on the host.
+TEST_P(ChainExactness, AChainOfGpusGivesTheBitsOfOne) { expect_bits_of_one_gpu(*directory_ / "cuda.gguf", GetParam()); }
+
+// Pages are the device's alone, and go from one to the next.
+TEST(GpuChain, OverNcclGivesTheBitsOfOne) {
+  const test::TempDir dir;
+  setenv("RUNAHEAD_NCCL_LIBRARY", RUNAHEAD_BINARY_DIR "/tests/support/nccl/librunahead_nccl_double.so", 1);
+  expect_bits_of_one_gpu(dir / "tiny.gguf", "nccl");
 }
 
 // The oracle runs all layers in one process, takes all logits at once and a softmax of its own.

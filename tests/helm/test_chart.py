@@ -31,6 +31,8 @@ VALUES = {
               "decode.config.compute=bf16",
               "prefill.tolerations[0].key=llm", "prefill.tolerations[0].operator=Exists",
               "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring"],
+    "gpu": ["gpu.enabled=true", "gpu.runtimeClassName=nvidia"],
+    "gpu-claim": ["gpu.enabled=true", "gpu.claimTemplate=one-gpu", "gpu.transport=tcp"],
     "open": ["networkPolicy.enabled=false", "podDisruptionBudget.enabled=false"],
 }
 
@@ -105,7 +107,7 @@ def test_every_way_of_use_renders_and_lints(helm, name):
     "coordinator.service.port=0", "coordinator.service.type=Ingress", "terminationGracePeriodSeconds=45",
     "prefill.resources.limits.memory=2GB", "networkPolicy.enabled=maybe", "decode.config.nested.key=1",
     "decode.kvMemoryMib=0",
-    "startupSeconds=1",
+    "startupSeconds=1", "gpu.transport=ucx", "gpu.enabled=maybe", "gpu.resource=gpu", "gpu.count=2",
 ])
 def test_a_wrong_value_is_refused_by_the_schema(helm, setting):
     done = template(helm, [setting])
@@ -136,6 +138,8 @@ def test_package_works(helm, tmp_path):
 @pytest.mark.parametrize("name", VALUES)
 def test_manifests_are_valid_for_kubernetes(rendered, name, version):
     import kubernetes_validate
+    if name == "gpu-claim" and version == "1.27":
+        pytest.skip("claims of devices are of Kubernetes 1.34 and newer; 1.27 knew another form of them")
     for document in rendered(name):
         kubernetes_validate.validate(document, version, strict=True)
 
@@ -407,3 +411,44 @@ def test_metrics_are_scraped_only_by_those_who_are_named(rendered):
 
 def test_without_policy_everyone_reaches_everything(rendered):
     assert not of_kind(rendered("open"), "NetworkPolicy", "PodDisruptionBudget")
+
+
+# ------------------------------------------------------------------------------------------------------------------ GPUs
+def test_each_worker_and_nobody_else_has_a_gpu(rendered):
+    expected = {"gpu": {"limits": {"memory": "3Gi", "nvidia.com/gpu": 1}}, "gpu-claim": {"claims": [{"name": "gpu"}]}}
+    for name, resources in expected.items():
+        for workload in workloads(rendered(name)):
+            pod = pod_spec(workload)
+            has = pod["containers"][0]["resources"]
+            if component(workload) == "coordinator":
+                assert "claims" not in has and "nvidia.com/gpu" not in has["limits"] and "runtimeClassName" not in pod
+                continue
+            assert {key: has[key] for key in resources} == resources
+            assert pod.get("runtimeClassName") == ("nvidia" if name == "gpu" else None)
+            claims = [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}] if name == "gpu-claim" else None
+            assert pod.get("resourceClaims") == claims
+    for workload in workloads(rendered("default")):
+        assert "nvidia" not in json.dumps(workload)
+
+
+@pytest.mark.parametrize("name, transport", [("gpu", "nccl"), ("gpu-claim", "tcp")])
+def test_workers_with_gpus_are_told_so(rendered, name, transport):
+    config = yaml.safe_load(of_kind(rendered(name), "ConfigMap")[0]["data"]["runahead.yaml"])
+    assert config["transport"] == transport and config["prefill"]["compute"] == config["decode"]["compute"] == "cuda"
+
+
+@pytest.mark.parametrize("name, any_port", [("gpu", True), ("gpu-claim", False), ("default", False)])
+def test_only_nccl_opens_the_workers_to_each_other_on_every_port(rendered, name, any_port):
+    policy = next(p for p in of_kind(rendered(name), "NetworkPolicy") if p["metadata"]["name"].endswith("workers"))
+    wide = [rule for rule in policy["spec"]["ingress"] + policy["spec"]["egress"] if "ports" not in rule]
+    assert len(wide) == (2 if any_port else 0)
+    for rule in wide:
+        (peer,) = rule.get("from") or rule.get("to")
+        (expression,) = peer["podSelector"]["matchExpressions"]
+        assert sorted(expression["values"]) == ["decode", "prefill"], "never the coordinator, never a stranger"
+
+
+def test_the_values_for_gpus_render(helm):
+    done = template(helm, [], "--values", CHART / "values-gpu.yaml")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("nvidia.com/gpu: 1") == 2 and done.stdout.count("key: nvidia.com/gpu") == 2

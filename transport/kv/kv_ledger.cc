@@ -116,7 +116,10 @@ KvOutboundLedger::Page KvOutboundLedger::take() {
   lowest->second.pop_front();
   if (lowest->second.empty()) queue_.erase(lowest);
   in_flight_.begin(clock_.now());
-  if (!page.crc_known) page.header.page_crc32c = params_.checksum(page.header.key);
+  if (!page.crc_known && params_.checksum) {
+    page.header.page_crc32c = params_.checksum(page.header.key);
+    page.crc_known = true;
+  }
   return page;
 }
 

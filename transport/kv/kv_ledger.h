@@ -111,8 +111,8 @@ class KvOutboundLedger {
   Result<void> open_layers(int32_t count);
   // Is there one that may go?
   bool has_page() const { return !queue_.empty() && queue_.begin()->first < layers_open_; }
-  // The next page to hand over, one of the lowest layer, with its CRC. It is under way until sent(), also when the stream fails
-  // meanwhile.
+  // The next page to hand over, one of the lowest layer, with its CRC unless that is the transport's to take. It is under way
+  // until sent(), also when the stream fails meanwhile.
   Page take();
   void sent(const Page& page);
   bool all_taken() const { return num_posted_ == geometry_.pages() && queue_.empty(); }

@@ -94,7 +94,7 @@ class KvOutbound {
   virtual KvStreamStats stats() const = 0;
 };
 
-// CRC32C of a page, by who owns its memory, which need not be the processor's; valid while `pin` is held.
+// CRC32C of a page of the host's memory; valid while `pin` is held. Empty for pages of a device: their transport takes it there.
 using KvChecksum = std::function<uint32_t(KvPageKey)>;
 
 struct KvInboundParams {

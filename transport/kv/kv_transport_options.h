@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/clock.h"
+#include "base/device_stream.h"
 #include "base/limits.h"
 #include "transport/host_port.h"
 
@@ -15,10 +16,11 @@ class MemoryKvHub;
 struct KvTransportOptions {
   // Tells this process from an earlier one on the same port. Random, not 0; drawn by services.
   uint64_t incarnation = 0;
-  HostPort listen{"127.0.0.1", 0};        // tcp, ucx; port 0 takes a free one
-  std::optional<HostPort> advertise;      // tcp, ucx: what peers connect to; none: where it listens
-  bool allow_remote = false;              // tcp, ucx: needed to listen beyond loopback, for there is no TLS yet
-  std::shared_ptr<MemoryKvHub> hub;       // memory: shared by all transports of the process
+  HostPort listen{"127.0.0.1", 0};        // tcp, ucx, nccl; port 0 takes a free one
+  std::optional<HostPort> advertise;      // tcp, ucx, nccl: what peers connect to; none: where it listens
+  bool allow_remote = false;  // tcp, ucx, nccl: needed to listen beyond loopback, for there is no TLS yet
+  std::shared_ptr<MemoryKvHub> hub;  // memory: shared by all transports of the process
+  MakeDeviceStream device_stream;  // nccl: of the GPU whose pages travel; none: no GPU
   Duration connect_timeout = limits::kConnectTimeout;
   Duration transfer_timeout = limits::kPageTransferTimeout;
 

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "transport/kv/any_kv_transport.h"
 #include "transport/kv/memory_kv_transport.h"
+#include "transport/kv/nccl_kv_transport.h"
 #include "transport/kv/tcp_kv_transport.h"
 #if RUNAHEAD_HAVE_UCX
 #include "transport/kv/ucx_kv_transport.h"
@@ -20,9 +21,30 @@ constexpr KvTransportKind::Create kCreateUcx = nullptr;
 #endif
 
 constexpr KvTransportKind kKinds[] = {
-    {.name = "ucx", .between_processes = true, .has_one_port = false, .create = kCreateUcx, .built_with = "libucx-dev"},
-    {.name = "tcp", .between_processes = true, .has_one_port = true, .create = TcpKvTransport::create},
-    {.name = "memory", .between_processes = false, .has_one_port = true, .create = MemoryKvTransport::create},
+    {.name = "ucx",
+     .between_processes = true,
+     .of_devices = false,
+     .has_one_port = false,
+     .create = kCreateUcx,
+     .built_with = "libucx-dev"},
+    {.name = "tcp",
+     .between_processes = true,
+     .of_devices = false,
+     .has_one_port = true,
+     .create = TcpKvTransport::create,
+     .built_with = ""},
+    {.name = "nccl",
+     .between_processes = true,
+     .of_devices = true,
+     .has_one_port = false,
+     .create = NcclKvTransport::create,
+     .built_with = ""},
+    {.name = "memory",
+     .between_processes = false,
+     .of_devices = false,
+     .has_one_port = true,
+     .create = MemoryKvTransport::create,
+     .built_with = ""},
 };
 constexpr std::string_view kAuto = "auto";
 
@@ -30,7 +52,9 @@ Result<std::unique_ptr<KvTransport>> make_any(const KvTransportOptions& options,
                                               Clock& clock) {
   std::vector<std::unique_ptr<KvTransport>> members;
   for (const KvTransportKind& kind : kKinds) {
-    if (!kind.between_processes || kind.create == nullptr || (options.listen.port != 0 && !kind.has_one_port)) continue;
+    if (!kind.between_processes || kind.of_devices || kind.create == nullptr ||
+        (options.listen.port != 0 && !kind.has_one_port))
+      continue;
     auto made = kind.create(options, executor, clock);
     if (made) {
       members.push_back(std::move(*made));
@@ -47,6 +71,11 @@ Result<std::unique_ptr<KvTransport>> make_any(const KvTransportOptions& options,
 }  // namespace
 
 std::span<const KvTransportKind> kv_transports() { return kKinds; }
+
+bool moves_device_pages(std::string_view name) {
+  const auto kind = std::ranges::find(kKinds, name, &KvTransportKind::name);
+  return kind != std::end(kKinds) && kind->of_devices;
+}
 
 std::vector<std::string> kv_transport_choices() {
   std::vector<std::string> choices{std::string(kAuto)};

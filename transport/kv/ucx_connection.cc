@@ -9,20 +9,24 @@ namespace runahead {
 void UcxConnection::send(unsigned id, std::span<const std::byte> header) {
   if (closing_) return;
   auto bytes = std::make_shared<std::vector<std::byte>>(header.begin(), header.end());  // UCX reads it until the end
-  auto* kept = keep(state_->pending, [bytes](const char*) {});  // a failure shows up as the endpoint's error
+  auto* kept = keep(state_->pending, [bytes](const char*, auto) {});  // a failure shows up as the endpoint's error
   const auto param = request_param(kept, UCP_AM_SEND_FLAG_REPLY | UCP_AM_SEND_FLAG_EAGER);
   post(ucp_am_send_nbx(handle, id, bytes->data(), bytes->size(), nullptr, 0, &param), kept);
 }
 
-void UcxConnection::send_page(std::span<const std::byte> wire, std::span<const std::byte> page, Done done) {
-  if (closing_) return done("the endpoint is closed");
-  auto* kept = keep(state_->pending, std::move(done));
+void UcxConnection::send_page(const KvOutboundLedger::Page& page, Done done) {
+  if (closing_) return done("the endpoint is closed", std::nullopt);
+  const auto wire =
+      std::make_shared<std::array<std::byte, kKvPageHeaderBytes>>(encode(page.header));  // read until the end
+  auto* kept =
+      keep(state_->pending, [wire, done = std::move(done)](const char* error, auto crc32c) { done(error, crc32c); });
   auto param = request_param(kept, UCP_AM_SEND_FLAG_REPLY | UCP_AM_SEND_FLAG_RNDV);
   if (state_->memory != nullptr) {
     param.op_attr_mask |= UCP_OP_ATTR_FIELD_MEMH;
     param.memh = state_->memory;
   }
-  post(ucp_am_send_nbx(handle, kPageId, wire.data(), wire.size(), page.data(), page.size(), &param), kept);
+  post(ucp_am_send_nbx(handle, kPageId, wire->data(), wire->size(), page.bytes.data(), page.bytes.size(), &param),
+       kept);
 }
 
 void UcxConnection::on_error(ucs_status_t status) {
@@ -33,7 +37,7 @@ void UcxConnection::on_error(ucs_status_t status) {
 }
 
 void UcxConnection::watch_wireup() {
-  auto* kept = keep(state_->pending, [self = shared_from_this()](const char*) {
+  auto* kept = keep(state_->pending, [self = shared_from_this()](const char*, auto) {
     self->wired_ = true;
     if (self->state_ != nullptr) self->state_->streams->changed.notify();
     if (self->closing_) self->close_later();
@@ -65,7 +69,7 @@ void UcxConnection::close_later() {
 
 void UcxConnection::really_close() {
   if (std::exchange(told_, true)) return;
-  auto* kept = keep(state_->pending, [self = shared_from_this()](const char*) { self->set_closed(); });
+  auto* kept = keep(state_->pending, [self = shared_from_this()](const char*, auto) { self->set_closed(); });
   const auto param = request_param(kept, UCP_EP_CLOSE_FLAG_FORCE);
   post(ucp_ep_close_nbx(handle, &param), kept);
 }

@@ -71,22 +71,23 @@ ucs_status_t on_page_message(void* arg, const void* header, size_t header_length
   if (!stream) return UCS_OK;  // drops the page; its bytes were never fetched
   const bool rendezvous = (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0;
   bool fetched = false;
-  stream->on_page(bytes_of(header, header_length), length, [&](std::span<std::byte> buffer, UcxEndpoint::Done done) {
-    if (!rendezvous) {
-      std::memcpy(buffer.data(), data, buffer.size());
-      return done(nullptr);
-    }
-    fetched = true;
-    auto* kept = keep(state.pending, std::move(done));
-    auto receive = request_param(kept, 0);
-    receive.cb.recv_am = on_received;
-    if (state.memory != nullptr) {
-      receive.op_attr_mask |= UCP_OP_ATTR_FIELD_MEMH;
-      receive.memh = state.memory;
-    }
-    void* request = ucp_am_recv_data_nbx(state.worker, data, buffer.data(), buffer.size(), &receive);
-    if (!UCS_PTR_IS_PTR(request)) finish(kept, UCS_PTR_STATUS(request));
-  });
+  stream->on_page(bytes_of(header, header_length), length,
+                  [&](std::span<std::byte> buffer, MessageEndpoint::Done done) {
+                    if (!rendezvous) {
+                      std::memcpy(buffer.data(), data, buffer.size());
+                      return done(nullptr, std::nullopt);
+                    }
+                    fetched = true;
+                    auto* kept = keep(state.pending, std::move(done));
+                    auto receive = request_param(kept, 0);
+                    receive.cb.recv_am = on_received;
+                    if (state.memory != nullptr) {
+                      receive.op_attr_mask |= UCP_OP_ATTR_FIELD_MEMH;
+                      receive.memh = state.memory;
+                    }
+                    void* request = ucp_am_recv_data_nbx(state.worker, data, buffer.data(), buffer.size(), &receive);
+                    if (!UCS_PTR_IS_PTR(request)) finish(kept, UCS_PTR_STATUS(request));
+                  });
   return fetched ? UCS_INPROGRESS : UCS_OK;
 }
 
@@ -297,7 +298,7 @@ asio::awaitable<bool> State::stands(std::shared_ptr<UcxConnection> endpoint, Dea
   co_return endpoint->is_wired() && !endpoint->is_closing();
 }
 
-asio::awaitable<void> State::connect(std::shared_ptr<State> self, std::shared_ptr<UcxInStream> stream,
+asio::awaitable<void> State::connect(std::shared_ptr<State> self, std::shared_ptr<MessageInStream> stream,
                                      KvAddress sender) {
   const Deadline deadline = self->streams->clock.after(self->options.connect_timeout);
   auto resolved = co_await resolve_host(sender.place, self->streams->clock, deadline);
@@ -350,7 +351,7 @@ void State::drop_oldest_greeting(bool named) {
 }
 
 StreamReply State::match(const std::shared_ptr<UcxConnection>& endpoint, const StreamHello& hello,
-                         UcxOutStream& stream) {
+                         MessageOutStream& stream) {
   endpoint->out = stream.weak_from_this();
   const StreamReply reply = stream.attach(hello, endpoint);
   if (reply == StreamReply::kOk) {
@@ -365,7 +366,7 @@ StreamReply State::match(const std::shared_ptr<UcxConnection>& endpoint, const S
 }
 
 // The attempt may belong to a later stream by now.
-void State::forget(AttemptId attempt, const UcxOutStream& stream) {
+void State::forget(AttemptId attempt, const MessageOutStream& stream) {
   const auto found = outbounds.find(attempt);
   if (found != outbounds.end() && found->second.get() == &stream) outbounds.erase(found);
 }
@@ -421,11 +422,12 @@ Result<std::unique_ptr<KvInbound>> UcxKvTransport::open_inbound(KvInboundParams 
   if (state_->stopping) return fail(ErrorCode::kUnavailable, "the ucx transport has been shut down");
   if (state_->num_inbounds >= limits::kKvStreamsMax)
     return fail(ErrorCode::kOverloaded, "too many KV streams are open");
-  auto stream = std::make_shared<UcxInStream>(state_->streams, std::move(params));
+  auto stream = std::make_shared<MessageInStream>(state_->streams, std::move(params));
   stream->start();
   asio::co_spawn(state_->streams->executor, State::connect(state_, stream, std::move(sender)), asio::detached);
   ++state_->num_inbounds;
-  return std::make_unique<InboundHandle<UcxInStream>>(std::move(stream), [state = state_] { --state->num_inbounds; });
+  return std::make_unique<InboundHandle<MessageInStream>>(std::move(stream),
+                                                          [state = state_] { --state->num_inbounds; });
 }
 
 Result<std::unique_ptr<KvOutbound>> UcxKvTransport::open_outbound(KvOutboundParams params) {
@@ -436,7 +438,7 @@ Result<std::unique_ptr<KvOutbound>> UcxKvTransport::open_outbound(KvOutboundPara
   const AttemptId attempt = params.attempt;
   if (state_->outbounds.contains(attempt))
     return fail(ErrorCode::kInvalidArgument, "this attempt has a KV stream from here already");
-  auto stream = std::make_shared<UcxOutStream>(state_->streams, std::move(params));
+  auto stream = std::make_shared<MessageOutStream>(state_->streams, std::move(params));
   stream->start();
   state_->outbounds.emplace(attempt, stream);
   const auto endpoints = state_->endpoints;  // a copy: a refusal may close one
@@ -447,7 +449,7 @@ Result<std::unique_ptr<KvOutbound>> UcxKvTransport::open_outbound(KvOutboundPara
     state_->match(endpoint, hello, *stream);
   }
   auto forget = [state = state_, stream, attempt] { state->forget(attempt, *stream); };
-  return std::make_unique<OutboundHandle<UcxOutStream>>(std::move(stream), std::move(forget));
+  return std::make_unique<OutboundHandle<MessageOutStream>>(std::move(stream), std::move(forget));
 }
 
 asio::awaitable<void> UcxKvTransport::shutdown() {

@@ -7,16 +7,16 @@
 #include <memory>
 #include <utility>
 
-#include "transport/kv/ucx_kv_streams.h"
+#include "transport/kv/message_streams.h"
 
 namespace runahead {
 
 struct UcxOperation {
   size_t& pending;
-  UcxEndpoint::Done done;
+  MessageEndpoint::Done done;
 };
 
-inline UcxOperation* keep(size_t& pending, UcxEndpoint::Done done) {
+inline UcxOperation* keep(size_t& pending, MessageEndpoint::Done done) {
   ++pending;
   return new UcxOperation{pending, std::move(done)};
 }
@@ -24,7 +24,7 @@ inline UcxOperation* keep(size_t& pending, UcxEndpoint::Done done) {
 inline void finish(void* kept, ucs_status_t status) {
   const std::unique_ptr<UcxOperation> operation(static_cast<UcxOperation*>(kept));
   --operation->pending;
-  operation->done(status == UCS_OK ? nullptr : ucs_status_string(status));
+  operation->done(status == UCS_OK ? nullptr : ucs_status_string(status), std::nullopt);
 }
 
 inline void on_sent(void* request, ucs_status_t status, void* kept) {

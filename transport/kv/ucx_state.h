@@ -11,7 +11,7 @@
 #include <optional>
 
 #include "transport/kv/kv_address.h"
-#include "transport/kv/ucx_kv_streams.h"
+#include "transport/kv/message_streams.h"
 #include "transport/kv/ucx_kv_transport.h"
 #include "transport/kv/ucx_operation.h"
 #include "transport/tcp_socket.h"
@@ -27,7 +27,7 @@ class UcxConnection;
 struct UcxKvTransport::State : std::enable_shared_from_this<State> {
   State(asio::any_io_executor e, Clock& c, KvTransportOptions o)
       : options(std::move(o)),
-        streams(std::make_shared<UcxStreamContext>(e, c, options.connect_timeout, options.transfer_timeout)),
+        streams(std::make_shared<MessageStreamContext>(e, c, options.connect_timeout, options.transfer_timeout)),
         events(e),
         nudge(e) {}
   ~State();
@@ -43,21 +43,21 @@ struct UcxKvTransport::State : std::enable_shared_from_this<State> {
   void on_hello(const std::shared_ptr<UcxConnection>& endpoint, std::span<const std::byte> header);
   // Of those that have named a stream that is not there yet, or none: makes room for another one if they are too many.
   void drop_oldest_greeting(bool named);
-  StreamReply match(const std::shared_ptr<UcxConnection>& endpoint, const StreamHello& hello, UcxOutStream& stream);
-  void forget(AttemptId attempt, const UcxOutStream& stream);
+  StreamReply match(const std::shared_ptr<UcxConnection>& endpoint, const StreamHello& hello, MessageOutStream& stream);
+  void forget(AttemptId attempt, const MessageOutStream& stream);
   void stop();
   void close_ucx();
   template <class Condition>
   void progress_while(const Condition& condition);  // for kWireupTimeout at most; blocks
   static asio::awaitable<void> progress(std::shared_ptr<State> self);
-  static asio::awaitable<void> connect(std::shared_ptr<State> self, std::shared_ptr<UcxInStream> stream,
+  static asio::awaitable<void> connect(std::shared_ptr<State> self, std::shared_ptr<MessageInStream> stream,
                                        KvAddress sender);
   static Task<std::shared_ptr<UcxConnection>> connect_any(std::shared_ptr<State> self,
                                                           std::vector<Tcp::endpoint> endpoints, Deadline deadline);
   asio::awaitable<bool> stands(std::shared_ptr<UcxConnection> endpoint, Deadline deadline);
 
   KvTransportOptions options;
-  std::shared_ptr<UcxStreamContext> streams;  // shared with the streams
+  std::shared_ptr<MessageStreamContext> streams;  // shared with the streams
   ucp_context_h context = nullptr;
   ucp_worker_h worker = nullptr;
   std::vector<ucp_listener_h> listeners;  // one for each address of the host, on the same port
@@ -66,7 +66,7 @@ struct UcxKvTransport::State : std::enable_shared_from_this<State> {
   KvAddress address;
   std::string lanes;  // of the latest stream
   std::map<ucp_ep_h, std::shared_ptr<UcxConnection>> endpoints;  // shared with the streams
-  std::map<AttemptId, std::shared_ptr<UcxOutStream>> outbounds;  // shared with the handles
+  std::map<AttemptId, std::shared_ptr<MessageOutStream>> outbounds;  // shared with the handles
   size_t num_inbounds = 0;
   uint64_t last_endpoint = 0;
   size_t pending = 0;  // operations that UCX has not called back
@@ -80,7 +80,7 @@ struct UcxKvTransport::State : std::enable_shared_from_this<State> {
 };
 
 // One UCX endpoint: of a stream, or of a receiver that has not named its stream yet.
-class UcxConnection final : public UcxEndpoint, public std::enable_shared_from_this<UcxConnection> {
+class UcxConnection final : public MessageEndpoint, public std::enable_shared_from_this<UcxConnection> {
  public:
   explicit UcxConnection(UcxKvTransport::State& state)
       : state_(&state), wireup_timer_(state.streams->executor, state.streams->clock, [this] { give_up_wireup(); }) {}
@@ -88,7 +88,7 @@ class UcxConnection final : public UcxEndpoint, public std::enable_shared_from_t
   void send_reply(StreamReply reply) override { send(kReplyId, encode(reply)); }
   void send_layers_open(int32_t count) override { send(kReplyId, encode_layers_open(count)); }
   void send(unsigned id, std::span<const std::byte> header);
-  void send_page(std::span<const std::byte> wire, std::span<const std::byte> page, Done done) override;
+  void send_page(const KvOutboundLedger::Page& page, Done done) override;
   void close() override;
   bool is_closing() const override { return closing_; }
   bool is_closed() const override { return closed_; }
@@ -105,8 +105,8 @@ class UcxConnection final : public UcxEndpoint, public std::enable_shared_from_t
   void orphan() { state_ = nullptr, closing_ = closed_ = true, wireup_timer_.cancel(); }
 
   ucp_ep_h handle = nullptr;
-  std::weak_ptr<UcxInStream> in;  // weak: streams hold their endpoint
-  std::weak_ptr<UcxOutStream> out;
+  std::weak_ptr<MessageInStream> in;  // weak: streams hold their endpoint
+  std::weak_ptr<MessageOutStream> out;
   std::optional<StreamHello> hello;  // of a receiver whose sender has not opened its end yet
   uint64_t number = 0;  // by age
 

@@ -63,6 +63,19 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
+{{/* The resources of a role, with its GPU. Arguments: root, role, values. */}}
+{{- define "runahead.resources" -}}
+{{- $resources := deepCopy .values.resources -}}
+{{- if and .root.Values.gpu.enabled (ne .role "coordinator") -}}
+{{- if .root.Values.gpu.claimTemplate -}}
+{{- $_ := set $resources "claims" (list (dict "name" "gpu")) -}}
+{{- else -}}
+{{- $_ := set $resources.limits .root.Values.gpu.resource 1 -}}
+{{- end -}}
+{{- end -}}
+{{ toYaml $resources }}
+{{- end }}
+
 {{/* The pod of a role. Arguments: root, role, values (the role's own). */}}
 {{- define "runahead.pod" -}}
 {{- $root := .root -}}
@@ -85,6 +98,15 @@ spec:
     seccompProfile: {type: RuntimeDefault}
   {{- with $root.Values.imagePullSecrets }}
   imagePullSecrets: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- if and $root.Values.gpu.enabled (ne .role "coordinator") }}
+  {{- with $root.Values.gpu.runtimeClassName }}
+  runtimeClassName: {{ . }}
+  {{- end }}
+  {{- with $root.Values.gpu.claimTemplate }}
+  resourceClaims:
+    - {name: gpu, resourceClaimTemplateName: {{ . }}}
+  {{- end }}
   {{- end }}
   {{- with .values.nodeSelector }}
   nodeSelector: {{- toYaml . | nindent 4 }}
@@ -155,7 +177,7 @@ spec:
         failureThreshold: 4
       lifecycle:  # the endpoints forget this pod before it stops to accept
         preStop: {exec: {command: ["sleep", "5"]}}
-      resources: {{- toYaml .values.resources | nindent 8 }}
+      resources: {{- include "runahead.resources" . | nindent 8 }}
       securityContext: {{- include "runahead.containerSecurity" $root | nindent 8 }}
       volumeMounts:
         - {name: config, mountPath: /etc/runahead, readOnly: true}

@@ -1,5 +1,5 @@
-// kernels/cuda against plain loops in double, over the emulation: odd sizes, page edges, every weight format, every head length.
-// Device memory is the host's here, and a vector's end is AddressSanitizer's.
+// kernels/cuda against plain loops in double: odd sizes, page edges, every weight format, every head length. Over the emulation,
+// or on a device (tested_device.h).
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -10,25 +10,25 @@
 #include "base/rng.h"
 #include "kernels/ops.h"
 #include "kernels/quant_blocks.h"
-#include "simt_ops.h"
+#include "tests/kernels/cuda/tested_device.h"
 #include "tests/support/tiny_model.h"
 
 namespace runahead::cuda {
 namespace {
 
-const CudaOps& ops = simt_ops();
+const CudaOps& ops = tested_ops();
 
 class Random {
  public:
   explicit Random(uint64_t seed) : rng_(seed) {}
   float uniform() { return static_cast<float>(rng_.next() >> 40) * 0x1p-23f - 1.0f; }  // [-1, 1)
-  std::vector<float> floats(size_t count) {
-    std::vector<float> values(count);
+  Array<float> floats(size_t count) {
+    Array<float> values(count);
     for (float& value : values) value = uniform();
     return values;
   }
-  std::vector<uint16_t> bf16s(size_t count) {
-    std::vector<uint16_t> values(count);
+  Array<uint16_t> bf16s(size_t count) {
+    Array<uint16_t> values(count);
     for (uint16_t& value : values) value = float_to_bf16(uniform());
     return values;
   }
@@ -46,11 +46,12 @@ TEST(CudaOps, WeightsOfEveryFormatAreTheReadersBitByBit) {
   for (const QuantType type : kTypes) {
     const QuantFormat& format = quant_format(type);
     const int64_t cols = format.block_len == 1 ? 37 : 2 * format.block_len, rows = 3, stride = (cols + 31) / 32 * 32;
-    const std::vector<std::byte> blocks = test::RandomWeights(7).blocks(type, static_cast<size_t>(rows * cols), 0.5f);
+    const auto made = test::RandomWeights(7).blocks(type, static_cast<size_t>(rows * cols), 0.5f);
+    const Array<std::byte> blocks(made.begin(), made.end());
     const auto* bytes = reinterpret_cast<const uint8_t*>(blocks.data());
-    std::vector<float> expected(static_cast<size_t>(rows * cols));
+    Array<float> expected(static_cast<size_t>(rows * cols));
     dequantize(type, blocks, expected);
-    std::vector<uint16_t> out(static_cast<size_t>(rows * stride), 0xffff);
+    Array<uint16_t> out(static_cast<size_t>(rows * stride), 0xffff);
     ops.dequantize({.type = static_cast<uint32_t>(type),
                     .blocks = bytes,
                     .rows = rows,
@@ -59,8 +60,9 @@ TEST(CudaOps, WeightsOfEveryFormatAreTheReadersBitByBit) {
                     .block_len = format.block_len,
                     .out = out.data(),
                     .out_stride = stride});
-    const std::vector<int32_t> tokens = {2, 0};
-    std::vector<float> embedded(2 * static_cast<size_t>(cols));
+    ops.finish();
+    const Array<int32_t> tokens = {2, 0};
+    Array<float> embedded(2 * static_cast<size_t>(cols));
     ops.embed({.type = static_cast<uint32_t>(type),
                .table = bytes,
                .cols = cols,
@@ -69,6 +71,7 @@ TEST(CudaOps, WeightsOfEveryFormatAreTheReadersBitByBit) {
                .tokens = tokens.data(),
                .rows = 2,
                .out = embedded.data()});
+    ops.finish();
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t c = 0; c < stride; ++c)
         ASSERT_EQ(out[static_cast<size_t>(r * stride + c)],
@@ -86,9 +89,9 @@ TEST(CudaOps, RmsNormIsThatOfTheRow) {
   for (const int dim : {30, 64, 576, 1000}) {
     const int rows = 3, stride = (dim + 31) / 32 * 32;
     Random random(static_cast<uint64_t>(dim));
-    const std::vector<float> x = random.floats(static_cast<size_t>(rows * dim)),
-                             gain = random.floats(static_cast<size_t>(dim));
-    std::vector<uint16_t> out(static_cast<size_t>(rows * stride), 0xffff);
+    const Array<float> x = random.floats(static_cast<size_t>(rows * dim)),
+                       gain = random.floats(static_cast<size_t>(dim));
+    Array<uint16_t> out(static_cast<size_t>(rows * stride), 0xffff);
     ops.rms_norm({.x = x.data(),
                   .gain = gain.data(),
                   .epsilon = 1e-5f,
@@ -96,6 +99,7 @@ TEST(CudaOps, RmsNormIsThatOfTheRow) {
                   .dim = dim,
                   .out = out.data(),
                   .out_stride = stride});
+    ops.finish();
     for (int r = 0; r < rows; ++r) {
       double squares = 0;
       for (int i = 0; i < dim; ++i) squares += std::pow(x[static_cast<size_t>(r * dim + i)], 2);
@@ -111,7 +115,7 @@ TEST(CudaOps, RmsNormIsThatOfTheRow) {
 
 struct Product {
   int rows, n, k;
-  std::vector<uint16_t> a, w;
+  Array<uint16_t> a, w;
   double at(int r, int c) const {
     double sum = 0;
     for (int i = 0; i < k; ++i)
@@ -139,9 +143,11 @@ TEST(CudaOps, ProductsOfOddSizesAreThoseOfTheOracle) {
   for (const auto& [rows, n, k] : {std::tuple{1, 8, 32}, {7, 77, 96}, {64, 64, 64}, {65, 130, 160}, {130, 33, 32}}) {
     const Product p = random_product(rows, n, k);
     const int stride = n + 3;
-    std::vector<float> stored(static_cast<size_t>(rows * stride), 9.0f), added(stored);
+    Array<float> stored(static_cast<size_t>(rows * stride), 9.0f), added(stored);
     ops.gemm(args_of(p, Epilogue::kStore, stored.data(), stride));
+    ops.finish();
     ops.gemm(args_of(p, Epilogue::kAdd, added.data(), stride));
+    ops.finish();
     for (int r = 0; r < rows; ++r)
       for (int c = 0; c < stride; ++c) {
         const auto at = static_cast<size_t>(r * stride + c);
@@ -154,8 +160,9 @@ TEST(CudaOps, ProductsOfOddSizesAreThoseOfTheOracle) {
 
 TEST(CudaOps, GateAndUpAreNeighboursOfOneProduct) {
   const Product p = random_product(33, 2 * 45, 64);
-  std::vector<uint16_t> out(33 * 64, 0);
+  Array<uint16_t> out(33 * 64, 0);
   ops.gemm(args_of(p, Epilogue::kSiluMul, out.data(), 64));
+  ops.finish();
   for (int r = 0; r < 33; ++r)
     for (int c = 0; c < 64; ++c) {
       const double gate = c < 45 ? p.at(r, 2 * c) : 0, up = c < 45 ? p.at(r, 2 * c + 1) : 0;
@@ -169,9 +176,11 @@ TEST(CudaOps, ARowsProductDependsOnNoOther) {
   const Product many = random_product(130, 72, 96);
   Product one = many;
   one.rows = 1, one.a.erase(one.a.begin(), one.a.begin() + 77 * 96);
-  std::vector<float> all(130 * 72), alone(72);
+  Array<float> all(130 * 72), alone(72);
   ops.gemm(args_of(many, Epilogue::kStore, all.data(), 72));
+  ops.finish();
   ops.gemm(args_of(one, Epilogue::kStore, alone.data(), 72));
+  ops.finish();
   EXPECT_TRUE(std::ranges::equal(alone, std::span(all).subspan(77 * 72, 72)));
 }
 
@@ -238,12 +247,12 @@ struct Sequence {
   }
 
   int tokens, rows, heads, kv_heads, dim;
-  std::vector<const uint16_t*> table;
-  std::vector<uint16_t> queries;
-  std::vector<float> sums, state;
+  Array<const uint16_t*> table;
+  Array<uint16_t> queries;
+  Array<float> sums, state;
 
  private:
-  std::vector<std::vector<uint16_t>> pages_;
+  std::vector<Array<uint16_t>> pages_;
 };
 
 TEST(CudaOps, AttentionOfEveryHeadLengthIsThatOfTheOracle) {
@@ -251,6 +260,7 @@ TEST(CudaOps, AttentionOfEveryHeadLengthIsThatOfTheOracle) {
     const int position = 128, rows = 70;  // behind two pages; the last block has six rows
     Sequence s(position + rows, rows, 3, 1, dim, static_cast<uint64_t>(dim));
     ops.attend(s.attend(position, 0, rows, 0, 4));
+    ops.finish();
     for (const int row : {0, 1, 15, 63, 64, 69})
       for (int head = 0; head < 3; ++head) s.check(row, head, position + row + 1);
   }
@@ -260,9 +270,12 @@ TEST(CudaOps, AttentionDoesNotDependOnHowItIsCutIntoCalls) {
   const int position = 192, rows = 100;
   Sequence whole(position + rows, rows, 4, 2, 64, 3), cut = whole;
   ops.attend(whole.attend(position, 0, rows, 0, 5));
+  ops.finish();
   for (const auto& [begin, end] : {std::pair{0, 1}, {1, 3}, {3, 5}}) {
     ops.attend(cut.attend(position, 0, 64, begin, end));
+    ops.finish();
     ops.attend(cut.attend(position, 64, rows, begin, end));
+    ops.finish();
   }
   EXPECT_EQ(whole.sums, cut.sums);
   EXPECT_EQ(whole.state, cut.state);
@@ -272,12 +285,12 @@ TEST(CudaOps, AttentionDoesNotDependOnHowItIsCutIntoCalls) {
 TEST(CudaOps, DecodeAttentionIsThatOfTheOracleAndOfNobodyElse) {
   for (const auto& [dim, heads, kv_heads] : {std::tuple{64, 9, 3}, {32, 20, 1}, {128, 2, 2}, {96, 4, 2}, {256, 2, 1}}) {
     // Rows of unlike lengths: one token, the end of a page, the end of a part, one behind it.
-    const std::vector<int32_t> positions = {0, 63, kPagesPerPart * kPage - 1, kPagesPerPart * kPage + 5};
+    const Array<int32_t> positions = {0, 63, kPagesPerPart * kPage - 1, kPagesPerPart * kPage + 5};
     const int rows = static_cast<int>(positions.size()), pages = kPagesPerPart + 1;
     Sequence s(pages * kPage, rows, heads, kv_heads, dim, 11);
-    std::vector<const uint16_t*> table;
+    Array<const uint16_t*> table;
     for (int r = 0; r < rows; ++r) table.insert(table.end(), s.table.begin(), s.table.end());
-    std::vector<float> parts(static_cast<size_t>(rows * heads * decode_parts(pages) * (dim + 2)));
+    Array<float> parts(static_cast<size_t>(rows * heads * decode_parts(pages) * (dim + 2)));
     DecodeAttendArgs args{.queries = s.queries.data(),
                           .pages = table.data(),
                           .positions = positions.data(),
@@ -291,12 +304,14 @@ TEST(CudaOps, DecodeAttentionIsThatOfTheOracleAndOfNobodyElse) {
                           .sums = s.sums.data(),
                           .state = s.state.data()};
     ops.decode_attend(args);
+    ops.finish();
     for (int row = 0; row < rows; ++row)
       for (int head = 0; head < heads; ++head) s.check(row, head, positions[static_cast<size_t>(row)] + 1);
-    const std::vector<float> together = s.sums;
+    const Array<float> together = s.sums;
     args.rows = 1;
     args.queries += 3 * heads * dim, args.positions += 3, args.pages += 3 * pages;
     ops.decode_attend(args);
+    ops.finish();
     EXPECT_TRUE(std::equal(s.sums.begin(), s.sums.begin() + heads * dim, together.begin() + 3 * heads * dim)) << dim;
   }
 }
@@ -304,11 +319,11 @@ TEST(CudaOps, DecodeAttentionIsThatOfTheOracleAndOfNobodyElse) {
 TEST(CudaOps, RotationAndPagesAreWhereTheyBelong) {
   const int rows = 3, heads = 4, kv_heads = 2, dim = 30, padded = 32, rotated = 20, all = heads + 2 * kv_heads;
   Random random(5);
-  const std::vector<float> qkv = random.floats(static_cast<size_t>(rows * all * dim));
-  const std::vector<float> cos_sin = random.floats(static_cast<size_t>(rows * rotated));
-  std::vector<uint16_t> page(static_cast<size_t>(2 * kv_heads * kPage * padded)),
+  const Array<float> qkv = random.floats(static_cast<size_t>(rows * all * dim));
+  const Array<float> cos_sin = random.floats(static_cast<size_t>(rows * rotated));
+  Array<uint16_t> page(static_cast<size_t>(2 * kv_heads * kPage * padded)),
       queries(static_cast<size_t>(rows * heads * padded));
-  std::vector<uint16_t*> keys;
+  Array<uint16_t*> keys;
   for (int r = 0; r < rows; ++r) keys.push_back(page.data() + (r + 5) * padded);
   const int64_t value_offset = int64_t{kv_heads} * kPage * padded;
   ops.store_qkv({.qkv = qkv.data(),
@@ -323,6 +338,7 @@ TEST(CudaOps, RotationAndPagesAreWhereTheyBelong) {
                  .queries = queries.data(),
                  .keys = keys.data(),
                  .value_offset = value_offset});
+  ops.finish();
   for (int r = 0; r < rows; ++r)
     for (int h = 0; h < all; ++h)
       for (int d = 0; d < padded; ++d) {
@@ -354,11 +370,11 @@ TEST(CudaOps, PagesOfBf16AreTheProcessorsAndComeBackAsTheyWere) {
     const OpTable& cpu = reference_ops(ComputeMode::kBf16);
     const KvLayout layout = cpu.kv_layout(kKvHeads, host_dim);
     Random random(static_cast<uint64_t>(dim));
-    std::vector<uint16_t> device(static_cast<size_t>(2 * kKvHeads * kPage * padded)), host(layout.page_bytes() / 2),
+    Array<uint16_t> device(static_cast<size_t>(2 * kKvHeads * kPage * padded)), host(layout.page_bytes() / 2),
         expected(host);
     for (int part = 0; part < 2 * kKvHeads; ++part)
       for (int token = 0; token < kPage; ++token) {
-        std::vector<float> head(static_cast<size_t>(host_dim));
+        Array<float> head(static_cast<size_t>(host_dim));
         for (int d = 0; d < dim; ++d) {
           const float value = random.uniform();
           device[static_cast<size_t>((part * kPage + token) * padded + d)] = float_to_bf16(value);
@@ -377,26 +393,29 @@ TEST(CudaOps, PagesOfBf16AreTheProcessorsAndComeBackAsTheyWere) {
                     .padded_dim = padded,
                     .host_dim = host_dim};
     ops.repack(args);
+    ops.finish();
     EXPECT_EQ(host, expected) << dim;
-    std::vector<uint16_t> back(device.size(), 0xffff);
+    Array<uint16_t> back(device.size(), 0xffff);
     args.from = host.data(), args.to = back.data(), args.to_host_form = false;
     ops.repack(args);
+    ops.finish();
     EXPECT_EQ(back, device) << dim;
   }
 }
 
 TEST(CudaOps, ChecksumsArePagesCrc32c) {
   for (const size_t bytes : {16u, 2048u, 24576u, 4112u}) {
-    std::vector<std::vector<std::byte>> pages(3, std::vector<std::byte>(bytes));
+    std::vector<Array<std::byte>> pages(3, Array<std::byte>(bytes));
     SeededRng rng(bytes);
-    std::vector<const uint8_t*> table;
+    Array<const uint8_t*> table;
     for (auto& page : pages) {
       for (std::byte& byte : page) byte = static_cast<std::byte>(rng.next());
       table.push_back(reinterpret_cast<const uint8_t*>(page.data()));
     }
-    std::vector<uint32_t> sums(3);
+    Array<uint32_t> sums(3);
     ops.checksum_pages(
         {.pages = table.data(), .count = 3, .page_bytes = static_cast<int64_t>(bytes), .out = sums.data()});
+    ops.finish();
     for (size_t i = 0; i < 3; ++i) EXPECT_EQ(sums[i], crc32c(pages[i])) << bytes;
   }
 }

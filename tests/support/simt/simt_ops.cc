@@ -1,5 +1,6 @@
 #include "simt_ops.h"
 
+#include <atomic>
 #include <cstdlib>
 #include <map>
 #include <mutex>
@@ -7,6 +8,7 @@
 #include <type_traits>
 
 #include "kernels/cuda/launches.cuh"
+#include "tests/support/stream_double.h"
 
 namespace runahead::cuda {
 
@@ -15,6 +17,34 @@ void start(void (*kernel)(Args), Grid grid, int threads, const Args& args) {
   simt::launch({static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z)},
                static_cast<unsigned>(threads), [&] { kernel(args); });
 }
+
+// On the stream's own thread, which bears a launch as any other does.
+template <class Args>
+void start_on(void* stream, void (*kernel)(Args), Grid grid, int threads, const Args& args) {
+  static_cast<runahead::StreamDouble*>(stream)->enqueue([=] { start(kernel, grid, threads, args); });
+}
+
+namespace {
+
+void add_streams(CudaOps& ops) {
+  using Event = std::atomic<bool>;
+  ops.use_device = [] {};
+  ops.make_stream = []() -> void* { return new runahead::StreamDouble; };
+  ops.free_stream = [](void* stream) { delete static_cast<runahead::StreamDouble*>(stream); };
+  ops.make_event = []() -> void* { return new Event(true); };
+  ops.free_event = [](void* event) { delete static_cast<Event*>(event); };
+  ops.record = [](void* event, void* stream) {
+    *static_cast<Event*>(event) = false;
+    static_cast<runahead::StreamDouble*>(stream)->enqueue([event] { *static_cast<Event*>(event) = true; });
+  };
+  ops.has_passed = [](void* event) { return static_cast<Event*>(event)->load(); };
+  ops.allocate_apart = ops.allocate;
+  ops.release_apart = std::free;
+  ops.allocate_shared = [](size_t bytes) { return std::aligned_alloc(64, (bytes + 63) / 64 * 64); };
+  ops.release_shared = std::free;
+}
+
+}  // namespace
 
 const CudaOps& simt_ops() {
   static const CudaOps ops = [] {
@@ -27,6 +57,7 @@ const CudaOps& simt_ops() {
     made.clear = [](void* device, size_t bytes) { std::memset(device, 0, bytes); };
     made.finish = [] {};
     made.error = []() -> const char* { return nullptr; };
+    add_streams(made);
     add_kernels(made);
     return made;
   }();
@@ -71,7 +102,9 @@ void device_release(void* device) {
   simt_ops().release(device);
 }
 
-void add_copies(CudaOps& ops) {
+void add_memory(CudaOps& ops) {
+  ops.allocate = ops.allocate_apart = device_allocate;
+  ops.release = ops.release_apart = device_release;
   ops.to_device = [](void* device, const void* host, size_t bytes) {
     need_device("to_device", device);
     need_host("to_device", host);
@@ -97,9 +130,7 @@ void add_copies(CudaOps& ops) {
 const CudaOps& simt_device() {
   static const CudaOps ops = [] {
     CudaOps made = simt_ops();
-    made.allocate = device_allocate;
-    made.release = device_release;
-    add_copies(made);
+    add_memory(made);
     made.dequantize = [](const DequantizeArgs& a) {
       need_device("dequantize", a.blocks, a.out);
       dequantize(a);

@@ -14,6 +14,7 @@
 
 #include "base/crc32c.h"
 #include "base/rng.h"
+#include "tests/transport/kv/device_stream_double.h"
 #include "tests/transport/run_loop.h"
 #include "transport/kv/memory_kv_transport.h"
 #include "transport/kv/select_transport.h"
@@ -54,7 +55,8 @@ struct Pages {
 };
 
 // Every transport that there is, for ucx with the value of UCX_TLS after a colon: network and shared memory.
-inline const auto kTransports = testing::Values("memory", "tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self");
+// nccl is that of tests/support/nccl, over memory of the host.
+inline const auto kTransports = testing::Values("memory", "tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self", "nccl");
 
 class KvTest : public testing::TestWithParam<const char*> {
  protected:
@@ -67,6 +69,7 @@ class KvTest : public testing::TestWithParam<const char*> {
       setenv("UCX_TLS", name_.substr(colon + 1).c_str(), 1);
       name_.resize(colon);
     }
+    setenv("RUNAHEAD_NCCL_LIBRARY", RUNAHEAD_BINARY_DIR "/tests/support/nccl/librunahead_nccl_double.so", 1);
     auto probe = make_kv_transport(name_, options(), loop.executor(), loop.clock());
     if (!probe && probe.error().code == ErrorCode::kUnsupported) GTEST_SKIP() << probe.error().message;
     ASSERT_TRUE(probe.has_value()) << probe.error().message;
@@ -76,6 +79,7 @@ class KvTest : public testing::TestWithParam<const char*> {
     KvTransportOptions o;
     o.incarnation = ++last_incarnation_;
     o.hub = hub;
+    o.device_stream = DeviceStreamDouble::maker();
     o.connect_timeout = connect_timeout;
     o.transfer_timeout = transfer_timeout;
     return o;
@@ -87,7 +91,7 @@ class KvTest : public testing::TestWithParam<const char*> {
     EXPECT_TRUE((*made)->register_memory(pool).has_value());
     return std::move(*made);
   }
-  static KvInboundParams inbound(Pages& pages, const KvTransport& sender, AttemptId attempt, uint64_t token = kToken) {
+  KvInboundParams inbound(Pages& pages, const KvTransport& sender, AttemptId attempt, uint64_t token = kToken) {
     return {.attempt = attempt,
             .stream_token = token,
             .sender_address = sender.address(),
@@ -96,10 +100,9 @@ class KvTest : public testing::TestWithParam<const char*> {
             .prefix_pages = pages.num_pages,
             .num_layers = pages.num_layers,
             .page_bytes = pages.page_bytes,
-            .checksum = pages.checksum()};
+            .checksum = is("nccl") ? KvChecksum{} : pages.checksum()};
   }
-  static KvOutboundParams outbound(Pages& pages, const KvTransport& receiver, AttemptId attempt,
-                                   uint64_t token = kToken) {
+  KvOutboundParams outbound(Pages& pages, const KvTransport& receiver, AttemptId attempt, uint64_t token = kToken) {
     return {.attempt = attempt,
             .stream_token = token,
             .receiver_address = receiver.address(),
@@ -107,7 +110,7 @@ class KvTest : public testing::TestWithParam<const char*> {
             .prefix_pages = pages.num_pages,
             .num_layers = pages.num_layers,
             .page_bytes = pages.page_bytes,
-            .checksum = pages.checksum()};
+            .checksum = is("nccl") ? KvChecksum{} : pages.checksum()};
   }
   bool is(const char* name) const { return name_ == name; }
 

@@ -200,8 +200,8 @@ TEST_P(KvProcessTest, AFrozenSenderEndsAtTheCallersDeadlineAndCloseStillReturns)
   EXPECT_TRUE(std::ranges::all_of(pages.data, [](std::byte b) { return b == std::byte{0xAA}; }));
 }
 
-INSTANTIATE_TEST_SUITE_P(Kv, KvProcessTest, testing::Values("tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self"),
-                         param_name);
+INSTANTIATE_TEST_SUITE_P(Kv, KvProcessTest,
+                         testing::Values("tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self", "nccl"), param_name);
 
 asio::awaitable<void> take(KvInbound* in, RunLoop* loop) {
   for (;;) {
@@ -225,6 +225,7 @@ TEST(KvPeer, DISABLED_Run) {
   Pages pages(kLayers, kPagesALayer, kBytes);
   KvTransportOptions options;
   options.incarnation = static_cast<uint64_t>(getpid());
+  options.device_stream = DeviceStreamDouble::maker();
   auto made = make_kv_transport(transport, options, loop.executor(), loop.clock());
   ASSERT_TRUE(made.has_value()) << made.error().message;
   ASSERT_TRUE((*made)->register_memory(pages.data).has_value());

@@ -1,4 +1,4 @@
-#include "transport/kv/ucx_kv_streams.h"
+#include "transport/kv/message_streams.h"
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -28,47 +28,47 @@ asio::awaitable<void> close_stream(std::shared_ptr<Stream> stream) {
 
 }  // namespace
 
-UcxInStream::UcxInStream(std::shared_ptr<UcxStreamContext> context, KvInboundParams params)
+MessageInStream::MessageInStream(std::shared_ptr<MessageStreamContext> context, KvInboundParams params)
     : context_(std::move(context)),
       ledger_(context_->executor, context_->clock, std::move(params)),
       stall_(context_->executor, context_->clock, [this] {
         stop(met_ ? frozen_error() : Error{ErrorCode::kDeadlineExceeded, "the sender did not answer in time", {}});
       }) {}
 
-void UcxInStream::start() { stall_.start(context_->connect_timeout, shared_from_this()); }
+void MessageInStream::start() { stall_.start(context_->connect_timeout, shared_from_this()); }
 
-StreamHello UcxInStream::hello(uint64_t incarnation) {
+StreamHello MessageInStream::hello(uint64_t incarnation) {
   told_layers_ = ledger_.layers_open();
   const KvInboundParams& params = ledger_.params();
   return {params.attempt, params.stream_token, incarnation, ledger_.geometry(), told_layers_};
 }
 
 // A sender that has not answered yet is told when it has: before that it may not know the stream.
-void UcxInStream::open_layers(int32_t count) {
+void MessageInStream::open_layers(int32_t count) {
   ledger_.open_layers(count);
   if (!met_ || closed_ || ledger_.error() || ledger_.layers_open() == told_layers_) return;
   told_layers_ = ledger_.layers_open();
   endpoint_->send_layers_open(told_layers_);
 }
 
-void UcxInStream::attach(std::shared_ptr<UcxEndpoint> endpoint) {
+void MessageInStream::attach(std::shared_ptr<MessageEndpoint> endpoint) {
   endpoint_ = std::move(endpoint);
   if (closed_ || ledger_.error()) endpoint_->close();
 }
 
-void UcxInStream::stop(Error why) {
+void MessageInStream::stop(Error why) {
   ledger_.fail(std::move(why));
   stall_.cancel();
   if (endpoint_) endpoint_->close();
 }
 
-void UcxInStream::abandon() {
+void MessageInStream::abandon() {
   if (!closed_) asio::co_spawn(context_->executor, close_stream(shared_from_this()), asio::detached);
   closed_ = true;
 }
 
-// Waits for UCX to end what is under way: the pages stay pinned until then, however long it takes.
-asio::awaitable<void> UcxInStream::close() {
+// Waits for the transport to end what is under way: the pages stay pinned until then, however long it takes.
+asio::awaitable<void> MessageInStream::close() {
   const auto self = shared_from_this();
   closed_ = true;
   if (ledger_.complete()) {  // the sender closes when it has read our last reply
@@ -80,7 +80,7 @@ asio::awaitable<void> UcxInStream::close() {
   ledger_.release();
 }
 
-void UcxInStream::on_reply(std::span<const std::byte> reply) {
+void MessageInStream::on_reply(std::span<const std::byte> reply) {
   if (met_ || reply.size() != kStreamReplyBytes) return stop({ErrorCode::kCorrupt, "the sender's reply is none", {}});
   auto parsed = parse_stream_reply(reply.first<kStreamReplyBytes>());
   if (!parsed) return stop(parsed.error());
@@ -89,7 +89,7 @@ void UcxInStream::on_reply(std::span<const std::byte> reply) {
   open_layers(ledger_.layers_open());
 }
 
-void UcxInStream::on_page(std::span<const std::byte> wire, size_t length, const UcxFetch& fetch) {
+void MessageInStream::on_page(std::span<const std::byte> wire, size_t length, const PageFetch& fetch) {
   if (wire.size() != kKvPageHeaderBytes) return corrupt({ErrorCode::kCorrupt, "a page came without its header", {}});
   auto header = parse_page_header(wire.first<kKvPageHeaderBytes>());
   if (!header) return corrupt(header.error());
@@ -98,29 +98,31 @@ void UcxInStream::on_page(std::span<const std::byte> wire, size_t length, const 
   auto buffer = ledger_.claim(*header);
   if (!buffer) return corrupt(buffer.error());
   if (++receiving_ == 1) stall_.start(context_->transfer_timeout, shared_from_this());
-  fetch(*buffer, [self = shared_from_this(), header = *header](const char* error) { self->received(header, error); });
+  fetch(*buffer, [self = shared_from_this(), header = *header](const char* error, std::optional<uint32_t> crc32c) {
+    self->received(header, error, crc32c);
+  });
 }
 
-void UcxInStream::received(const KvPageHeader& header, const char* error) {
+void MessageInStream::received(const KvPageHeader& header, const char* error, std::optional<uint32_t> crc32c) {
   stall_.progress();
   if (--receiving_ == 0) stall_.stop();
   context_->changed.notify();
   if (ledger_.error()) return;
   if (error != nullptr) return ledger_.fail(lost_error("a KV page was lost on its way", error));
-  auto committed = ledger_.commit(header);
+  auto committed = crc32c ? ledger_.commit(header, *crc32c) : ledger_.commit(header);
   if (!committed) return corrupt(committed.error());
   if (ledger_.complete()) endpoint_->send_reply(StreamReply::kOk);
 }
 
-void UcxInStream::corrupt(Error why) {
+void MessageInStream::corrupt(Error why) {
   if (ledger_.error()) return;
   ledger_.fail(std::move(why));
   endpoint_->send_reply(StreamReply::kCorruptPage);
 }
 
-void UcxInStream::on_lost(const char* why) { ledger_.fail(lost_error("lost the connection to the sender", why)); }
+void MessageInStream::on_lost(const char* why) { ledger_.fail(lost_error("lost the connection to the sender", why)); }
 
-UcxOutStream::UcxOutStream(std::shared_ptr<UcxStreamContext> context, KvOutboundParams params)
+MessageOutStream::MessageOutStream(std::shared_ptr<MessageStreamContext> context, KvOutboundParams params)
     : context_(std::move(context)),
       ledger_(context_->executor, context_->clock, std::move(params)),
       stall_(context_->executor, context_->clock, [this] {
@@ -129,9 +131,9 @@ UcxOutStream::UcxOutStream(std::shared_ptr<UcxStreamContext> context, KvOutbound
                  : Error{ErrorCode::kDeadlineExceeded, "no receiver opened its end of the KV stream in time", {}});
       }) {}
 
-void UcxOutStream::start() { stall_.start(context_->connect_timeout, shared_from_this()); }
+void MessageOutStream::start() { stall_.start(context_->connect_timeout, shared_from_this()); }
 
-StreamReply UcxOutStream::attach(const StreamHello& hello, std::shared_ptr<UcxEndpoint> endpoint) {
+StreamReply MessageOutStream::attach(const StreamHello& hello, std::shared_ptr<MessageEndpoint> endpoint) {
   if (hello.stream_token != ledger_.params().stream_token) return StreamReply::kWrongToken;
   if (endpoint_) return StreamReply::kAlreadyOpen;
   if (closed_ || ledger_.error()) return StreamReply::kUnknownStream;  // came too late
@@ -147,23 +149,23 @@ StreamReply UcxOutStream::attach(const StreamHello& hello, std::shared_ptr<UcxEn
   return StreamReply::kOk;
 }
 
-void UcxOutStream::post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c) {
+void MessageOutStream::post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c) {
   ledger_.post(key, page, crc32c);
   pump();
 }
 
-void UcxOutStream::stop(Error why) {
+void MessageOutStream::stop(Error why) {
   ledger_.fail(std::move(why));
   stall_.cancel();
   if (endpoint_) endpoint_->close();
 }
 
-void UcxOutStream::abandon() {
+void MessageOutStream::abandon() {
   if (!closed_) asio::co_spawn(context_->executor, close_stream(shared_from_this()), asio::detached);
   closed_ = true;
 }
 
-asio::awaitable<void> UcxOutStream::close() {
+asio::awaitable<void> MessageOutStream::close() {
   const auto self = shared_from_this();
   closed_ = true;
   stop(closed_error());
@@ -171,7 +173,7 @@ asio::awaitable<void> UcxOutStream::close() {
   ledger_.release();
 }
 
-void UcxOutStream::on_reply(std::span<const std::byte> reply) {
+void MessageOutStream::on_reply(std::span<const std::byte> reply) {
   if (reply.size() != kStreamReplyBytes) return stop({ErrorCode::kCorrupt, "the receiver's reply is none", {}});
   if (const std::optional<int32_t> layers = parse_layers_open(reply.first<kStreamReplyBytes>())) {
     auto opened = ledger_.open_layers(*layers);
@@ -185,23 +187,21 @@ void UcxOutStream::on_reply(std::span<const std::byte> reply) {
   endpoint_->close();  // which tells the receiver that its reply has come
 }
 
-void UcxOutStream::on_lost(const char* why) { ledger_.fail(lost_error("lost the connection to the receiver", why)); }
+void MessageOutStream::on_lost(const char* why) {
+  ledger_.fail(lost_error("lost the connection to the receiver", why));
+}
 
-void UcxOutStream::pump() {
+void MessageOutStream::pump() {
   while (endpoint_ && !endpoint_->is_closing() && !closed_ && sending_ < kPagesUnderWay && ledger_.has_page()) {
-    struct Sending {
-      KvOutboundLedger::Page page;
-      std::array<std::byte, kKvPageHeaderBytes> wire;
-    };
-    auto sending = std::make_shared<Sending>(Sending{ledger_.take(), {}});  // lives as long as the callback
-    sending->wire = encode(sending->page.header);
+    const KvOutboundLedger::Page page = ledger_.take();
     if (++sending_ == 1) stall_.start(context_->transfer_timeout, shared_from_this());
-    endpoint_->send_page(sending->wire, sending->page.bytes,
-                         [self = shared_from_this(), sending](const char* error) { self->sent(sending->page, error); });
+    endpoint_->send_page(page, [self = shared_from_this(), page](const char* error, std::optional<uint32_t>) {
+      self->sent(page, error);
+    });
   }
 }
 
-void UcxOutStream::sent(const KvOutboundLedger::Page& page, const char* error) {
+void MessageOutStream::sent(const KvOutboundLedger::Page& page, const char* error) {
   stall_.progress();
   if (--sending_ == 0) stall_.stop();
   if (error != nullptr && !ledger_.confirmed()) {
@@ -210,7 +210,7 @@ void UcxOutStream::sent(const KvOutboundLedger::Page& page, const char* error) {
     ledger_.sent(page);
   }
   context_->changed.notify();
-  // Not from within UCX's callback, and streams take turns.
+  // Not from within the transport's callback, and streams take turns.
   asio::post(context_->executor, [self = shared_from_this()] { self->pump(); });
 }
 
