@@ -5,7 +5,7 @@
 // A chunk of a prompt goes through it like this (paper 4.1; the awaits in between are the actor's):
 //   x = embed(tokens)                                   [chunk_len, model_dim]
 //   for each layer
-//     project_qkv(layer, x, kv, chunk, rows)...         K,V of the chunk into its own pages: these may be sent now
+//     project_qkv(layer, x, kv, chunk, rows)...         K,V of the chunk into its own pages: these may be sent (when_published)
 //     attend(layer, x, kv, chunk, {0, p1}, rows)...     pages in ascending position, one online-softmax step a page
 //     finish_layer(layer, x, rows)...                   output projection, residual, MLP
 //   logits(x, out)                                      of the last row
@@ -16,6 +16,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -92,6 +93,11 @@ class Engine {
                                   std::span<SampledToken> out) = 0;
   // Until all that was asked for is computed: a device may be behind. Whoever needs numbers has waited for them already.
   virtual void wait() {}
+  // Do pages that project_qkv() wrote come into the pool's memory beside what is computed next?
+  virtual bool publishes_later() const { return false; }
+  // Calls once all that were written before are there and may be sent, perhaps at once, or soon from a thread of the device's,
+  // which shall not wait for it. From any thread.
+  virtual void when_published(std::function<void()> call) { call(); }
   // One decode step for a batch: out [batch, vocab_size]. Each row's result does not depend on the others.
   virtual void decode(std::span<const DecodeRow> batch, std::span<float> out) = 0;
 };

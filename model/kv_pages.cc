@@ -73,6 +73,7 @@ KvPool::KvPool(size_t page_bytes, int64_t num_pages, std::unique_ptr<DevicePages
       buffer_(page_bytes_ * static_cast<size_t>(num_pages)),
       device_(std::move(device)),
       pages_(buffer_.data()) {
+  if (device_) device_->pair_with({buffer_.data(), buffer_.size()});
   free_all(num_pages);
 }
 

@@ -8,8 +8,9 @@
 //   bytes   of pages are the engine's, in its own kernels. Others hand their address to a transport and ask here for what
 //           reads or writes them (checksum, clear).
 //   device  an engine on a GPU computes on pages there. Its pool has a twin for each page, at the same place of the device's
-//           memory; transports and checksums know the host's alone. The engine brings what it wrote to the host before it
-//           returns, and what was received to the device when it first reads it; which pages are there, the lease remembers.
+//           memory; transports and checksums know the host's alone. The engine brings what it wrote to the host beside its
+//           computing (Engine::when_published), and what was received to the device when it first reads it; which pages are
+//           there, the lease remembers.
 //           Or the pages are the device's alone, for a transport that moves those (NCCL).
 //   threads the pool is used on the actor thread only; the bytes of disjoint pages may be written concurrently, and one
 //           page has one writer.
@@ -39,6 +40,8 @@ class DevicePages {
   virtual ~DevicePages() = default;
   virtual std::byte* data() = 0;
   virtual size_t page_bytes() const = 0;
+  // Before anything else, where the pool has memory of the host for them, too: that memory.
+  virtual void pair_with(std::span<std::byte>) {}
   // Are a page's bytes there what the engine's peers know as that page?
   virtual bool can_travel() const = 0;
 };

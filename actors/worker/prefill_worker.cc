@@ -1,5 +1,6 @@
 #include "actors/worker/prefill_worker.h"
 
+#include <boost/asio/post.hpp>
 #include <vector>
 
 #include "actors/messages.h"
@@ -24,7 +25,8 @@ struct RankAttempt : WorkerAttempt {
         step(std::move(step_in)),
         rows(step.chunk.size()),
         clock(env.clock.now()),
-        window(env.executor, env.clock) {}
+        window(env.executor, env.clock),
+        posted(env.executor, env.clock) {}
 
   const ChainStep step;
   int32_t rows;         // of x: the chunk's, and in the end only the last one
@@ -32,6 +34,8 @@ struct RankAttempt : WorkerAttempt {
   int32_t finished = 0;   // layers that are done
   RankClock clock;
   LayerWindow window;
+  int32_t unposted = 0;  // layers whose K,V are written and not on the way yet
+  Wake posted;
   Time progress_at{0};  // when the next RankProgress is due
 };
 
@@ -64,6 +68,8 @@ class PrefillWorker::Impl final : public WorkerRole {
   asio::awaitable<void> recycle(RankAttempt& a);
   asio::awaitable<void> compute(RankAttempt& a);
   Task<void> run(RankAttempt& a);
+  void post(RankAttempt& a, int32_t layer);
+  asio::awaitable<void> all_posted(RankAttempt& a);
   Task<void> project_qkv(RankAttempt& a, int32_t layer, Hidden& x, LaneHold& turn);
   void project_rows(RankAttempt& a, int32_t layer, Hidden& x, RowRange rows);
   void run_ahead(RankAttempt& a, int32_t layer, Hidden& x);
@@ -97,7 +103,7 @@ Task<void> PrefillWorker::Impl::run(RankAttempt& a) {
   for (int32_t layer = 0; layer < num_layers_; ++layer) {
     Result<void> projected = co_await project_qkv(a, layer, *x, turn);         // own K,V, written into own pages
     CO_TRY(projected);
-    a.downstream.post(layer, {step.chunk.first_page(), step.chunk.end_page()});  // overlaps everything below
+    post(a, layer);                                                            // overlaps everything below
     const bool only_kv = !step.is_last_rank() && step.scored_rows() == 0;
     if (layer == last_layer && only_kv) break;                                 // K,V is all that the next rank needs
     Result<void> attended = co_await attend_and_mlp(a, layer, *x, turn);
@@ -114,7 +120,27 @@ Task<void> PrefillWorker::Impl::run(RankAttempt& a) {
   turn.release();
   Result<void> relayed = co_await a.prefix.wait_until_complete();  // pages of the last layer are only passed on here
   CO_TRY(relayed);
+  co_await all_posted(a);
   co_return co_await a.downstream.drain(a.deadline());
+}
+
+// A device brings pages to where they can be sent from beside what it computes next.
+void PrefillWorker::Impl::post(RankAttempt& a, int32_t layer) {
+  const PageRange own{a.step.chunk.first_page(), a.step.chunk.end_page()};
+  if (!env_.engine.publishes_later()) return a.downstream.post(layer, own);
+  ++a.unposted;
+  env_.engine.when_published([&a, executor = env_.executor, layer, own] {
+    asio::post(executor, [&a, layer, own] {
+      a.downstream.post(layer, own);
+      --a.unposted;
+      a.posted.notify();
+    });
+  });
+}
+
+// The device ends this wait, or its failure the process.
+asio::awaitable<void> PrefillWorker::Impl::all_posted(RankAttempt& a) {
+  while (a.unposted > 0) co_await a.posted.wait();
 }
 
 Task<void> PrefillWorker::Impl::project_qkv(RankAttempt& a, int32_t layer, Hidden& x, LaneHold& turn) {
@@ -273,6 +299,7 @@ asio::awaitable<void> PrefillWorker::Impl::compute(RankAttempt& a) {
     done = co_await run(a);
   } catch (const std::bad_alloc&) {  // the chunk is too large for what is free now: another worker may do it
   }
+  co_await all_posted(a);
   a.window.close();
   if (done) a.end(WorkerAttempt::End::kDone);
   else a.end(WorkerAttempt::End::kFailed, {done.error(), a.step.downstream.worker});

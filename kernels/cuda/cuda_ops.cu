@@ -68,13 +68,34 @@ void add_streams(CudaOps& ops) {
   ops.release_shared = [](void* memory) { note(cudaFreeHost(memory)); };
 }
 
+void add_copies_beside(CudaOps& ops) {
+  ops.to_host_on = [](void* handle, void* host, const void* device, size_t bytes) {
+    note(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_of(handle)));
+  };
+  ops.follow = [](void* handle) {
+    thread_local cudaEvent_t reached = nullptr;  // for the thread's life: a wait takes the record before it
+    if (reached == nullptr) note(cudaEventCreateWithFlags(&reached, cudaEventDisableTiming));
+    note(cudaEventRecord(reached, stream));
+    note(cudaStreamWaitEvent(stream_of(handle), reached, 0));
+  };
+  ops.call_on = [](void* handle, void (*call)(void*), void* with) {
+    note(cudaLaunchHostFunc(stream_of(handle), call, with));
+  };
+  ops.pin = [](void* host, size_t bytes) {
+    const bool pinned = cudaHostRegister(host, bytes, cudaHostRegisterDefault) == cudaSuccess;
+    if (!pinned) cudaGetLastError();  // it is told, and over
+    return pinned;
+  };
+  ops.unpin = [](void* host) { note(cudaHostUnregister(host)); };
+}
+
 CudaOps make_ops(const char* name, const char* kind) {
   CudaOps ops{.device = name, .kind = kind};
   ops.allocate = allocate;
   ops.release = [](void* device) { note(cudaFreeAsync(device, stream)); };
   ops.to_device = [](void* device, const void* host, size_t bytes) {
     note(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice,
-                         stream));  // pageable memory: staged before it returns
+                         stream));  // pageable memory: staged before it returns; pinned is that of pages, which stay
   };
   ops.to_host = [](void* host, const void* device, size_t bytes) {
     note(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream));
@@ -92,6 +113,7 @@ CudaOps make_ops(const char* name, const char* kind) {
   };
   ops.error = [] { return first_error.load(); };
   add_streams(ops);
+  add_copies_beside(ops);
   add_kernels(ops);
   return ops;
 }

@@ -157,7 +157,7 @@ struct CudaOps {
   void (*repack)(const RepackArgs&) = nullptr;
   void (*checksum_pages)(const ChecksumArgs&) = nullptr;
 
-  // Streams beside the one that computes, for pages that travel: each is of one thread, which has called use_device() first.
+  // Streams beside the one that computes, for pages that travel. Who uses one has called use_device() on its thread.
   void (*use_device)() = nullptr;
   void* (*make_stream)() = nullptr;  // CUDA's own handle; nullptr: the device has failed
   void (*free_stream)(void* stream) = nullptr;  // when all on it is done
@@ -171,6 +171,14 @@ struct CudaOps {
   void* (*allocate_shared)(size_t bytes) = nullptr;  // the host's memory that kernels can use, too; nullptr: no room
   void (*release_shared)(void* memory) = nullptr;
   void (*checksum_on)(void* stream, const ChecksumArgs&) = nullptr;  // pages and out: shared memory
+  void (*repack_on)(void* stream, const RepackArgs&) = nullptr;
+  void (*to_host_on)(void* stream, void* host, const void* device,
+                     size_t bytes) = nullptr;  // the host's is pinned, or it waits
+  void (*follow)(void* stream) = nullptr;  // what it is asked from now on comes after all that computes so far
+  // On a thread of the device's, which may not call anything here, once the stream is so far; never, if the device has failed.
+  void (*call_on)(void* stream, void (*call)(void*), void* with) = nullptr;
+  bool (*pin)(void* host, size_t bytes) = nullptr;  // so that copies from and to it go at full speed, beside other work
+  void (*unpin)(void* host) = nullptr;
 };
 
 }  // namespace runahead::cuda

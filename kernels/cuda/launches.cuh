@@ -90,6 +90,10 @@ inline void checksum_on(void* stream, const ChecksumArgs& args) {
   start_on(stream, checksum_pages_kernel, {args.count}, kCrcThreads, args);
 }
 
+inline void repack_on(void* stream, const RepackArgs& args) {
+  start_on(stream, repack_kernel, {2 * args.kv_heads}, kRowThreads, args);
+}
+
 inline void add_kernels(CudaOps& ops) {
   ops.dequantize = dequantize;
   ops.embed = embed;
@@ -102,6 +106,7 @@ inline void add_kernels(CudaOps& ops) {
   ops.repack = repack;
   ops.checksum_pages = checksum_pages;
   ops.checksum_on = checksum_on;
+  ops.repack_on = repack_on;
 }
 
 }  // namespace runahead::cuda

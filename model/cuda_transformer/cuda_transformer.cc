@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/limits.h"
+#include "base/log.h"
 #include "model/cuda_transformer/cuda_activations.h"
 #include "model/cuda_transformer/cuda_stream.h"
 #include "model/sampler.h"
@@ -30,14 +31,24 @@ class CudaPages final : public DevicePages {
  public:
   CudaPages(const cuda::CudaOps& ops, void* memory, size_t page_bytes, bool can_travel)
       : ops_(ops), memory_(static_cast<std::byte*>(memory)), page_bytes_(page_bytes), can_travel_(can_travel) {}
-  ~CudaPages() override { ops_.release_apart(memory_); }
+  ~CudaPages() override {
+    if (host_ != nullptr) ops_.unpin(host_);
+    ops_.release_apart(memory_);
+  }
   std::byte* data() override { return memory_; }
   size_t page_bytes() const override { return page_bytes_; }
   bool can_travel() const override { return can_travel_; }
+  // Copies from and to what cannot be pinned (`ulimit -l`) are right, too, and wait.
+  void pair_with(std::span<std::byte> host) override {
+    if (ops_.pin(host.data(), host.size())) host_ = host.data();
+    else
+      log::warn("the K/V pages' {} MiB of the host cannot be pinned, so copies to the GPU are slow", host.size() >> 20);
+  }
 
  private:
   const cuda::CudaOps& ops_;
   std::byte* memory_;
+  std::byte* host_ = nullptr;  // pinned
   size_t page_bytes_;
   bool can_travel_;
 };
@@ -57,8 +68,10 @@ Result<std::unique_ptr<CudaTransformer>> CudaTransformer::load(const cuda::CudaO
   if (options.pages_of_bf16) {
     engine->host_layout_ = reference_ops(ComputeMode::kBf16)
                                .kv_layout(engine->shape().num_kv_heads, PaddedShape(engine->shape()).head_dim);
-    engine->repacked_ = DeviceArray<std::byte>(ops, engine->page_bytes());
-    if (engine->repacked_.is_empty()) return fail(ErrorCode::kOverloaded, "the device has no room for a page");
+    engine->arriving_ = DeviceArray<std::byte>(ops, engine->page_bytes());
+    engine->leaving_ = DeviceArray<std::byte>(ops, engine->page_bytes());
+    if (engine->arriving_.is_empty() || engine->leaving_.is_empty())
+      return fail(ErrorCode::kOverloaded, "the device has no room for a page");
   }
   if (engine->page_bytes() > limits::kPageBytesMax)
     return fail(ErrorCode::kTooLarge,
@@ -75,7 +88,7 @@ Result<std::unique_ptr<CudaTransformer>> CudaTransformer::load(const cuda::CudaO
 }
 
 CudaTransformer::CudaTransformer(const cuda::CudaOps& ops, Gguf file, ModelConfig config)
-    : ops_(ops), file_(std::move(file)), config_(std::move(config)) {}
+    : ops_(ops), file_(std::move(file)), config_(std::move(config)), copies_(ops) {}
 
 size_t CudaTransformer::page_bytes() const { return host_layout_ ? host_layout_->page_bytes() : device_page_bytes(); }
 
@@ -96,14 +109,19 @@ MakeDeviceStream CudaTransformer::device_streams() {
   return [&ops = ops_] { return CudaStream::make(ops); };
 }
 
-void CudaTransformer::repack(std::byte* from, std::byte* to, bool to_host_form) {
-  ops_.repack({.from = reinterpret_cast<const uint16_t*>(from),
-               .to = reinterpret_cast<uint16_t*>(to),
-               .to_host_form = to_host_form,
-               .kv_heads = shape().num_kv_heads,
-               .head_dim = shape().head_dim,
-               .padded_dim = padded_dim_,
-               .host_dim = host_layout_->head_dim});
+cuda::RepackArgs CudaTransformer::repack_args(std::byte* from, std::byte* to, bool to_host_form) const {
+  return {.from = reinterpret_cast<const uint16_t*>(from),
+          .to = reinterpret_cast<uint16_t*>(to),
+          .to_host_form = to_host_form,
+          .kv_heads = shape().num_kv_heads,
+          .head_dim = shape().head_dim,
+          .padded_dim = padded_dim_,
+          .host_dim = host_layout_->head_dim};
+}
+
+void CudaTransformer::wait() {
+  ops_.finish();
+  check_device();  // before anybody is sent what it wrote
 }
 
 void CudaTransformer::clear_page(KvLease& kv, int32_t layer, int32_t page) {
@@ -115,8 +133,8 @@ const uint16_t* CudaTransformer::page_to_read(KvLease& kv, int32_t layer, int32_
   RUNAHEAD_CHECK(!host_layout_ || kv.has_twins(), "pages in the processor's form have twins on the device");
   std::byte* device = kv.device_page(layer, page);
   if (kv.needs_upload(layer, page)) {
-    ops_.to_device(host_layout_ ? repacked_.data() : device, kv.page(layer, page).data(), page_bytes());
-    if (host_layout_) repack(repacked_.data(), device, /*to_host_form=*/false);
+    ops_.to_device(host_layout_ ? arriving_.data() : device, kv.page(layer, page).data(), page_bytes());
+    if (host_layout_) ops_.repack(repack_args(arriving_.data(), device, /*to_host_form=*/false));
     kv.mark_on_device(layer, page);
   }
   return reinterpret_cast<const uint16_t*>(device);
@@ -207,23 +225,21 @@ void CudaTransformer::project(int32_t layer, CudaActivations& x, RowRange rows) 
                   .value_offset = value_offset()});
 }
 
-// The pages that rows were written to may be sent. Copies to the host wait, and with them for the kernels before.
+// The pages that rows were written to go to the host, where they have twins; else they may be sent when this is computed.
 void CudaTransformer::publish(int32_t layer, const CudaActivations& x, RowRange rows) {
+  copies_.begin();
   for (int32_t r = rows.begin; r < rows.end; ++r) {
     const auto& [kv, position] = x.places()[static_cast<size_t>(r)];
+    if (!kv->has_twins()) break;
     const bool is_pages_last = r + 1 == rows.end || x.places()[static_cast<size_t>(r) + 1].kv != kv ||
                                x.places()[static_cast<size_t>(r) + 1].position / kPageTokens != position / kPageTokens;
-    if (!kv->has_twins()) {
-      ops_.finish();
-      break;
-    }
     if (!is_pages_last) continue;
     const int32_t page = position / kPageTokens;
     std::byte* from = kv->device_page(layer, page);
-    if (host_layout_) repack(from, repacked_.data(), /*to_host_form=*/true);
-    ops_.to_host(kv->page(layer, page).data(), host_layout_ ? repacked_.data() : from, page_bytes());
+    void* to = kv->page(layer, page).data();
+    if (host_layout_) copies_.copy(to, repack_args(from, leaving_.data(), /*to_host_form=*/true), page_bytes());
+    else copies_.copy(to, from, page_bytes());
   }
-  check_device();  // before anybody is sent them
 }
 
 void CudaTransformer::project_qkv(int32_t layer, Hidden& hidden, KvLease& kv, TokenRange chunk, RowRange rows) {

@@ -19,6 +19,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/ops.h"
 #include "model/cuda_transformer/cuda_weights.h"
+#include "model/cuda_transformer/page_copies.h"
 #include "model/engine.h"
 #include "model/weights/kv_override.h"
 
@@ -54,7 +55,9 @@ class CudaTransformer final : public Engine {
   void logits(Hidden& x, std::span<float> out) override;
   Result<void> score_rows(Hidden& x, RowRange rows, std::span<const TokenId> next, int32_t top,
                           std::span<SampledToken> out) override;
-  void wait() override { ops_.finish(); }
+  void wait() override;
+  bool publishes_later() const override { return true; }
+  void when_published(std::function<void()> call) override { copies_.when_done(std::move(call)); }
   void decode(std::span<const DecodeRow> batch, std::span<float> out) override;
 
  private:
@@ -69,7 +72,7 @@ class CudaTransformer final : public Engine {
   void logits_of_rows(CudaActivations& x, RowRange rows, std::span<float> out);
   void check_device() const;
   size_t device_page_bytes() const;
-  void repack(std::byte* from, std::byte* to, bool to_host_form);
+  cuda::RepackArgs repack_args(std::byte* from, std::byte* to, bool to_host_form) const;
   int64_t value_offset() const;  // elements from a page's K to its V
 
   const cuda::CudaOps& ops_;
@@ -77,9 +80,10 @@ class CudaTransformer final : public Engine {
   ModelConfig config_;
   int32_t padded_dim_ = 0;
   std::optional<KvLayout> host_layout_;  // of twins in the form of bf16
-  DeviceArray<std::byte> repacked_;  // one of them, on its way
+  DeviceArray<std::byte> arriving_, leaving_;  // one of them each, on its way
   CudaWeights weights_;
   std::string fingerprint_, compute_name_;
+  PageCopies copies_;
 };
 
 }  // namespace runahead

@@ -33,6 +33,8 @@ class RecordingEngine final : public Engine {
     engine_->project_qkv(layer, x, kv, chunk, rows);
   }
   void wait() override { engine_->wait(); }
+  bool publishes_later() const override { return engine_->publishes_later(); }
+  void when_published(std::function<void()> call) override { engine_->when_published(std::move(call)); }
   void keep_last_row(Hidden& x) override { engine_->keep_last_row(x); }
   void attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange chunk, PageRange pages, RowRange rows) override {
     engine_->attend(layer, x, kv, chunk, pages, rows);

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <functional>
 #include <initializer_list>
+#include <latch>
 
 #include "model/transformer/transformer.h"
 #include "simt_ops.h"
@@ -94,6 +95,12 @@ void copy_pages(const KvLease& from, const KvLease& to, int32_t pages) {
     for (int32_t p = 0; p < pages; ++p) std::ranges::copy(from.page(layer, p), to.page(layer, p).begin());
 }
 
+void await_pages(Engine& engine) {
+  std::latch published(1);
+  engine.when_published([&] { published.count_down(); });
+  published.wait();
+}
+
 // A GPU and a processor in one chain, either of them first: pages go from one to the other as they are.
 TEST(CudaTransformer, SharesPagesWithTheProcessorsBf16) {
   const TempDir dir;
@@ -112,6 +119,7 @@ TEST(CudaTransformer, SharesPagesWithTheProcessorsBf16) {
       const auto pool = *make_kv_pool(first, 8), second_pool = *make_kv_pool(second, 8);
       const auto kv = *pool->lease(2, kTokens), second_kv = *second_pool->lease(2, kTokens);
       run_chunk(first, *kv, prompt, {0, kCut}, false, c);
+      await_pages(first);
       copy_pages(*kv, *second_kv, 1);
       const auto x = run_chunk(second, *second_kv, prompt, {kCut, kTokens}, true, c);
       std::vector<float> logits(static_cast<size_t>(second.shape().vocab_size));

@@ -1,10 +1,12 @@
 #include "simt_ops.h"
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <map>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <type_traits>
 
 #include "kernels/cuda/launches.cuh"
@@ -38,6 +40,19 @@ void add_streams(CudaOps& ops) {
     static_cast<runahead::StreamDouble*>(stream)->enqueue([event] { *static_cast<Event*>(event) = true; });
   };
   ops.has_passed = [](void* event) { return static_cast<Event*>(event)->load(); };
+  // Late on purpose: who sends a page before it is on the host sends another.
+  ops.to_host_on = [](void* stream, void* host, const void* device, size_t bytes) {
+    static_cast<runahead::StreamDouble*>(stream)->enqueue([=] {
+      std::this_thread::sleep_for(std::chrono::microseconds(300));
+      std::memcpy(host, device, bytes);
+    });
+  };
+  ops.follow = [](void*) {};  // what computes is done when it is asked
+  ops.call_on = [](void* stream, void (*call)(void*), void* with) {
+    static_cast<runahead::StreamDouble*>(stream)->enqueue([=] { call(with); });
+  };
+  ops.pin = [](void*, size_t) { return true; };
+  ops.unpin = [](void*) {};
   ops.allocate_apart = ops.allocate;
   ops.release_apart = std::free;
   ops.allocate_shared = [](size_t bytes) { return std::aligned_alloc(64, (bytes + 63) / 64 * 64); };
