@@ -5,11 +5,13 @@
 #include <cstring>
 #include <type_traits>
 
+#include "kernels/cuda/device_part.h"
 #include "kernels/cuda/launches.cuh"
 
 namespace runahead::cuda {
 namespace {
 
+DevicePart part;
 cudaStream_t stream = nullptr;
 int number = 0;  // of the device
 std::atomic<const char*> first_error = nullptr;
@@ -33,7 +35,7 @@ void add_streams(CudaOps& ops) {
   ops.use_device = [] { note(cudaSetDevice(number)); };
   ops.make_stream = []() -> void* {
     cudaStream_t made = nullptr;
-    note(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking));
+    note(part.make_stream(&made));
     return made;
   };
   ops.free_stream = [](void* handle) {
@@ -138,6 +140,7 @@ void start(void (*kernel)(Args), Grid grid, int threads, const Args& args) {
 extern "C" __attribute__((visibility("default"))) const runahead::cuda::CudaOps* runahead_cuda_open(int device,
                                                                                                     char* why,
                                                                                                     size_t why_bytes) {
+  using runahead::cuda::part;
   using runahead::cuda::stream;
   runahead::cuda::number = device;
   static char name[256], kind[16];
@@ -153,7 +156,7 @@ extern "C" __attribute__((visibility("default"))) const runahead::cuda::CudaOps*
   uint64_t keep_all = ~uint64_t{0};
   if (status == cudaSuccess) status = cudaSetDevice(device);
   if (status == cudaSuccess) status = cudaGetDeviceProperties(&properties, device);
-  if (status == cudaSuccess) status = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+  if (status == cudaSuccess) status = cudaFree(nullptr);  // the device's context
   if (status == cudaSuccess) status = cudaDeviceGetDefaultMemPool(&pool, device);
   if (status == cudaSuccess) status = cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep_all);
   if (status != cudaSuccess) {
@@ -165,7 +168,12 @@ extern "C" __attribute__((visibility("default"))) const runahead::cuda::CudaOps*
                   properties.major, properties.minor);
     return nullptr;
   }
-  std::snprintf(name, sizeof name, "%s", properties.name);
+  if (!part.open(device, properties.multiProcessorCount, why, why_bytes)) return nullptr;
+  if (status = part.make_stream(&stream); status != cudaSuccess) {
+    std::snprintf(why, why_bytes, "%s", cudaGetErrorString(status));
+    return nullptr;
+  }
+  std::snprintf(name, sizeof name, "%s%s", properties.name, part.told().c_str());
   std::snprintf(kind, sizeof kind, "sm_%d%d", properties.major, properties.minor);
   ops = runahead::cuda::make_ops(name, kind);
   return &ops;

@@ -204,6 +204,7 @@ void NcclHop::fail(Error why) {
 }
 
 void NcclHop::orphan() {
+  if (lane_) lane_->stop();
   endpoints_.clear();
   waiting_.clear();
 }

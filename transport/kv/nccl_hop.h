@@ -72,7 +72,8 @@ class NcclHop : public std::enable_shared_from_this<NcclHop> {
   // Of the receiving end: a new stream.
   void open(const std::shared_ptr<MessageInStream>& stream, uint64_t sender_incarnation);
   void fail(Error why);
-  // Its transport is gone, and perhaps the loop, with everything that could end in order.
+  // Its transport is gone without shutdown(), and perhaps the loop, with everything that could end in order: no page is touched
+  // any more when this returns.
   void orphan();
   bool has_failed() const { return error_.has_value(); }
   // Of the sending end: nobody has got a stream on it yet.

@@ -37,9 +37,13 @@ NcclLane::NcclLane(const NcclApi& api, MakeDeviceStream make_stream, const NcclU
 }
 
 NcclLane::~NcclLane() {
-  abort();
-  thread_.join();
+  stop();
   close(event_);
+}
+
+void NcclLane::stop() {
+  abort();
+  if (thread_.joinable()) thread_.join();
 }
 
 void NcclLane::checksum(std::span<const std::byte> page, Done done) {

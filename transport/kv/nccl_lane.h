@@ -31,13 +31,15 @@ class NcclLane {
   NcclLane(const NcclApi& api, MakeDeviceStream make_stream, std::function<void(const NcclUniqueId&)> on_id);
   // The receiving end.
   NcclLane(const NcclApi& api, MakeDeviceStream make_stream, const NcclUniqueId& id);
-  ~NcclLane();  // aborts; waits for the thread, which has ended already if has_ended()
+  ~NcclLane();  // stop()
 
   void checksum(std::span<const std::byte> page, Done done);
   void send(std::span<const std::byte> page, Done done);
   void receive(std::span<std::byte> page, Done done);  // with its CRC32C
   void discard(size_t bytes, Done done);  // receives for nobody
   void abort();
+  // abort(), and waits until no page is touched any more: at once if has_ended().
+  void stop();
 
   int wakes() const { return event_; }  // a descriptor
   void complete();
