@@ -65,8 +65,8 @@ class Engine {
   // The device's memory for so many pages of a pool; null: this engine computes on the pool's own. kOverloaded if there is no
   // room. The engine outlives them.
   virtual Result<std::unique_ptr<DevicePages>> device_pages(int64_t) { return nullptr; }
-  // Streams of the device of those pages, for who moves them; empty: there is none.
-  virtual MakeDeviceStream device_streams() { return {}; }
+  // The device of those pages, for who moves them; empty: there is none.
+  virtual DeviceAccess device() { return {}; }
   // What two workers must have in common to share pages: model file, compute mode, page layout. Compared as a string.
   virtual const std::string& fingerprint() const = 0;
   virtual const std::string& compute_name() const = 0;  // "fp32", ...

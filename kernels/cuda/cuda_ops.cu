@@ -74,6 +74,24 @@ void add_copies_beside(CudaOps& ops) {
   ops.to_host_on = [](void* handle, void* host, const void* device, size_t bytes) {
     note(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_of(handle)));
   };
+  ops.copy_on = [](void* handle, void* device, const void* from, size_t bytes) {
+    note(cudaMemcpyAsync(device, from, bytes, cudaMemcpyDeviceToDevice, stream_of(handle)));
+  };
+  ops.share = [](void* device, void* handle) {
+    const bool shared = cudaIpcGetMemHandle(static_cast<cudaIpcMemHandle_t*>(handle), device) == cudaSuccess;
+    if (!shared) cudaGetLastError();  // it is told, and over
+    return shared;
+  };
+  ops.open_shared = [](const void* handle) -> void* {
+    static_assert(sizeof(cudaIpcMemHandle_t) == 64);
+    cudaIpcMemHandle_t copied;
+    std::memcpy(&copied, handle, sizeof copied);
+    void* opened = nullptr;
+    if (cudaIpcOpenMemHandle(&opened, copied, cudaIpcMemLazyEnablePeerAccess) == cudaSuccess) return opened;
+    cudaGetLastError();  // it is told, and over
+    return nullptr;
+  };
+  ops.close_shared = [](void* opened) { note(cudaIpcCloseMemHandle(opened)); };
   ops.follow = [](void* handle) {
     thread_local cudaEvent_t reached = nullptr;  // for the thread's life: a wait takes the record before it
     if (reached == nullptr) note(cudaEventCreateWithFlags(&reached, cudaEventDisableTiming));
@@ -91,8 +109,8 @@ void add_copies_beside(CudaOps& ops) {
   ops.unpin = [](void* host) { note(cudaHostUnregister(host)); };
 }
 
-CudaOps make_ops(const char* name, const char* kind) {
-  CudaOps ops{.device = name, .kind = kind};
+CudaOps make_ops(const char* name, const char* kind, const char* id) {
+  CudaOps ops{.device = name, .kind = kind, .id = id};
   ops.allocate = allocate;
   ops.release = [](void* device) { note(cudaFreeAsync(device, stream)); };
   ops.to_device = [](void* device, const void* host, size_t bytes) {
@@ -143,7 +161,7 @@ extern "C" __attribute__((visibility("default"))) const runahead::cuda::CudaOps*
   using runahead::cuda::part;
   using runahead::cuda::stream;
   runahead::cuda::number = device;
-  static char name[256], kind[16];
+  static char name[256], kind[16], id[33];
   static runahead::cuda::CudaOps ops;
   int count = 0;
   cudaError_t status = cudaGetDeviceCount(&count);
@@ -175,6 +193,8 @@ extern "C" __attribute__((visibility("default"))) const runahead::cuda::CudaOps*
   }
   std::snprintf(name, sizeof name, "%s%s", properties.name, part.told().c_str());
   std::snprintf(kind, sizeof kind, "sm_%d%d", properties.major, properties.minor);
-  ops = runahead::cuda::make_ops(name, kind);
+  for (int i = 0; i < 16; ++i)
+    std::snprintf(id + 2 * i, 3, "%02x", static_cast<unsigned>(static_cast<unsigned char>(properties.uuid.bytes[i])));
+  ops = runahead::cuda::make_ops(name, kind, id);
   return &ops;
 }

@@ -135,6 +135,7 @@ struct ChecksumArgs {
 struct CudaOps {
   const char* device = "";  // its name
   const char* kind = "";  // of one the bits are the same: its architecture
+  const char* id = "";  // this device, of all that there are
 
   void* (*allocate)(size_t bytes) = nullptr;  // device, 256-byte aligned; nullptr: there is no room
   void (*release)(void* device) = nullptr;  // from any thread, when what was asked for is done with it
@@ -174,6 +175,11 @@ struct CudaOps {
   void (*repack_on)(void* stream, const RepackArgs&) = nullptr;
   void (*to_host_on)(void* stream, void* host, const void* device,
                      size_t bytes) = nullptr;  // the host's is pinned, or it waits
+  void (*copy_on)(void* stream, void* device, const void* from_device, size_t bytes) = nullptr;
+  // What is of allocate_apart(), for another process on this device: 64 bytes say which. False, nullptr: it cannot be had.
+  bool (*share)(void* device, void* handle) = nullptr;
+  void* (*open_shared)(const void* handle) = nullptr;
+  void (*close_shared)(void* opened) = nullptr;
   void (*follow)(void* stream) = nullptr;  // what it is asked from now on comes after all that computes so far
   // On a thread of the device's, which may not call anything here, once the stream is so far; never, if the device has failed.
   void (*call_on)(void* stream, void (*call)(void*), void* with) = nullptr;

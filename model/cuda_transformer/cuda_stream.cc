@@ -6,6 +6,29 @@
 
 namespace runahead {
 
+DeviceAccess device_access(const cuda::CudaOps& ops) {
+  DeviceAccess access{.id = ops.id, .make_stream = [&ops] { return CudaStream::make(ops); }};
+  access.share = [&ops](std::byte* allocation) -> Result<DeviceHandle> {
+    DeviceHandle handle;
+    ops.use_device();
+    if (!ops.share(allocation, handle.data()))
+      return fail(ErrorCode::kUnsupported, "the device does not share its memory with another process");
+    return handle;
+  };
+  access.open_shared = [&ops](const DeviceHandle& handle) -> Result<std::byte*> {
+    ops.use_device();
+    auto* opened = static_cast<std::byte*>(ops.open_shared(handle.data()));
+    if (opened == nullptr)
+      return fail(ErrorCode::kUnsupported, "the device's memory of another process cannot be had: is its container apart?");
+    return opened;
+  };
+  access.close_shared = [&ops](std::byte* opened) {
+    ops.use_device();
+    ops.close_shared(opened);
+  };
+  return access;
+}
+
 Result<std::unique_ptr<DeviceStream>> CudaStream::make(const cuda::CudaOps& ops) {
   ops.use_device();
   std::unique_ptr<CudaStream> made(new CudaStream(ops));

@@ -10,6 +10,8 @@
 
 namespace runahead {
 
+DeviceAccess device_access(const cuda::CudaOps& ops);
+
 class CudaStream final : public DeviceStream {
  public:
   static Result<std::unique_ptr<DeviceStream>> make(const cuda::CudaOps& ops);
@@ -18,6 +20,7 @@ class CudaStream final : public DeviceStream {
   void* handle() override { return stream_; }
   Ticket ticket() override;
   Ticket checksum(std::span<const std::byte> page) override;
+  void copy(std::byte* to, const std::byte* from, size_t bytes) override { ops_.copy_on(stream_, to, from, bytes); }
   bool is_done(Ticket ticket) override;
   uint32_t result(Ticket ticket) override;
   Result<std::span<std::byte>> scratch(size_t bytes) override;

@@ -7,7 +7,6 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "model/cuda_transformer/cuda_activations.h"
-#include "model/cuda_transformer/cuda_stream.h"
 #include "model/sampler.h"
 #include "model/transformer/transformer.h"
 #include "model/weights/padded_shape.h"
@@ -103,10 +102,6 @@ Result<std::unique_ptr<DevicePages>> CudaTransformer::device_pages(int64_t count
     return fail(ErrorCode::kOverloaded, "the device has no room for " + std::to_string(bytes >> 20) +
                                             " MiB of K/V pages; ask for fewer with --kv-memory-mib");
   return std::make_unique<CudaPages>(ops_, memory, device_page_bytes(), !host_layout_);
-}
-
-MakeDeviceStream CudaTransformer::device_streams() {
-  return [&ops = ops_] { return CudaStream::make(ops); };
 }
 
 cuda::RepackArgs CudaTransformer::repack_args(std::byte* from, std::byte* to, bool to_host_form) const {

@@ -18,6 +18,7 @@
 
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/ops.h"
+#include "model/cuda_transformer/cuda_stream.h"
 #include "model/cuda_transformer/cuda_weights.h"
 #include "model/cuda_transformer/page_copies.h"
 #include "model/engine.h"
@@ -42,7 +43,7 @@ class CudaTransformer final : public Engine {
   const ModelShape& shape() const override { return config_.shape; }
   size_t page_bytes() const override;
   Result<std::unique_ptr<DevicePages>> device_pages(int64_t count) override;
-  MakeDeviceStream device_streams() override;
+  DeviceAccess device() override { return device_access(ops_); }
   const std::string& fingerprint() const override { return fingerprint_; }
   const std::string& compute_name() const override { return compute_name_; }
 

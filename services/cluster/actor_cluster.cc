@@ -33,7 +33,7 @@ Result<std::unique_ptr<ActorCluster::Worker>> ActorCluster::build_worker(int32_t
   worker->pool = TRY(make_kv_pool(*worker->engine, pages, place));
   worker->lane = std::make_unique<ThreadLane>(clock_);
   const KvTransportOptions kv_options{
-      .incarnation = rng_.next() | 1, .hub = kv_hub_, .device_stream = worker->engine->device_streams()};
+      .incarnation = rng_.next() | 1, .hub = kv_hub_, .device = worker->engine->device()};
   worker->kv = TRY(make_kv_transport(options_.transport, kv_options, executor_, clock_));
   TRY(worker->kv->register_memory(worker->pool->memory()));
   const WorkerEnv env{.executor = executor_,

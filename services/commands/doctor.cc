@@ -104,7 +104,7 @@ asio::awaitable<void> look_at_transport(std::string name, AsioClock& clock, Find
   options.incarnation = random_seed() | 1;
   if (moves_device_pages(name)) {
     const auto gpu = open_cuda(/*device=*/0);
-    if (gpu) options.device_stream = [ops = *gpu] { return CudaStream::make(*ops); };
+    if (gpu) options.device = device_access(**gpu);
   }
   const auto transport = make_kv_transport(name, std::move(options), executor, clock);
   finding = transport                  ? ok("transport", name + ": " + (*transport)->describe())

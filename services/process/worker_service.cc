@@ -184,7 +184,7 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
                   .model_name = valid_utf8(std::filesystem::path(options.engine.model.name).stem().string())});
   parts.metrics->kernels_chosen(prepare_kernels().timings);
   parts.metrics->model_loaded(parts.engine->compute_name(), parts.engine->shape().context_len, load_seconds);
-  kv_options.device_stream = parts.engine->device_streams();
+  kv_options.device = parts.engine->device();
   parts.kv =
       TRY(make_kv_transport(options.transport, kv_options, parts.process.io().get_executor(), parts.process.clock()));
   TRY(parts.kv->register_memory(parts.pool->memory()));

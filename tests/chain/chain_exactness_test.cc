@@ -242,6 +242,11 @@ void expect_bits_of_one_gpu(const std::filesystem::path& path, const std::string
 TEST_P(ChainExactness, AChainOfGpusGivesTheBitsOfOne) { expect_bits_of_one_gpu(*directory_ / "cuda.gguf", GetParam()); }
 
 // Pages are the device's alone, and go from one to the next.
+TEST(GpuChain, OverCudaIpcGivesTheBitsOfOne) {
+  const test::TempDir dir;
+  expect_bits_of_one_gpu(dir / "tiny.gguf", "cuda-ipc");
+}
+
 TEST(GpuChain, OverNcclGivesTheBitsOfOne) {
   const test::TempDir dir;
   setenv("RUNAHEAD_NCCL_LIBRARY", RUNAHEAD_BINARY_DIR "/tests/support/nccl/librunahead_nccl_double.so", 1);

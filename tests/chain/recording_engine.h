@@ -24,7 +24,7 @@ class RecordingEngine final : public Engine {
   const ModelShape& shape() const override { return engine_->shape(); }
   size_t page_bytes() const override { return engine_->page_bytes(); }
   Result<std::unique_ptr<DevicePages>> device_pages(int64_t count) override { return engine_->device_pages(count); }
-  MakeDeviceStream device_streams() override { return engine_->device_streams(); }
+  DeviceAccess device() override { return engine_->device(); }
   const std::string& fingerprint() const override { return engine_->fingerprint(); }
   const std::string& compute_name() const override { return engine_->compute_name(); }
   std::unique_ptr<Hidden> embed(std::span<const TokenId> tokens) override { return engine_->embed(tokens); }

@@ -1,5 +1,5 @@
-// HopFrame: what the two ends of a hop between devices tell each other over TCP, 72 bytes a frame (docs/wire.md). The pages
-// themselves travel beside it, by NCCL, in the order in which they are announced here.
+// HopFrame: what the two ends of a hop between devices tell each other over TCP, 80 bytes a frame (docs/wire.md). The pages
+// themselves travel beside it, by a DeviceLane, in the order in which they are announced here.
 #pragma once
 
 #include <array>
@@ -12,22 +12,24 @@
 namespace runahead {
 
 inline constexpr size_t kHopBodyBytes = 64;
-inline constexpr size_t kHopFrameBytes = 8 + kHopBodyBytes;
+inline constexpr size_t kHopFrameBytes = 16 + kHopBodyBytes;
 using HopBody = std::array<std::byte, kHopBodyBytes>;
 
 // Values are the wire's; new ones are added at the end.
 enum class HopFrameKind : uint32_t {
   kOpen = 1,  // receiver: a stream of this number; the body is its StreamHello
   kReply = 2,  // either: a StreamReply or layers that are open now, 4 bytes
-  kPage = 3,  // sender: the next page that NCCL moves; the body is its KvPageHeader
+  kPage = 3,  // sender: the next page; the body is its KvPageHeader, `at` where the receiver of a pulled lane finds it
   kClose = 4,  // either: this end of the stream is closed
-  kIdFirst = 5,  // sender, once, before its first page: the first and
-  kIdLast = 6,  // the last half of NCCL's unique id
+  kIntroductionFirst = 5,  // sender, once, before its first page: the first and
+  kIntroductionLast = 6,  // the last half of its lane's introduction
+  kTaken = 7,  // receiver of a pulled lane: it reads page number `at` no more, counted from 1 on this hop
 };
 
 struct HopFrame {
   HopFrameKind kind = HopFrameKind::kClose;
-  uint32_t stream = 0;  // chosen by the receiver, never twice on a hop; 0 for the unique id
+  uint32_t stream = 0;  // chosen by the receiver, never twice on a hop; 0 for kinds 5 to 7
+  uint64_t at = 0;
   HopBody body{};  // zeros behind what is said
 };
 

@@ -1,234 +1,62 @@
 #include "transport/kv/nccl_lane.h"
 
-#include <sys/eventfd.h>
-#include <unistd.h>
-
-#include <algorithm>
-
-#include "base/check.h"
+#include <cstring>
 
 namespace runahead {
 namespace {
 
-constexpr size_t kJobsUnderWay = DeviceStream::kTicketsMax / 2;
-constexpr auto kPoll = std::chrono::microseconds(20);  // of a page that takes about as long
-constexpr auto kPollConnecting = std::chrono::microseconds(200);
-// What is aborted ends at once, or the device hangs; a worker whose device hangs is to be started anew.
-constexpr auto kLetGoTimeout = std::chrono::seconds(10);
-constexpr const char* kAborted = "the connection between the devices has ended";
+constexpr auto kPoll = std::chrono::microseconds(200);
 
 }  // namespace
 
-NcclLane::NcclLane(const NcclApi& api, MakeDeviceStream make_stream)
-    : api_(api), make_stream_(std::move(make_stream)), event_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
-  RUNAHEAD_CHECK(event_ >= 0, "there is no descriptor left for a lane's event");
+NcclLane::NcclLane(const NcclApi& api, MakeDeviceStream make_stream, const LaneIntroduction* introduction)
+    : DeviceLane(std::move(make_stream)), api_(api) {
+  static_assert(sizeof(NcclUniqueId) == sizeof(LaneIntroduction));
+  if (introduction != nullptr) std::memcpy(&id_, introduction->data(), sizeof id_);
 }
 
-NcclLane::NcclLane(const NcclApi& api, MakeDeviceStream make_stream, std::function<void(const NcclUniqueId&)> on_id)
-    : NcclLane(api, std::move(make_stream)) {
-  on_id_ = std::move(on_id);
-  thread_ = std::thread([this] { run(); });
-}
-
-NcclLane::NcclLane(const NcclApi& api, MakeDeviceStream make_stream, const NcclUniqueId& id)
-    : NcclLane(api, std::move(make_stream)) {
-  id_ = id;
-  thread_ = std::thread([this] { run(); });
-}
-
-NcclLane::~NcclLane() {
-  stop();
-  close(event_);
-}
-
-void NcclLane::stop() {
-  abort();
-  if (thread_.joinable()) thread_.join();
-}
-
-void NcclLane::checksum(std::span<const std::byte> page, Done done) {
-  ask({Kind::kChecksum, const_cast<std::byte*>(page.data()), page.size(), std::move(done)});
-}
-void NcclLane::send(std::span<const std::byte> page, Done done) {
-  ask({Kind::kSend, const_cast<std::byte*>(page.data()), page.size(), std::move(done)});
-}
-void NcclLane::receive(std::span<std::byte> page, Done done) {
-  ask({Kind::kReceive, page.data(), page.size(), std::move(done)});
-}
-void NcclLane::discard(size_t bytes, Done done) { ask({Kind::kDiscard, nullptr, bytes, std::move(done)}); }
-
-void NcclLane::ask(Job job) {
-  const std::lock_guard lock(mutex_);
-  if (over_) {
-    answers_.emplace_back([done = std::move(job.done)] { done(kAborted, std::nullopt); });
-    eventfd_write(event_, 1);
-    return;
-  }
-  asked_.push_back(std::move(job));
-  changed_.notify_one();
-}
-
-void NcclLane::abort() {
-  const std::lock_guard lock(mutex_);
-  aborting_ = true;
-  changed_.notify_one();
-}
-
-void NcclLane::complete() {
-  std::vector<std::function<void()>> answers;
-  bool over = false;
-  {
-    const std::lock_guard lock(mutex_);
-    eventfd_t ignored = 0;
-    eventfd_read(event_, &ignored);
-    answers.swap(answers_);
-    over = over_;
-    failure_ = why_;
-  }
-  for (const auto& call : answers) call();
-  ended_ = over;
-}
-
-void NcclLane::answer(std::function<void()> call) {
-  const std::lock_guard lock(mutex_);
-  answers_.push_back(std::move(call));
-  eventfd_write(event_, 1);
-}
-
-void NcclLane::run() {
-  const Result worked = work();
-  {
-    const std::lock_guard lock(mutex_);
-    if (!worked && !aborting_) why_ = worked.error().message;  // known before the first job is answered by it
-  }
-  let_go();
-  const std::lock_guard lock(mutex_);
-  over_ = true;
-  for (Job& job : asked_) answers_.emplace_back([done = std::move(job.done)] { done(kAborted, std::nullopt); });
-  asked_.clear();
-  eventfd_write(event_, 1);
-}
-
-NcclLane::Result NcclLane::work() {
-  pages_stream_ = TRY(make_stream_());
-  checksums_stream_ = TRY(make_stream_());
-  TRY(connect());
-  while (!aborting_) {
-    TRY(take_jobs());
-    const size_t pages = count_done(*pages_stream_, pages_), checksums = count_done(*checksums_stream_, checksums_);
-    // Before they count as moved: a stream goes on behind an operation that has failed.
-    int state = kNcclSuccess;
-    const int asked = api_.comm_state(comm_, &state);
-    if (asked != kNcclSuccess || state != kNcclSuccess) return nccl_error("lost the peer", asked != 0 ? asked : state);
-    finish_jobs(*pages_stream_, pages_, pages);
-    finish_jobs(*checksums_stream_, checksums_, checksums);
-  }
-  return {};
-}
-
-NcclLane::Result NcclLane::connect() {
-  if (on_id_) {
+DeviceLane::Outcome NcclLane::connect() {
+  if (sends()) {
     const int made = api_.get_unique_id(&id_);
-    if (made != kNcclSuccess) return nccl_error("cannot start", made);
-    answer([this] { on_id_(id_); });
+    if (made != kNcclSuccess) return error("cannot start", made);
+    LaneIntroduction introduction;
+    std::memcpy(introduction.data(), &id_, sizeof id_);
+    introduce(introduction);
   }
   NcclConfig config;
-  TRY(await(api_.comm_init(&comm_, /*ranks=*/2, id_, on_id_ ? 0 : 1, &config)));
-  answer([this] { ready_ = true; });
-  return {};
+  return await(api_.comm_init(&comm_, /*ranks=*/2, id_, sends() ? 0 : 1, &config));
 }
 
-NcclLane::Result NcclLane::await(int state) {
-  while (state == kNcclInProgress && comm_ != nullptr && !aborting_) {
-    std::this_thread::sleep_for(kPollConnecting);
+DeviceLane::Outcome NcclLane::await(int state) {
+  while (state == kNcclInProgress && comm_ != nullptr && !is_aborting()) {
+    std::this_thread::sleep_for(kPoll);
     const int asked = api_.comm_state(comm_, &state);
     if (asked != kNcclSuccess) state = asked;
   }
-  if (aborting_) return fail(ErrorCode::kCancelled, kAborted);
-  if (state != kNcclSuccess) return nccl_error("cannot reach the peer", state);
+  if (is_aborting()) return fail(ErrorCode::kCancelled, "the connection is ended");
+  if (state != kNcclSuccess) return error("cannot reach the peer", state);
   return {};
 }
 
-// Waits for one if nothing is under way, else a moment.
-NcclLane::Result NcclLane::take_jobs() {
-  std::unique_lock lock(mutex_);
-  const auto something = [this] { return aborting_ || !asked_.empty(); };
-  if (pages_.empty() && checksums_.empty()) {
-    changed_.wait(lock, something);
-  } else {
-    changed_.wait_for(lock, kPoll, something);
-  }
-  while (!aborting_ && !asked_.empty() && pages_.size() < kJobsUnderWay && checksums_.size() < kJobsUnderWay) {
-    Job job = std::move(asked_.front());
-    asked_.pop_front();
-    lock.unlock();
-    TRY(start(std::move(job)));
-    lock.lock();
-  }
+DeviceLane::Outcome NcclLane::move(const Job& job, std::byte* page, DeviceStream& stream) {
+  const int peer = sends() ? 1 : 0;
+  return await(job.kind == Kind::kSend ? api_.send(page, job.bytes, kNcclUint8, peer, comm_, stream.handle())
+                                       : api_.receive(page, job.bytes, kNcclUint8, peer, comm_, stream.handle()));
+}
+
+DeviceLane::Outcome NcclLane::check() {
+  int state = kNcclSuccess;
+  const int asked = api_.comm_state(comm_, &state);
+  if (asked != kNcclSuccess || state != kNcclSuccess) return error("lost the peer", asked != 0 ? asked : state);
   return {};
 }
 
-NcclLane::Result NcclLane::start(Job job) {
-  if (job.kind == Kind::kChecksum) {
-    const auto ticket = checksums_stream_->checksum({job.page, job.bytes});
-    checksums_.push_back({std::move(job), ticket});
-    return {};
-  }
-  const int peer = on_id_ ? 1 : 0;
-  std::byte* page = job.page;
-  if (job.kind == Kind::kDiscard) page = TRY(pages_stream_->scratch(job.bytes)).data();
-  pages_.push_back({std::move(job), 0});  // from here on the device may have it
-  UnderWay& under_way = pages_.back();
-  void* stream = pages_stream_->handle();
-  const int state = under_way.job.kind == Kind::kSend
-                        ? api_.send(page, under_way.job.bytes, kNcclUint8, peer, comm_, stream)
-                        : api_.receive(page, under_way.job.bytes, kNcclUint8, peer, comm_, stream);
-  const Result started = await(state);
-  under_way.ticket = started && under_way.job.kind == Kind::kReceive
-                         ? pages_stream_->checksum({page, under_way.job.bytes})
-                         : pages_stream_->ticket();
-  return started;
-}
-
-size_t NcclLane::count_done(DeviceStream& stream, const std::deque<UnderWay>& jobs) {
-  const auto not_yet = std::ranges::find_if(jobs, [&](const UnderWay& job) { return !stream.is_done(job.ticket); });
-  return static_cast<size_t>(not_yet - jobs.begin());
-}
-
-void NcclLane::finish_jobs(DeviceStream& stream, std::deque<UnderWay>& jobs, size_t count) {
-  for (; count > 0; --count) {
-    const uint32_t crc32c = stream.result(jobs.front().ticket);
-    const bool has_crc = jobs.front().job.kind == Kind::kChecksum || jobs.front().job.kind == Kind::kReceive;
-    answer([done = std::move(jobs.front().job.done), crc = has_crc ? std::optional(crc32c) : std::nullopt] {
-      done(nullptr, crc);
-    });
-    jobs.pop_front();
-  }
-}
-
-// Abort, not destroy, which would wait for the peer. What the device still has in hand ends by it.
-void NcclLane::let_go() {
+void NcclLane::disconnect() {
   if (comm_ != nullptr) api_.comm_abort(comm_);
-  const auto until = std::chrono::steady_clock::now() + kLetGoTimeout;
-  for (const bool pages : {true, false}) {
-    DeviceStream* stream = (pages ? pages_stream_ : checksums_stream_).get();
-    std::deque<UnderWay>& jobs = pages ? pages_ : checksums_;
-    while (!jobs.empty()) {
-      while (!stream->is_done(jobs.back().ticket)) {
-        RUNAHEAD_CHECK(std::chrono::steady_clock::now() < until, "the device does not end what was aborted: it hangs");
-        std::this_thread::sleep_for(kPollConnecting);
-      }
-      answer([done = std::move(jobs.front().job.done)] { done(kAborted, std::nullopt); });
-      jobs.pop_front();
-    }
-  }
-  pages_stream_.reset();
-  checksums_stream_.reset();
 }
 
-std::unexpected<Error> NcclLane::nccl_error(const char* what, int state) const {
-  return std::unexpected(
-      Error{ErrorCode::kWorkerLost, std::string("NCCL ") + what + ": " + api_.error_text(state), {}});
+std::unexpected<Error> NcclLane::error(const char* what, int state) const {
+  return std::unexpected(Error{ErrorCode::kWorkerLost, std::string("NCCL ") + what + ": " + api_.error_text(state), {}});
 }
 
 }  // namespace runahead

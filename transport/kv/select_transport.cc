@@ -4,8 +4,8 @@
 
 #include "base/log.h"
 #include "transport/kv/any_kv_transport.h"
+#include "transport/kv/device_kv_transport.h"
 #include "transport/kv/memory_kv_transport.h"
-#include "transport/kv/nccl_kv_transport.h"
 #include "transport/kv/tcp_kv_transport.h"
 #if RUNAHEAD_HAVE_UCX
 #include "transport/kv/ucx_kv_transport.h"
@@ -37,7 +37,13 @@ constexpr KvTransportKind kKinds[] = {
      .between_processes = true,
      .of_devices = true,
      .has_one_port = false,
-     .create = NcclKvTransport::create,
+     .create = DeviceKvTransport::create_nccl,
+     .built_with = ""},
+    {.name = "cuda-ipc",
+     .between_processes = true,
+     .of_devices = true,
+     .has_one_port = true,
+     .create = DeviceKvTransport::create_ipc,
      .built_with = ""},
     {.name = "memory",
      .between_processes = false,

@@ -9,6 +9,7 @@
 #include <thread>
 #include <type_traits>
 
+#include "apart_memory.h"
 #include "kernels/cuda/launches.cuh"
 #include "tests/support/stream_double.h"
 
@@ -53,8 +54,14 @@ void add_streams(CudaOps& ops) {
   };
   ops.pin = [](void*, size_t) { return true; };
   ops.unpin = [](void*) {};
-  ops.allocate_apart = ops.allocate;
-  ops.release_apart = std::free;
+  ops.copy_on = [](void* stream, void* device, const void* from, size_t bytes) {
+    static_cast<runahead::StreamDouble*>(stream)->enqueue([=] { std::memcpy(device, from, bytes); });
+  };
+  ops.allocate_apart = allocate_mapped;
+  ops.release_apart = release_mapped;
+  ops.share = share_mapped;
+  ops.open_shared = open_mapped;
+  ops.close_shared = close_mapped;
   ops.allocate_shared = [](size_t bytes) { return std::aligned_alloc(64, (bytes + 63) / 64 * 64); };
   ops.release_shared = std::free;
 }
@@ -63,7 +70,7 @@ void add_streams(CudaOps& ops) {
 
 const CudaOps& simt_ops() {
   static const CudaOps ops = [] {
-    CudaOps made{.device = "emulation", .kind = "simt"};
+    CudaOps made{.device = "emulation", .kind = "simt", .id = "emulation"};
     made.free_bytes = [] { return size_t{1} << 30; };
     made.allocate = [](size_t bytes) { return std::aligned_alloc(256, (bytes + 255) / 256 * 256); };
     made.release = std::free;
@@ -101,25 +108,28 @@ void need_host(const char* op, const void* host) {
   if (is_on_device(host)) throw simt::Fault(std::string(op) + " is given the device's memory for the host's");
 }
 
-void* device_allocate(size_t bytes) {
-  void* made = simt_ops().allocate(bytes);
-  std::memset(made, 0xff, bytes);  // NaN in every format: a device's memory holds anything
+void* noted(void* made, size_t bytes) {
   const std::lock_guard lock(mutex);
   allocations[static_cast<const std::byte*>(made)] = bytes;
   return made;
 }
-void device_release(void* device) {
-  need_device("release", device);
-  {
-    const std::lock_guard lock(mutex);
-    allocations.erase(static_cast<const std::byte*>(device));
-  }
-  simt_ops().release(device);
+void* forget(const char* op, void* device) {
+  need_device(op, device);
+  const std::lock_guard lock(mutex);
+  allocations.erase(static_cast<const std::byte*>(device));
+  return device;
+}
+void* device_allocate(size_t bytes) {
+  void* made = simt_ops().allocate(bytes);
+  std::memset(made, 0xff, bytes);  // NaN in every format: a device's memory holds anything
+  return noted(made, bytes);
 }
 
 void add_memory(CudaOps& ops) {
-  ops.allocate = ops.allocate_apart = device_allocate;
-  ops.release = ops.release_apart = device_release;
+  ops.allocate = device_allocate;
+  ops.release = [](void* device) { simt_ops().release(forget("release", device)); };
+  ops.allocate_apart = [](size_t bytes) { return noted(allocate_mapped(bytes), bytes); };
+  ops.release_apart = [](void* device) { release_mapped(forget("release_apart", device)); };
   ops.to_device = [](void* device, const void* host, size_t bytes) {
     need_device("to_device", device);
     need_host("to_device", host);

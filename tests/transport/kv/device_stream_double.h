@@ -1,6 +1,8 @@
-// DeviceStreamDouble: a DeviceStream over a thread, for memory of the host.
+// DeviceStreamDouble: a DeviceStream over a thread, for memory of the host; device_double(): the device of such streams, whose
+// memory is shared with nobody but this process.
 #pragma once
 
+#include <cstring>
 #include <deque>
 #include <map>
 #include <memory>
@@ -15,10 +17,6 @@ namespace runahead {
 
 class DeviceStreamDouble final : public DeviceStream {
  public:
-  static MakeDeviceStream maker() {
-    return []() -> Result<std::unique_ptr<DeviceStream>> { return std::make_unique<DeviceStreamDouble>(); };
-  }
-
   void* handle() override { return &stream_; }
   Ticket ticket() override { return checksum({}); }
   Ticket checksum(std::span<const std::byte> page) override {
@@ -29,6 +27,9 @@ class DeviceStreamDouble final : public DeviceStream {
       results_[ticket] = crc;
     });
     return ticket;
+  }
+  void copy(std::byte* to, const std::byte* from, size_t bytes) override {
+    stream_.enqueue([=] { std::memcpy(to, from, bytes); });
   }
   bool is_done(Ticket ticket) override {
     const std::lock_guard lock(mutex_);
@@ -52,5 +53,21 @@ class DeviceStreamDouble final : public DeviceStream {
   std::deque<std::vector<std::byte>> scratch_;
   StreamDouble stream_;  // its thread ends before what it writes to
 };
+
+inline DeviceAccess device_double() {
+  return {.id = "double",
+          .make_stream = []() -> Result<std::unique_ptr<DeviceStream>> { return std::make_unique<DeviceStreamDouble>(); },
+          .share = [](std::byte* memory) -> Result<DeviceHandle> {
+            DeviceHandle handle{};
+            std::memcpy(handle.data(), &memory, sizeof memory);
+            return handle;
+          },
+          .open_shared = [](const DeviceHandle& handle) -> Result<std::byte*> {
+            std::byte* memory = nullptr;
+            std::memcpy(&memory, handle.data(), sizeof memory);
+            return memory;
+          },
+          .close_shared = [](std::byte*) {}};
+}
 
 }  // namespace runahead

@@ -225,7 +225,7 @@ TEST(KvPeer, DISABLED_Run) {
   Pages pages(kLayers, kPagesALayer, kBytes);
   KvTransportOptions options;
   options.incarnation = static_cast<uint64_t>(getpid());
-  options.device_stream = DeviceStreamDouble::maker();
+  options.device = device_double();
   auto made = make_kv_transport(transport, options, loop.executor(), loop.clock());
   ASSERT_TRUE(made.has_value()) << made.error().message;
   ASSERT_TRUE((*made)->register_memory(pages.data).has_value());

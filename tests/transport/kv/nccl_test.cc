@@ -135,7 +135,7 @@ TEST_P(NcclTest, APageThatChangesOnItsWayIsFoundAndTheHopGoesOn) {
 
 TEST_P(NcclTest, WithoutADeviceItSaysSo) {
   KvTransportOptions options = KvTest::options();
-  options.device_stream = {};
+  options.device = {};
   const auto made = make_kv_transport("nccl", options, loop.executor(), loop.clock());
   expect_code(made, ErrorCode::kUnsupported);
   EXPECT_NE(made.error().message.find("--compute cuda"), std::string::npos);
@@ -175,13 +175,13 @@ TEST(NcclLibrary, OfAReleaseHasWhatIsUsed) {
 }
 
 TEST(HopFrame, OfAKindThatThereIsNotIsRefused) {
-  HopFrame frame{HopFrameKind::kPage, 77, {}};
+  HopFrame frame{HopFrameKind::kPage, 77, 1 << 20, {}};
   frame.body[63] = std::byte{9};
   auto bytes = encode(frame);
   const auto parsed = parse_hop_frame(bytes);
   ASSERT_TRUE(parsed.has_value());
-  EXPECT_TRUE(parsed->kind == frame.kind && parsed->stream == 77 && parsed->body == frame.body);
-  for (const int kind : {0, 7, 255}) {
+  EXPECT_TRUE(parsed->kind == frame.kind && parsed->stream == 77 && parsed->at == 1 << 20 && parsed->body == frame.body);
+  for (const int kind : {0, 8, 255}) {
     bytes[0] = static_cast<std::byte>(kind);
     expect_code(parse_hop_frame(bytes), ErrorCode::kCorrupt);
   }

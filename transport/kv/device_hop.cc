@@ -1,7 +1,8 @@
-#include "transport/kv/nccl_hop.h"
+#include "transport/kv/device_hop.h"
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/read.hpp>
@@ -20,16 +21,16 @@ constexpr const char* kClosed = "the KV stream is closed";
 
 }  // namespace
 
-void NcclHopEndpoint::send_reply(StreamReply reply) {
+void DeviceHopEndpoint::send_reply(StreamReply reply) {
   if (!closing_) hop_->write(HopFrameKind::kReply, number_, encode(reply));
   if (reply == StreamReply::kOk && !out.expired()) hop_->start_lane();
 }
 
-void NcclHopEndpoint::send_layers_open(int32_t count) {
+void DeviceHopEndpoint::send_layers_open(int32_t count) {
   if (!closing_) hop_->write(HopFrameKind::kReply, number_, encode_layers_open(count));
 }
 
-MessageEndpoint::Done NcclHopEndpoint::counted(Done done) {
+MessageEndpoint::Done DeviceHopEndpoint::counted(Done done) {
   ++under_way_;
   hop_->begin_transfer();
   return [self = shared_from_this(), done = std::move(done)](const char* error, std::optional<uint32_t> crc32c) {
@@ -41,7 +42,7 @@ MessageEndpoint::Done NcclHopEndpoint::counted(Done done) {
 }
 
 // A page without a checksum gets it on the device, then is announced; then it goes, in the order of the announcements.
-void NcclHopEndpoint::send_page(const KvOutboundLedger::Page& page, Done done) {
+void DeviceHopEndpoint::send_page(const KvOutboundLedger::Page& page, Done done) {
   if (closing_) return done(kClosed, std::nullopt);
   hop_->when_met([self = shared_from_this(), page, counted = counted(std::move(done))]() mutable {
     const auto announce = [self, page, counted](const char* error, std::optional<uint32_t> crc32c) {
@@ -49,36 +50,35 @@ void NcclHopEndpoint::send_page(const KvOutboundLedger::Page& page, Done done) {
         return counted(error != nullptr ? error : kClosed, std::nullopt);
       KvPageHeader header = page.header;
       if (crc32c) header.page_crc32c = *crc32c;
-      self->hop_->write(HopFrameKind::kPage, self->number_, encode(header));
-      self->hop_->lane()->send(page.bytes, counted);
+      self->hop_->send(self->number_, header, page.bytes, counted);
     };
     if (page.crc_known || self->hop_->has_failed()) return announce(nullptr, std::nullopt);
     self->hop_->lane()->checksum(page.bytes, announce);
   });
 }
 
-void NcclHopEndpoint::receive(std::span<std::byte> buffer, Done done) {
-  hop_->lane()->receive(buffer, counted(std::move(done)));
+void DeviceHopEndpoint::receive(std::span<std::byte> buffer, uint64_t at, Done done) {
+  hop_->lane()->receive(buffer, at, counted(std::move(done)));
 }
 
-void NcclHopEndpoint::close() {
+void DeviceHopEndpoint::close() {
   if (closing_) return;
   closing_ = true;
   hop_->write(HopFrameKind::kClose, number_, {});
   leave();
 }
 
-void NcclHopEndpoint::leave() {
+void DeviceHopEndpoint::leave() {
   if (is_closed()) hop_->forget(number_);
   hop_->streams().changed.notify();
 }
 
-void NcclHopEndpoint::on_reply(std::span<const std::byte> reply) {
+void DeviceHopEndpoint::on_reply(std::span<const std::byte> reply) {
   if (const auto stream = in.lock()) return stream->on_reply(reply);
   if (const auto stream = out.lock()) stream->on_reply(reply);
 }
 
-void NcclHopEndpoint::on_lost(const Error& why) {
+void DeviceHopEndpoint::on_lost(const Error& why) {
   const auto tell = [&](const auto& stream) {
     if (!stream) return;
     if (why.code == ErrorCode::kDeadlineExceeded) stream->stop(why);
@@ -89,7 +89,7 @@ void NcclHopEndpoint::on_lost(const Error& why) {
   close();
 }
 
-NcclHop::NcclHop(std::shared_ptr<NcclHopContext> context, asio::any_io_executor executor)
+DeviceHop::DeviceHop(std::shared_ptr<DeviceHopContext> context, asio::any_io_executor executor)
     : context_(std::move(context)),
       socket_(executor),
       greeting_(executor, context_->streams->clock,
@@ -101,22 +101,22 @@ NcclHop::NcclHop(std::shared_ptr<NcclHopContext> context, asio::any_io_executor 
           }),
       written_(executor, context_->streams->clock) {}
 
-std::shared_ptr<NcclHop> NcclHop::connect(std::shared_ptr<NcclHopContext> context, HostPort sender) {
+std::shared_ptr<DeviceHop> DeviceHop::connect(std::shared_ptr<DeviceHopContext> context, HostPort sender) {
   const asio::any_io_executor executor = context->streams->executor;
-  std::shared_ptr<NcclHop> self(new NcclHop(std::move(context), executor));
+  std::shared_ptr<DeviceHop> self(new DeviceHop(std::move(context), executor));
   self->spawn(run(self, std::move(sender)));
   return self;
 }
 
-std::shared_ptr<NcclHop> NcclHop::accept(std::shared_ptr<NcclHopContext> context, Tcp::socket socket) {
+std::shared_ptr<DeviceHop> DeviceHop::accept(std::shared_ptr<DeviceHopContext> context, Tcp::socket socket) {
   const asio::any_io_executor executor = context->streams->executor;
-  std::shared_ptr<NcclHop> self(new NcclHop(std::move(context), executor));
+  std::shared_ptr<DeviceHop> self(new DeviceHop(std::move(context), executor));
   self->socket_ = std::move(socket);
   self->spawn(run(self, std::nullopt));
   return self;
 }
 
-void NcclHop::spawn(asio::awaitable<void> work) {
+void DeviceHop::spawn(asio::awaitable<void> work) {
   ++coroutines_;
   asio::co_spawn(context_->streams->executor, std::move(work), [self = shared_from_this()](std::exception_ptr error) {
     if (error) self->fail({ErrorCode::kInternal, "a hop between devices ended by an exception", {}});
@@ -125,7 +125,7 @@ void NcclHop::spawn(asio::awaitable<void> work) {
   });
 }
 
-asio::awaitable<void> NcclHop::run(std::shared_ptr<NcclHop> self, std::optional<HostPort> sender) {
+asio::awaitable<void> DeviceHop::run(std::shared_ptr<DeviceHop> self, std::optional<HostPort> sender) {
   auto read = co_await self->greet(std::move(sender));
   if (read) {
     self->spawn(write_frames(self));
@@ -134,7 +134,7 @@ asio::awaitable<void> NcclHop::run(std::shared_ptr<NcclHop> self, std::optional<
   self->fail(read.error());
 }
 
-Task<void> NcclHop::greet(std::optional<HostPort> sender) {
+Task<void> DeviceHop::greet(std::optional<HostPort> sender) {
   const Deadline deadline = streams().clock.after(streams().connect_timeout);
   if (sender) {
     auto connected = co_await connect_tcp(*sender, streams().clock, deadline);
@@ -154,7 +154,7 @@ Task<void> NcclHop::greet(std::optional<HostPort> sender) {
   co_return check_preamble(theirs, Plane::kData);
 }
 
-Task<void> NcclHop::read_frames() {
+Task<void> DeviceHop::read_frames() {
   std::array<std::byte, kHopFrameBytes> bytes;
   for (;;) {
     auto [error, size] = co_await asio::async_read(socket_, asio::buffer(bytes), kAsTuple);
@@ -165,7 +165,7 @@ Task<void> NcclHop::read_frames() {
   }
 }
 
-asio::awaitable<void> NcclHop::write_frames(std::shared_ptr<NcclHop> self) {
+asio::awaitable<void> DeviceHop::write_frames(std::shared_ptr<DeviceHop> self) {
   while (!self->error_) {
     if (self->frames_.empty()) {
       co_await self->written_.wait();
@@ -178,17 +178,17 @@ asio::awaitable<void> NcclHop::write_frames(std::shared_ptr<NcclHop> self) {
   }
 }
 
-void NcclHop::write(HopFrameKind kind, uint32_t stream, std::span<const std::byte> body) {
+void DeviceHop::write(HopFrameKind kind, uint32_t stream, std::span<const std::byte> body, uint64_t at) {
   if (error_) return;
   if (frames_.size() >= kFramesMax) return fail({ErrorCode::kWorkerLost, "the peer reads nothing any more", {}});
-  HopFrame frame{kind, stream, {}};
+  HopFrame frame{kind, stream, at, {}};
   RUNAHEAD_CHECK(body.size() <= frame.body.size(), "a frame's body has 64 bytes");
-  std::memcpy(frame.body.data(), body.data(), body.size());
+  std::ranges::copy(body, frame.body.begin());
   frames_.push_back(encode(frame));
   written_.notify();
 }
 
-void NcclHop::fail(Error why) {
+void DeviceHop::fail(Error why) {
   if (error_) return;
   error_ = std::move(why);
   greeting_.cancel();
@@ -197,72 +197,100 @@ void NcclHop::fail(Error why) {
   if (lane_) lane_->abort();
   frames_.clear();
   meet();
+  for (const auto& [number, done] : std::exchange(offered_, {})) done("the connection between the devices has ended", {});
   const auto left = endpoints_;  // a copy: they leave
   for (const auto& [number, endpoint] : left) endpoint->on_lost(*error_);
   written_.notify();
   streams().changed.notify();
 }
 
-void NcclHop::orphan() {
+void DeviceHop::orphan() {
   if (lane_) lane_->stop();
   endpoints_.clear();
   waiting_.clear();
+  offered_.clear();
 }
 
-void NcclHop::open(const std::shared_ptr<MessageInStream>& stream, uint64_t sender_incarnation) {
+void DeviceHop::open(const std::shared_ptr<MessageInStream>& stream, uint64_t sender_incarnation) {
   const uint32_t number = ++last_stream_;
-  auto endpoint = std::make_shared<NcclHopEndpoint>(shared_from_this(), number);
+  auto endpoint = std::make_shared<DeviceHopEndpoint>(shared_from_this(), number);
   endpoint->in = stream;
   endpoints_.emplace(number, endpoint);
   write(HopFrameKind::kOpen, number, encode(stream->hello(sender_incarnation)));
   stream->attach(std::move(endpoint));
 }
 
-void NcclHop::forget(uint32_t number) { endpoints_.erase(number); }
+void DeviceHop::forget(uint32_t number) { endpoints_.erase(number); }
 
 // The first page waits for the communicator, too.
-void NcclHop::begin_transfer() {
+void DeviceHop::begin_transfer() {
   if (++transfers_ > 1 || error_) return;
   const bool stands = lane_ && lane_->is_ready();
   stall_.start(stands ? context_->transfer_timeout : streams().transfer_timeout, shared_from_this());
 }
 
-void NcclHop::end_transfer() {
+void DeviceHop::end_transfer() {
   stall_.progress();
   if (--transfers_ == 0) stall_.stop();
 }
 
-void NcclHop::when_met(std::function<void()> call) {
+void DeviceHop::when_met(std::function<void()> call) {
   if (met_) return call();
   waiting_.push_back(std::move(call));
 }
 
-void NcclHop::meet() {
+void DeviceHop::meet() {
   met_ = true;
   for (const auto& call : std::exchange(waiting_, {})) call();
 }
 
-void NcclHop::start_lane() {
+void DeviceHop::start_lane() {
   if (lane_ || error_) return;
-  lane_ =
-      std::make_unique<NcclLane>(*context_->api, context_->make_stream, [this](const NcclUniqueId& id) { on_id(id); });
+  lane_ = context_->make_lane(nullptr);
+  run_lane([this](const LaneIntroduction& introduction) { introduce(introduction); });
+}
+
+void DeviceHop::run_lane(std::function<void(const LaneIntroduction&)> on_introduction) {
+  lane_->start(std::move(on_introduction));
   spawn(serve_lane(shared_from_this()));
 }
 
-void NcclHop::on_id(const NcclUniqueId& id) {
-  const auto bytes = std::as_bytes(std::span(id.internal));
-  write(HopFrameKind::kIdFirst, 0, bytes.first(kHopBodyBytes));
-  write(HopFrameKind::kIdLast, 0, bytes.last(kHopBodyBytes));
+void DeviceHop::end_lane() {
+  if (!lane_) return;
+  lane_->stop();
+  lane_.reset();
+}
+
+void DeviceHop::introduce(const LaneIntroduction& introduction) {
+  const std::span bytes(introduction);
+  write(HopFrameKind::kIntroductionFirst, 0, bytes.first(kHopBodyBytes));
+  write(HopFrameKind::kIntroductionLast, 0, bytes.last(kHopBodyBytes));
   if (!error_) meet();
 }
 
+void DeviceHop::send(uint32_t stream, const KvPageHeader& header, std::span<const std::byte> page, DeviceLane::Done done) {
+  ++announced_;
+  write(HopFrameKind::kPage, stream, encode(header), lane_->place_of(page));
+  if (!lane_->is_pulled()) return lane_->send(page, std::move(done));
+  offered_.emplace(announced_, std::move(done));
+}
+
+Result<void> DeviceHop::on_taken(uint64_t number) {
+  const auto found = offered_.find(number);
+  if (found == offered_.end()) return runahead::fail(ErrorCode::kCorrupt, "the peer took a page that it was not offered");
+  const auto done = std::move(found->second);
+  offered_.erase(found);
+  done(nullptr, std::nullopt);
+  return {};
+}
+
 // Also when the loop dies and takes this coroutine along: the lane's jobs hold streams, which hold the hop.
-struct NcclHop::LaneEnd {
-  std::shared_ptr<NcclHop> hop;
-  ~LaneEnd() { hop->lane_.reset(); }
+struct DeviceHop::LaneEnd {
+  std::shared_ptr<DeviceHop> hop;
+  ~LaneEnd() { hop->end_lane(); }
 };
 
-asio::awaitable<void> NcclHop::serve_lane(std::shared_ptr<NcclHop> self) {
+asio::awaitable<void> DeviceHop::serve_lane(std::shared_ptr<DeviceHop> self) {
   const LaneEnd end{self};
   asio::posix::stream_descriptor event(self->context_->streams->executor, dup(self->lane_->wakes()));
   while (!self->lane_->has_ended()) {
@@ -272,29 +300,28 @@ asio::awaitable<void> NcclHop::serve_lane(std::shared_ptr<NcclHop> self) {
   }
 }
 
-Result<void> NcclHop::on_frame(const HopFrame& frame) {
-  static_assert(sizeof(NcclUniqueId) == 2 * kHopBodyBytes);
-  const bool receives = last_stream_ > 0;
+Result<void> DeviceHop::on_frame(const HopFrame& frame) {
+  static_assert(sizeof(LaneIntroduction) == 2 * kHopBodyBytes);
   switch (frame.kind) {
     case HopFrameKind::kOpen:
       return on_open(frame);
     case HopFrameKind::kPage:
       return on_page(frame);
-    case HopFrameKind::kIdFirst:
-      std::memcpy(id_.internal, frame.body.data(), kHopBodyBytes);
+    case HopFrameKind::kIntroductionFirst:
+      std::ranges::copy(frame.body, introduction_.begin());
       return {};
-    case HopFrameKind::kIdLast:
-      if (!receives || lane_) return runahead::fail(ErrorCode::kCorrupt, "the peer names a second communicator");
-      std::memcpy(id_.internal + kHopBodyBytes, frame.body.data(), kHopBodyBytes);
-      join_lane();
-      return {};
+    case HopFrameKind::kIntroductionLast:
+      std::ranges::copy(frame.body, introduction_.begin() + kHopBodyBytes);
+      return on_introduced();
+    case HopFrameKind::kTaken:
+      return on_taken(frame.at);
     case HopFrameKind::kReply:
     case HopFrameKind::kClose:
       break;
   }
   const auto found = endpoints_.find(frame.stream);
   if (found == endpoints_.end()) return {};  // it has been closed here meanwhile
-  const std::shared_ptr<NcclHopEndpoint> endpoint = found->second;
+  const std::shared_ptr<DeviceHopEndpoint> endpoint = found->second;
   if (frame.kind == HopFrameKind::kReply) {
     endpoint->on_reply(std::span(frame.body).first<kStreamReplyBytes>());
   } else {
@@ -303,17 +330,20 @@ Result<void> NcclHop::on_frame(const HopFrame& frame) {
   return {};
 }
 
-void NcclHop::join_lane() {
-  lane_ = std::make_unique<NcclLane>(*context_->api, context_->make_stream, id_);
-  spawn(serve_lane(shared_from_this()));
+Result<void> DeviceHop::on_introduced() {
+  const bool receives = last_stream_ > 0;
+  if (!receives || lane_) return runahead::fail(ErrorCode::kCorrupt, "the peer introduces itself twice");
+  lane_ = context_->make_lane(&introduction_);
+  run_lane({});
+  return {};
 }
 
-Result<void> NcclHop::on_open(const HopFrame& frame) {
+Result<void> DeviceHop::on_open(const HopFrame& frame) {
   if (!context_->on_hello || frame.stream <= last_opened_)
     return runahead::fail(ErrorCode::kCorrupt, "the peer opens a stream that it cannot have");
   const StreamHello hello = TRY(parse_stream_hello(frame.body));
   last_opened_ = frame.stream;
-  auto endpoint = std::make_shared<NcclHopEndpoint>(shared_from_this(), frame.stream);
+  auto endpoint = std::make_shared<DeviceHopEndpoint>(shared_from_this(), frame.stream);
   if (endpoints_.size() >= limits::kKvStreamsMax) {
     endpoint->send_reply(StreamReply::kBusy);
     return {};
@@ -323,11 +353,15 @@ Result<void> NcclHop::on_open(const HopFrame& frame) {
   return {};
 }
 
-// What is announced comes, wanted or not.
-Result<void> NcclHop::on_page(const HopFrame& frame) {
+// What is announced comes, wanted or not; or, on a pulled lane, is told to be taken.
+Result<void> DeviceHop::on_page(const HopFrame& frame) {
   const KvPageHeader header = TRY(parse_page_header(frame.body));
   if (!lane_ || header.page_bytes == 0 || header.page_bytes > limits::kPageBytesMax)
     return runahead::fail(ErrorCode::kCorrupt, "the peer announces a page that it cannot send");
+  const uint64_t number = ++announced_;
+  const auto taken = [self = shared_from_this(), number] {
+    if (self->lane_ && self->lane_->is_pulled()) self->write(HopFrameKind::kTaken, 0, {}, number);
+  };
   const auto found = endpoints_.find(frame.stream);
   const auto endpoint = found == endpoints_.end() || found->second->is_closing() ? nullptr : found->second;
   const auto stream = endpoint ? endpoint->in.lock() : nullptr;
@@ -335,9 +369,16 @@ Result<void> NcclHop::on_page(const HopFrame& frame) {
   if (stream)
     stream->on_page(frame.body, header.page_bytes, [&](std::span<std::byte> buffer, MessageEndpoint::Done done) {
       fetched = true;
-      endpoint->receive(buffer, std::move(done));
+      endpoint->receive(buffer, frame.at, [taken, done = std::move(done)](const char* error, auto crc32c) {
+        taken();
+        done(error, crc32c);
+      });
     });
   if (fetched || error_) return {};
+  if (lane_->is_pulled()) {
+    taken();
+    return {};
+  }
   begin_transfer();
   lane_->discard(header.page_bytes, [self = shared_from_this()](const char*, auto) { self->end_transfer(); });
   return {};

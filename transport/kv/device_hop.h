@@ -1,8 +1,8 @@
-// NcclHop: the connection of two workers whose devices exchange pages: frames over TCP (hop_frame.h), one NCCL communicator
-// (nccl_lane.h), and the streams on both. NcclHopEndpoint is one stream's way to its peer. Private to NcclKvTransport.
+// DeviceHop: the connection of two workers whose devices exchange pages: frames over TCP (hop_frame.h), one lane for the pages
+// (device_lane.h), and the streams on both. DeviceHopEndpoint is one stream's way to its peer. Private to DeviceKvTransport.
 //   direction one end sends pages, the other receives them and has connected. Pages both ways are two hops.
-//   life      until the connection, the communicator or a page's deadline fails: then every stream on it fails, the communicator
-//             is aborted and never used again, and the next stream makes a new hop. Hops stay for the streams to come.
+//   life      until the connection, the lane or a page's deadline fails: then every stream on it fails, the lane is aborted and
+//             never used again, and the next stream makes a new hop. Hops stay for the streams to come.
 //   stream    one that ends in the midst disturbs no other: pages that are on their way come, to nobody.
 //   threads   the executor's only.
 #pragma once
@@ -16,16 +16,16 @@
 
 #include "transport/kv/hop_frame.h"
 #include "transport/kv/message_streams.h"
-#include "transport/kv/nccl_lane.h"
+#include "transport/kv/device_lane.h"
 #include "transport/tcp_socket.h"
 
 namespace runahead {
 
-class NcclHop;
+class DeviceHop;
 
-class NcclHopEndpoint final : public MessageEndpoint, public std::enable_shared_from_this<NcclHopEndpoint> {
+class DeviceHopEndpoint final : public MessageEndpoint, public std::enable_shared_from_this<DeviceHopEndpoint> {
  public:
-  NcclHopEndpoint(std::shared_ptr<NcclHop> hop, uint32_t number) : hop_(std::move(hop)), number_(number) {}
+  DeviceHopEndpoint(std::shared_ptr<DeviceHop> hop, uint32_t number) : hop_(std::move(hop)), number_(number) {}
 
   void send_reply(StreamReply reply) override;
   void send_layers_open(int32_t count) override;
@@ -37,7 +37,7 @@ class NcclHopEndpoint final : public MessageEndpoint, public std::enable_shared_
   // From the hop:
   void on_reply(std::span<const std::byte> reply);
   void on_lost(const Error& why);
-  void receive(std::span<std::byte> buffer, Done done);
+  void receive(std::span<std::byte> buffer, uint64_t at, Done done);
 
   std::weak_ptr<MessageInStream> in;  // weak: streams hold their endpoint
   std::weak_ptr<MessageOutStream> out;
@@ -46,28 +46,29 @@ class NcclHopEndpoint final : public MessageEndpoint, public std::enable_shared_
   Done counted(Done done);  // under way until it is called
   void leave();
 
-  std::shared_ptr<NcclHop> hop_;
+  std::shared_ptr<DeviceHop> hop_;
   uint32_t number_;
   int under_way_ = 0;
   bool closing_ = false;
 };
 
 // What all hops of a transport share.
-struct NcclHopContext {
+struct DeviceHopContext {
   std::shared_ptr<MessageStreamContext> streams;
-  const NcclApi* api = nullptr;
-  MakeDeviceStream make_stream;
+  // Of the sending end; with an introduction, of the receiving one.
+  std::function<std::unique_ptr<DeviceLane>(const LaneIntroduction*)> make_lane;
   Duration transfer_timeout;  // without progress on a page; that of `streams` is longer, and never the first
   // Of a sender: a receiver has said which stream it wants.
-  std::function<void(const std::shared_ptr<NcclHopEndpoint>&, const StreamHello&)> on_hello;
+  std::function<void(const std::shared_ptr<DeviceHopEndpoint>&, const StreamHello&)> on_hello;
 };
 
-class NcclHop : public std::enable_shared_from_this<NcclHop> {
+class DeviceHop : public std::enable_shared_from_this<DeviceHop> {
  public:
+  ~DeviceHop() { end_lane(); }
   // The receiving end: connects.
-  static std::shared_ptr<NcclHop> connect(std::shared_ptr<NcclHopContext> context, HostPort sender);
+  static std::shared_ptr<DeviceHop> connect(std::shared_ptr<DeviceHopContext> context, HostPort sender);
   // The sending end, of a receiver that has connected.
-  static std::shared_ptr<NcclHop> accept(std::shared_ptr<NcclHopContext> context, Tcp::socket socket);
+  static std::shared_ptr<DeviceHop> accept(std::shared_ptr<DeviceHopContext> context, Tcp::socket socket);
 
   // Of the receiving end: a new stream.
   void open(const std::shared_ptr<MessageInStream>& stream, uint64_t sender_incarnation);
@@ -82,44 +83,50 @@ class NcclHop : public std::enable_shared_from_this<NcclHop> {
   bool has_ended() const { return coroutines_ == 0; }  // nothing of it runs any more
 
   // From its endpoints:
-  void write(HopFrameKind kind, uint32_t stream, std::span<const std::byte> body);
+  void write(HopFrameKind kind, uint32_t stream, std::span<const std::byte> body, uint64_t at = 0);
   void start_lane();  // of the sending end, when the first stream has met its receiver
-  void when_met(std::function<void()> call);  // the peer knows the communicator, or the hop has failed
-  NcclLane* lane() { return lane_.get(); }
+  void when_met(std::function<void()> call);  // the peer knows the lane, or the hop has failed
+  DeviceLane* lane() { return lane_.get(); }
+  void send(uint32_t stream, const KvPageHeader& header, std::span<const std::byte> page, DeviceLane::Done done);
   void begin_transfer();
   void end_transfer();
   void forget(uint32_t number);
   MessageStreamContext& streams() { return *context_->streams; }
 
  private:
-  NcclHop(std::shared_ptr<NcclHopContext> context, asio::any_io_executor executor);
+  DeviceHop(std::shared_ptr<DeviceHopContext> context, asio::any_io_executor executor);
   void spawn(asio::awaitable<void> work);
-  static asio::awaitable<void> run(std::shared_ptr<NcclHop> self, std::optional<HostPort> sender);
+  static asio::awaitable<void> run(std::shared_ptr<DeviceHop> self, std::optional<HostPort> sender);
   Task<void> greet(std::optional<HostPort> sender);
   Task<void> read_frames();
-  static asio::awaitable<void> write_frames(std::shared_ptr<NcclHop> self);
+  static asio::awaitable<void> write_frames(std::shared_ptr<DeviceHop> self);
   struct LaneEnd;
-  static asio::awaitable<void> serve_lane(std::shared_ptr<NcclHop> self);
-  void join_lane();
+  static asio::awaitable<void> serve_lane(std::shared_ptr<DeviceHop> self);
+  void run_lane(std::function<void(const LaneIntroduction&)> on_introduction);
+  void end_lane();
   Result<void> on_frame(const HopFrame& frame);
   Result<void> on_open(const HopFrame& frame);
   Result<void> on_page(const HopFrame& frame);
-  void on_id(const NcclUniqueId& id);
+  Result<void> on_introduced();
+  Result<void> on_taken(uint64_t number);
+  void introduce(const LaneIntroduction& introduction);
   void meet();
 
-  std::shared_ptr<NcclHopContext> context_;
+  std::shared_ptr<DeviceHopContext> context_;
   Tcp::socket socket_;
   StallTimer greeting_;  // until both ends have said what they are
   StallTimer stall_;  // while a page is under way
   int transfers_ = 0;
 
-  std::map<uint32_t, std::shared_ptr<NcclHopEndpoint>> endpoints_;  // shared with the streams
+  std::map<uint32_t, std::shared_ptr<DeviceHopEndpoint>> endpoints_;  // shared with the streams
   uint32_t last_stream_ = 0;  // of the receiving end: the newest that it has opened
   uint32_t last_opened_ = 0;  // of the sending end: the newest that the peer has
   std::deque<std::array<std::byte, kHopFrameBytes>> frames_;  // to be written
   Wake written_;  // there are frames, or the hop has failed
-  std::unique_ptr<NcclLane> lane_;
-  NcclUniqueId id_{};
+  std::unique_ptr<DeviceLane> lane_;
+  LaneIntroduction introduction_{};
+  uint64_t announced_ = 0;  // pages, by either end
+  std::map<uint64_t, DeviceLane::Done> offered_;  // of a pulled lane, by number: not taken yet
   bool met_ = false;
   std::vector<std::function<void()>> waiting_;  // until met
   std::optional<Error> error_;

@@ -1,4 +1,4 @@
-#include "transport/kv/nccl_kv_transport.h"
+#include "transport/kv/device_kv_transport.h"
 
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
@@ -8,28 +8,39 @@
 #include "base/log_limit.h"
 #include "transport/kv/kv_address.h"
 #include "transport/kv/kv_handles.h"
-#include "transport/kv/nccl_hop.h"
+#include "transport/kv/device_hop.h"
+#include "transport/kv/ipc_lane.h"
+#include "transport/kv/nccl_lane.h"
 
 namespace runahead {
 
-struct NcclKvTransport::State {
-  State(asio::any_io_executor e, Clock& c, KvTransportOptions o, TcpListener l, const NcclApi& a)
+namespace {
+
+// Of the sending end; with an introduction, of the receiving one.
+using MakeLane = std::function<std::unique_ptr<DeviceLane>(const LaneIntroduction*)>;
+
+}  // namespace
+
+struct DeviceKvTransport::State {
+  State(asio::any_io_executor e, Clock& c, KvTransportOptions o, TcpListener l)
       : executor(e),
         clock(c),
         options(std::move(o)),
         listener(std::move(l)),
-        api(a),
-        // Hops watch their pages (NcclHop::begin_transfer).
+        // Hops watch their pages (DeviceHop::begin_transfer).
         streams(std::make_shared<MessageStreamContext>(e, c, options.connect_timeout,
                                                        options.connect_timeout + options.transfer_timeout)) {}
   ~State();
+  static Result<std::shared_ptr<State>> make(const char* name, KvTransportOptions options, asio::any_io_executor executor,
+                                             Clock& clock);
+  static std::unique_ptr<KvTransport> serve(std::shared_ptr<State> self, std::string about, MakeLane make_lane);
 
   static asio::awaitable<void> accept_receivers(std::shared_ptr<State> self, Tcp::acceptor* acceptor);
-  static asio::awaitable<void> find_stream(std::shared_ptr<State> self, std::shared_ptr<NcclHopEndpoint> endpoint,
+  static asio::awaitable<void> find_stream(std::shared_ptr<State> self, std::shared_ptr<DeviceHopEndpoint> endpoint,
                                            StreamHello hello);
-  std::shared_ptr<NcclHopContext> hop_context(std::weak_ptr<State> self);
-  std::shared_ptr<NcclHop> hop_to(const KvAddress& sender);
-  void enter(std::shared_ptr<NcclHop> hop);
+  std::shared_ptr<DeviceHopContext> hop_context(std::weak_ptr<State> self, MakeLane make_lane);
+  std::shared_ptr<DeviceHop> hop_to(const KvAddress& sender);
+  void enter(std::shared_ptr<DeviceHop> hop);
   void forget_ended();
   void spawn(std::shared_ptr<State> self, asio::awaitable<void> work);
   void forget(AttemptId attempt, const MessageOutStream& stream);
@@ -39,12 +50,13 @@ struct NcclKvTransport::State {
   Clock& clock;
   KvTransportOptions options;
   TcpListener listener;
-  const NcclApi& api;
   KvAddress address;
+  std::string about;  // its way, for people
+  std::shared_ptr<std::span<std::byte>> pool = std::make_shared<std::span<std::byte>>();  // shared with lanes' makers
   std::shared_ptr<MessageStreamContext> streams;  // shared with the streams
-  std::shared_ptr<NcclHopContext> context;
-  std::map<std::string, std::shared_ptr<NcclHop>> senders;  // by address; the newest to each
-  std::vector<std::shared_ptr<NcclHop>> hops;  // all that have not ended, by age
+  std::shared_ptr<DeviceHopContext> context;
+  std::map<std::string, std::shared_ptr<DeviceHop>> senders;  // by address; the newest to each
+  std::vector<std::shared_ptr<DeviceHop>> hops;  // all that have not ended, by age
   std::map<AttemptId, std::shared_ptr<MessageOutStream>> outbounds;  // shared with the handles
   size_t num_inbounds = 0;
   size_t num_unmatched = 0;
@@ -54,7 +66,7 @@ struct NcclKvTransport::State {
 
 namespace {
 
-using State = NcclKvTransport::State;
+using State = DeviceKvTransport::State;
 constexpr auto kAcceptPause = std::chrono::milliseconds(100);  // after a failed accept
 
 }  // namespace
@@ -72,10 +84,10 @@ void State::spawn(std::shared_ptr<State> self, asio::awaitable<void> work) {
   });
 }
 
-std::shared_ptr<NcclHopContext> State::hop_context(std::weak_ptr<State> self) {
-  auto made = std::make_shared<NcclHopContext>(
-      NcclHopContext{streams, &api, options.device_stream, options.transfer_timeout, {}});
-  made->on_hello = [self](const std::shared_ptr<NcclHopEndpoint>& endpoint, const StreamHello& hello) {
+std::shared_ptr<DeviceHopContext> State::hop_context(std::weak_ptr<State> self, MakeLane make_lane) {
+  auto made = std::make_shared<DeviceHopContext>(
+      DeviceHopContext{streams, std::move(make_lane), options.transfer_timeout, {}});
+  made->on_hello = [self](const std::shared_ptr<DeviceHopEndpoint>& endpoint, const StreamHello& hello) {
     const auto state = self.lock();
     if (!state || state->stopping) return;
     if (hello.incarnation != state->options.incarnation) return endpoint->send_reply(StreamReply::kOtherIncarnation);
@@ -86,7 +98,7 @@ std::shared_ptr<NcclHopContext> State::hop_context(std::weak_ptr<State> self) {
 }
 
 // The sender may open its end later than the receiver does.
-asio::awaitable<void> State::find_stream(std::shared_ptr<State> self, std::shared_ptr<NcclHopEndpoint> endpoint,
+asio::awaitable<void> State::find_stream(std::shared_ptr<State> self, std::shared_ptr<DeviceHopEndpoint> endpoint,
                                          StreamHello hello) {
   ++self->num_unmatched;
   const Deadline deadline = self->clock.after(self->options.connect_timeout);
@@ -104,7 +116,7 @@ asio::awaitable<void> State::find_stream(std::shared_ptr<State> self, std::share
   --self->num_unmatched;
   if (reply == StreamReply::kOk) co_return;
   endpoint->out.reset();
-  warn_limited("kv nccl stream", "kv nccl: refused a stream: {}", error_of(reply).message);
+  warn_limited("kv device stream", "kv between devices: refused a stream: {}", error_of(reply).message);
   endpoint->send_reply(reply);
 }
 
@@ -113,12 +125,12 @@ asio::awaitable<void> State::accept_receivers(std::shared_ptr<State> self, Tcp::
     auto [error, socket] = co_await acceptor->async_accept(kAsTuple);
     if (self->stopping) co_return;
     if (error) {
-      warn_limited("kv nccl accept", "kv nccl: cannot accept a connection: {}", error.message());
+      warn_limited("kv device accept", "kv between devices: cannot accept a connection: {}", error.message());
       co_await self->streams->changed.wait_until(self->clock.after(kAcceptPause));
       continue;
     }
     set_socket_options(socket);
-    self->enter(NcclHop::accept(self->context, std::move(socket)));
+    self->enter(DeviceHop::accept(self->context, std::move(socket)));
   }
 }
 
@@ -128,22 +140,22 @@ void State::forget_ended() {
   std::erase_if(senders, [](const auto& entry) { return entry.second->has_failed(); });
 }
 
-void State::enter(std::shared_ptr<NcclHop> hop) {
+void State::enter(std::shared_ptr<DeviceHop> hop) {
   forget_ended();
   const auto is_stranger = [](const auto& known) { return known->is_stranger(); };
   if (std::ranges::count_if(hops, is_stranger) >= static_cast<std::ptrdiff_t>(limits::kKvGreetingsMax)) {
-    warn_limited("kv nccl full", "kv nccl: too many connections have no stream; dropping the oldest");
+    warn_limited("kv device full", "kv between devices: too many connections have no stream; dropping the oldest");
     const auto oldest = std::ranges::find_if(hops, is_stranger);
     (*oldest)->fail({ErrorCode::kOverloaded, "too many connections have no KV stream", {}});
   }
   hops.push_back(std::move(hop));
 }
 
-std::shared_ptr<NcclHop> State::hop_to(const KvAddress& sender) {
+std::shared_ptr<DeviceHop> State::hop_to(const KvAddress& sender) {
   forget_ended();
   auto& hop = senders[to_string(sender)];
   if (!hop) {
-    hop = NcclHop::connect(context, sender.place);
+    hop = DeviceHop::connect(context, sender.place);
     hops.push_back(hop);
   }
   return hop;
@@ -163,38 +175,66 @@ void State::stop() {
   streams->changed.notify();
 }
 
-Result<std::unique_ptr<KvTransport>> NcclKvTransport::create(KvTransportOptions options, asio::any_io_executor executor,
-                                                             Clock& clock) {
-  if (!options.device_stream)
+Result<std::shared_ptr<State>> State::make(const char* name, KvTransportOptions options, asio::any_io_executor executor,
+                                           Clock& clock) {
+  if (!options.device)
     return fail(ErrorCode::kUnsupported,
-                "nccl moves pages between GPUs: use it with --compute cuda, or another transport", "transport");
-  const NcclApi* api = TRY(open_nccl());
+                std::string(name) + " moves pages between GPUs: use it with --compute cuda, or another transport",
+                "transport");
   auto listener = TRY(listen_tcp(executor, options.listen, options.allow_remote));
-  auto state = std::make_shared<State>(executor, clock, std::move(options), std::move(listener), *api);
-  state->context = state->hop_context(state);
-  for (Tcp::acceptor& acceptor : state->listener.acceptors)
-    state->spawn(state, State::accept_receivers(state, &acceptor));
+  auto state = std::make_shared<State>(executor, clock, std::move(options), std::move(listener));
   const auto& own = state->options;
-  state->address = {own.advertised(state->listener.port()), own.incarnation, "nccl"};
-  return std::unique_ptr<KvTransport>(new NcclKvTransport(std::move(state)));
+  state->address = {own.advertised(state->listener.port()), own.incarnation, name};
+  return state;
 }
 
-NcclKvTransport::~NcclKvTransport() { state_->stop(); }
-
-std::string NcclKvTransport::describe() const {
-  return "nccl " + nccl_version(state_->api) + " at " + to_string(state_->address.place);
+std::unique_ptr<KvTransport> State::serve(std::shared_ptr<State> self, std::string about, MakeLane make_lane) {
+  self->about = std::move(about);
+  self->context = self->hop_context(self, std::move(make_lane));
+  for (Tcp::acceptor& acceptor : self->listener.acceptors) self->spawn(self, accept_receivers(self, &acceptor));
+  return std::unique_ptr<KvTransport>(new DeviceKvTransport(std::move(self)));
 }
 
-std::string NcclKvTransport::address() const { return to_string(state_->address); }
+Result<std::unique_ptr<KvTransport>> DeviceKvTransport::create_nccl(KvTransportOptions options,
+                                                                    asio::any_io_executor executor, Clock& clock) {
+  const std::shared_ptr<State> state = TRY(State::make("nccl", std::move(options), std::move(executor), clock));
+  const NcclApi* api = TRY(open_nccl());
+  return State::serve(state, "nccl " + nccl_version(*api),
+                      [api, make_stream = state->options.device.make_stream](const LaneIntroduction* introduction) {
+                        return std::make_unique<NcclLane>(*api, make_stream, introduction);
+                      });
+}
 
-void NcclKvTransport::advertise(const std::string& host) { state_->address.place.host = host; }
+Result<std::unique_ptr<KvTransport>> DeviceKvTransport::create_ipc(KvTransportOptions options,
+                                                                   asio::any_io_executor executor, Clock& clock) {
+  const std::shared_ptr<State> state = TRY(State::make("cuda-ipc", std::move(options), std::move(executor), clock));
+  return State::serve(state, "cuda-ipc",
+                      [device = state->options.device, pool = state->pool](const LaneIntroduction* introduction) {
+                        return std::make_unique<IpcLane>(device, *pool, introduction);
+                      });
+}
 
-Result<void> NcclKvTransport::register_memory(std::span<std::byte>) { return {}; }
+DeviceKvTransport::~DeviceKvTransport() { state_->stop(); }
 
-Result<std::unique_ptr<KvInbound>> NcclKvTransport::open_inbound(KvInboundParams params) {
+std::string DeviceKvTransport::describe() const {
+  return state_->about + " at " + to_string(state_->address.place);
+}
+
+std::string DeviceKvTransport::address() const { return to_string(state_->address); }
+
+void DeviceKvTransport::advertise(const std::string& host) { state_->address.place.host = host; }
+
+Result<void> DeviceKvTransport::register_memory(std::span<std::byte> pool) {
+  *state_->pool = pool;
+  return {};
+}
+
+std::string DeviceKvTransport::name() const { return state_->address.transport; }
+
+Result<std::unique_ptr<KvInbound>> DeviceKvTransport::open_inbound(KvInboundParams params) {
   TRY(check_geometry(geometry_of(params)));
   const KvAddress sender = TRY(parse_kv_address(params.sender_address, state_->address.transport));
-  if (state_->stopping) return fail(ErrorCode::kUnavailable, "the nccl transport has been shut down");
+  if (state_->stopping) return fail(ErrorCode::kUnavailable, "the " + state_->address.transport + " transport has been shut down");
   if (state_->num_inbounds >= limits::kKvStreamsMax)
     return fail(ErrorCode::kOverloaded, "too many KV streams are open");
   auto stream = std::make_shared<MessageInStream>(state_->streams, std::move(params));
@@ -205,9 +245,9 @@ Result<std::unique_ptr<KvInbound>> NcclKvTransport::open_inbound(KvInboundParams
                                                           [state = state_] { --state->num_inbounds; });
 }
 
-Result<std::unique_ptr<KvOutbound>> NcclKvTransport::open_outbound(KvOutboundParams params) {
+Result<std::unique_ptr<KvOutbound>> DeviceKvTransport::open_outbound(KvOutboundParams params) {
   TRY(check_geometry(geometry_of(params)));
-  if (state_->stopping) return fail(ErrorCode::kUnavailable, "the nccl transport has been shut down");
+  if (state_->stopping) return fail(ErrorCode::kUnavailable, "the " + state_->address.transport + " transport has been shut down");
   if (state_->outbounds.size() >= limits::kKvStreamsMax)
     return fail(ErrorCode::kOverloaded, "too many KV streams are open");
   const AttemptId attempt = params.attempt;
@@ -221,7 +261,7 @@ Result<std::unique_ptr<KvOutbound>> NcclKvTransport::open_outbound(KvOutboundPar
   return std::make_unique<OutboundHandle<MessageOutStream>>(std::move(stream), std::move(forget));
 }
 
-asio::awaitable<void> NcclKvTransport::shutdown() {
+asio::awaitable<void> DeviceKvTransport::shutdown() {
   const auto state = state_;
   state->stop();
   for (;;) {
