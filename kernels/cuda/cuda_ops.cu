@@ -1,11 +1,14 @@
 // The op table on a real device: one stream, memory from its pool, kernels as they are. Built by nvcc into a shared object of its
-// own, librunahead_cuda.so, which holds CUDA's runtime and nothing else of ours; runahead_cuda_open is all that it exports.
+// own, librunahead_cuda.so, which holds CUDA's runtime and opens cuBLASLt where there is one; runahead_cuda_open is all that it
+// exports.
 #include <atomic>
 #include <cstdio>
 #include <cstring>
+#include <string>
 #include <type_traits>
 
 #include "kernels/cuda/launches.cuh"
+#include "kernels/cuda/library_gemm.h"
 
 namespace runahead::cuda {
 namespace {
@@ -13,11 +16,14 @@ namespace {
 cudaStream_t stream = nullptr;
 int number = 0;  // of the device
 std::atomic<const char*> first_error = nullptr;
+LibraryGemm* library = nullptr;  // until the process ends; nullptr: all products are our kernel's
+std::string gemm_text;
 
-void note(cudaError_t status) {
+void note(const char* error) {
   const char* none = nullptr;
-  if (status != cudaSuccess) first_error.compare_exchange_strong(none, cudaGetErrorString(status));
+  if (error != nullptr) first_error.compare_exchange_strong(none, error);
 }
+void note(cudaError_t status) { note(status == cudaSuccess ? nullptr : cudaGetErrorString(status)); }
 
 void* allocate(size_t bytes) {
   void* device = nullptr;
@@ -66,6 +72,23 @@ void add_streams(CudaOps& ops) {
     return nullptr;
   };
   ops.release_shared = [](void* memory) { note(cudaFreeHost(memory)); };
+}
+
+// The library's products, if $RUNAHEAD_CUDA_GEMM does not forbid them; false if it demands them and there are none.
+bool add_library(CudaOps& ops, int multiprocessors, std::string& why) {
+  library = LibraryGemm::open({.ops = ops, .stream = stream, .multiprocessors = multiprocessors}, why).release();
+  if (library == nullptr) {
+    gemm_text = "ours; " + why;
+    ops.gemm_text = [] { return gemm_text.c_str(); };
+    return !LibraryGemm::is_demanded();
+  }
+  ops.gemm = [](const GemmArgs& args) {
+    if (library->makes(args)) note(library->multiply(args));
+    else gemm(args);
+  };
+  ops.choose_gemm = [](const GemmShape& shape) { return library->choose(shape).c_str(); };
+  ops.gemm_text = [] { return (gemm_text = library->text()).c_str(); };
+  return true;
 }
 
 CudaOps make_ops(const char* name, const char* kind) {
@@ -146,5 +169,8 @@ extern "C" __attribute__((visibility("default"))) const runahead::cuda::CudaOps*
   std::snprintf(name, sizeof name, "%s", properties.name);
   std::snprintf(kind, sizeof kind, "sm_%d%d", properties.major, properties.minor);
   ops = runahead::cuda::make_ops(name, kind);
-  return &ops;
+  std::string no_library;
+  if (runahead::cuda::add_library(ops, properties.multiProcessorCount, no_library)) return &ops;
+  std::snprintf(why, why_bytes, "%s", no_library.c_str());
+  return nullptr;
 }
