@@ -16,8 +16,6 @@ namespace {
 cudaStream_t stream = nullptr;
 int number = 0;  // of the device
 std::atomic<const char*> first_error = nullptr;
-LibraryGemm* library = nullptr;  // until the process ends; nullptr: all products are our kernel's
-std::string gemm_text;
 
 void note(const char* error) {
   const char* none = nullptr;
@@ -72,23 +70,6 @@ void add_streams(CudaOps& ops) {
     return nullptr;
   };
   ops.release_shared = [](void* memory) { note(cudaFreeHost(memory)); };
-}
-
-// The library's products, if $RUNAHEAD_CUDA_GEMM does not forbid them; false if it demands them and there are none.
-bool add_library(CudaOps& ops, int multiprocessors, std::string& why) {
-  library = LibraryGemm::open({.ops = ops, .stream = stream, .multiprocessors = multiprocessors}, why).release();
-  if (library == nullptr) {
-    gemm_text = "ours; " + why;
-    ops.gemm_text = [] { return gemm_text.c_str(); };
-    return !LibraryGemm::is_demanded();
-  }
-  ops.gemm = [](const GemmArgs& args) {
-    if (library->makes(args)) note(library->multiply(args));
-    else gemm(args);
-  };
-  ops.choose_gemm = [](const GemmShape& shape) { return library->choose(shape).c_str(); };
-  ops.gemm_text = [] { return (gemm_text = library->text()).c_str(); };
-  return true;
 }
 
 CudaOps make_ops(const char* name, const char* kind) {
@@ -170,7 +151,8 @@ extern "C" __attribute__((visibility("default"))) const runahead::cuda::CudaOps*
   std::snprintf(kind, sizeof kind, "sm_%d%d", properties.major, properties.minor);
   ops = runahead::cuda::make_ops(name, kind);
   std::string no_library;
-  if (runahead::cuda::add_library(ops, properties.multiProcessorCount, no_library)) return &ops;
+  if (add_library_gemm({ops, stream, properties.multiProcessorCount}, ops, runahead::cuda::note, no_library))
+    return &ops;
   std::snprintf(why, why_bytes, "%s", no_library.c_str());
   return nullptr;
 }

@@ -206,4 +206,32 @@ const char* LibraryGemm::multiply(const GemmArgs& args) const {
 
 std::string LibraryGemm::text() const { return prefix_ + refusals_; }
 
+namespace {
+
+// Of the process's table: plain functions know nothing else.
+LibraryGemm* table_library = nullptr;  // until the process ends
+void (*our_gemm)(const GemmArgs&) = nullptr;
+void (*note_failure)(const char*) = nullptr;
+std::string table_text;
+
+}  // namespace
+
+bool add_library_gemm(const LibraryGemm::Device& device, CudaOps& ops, void (*note)(const char*), std::string& why) {
+  our_gemm = ops.gemm;
+  note_failure = note;
+  table_library = LibraryGemm::open(device, why).release();
+  if (table_library == nullptr) {
+    table_text = "ours (" + why + ")";
+    ops.gemm_text = [] { return table_text.c_str(); };
+    return !LibraryGemm::is_demanded();
+  }
+  ops.gemm = [](const GemmArgs& args) {
+    if (!table_library->makes(args)) return our_gemm(args);
+    if (const char* failure = table_library->multiply(args)) note_failure(failure);
+  };
+  ops.choose_gemm = [](const GemmShape& shape) { return table_library->choose(shape).c_str(); };
+  ops.gemm_text = [] { return (table_text = table_library->text()).c_str(); };
+  return true;
+}
+
 }  // namespace runahead::cuda

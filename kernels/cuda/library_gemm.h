@@ -64,4 +64,9 @@ class LibraryGemm {
   std::string refusals_;  // for text()
 };
 
+// The products of a table by the library, once a process; ops.gemm is our kernel so far. Without the library they stay so, and
+// ops.gemm_text says why; if $RUNAHEAD_CUDA_GEMM demands it, that is an error: false with `why`. `note` is told what fails later.
+bool add_library_gemm(const LibraryGemm::Device& device, CudaOps& ops, void (*note)(const char* failure),
+                      std::string& why);
+
 }  // namespace runahead::cuda

@@ -116,7 +116,7 @@ TEST_F(LibraryGemmTest, ProductsOfOddSizesAreThoseOfOurKernel) {
       const auto want = product.result(simt_ops().gemm);
       EXPECT_EQ(products(), 1);
       for (size_t i = 0; i < want.size(); ++i)
-        ASSERT_NEAR(got[i], want[i], epilogue == Epilogue::kSiluMul ? std::abs(want[i]) / 100 + 1e-5 : 1e-4)
+        ASSERT_NEAR(got[i], want[i], epilogue == Epilogue::kSiluMul ? std::abs(want[i]) / 100 + 1e-4 : 1e-3)
             << rows << " " << n << " " << k << ": " << i;
     }
 }

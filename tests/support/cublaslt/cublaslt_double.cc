@@ -1,7 +1,7 @@
 // A double of cuBLASLt's library: the functions that kernels/cuda opens, over memory of the host. It adds products from the last
-// to the first, so that its bits are not those of our kernel, and tells the algorithms that its heuristics gave by their number.
-// What the library would not bear ends the process: descriptors that it has not made, sizes that do not fit, operands that
-// are not aligned as heuristics were promised.
+// to the first and makes a sum larger by 2^-16, so that a token tells its bits from those of our kernel, and knows the algorithms
+// that its heuristics gave by their number. What the library would not bear ends the process: descriptors that it has not made,
+// sizes that do not fit, operands that are not aligned as heuristics were promised.
 #include "tests/support/cublaslt/cublaslt_double.h"
 
 #include <cstdint>
@@ -106,7 +106,7 @@ float dot(const uint16_t* x, const uint16_t* y, uint64_t k, const Algo& algo, ui
     const uint64_t at = (i + turn) % end;
     sum += from_bf16(x[at]) * from_bf16(y[at]);
   }
-  return sum;
+  return sum * (1 + 0x1p-16f);
 }
 
 }  // namespace
