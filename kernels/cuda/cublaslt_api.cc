@@ -28,6 +28,7 @@ bool find_all(void* library, CublasLtApi& api) {
          find(library, "cublasLtMatmulPreferenceDestroy", api.preference_destroy) &&
          find(library, "cublasLtMatmulPreferenceSetAttribute", api.preference_set) &&
          find(library, "cublasLtMatmulAlgoGetHeuristic", api.heuristics) &&
+         find(library, "cublasLtMatmulAlgoCheck", api.algo_check) &&
          find(library, "cublasLtMatmulAlgoConfigGetAttribute", api.algo_get) &&
          find(library, "cublasLtMatmul", api.multiply);
 }

@@ -56,6 +56,8 @@ struct CublasLtApi {
   CublasStatus (*preference_set)(void* preference, int attribute, const void* value, size_t bytes) = nullptr;
   CublasStatus (*heuristics)(void* handle, void* product, void* a, void* b, void* c, void* d, void* preference,
                              int count, LtHeuristic* found, int* found_count) = nullptr;
+  CublasStatus (*algo_check)(void* handle, void* product, void* a, void* b, void* c, void* d, const LtAlgo*,
+                             LtHeuristic* found) = nullptr;
   CublasStatus (*algo_get)(const LtAlgo*, int attribute, void* value, size_t bytes, size_t* written) = nullptr;
   CublasStatus (*multiply)(void* handle, void* product, const void* alpha, const void* a, void* a_layout, const void* b,
                            void* b_layout, const void* beta, const void* c, void* c_layout, void* d, void* d_layout,

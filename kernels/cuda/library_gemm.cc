@@ -127,6 +127,8 @@ LibraryGemm::Way LibraryGemm::find_way(const GemmShape& shape) {
   if (!check.has_room()) return refuse("there is no room to check it");
   std::string fault = "it has no algorithm that sums in one sequence without memory of its own";
   for (const LtAlgo& algo : ask(summed)) {
+    fault = "there are numbers of rows that it does not take";
+    if (!takes_all_rows(algo, summed)) continue;
     fault = check.fault_of([&](const GemmArgs& args) { return multiply_by(algo, args); });
     if (!fault.empty()) continue;
     Way way{.name = prefix_ + ", algorithm " + hex(algo), .algo = algo};
@@ -170,6 +172,19 @@ bool LibraryGemm::sums_in_one_sequence(const LtHeuristic& found) const {
          reduction == kLtNoReduction;
 }
 
+// As the library says, without trying. A product with more rows is made piece by piece.
+bool LibraryGemm::takes_all_rows(const LtAlgo& algo, const GemmShape& shape) const {
+  for (int rows = 1; rows <= GemmCheck::kMany; ++rows) {
+    const Layouts layouts(api_, shape, rows, shape.n);
+    LtHeuristic found{};
+    if (api_.algo_check(handle_, product_, layouts.weights.get(), layouts.a.get(), layouts.out.get(), layouts.out.get(),
+                        &algo, &found) != kCublasSuccess ||
+        found.workspace_bytes != 0)
+      return false;
+  }
+  return true;
+}
+
 bool LibraryGemm::makes(const GemmArgs& args) const {
   const auto known = args.as_chosen ? ways_.find(shape_of(args)) : ways_.end();
   return known != ways_.end() && !known->second.name.empty();
@@ -186,20 +201,22 @@ const char* LibraryGemm::multiply_by(const LtAlgo& algo, const GemmArgs& args) c
 
 const char* LibraryGemm::multiply(const GemmArgs& args) const {
   const Way& way = ways_.at(shape_of(args));
-  if (args.epilogue != Epilogue::kSiluMul) return multiply_by(way.algo, args);
-  for (int row = 0; row < args.rows; row += kSiluRows) {
+  const bool activates = args.epilogue == Epilogue::kSiluMul;
+  const int step = activates ? kSiluRows : GemmCheck::kMany;
+  for (int row = 0; row < args.rows; row += step) {
+    const int64_t out_at = static_cast<int64_t>(row) * args.out_stride;
     GemmArgs part = args;
     part.a += static_cast<int64_t>(row) * args.k;
-    part.rows = std::min(kSiluRows, args.rows - row);
-    part.epilogue = Epilogue::kStore;
-    part.out = way.sums;
-    part.out_stride = args.n;
+    part.rows = std::min(step, args.rows - row);
+    part.out = activates ? way.sums : static_cast<float*>(args.out) + out_at;
+    if (activates) part.epilogue = Epilogue::kStore, part.out_stride = args.n;
     if (const char* failure = multiply_by(way.algo, part)) return failure;
-    ops_.silu_mul({.y = way.sums,
-                   .rows = part.rows,
-                   .cols = args.n / 2,
-                   .out = static_cast<uint16_t*>(args.out) + static_cast<int64_t>(row) * args.out_stride,
-                   .out_stride = args.out_stride});
+    if (activates)
+      ops_.silu_mul({.y = way.sums,
+                     .rows = part.rows,
+                     .cols = args.n / 2,
+                     .out = static_cast<uint16_t*>(args.out) + out_at,
+                     .out_stride = args.out_stride});
   }
   return nullptr;
 }

@@ -29,7 +29,7 @@ class LibraryGemm {
   };
   // nullptr where there is no library, or $RUNAHEAD_CUDA_GEMM is "own"; `why` then says which.
   static std::unique_ptr<LibraryGemm> open(const Device& device, std::string& why);
-  static bool is_demanded();  // $RUNAHEAD_CUDA_GEMM is "cublaslt"
+  static bool is_demanded();  // $RUNAHEAD_CUDA_GEMM is set, and not to "own"
   ~LibraryGemm();
   LibraryGemm(const LibraryGemm&) = delete;
   LibraryGemm& operator=(const LibraryGemm&) = delete;
@@ -52,6 +52,7 @@ class LibraryGemm {
   Way find_way(const GemmShape& shape);
   std::vector<LtAlgo> ask(const GemmShape& shape) const;
   bool sums_in_one_sequence(const LtHeuristic& found) const;
+  bool takes_all_rows(const LtAlgo& algo, const GemmShape& shape) const;
   const char* multiply_by(const LtAlgo& algo, const GemmArgs& args) const;  // stored or added
 
   const CudaOps& ops_;

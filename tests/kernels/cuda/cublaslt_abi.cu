@@ -52,6 +52,7 @@ static_assert(same_call<decltype(CublasLtApi::preference_create), decltype(cubla
 static_assert(same_call<decltype(CublasLtApi::preference_destroy), decltype(cublasLtMatmulPreferenceDestroy)>);
 static_assert(same_call<decltype(CublasLtApi::preference_set), decltype(cublasLtMatmulPreferenceSetAttribute)>);
 static_assert(same_call<decltype(CublasLtApi::heuristics), decltype(cublasLtMatmulAlgoGetHeuristic)>);
+static_assert(same_call<decltype(CublasLtApi::algo_check), decltype(cublasLtMatmulAlgoCheck)>);
 static_assert(same_call<decltype(CublasLtApi::algo_get), decltype(cublasLtMatmulAlgoConfigGetAttribute)>);
 static_assert(same_call<decltype(CublasLtApi::multiply), decltype(cublasLtMatmul)>);
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/rng.h"
+#include "kernels/cuda/gemm_check.h"
 #include "kernels/quant_blocks.h"
 #include "simt_ops.h"
 #include "tests/support/cublaslt/cublaslt_double.h"
@@ -36,7 +37,7 @@ class LibraryGemmTest : public ::testing::Test {
     set(Fault::kVersion, 130100);
     set(Fault::kAlgorithms, 2);
     for (const Fault fault : {Fault::kHasNoDevice, Fault::kSplitK, Fault::kNeedWorkspace, Fault::kSumByRows,
-                              Fault::kAreWrong, Fault::kFailForFew})
+                              Fault::kAreWrong, Fault::kFailForFew, Fault::kRefuseSome})
       set(fault, 0);
   }
   void TearDown() override {
@@ -121,11 +122,11 @@ TEST_F(LibraryGemmTest, ProductsOfOddSizesAreThoseOfOurKernel) {
     }
 }
 
-// Also where gate and up are activated piece by piece.
+// Also where many are made piece by piece.
 TEST_F(LibraryGemmTest, ARowsProductDependsOnNoOther) {
   for (const Epilogue epilogue : {Epilogue::kStore, Epilogue::kAdd, Epilogue::kSiluMul}) {
     const auto library = open();
-    const Product product{.rows = LibraryGemm::kSiluRows + 70, .shape = {12, 32, epilogue}, .stride = 12};
+    const Product product{.rows = GemmCheck::kMany + 70, .shape = {12, 32, epilogue}, .stride = 12};
     ASSERT_FALSE(library->choose(product.shape).empty()) << library->text();
     const auto multiply = [&](const GemmArgs& args) { ASSERT_EQ(library->multiply(args), nullptr); };
     const auto all = product.result(multiply);
@@ -159,6 +160,7 @@ TEST_F(LibraryGemmTest, WhatBreaksAPromiseIsNotUsed) {
                 {Fault::kNeedWorkspace, "no algorithm that sums in one sequence"},
                 {Fault::kSumByRows, "a row's bits depend on how many there are"},
                 {Fault::kAreWrong, "its sums are not those of our kernel"},
+                {Fault::kRefuseSome, "there are numbers of rows that it does not take"},
                 {Fault::kFailForFew, "CUBLAS_STATUS_NOT_SUPPORTED"}};
   for (const Epilogue epilogue : {Epilogue::kStore, Epilogue::kAdd, Epilogue::kSiluMul})
     for (const auto& [fault, said] : faults) {
@@ -175,7 +177,7 @@ TEST_F(LibraryGemmTest, WhatBreaksAPromiseIsNotUsed) {
 
 TEST_F(LibraryGemmTest, TheFirstAlgorithmThatKeepsThemIsChosen) {
   const std::string first = open()->choose({64, 64});
-  for (const Fault fault : {Fault::kSplitK, Fault::kSumByRows, Fault::kAreWrong, Fault::kFailForFew}) {
+  for (const Fault fault : {Fault::kSplitK, Fault::kSumByRows, Fault::kRefuseSome, Fault::kFailForFew}) {
     set(fault, 1);
     const std::string second = open()->choose({64, 64});
     EXPECT_NE(second, "");

@@ -14,19 +14,11 @@
 namespace {
 
 enum Status { kSuccess = 0, kNotInitialized = 1, kInvalidValue = 7, kNotSupported = 15 };
-enum Setting {
-  kVersion,
-  kHasNoDevice,
-  kAlgorithms,
-  kSplitK,
-  kNeedWorkspace,
-  kSumByRows,
-  kAreWrong,
-  kFailForFew,
-  kProducts
-};
+using enum runahead::cuda::CublasLtDouble;
+using Setting = runahead::cuda::CublasLtDouble;
 
-int settings[] = {130100, 0, 2, 0, 0, 0, 0, 0, 0};
+int settings[] = {130100, 0, 2, 0, 0, 0, 0, 0, 0, 0};
+int& setting(Setting what) { return settings[static_cast<int>(what)]; }
 constexpr uint64_t kMark = 0x5ca1ab1e;
 
 [[noreturn]] void misuse(const char* what) {
@@ -99,7 +91,7 @@ void check_product(const Product& product, const Layout& a, const Layout& b, con
 }
 
 float dot(const uint16_t* x, const uint16_t* y, uint64_t k, const Algo& algo, uint64_t rows) {
-  const auto has = [&](Setting fault) { return algo.number < static_cast<uint64_t>(settings[fault]); };
+  const auto has = [&](Setting fault) { return algo.number < static_cast<uint64_t>(setting(fault)); };
   float sum = 0;
   const uint64_t end = has(kAreWrong) ? k - 1 : k, turn = has(kSumByRows) ? rows % end : 0;
   for (uint64_t i = end; i-- > 0;) {
@@ -116,11 +108,11 @@ extern "C" {
 void cublaslt_double_set(int what, int value) { settings[what] = value; }
 int cublaslt_double_get(int what) { return settings[what]; }
 
-size_t cublasLtGetVersion() { return static_cast<size_t>(settings[kVersion]); }
+size_t cublasLtGetVersion() { return static_cast<size_t>(setting(kVersion)); }
 const char* cublasLtGetStatusName(int status) {
   return status == kNotInitialized ? "CUBLAS_STATUS_NOT_INITIALIZED" : "CUBLAS_STATUS_NOT_SUPPORTED";
 }
-int cublasLtCreate(void** handle) { return settings[kHasNoDevice] != 0 ? kNotInitialized : make(handle, kMark); }
+int cublasLtCreate(void** handle) { return setting(kHasNoDevice) != 0 ? kNotInitialized : make(handle, kMark); }
 int cublasLtDestroy(void* handle) { return destroy<uint64_t>(handle); }
 
 int cublasLtMatmulDescCreate(void** made, int compute, int scale) { return make(made, Product{compute, scale}); }
@@ -151,13 +143,23 @@ int cublasLtMatmulAlgoGetHeuristic(void* handle, void* product, void* a, void* b
   check_product(*static_cast<Product*>(product), *static_cast<Layout*>(a), *static_cast<Layout*>(b),
                 *static_cast<Layout*>(c), *static_cast<Layout*>(d));
   const auto& preference = *static_cast<Preference*>(made);
-  *found_count = settings[kAlgorithms] < count ? settings[kAlgorithms] : count;
+  *found_count = setting(kAlgorithms) < count ? setting(kAlgorithms) : count;
   for (int i = 0; i < *found_count; ++i) {
     found[i] = {.algo = {.mark = kMark, .number = static_cast<uint64_t>(i), .alignment = preference.alignment[0]}};
-    if (preference.schemes != 0 || i < settings[kSplitK]) found[i].algo.parts = 2;
-    if (preference.workspace != 0 || i < settings[kNeedWorkspace]) found[i].workspace = 4096;
+    if (preference.schemes != 0 || i < setting(kSplitK)) found[i].algo.parts = 2;
+    if (preference.workspace != 0 || i < setting(kNeedWorkspace)) found[i].workspace = 4096;
   }
   return kSuccess;
+}
+
+int cublasLtMatmulAlgoCheck(void* handle, void* product, void* a, void* b, void* c, void* d, const Algo* algo,
+                            Heuristic* found) {
+  need(*static_cast<uint64_t*>(handle) == kMark && algo->mark == kMark, "no handle or algorithm of the library");
+  check_product(*static_cast<Product*>(product), *static_cast<Layout*>(a), *static_cast<Layout*>(b),
+                *static_cast<Layout*>(c), *static_cast<Layout*>(d));
+  *found = {.algo = *algo};
+  const bool refuses = algo->number < static_cast<uint64_t>(setting(kRefuseSome));
+  return refuses && static_cast<Layout*>(d)->cols == 77 ? kNotSupported : kSuccess;
 }
 
 int cublasLtMatmulAlgoConfigGetAttribute(const Algo* algo, int attribute, void* value, size_t bytes, size_t* written) {
@@ -178,8 +180,8 @@ int cublasLtMatmul(void* handle, void* product, const float* alpha, const uint16
   need(is_aligned(a, of_a.stride * 2, algo->alignment) && is_aligned(b, of_b.stride * 2, algo->alignment) &&
            is_aligned(out, of_d.stride * 4, algo->alignment),
        "operands are not aligned as was promised");
-  if (algo->number < static_cast<uint64_t>(settings[kFailForFew]) && of_d.cols <= 16) return kNotSupported;
-  ++settings[kProducts];
+  if (algo->number < static_cast<uint64_t>(setting(kFailForFew)) && of_d.cols <= 16) return kNotSupported;
+  ++setting(kProducts);
   for (uint64_t col = 0; col < of_d.cols; ++col)
     for (uint64_t row = 0; row < of_d.rows; ++row) {
       float& to = out[col * static_cast<uint64_t>(of_d.stride) + row];

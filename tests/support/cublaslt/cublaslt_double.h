@@ -14,6 +14,7 @@ enum class CublasLtDouble : int {
   kAreWrong = 6,  // a sum misses its last product
   kFailForFew = 7,  // rows: 16 and less
   kProducts = 8,  // made since it was set
+  kRefuseSome = 9,  // numbers of rows: 77
 };
 using CublasLtDoubleSet = void (*)(int what, int value);
 using CublasLtDoubleGet = int (*)(int what);  // cublaslt_double_get
