@@ -128,9 +128,30 @@ stage_cuda() {
     record failed "NCCL's header has another ABI than transport/kv/nccl_api.h declares"
     return 1
   fi
+  cublaslt_abi || return 1
   [[ -x build/release/tests/transport/transport_tests ]] || return 0
   RUNAHEAD_TEST_NCCL_LIBRARY=$NCCL_LIBRARY GTEST_OUTPUT="xml:$RESULTS/cuda/gtest/" GTEST_FILTER='NcclLibrary.*' \
     build/release/tests/transport/transport_tests
+}
+
+# cuBLASLt is of a toolkit, if there is one: 500 MB are not fetched for a header.
+cublaslt_abi() {
+  local include library
+  include=$(cuda_include)
+  if ! [[ -f $include/cublasLt.h ]]; then
+    record skipped "kernels/cuda/cublaslt_api.h: the CUDA of this machine has no cublasLt.h to hold it against"
+    return 0
+  fi
+  if g++ -std=c++23 -fsyntax-only -Wall -Werror -I . -isystem "$include" -x c++ tests/kernels/cuda/cublaslt_abi.cu; then
+    record passed "cuBLASLt's header has the ABI that kernels/cuda/cublaslt_api.h declares"
+  else
+    record failed "cuBLASLt's header has another ABI than kernels/cuda/cublaslt_api.h declares"
+    return 1
+  fi
+  library=$(find "${include%/include*}" -name 'libcublasLt.so.1?' -print -quit)
+  [[ -n $library && -x build/release/tests/kernels/kernels_tests ]] || return 0
+  RUNAHEAD_TEST_CUBLASLT_LIBRARY=$library GTEST_OUTPUT="xml:$RESULTS/cuda/gtest/" GTEST_FILTER='CublasLtLibrary.*' \
+    build/release/tests/kernels/kernels_tests
 }
 
 cuda_include() { find "$(dirname "$(dirname "$(readlink -f "$CUDACXX")")")" -name cuda_runtime.h -printf '%h\n' | head -n 1; }

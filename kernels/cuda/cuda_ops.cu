@@ -1,12 +1,15 @@
 // The op table on a real device: one stream, memory from its pool, kernels as they are. Built by nvcc into a shared object of its
-// own, librunahead_cuda.so, which holds CUDA's runtime and nothing else of ours; runahead_cuda_open is all that it exports.
+// own, librunahead_cuda.so, which holds CUDA's runtime and opens cuBLASLt where there is one; runahead_cuda_open is all that it
+// exports.
 #include <atomic>
 #include <cstdio>
 #include <cstring>
+#include <string>
 #include <type_traits>
 
 #include "kernels/cuda/device_part.h"
 #include "kernels/cuda/launches.cuh"
+#include "kernels/cuda/library_gemm.h"
 
 namespace runahead::cuda {
 namespace {
@@ -16,10 +19,11 @@ cudaStream_t stream = nullptr;
 int number = 0;  // of the device
 std::atomic<const char*> first_error = nullptr;
 
-void note(cudaError_t status) {
+void note(const char* error) {
   const char* none = nullptr;
-  if (status != cudaSuccess) first_error.compare_exchange_strong(none, cudaGetErrorString(status));
+  if (error != nullptr) first_error.compare_exchange_strong(none, error);
 }
+void note(cudaError_t status) { note(status == cudaSuccess ? nullptr : cudaGetErrorString(status)); }
 
 void* allocate(size_t bytes) {
   void* device = nullptr;
@@ -196,5 +200,9 @@ extern "C" __attribute__((visibility("default"))) const runahead::cuda::CudaOps*
   for (int i = 0; i < 16; ++i)
     std::snprintf(id + 2 * i, 3, "%02x", static_cast<unsigned>(static_cast<unsigned char>(properties.uuid.bytes[i])));
   ops = runahead::cuda::make_ops(name, kind, id);
-  return &ops;
+  std::string no_library;
+  if (add_library_gemm({ops, stream, part.multiprocessors(properties.multiProcessorCount)}, ops, runahead::cuda::note, no_library))
+    return &ops;
+  std::snprintf(why, why_bytes, "%s", no_library.c_str());
+  return nullptr;
 }

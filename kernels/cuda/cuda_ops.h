@@ -9,6 +9,7 @@
 //   errors   a failed call says nothing: error() tells the first one, and everything after it is void.
 #pragma once
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 
@@ -60,6 +61,22 @@ struct GemmArgs {
   int rows = 0, n = 0, k = 0;  // k a multiple of 32
   Epilogue epilogue = Epilogue::kStore;
   void* out = nullptr;  // device
+  int out_stride = 0;
+  // As choose_gemm() chose for the shape; else by our kernel. All pointers are 16-byte aligned then, if n is a multiple of 4.
+  bool as_chosen = false;
+};
+
+struct GemmShape {
+  int n = 0, k = 0;
+  Epilogue epilogue = Epilogue::kStore;
+  auto operator<=>(const GemmShape&) const = default;
+};
+
+// Epilogue::kSiluMul of a product that lies there: out[r][c] = silu(y[r][2 c]) * y[r][2 c + 1]
+struct SiluMulArgs {
+  const float* y = nullptr;  // device: [rows, 2 cols]
+  int rows = 0, cols = 0;
+  uint16_t* out = nullptr;  // device
   int out_stride = 0;
 };
 
@@ -151,6 +168,11 @@ struct CudaOps {
   void (*embed)(const EmbedArgs&) = nullptr;
   void (*rms_norm)(const RmsNormArgs&) = nullptr;
   void (*gemm)(const GemmArgs&) = nullptr;
+  // Chooses how products of a shape are made from now on, whatever their rows. What it says tells apart the ways whose bits
+  // differ; "": our kernel.
+  const char* (*choose_gemm)(const GemmShape&) = nullptr;
+  const char* (*gemm_text)() = nullptr;  // who makes products, for people
+  void (*silu_mul)(const SiluMulArgs&) = nullptr;
   void (*store_qkv)(const StoreQkvArgs&) = nullptr;
   void (*attend)(const AttendArgs&) = nullptr;
   void (*finish_attention)(const FinishAttentionArgs&) = nullptr;

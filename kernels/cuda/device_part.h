@@ -21,6 +21,7 @@ class DevicePart {
     if (context_ == nullptr) return cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking);
     return create_stream_(stream, context_, CU_STREAM_NON_BLOCKING, 0) == CUDA_SUCCESS ? cudaSuccess : cudaErrorUnknown;
   }
+  int multiprocessors(int all) const { return granted_ > 0 ? static_cast<int>(granted_) : all; }
   std::string told() const { return told_; }  // for people: ", 33 of 132 multiprocessors"; empty for all
 
  private:

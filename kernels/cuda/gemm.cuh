@@ -24,13 +24,17 @@ DEVICE void fetch_gemm_tile(const Tile& tile, const uint16_t* matrix, int rows, 
   }
 }
 
+DEVICE uint16_t silu_times(float gate, float up) {
+  const float activated = gate / (1.0f + exp2_fast(-1.44269504f * gate));
+  return to_bf16(activated * up);
+}
+
 template <Epilogue kEpilogue>
 DEVICE void store_pair(const GemmArgs& args, int row, int col, float first, float second) {
   if (row >= args.rows || col >= args.n) return;
   const int64_t at = static_cast<int64_t>(row) * args.out_stride;
   if constexpr (kEpilogue == Epilogue::kSiluMul) {
-    const float activated = first / (1.0f + exp2_fast(-1.44269504f * first));
-    static_cast<uint16_t*>(args.out)[at + col / 2] = to_bf16(activated * second);
+    static_cast<uint16_t*>(args.out)[at + col / 2] = silu_times(first, second);
   } else {
     float* out = static_cast<float*>(args.out) + at + col;
     const bool both = col + 1 < args.n;
@@ -81,6 +85,14 @@ KERNEL void gemm_kernel(GemmArgs args) {
       store_pair<kEpilogue>(args, r, c, sums[m][n][0], sums[m][n][1]);
       store_pair<kEpilogue>(args, r + 8, c, sums[m][n][2], sums[m][n][3]);
     }
+}
+
+// A thread takes a value.
+KERNEL void silu_mul_kernel(SiluMulArgs args) {
+  const int col = block_x() * kGemmThreads + thread_id();
+  if (col >= args.cols) return;
+  const int64_t row = block_y(), at = (row * args.cols + col) * 2;
+  args.out[row * args.out_stride + col] = silu_times(args.y[at], args.y[at + 1]);
 }
 
 }  // namespace runahead::cuda

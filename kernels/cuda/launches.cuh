@@ -63,6 +63,10 @@ inline void gemm(const GemmArgs& args) {
   }
 }
 
+inline void silu_mul(const SiluMulArgs& args) {
+  start(silu_mul_kernel, {blocks_of(args.cols, kGemmThreads), args.rows}, kGemmThreads, args);
+}
+
 inline void store_qkv(const StoreQkvArgs& args) { start(store_qkv_kernel, {args.rows}, kRowThreads, args); }
 
 inline void attend(const AttendArgs& args) {
@@ -99,6 +103,9 @@ inline void add_kernels(CudaOps& ops) {
   ops.embed = embed;
   ops.rms_norm = rms_norm;
   ops.gemm = gemm;
+  ops.choose_gemm = [](const GemmShape&) { return ""; };
+  ops.gemm_text = [] { return "ours"; };
+  ops.silu_mul = silu_mul;
   ops.store_qkv = store_qkv;
   ops.attend = attend;
   ops.finish_attention = finish_attention;

@@ -22,6 +22,8 @@ class CudaActivations final : public Hidden {
   // Where each row stands; computes the rotary angles (in double, so that long contexts keep their precision).
   void place(std::vector<Place> places);
   void keep_last_row();
+  bool of_prefill() const { return of_prefill_; }
+  void set_decodes() { of_prefill_ = false; }
 
   float* row(int32_t r) const { return x.at(static_cast<size_t>(r) * model_dim_); }
   float* qkv_row(int32_t r) const { return qkv.at(static_cast<size_t>(r) * qkv_dim_); }
@@ -44,6 +46,7 @@ class CudaActivations final : public Hidden {
   const RopeConfig& rope_;
   size_t model_dim_, qkv_dim_, rotated_, queries_dim_;
   std::vector<Place> places_;
+  bool of_prefill_ = true;  // rows of one sequence, not of a decode batch
 };
 
 }  // namespace runahead

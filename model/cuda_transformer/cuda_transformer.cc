@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 
+#include "base/crc32c.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "model/cuda_transformer/cuda_activations.h"
@@ -76,12 +78,13 @@ Result<std::unique_ptr<CudaTransformer>> CudaTransformer::load(const cuda::CudaO
     return fail(ErrorCode::kTooLarge,
                 "a K/V page of this model would be over " + std::to_string(limits::kPageBytesMax) + " bytes");
   engine->weights_ = TRY(load_cuda_weights(ops, engine->file_, engine->config_, options.progress));
+  const std::string products = engine->choose_products();
   const std::string hash = engine->file_.with_overrides(engine->file_.bytes_hash());
   engine->file_.drop_pages();  // all of it is on the device
   engine->compute_name_ = options.pages_of_bf16 ? "bf16+cuda" : kComputeName;
   engine->fingerprint_ = options.pages_of_bf16 ? engine_fingerprint(hash, ComputeMode::kBf16, false)
-                                               : model_fingerprint(hash) + kComputeName + " " + ops.kind + "/kv" +
-                                                     std::to_string(kCudaKvVersion);
+                                               : model_fingerprint(hash) + kComputeName + " " + ops.kind + products +
+                                                     "/kv" + std::to_string(kCudaKvVersion);
   if (const char* error = ops.error()) return fail(ErrorCode::kUnavailable, "the device failed: " + std::string(error));
   return engine;
 }
@@ -181,8 +184,21 @@ void CudaTransformer::normalize(const DeviceArray<float>& gain, const NormConfig
   }
 }
 
+// What the fingerprint says of them: nothing if all are our kernel's.
+std::string CudaTransformer::choose_products() {
+  const CudaLayer& w = weights_.layers.front();  // all layers have its shapes
+  std::string chosen;
+  for (const auto& [matrix, epilogue] : {std::pair{&w.qkv, cuda::Epilogue::kStore},
+                                         {&w.attention_out, cuda::Epilogue::kAdd},
+                                         {&w.gate_up, cuda::Epilogue::kSiluMul},
+                                         {&w.down, cuda::Epilogue::kAdd}})
+    chosen += ops_.choose_gemm({.n = matrix->n, .k = matrix->k, .epilogue = epilogue}) + std::string(";");
+  return chosen == ";;;;" ? "" : "/products-" + std::to_string(crc32c(std::as_bytes(std::span(chosen))));
+}
+
+// A decode step's are our kernel's: it has few rows, and its bits are others than those of prefill anyhow (ADR 25).
 void CudaTransformer::multiply(const CudaMatrix& weights, const uint16_t* operand, int32_t rows,
-                               cuda::Epilogue epilogue, void* out, int32_t out_stride) {
+                               cuda::Epilogue epilogue, void* out, int32_t out_stride, bool of_prefill) {
   ops_.gemm({.a = operand,
              .weights = weights.rows.data(),
              .rows = rows,
@@ -190,14 +206,16 @@ void CudaTransformer::multiply(const CudaMatrix& weights, const uint16_t* operan
              .k = weights.k,
              .epilogue = epilogue,
              .out = out,
-             .out_stride = out_stride});
+             .out_stride = out_stride,
+             .as_chosen = of_prefill});
 }
 
 // Q, K and V of some rows; K and V go into their pages.
 void CudaTransformer::project(int32_t layer, CudaActivations& x, RowRange rows) {
   const CudaLayer& w = weights_.layers[static_cast<size_t>(layer)];
   normalize(w.attention_norm, config_.layer.norm, x, rows);
-  multiply(w.qkv, x.operand.data(), rows.size(), cuda::Epilogue::kStore, x.qkv_row(rows.begin), w.qkv.n);
+  multiply(w.qkv, x.operand.data(), rows.size(), cuda::Epilogue::kStore, x.qkv_row(rows.begin), w.qkv.n,
+           x.of_prefill());
   std::vector<uint16_t*> keys;
   for (int32_t r = rows.begin; r < rows.end; ++r) {
     const CudaActivations::Place& place = x.places()[static_cast<size_t>(r)];
@@ -300,14 +318,15 @@ void CudaTransformer::finish_layer(int32_t layer, Hidden& hidden, RowRange rows)
                          .padded_dim = padded_dim_,
                          .out = x.operand.data(),
                          .out_stride = w.attention_out.k});
-  multiply(w.attention_out, mixed, rows.size(), cuda::Epilogue::kAdd, x.row(rows.begin), s.model_dim);
+  multiply(w.attention_out, mixed, rows.size(), cuda::Epilogue::kAdd, x.row(rows.begin), s.model_dim, x.of_prefill());
   switch (config_.layer.ffn) {
     case FfnKind::kSiluGated:
       normalize(w.ffn_norm, config_.layer.norm, x, rows);
-      multiply(w.gate_up, x.operand.data(), rows.size(), cuda::Epilogue::kSiluMul, x.inner.data(), w.down.k);
+      multiply(w.gate_up, x.operand.data(), rows.size(), cuda::Epilogue::kSiluMul, x.inner.data(), w.down.k,
+               x.of_prefill());
       break;
   }
-  multiply(w.down, x.inner.data(), rows.size(), cuda::Epilogue::kAdd, x.row(rows.begin), s.model_dim);
+  multiply(w.down, x.inner.data(), rows.size(), cuda::Epilogue::kAdd, x.row(rows.begin), s.model_dim, x.of_prefill());
 }
 
 void CudaTransformer::logits(Hidden& hidden, std::span<float> out) {
@@ -320,7 +339,8 @@ void CudaTransformer::logits_of_rows(CudaActivations& x, RowRange rows, std::spa
                  "logits have a row a token");
   const auto logits = need_device_array<float>(ops_, out.size());
   normalize(weights_.output_norm, config_.output_norm, x, rows);
-  multiply(weights_.head, x.operand.data(), rows.size(), cuda::Epilogue::kStore, logits.data(), shape().vocab_size);
+  multiply(weights_.head, x.operand.data(), rows.size(), cuda::Epilogue::kStore, logits.data(), shape().vocab_size,
+           /*of_prefill=*/false);  // seldom of more than one row
   ops_.to_host(out.data(), logits.data(), out.size_bytes());
   check_device();
 }
@@ -351,6 +371,7 @@ void CudaTransformer::decode(std::span<const DecodeRow> batch, std::span<float> 
   }
   const std::unique_ptr<Hidden> hidden = embed(tokens);
   auto& x = static_cast<CudaActivations&>(*hidden);
+  x.set_decodes();
   x.place(std::move(places));
   const auto rows = static_cast<size_t>(x.rows()), stride = static_cast<size_t>(pages_max);
   const auto where = need_device_array<int32_t>(ops_, rows);

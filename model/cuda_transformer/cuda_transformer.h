@@ -2,7 +2,8 @@
 // host code; a call enqueues work and returns, but for those that give numbers to the host.
 //   numbers  weights, operands of products and K/V pages are bf16, sums and the residual fp32. Rows do not depend on each other,
 //            nor on how a chunk is cut into calls; the bits are those of one kind of device, which the fingerprint names. Prefill
-//            and decode divide a softmax otherwise: a token's K/V has other last bits when a retry prefills what was decoded.
+//            and decode divide a softmax otherwise, and a library's products are prefill's only (ADR 25): a token's K/V has other
+//            last bits when a retry prefills what was decoded.
 //   pages    K, then V: [num_kv_heads][kPageTokens][padded head_dim] bf16, on the device, with their twins on the host
 //            (model/kv_pages.h): those of a chunk are there when project_qkv returns. With pages_of_bf16 the twins have the form
 //            of the processor's bf16 mode, and a chain may have both; which of them computes what then decides the last bits.
@@ -64,8 +65,9 @@ class CudaTransformer final : public Engine {
  private:
   CudaTransformer(const cuda::CudaOps& ops, Gguf file, ModelConfig config);
   void normalize(const DeviceArray<float>& gain, const NormConfig& norm, CudaActivations& x, RowRange rows);
+  std::string choose_products();
   void multiply(const CudaMatrix& weights, const uint16_t* operand, int32_t rows, cuda::Epilogue epilogue, void* out,
-                int32_t out_stride);
+                int32_t out_stride, bool of_prefill);
   void project(int32_t layer, CudaActivations& x, RowRange rows);
   void clear_page(KvLease& kv, int32_t layer, int32_t page);
   const uint16_t* page_to_read(KvLease& kv, int32_t layer, int32_t page);

@@ -78,7 +78,8 @@ std::vector<Finding> kernels() {
                                                   : "from " + known.file.string() + "; delete it to measure anew"));
   findings.push_back(ok("compute", fmt::format("auto is {}", name(fastest_mode()))));
   const auto gpu = open_cuda(/*device=*/0);
-  findings.push_back(ok("gpu", gpu ? (*gpu)->device : gpu.error().message));
+  findings.push_back(
+      ok("gpu", gpu ? fmt::format("{}; products: {}", (*gpu)->device, (*gpu)->gemm_text()) : gpu.error().message));
   return findings;
 }
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "base/log.h"
 #include "model/cuda_transformer/cuda_transformer.h"
 #include "services/engine/cuda_library.h"
 #include "services/engine/kernel_timings.h"
@@ -58,6 +59,7 @@ Result<WorkerEngine> open_worker_engine(const EngineFlags& flags, bool show_prog
   WorkerEngine worker{.device = std::string("cuda ") + ops->device};
   worker.engine = TRY(CudaTransformer::load(*ops, options));
   worker.device_bytes_free = ops->free_bytes();
+  log::info("{}: products: {}", worker.device, ops->gemm_text());
   return worker;
 }
 

@@ -1,5 +1,5 @@
 """Whole clusters of real processes whose GPUs are emulated: librunahead_cuda.so's place is taken by the emulation of
-tests/support/simt, NCCL's by its double of tests/support/nccl. Every chain gives the bits of one worker."""
+tests/support/simt, NCCL's and cuBLASLt's by doubles (tests/support). Every chain gives the bits of one worker."""
 import json
 import os
 import sys
@@ -15,6 +15,7 @@ import random_model  # noqa: E402
 BUILD = Path(BINARY).resolve().parent
 EMULATION = BUILD / "tests/support/simt/librunahead_cuda_emulation.so"
 NCCL = BUILD / "tests/support/nccl/librunahead_nccl_double.so"
+CUBLASLT = BUILD / "tests/support/cublaslt/librunahead_cublaslt_double.so"
 
 pytestmark = [NOT_BUILT, pytest.mark.skipif(not (EMULATION.exists() and NCCL.exists() and random_model.TOKENIZER.exists()),
                                             reason=f"needs {EMULATION}, {NCCL} and {random_model.TOKENIZER}")]
@@ -30,9 +31,9 @@ def model(tmp_path_factory):
     return path
 
 
-def run(model, *arguments):
+def run(model, *arguments, environment=None):
     done = runahead("run", "--raw", "--prompt", PROMPT, "--max-tokens", "2", "--model", str(model), "--compute", "cuda",
-                    "-o", "json", *arguments, env={**GPU, "RUNAHEAD_CACHE_DIR": str(model.parent)})
+                    "-o", "json", *arguments, env={**(environment or GPU), "RUNAHEAD_CACHE_DIR": str(model.parent)})
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -51,6 +52,18 @@ def test_every_chain_of_gpus_gives_the_bits_of_one(model, one_worker, transport)
     assert answer["first_logits_sha256"] == one_worker["first_logits_sha256"]
 
 
+def test_products_by_a_library_are_the_same_in_every_chain(model, one_worker, tmp_path):
+    library = {**GPU, "RUNAHEAD_CUBLASLT_LIBRARY": str(CUBLASLT)}
+    one = run(model, "--workers", "1", "--transport", "tcp", environment=library)
+    chain = run(model, "--workers", "2", "--cuts", "64", "--transport", "tcp", environment=library)
+    assert chain["first_logits_sha256"] == one["first_logits_sha256"] != one_worker["first_logits_sha256"]
+    ours = run(model, "--workers", "1", "--transport", "tcp", environment={**library, "RUNAHEAD_CUDA_GEMM": "own"})
+    assert ours["first_logits_sha256"] == one_worker["first_logits_sha256"]
+    missing = {**GPU, "RUNAHEAD_CUBLASLT_LIBRARY": str(tmp_path / "none.so"), "RUNAHEAD_CUDA_GEMM": "cublaslt"}
+    said = refused(4, "run", "--prompt", "x", "--model", str(model), "--compute", "cuda", env=missing)
+    assert "none.so: cannot open shared object file" in said
+
+
 def test_nccl_without_a_gpu_or_without_its_library_says_so(model, tmp_path):
     said = refused(2, "run", "--prompt", "x", "--model", str(model), "--compute", "fp32", "--transport", "nccl", env=GPU)
     assert "--compute cuda" in said
@@ -65,6 +78,9 @@ def test_doctor_tells_the_gpu_and_what_moves_its_pages(tmp_path):
                         env={**environment, "RUNAHEAD_CACHE_DIR": str(tmp_path)})
         return [f["detail"] for f in json.loads(done.stdout)["findings"] if f["ok"] and f["what"] in ("gpu", "transport")]
 
-    assert "emulation" in told(GPU) and any(line.startswith("nccl: nccl 2.29.0 at 127.0.0.1:") for line in told(GPU))
+    assert "emulation; products: ours" in told(GPU)
+    double = {**GPU, "RUNAHEAD_CUBLASLT_LIBRARY": str(CUBLASLT)}
+    assert "emulation; products: cuBLASLt 13.1.0 for 1 multiprocessors" in told(double)
+    assert any(line.startswith("nccl: nccl 2.29.0 at 127.0.0.1:") for line in told(GPU))
     without = told({**os.environ, "RUNAHEAD_CUDA_LIBRARY": str(tmp_path / "none.so")})
     assert any("no GPU is used" in line for line in without) and any("--compute cuda" in line for line in without)

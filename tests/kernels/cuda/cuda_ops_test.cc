@@ -172,6 +172,37 @@ TEST(CudaOps, GateAndUpAreNeighboursOfOneProduct) {
     }
 }
 
+// Those of a product that lies there are the epilogue's, bit by bit.
+TEST(CudaOps, GateAndUpAreActivatedApartAsInTheProduct) {
+  const Product p = random_product(33, 2 * 145, 64);
+  Array<uint16_t> together(33 * 160, 7), apart(together);
+  Array<float> y(33 * 290);
+  ops.gemm(args_of(p, Epilogue::kSiluMul, together.data(), 160));
+  ops.gemm(args_of(p, Epilogue::kStore, y.data(), 290));
+  ops.silu_mul({.y = y.data(), .rows = 33, .cols = 145, .out = apart.data(), .out_stride = 160});
+  ops.finish();
+  EXPECT_EQ(apart, together);
+}
+
+// By a library where the device has one, and whose it is only the last bits tell.
+TEST(CudaOps, ProductsAsChosenAreThoseOfTheOracle) {
+  for (const Epilogue epilogue : {Epilogue::kStore, Epilogue::kAdd}) {
+    const std::string way = ops.choose_gemm({.n = 132, .k = 160, .epilogue = epilogue});
+    for (const int rows : {1, 65, 130}) {
+      const Product p = random_product(rows, 132, 160);
+      Array<float> out(static_cast<size_t>(rows * 132), 0.0f);
+      GemmArgs args = args_of(p, epilogue, out.data(), 132);
+      args.as_chosen = true;
+      ops.gemm(args);
+      ops.finish();
+      for (int r = 0; r < rows; ++r)
+        for (int c = 0; c < 132; ++c)
+          ASSERT_NEAR(out[static_cast<size_t>(r * 132 + c)], p.at(r, c), 1e-4) << way << " " << r << " " << c;
+    }
+  }
+  EXPECT_STRNE(ops.gemm_text(), "");
+}
+
 TEST(CudaOps, ARowsProductDependsOnNoOther) {
   const Product many = random_product(130, 72, 96);
   Product one = many;

@@ -172,6 +172,10 @@ const CudaOps& simt_device() {
       need_device("gemm", a.a, a.weights, static_cast<const std::byte*>(a.out));
       gemm(a);
     };
+    made.silu_mul = [](const SiluMulArgs& a) {
+      need_device("silu_mul", a.y, a.out);
+      silu_mul(a);
+    };
     made.store_qkv = [](const StoreQkvArgs& a) {
       need_device("store_qkv", a.qkv, a.cos_sin, a.queries, a.keys);
       for (int row = 0; row < a.rows; ++row) need_device("store_qkv", a.keys[row], a.keys[row] + a.value_offset);
