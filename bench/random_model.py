@@ -11,6 +11,7 @@ of bench/compare_peers.py can load the file. A few layers are enough, since they
 (tests/requirements.txt).
 """
 import argparse
+import functools
 import math
 import os
 from pathlib import Path
@@ -22,11 +23,12 @@ MODELS = Path(os.environ.get("RUNAHEAD_MODEL_DIR", Path.home() / ".cache" / "run
 TOKENIZER = Path(os.environ.get("RUNAHEAD_TOKENIZER", MODELS / "SmolLM2-135M-Instruct.Q4_1.gguf"))
 SEED = 20240508  # the day of arXiv 2405.05329
 # Hidden size, FFN size, query heads, K/V heads, layers. Falcon's FFN has two matrices where Llama's layers have three: two thirds
-# of its size is the same work. A quarter: half of hidden size, head size and FFN size, for slow nodes of a testbed.
+# of its size is the same work. A quarter: half of hidden size, head size and FFN size, for slow nodes of a testbed. Tiny: for an
+# emulated GPU.
 SHAPES = {"llama-3-8b": (4096, 14336, 32, 8, 4), "llama-3.2-1b": (2048, 8192, 32, 8, 6),
           "llama-7b": (4096, 11008, 32, 32, 4), "llama-7b-quarter": (2048, 5504, 32, 32, 8),
           "falcon-7b": (4544, 12128, 71, 1, 4), "falcon-7b-quarter": (2272, 6080, 71, 1, 8),
-          "smollm2-135m": (576, 1536, 9, 3, 30)}
+          "smollm2-135m": (576, 1536, 9, 3, 30), "tiny": (64, 96, 2, 1, 3)}
 # Of a block: where its halves d and m lie (m in None: it has none), the sd of a weight whose other bytes are random and
 # d is 1, and m over d such that the mean is zero. Q4_K: codes 0..15 times scales 0..63, less minima 0..63 times m.
 FORMATS = {"Q4_0": (0, None, 4.6, 0), "Q4_1": (0, 2, 4.6, -7.5), "Q8_0": (0, None, 74, 0), "Q4_K": (0, 2, 260, 7.5),
@@ -58,8 +60,8 @@ def format_of(name, mix, layer, layers):
     return "Q4_K"
 
 
-def copy_tokenizer(writer, source):
-    for name, field in source.fields.items():
+def copy_tokenizer(writer):
+    for name, field in tokenizer_file().fields.items():
         if name.startswith("tokenizer."):
             writer.add_key_value(name, field.contents(), field.types[0], field.types[-1] if len(field.types) > 1 else None)
 
@@ -77,9 +79,19 @@ def write_header(writer, shape, layers, context_len):
     writer.add_layer_norm_rms_eps(1e-5)
 
 
+@functools.cache
+def tokenizer_file():
+    """Seconds: it has a hundred thousand strings."""
+    return gguf.GGUFReader(TOKENIZER)
+
+
+def vocabulary_size():
+    return len(tokenizer_file().fields["tokenizer.ggml.tokens"].data)
+
+
 def write_tokenizer(out):
     writer = gguf.GGUFWriter(out, "llama")
-    copy_tokenizer(writer, gguf.GGUFReader(TOKENIZER))
+    copy_tokenizer(writer)
     close(writer)
 
 
@@ -95,12 +107,11 @@ def write_model(out, shape_name, layers, mix, context_len=32768):
     hidden, ffn, heads, kv_heads = shape
     layers = layers or usual_layers
     kv = hidden // heads * kv_heads
-    source = gguf.GGUFReader(TOKENIZER)
-    vocab = len(source.fields["tokenizer.ggml.tokens"].data)
+    vocab = vocabulary_size()
     rng = np.random.default_rng(SEED)
     writer = gguf.GGUFWriter(out, "llama")
     write_header(writer, shape, layers, context_len)
-    copy_tokenizer(writer, source)
+    copy_tokenizer(writer)
 
     def add(name, rows, row_len, layer=None):
         kind = format_of(name, mix, layer, layers)

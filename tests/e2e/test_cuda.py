@@ -31,7 +31,6 @@ PROMPT = "The chain of workers fills the cache, and each layer goes on to the ne
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    random_model.SHAPES["tiny"] = (64, 96, 2, 1, 3)
     path = tmp_path_factory.mktemp("cuda") / "m.gguf"
     random_model.write_model(path, "smollm2-135m" if REAL else "tiny", None, "Q8_0")
     return path
