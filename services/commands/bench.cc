@@ -187,9 +187,9 @@ Result<std::vector<const OpTable*>> tables_to_measure(const BenchOptions& option
 Result<void> bench_kernels_command(const BenchOptions& options, const CommonOptions& common) {
   if (options.engine.threads != 1)
     return fail(ErrorCode::kInvalidArgument, "bench kernels measures one core; leave out --threads", "threads");
+  const std::vector<const OpTable*> tables = TRY(tables_to_measure(options));
   const Gguf file = TRY(open_model(options.engine.model));
   const ModelShape shape = TRY(read_model_config(file)).shape;
-  const std::vector<const OpTable*> tables = TRY(tables_to_measure(options));
   std::vector<int> rows = options.rows;
   std::sort(rows.begin(), rows.end());
   if (!common.json())
