@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,6 +62,11 @@ def test_what_does_not_fit_the_time_is_left_out_and_named_and_a_failure_ends_one
                         "prefill of b at 1280 tokens: the device has no room"]
 
 
+def test_what_waits_for_ever_fails():
+    with pytest.raises(gpu.Failed, match="within 1 s"), gpu.within(1):
+        time.sleep(20)
+
+
 def test_rounds_are_pooled_and_one_without_numbers_does_not_count():
     assert gpu.pooled([(2, 1, 3), None, (4, 2, 9)]) == {"seconds": 3, "seconds_min": 1, "seconds_max": 9}
     assert gpu.pooled([None]) is None
@@ -116,12 +122,12 @@ def test_without_a_gpu_it_says_so(tiny, monkeypatch, tmp_path):
 def test_a_short_run_over_the_emulation(tiny, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("RUNAHEAD_CUDA_LIBRARY", str(EMULATION))
     monkeypatch.setattr(gpu, "FIRST_TOKEN_SHAPE", "tiny")
-    monkeypatch.setattr(gpu, "FIRST_TOKEN_PROMPT", 4)
+    monkeypatch.setattr(gpu, "FIRST_TOKEN_PROMPT", 64)
     monkeypatch.setattr(gpu, "FIRST_TOKENS", 1)
     gpu.main([*tiny, "--json", str(tmp_path / "gpu.json")])
     told, written = capsys.readouterr().out, json.loads((tmp_path / "gpu.json").read_text())
     assert [row["what"] for row in written["rows"]] == ["prefill", "first token", "decode"], written["left_out"]
-    assert "| tiny | 3 | 64 |" in told and "| tiny | 3 | 0 | 1 |" in told and "after a prompt of 4 tokens" in told
+    assert "| tiny | 3 | 64 |" in told and "| tiny | 3 | 0 | 1 |" in told and "after a prompt of 64 tokens" in told
     measured = subprocess.run([BINARY, "bench", "prefill", "--model", tmp_path / "tiny.gguf", "--tokens", "64", "-o", "json"],
                               capture_output=True, text=True, check=True, env={**os.environ})
     assert json.loads(measured.stdout)["results"][0]["operations"] == written["rows"][0]["operations"]
