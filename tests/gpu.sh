@@ -108,6 +108,7 @@ session() {
   export RUNAHEAD_BUNDLE=$folder RUNAHEAD_TOKENIZER=$folder/tokenizer.gguf RUNAHEAD_CACHE_DIR=$folder/cache
   export RUNAHEAD_CUDA_LIBRARY=$folder/librunahead_cuda.so PYTHONPATH=$folder/python PYTHONUNBUFFERED=1
   "$folder/runahead" doctor --ports 127.0.0.1:0 2>&1 | grep -E '^[a-zA-Z]+ +(version|machine|gpu) |error while loading' || true
+  nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,power.draw,memory.used --format=csv 2>/dev/null || true
   correctness "$folder" "$folder/librunahead_cuda.so"
   check "bench/gpu.py" $((end - SECONDS)) "$PYTHON" bench/gpu.py --binary "$folder/runahead" --folder "$folder" \
     --seconds $((end - SECONDS - 45)) --json "$RESULTS/gpu.json" "$@"

@@ -72,6 +72,34 @@ def test_rounds_are_pooled_and_one_without_numbers_does_not_count():
     assert gpu.pooled([None]) is None
 
 
+def test_the_sides_take_turns_and_ours_counts_where_pytorch_cannot():
+    turns = []
+
+    def bench(_, what, *flags):
+        turns.append(f"ours {what}")
+        return [(2.0, 1.0, 3.0)] * (len(flags[3].split(",")) if what == "decode" else 1)
+
+    def decode(shape, context, batch, steps):
+        turns.append(f"torch decode {batch}")
+        return None if batch == 8 else (4.0, 3.0, 5.0)
+
+    def prefill(*_):
+        turns.append("torch prefill")
+        return 1.0, 1.0, 1.0
+
+    options = gpu.parse(["--folder", "models", "--shapes", "tiny"])
+    measure = gpu.Measurement(options, SimpleNamespace(bench=bench), SimpleNamespace(decode=decode, prefill=prefill),
+                              random_model.SHAPES, 300)
+    (one, eight), computing = measure(gpu.Step("decode", "tiny", 1024))
+    assert turns == ["ours decode", "torch decode 1", "torch decode 8"] * 2
+    assert one["torch"]["seconds"] == 4 and eight["torch"] is None and eight["ours"]["seconds"] == 2
+    assert eight["bytes"] > one["bytes"] and computing == 2 * 33 * (2 + 4 + 2)
+    turns.clear()
+    [row], computing = measure(gpu.Step("prefill", "tiny", 64))
+    assert turns == ["ours prefill", "torch prefill"] * 2 and computing == 2 * 4 * 3
+    assert row["operations"] == row["whole_operations"] == gpu.prefill_operations(random_model.SHAPES["tiny"][:4], 3, 300, 64)
+
+
 def test_the_tables_say_ratios_shares_and_the_whole_model():
     common = {"shape": "llama-3-8b", "layers": 4}
     rows = [{"what": "prefill", **common, "tokens": 1000, "ours": spread(0.5), "torch": spread(0.25), "operations": 10**14,
