@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <string>
 
 #include "base/check.h"
@@ -14,7 +15,8 @@
 namespace runahead {
 namespace {
 
-// Tokens of the prefill that is not counted: enough to touch every weight and to wake every thread.
+// Tokens of the prefill that is not counted: enough to touch every weight and to wake every thread. A GPU's is as long as the
+// others: its memory for activations grows to what the first one needs.
 constexpr int32_t kWarmUpTokens = 512;
 // Eight times the last-level cache of the machines measured so far (32 MiB), so that reading it is reading memory.
 constexpr size_t kBandwidthBytes = 256 << 20;
@@ -55,6 +57,25 @@ double read_bandwidth(ThreadTeam& team) {
   return best;
 }
 
+// What an engine's CPU allows, timed between the repetitions. Of a GPU nothing is.
+class CpuPeaks {
+ public:
+  explicit CpuPeaks(const Transformer* cpu) {
+    if (cpu == nullptr) return;
+    team_.emplace(cpu->threads());
+    instructions_.emplace(cpu->ops(), *team_);
+  }
+  void measure() {
+    if (instructions_) instructions_->measure();
+  }
+  double operations_per_second() const { return instructions_ ? instructions_->operations_per_second() : 0; }
+  double bytes_per_second() { return team_ ? read_bandwidth(*team_) : 0; }
+
+ private:
+  std::optional<ThreadTeam> team_;
+  std::optional<InstructionPeak> instructions_;
+};
+
 // Of the matrices of one layer, for one token; `kv_only`: the rows that end in K and V.
 double layer_weights(const ModelShape& s, bool kv_only) {
   const double dim = s.model_dim, q = double{1} * s.num_heads * s.head_dim,
@@ -63,6 +84,8 @@ double layer_weights(const ModelShape& s, bool kv_only) {
 }
 
 }  // namespace
+
+const Transformer* cpu_engine(const Engine& engine) { return dynamic_cast<const Transformer*>(&engine); }
 
 double seconds_of(const std::function<void()>& work) {
   const auto start = std::chrono::steady_clock::now();
@@ -111,35 +134,35 @@ double decode_operations(const ModelShape& s, double keys) {
   return 2 * (s.num_layers * (layer_weights(s, false) + 2 * keys * q_dim) + double{1} * s.vocab_size * s.model_dim);
 }
 
-Result<BenchResult> bench_prefill(Transformer& engine, int32_t tokens, int32_t repetitions) {
+Result<BenchResult> bench_prefill(Engine& engine, int32_t tokens, int32_t repetitions) {
   if (tokens < 1 || repetitions < 1)
     return fail(ErrorCode::kInvalidArgument, "tokens and repetitions must be at least 1");
   const int32_t vocab = engine.shape().vocab_size;
   SeededRng rng(static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count()));
   TRY(check_tokens(engine, random_tokens(rng, tokens, vocab)));
+  const Transformer* cpu = cpu_engine(engine);
   SequenceCache cache(engine, tokens);
-  ThreadTeam team(engine.threads());
-  InstructionPeak peak(engine.ops(), team);
+  CpuPeaks peaks(cpu);
   {
-    const int32_t warm_up = std::min(tokens, kWarmUpTokens);
+    const int32_t warm_up = cpu != nullptr ? std::min(tokens, kWarmUpTokens) : tokens;
     const std::shared_ptr<KvLease> kv = TRY(cache.lease(warm_up));
     prefill(engine, *kv, random_tokens(rng, warm_up, vocab));
   }
   std::vector<double> seconds;
   for (int32_t i = 0; i < repetitions; ++i) {
-    peak.measure();
+    peaks.measure();
     const std::vector<TokenId> prompt = random_tokens(rng, tokens, vocab);
     const std::shared_ptr<KvLease> kv = TRY(cache.lease(tokens));
     seconds.push_back(seconds_of([&] { prefill(engine, *kv, prompt); }));
   }
-  peak.measure();
+  peaks.measure();
   return BenchResult{.tokens = tokens,
                      .seconds = spread_of(std::move(seconds)),
                      .operations = prefill_operations(engine.shape(), tokens),
-                     .peak_operations_per_second = peak.operations_per_second()};
+                     .peak_operations_per_second = peaks.operations_per_second()};
 }
 
-Result<std::vector<BenchResult>> bench_decode(Transformer& engine, int32_t context, std::span<const int32_t> batches,
+Result<std::vector<BenchResult>> bench_decode(Engine& engine, int32_t context, std::span<const int32_t> batches,
                                               int32_t steps) {
   if (context < 0 || steps < 1 || batches.empty() || *std::min_element(batches.begin(), batches.end()) < 1)
     return fail(ErrorCode::kInvalidArgument, "batch and steps must be at least 1, context at least 0");
@@ -155,16 +178,16 @@ Result<std::vector<BenchResult>> bench_decode(Transformer& engine, int32_t conte
     sequences.push_back(TRY(cache.lease(tokens)));
     if (context > 0) prefill(engine, *sequences.back(), random_tokens(rng, context, s.vocab_size));
   }
-  ThreadTeam team(engine.threads());
-  InstructionPeak peak(engine.ops(), team);
-  const double bandwidth = read_bandwidth(team);
+  const Transformer* cpu = cpu_engine(engine);
+  CpuPeaks peaks(cpu);
+  const double bandwidth = peaks.bytes_per_second();
   const double keys = context + 1 + 0.5 * steps;  // of a step in the middle
   const double kv_bytes = keys / kPageTokens * static_cast<double>(engine.page_bytes()) * s.num_layers;
   std::vector<BenchResult> results;
   for (int32_t batch : batches) {
     std::vector<float> logits(static_cast<size_t>(batch) * static_cast<size_t>(s.vocab_size));
     std::vector<double> seconds;
-    peak.measure();
+    peaks.measure();
     for (int32_t step = 0; step < steps + 1; ++step) {  // the first warms up and is not counted
       std::vector<DecodeRow> rows;
       for (int32_t b = 0; b < batch; ++b)
@@ -173,13 +196,13 @@ Result<std::vector<BenchResult>> bench_decode(Transformer& engine, int32_t conte
       const double elapsed = seconds_of([&] { engine.decode(rows, logits); });
       if (step > 0) seconds.push_back(elapsed);
     }
-    peak.measure();
+    peaks.measure();
     results.push_back({.tokens = batch,
                        .context = context,
                        .seconds = spread_of(std::move(seconds)),
                        .operations = batch * decode_operations(s, keys),
-                       .bytes = static_cast<double>(engine.packed_bytes()) + batch * kv_bytes,
-                       .peak_operations_per_second = peak.operations_per_second(),
+                       .bytes = cpu != nullptr ? static_cast<double>(cpu->packed_bytes()) + batch * kv_bytes : 0,
+                       .peak_operations_per_second = peaks.operations_per_second(),
                        .peak_bytes_per_second = bandwidth});
   }
   return results;

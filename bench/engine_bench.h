@@ -1,6 +1,7 @@
 // Measures one engine in this process: what `runahead bench prefill|decode` prints. Operations (a multiply and an add
 // are two) and bytes are counted from the shapes. The peaks of the machine that they are held against, its dot
-// instruction and its memory, are timed between the repetitions, so that a share means something on a shared machine.
+// instruction and its memory, are timed between the repetitions, so that a share means something on a shared machine. They are
+// the CPU's: of an engine on a GPU there are times alone.
 //   threads  the caller's; nothing else may use the engine meanwhile.
 #pragma once
 
@@ -33,13 +34,16 @@ class InstructionPeak {
   double best_ = 0;
 };
 
+// The engine as one of the CPU; nullptr: it is of a GPU.
+const Transformer* cpu_engine(const Engine& engine);
+
 struct BenchResult {
-  int32_t tokens = 0;                     // that are processed: a prompt's, or one of each sequence of a decode step
-  int32_t context = 0;                    // tokens before them
-  Spread seconds;                         // of a prefill, or of one decode step
-  double operations = 0, bytes = 0;       // of it; bytes only of decode: weights and K/V, each read once
-  double peak_operations_per_second = 0;  // of the mode's dot instruction on all threads
-  double peak_bytes_per_second = 0;       // of reading memory on all threads; only of decode
+  int32_t tokens = 0;  // that are processed: a prompt's, or one of each sequence of a decode step
+  int32_t context = 0;  // tokens before them
+  Spread seconds;  // of a prefill, or of one decode step
+  double operations = 0, bytes = 0;  // of it; bytes only of decode on the CPU: weights and K/V, each read once
+  double peak_operations_per_second = 0;  // of the mode's dot instruction on all threads; 0: of a GPU
+  double peak_bytes_per_second = 0;  // of reading memory on all threads; only of decode on the CPU
 
   double tokens_per_second() const { return per_second(tokens); }
   double per_second(double amount) const { return amount / seconds.median; }
@@ -51,9 +55,9 @@ double prefill_operations(const ModelShape& shape, int32_t tokens);
 double decode_operations(const ModelShape& shape, double keys);
 
 // Prompts are random tokens, new ones every time. kInvalidArgument, kContextOverflow as check_tokens.
-Result<BenchResult> bench_prefill(Transformer& engine, int32_t tokens, int32_t repetitions);
+Result<BenchResult> bench_prefill(Engine& engine, int32_t tokens, int32_t repetitions);
 // One result a batch size: steps of so many sequences that have `context` tokens each, 0 or more.
-Result<std::vector<BenchResult>> bench_decode(Transformer& engine, int32_t context, std::span<const int32_t> batches,
+Result<std::vector<BenchResult>> bench_decode(Engine& engine, int32_t context, std::span<const int32_t> batches,
                                               int32_t steps);
 
 }  // namespace runahead

@@ -4,11 +4,14 @@
     bench/random_model.py OUT.gguf                                        Llama 3 8B's layers, four of them, in Q4_1
     bench/random_model.py OUT.gguf --shape llama-3.2-1b --format Q4_K_M   llama.cpp's usual mix of Q4_K and Q6_K
     bench/random_model.py OUT.gguf --shape falcon-7b                      Falcon's shape on Llama's layers: 71 heads on one of K/V
+    bench/random_model.py OUT.gguf --tokenizer-only                       for RUNAHEAD_TOKENIZER, where there is no model
 
-The tokenizer, and with it the vocabulary, is that of the default model, so that all engines of bench/compare_peers.py can
-load the file. A few layers are enough, since they are all alike. Needs PyPI `gguf` (tests/requirements.txt).
+The tokenizer, and with it the vocabulary, is that of the default model (or of the file RUNAHEAD_TOKENIZER), so that all engines
+of bench/compare_peers.py can load the file. A few layers are enough, since they are all alike. Needs PyPI `gguf`
+(tests/requirements.txt).
 """
 import argparse
+import functools
 import math
 import os
 from pathlib import Path
@@ -17,13 +20,15 @@ import gguf
 import numpy as np
 
 MODELS = Path(os.environ.get("RUNAHEAD_MODEL_DIR", Path.home() / ".cache" / "runahead" / "models"))
-TOKENIZER = MODELS / "SmolLM2-135M-Instruct.Q4_1.gguf"
+TOKENIZER = Path(os.environ.get("RUNAHEAD_TOKENIZER", MODELS / "SmolLM2-135M-Instruct.Q4_1.gguf"))
 SEED = 20240508  # the day of arXiv 2405.05329
 # Hidden size, FFN size, query heads, K/V heads, layers. Falcon's FFN has two matrices where Llama's layers have three: two thirds
-# of its size is the same work. A quarter: half of hidden size, head size and FFN size, for slow nodes of a testbed.
+# of its size is the same work. A quarter: half of hidden size, head size and FFN size, for slow nodes of a testbed. Tiny: for an
+# emulated GPU.
 SHAPES = {"llama-3-8b": (4096, 14336, 32, 8, 4), "llama-3.2-1b": (2048, 8192, 32, 8, 6),
           "llama-7b": (4096, 11008, 32, 32, 4), "llama-7b-quarter": (2048, 5504, 32, 32, 8),
-          "falcon-7b": (4544, 12128, 71, 1, 4), "falcon-7b-quarter": (2272, 6080, 71, 1, 8)}
+          "falcon-7b": (4544, 12128, 71, 1, 4), "falcon-7b-quarter": (2272, 6080, 71, 1, 8),
+          "smollm2-135m": (576, 1536, 9, 3, 30), "tiny": (64, 96, 2, 1, 3)}
 # Of a block: where its halves d and m lie (m in None: it has none), the sd of a weight whose other bytes are random and
 # d is 1, and m over d such that the mean is zero. Q4_K: codes 0..15 times scales 0..63, less minima 0..63 times m.
 FORMATS = {"Q4_0": (0, None, 4.6, 0), "Q4_1": (0, 2, 4.6, -7.5), "Q8_0": (0, None, 74, 0), "Q4_K": (0, 2, 260, 7.5),
@@ -55,10 +60,16 @@ def format_of(name, mix, layer, layers):
     return "Q4_K"
 
 
-def write_header(writer, shape, layers, source):
+def copy_tokenizer(writer):
+    for name, field in tokenizer_file().fields.items():
+        if name.startswith("tokenizer."):
+            writer.add_key_value(name, field.contents(), field.types[0], field.types[-1] if len(field.types) > 1 else None)
+
+
+def write_header(writer, shape, layers, context_len):
     hidden, ffn, heads, kv_heads = shape
     writer.add_block_count(layers)
-    writer.add_context_length(32768)
+    writer.add_context_length(context_len)
     writer.add_embedding_length(hidden)
     writer.add_feed_forward_length(ffn)
     writer.add_head_count(heads)
@@ -66,21 +77,41 @@ def write_header(writer, shape, layers, source):
     writer.add_rope_dimension_count(hidden // heads)
     writer.add_rope_freq_base(500000.0)
     writer.add_layer_norm_rms_eps(1e-5)
-    for name, field in source.fields.items():
-        if name.startswith("tokenizer."):
-            writer.add_key_value(name, field.contents(), field.types[0], field.types[-1] if len(field.types) > 1 else None)
 
 
-def write_model(out, shape_name, layers, mix):
+@functools.cache
+def tokenizer_file():
+    """Seconds: it has a hundred thousand strings."""
+    return gguf.GGUFReader(TOKENIZER)
+
+
+def vocabulary_size():
+    return len(tokenizer_file().fields["tokenizer.ggml.tokens"].data)
+
+
+def write_tokenizer(out):
+    writer = gguf.GGUFWriter(out, "llama")
+    copy_tokenizer(writer)
+    close(writer)
+
+
+def close(writer):
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def write_model(out, shape_name, layers, mix, context_len=32768):
     *shape, usual_layers = SHAPES[shape_name]
     hidden, ffn, heads, kv_heads = shape
     layers = layers or usual_layers
     kv = hidden // heads * kv_heads
-    source = gguf.GGUFReader(TOKENIZER)
-    vocab = len(source.fields["tokenizer.ggml.tokens"].data)
+    vocab = vocabulary_size()
     rng = np.random.default_rng(SEED)
     writer = gguf.GGUFWriter(out, "llama")
-    write_header(writer, shape, layers, source)
+    write_header(writer, shape, layers, context_len)
+    copy_tokenizer(writer)
 
     def add(name, rows, row_len, layer=None):
         kind = format_of(name, mix, layer, layers)
@@ -100,10 +131,7 @@ def write_model(out, shape_name, layers, mix):
             add(name, rows, row_len, layer)
         add_ones(f"blk.{layer}.attn_norm.weight")
         add_ones(f"blk.{layer}.ffn_norm.weight")
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    close(writer)
 
 
 def main():
@@ -111,11 +139,16 @@ def main():
     parser.add_argument("out", type=Path)
     parser.add_argument("--shape", choices=SHAPES, default="llama-3-8b")
     parser.add_argument("--layers", type=int, help="default: a few, see SHAPES")
+    parser.add_argument("--context", type=int, default=32768, help="tokens that the model takes")
+    parser.add_argument("--tokenizer-only", action="store_true")
     parser.add_argument("--format", choices=["Q4_0", "Q4_1", "Q8_0", "Q4_K_M"], default="Q4_1")
     args = parser.parse_args()
     if not TOKENIZER.exists():
         parser.error(f"there is no {TOKENIZER}, whose tokenizer the model gets; deploy/quickstart.sh fetches it")
-    write_model(args.out, args.shape, args.layers, args.format)
+    if args.tokenizer_only:
+        write_tokenizer(args.out)
+    else:
+        write_model(args.out, args.shape, args.layers, args.format, args.context)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ SIM_SEEDS=${RUNAHEAD_SIM_SEEDS:-1000}  # about a minute
 
 # Stage and time limit in seconds. What fails soonest comes first; together they take under 45 minutes on 2 cores.
 STAGES=(setup:1200 tidy:120 build:1500 sanitizers:2400 deploy:300 unit:900 e2e:900 ucx:300 sim:600 lint:300 cuda:600
-        asan:1800 fuzz:900 tsan:1200)
+        asan:1800 fuzz:900 tsan:1200 gpu:900)
 # Stages that run beside those behind them, each with the stage that waits for its end: one that mostly waits itself, and the
 # compiling for three others, which takes only what the tests leave of the cores.
 declare -A BESIDE_UNTIL=([ucx]=lint [sanitizers]=asan)
@@ -209,6 +209,18 @@ stage_fuzz() {
   run_ctest build/asan-ubsan -L fuzz
 }
 
+# What tests/gpu.sh asks of a GPU. Where no compiler can be had, a library that is built already will do.
+stage_gpu() {
+  if ! tests/gpu.sh present; then
+    record skipped "gpu: this machine has no NVIDIA GPU"
+    return 0
+  fi
+  setup_venv
+  (setup_cuda && setup_build cuda runahead_cuda) || [[ -f build/cuda/librunahead_cuda.so ]] ||
+    die "there is neither a compiler for the GPU nor build/cuda/librunahead_cuda.so"
+  PYTHON=$PYTHON tests/gpu.sh checks build/release build/cuda/librunahead_cuda.so "$RESULTS/gpu"
+}
+
 # run_stage NAME LIMIT: the stage in a process group of its own, so that its limit ends all that it started.
 run_stage() {
   local name=$1 limit=$2 started=$SECONDS code=0
@@ -244,7 +256,7 @@ main() {
   for stage in "$@"; do
     [[ " ${STAGES[*]%%:*} " == *" $stage "* ]] || die "there is no stage $stage; the stages are: ${STAGES[*]%%:*}"
   done
-  case $wanted in *" deploy "* | *" unit "* | *" e2e "* | *" sim "* | *" ucx "* | *" lint "*) wanted+="build " ;; esac
+  case $wanted in *" deploy "* | *" unit "* | *" e2e "* | *" sim "* | *" ucx "* | *" lint "* | *" gpu "*) wanted+="build " ;; esac
   [[ $# -gt 0 ]] && wanted+="setup "
   for stage in "${STAGES[@]}"; do
     [[ $# -eq 0 || $wanted == *" ${stage%%:*} "* ]] || continue

@@ -1,6 +1,6 @@
 // runahead bench prefill|decode|kernels|plan: how fast one worker is, in this process, as a share of what the machine's
-// instructions and memory allow, measured in the same run; and how long a plan takes. docs/benchmarks.md says what each
-// number means. bench rank: a rival's rank (bench_rank.h).
+// instructions and memory allow, measured in the same run (of a GPU: times alone); and how long a plan takes.
+// docs/benchmarks.md says what each number means. bench rank: a rival's rank (bench_rank.h).
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -61,67 +61,87 @@ json seconds_json(const Spread& s) {
           {"seconds_max", s.max}};
 }
 
-json result_json(const BenchResult& r, const Transformer& engine) {
+json result_json(const BenchResult& r, const WorkerEngine& worker) {
   json fields = seconds_json(r.seconds);
-  fields.update({{"threads", engine.threads()},
-                 {"compute", engine.compute_name()},
-                 {"isa", engine.ops().isa},
+  fields.update({{"device", worker.device},
+                 {"compute", worker.engine->compute_name()},
                  {"tokens_per_second", r.tokens_per_second()},
                  {"operations", r.operations},
-                 {"giga_ops_per_second", r.per_second(r.operations) / 1e9},
+                 {"giga_ops_per_second", r.per_second(r.operations) / 1e9}});
+  const Transformer* cpu = cpu_engine(*worker.engine);
+  if (cpu == nullptr) return fields;
+  fields.update({{"threads", cpu->threads()},
+                 {"isa", cpu->ops().isa},
                  {"peak_giga_ops_per_second", r.peak_operations_per_second / 1e9},
                  {"peak_fraction", r.per_second(r.operations) / r.peak_operations_per_second}});
   return fields;
 }
 
+void print_prefill(const BenchResult& r, bool on_cpu) {
+  std::printf("%8d %12.1f %8.1f..%9.1f %10.3f %8.1f", r.tokens, r.tokens_per_second(), r.tokens / r.seconds.max,
+              r.tokens / r.seconds.min, r.seconds.median, r.per_second(r.operations) / 1e9);
+  if (on_cpu) std::printf(" %6.1f %%", 100 * r.per_second(r.operations) / r.peak_operations_per_second);
+  std::printf("\n");
+  std::fflush(stdout);
+}
+
 Result<void> bench_prefill_command(const BenchOptions& options, const CommonOptions& common) {
-  const auto engine = TRY(open_engine(options.engine, !common.quiet && !common.json()));
+  const WorkerEngine worker = TRY(open_worker_engine(options.engine, !common.quiet && !common.json()));
+  const bool on_cpu = cpu_engine(*worker.engine) != nullptr;
   json results = json::array();
   if (!common.json())
-    std::printf("%8s %12s %19s %10s %8s %8s\n", "tokens", "tokens/s", "(slowest..fastest)", "seconds", "GOP/s",
-                "of peak");
+    std::printf("%8s %12s %19s %10s %8s%s\n", "tokens", "tokens/s", "(slowest..fastest)", "seconds", "GOP/s",
+                on_cpu ? "  of peak" : "");
   for (int tokens : options.tokens) {
-    const BenchResult r = TRY(bench_prefill(*engine, tokens, options.repetitions));
-    results.push_back(result_json(r, *engine));
+    const BenchResult r = TRY(bench_prefill(*worker.engine, tokens, options.repetitions));
+    results.push_back(result_json(r, worker));
     results.back()["tokens"] = tokens;
-    if (common.json()) continue;
-    std::printf("%8d %12.1f %8.1f..%9.1f %10.3f %8.1f %6.1f %%\n", tokens, r.tokens_per_second(),
-                tokens / r.seconds.max, tokens / r.seconds.min, r.seconds.median, r.per_second(r.operations) / 1e9,
-                100 * r.per_second(r.operations) / r.peak_operations_per_second);
-    std::fflush(stdout);
+    if (!common.json()) print_prefill(r, on_cpu);
   }
   if (common.json()) print_json({{"results", results}, {"peak_resident_bytes", peak_resident_bytes()}});
   else
-    std::printf("%s; peak resident memory %.0f MiB\n", device_text(*engine).c_str(),
+    std::printf("%s; peak resident memory %.0f MiB\n", worker.device.c_str(),
                 static_cast<double>(peak_resident_bytes()) / (1 << 20));
   return {};
 }
 
+json decode_json(const BenchResult& r, const WorkerEngine& worker) {
+  json fields = result_json(r, worker);
+  fields.update({{"context", r.context}, {"batch", r.tokens}});
+  if (cpu_engine(*worker.engine) == nullptr) return fields;
+  fields.update({{"bytes", r.bytes},
+                 {"bytes_per_second", r.per_second(r.bytes)},
+                 {"read_bytes_per_second", r.peak_bytes_per_second},
+                 {"read_fraction", r.per_second(r.bytes) / r.peak_bytes_per_second}});
+  return fields;
+}
+
+void print_decode(const BenchResult& r, bool on_cpu) {
+  std::printf("%8d %6d %12.1f %8.1f..%9.1f %9.2f", r.context, r.tokens, r.tokens_per_second(), r.tokens / r.seconds.max,
+              r.tokens / r.seconds.min, 1e3 * r.seconds.median);
+  if (on_cpu)
+    std::printf(" %8.2f %8.1f %% %6.1f %%", r.per_second(r.bytes) / 1e9,
+                100 * r.per_second(r.bytes) / r.peak_bytes_per_second,
+                100 * r.per_second(r.operations) / r.peak_operations_per_second);
+  std::printf("\n");
+  std::fflush(stdout);
+}
+
 Result<void> bench_decode_command(const BenchOptions& options, const CommonOptions& common) {
-  const auto engine = TRY(open_engine(options.engine, !common.quiet && !common.json()));
+  const WorkerEngine worker = TRY(open_worker_engine(options.engine, !common.quiet && !common.json()));
+  const bool on_cpu = cpu_engine(*worker.engine) != nullptr;
   json results = json::array();
   if (!common.json())
-    std::printf("%8s %6s %12s %19s %9s %8s %10s %8s\n", "context", "batch", "tokens/s", "(slowest..fastest)", "ms/step",
-                "GB/s", "of memory", "of peak");
+    std::printf("%8s %6s %12s %19s %9s%s\n", "context", "batch", "tokens/s", "(slowest..fastest)", "ms/step",
+                on_cpu ? "     GB/s  of memory  of peak" : "");
   for (int context : options.context) {
-    for (const BenchResult& r : TRY(bench_decode(*engine, context, options.batch, options.steps))) {
-      results.push_back(result_json(r, *engine));
-      results.back().update({{"context", context},
-                             {"batch", r.tokens},
-                             {"bytes", r.bytes},
-                             {"bytes_per_second", r.per_second(r.bytes)},
-                             {"read_bytes_per_second", r.peak_bytes_per_second},
-                             {"read_fraction", r.per_second(r.bytes) / r.peak_bytes_per_second}});
-      if (common.json()) continue;
-      std::printf("%8d %6d %12.1f %8.1f..%9.1f %9.2f %8.2f %8.1f %% %6.1f %%\n", context, r.tokens,
-                  r.tokens_per_second(), r.tokens / r.seconds.max, r.tokens / r.seconds.min, 1e3 * r.seconds.median,
-                  r.per_second(r.bytes) / 1e9, 100 * r.per_second(r.bytes) / r.peak_bytes_per_second,
-                  100 * r.per_second(r.operations) / r.peak_operations_per_second);
-      std::fflush(stdout);
+    for (const BenchResult& r : TRY(bench_decode(*worker.engine, context, options.batch, options.steps))) {
+      results.push_back(decode_json(r, worker));
+      if (!common.json()) print_decode(r, on_cpu);
     }
   }
   if (common.json()) print_json({{"results", results}});
-  else std::printf("%s\n", device_text(*engine).c_str());
+  else std::printf("%s\n", worker.device.c_str());
   return {};
 }
 
@@ -152,7 +172,9 @@ void print_kernel(const KernelResult& r, const OpTable& ops) {
 // The tables that are measured: of --compute on the instruction set that was chosen for it; with --all on every one
 // that runs here but plain C++ (minutes), and in every mode if --compute is auto.
 Result<std::vector<const OpTable*>> tables_to_measure(const BenchOptions& options) {
-  const std::optional<ComputeMode> wanted = TRY(parse_compute_option(options.engine.compute)).mode;
+  const ComputeOption compute = TRY(parse_compute_option(options.engine.compute));
+  if (compute.cuda) return fail(ErrorCode::kUnsupported, "bench kernels measures the CPU's kernels", "compute");
+  const std::optional<ComputeMode> wanted = compute.mode;
   prepare_kernels();
   const OpTable* chosen = TRY(select_ops(wanted.value_or(fastest_mode())));
   if (!options.all) return std::vector{chosen};
@@ -165,9 +187,9 @@ Result<std::vector<const OpTable*>> tables_to_measure(const BenchOptions& option
 Result<void> bench_kernels_command(const BenchOptions& options, const CommonOptions& common) {
   if (options.engine.threads != 1)
     return fail(ErrorCode::kInvalidArgument, "bench kernels measures one core; leave out --threads", "threads");
+  const std::vector<const OpTable*> tables = TRY(tables_to_measure(options));
   const Gguf file = TRY(open_model(options.engine.model));
   const ModelShape shape = TRY(read_model_config(file)).shape;
-  const std::vector<const OpTable*> tables = TRY(tables_to_measure(options));
   std::vector<int> rows = options.rows;
   std::sort(rows.begin(), rows.end());
   if (!common.json())

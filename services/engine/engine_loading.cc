@@ -27,8 +27,8 @@ Result<std::unique_ptr<Transformer>> open_engine(const EngineFlags& flags, bool 
   const ComputeOption compute = TRY(parse_compute_option(flags.compute));
   if (compute.cuda)
     return fail(ErrorCode::kUnsupported,
-                "this command runs on the CPU; --compute cuda is for serve, run, prefill and decode, not "
-                "with --in-process",
+                "this command runs on the CPU; --compute cuda is for serve, run, prefill, decode and bench prefill "
+                "and decode, not with --in-process",
                 "compute");
   options.compute = compute.mode;
   options.compact_pages = compute.compact_pages;

@@ -1,5 +1,5 @@
-// The engine on kernels/cuda, over the emulation: its tokens are those of the processor's fp32, and no cut, call or batch mate
-// changes a bit of it.
+// The engine on kernels/cuda, over the emulation or on a device (tested_device.h): its tokens are those of the processor's fp32,
+// and no cut, call or batch mate changes a bit of it.
 #include "model/cuda_transformer/cuda_transformer.h"
 
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@
 #include <latch>
 
 #include "model/transformer/transformer.h"
-#include "simt_ops.h"
+#include "tests/kernels/cuda/tested_device.h"
 #include "tests/model/transformer/engine_cases.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_model.h"
@@ -20,7 +20,7 @@ namespace runahead::test {
 namespace {
 
 std::unique_ptr<CudaTransformer> load_cuda(const std::filesystem::path& model) {
-  return *CudaTransformer::load(cuda::simt_device(), {.model = model});
+  return *CudaTransformer::load(cuda::tested_device(), {.model = model});
 }
 
 double rms_distance(const std::vector<float>& a, const std::vector<float>& b) {
@@ -107,7 +107,7 @@ TEST(CudaTransformer, SharesPagesWithTheProcessorsBf16) {
   for (const int32_t head_dim : {32, 48}) {
     write_tiny_llama(dir / "tiny.gguf", 4,
                      {.num_layers = 2, .model_dim = 96, .num_heads = 2, .num_kv_heads = 1, .head_dim = head_dim});
-    const auto gpu = *CudaTransformer::load(cuda::simt_device(), {.model = dir / "tiny.gguf", .pages_of_bf16 = true});
+    const auto gpu = *CudaTransformer::load(cuda::tested_device(), {.model = dir / "tiny.gguf", .pages_of_bf16 = true});
     const auto cpu = *Transformer::load({.model = dir / "tiny.gguf", .compute = ComputeMode::kBf16});
     const auto fp32 = *Transformer::load({.model = dir / "tiny.gguf", .compute = ComputeMode::kFp32});
     EXPECT_EQ(gpu->fingerprint(), cpu->fingerprint());
@@ -138,7 +138,7 @@ TEST(CudaTransformer, AHeadThatNoKernelTakesIsRefused) {
   const TempDir dir;
   write_tiny_llama(dir / "long.gguf", 1,
                    {.num_layers = 1, .model_dim = 320, .num_heads = 1, .num_kv_heads = 1, .head_dim = 320});
-  const auto engine = CudaTransformer::load(cuda::simt_device(), {.model = dir / "long.gguf"});
+  const auto engine = CudaTransformer::load(cuda::tested_device(), {.model = dir / "long.gguf"});
   ASSERT_FALSE(engine.has_value());
   EXPECT_EQ(engine.error().message,
             "an attention head of 320 is over 256, which a GPU does not run here; use --compute fp32");
@@ -150,8 +150,8 @@ TEST(CudaTransformer, ARequestThatDoesNotFitEndsAloneAndTheNextOneRuns) {
   write_tiny_llama(dir / "tiny.gguf", 1, {.num_layers = 1});
   static bool full;
   full = false;
-  cuda::CudaOps ops = cuda::simt_device();
-  ops.allocate = [](size_t bytes) -> void* { return full ? nullptr : cuda::simt_device().allocate(bytes); };
+  cuda::CudaOps ops = cuda::tested_device();
+  ops.allocate = [](size_t bytes) -> void* { return full ? nullptr : cuda::tested_device().allocate(bytes); };
   const auto engine = *CudaTransformer::load(ops, {.model = dir / "tiny.gguf"});
   const std::vector<TokenId> prompt = {5, 6, 7};
   full = true;
@@ -165,7 +165,7 @@ TEST(CudaTransformer, ARequestThatDoesNotFitEndsAloneAndTheNextOneRuns) {
 TEST(CudaTransformer, SaysWhatDoesNotFit) {
   const TempDir dir;
   write_tiny_llama(dir / "tiny.gguf", 1);
-  cuda::CudaOps full = cuda::simt_device();
+  cuda::CudaOps full = cuda::tested_device();
   full.allocate = [](size_t) -> void* { return nullptr; };
   const auto engine = CudaTransformer::load(full, {.model = dir / "tiny.gguf"});
   ASSERT_FALSE(engine.has_value());

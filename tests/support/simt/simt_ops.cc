@@ -89,28 +89,34 @@ const CudaOps& simt_ops() {
 namespace {
 
 std::mutex mutex;  // guards what follows
-std::map<const std::byte*, size_t> allocations;
+enum class Place { kHost, kDevice, kShared };
+struct Allocation {
+  size_t bytes = 0;
+  Place place = Place::kDevice;
+};
+std::map<const std::byte*, Allocation> allocations;
 
-bool is_on_device(const void* at) {
+Place place_of(const void* at) {
   const std::lock_guard lock(mutex);
   const auto* byte = static_cast<const std::byte*>(at);
   auto next = allocations.upper_bound(byte);
-  if (next == allocations.begin()) return false;
+  if (next == allocations.begin()) return Place::kHost;
   --next;
-  return byte < next->first + next->second;
+  return byte < next->first + next->second.bytes ? next->second.place : Place::kHost;
 }
 template <class... Pointers>
 void need_device(const char* op, const Pointers*... pointers) {
-  for (const bool there : {is_on_device(static_cast<const void*>(pointers))...})
-    if (!there) throw simt::Fault(std::string(op) + " is given memory that is not the device's");
+  for (const Place place : {place_of(static_cast<const void*>(pointers))...})
+    if (place == Place::kHost) throw simt::Fault(std::string(op) + " is given memory that is not the device's");
 }
 void need_host(const char* op, const void* host) {
-  if (is_on_device(host)) throw simt::Fault(std::string(op) + " is given the device's memory for the host's");
+  if (place_of(host) == Place::kDevice)
+    throw simt::Fault(std::string(op) + " is given the device's memory for the host's");
 }
 
-void* noted(void* made, size_t bytes) {
+void* noted(void* made, Place place, size_t bytes) {
   const std::lock_guard lock(mutex);
-  allocations[static_cast<const std::byte*>(made)] = bytes;
+  allocations[static_cast<const std::byte*>(made)] = {bytes, place};
   return made;
 }
 void* forget(const char* op, void* device) {
@@ -119,16 +125,17 @@ void* forget(const char* op, void* device) {
   allocations.erase(static_cast<const std::byte*>(device));
   return device;
 }
-void* device_allocate(size_t bytes) {
+void* allocate_at(Place place, size_t bytes) {
   void* made = simt_ops().allocate(bytes);
   std::memset(made, 0xff, bytes);  // NaN in every format: a device's memory holds anything
-  return noted(made, bytes);
+  return noted(made, place, bytes);
 }
 
 void add_memory(CudaOps& ops) {
-  ops.allocate = device_allocate;
-  ops.release = [](void* device) { simt_ops().release(forget("release", device)); };
-  ops.allocate_apart = [](size_t bytes) { return noted(allocate_mapped(bytes), bytes); };
+  ops.allocate = [](size_t bytes) { return allocate_at(Place::kDevice, bytes); };
+  ops.allocate_shared = [](size_t bytes) { return allocate_at(Place::kShared, bytes); };
+  ops.release = ops.release_shared = [](void* memory) { simt_ops().release(forget("release", memory)); };
+  ops.allocate_apart = [](size_t bytes) { return noted(allocate_mapped(bytes), Place::kDevice, bytes); };
   ops.release_apart = [](void* device) { release_mapped(forget("release_apart", device)); };
   ops.to_device = [](void* device, const void* host, size_t bytes) {
     need_device("to_device", device);
