@@ -201,7 +201,8 @@ extern "C" __attribute__((visibility("default"))) const runahead::cuda::CudaOps*
     std::snprintf(id + 2 * i, 3, "%02x", static_cast<unsigned>(static_cast<unsigned char>(properties.uuid.bytes[i])));
   ops = runahead::cuda::make_ops(name, kind, id);
   std::string no_library;
-  if (add_library_gemm({ops, stream, part.multiprocessors(properties.multiProcessorCount)}, ops, runahead::cuda::note, no_library))
+  if (add_library_gemm({ops, stream, part.multiprocessors(properties.multiProcessorCount)}, ops, runahead::cuda::note,
+                       no_library))
     return &ops;
   std::snprintf(why, why_bytes, "%s", no_library.c_str());
   return nullptr;

@@ -19,7 +19,8 @@ DeviceAccess device_access(const cuda::CudaOps& ops) {
     ops.use_device();
     auto* opened = static_cast<std::byte*>(ops.open_shared(handle.data()));
     if (opened == nullptr)
-      return fail(ErrorCode::kUnsupported, "the device's memory of another process cannot be had: is its container apart?");
+      return fail(ErrorCode::kUnsupported,
+                  "the device's memory of another process cannot be had: is its container apart?");
     return opened;
   };
   access.close_shared = [&ops](std::byte* opened) {

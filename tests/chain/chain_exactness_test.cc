@@ -244,7 +244,7 @@ TEST_P(ChainExactness, AChainOfGpusGivesTheBitsOfOne) { expect_bits_of_one_gpu(*
 // Pages are the device's alone, and go from one to the next.
 TEST(GpuChain, OverCudaIpcGivesTheBitsOfOne) {
   const test::TempDir dir;
-  expect_bits_of_one_gpu(dir / "tiny.gguf", "cuda-ipc");
+  expect_bits_of_one_gpu(dir / "tiny.gguf", "ipc");
 }
 
 TEST(GpuChain, OverNcclGivesTheBitsOfOne) {

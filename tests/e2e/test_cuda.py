@@ -55,7 +55,7 @@ def one_worker(model):
     return run(model, "--workers", "1", "--transport", "tcp")
 
 
-@pytest.mark.parametrize("transport", ["tcp", "ucx", pytest.param("nccl", marks=DOUBLED), "cuda-ipc"])
+@pytest.mark.parametrize("transport", ["tcp", "ucx", pytest.param("nccl", marks=DOUBLED), "ipc"])
 def test_every_chain_of_gpus_gives_the_bits_of_one(model, one_worker, transport):
     answer = run(model, "--workers", "2", "--cuts", "64", "--transport", transport)
     assert answer["transport"].removesuffix("-1.13") == transport and answer["compute"] == "cuda-bf16"

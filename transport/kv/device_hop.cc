@@ -197,7 +197,8 @@ void DeviceHop::fail(Error why) {
   if (lane_) lane_->abort();
   frames_.clear();
   meet();
-  for (const auto& [number, done] : std::exchange(offered_, {})) done("the connection between the devices has ended", {});
+  for (const auto& [number, done] : std::exchange(offered_, {}))
+    done("the connection between the devices has ended", {});
   const auto left = endpoints_;  // a copy: they leave
   for (const auto& [number, endpoint] : left) endpoint->on_lost(*error_);
   written_.notify();
@@ -268,7 +269,8 @@ void DeviceHop::introduce(const LaneIntroduction& introduction) {
   if (!error_) meet();
 }
 
-void DeviceHop::send(uint32_t stream, const KvPageHeader& header, std::span<const std::byte> page, DeviceLane::Done done) {
+void DeviceHop::send(uint32_t stream, const KvPageHeader& header, std::span<const std::byte> page,
+                     DeviceLane::Done done) {
   ++announced_;
   write(HopFrameKind::kPage, stream, encode(header), lane_->place_of(page));
   if (!lane_->is_pulled()) return lane_->send(page, std::move(done));
@@ -277,7 +279,8 @@ void DeviceHop::send(uint32_t stream, const KvPageHeader& header, std::span<cons
 
 Result<void> DeviceHop::on_taken(uint64_t number) {
   const auto found = offered_.find(number);
-  if (found == offered_.end()) return runahead::fail(ErrorCode::kCorrupt, "the peer took a page that it was not offered");
+  if (found == offered_.end())
+    return runahead::fail(ErrorCode::kCorrupt, "the peer took a page that it was not offered");
   const auto done = std::move(found->second);
   offered_.erase(found);
   done(nullptr, std::nullopt);

@@ -14,9 +14,9 @@
 #include <memory>
 #include <optional>
 
+#include "transport/kv/device_lane.h"
 #include "transport/kv/hop_frame.h"
 #include "transport/kv/message_streams.h"
-#include "transport/kv/device_lane.h"
 #include "transport/tcp_socket.h"
 
 namespace runahead {

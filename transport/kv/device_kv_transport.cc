@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "base/log_limit.h"
-#include "transport/kv/kv_address.h"
-#include "transport/kv/kv_handles.h"
 #include "transport/kv/device_hop.h"
 #include "transport/kv/ipc_lane.h"
+#include "transport/kv/kv_address.h"
+#include "transport/kv/kv_handles.h"
 #include "transport/kv/nccl_lane.h"
 
 namespace runahead {
@@ -31,8 +31,8 @@ struct DeviceKvTransport::State {
         streams(std::make_shared<MessageStreamContext>(e, c, options.connect_timeout,
                                                        options.connect_timeout + options.transfer_timeout)) {}
   ~State();
-  static Result<std::shared_ptr<State>> make(const char* name, KvTransportOptions options, asio::any_io_executor executor,
-                                             Clock& clock);
+  static Result<std::shared_ptr<State>> make(const char* name, KvTransportOptions options,
+                                             asio::any_io_executor executor, Clock& clock);
   static std::unique_ptr<KvTransport> serve(std::shared_ptr<State> self, std::string about, MakeLane make_lane);
 
   static asio::awaitable<void> accept_receivers(std::shared_ptr<State> self, Tcp::acceptor* acceptor);
@@ -85,8 +85,8 @@ void State::spawn(std::shared_ptr<State> self, asio::awaitable<void> work) {
 }
 
 std::shared_ptr<DeviceHopContext> State::hop_context(std::weak_ptr<State> self, MakeLane make_lane) {
-  auto made = std::make_shared<DeviceHopContext>(
-      DeviceHopContext{streams, std::move(make_lane), options.transfer_timeout, {}});
+  auto made =
+      std::make_shared<DeviceHopContext>(DeviceHopContext{streams, std::move(make_lane), options.transfer_timeout, {}});
   made->on_hello = [self](const std::shared_ptr<DeviceHopEndpoint>& endpoint, const StreamHello& hello) {
     const auto state = self.lock();
     if (!state || state->stopping) return;
@@ -207,8 +207,8 @@ Result<std::unique_ptr<KvTransport>> DeviceKvTransport::create_nccl(KvTransportO
 
 Result<std::unique_ptr<KvTransport>> DeviceKvTransport::create_ipc(KvTransportOptions options,
                                                                    asio::any_io_executor executor, Clock& clock) {
-  const std::shared_ptr<State> state = TRY(State::make("cuda-ipc", std::move(options), std::move(executor), clock));
-  return State::serve(state, "cuda-ipc",
+  const std::shared_ptr<State> state = TRY(State::make("ipc", std::move(options), std::move(executor), clock));
+  return State::serve(state, "ipc",
                       [device = state->options.device, pool = state->pool](const LaneIntroduction* introduction) {
                         return std::make_unique<IpcLane>(device, *pool, introduction);
                       });
@@ -216,9 +216,7 @@ Result<std::unique_ptr<KvTransport>> DeviceKvTransport::create_ipc(KvTransportOp
 
 DeviceKvTransport::~DeviceKvTransport() { state_->stop(); }
 
-std::string DeviceKvTransport::describe() const {
-  return state_->about + " at " + to_string(state_->address.place);
-}
+std::string DeviceKvTransport::describe() const { return state_->about + " at " + to_string(state_->address.place); }
 
 std::string DeviceKvTransport::address() const { return to_string(state_->address); }
 
@@ -234,7 +232,8 @@ std::string DeviceKvTransport::name() const { return state_->address.transport; 
 Result<std::unique_ptr<KvInbound>> DeviceKvTransport::open_inbound(KvInboundParams params) {
   TRY(check_geometry(geometry_of(params)));
   const KvAddress sender = TRY(parse_kv_address(params.sender_address, state_->address.transport));
-  if (state_->stopping) return fail(ErrorCode::kUnavailable, "the " + state_->address.transport + " transport has been shut down");
+  if (state_->stopping)
+    return fail(ErrorCode::kUnavailable, "the " + state_->address.transport + " transport has been shut down");
   if (state_->num_inbounds >= limits::kKvStreamsMax)
     return fail(ErrorCode::kOverloaded, "too many KV streams are open");
   auto stream = std::make_shared<MessageInStream>(state_->streams, std::move(params));
@@ -247,7 +246,8 @@ Result<std::unique_ptr<KvInbound>> DeviceKvTransport::open_inbound(KvInboundPara
 
 Result<std::unique_ptr<KvOutbound>> DeviceKvTransport::open_outbound(KvOutboundParams params) {
   TRY(check_geometry(geometry_of(params)));
-  if (state_->stopping) return fail(ErrorCode::kUnavailable, "the " + state_->address.transport + " transport has been shut down");
+  if (state_->stopping)
+    return fail(ErrorCode::kUnavailable, "the " + state_->address.transport + " transport has been shut down");
   if (state_->outbounds.size() >= limits::kKvStreamsMax)
     return fail(ErrorCode::kOverloaded, "too many KV streams are open");
   const AttemptId attempt = params.attempt;

@@ -1,5 +1,5 @@
-// DeviceLane: how one hop's pages get from one device to the other, and the thread that drives it. Jobs are asked for and answered
-// on the event loop's thread and done on the lane's, so nothing here blocks the loop, whatever a library or a driver does.
+// DeviceLane: how one hop's pages get from one device to the other, and the thread that drives it. Jobs are asked for and
+// answered on the event loop's thread and done on the lane's, so nothing here blocks the loop, whatever a library or driver does.
 //   ways     NcclLane sends and receives; IpcLane's receiver takes pages from the sender's memory (is_pulled()).
 //   order    pages among each other, in the order in which they were asked for; checksums by themselves, so that none waits for a
 //            peer.
@@ -40,7 +40,8 @@ class DeviceLane {
   void start(std::function<void(const LaneIntroduction&)> on_introduction);
   void checksum(std::span<const std::byte> page, Done done);
   void send(std::span<const std::byte> page, Done done);  // of a lane that is not pulled
-  void receive(std::span<std::byte> page, uint64_t at, Done done);  // with its CRC32C; at: of a pulled one, the sender's place
+  void receive(std::span<std::byte> page, uint64_t at,
+               Done done);  // with its CRC32C; at: of a pulled one, the sender's place
   void discard(size_t bytes, Done done);  // of a lane that is not pulled: receives for nobody
   void abort();
   // abort(), and waits until no page is touched any more: at once if has_ended().

@@ -16,7 +16,9 @@ static_assert(kAtId + kDeviceIdBytesMax < sizeof(LaneIntroduction));
 }  // namespace
 
 IpcLane::IpcLane(DeviceAccess device, std::span<std::byte> pool, const LaneIntroduction* introduction)
-    : DeviceLane(device.make_stream), device_(std::move(device)), pool_(introduction == nullptr ? pool : std::span<std::byte>()) {
+    : DeviceLane(device.make_stream),
+      device_(std::move(device)),
+      pool_(introduction == nullptr ? pool : std::span<std::byte>()) {
   if (introduction != nullptr) introduction_ = *introduction;
   RUNAHEAD_CHECK(device_.id.size() <= kDeviceIdBytesMax, "a device's id is short");
 }
@@ -36,7 +38,7 @@ DeviceLane::Outcome IpcLane::connect() {
   const auto* id = reinterpret_cast<const char*>(&introduction_[kAtId]);
   const std::string theirs(id, strnlen(id, sizeof introduction_ - kAtId));
   if (theirs != device_.id)
-    return fail(ErrorCode::kUnsupported, "cuda-ipc is for two workers on one GPU, and these have two: use --transport nccl");
+    return fail(ErrorCode::kUnsupported, "ipc is for two workers on one GPU, and these have two: use --transport nccl");
   DeviceHandle handle;
   std::copy_n(introduction_.begin(), handle.size(), handle.begin());
   std::byte* opened = TRY(device_.open_shared(handle));

@@ -20,7 +20,7 @@ struct KvTransportOptions {
   std::optional<HostPort> advertise;      // tcp, ucx, nccl: what peers connect to; none: where it listens
   bool allow_remote = false;  // tcp, ucx, nccl: needed to listen beyond loopback, for there is no TLS yet
   std::shared_ptr<MemoryKvHub> hub;  // memory: shared by all transports of the process
-  DeviceAccess device;                    // nccl, cuda-ipc: the GPU whose pages travel; empty: none
+  DeviceAccess device;                    // nccl, ipc: the GPU whose pages travel; empty: none
   Duration connect_timeout = limits::kConnectTimeout;
   Duration transfer_timeout = limits::kPageTransferTimeout;
 

@@ -56,7 +56,8 @@ void NcclLane::disconnect() {
 }
 
 std::unexpected<Error> NcclLane::error(const char* what, int state) const {
-  return std::unexpected(Error{ErrorCode::kWorkerLost, std::string("NCCL ") + what + ": " + api_.error_text(state), {}});
+  return std::unexpected(
+      Error{ErrorCode::kWorkerLost, std::string("NCCL ") + what + ": " + api_.error_text(state), {}});
 }
 
 }  // namespace runahead

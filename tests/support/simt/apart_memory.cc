@@ -74,7 +74,7 @@ void* open_mapped(const void* handle) {
   std::memcpy(&shared, handle, sizeof shared);
   const std::string path = "/proc/" + std::to_string(shared.pid) + "/fd/" + std::to_string(shared.fd);
   const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
-  struct stat size {};
+  struct stat size{};
   if (fd < 0 || fstat(fd, &size) != 0) return nullptr;
   return map(fd, static_cast<size_t>(size.st_size));
 }

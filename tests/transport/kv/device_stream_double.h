@@ -55,19 +55,20 @@ class DeviceStreamDouble final : public DeviceStream {
 };
 
 inline DeviceAccess device_double() {
-  return {.id = "double",
-          .make_stream = []() -> Result<std::unique_ptr<DeviceStream>> { return std::make_unique<DeviceStreamDouble>(); },
-          .share = [](std::byte* memory) -> Result<DeviceHandle> {
-            DeviceHandle handle{};
-            std::memcpy(handle.data(), &memory, sizeof memory);
-            return handle;
-          },
-          .open_shared = [](const DeviceHandle& handle) -> Result<std::byte*> {
-            std::byte* memory = nullptr;
-            std::memcpy(&memory, handle.data(), sizeof memory);
-            return memory;
-          },
-          .close_shared = [](std::byte*) {}};
+  return {
+      .id = "double",
+      .make_stream = []() -> Result<std::unique_ptr<DeviceStream>> { return std::make_unique<DeviceStreamDouble>(); },
+      .share = [](std::byte* memory) -> Result<DeviceHandle> {
+        DeviceHandle handle{};
+        std::memcpy(handle.data(), &memory, sizeof memory);
+        return handle;
+      },
+      .open_shared = [](const DeviceHandle& handle) -> Result<std::byte*> {
+        std::byte* memory = nullptr;
+        std::memcpy(&memory, handle.data(), sizeof memory);
+        return memory;
+      },
+      .close_shared = [](std::byte*) {}};
 }
 
 }  // namespace runahead

@@ -55,8 +55,9 @@ struct Pages {
 };
 
 // Every transport that there is, for ucx with the value of UCX_TLS after a colon: network and shared memory.
-// nccl is that of tests/support/nccl; its memory and that of cuda-ipc are the host's.
-inline const auto kTransports = testing::Values("memory", "tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self", "nccl", "cuda-ipc");
+// nccl is that of tests/support/nccl; its memory and that of ipc are the host's.
+inline const auto kTransports =
+    testing::Values("memory", "tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self", "nccl", "ipc");
 
 class KvTest : public testing::TestWithParam<const char*> {
  protected:
@@ -88,9 +89,9 @@ class KvTest : public testing::TestWithParam<const char*> {
   std::unique_ptr<KvTransport> make(std::vector<std::byte>& pool) {
     auto made = make_kv_transport(name_, options(), loop.executor(), loop.clock());
     EXPECT_TRUE(made.has_value()) << (made ? "" : made.error().message);
-    // With cuda-ipc pages are found by their place in the pool: all memory, for tests have pages in several places.
+    // With ipc pages are found by their place in the pool: all memory, for tests have pages in several places.
     const std::span<std::byte> all(reinterpret_cast<std::byte*>(1), SIZE_MAX / 2);
-    EXPECT_TRUE((*made)->register_memory(is("cuda-ipc") ? all : std::span(pool)).has_value());
+    EXPECT_TRUE((*made)->register_memory(is("ipc") ? all : std::span(pool)).has_value());
     return std::move(*made);
   }
   KvInboundParams inbound(Pages& pages, const KvTransport& sender, AttemptId attempt, uint64_t token = kToken) {
@@ -102,7 +103,7 @@ class KvTest : public testing::TestWithParam<const char*> {
             .prefix_pages = pages.num_pages,
             .num_layers = pages.num_layers,
             .page_bytes = pages.page_bytes,
-            .checksum = is("nccl") || is("cuda-ipc") ? KvChecksum{} : pages.checksum()};
+            .checksum = is("nccl") || is("ipc") ? KvChecksum{} : pages.checksum()};
   }
   KvOutboundParams outbound(Pages& pages, const KvTransport& receiver, AttemptId attempt, uint64_t token = kToken) {
     return {.attempt = attempt,
@@ -112,7 +113,7 @@ class KvTest : public testing::TestWithParam<const char*> {
             .prefix_pages = pages.num_pages,
             .num_layers = pages.num_layers,
             .page_bytes = pages.page_bytes,
-            .checksum = is("nccl") || is("cuda-ipc") ? KvChecksum{} : pages.checksum()};
+            .checksum = is("nccl") || is("ipc") ? KvChecksum{} : pages.checksum()};
   }
   bool is(const char* name) const { return name_ == name; }
 

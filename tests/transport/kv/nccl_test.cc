@@ -180,7 +180,8 @@ TEST(HopFrame, OfAKindThatThereIsNotIsRefused) {
   auto bytes = encode(frame);
   const auto parsed = parse_hop_frame(bytes);
   ASSERT_TRUE(parsed.has_value());
-  EXPECT_TRUE(parsed->kind == frame.kind && parsed->stream == 77 && parsed->at == 1 << 20 && parsed->body == frame.body);
+  EXPECT_TRUE(parsed->kind == frame.kind && parsed->stream == 77 && parsed->at == 1 << 20 &&
+              parsed->body == frame.body);
   for (const int kind : {0, 8, 255}) {
     bytes[0] = static_cast<std::byte>(kind);
     expect_code(parse_hop_frame(bytes), ErrorCode::kCorrupt);
