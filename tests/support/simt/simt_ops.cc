@@ -157,57 +157,65 @@ void add_memory(CudaOps& ops) {
   };
 }
 
+void add_products(CudaOps& ops) {
+  ops.dequantize = [](const DequantizeArgs& a) {
+    need_device("dequantize", a.blocks, a.out);
+    dequantize(a);
+  };
+  ops.embed = [](const EmbedArgs& a) {
+    need_device("embed", a.table, a.tokens, a.out);
+    embed(a);
+  };
+  ops.rms_norm = [](const RmsNormArgs& a) {
+    need_device("rms_norm", a.x, a.gain, a.out);
+    rms_norm(a);
+  };
+  ops.gemm = [](const GemmArgs& a) {
+    need_device("gemm", a.a, a.weights, static_cast<const std::byte*>(a.out));
+    gemm(a);
+  };
+  ops.silu_mul = [](const SiluMulArgs& a) {
+    need_device("silu_mul", a.y, a.out);
+    silu_mul(a);
+  };
+}
+
+void add_attention(CudaOps& ops) {
+  ops.store_qkv = [](const StoreQkvArgs& a) {
+    need_device("store_qkv", a.qkv, a.cos_sin, a.queries, a.keys);
+    for (int row = 0; row < a.rows; ++row) need_device("store_qkv", a.keys[row], a.keys[row] + a.value_offset);
+    store_qkv(a);
+  };
+  ops.attend = [](const AttendArgs& a) {
+    need_device("attend", a.queries, a.pages, a.sums, a.state);
+    for (int page = a.page_begin; page < a.page_end; ++page) need_device("attend", a.pages[page]);
+    attend(a);
+  };
+  ops.finish_attention = [](const FinishAttentionArgs& a) {
+    need_device("finish_attention", a.sums, a.state, a.out);
+    finish_attention(a);
+  };
+  ops.decode_attend = [](const DecodeAttendArgs& a) {
+    need_device("decode_attend", a.queries, a.pages, a.positions, a.parts, a.sums, a.state);
+    for (int row = 0; row < a.rows; ++row)
+      for (int page = 0; page <= a.positions[row] / kPage; ++page)
+        need_device("decode_attend", a.pages[static_cast<int64_t>(row) * a.pages_stride + page]);
+    decode_attend(a);
+  };
+  ops.repack = [](const RepackArgs& a) {
+    need_device("repack", a.from, a.to);
+    repack(a);
+  };
+}
+
 }  // namespace
 
 const CudaOps& simt_device() {
   static const CudaOps ops = [] {
     CudaOps made = simt_ops();
     add_memory(made);
-    made.dequantize = [](const DequantizeArgs& a) {
-      need_device("dequantize", a.blocks, a.out);
-      dequantize(a);
-    };
-    made.embed = [](const EmbedArgs& a) {
-      need_device("embed", a.table, a.tokens, a.out);
-      embed(a);
-    };
-    made.rms_norm = [](const RmsNormArgs& a) {
-      need_device("rms_norm", a.x, a.gain, a.out);
-      rms_norm(a);
-    };
-    made.gemm = [](const GemmArgs& a) {
-      need_device("gemm", a.a, a.weights, static_cast<const std::byte*>(a.out));
-      gemm(a);
-    };
-    made.silu_mul = [](const SiluMulArgs& a) {
-      need_device("silu_mul", a.y, a.out);
-      silu_mul(a);
-    };
-    made.store_qkv = [](const StoreQkvArgs& a) {
-      need_device("store_qkv", a.qkv, a.cos_sin, a.queries, a.keys);
-      for (int row = 0; row < a.rows; ++row) need_device("store_qkv", a.keys[row], a.keys[row] + a.value_offset);
-      store_qkv(a);
-    };
-    made.attend = [](const AttendArgs& a) {
-      need_device("attend", a.queries, a.pages, a.sums, a.state);
-      for (int page = a.page_begin; page < a.page_end; ++page) need_device("attend", a.pages[page]);
-      attend(a);
-    };
-    made.finish_attention = [](const FinishAttentionArgs& a) {
-      need_device("finish_attention", a.sums, a.state, a.out);
-      finish_attention(a);
-    };
-    made.decode_attend = [](const DecodeAttendArgs& a) {
-      need_device("decode_attend", a.queries, a.pages, a.positions, a.parts, a.sums, a.state);
-      for (int row = 0; row < a.rows; ++row)
-        for (int page = 0; page <= a.positions[row] / kPage; ++page)
-          need_device("decode_attend", a.pages[static_cast<int64_t>(row) * a.pages_stride + page]);
-      decode_attend(a);
-    };
-    made.repack = [](const RepackArgs& a) {
-      need_device("repack", a.from, a.to);
-      repack(a);
-    };
+    add_products(made);
+    add_attention(made);
     return made;
   }();
   return ops;

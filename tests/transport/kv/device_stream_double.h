@@ -60,12 +60,12 @@ inline DeviceAccess device_double() {
       .make_stream = []() -> Result<std::unique_ptr<DeviceStream>> { return std::make_unique<DeviceStreamDouble>(); },
       .share = [](std::byte* memory) -> Result<DeviceHandle> {
         DeviceHandle handle{};
-        std::memcpy(handle.data(), &memory, sizeof memory);
+        std::memcpy(handle.data(), static_cast<const void*>(&memory), sizeof memory);
         return handle;
       },
       .open_shared = [](const DeviceHandle& handle) -> Result<std::byte*> {
         std::byte* memory = nullptr;
-        std::memcpy(&memory, handle.data(), sizeof memory);
+        std::memcpy(static_cast<void*>(&memory), handle.data(), sizeof memory);
         return memory;
       },
       .close_shared = [](std::byte*) {}};

@@ -232,7 +232,7 @@ TEST(SelectTransport, RefusesWhatItCannotMakeWithAClearSentence) {
   options.incarnation = 1;
   const auto unknown = make_kv_transport("carrier-pigeon", options, loop.executor(), loop.clock());
   expect_code(unknown, ErrorCode::kInvalidArgument);
-  EXPECT_NE(unknown.error().message.find("choose one of auto, ucx, tcp, memory"), std::string::npos);
+  EXPECT_NE(unknown.error().message.find("choose one of auto, ucx, tcp, nccl, ipc, memory"), std::string::npos);
   expect_code(make_kv_transport("memory", options, loop.executor(), loop.clock()), ErrorCode::kInvalidArgument);
   options.listen.host = "0.0.0.0";
   options.advertise = HostPort{"me.example", 0};
