@@ -112,6 +112,7 @@ std::shared_ptr<DeviceHop> DeviceHop::accept(std::shared_ptr<DeviceHopContext> c
   const asio::any_io_executor executor = context->streams->executor;
   std::shared_ptr<DeviceHop> self(new DeviceHop(std::move(context), executor));
   self->socket_ = std::move(socket);
+  self->sends_ = true;
   self->spawn(run(self, std::nullopt));
   return self;
 }
@@ -305,6 +306,10 @@ asio::awaitable<void> DeviceHop::serve_lane(std::shared_ptr<DeviceHop> self) {
 
 Result<void> DeviceHop::on_frame(const HopFrame& frame) {
   static_assert(sizeof(LaneIntroduction) == 2 * kHopBodyBytes);
+  const bool of_receivers = frame.kind == HopFrameKind::kOpen || frame.kind == HopFrameKind::kTaken;
+  const bool of_both = frame.kind == HopFrameKind::kReply || frame.kind == HopFrameKind::kClose;
+  if (!of_both && of_receivers != sends_)
+    return runahead::fail(ErrorCode::kCorrupt, "the peer says what only the other end of a hop may say");
   switch (frame.kind) {
     case HopFrameKind::kOpen:
       return on_open(frame);
@@ -334,15 +339,14 @@ Result<void> DeviceHop::on_frame(const HopFrame& frame) {
 }
 
 Result<void> DeviceHop::on_introduced() {
-  const bool receives = last_stream_ > 0;
-  if (!receives || lane_) return runahead::fail(ErrorCode::kCorrupt, "the peer introduces itself twice");
+  if (lane_) return runahead::fail(ErrorCode::kCorrupt, "the peer introduces itself twice");
   lane_ = context_->make_lane(&introduction_);
   run_lane({});
   return {};
 }
 
 Result<void> DeviceHop::on_open(const HopFrame& frame) {
-  if (!context_->on_hello || frame.stream <= last_opened_)
+  if (frame.stream <= last_opened_)
     return runahead::fail(ErrorCode::kCorrupt, "the peer opens a stream that it cannot have");
   const StreamHello hello = TRY(parse_stream_hello(frame.body));
   last_opened_ = frame.stream;
