@@ -48,7 +48,7 @@ struct DeviceAccess {
   MakeDeviceStream make_stream;
   // From any thread. kUnsupported: this memory, or this device, cannot be shared.
   std::function<Result<DeviceHandle>(std::byte* allocation)> share;
-  std::function<Result<std::byte*>(const DeviceHandle& handle)> open_shared;
+  std::function<Result<std::span<std::byte>>(const DeviceHandle& handle)> open_shared;  // all of it
   std::function<void(std::byte* opened)> close_shared;
   explicit operator bool() const { return static_cast<bool>(make_stream); }
 };

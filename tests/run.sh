@@ -216,8 +216,12 @@ stage_gpu() {
     return 0
   fi
   setup_venv
-  (setup_cuda && setup_build cuda runahead_cuda) || [[ -f build/cuda/librunahead_cuda.so ]] ||
+  if (setup_cuda); then
+    setup_cuda
+    setup_build cuda runahead_cuda
+  elif [[ ! -f build/cuda/librunahead_cuda.so ]]; then
     die "there is neither a compiler for the GPU nor build/cuda/librunahead_cuda.so"
+  fi
   PYTHON=$PYTHON tests/gpu.sh checks build/release build/cuda/librunahead_cuda.so "$RESULTS/gpu"
 }
 

@@ -8,6 +8,7 @@
 #include "actors/worker/decode_core.h"
 #include "actors/worker/worker_attempt.h"
 #include "actors/worker/worker_link.h"
+#include "base/at_end.h"
 #include "base/log.h"
 #include "model/sampler.h"
 
@@ -103,6 +104,7 @@ asio::awaitable<void> DecodeWorker::Impl::step(std::vector<DecodeStepRow> rows) 
   try {
     logits_.resize(batch.size() * vocab);
     timing = co_await env_.lane.run(LaneOrder{}, [&] {
+      const AtEnd wait([&] { env_.engine.wait(); });  // also of a step that was broken off: rows' pages may go then
       env_.engine.decode(batch, logits_);
       for (size_t i = 0; i < rows.size(); ++i) {
         const DecodeSequence& sequence = *rows[i].sequence;

@@ -9,6 +9,7 @@
 #include "actors/worker/rank_clock.h"
 #include "actors/worker/worker_attempt.h"
 #include "actors/worker/worker_link.h"
+#include "base/at_end.h"
 #include "base/check.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -17,6 +18,8 @@
 
 namespace runahead {
 namespace {
+
+constexpr auto kDeviceLook = std::chrono::seconds(1);
 
 // One rank in one attempt.
 struct RankAttempt : WorkerAttempt {
@@ -69,6 +72,7 @@ class PrefillWorker::Impl final : public WorkerRole {
   asio::awaitable<void> compute(RankAttempt& a);
   Task<void> run(RankAttempt& a);
   void post(RankAttempt& a, int32_t layer);
+  void when_published(RankAttempt& a, std::function<void()> call);
   asio::awaitable<void> all_posted(RankAttempt& a);
   Task<void> project_qkv(RankAttempt& a, int32_t layer, Hidden& x, LaneHold& turn);
   void project_rows(RankAttempt& a, int32_t layer, Hidden& x, RowRange rows);
@@ -128,19 +132,25 @@ Task<void> PrefillWorker::Impl::run(RankAttempt& a) {
 void PrefillWorker::Impl::post(RankAttempt& a, int32_t layer) {
   const PageRange own{a.step.chunk.first_page(), a.step.chunk.end_page()};
   if (!env_.engine.publishes_later()) return a.downstream.post(layer, own);
+  when_published(a, [&a, layer, own] { a.downstream.post(layer, own); });
+}
+
+void PrefillWorker::Impl::when_published(RankAttempt& a, std::function<void()> call) {
   ++a.unposted;
-  env_.engine.when_published([&a, executor = env_.executor, layer, own] {
-    asio::post(executor, [&a, layer, own] {
-      a.downstream.post(layer, own);
+  env_.engine.when_published([&a, executor = env_.executor, call = std::move(call)] {
+    asio::post(executor, [&a, call] {
+      call();
       --a.unposted;
       a.posted.notify();
     });
   });
 }
 
-// The device ends this wait, or its failure the process.
+// The device ends this wait, or a look at it finds that it has failed, which ends the process.
 asio::awaitable<void> PrefillWorker::Impl::all_posted(RankAttempt& a) {
-  while (a.unposted > 0) co_await a.posted.wait();
+  while (a.unposted > 0)
+    if (!co_await a.posted.wait_until(env_.clock.after(kDeviceLook)))
+      co_await env_.lane.run(a.step.order, [this] { env_.engine.wait(); });
 }
 
 Task<void> PrefillWorker::Impl::project_qkv(RankAttempt& a, int32_t layer, Hidden& x, LaneHold& turn) {
@@ -299,6 +309,8 @@ asio::awaitable<void> PrefillWorker::Impl::compute(RankAttempt& a) {
     done = co_await run(a);
   } catch (const std::bad_alloc&) {  // the chunk is too large for what is free now: another worker may do it
   }
+  // Also of a layer that was broken off: nothing writes a page when it has gone back to the pool.
+  if (env_.engine.publishes_later()) when_published(a, [] {});
   co_await all_posted(a);
   a.window.close();
   if (done) a.end(WorkerAttempt::End::kDone);
@@ -382,8 +394,8 @@ void PrefillWorker::Impl::end_all() {
 asio::awaitable<void> PrefillWorker::Impl::on_lane(RankAttempt& a, std::function<void()> work) {
   // A job's time is that of what it asked for, and nothing of it reads or writes a page when it has ended.
   const ComputeLane::Timing timing = co_await env_.lane.run(a.step.order, [&] {
+    const AtEnd wait([&] { env_.engine.wait(); });  // also of one that was broken off
     work();
-    env_.engine.wait();
   });
   ++*env_.work_done;
   a.clock.computed(timing);

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdio>
 #include <cstring>
+#include <mutex>
 #include <string>
 #include <type_traits>
 
@@ -74,6 +75,29 @@ void add_streams(CudaOps& ops) {
   ops.release_shared = [](void* memory) { note(cudaFreeHost(memory)); };
 }
 
+// A release from another thread must not become a part of the graph.
+std::mutex graph_mutex;
+
+void add_graphs(CudaOps& ops) {
+  ops.begin_graph = [] {
+    graph_mutex.lock();
+    note(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  };
+  ops.end_graph = []() -> void* {
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t made = nullptr;
+    const bool kept =
+        cudaStreamEndCapture(stream, &graph) == cudaSuccess && cudaGraphInstantiate(&made, graph, 0) == cudaSuccess;
+    graph_mutex.unlock();
+    if (graph != nullptr) note(cudaGraphDestroy(graph));
+    if (kept) return made;
+    cudaGetLastError();  // it is told, and over
+    return nullptr;
+  };
+  ops.run_graph = [](void* graph) { note(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), stream)); };
+  ops.free_graph = [](void* graph) { note(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph))); };
+}
+
 void add_copies_beside(CudaOps& ops) {
   ops.to_host_on = [](void* handle, void* host, const void* device, size_t bytes) {
     note(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_of(handle)));
@@ -86,13 +110,20 @@ void add_copies_beside(CudaOps& ops) {
     if (!shared) cudaGetLastError();  // it is told, and over
     return shared;
   };
-  ops.open_shared = [](const void* handle) -> void* {
+  ops.open_shared = [](const void* handle, size_t* bytes) -> void* {
     static_assert(sizeof(cudaIpcMemHandle_t) == 64);
     cudaIpcMemHandle_t copied;
     std::memcpy(&copied, handle, sizeof copied);
     void* opened = nullptr;
-    if (cudaIpcOpenMemHandle(&opened, copied, cudaIpcMemLazyEnablePeerAccess) == cudaSuccess) return opened;
-    cudaGetLastError();  // it is told, and over
+    if (cudaIpcOpenMemHandle(&opened, copied, cudaIpcMemLazyEnablePeerAccess) != cudaSuccess) {
+      cudaGetLastError();  // it is told, and over
+      return nullptr;
+    }
+    CUresult (*range_of)(CUdeviceptr*, size_t*, CUdeviceptr) = nullptr;
+    if (find_in_driver("cuMemGetAddressRange", range_of) &&
+        range_of(nullptr, bytes, reinterpret_cast<CUdeviceptr>(opened)) == CUDA_SUCCESS)
+      return opened;
+    note(cudaIpcCloseMemHandle(opened));
     return nullptr;
   };
   ops.close_shared = [](void* opened) { note(cudaIpcCloseMemHandle(opened)); };
@@ -116,7 +147,10 @@ void add_copies_beside(CudaOps& ops) {
 CudaOps make_ops(const char* name, const char* kind, const char* id) {
   CudaOps ops{.device = name, .kind = kind, .id = id};
   ops.allocate = allocate;
-  ops.release = [](void* device) { note(cudaFreeAsync(device, stream)); };
+  ops.release = [](void* device) {
+    const std::lock_guard lock(graph_mutex);
+    note(cudaFreeAsync(device, stream));
+  };
   ops.to_device = [](void* device, const void* host, size_t bytes) {
     note(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice,
                          stream));  // pageable memory: staged before it returns; pinned is that of pages, which stay
@@ -137,6 +171,7 @@ CudaOps make_ops(const char* name, const char* kind, const char* id) {
   };
   ops.error = [] { return first_error.load(); };
   add_streams(ops);
+  add_graphs(ops);
   add_copies_beside(ops);
   add_kernels(ops);
   return ops;

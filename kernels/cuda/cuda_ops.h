@@ -180,6 +180,13 @@ struct CudaOps {
   void (*repack)(const RepackArgs&) = nullptr;
   void (*checksum_pages)(const ChecksumArgs&) = nullptr;
 
+  // Kernels that are asked for between the two are kept instead of run, with the arguments that they have then; nothing else may
+  // be asked for there. nullptr: the device takes no graph of them, and is as before.
+  void (*begin_graph)() = nullptr;
+  void* (*end_graph)() = nullptr;
+  void (*run_graph)(void* graph) = nullptr;
+  void (*free_graph)(void* graph) = nullptr;
+
   // Streams beside the one that computes, for pages that travel. Who uses one has called use_device() on its thread.
   void (*use_device)() = nullptr;
   void* (*make_stream)() = nullptr;  // CUDA's own handle; nullptr: the device has failed
@@ -200,7 +207,7 @@ struct CudaOps {
   void (*copy_on)(void* stream, void* device, const void* from_device, size_t bytes) = nullptr;
   // What is of allocate_apart(), for another process on this device: 64 bytes say which. False, nullptr: it cannot be had.
   bool (*share)(void* device, void* handle) = nullptr;
-  void* (*open_shared)(const void* handle) = nullptr;
+  void* (*open_shared)(const void* handle, size_t* bytes) = nullptr;  // and how large it is
   void (*close_shared)(void* opened) = nullptr;
   void (*follow)(void* stream) = nullptr;  // what it is asked from now on comes after all that computes so far
   // On a thread of the device's, which may not call anything here, once the stream is so far; never, if the device has failed.

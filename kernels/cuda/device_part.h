@@ -1,6 +1,6 @@
 // A part of a device's multiprocessors, for several workers on one GPU: $RUNAHEAD_CUDA_PART, e.g. 2/4, the second quarter, or
 // 2-4/4, the other three. Its streams are of a green context; memory, copies and everything else are the device's. Included by
-// cuda_ops.cu alone. Needs CUDA 12.4's driver, whose functions are asked for by name: without a part nothing of it is.
+// cuda_ops.cu alone. Needs CUDA 12.5's driver, whose functions are asked for by name: without a part nothing of it is.
 #pragma once
 
 #include <cuda.h>
@@ -41,7 +41,7 @@ template <class Function>
 bool find_in_driver(const char* name, Function& function) {
   cudaDriverEntryPointQueryResult found{};
   void* address = nullptr;
-  const cudaError_t asked = cudaGetDriverEntryPointByVersion(name, &address, 12040, cudaEnableDefault, &found);
+  const cudaError_t asked = cudaGetDriverEntryPointByVersion(name, &address, 12050, cudaEnableDefault, &found);
   function = reinterpret_cast<Function>(address);
   return asked == cudaSuccess && found == cudaDriverEntryPointSuccess && address != nullptr;
 }
@@ -97,7 +97,7 @@ inline bool DevicePart::open(int device, int multiprocessors, char* why, size_t 
   if (!carve(device, wanted)) {
     std::snprintf(why, why_bytes,
                   "the device cannot be divided as RUNAHEAD_CUDA_PART=%s says: it has %d multiprocessors, "
-                  "which go in groups of 2 to 8, and the driver must be CUDA 12.4's or newer",
+                  "which go in groups of 2 to 8, and the driver must be CUDA 12.5's or newer",
                   text, multiprocessors);
     return false;
   }

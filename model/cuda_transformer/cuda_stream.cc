@@ -15,13 +15,14 @@ DeviceAccess device_access(const cuda::CudaOps& ops) {
       return fail(ErrorCode::kUnsupported, "the device does not share its memory with another process");
     return handle;
   };
-  access.open_shared = [&ops](const DeviceHandle& handle) -> Result<std::byte*> {
+  access.open_shared = [&ops](const DeviceHandle& handle) -> Result<std::span<std::byte>> {
     ops.use_device();
-    auto* opened = static_cast<std::byte*>(ops.open_shared(handle.data()));
+    size_t bytes = 0;
+    auto* opened = static_cast<std::byte*>(ops.open_shared(handle.data(), &bytes));
     if (opened == nullptr)
       return fail(ErrorCode::kUnsupported,
                   "the device's memory of another process cannot be had: is its container apart?");
-    return opened;
+    return std::span(opened, bytes);
   };
   access.close_shared = [&ops](std::byte* opened) {
     ops.use_device();

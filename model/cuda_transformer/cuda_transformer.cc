@@ -30,9 +30,14 @@ int32_t padded_head_dim(int32_t head_dim) {
 
 class CudaPages final : public DevicePages {
  public:
-  CudaPages(const cuda::CudaOps& ops, void* memory, size_t page_bytes, bool can_travel)
-      : ops_(ops), memory_(static_cast<std::byte*>(memory)), page_bytes_(page_bytes), can_travel_(can_travel) {}
+  CudaPages(const cuda::CudaOps& ops, PageCopies& copies, void* memory, size_t page_bytes, bool can_travel)
+      : ops_(ops),
+        copies_(copies),
+        memory_(static_cast<std::byte*>(memory)),
+        page_bytes_(page_bytes),
+        can_travel_(can_travel) {}
   ~CudaPages() override {
+    copies_.wait();
     if (host_ != nullptr) ops_.unpin(host_);
     ops_.release_apart(memory_);
   }
@@ -48,6 +53,7 @@ class CudaPages final : public DevicePages {
 
  private:
   const cuda::CudaOps& ops_;
+  PageCopies& copies_;
   std::byte* memory_;
   std::byte* host_ = nullptr;  // pinned
   size_t page_bytes_;
@@ -63,6 +69,7 @@ Result<std::unique_ptr<CudaTransformer>> CudaTransformer::load(const cuda::CudaO
   std::unique_ptr<CudaTransformer> engine(new CudaTransformer(ops, std::move(file), std::move(config)));
   const int32_t head_dim = engine->shape().head_dim;
   engine->padded_dim_ = padded_head_dim(head_dim);
+  engine->decode_ = std::make_unique<DecodeBuffers>(ops, engine->config_, engine->padded_dim_);
   if (engine->padded_dim_ == 0)
     return fail(ErrorCode::kUnsupported, "an attention head of " + std::to_string(head_dim) +
                                              " is over 256, which a GPU does not run here; use --compute fp32");
@@ -104,7 +111,7 @@ Result<std::unique_ptr<DevicePages>> CudaTransformer::device_pages(int64_t count
   if (memory == nullptr)
     return fail(ErrorCode::kOverloaded, "the device has no room for " + std::to_string(bytes >> 20) +
                                             " MiB of K/V pages; ask for fewer with --kv-memory-mib");
-  return std::make_unique<CudaPages>(ops_, memory, device_page_bytes(), !host_layout_);
+  return std::make_unique<CudaPages>(ops_, copies_, memory, device_page_bytes(), !host_layout_);
 }
 
 cuda::RepackArgs CudaTransformer::repack_args(std::byte* from, std::byte* to, bool to_host_form) const {
@@ -155,17 +162,21 @@ std::unique_ptr<Hidden> CudaTransformer::embed(std::span<const TokenId> tokens) 
   auto x = std::make_unique<CudaActivations>(ops_, config_, padded_dim_, static_cast<int32_t>(tokens.size()));
   const auto ids = need_device_array<int32_t>(ops_, tokens.size());
   ids.fill(tokens);
+  embed_rows(ids.data(), *x);
+  ops_.finish();  // the ids are freed
+  return x;
+}
+
+void CudaTransformer::embed_rows(const int32_t* tokens, CudaActivations& x) {
   const QuantFormat& format = quant_format(weights_.embedding.type);
   ops_.embed({.type = static_cast<uint32_t>(weights_.embedding.type),
               .table = weights_.embedding_bytes.data(),
               .cols = shape().model_dim,
               .block_bytes = format.block_bytes,
               .block_len = format.block_len,
-              .tokens = ids.data(),
-              .rows = x->rows(),
-              .out = x->x.data()});
-  ops_.finish();  // the ids are freed
-  return x;
+              .tokens = tokens,
+              .rows = x.rows(),
+              .out = x.x.data()});
 }
 
 // Rows of x, normalised, to the operand's first rows.
@@ -211,19 +222,11 @@ void CudaTransformer::multiply(const CudaMatrix& weights, const uint16_t* operan
 }
 
 // Q, K and V of some rows; K and V go into their pages.
-void CudaTransformer::project(int32_t layer, CudaActivations& x, RowRange rows) {
+void CudaTransformer::project(int32_t layer, CudaActivations& x, RowRange rows, uint16_t* const* keys) {
   const CudaLayer& w = weights_.layers[static_cast<size_t>(layer)];
   normalize(w.attention_norm, config_.layer.norm, x, rows);
   multiply(w.qkv, x.operand.data(), rows.size(), cuda::Epilogue::kStore, x.qkv_row(rows.begin), w.qkv.n,
            x.of_prefill());
-  std::vector<uint16_t*> keys;
-  for (int32_t r = rows.begin; r < rows.end; ++r) {
-    const CudaActivations::Place& place = x.places()[static_cast<size_t>(r)];
-    const int32_t page = place.position / kPageTokens, slot = place.position % kPageTokens;
-    if (slot == 0) place.kv->mark_on_device(layer, page);  // what was there is written over
-    keys.push_back(const_cast<uint16_t*>(page_to_read(*place.kv, layer, page)) + slot * padded_dim_);
-  }
-  x.keys.fill(keys);
   ops_.store_qkv({.qkv = x.qkv_row(rows.begin),
                   .cos_sin = x.angles(rows.begin),
                   .rows = rows.size(),
@@ -234,8 +237,15 @@ void CudaTransformer::project(int32_t layer, CudaActivations& x, RowRange rows) 
                   .rotated = static_cast<int>(2 * config_.layer.rope.frequencies.size()),
                   .query_scale = kLog2E / std::sqrt(static_cast<float>(shape().head_dim)),
                   .queries = x.queries_row(rows.begin),
-                  .keys = x.keys.data(),
+                  .keys = keys,
                   .value_offset = value_offset()});
+}
+
+// Where a row's K goes; V lies value_offset() behind.
+uint16_t* CudaTransformer::key_of(int32_t layer, const CudaActivations::Place& place) {
+  const int32_t page = place.position / kPageTokens, slot = place.position % kPageTokens;
+  if (slot == 0) place.kv->mark_on_device(layer, page);  // what was there is written over
+  return const_cast<uint16_t*>(page_to_read(*place.kv, layer, page)) + slot * padded_dim_;
 }
 
 // The pages that rows were written to go to the host, where they have twins; else they may be sent when this is computed.
@@ -267,7 +277,10 @@ void CudaTransformer::project_qkv(int32_t layer, Hidden& hidden, KvLease& kv, To
   }
   // Whole pages are read, and weight zero times a NaN that an earlier request left is no zero.
   if (rows.begin == 0 && chunk.end % kPageTokens != 0) clear_page(kv, layer, chunk.end / kPageTokens);
-  project(layer, x, rows);
+  std::vector<uint16_t*> keys;
+  for (int32_t r = rows.begin; r < rows.end; ++r) keys.push_back(key_of(layer, x.places()[static_cast<size_t>(r)]));
+  x.keys.fill(keys);
+  project(layer, x, rows, x.keys.data());
   publish(layer, x, rows);  // a decode step's pages go to nobody
 }
 
@@ -338,11 +351,15 @@ void CudaTransformer::logits_of_rows(CudaActivations& x, RowRange rows, std::spa
   RUNAHEAD_CHECK(out.size() == static_cast<size_t>(rows.size()) * static_cast<size_t>(shape().vocab_size),
                  "logits have a row a token");
   const auto logits = need_device_array<float>(ops_, out.size());
-  normalize(weights_.output_norm, config_.output_norm, x, rows);
-  multiply(weights_.head, x.operand.data(), rows.size(), cuda::Epilogue::kStore, logits.data(), shape().vocab_size,
-           /*of_prefill=*/false);  // seldom of more than one row
+  multiply_by_head(x, rows, logits.data());
   ops_.to_host(out.data(), logits.data(), out.size_bytes());
   check_device();
+}
+
+void CudaTransformer::multiply_by_head(CudaActivations& x, RowRange rows, float* logits) {
+  normalize(weights_.output_norm, config_.output_norm, x, rows);
+  multiply(weights_.head, x.operand.data(), rows.size(), cuda::Epilogue::kStore, logits, shape().vocab_size,
+           /*of_prefill=*/false);  // seldom of more than one row
 }
 
 Result<void> CudaTransformer::score_rows(Hidden& hidden, RowRange rows, std::span<const TokenId> next, int32_t top,
@@ -356,55 +373,6 @@ Result<void> CudaTransformer::score_rows(Hidden& hidden, RowRange rows, std::spa
   for (size_t row = 0; row < count; ++row)
     out[row] = TRY(score(std::span(logits).subspan(row * vocab, vocab), next[row], top));
   return {};
-}
-
-void CudaTransformer::decode(std::span<const DecodeRow> batch, std::span<float> out) {
-  std::vector<TokenId> tokens;
-  std::vector<CudaActivations::Place> places;
-  std::vector<int32_t> positions;
-  int32_t pages_max = 0;
-  for (const DecodeRow& row : batch) {
-    tokens.push_back(row.token);
-    places.push_back({row.kv, row.position});
-    positions.push_back(row.position);
-    pages_max = std::max(pages_max, row.position / kPageTokens + 1);
-  }
-  const std::unique_ptr<Hidden> hidden = embed(tokens);
-  auto& x = static_cast<CudaActivations&>(*hidden);
-  x.set_decodes();
-  x.place(std::move(places));
-  const auto rows = static_cast<size_t>(x.rows()), stride = static_cast<size_t>(pages_max);
-  const auto where = need_device_array<int32_t>(ops_, rows);
-  where.fill(positions);
-  x.pages = need_device_array<const uint16_t*>(ops_, rows * stride);
-  const auto parts =
-      need_device_array<float>(ops_, rows * static_cast<size_t>(shape().num_heads * cuda::decode_parts(pages_max)) *
-                                         static_cast<size_t>(padded_dim_ + 2));
-  for (int32_t layer = 0; layer < shape().num_layers; ++layer) {
-    std::vector<const uint16_t*> table(rows * stride);
-    for (size_t r = 0; r < rows; ++r) {
-      const auto& [kv, position] = x.places()[r];
-      if (position % kPageTokens == 0) clear_page(*kv, layer, position / kPageTokens);
-      for (int32_t p = 0; p <= position / kPageTokens; ++p)
-        table[r * stride + static_cast<size_t>(p)] = page_to_read(*kv, layer, p);
-    }
-    x.pages.fill(table);
-    project(layer, x, {0, x.rows()});
-    ops_.decode_attend({.queries = x.queries.data(),
-                        .pages = x.pages.data(),
-                        .positions = where.data(),
-                        .value_offset = value_offset(),
-                        .rows = x.rows(),
-                        .pages_stride = pages_max,
-                        .heads = shape().num_heads,
-                        .kv_heads = shape().num_kv_heads,
-                        .padded_dim = padded_dim_,
-                        .parts = parts.data(),
-                        .sums = x.sums.data(),
-                        .state = x.state.data()});
-    finish_layer(layer, x, {0, x.rows()});
-  }
-  logits_of_rows(x, {0, x.rows()}, out);
 }
 
 }  // namespace runahead

@@ -21,6 +21,7 @@
 #include "kernels/ops.h"
 #include "model/cuda_transformer/cuda_stream.h"
 #include "model/cuda_transformer/cuda_weights.h"
+#include "model/cuda_transformer/decode_buffers.h"
 #include "model/cuda_transformer/page_copies.h"
 #include "model/engine.h"
 #include "model/weights/kv_override.h"
@@ -33,8 +34,6 @@ struct CudaEngineOptions {
   bool pages_of_bf16 = false;
   LoadProgress progress = {};  // may be empty
 };
-
-class CudaActivations;  // the Hidden of this engine
 
 class CudaTransformer final : public Engine {
  public:
@@ -68,7 +67,12 @@ class CudaTransformer final : public Engine {
   std::string choose_products();
   void multiply(const CudaMatrix& weights, const uint16_t* operand, int32_t rows, cuda::Epilogue epilogue, void* out,
                 int32_t out_stride, bool of_prefill);
-  void project(int32_t layer, CudaActivations& x, RowRange rows);
+  void embed_rows(const int32_t* tokens, CudaActivations& x);
+  void project(int32_t layer, CudaActivations& x, RowRange rows, uint16_t* const* keys);
+  uint16_t* key_of(int32_t layer, const CudaActivations::Place& place);
+  void multiply_by_head(CudaActivations& x, RowRange rows, float* logits);
+  void upload_step(std::span<const DecodeRow> batch, DecodeShape step);
+  void enqueue_step(DecodeShape step);
   void clear_page(KvLease& kv, int32_t layer, int32_t page);
   const uint16_t* page_to_read(KvLease& kv, int32_t layer, int32_t page);
   void publish(int32_t layer, const CudaActivations& x, RowRange rows);
@@ -87,6 +91,7 @@ class CudaTransformer final : public Engine {
   CudaWeights weights_;
   std::string fingerprint_, compute_name_;
   PageCopies copies_;
+  std::unique_ptr<DecodeBuffers> decode_;
 };
 
 }  // namespace runahead

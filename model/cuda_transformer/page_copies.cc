@@ -1,6 +1,8 @@
 #include "model/cuda_transformer/page_copies.h"
 
+#include <chrono>
 #include <memory>
+#include <semaphore>
 
 namespace runahead {
 
@@ -31,6 +33,13 @@ void PageCopies::when_done(std::function<void()> call) {
       stream_,
       [](void* with) { (*std::unique_ptr<std::function<void()>>(static_cast<std::function<void()>*>(with)))(); },
       kept.release());
+}
+
+void PageCopies::wait() {
+  if (stream_ == nullptr || ops_.error() != nullptr) return;
+  std::binary_semaphore done(0);
+  when_done([&] { done.release(); });
+  while (!done.try_acquire_for(std::chrono::seconds(1))) RUNAHEAD_CHECK(ops_.error() == nullptr, ops_.error());
 }
 
 }  // namespace runahead

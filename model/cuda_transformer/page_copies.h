@@ -1,6 +1,7 @@
 // PageCopies: brings pages that a GPU has written to their twins on the host, on a stream of its own, while the GPU computes on.
 //   threads  the engine's lane; when_done() from any.
-//   owner    the engine. The pages of both sides outlive what is under way: the attempt that wrote them waits for it.
+//   owner    the engine. The pages of both sides outlive what is under way: the attempt that wrote them waits for it, and so does
+//            the pool.
 #pragma once
 
 #include <functional>
@@ -25,6 +26,7 @@ class PageCopies {
   void copy(void* host, const cuda::RepackArgs& repack, size_t bytes);
   // When all of it is on the host: at once if there is none.
   void when_done(std::function<void()> call);
+  void wait();  // until then
 
  private:
   const cuda::CudaOps& ops_;

@@ -17,6 +17,8 @@ namespace runahead {
 namespace {
 
 constexpr size_t kFramesMax = 8 * limits::kKvStreamsMax;  // to be written: several of each stream
+constexpr int kPagesUnderWayMax =
+    4 * static_cast<int>(limits::kKvStreamsMax);  // as many as the streams of a good sender
 constexpr const char* kClosed = "the KV stream is closed";
 
 }  // namespace
@@ -81,8 +83,8 @@ void DeviceHopEndpoint::on_reply(std::span<const std::byte> reply) {
 void DeviceHopEndpoint::on_lost(const Error& why) {
   const auto tell = [&](const auto& stream) {
     if (!stream) return;
-    if (why.code == ErrorCode::kDeadlineExceeded) stream->stop(why);
-    else stream->on_lost(why.message.c_str());
+    if (why.code == ErrorCode::kWorkerLost) stream->on_lost(why.message.c_str());
+    else stream->stop(why);
   };
   tell(in.lock());
   tell(out.lock());
@@ -197,11 +199,11 @@ void DeviceHop::fail(Error why) {
   close_socket(socket_);
   if (lane_) lane_->abort();
   frames_.clear();
+  const auto left = endpoints_;  // a copy: they leave
+  for (const auto& [number, endpoint] : left) endpoint->on_lost(*error_);  // first: a stream's first error counts
   meet();
   for (const auto& [number, done] : std::exchange(offered_, {}))
     done("the connection between the devices has ended", {});
-  const auto left = endpoints_;  // a copy: they leave
-  for (const auto& [number, endpoint] : left) endpoint->on_lost(*error_);
   written_.notify();
   streams().changed.notify();
 }
@@ -218,6 +220,7 @@ void DeviceHop::open(const std::shared_ptr<MessageInStream>& stream, uint64_t se
   auto endpoint = std::make_shared<DeviceHopEndpoint>(shared_from_this(), number);
   endpoint->in = stream;
   endpoints_.emplace(number, endpoint);
+  page_bytes_ = std::max(page_bytes_, stream->ledger().params().page_bytes);
   write(HopFrameKind::kOpen, number, encode(stream->hello(sender_incarnation)));
   stream->attach(std::move(endpoint));
 }
@@ -253,7 +256,9 @@ void DeviceHop::start_lane() {
 }
 
 void DeviceHop::run_lane(std::function<void(const LaneIntroduction&)> on_introduction) {
-  lane_->start(std::move(on_introduction));
+  lane_->start({.on_introduction = std::move(on_introduction),
+                .on_failure = [this](const Error& why) { fail(why); },
+                .discard_bytes = sends_ || lane_->is_pulled() ? 0 : page_bytes_});
   spawn(serve_lane(shared_from_this()));
 }
 
@@ -273,9 +278,10 @@ void DeviceHop::introduce(const LaneIntroduction& introduction) {
 void DeviceHop::send(uint32_t stream, const KvPageHeader& header, std::span<const std::byte> page,
                      DeviceLane::Done done) {
   ++announced_;
+  const bool is_pulled = lane_->is_pulled();
+  if (is_pulled) offered_.emplace(announced_, std::move(done));  // before the frame, which may fail the hop
   write(HopFrameKind::kPage, stream, encode(header), lane_->place_of(page));
-  if (!lane_->is_pulled()) return lane_->send(page, std::move(done));
-  offered_.emplace(announced_, std::move(done));
+  if (!is_pulled) lane_->send(page, std::move(done));
 }
 
 Result<void> DeviceHop::on_taken(uint64_t number) {
@@ -300,7 +306,6 @@ asio::awaitable<void> DeviceHop::serve_lane(std::shared_ptr<DeviceHop> self) {
   while (!self->lane_->has_ended()) {
     co_await event.async_wait(asio::posix::stream_descriptor::wait_read, kAsTuple);
     self->lane_->complete();
-    if (!self->lane_->failure().empty()) self->fail({ErrorCode::kWorkerLost, self->lane_->failure(), {}});
   }
 }
 
@@ -365,6 +370,8 @@ Result<void> DeviceHop::on_page(const HopFrame& frame) {
   const KvPageHeader header = TRY(parse_page_header(frame.body));
   if (!lane_ || header.page_bytes == 0 || header.page_bytes > limits::kPageBytesMax)
     return runahead::fail(ErrorCode::kCorrupt, "the peer announces a page that it cannot send");
+  if (transfers_ >= kPagesUnderWayMax)
+    return runahead::fail(ErrorCode::kCorrupt, "the peer announces more pages than its streams may have under way");
   const uint64_t number = ++announced_;
   const auto taken = [self = shared_from_this(), number] {
     if (self->lane_ && self->lane_->is_pulled()) self->write(HopFrameKind::kTaken, 0, {}, number);

@@ -121,6 +121,7 @@ class DeviceHop : public std::enable_shared_from_this<DeviceHop> {
   std::map<uint32_t, std::shared_ptr<DeviceHopEndpoint>> endpoints_;  // shared with the streams
   bool sends_ = false;  // pages; else it receives them, and has connected
   uint32_t last_stream_ = 0;  // of the receiving end: the newest that it has opened
+  size_t page_bytes_ = 0;  // likewise: of the streams so far
   uint32_t last_opened_ = 0;  // of the sending end: the newest that the peer has
   std::deque<std::array<std::byte, kHopFrameBytes>> frames_;  // to be written
   Wake written_;  // there are frames, or the hop has failed

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 
@@ -29,8 +30,10 @@ DeviceLane::~DeviceLane() {
   close(event_);
 }
 
-void DeviceLane::start(std::function<void(const LaneIntroduction&)> on_introduction) {
-  on_introduction_ = std::move(on_introduction);
+void DeviceLane::start(Start start) {
+  on_introduction_ = std::move(start.on_introduction);
+  on_failure_ = std::move(start.on_failure);
+  discard_bytes_ = start.discard_bytes;
   thread_ = std::thread([this] { run(); });
 }
 
@@ -57,7 +60,7 @@ void DeviceLane::ask(Job job) {
     eventfd_write(event_, 1);
     return;
   }
-  asked_.push_back(std::move(job));
+  (job.kind == Kind::kChecksum ? asked_checksums_ : asked_pages_).push_back(std::move(job));
   changed_.notify_one();
 }
 
@@ -69,17 +72,18 @@ void DeviceLane::abort() {
 
 void DeviceLane::complete() {
   std::vector<std::function<void()>> answers;
-  bool over = false;
+  std::optional<Error> failure;
   {
     const std::lock_guard lock(mutex_);
     eventfd_t ignored = 0;
     eventfd_read(event_, &ignored);
     answers.swap(answers_);
-    over = over_;
-    failure_ = why_;
+    failure = std::exchange(why_, std::nullopt);
   }
+  if (failure) on_failure_(*failure);
   for (const auto& call : answers) call();
-  ended_ = over;
+  const std::lock_guard lock(mutex_);
+  ended_ = over_ && answers_.empty();  // an answer may have asked for more
 }
 
 void DeviceLane::answer(std::function<void()> call) {
@@ -92,19 +96,22 @@ void DeviceLane::run() {
   const Outcome worked = work();
   {
     const std::lock_guard lock(mutex_);
-    if (!worked && !aborting_) why_ = worked.error().message;  // known before the first job is answered by it
+    if (!worked && !aborting_) why_ = worked.error();  // before the first job is answered by it
   }
   let_go();
   const std::lock_guard lock(mutex_);
   over_ = true;
-  for (Job& job : asked_) answers_.emplace_back([done = std::move(job.done)] { done(kAborted, std::nullopt); });
-  asked_.clear();
+  for (std::deque<Job>* asked : {&asked_pages_, &asked_checksums_})
+    for (Job& job : std::exchange(*asked, {}))
+      answers_.emplace_back([done = std::move(job.done)] { done(kAborted, std::nullopt); });
   eventfd_write(event_, 1);
 }
 
 DeviceLane::Outcome DeviceLane::work() {
   pages_stream_ = TRY(make_stream_());
   checksums_stream_ = TRY(make_stream_());
+  // Now: to allocate waits for what the device has in hand, which may later wait for the peer.
+  if (discard_bytes_ > 0) nobodys_ = TRY(pages_stream_->scratch(discard_bytes_));
   TRY(connect());
   answer([this] { ready_ = true; });
   while (!aborting_) {
@@ -125,15 +132,19 @@ void DeviceLane::introduce(const LaneIntroduction& introduction) {
 // Waits for one if nothing is under way, else a moment.
 DeviceLane::Outcome DeviceLane::take_jobs() {
   std::unique_lock lock(mutex_);
-  const auto something = [this] { return aborting_ || !asked_.empty(); };
+  const auto next = [this]() -> std::deque<Job>* {
+    if (!asked_checksums_.empty() && checksums_.size() < kJobsUnderWay) return &asked_checksums_;
+    return !asked_pages_.empty() && pages_.size() < kJobsUnderWay ? &asked_pages_ : nullptr;
+  };
+  const auto something = [&] { return aborting_ || next() != nullptr; };
   if (pages_.empty() && checksums_.empty()) {
     changed_.wait(lock, something);
   } else {
     changed_.wait_for(lock, kPoll, something);
   }
-  while (!aborting_ && !asked_.empty() && pages_.size() < kJobsUnderWay && checksums_.size() < kJobsUnderWay) {
-    Job job = std::move(asked_.front());
-    asked_.pop_front();
+  while (std::deque<Job>* asked = aborting_ ? nullptr : next()) {
+    Job job = std::move(asked->front());
+    asked->pop_front();
     lock.unlock();
     TRY(begin(std::move(job)));
     lock.lock();
@@ -147,15 +158,17 @@ DeviceLane::Outcome DeviceLane::begin(Job job) {
     checksums_.push_back({std::move(job), ticket});
     return {};
   }
-  std::byte* page = job.page;
-  if (job.kind == Kind::kDiscard) page = TRY(pages_stream_->scratch(job.bytes)).data();
   pages_.push_back({std::move(job), 0});  // from here on the device may have it
   UnderWay& under_way = pages_.back();
-  const Outcome asked = move(under_way.job, page, *pages_stream_);
-  under_way.ticket = asked && under_way.job.kind == Kind::kReceive
-                         ? pages_stream_->checksum({page, under_way.job.bytes})
-                         : pages_stream_->ticket();
-  return asked;
+  const Job& asked = under_way.job;
+  const bool fits = asked.kind != Kind::kDiscard || asked.bytes <= nobodys_.size();
+  std::byte* page = asked.kind == Kind::kDiscard ? nobodys_.data() : asked.page;
+  const Outcome moved =
+      fits ? move(asked, page, *pages_stream_)
+           : fail(ErrorCode::kCorrupt, "the peer sends a page that is larger than all of its streams'");
+  under_way.ticket =
+      moved && asked.kind == Kind::kReceive ? pages_stream_->checksum({page, asked.bytes}) : pages_stream_->ticket();
+  return moved;
 }
 
 size_t DeviceLane::count_done(DeviceStream& stream, const std::deque<UnderWay>& jobs) {
@@ -189,6 +202,7 @@ void DeviceLane::let_go() {
       jobs.pop_front();
     }
   }
+  leave();
   pages_stream_.reset();
   checksums_stream_.reset();
 }

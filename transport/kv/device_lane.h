@@ -4,8 +4,8 @@
 //   order    pages among each other, in the order in which they were asked for; checksums by themselves, so that none waits for a
 //            peer.
 //   answers  wakes() becomes readable, complete() calls each job's Done; a page is touched no more when its Done is called.
-//   failure  of the way or the device: the lane ends, and failure() says why. abort() ends it too. Every job has its Done called
-//            by complete() then; those under way when the device has let go of their pages. Nothing is used again after that.
+//   failure  of the way or the device: the lane ends, and says why (Start::on_failure). abort() ends it too. Every job has its
+//            Done called by complete() then; those under way when the device has let go of their pages. Nothing is used again.
 //   limits   the caller's: a job is a page under way.
 #pragma once
 
@@ -36,8 +36,13 @@ class DeviceLane {
   DeviceLane(const DeviceLane&) = delete;
   DeviceLane& operator=(const DeviceLane&) = delete;
 
-  // Once. on_introduction: of the sending end, from complete().
-  void start(std::function<void(const LaneIntroduction&)> on_introduction);
+  struct Start {
+    std::function<void(const LaneIntroduction&)> on_introduction;  // of the sending end; empty at the receiving one
+    std::function<void(const Error&)> on_failure;  // why it ends by itself, before its jobs are told
+    size_t discard_bytes = 0;  // the largest page that is received for nobody
+  };
+  // Once. What it calls, it calls from complete().
+  void start(Start start);
   void checksum(std::span<const std::byte> page, Done done);
   void send(std::span<const std::byte> page, Done done);  // of a lane that is not pulled
   void receive(std::span<std::byte> page, uint64_t at,
@@ -56,7 +61,6 @@ class DeviceLane {
   void complete();
   bool is_ready() const { return ready_; }  // both ends stand
   bool has_ended() const { return ended_; }  // and all has been completed
-  const std::string& failure() const { return failure_; }  // why it ends by itself; else empty
 
  protected:
   enum class Kind { kChecksum, kSend, kReceive, kDiscard };
@@ -74,6 +78,7 @@ class DeviceLane {
   virtual Outcome move(const Job& job, std::byte* page, DeviceStream& stream) = 0;  // asks the stream for it
   virtual Outcome check() { return {}; }  // an error if the way has failed
   virtual void disconnect() {}  // what the device has in hand ends by it
+  virtual void leave() {}  // the device has nothing in hand any more
   void introduce(const LaneIntroduction& introduction);
   bool is_aborting() const { return aborting_; }
   bool sends() const { return static_cast<bool>(on_introduction_); }
@@ -96,22 +101,24 @@ class DeviceLane {
 
   MakeDeviceStream make_stream_;
   std::function<void(const LaneIntroduction&)> on_introduction_;
+  std::function<void(const Error&)> on_failure_;
+  size_t discard_bytes_ = 0;
   int event_;
 
   std::unique_ptr<DeviceStream> pages_stream_, checksums_stream_;  // the lane's thread's, like what follows
   std::deque<UnderWay> pages_, checksums_;
+  std::span<std::byte> nobodys_;  // where pages go that nobody wants
 
   std::mutex mutex_;  // of what follows
   std::condition_variable changed_;
-  std::deque<Job> asked_;
+  std::deque<Job> asked_pages_, asked_checksums_;
   std::vector<std::function<void()>> answers_;
   bool over_ = false;  // the thread does no more
-  std::string why_;
+  std::optional<Error> why_;
 
   std::atomic<bool> aborting_ = false;
   bool ready_ = false;  // the event loop's, like what follows
   bool ended_ = false;
-  std::string failure_;
   std::thread thread_;
 };
 

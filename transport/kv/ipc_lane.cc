@@ -23,7 +23,7 @@ IpcLane::IpcLane(DeviceAccess device, std::span<std::byte> pool, const LaneIntro
   RUNAHEAD_CHECK(device_.id.size() <= kDeviceIdBytesMax, "a device's id is short");
 }
 
-IpcLane::~IpcLane() {
+void IpcLane::leave() {
   if (!sends() && pool_.data() != nullptr) device_.close_shared(pool_.data());
 }
 
@@ -41,8 +41,10 @@ DeviceLane::Outcome IpcLane::connect() {
     return fail(ErrorCode::kUnsupported, "ipc is for two workers on one GPU, and these have two: use --transport nccl");
   DeviceHandle handle;
   std::copy_n(introduction_.begin(), handle.size(), handle.begin());
-  std::byte* opened = TRY(device_.open_shared(handle));
-  pool_ = {opened, load_le<uint64_t>(&introduction_[kAtBytes])};
+  pool_ = TRY(device_.open_shared(handle));
+  const auto told = load_le<uint64_t>(&introduction_[kAtBytes]);
+  if (told > pool_.size()) return fail(ErrorCode::kCorrupt, "the peer's pool is smaller than it says");
+  pool_ = pool_.first(told);
   return {};
 }
 

@@ -11,7 +11,6 @@ class IpcLane final : public DeviceLane {
  public:
   // introduction: of the receiving end, what the sending one has told. pool: of the sending end.
   IpcLane(DeviceAccess device, std::span<std::byte> pool, const LaneIntroduction* introduction);
-  ~IpcLane() override;
 
   bool is_pulled() const override { return true; }
   uint64_t place_of(std::span<const std::byte> page) const override;
@@ -19,6 +18,7 @@ class IpcLane final : public DeviceLane {
  private:
   Outcome connect() override;
   Outcome move(const Job& job, std::byte* page, DeviceStream& stream) override;
+  void leave() override;
   Outcome tell();
 
   DeviceAccess device_;

@@ -69,14 +69,15 @@ bool share_mapped(void* memory, void* handle) {
   return true;
 }
 
-void* open_mapped(const void* handle) {
+void* open_mapped(const void* handle, size_t* bytes) {
   Handle shared;
   std::memcpy(&shared, handle, sizeof shared);
   const std::string path = "/proc/" + std::to_string(shared.pid) + "/fd/" + std::to_string(shared.fd);
   const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
   struct stat size{};
   if (fd < 0 || fstat(fd, &size) != 0) return nullptr;
-  return map(fd, static_cast<size_t>(size.st_size));
+  *bytes = static_cast<size_t>(size.st_size);
+  return map(fd, *bytes);
 }
 
 void close_mapped(void* opened) { unmap(opened); }

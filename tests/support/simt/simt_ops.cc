@@ -3,11 +3,14 @@
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
 #include <type_traits>
+#include <vector>
 
 #include "apart_memory.h"
 #include "kernels/cuda/launches.cuh"
@@ -15,10 +18,17 @@
 
 namespace runahead::cuda {
 
+using Graph = std::vector<std::function<void()>>;
+thread_local std::unique_ptr<Graph> graph;  // that is being made
+
 template <class Args>
 void start(void (*kernel)(Args), Grid grid, int threads, const Args& args) {
-  simt::launch({static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z)},
-               static_cast<unsigned>(threads), [&] { kernel(args); });
+  const auto run = [=] {
+    simt::launch({static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z)},
+                 static_cast<unsigned>(threads), [&] { kernel(args); });
+  };
+  if (graph) graph->emplace_back(run);
+  else run();
 }
 
 // On the stream's own thread, which bears a launch as any other does.
@@ -28,6 +38,15 @@ void start_on(void* stream, void (*kernel)(Args), Grid grid, int threads, const 
 }
 
 namespace {
+
+void add_graphs(CudaOps& ops) {
+  ops.begin_graph = [] { graph = std::make_unique<Graph>(); };
+  ops.end_graph = []() -> void* { return graph.release(); };
+  ops.run_graph = [](void* made) {
+    for (const auto& run : *static_cast<Graph*>(made)) run();
+  };
+  ops.free_graph = [](void* made) { delete static_cast<Graph*>(made); };
+}
 
 void add_streams(CudaOps& ops) {
   using Event = std::atomic<bool>;
@@ -79,6 +98,7 @@ const CudaOps& simt_ops() {
     made.clear = [](void* device, size_t bytes) { std::memset(device, 0, bytes); };
     made.finish = [] {};
     made.error = []() -> const char* { return nullptr; };
+    add_graphs(made);
     add_streams(made);
     add_kernels(made);
     return made;
@@ -110,6 +130,7 @@ void need_device(const char* op, const Pointers*... pointers) {
     if (place == Place::kHost) throw simt::Fault(std::string(op) + " is given memory that is not the device's");
 }
 void need_host(const char* op, const void* host) {
+  if (graph) throw simt::Fault(std::string(op) + " in the midst of a graph");
   if (place_of(host) == Place::kDevice)
     throw simt::Fault(std::string(op) + " is given the device's memory for the host's");
 }
@@ -126,6 +147,7 @@ void* forget(const char* op, void* device) {
   return device;
 }
 void* allocate_at(Place place, size_t bytes) {
+  if (graph) throw simt::Fault("an allocation in the midst of a graph");
   void* made = simt_ops().allocate(bytes);
   std::memset(made, 0xff, bytes);  // NaN in every format: a device's memory holds anything
   return noted(made, place, bytes);
@@ -148,10 +170,12 @@ void add_memory(CudaOps& ops) {
     simt_ops().to_host(host, device, bytes);
   };
   ops.copy = [](void* to, const void* from, size_t bytes) {
+    if (graph) throw simt::Fault("copy in the midst of a graph");
     need_device("copy", to, from);
     simt_ops().copy(to, from, bytes);
   };
   ops.clear = [](void* device, size_t bytes) {
+    if (graph) throw simt::Fault("clear in the midst of a graph");
     need_device("clear", device);
     simt_ops().clear(device, bytes);
   };

@@ -2,6 +2,7 @@
 // memory is shared with nobody but this process.
 #pragma once
 
+#include <cstdint>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -63,10 +64,10 @@ inline DeviceAccess device_double() {
         std::memcpy(handle.data(), static_cast<const void*>(&memory), sizeof memory);
         return handle;
       },
-      .open_shared = [](const DeviceHandle& handle) -> Result<std::byte*> {
+      .open_shared = [](const DeviceHandle& handle) -> Result<std::span<std::byte>> {
         std::byte* memory = nullptr;
         std::memcpy(static_cast<void*>(&memory), handle.data(), sizeof memory);
-        return memory;
+        return std::span(memory, SIZE_MAX / 2);
       },
       .close_shared = [](std::byte*) {}};
 }

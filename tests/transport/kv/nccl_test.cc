@@ -10,7 +10,9 @@
 #include "transport/control/frame.h"
 #include "transport/kv/hop_frame.h"
 #include "transport/kv/kv_address.h"
+#include "transport/kv/kv_page_header.h"
 #include "transport/kv/nccl_api.h"
+#include "transport/kv/stream_hello.h"
 
 namespace runahead {
 namespace {
@@ -161,7 +163,8 @@ TEST_P(NcclTest, StrangersGetNothing) {
 }
 
 // A receiver of one's own, byte by byte: what the sender answers to these frames until it closes, or for a moment.
-std::vector<std::byte> answers_to(RunLoop& loop, unsigned short port, const std::vector<HopFrame>& frames, bool* closed) {
+std::vector<std::byte> answers_to(RunLoop& loop, unsigned short port, const std::vector<HopFrame>& frames,
+                                  bool* closed) {
   asio::ip::tcp::socket socket(loop.io());
   socket.connect({asio::ip::make_address("127.0.0.1"), port});
   const auto preamble = encode_preamble(Plane::kData);
@@ -194,7 +197,9 @@ TEST_P(NcclTest, APeerThatSaysWhatItMayNotIsCutOff) {
   bool closed = false;
   EXPECT_EQ(answers_to(loop, port, {open}, &closed).size(), kPreambleBytes) << "the sender's end may come yet";
   EXPECT_FALSE(closed);
-  for (const std::vector<HopFrame>& bad : {std::vector{page}, {open, page}, {open, open},
+  for (const std::vector<HopFrame>& bad : {std::vector{page},
+                                           {open, page},
+                                           {open, open},
                                            {frame(HopFrameKind::kTaken, 0, nothing, 1)},
                                            {frame(HopFrameKind::kIntroductionLast, 0, nothing)},
                                            {frame(HopFrameKind::kOpen, 1, nothing)}}) {
