@@ -90,6 +90,44 @@ TEST(CudaTransformer, NoCutOrCallOrMateChangesABit) {
   }
 }
 
+int graphs_begun = 0, graphs_run = 0;
+
+// Steps of one to three sequences, one of them on its ninth page, which takes other buffers.
+std::vector<std::vector<float>> decode_some(const cuda::CudaOps& ops, const std::filesystem::path& model) {
+  const auto engine = *CudaTransformer::load(ops, {.model = model});
+  const auto pool = *make_kv_pool(*engine, 2 * 14);
+  const auto vocab = static_cast<size_t>(engine->shape().vocab_size);
+  const std::shared_ptr<KvLease> kv[] = {*pool->lease(2, 70), *pool->lease(2, 70), *pool->lease(2, 9 * kPageTokens)};
+  std::vector<std::vector<float>> all;
+  for (int32_t step = 0; step < 6; ++step) {
+    const int32_t last = step < 2 ? 0 : step < 4 ? 1 : 2;
+    std::vector<DecodeRow> batch;
+    for (int32_t r = 0; r <= last; ++r)
+      batch.push_back({kv[r].get(), 3 + step + r, (r == 2 ? 8 * kPageTokens : kPageTokens * r) + step});
+    all.emplace_back(batch.size() * vocab);
+    engine->decode(batch, all.back());
+  }
+  return all;
+}
+
+TEST(CudaTransformer, StepsThatAreKeptAsGraphsGiveTheBitsOfThoseThatAreNot) {
+  const TempDir dir;
+  write_tiny_llama(dir / "tiny.gguf", 5, {.num_layers = 2, .context_len = 1024});
+  cuda::CudaOps counted = cuda::tested_device(), none = counted;
+  graphs_begun = graphs_run = 0;
+  counted.begin_graph = [] { ++graphs_begun, cuda::tested_device().begin_graph(); };
+  counted.run_graph = [](void* graph) { ++graphs_run, cuda::tested_device().run_graph(graph); };
+  none.end_graph = []() -> void* {
+    cuda::tested_device().free_graph(cuda::tested_device().end_graph());
+    return nullptr;
+  };
+  none.run_graph = [](void*) { FAIL() << "there is none"; };
+  const auto with = decode_some(counted, dir / "tiny.gguf"), without = decode_some(none, dir / "tiny.gguf");
+  EXPECT_EQ(graphs_begun, 3) << "one a shape";
+  EXPECT_EQ(graphs_run, 6);
+  for (size_t step = 0; step < with.size(); ++step) EXPECT_TRUE(same_bits(with[step], without[step])) << step;
+}
+
 void copy_pages(const KvLease& from, const KvLease& to, int32_t pages) {
   for (int32_t layer = 0; layer < from.num_layers(); ++layer)
     for (int32_t p = 0; p < pages; ++p) std::ranges::copy(from.page(layer, p), to.page(layer, p).begin());

@@ -278,10 +278,13 @@ void DeviceHop::introduce(const LaneIntroduction& introduction) {
 void DeviceHop::send(uint32_t stream, const KvPageHeader& header, std::span<const std::byte> page,
                      DeviceLane::Done done) {
   ++announced_;
-  const bool is_pulled = lane_->is_pulled();
-  if (is_pulled) offered_.emplace(announced_, std::move(done));  // before the frame, which may fail the hop
-  write(HopFrameKind::kPage, stream, encode(header), lane_->place_of(page));
-  if (!is_pulled) lane_->send(page, std::move(done));
+  const auto announce = [&] { write(HopFrameKind::kPage, stream, encode(header), lane_->place_of(page)); };
+  if (lane_->is_pulled()) {
+    offered_.emplace(announced_, std::move(done));  // before the frame, which may fail the hop
+    return announce();
+  }
+  announce();
+  lane_->send(page, std::move(done));
 }
 
 Result<void> DeviceHop::on_taken(uint64_t number) {
