@@ -1,6 +1,6 @@
 // DeviceAccess: a device, as far as whoever moves pages in its memory needs it. Empty where there is none.
-// DeviceStream: work on it beside its computing, in order. Made over the op table of a
-// GPU (model/cuda_transformer/cuda_stream.h); tests have one of threads (tests/transport/kv/device_stream_double.h).
+// DeviceStream: work on it beside its computing, in order. Made over the op table of a GPU
+// (model/cuda_transformer/cuda_stream.h); tests have one of threads (tests/transport/kv/device_stream_double.h).
 //   threads  the one that made it.
 //   memory   spans are of the device, unless they say otherwise.
 //   limits   kTicketsMax tickets that are not done, or of which result() was not asked.

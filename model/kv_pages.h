@@ -11,7 +11,7 @@
 //           memory; transports and checksums know the host's alone. The engine brings what it wrote to the host beside its
 //           computing (Engine::when_published), and what was received to the device when it first reads it; which pages are
 //           there, the lease remembers.
-//           Or the pages are the device's alone, for a transport that moves those (NCCL).
+//           Or the pages are the device's alone, for a transport that moves those (NCCL, CUDA IPC).
 //   threads the pool is used on the actor thread only; the bytes of disjoint pages may be written concurrently, and one
 //           page has one writer.
 //   layers  a lease may have memory for some of the layers at once (layers_at_once): layer l then takes that of layer

@@ -19,7 +19,8 @@
 namespace runahead {
 namespace {
 
-constexpr auto kDeviceLook = std::chrono::seconds(1);
+constexpr auto kDeviceLook =
+    std::chrono::seconds(1);  // a copy of a layer takes milliseconds; then whether it has failed
 
 // One rank in one attempt.
 struct RankAttempt : WorkerAttempt {
@@ -37,7 +38,7 @@ struct RankAttempt : WorkerAttempt {
   int32_t finished = 0;   // layers that are done
   RankClock clock;
   LayerWindow window;
-  int32_t unposted = 0;  // layers whose K,V are written and not on the way yet
+  int32_t unposted = 0;  // calls that the device owes: layers that are written, and not on the way yet
   Wake posted;
   Time progress_at{0};  // when the next RankProgress is due
 };

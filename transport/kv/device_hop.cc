@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <array>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/write.hpp>
-#include <cstring>
 
 #include "base/check.h"
 #include "base/limits.h"
@@ -17,8 +17,7 @@ namespace runahead {
 namespace {
 
 constexpr size_t kFramesMax = 8 * limits::kKvStreamsMax;  // to be written: several of each stream
-constexpr int kPagesUnderWayMax =
-    4 * static_cast<int>(limits::kKvStreamsMax);  // as many as the streams of a good sender
+constexpr int kPagesUnderWayMax = 4 * static_cast<int>(limits::kKvStreamsMax);  // four of each stream of a good sender
 constexpr const char* kClosed = "the KV stream is closed";
 
 }  // namespace
@@ -227,7 +226,7 @@ void DeviceHop::open(const std::shared_ptr<MessageInStream>& stream, uint64_t se
 
 void DeviceHop::forget(uint32_t number) { endpoints_.erase(number); }
 
-// The first page waits for the communicator, too.
+// The first page waits for the lane to stand, too.
 void DeviceHop::begin_transfer() {
   if (++transfers_ > 1 || error_) return;
   const bool stands = lane_ && lane_->is_ready();

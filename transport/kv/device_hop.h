@@ -7,7 +7,6 @@
 //   threads   the executor's only.
 #pragma once
 
-#include <boost/asio/posix/stream_descriptor.hpp>
 #include <deque>
 #include <functional>
 #include <map>
@@ -52,12 +51,14 @@ class DeviceHopEndpoint final : public MessageEndpoint, public std::enable_share
   bool closing_ = false;
 };
 
+// Of the sending end; with an introduction, of the receiving one.
+using MakeLane = std::function<std::unique_ptr<DeviceLane>(const LaneIntroduction*)>;
+
 // What all hops of a transport share.
 struct DeviceHopContext {
   std::shared_ptr<MessageStreamContext> streams;
-  // Of the sending end; with an introduction, of the receiving one.
-  std::function<std::unique_ptr<DeviceLane>(const LaneIntroduction*)> make_lane;
-  Duration transfer_timeout;  // without progress on a page; that of `streams` is longer, and never the first
+  MakeLane make_lane;
+  Duration transfer_timeout;  // without progress on a page, once the lane stands; that of `streams` is longer
   // Of a sender: a receiver has said which stream it wants.
   std::function<void(const std::shared_ptr<DeviceHopEndpoint>&, const StreamHello&)> on_hello;
 };
@@ -117,7 +118,6 @@ class DeviceHop : public std::enable_shared_from_this<DeviceHop> {
   StallTimer greeting_;  // until both ends have said what they are
   StallTimer stall_;  // while a page is under way
   int transfers_ = 0;
-
   std::map<uint32_t, std::shared_ptr<DeviceHopEndpoint>> endpoints_;  // shared with the streams
   bool sends_ = false;  // pages; else it receives them, and has connected
   uint32_t last_stream_ = 0;  // of the receiving end: the newest that it has opened

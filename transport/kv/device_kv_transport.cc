@@ -14,13 +14,6 @@
 
 namespace runahead {
 
-namespace {
-
-// Of the sending end; with an introduction, of the receiving one.
-using MakeLane = std::function<std::unique_ptr<DeviceLane>(const LaneIntroduction*)>;
-
-}  // namespace
-
 struct DeviceKvTransport::State {
   State(asio::any_io_executor e, Clock& c, KvTransportOptions o, TcpListener l)
       : executor(e),

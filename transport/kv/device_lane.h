@@ -45,8 +45,8 @@ class DeviceLane {
   void start(Start start);
   void checksum(std::span<const std::byte> page, Done done);
   void send(std::span<const std::byte> page, Done done);  // of a lane that is not pulled
-  void receive(std::span<std::byte> page, uint64_t at,
-               Done done);  // with its CRC32C; at: of a pulled one, the sender's place
+  // With its CRC32C. at: of a pulled lane, the page's place at the sender.
+  void receive(std::span<std::byte> page, uint64_t at, Done done);
   void discard(size_t bytes, Done done);  // of a lane that is not pulled: receives for nobody
   void abort();
   // abort(), and waits until no page is touched any more: at once if has_ended().
