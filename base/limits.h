@@ -124,7 +124,7 @@ inline constexpr auto kPageTransferTimeout = 5s;  // without any progress on a p
 inline constexpr int32_t kKvLayersMax = 1024;  // the deepest published models have under 130 layers
 inline constexpr int32_t kKvPagesMax = 65536;  // pages a layer: 4 Mi tokens of 64 a page
 inline constexpr size_t kKvStreamsMax = 1024;  // open streams of one transport, each way: 4 x the queue
-// Free in /dev/shm, else no POSIX segments: six processes' worth.
+// Free in /dev/shm, else no POSIX segments: those of thirty hops' ends.
 inline constexpr size_t kUcxSharedMemoryBytes = 32 << 20;
 inline constexpr size_t kKvGreetingsMax = 256;  // connections without a greeting, and as many that wait for
     // their stream; then the oldest goes

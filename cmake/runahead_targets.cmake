@@ -1,6 +1,6 @@
 # runahead_library(NAME [FOLDERS ...] [LINKS ...] [EXCLUDE REGEX]): the static library of the current folder, from its *.cc
 # files and those of the named subfolders. A subfolder with a CMakeLists.txt of its own is another library (ADR 18).
-# runahead_tests(NAME [LINKS ...] [EXCLUDE REGEX] [RUN_BY PROGRAM]): the test binary of the current folder and all below it.
+# runahead_tests(NAME [LINKS ...] [EXCLUDE REGEX]): the test binary of the current folder and all below it.
 # PRECOMPILE async|json|gtest ...: libraries that most files of the target include, parsed once for all of them: 1 to 2 s less
 # for a file that takes 5, nothing where code generation is the most. Never our own headers: each change would compile everything
 # anew.
@@ -41,7 +41,7 @@ function(runahead_quick_to_build target)
 endfunction()
 
 function(runahead_tests name)
-  cmake_parse_arguments(ARG "" "EXCLUDE;RUN_BY" "LINKS;LABELS;PRECOMPILE" ${ARGN})
+  cmake_parse_arguments(ARG "" "EXCLUDE" "LINKS;LABELS;PRECOMPILE" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   if(ARG_EXCLUDE)
     list(FILTER sources EXCLUDE REGEX ${ARG_EXCLUDE})
@@ -51,6 +51,6 @@ function(runahead_tests name)
   target_compile_definitions(${name}_tests PRIVATE RUNAHEAD_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
                              RUNAHEAD_BINARY_DIR="${CMAKE_BINARY_DIR}")
   runahead_quick_to_build(${name}_tests ${ARG_PRECOMPILE})
-  add_test(NAME ${name} COMMAND ${ARG_RUN_BY} $<TARGET_FILE:${name}_tests>)
+  add_test(NAME ${name} COMMAND $<TARGET_FILE:${name}_tests>)
   set_tests_properties(${name} PROPERTIES LABELS "unit;${ARG_LABELS}" TIMEOUT 600)
 endfunction()

@@ -99,11 +99,11 @@ Result<KvTransportOptions> transport_options(const WorkerServiceOptions& options
   return transport;
 }
 
-// Peers would fail one request after the other at an address that not even this worker reaches. By tcp alone: UCX does not
-// bear strangers that connect and leave.
+// Peers would fail one request after the other at an address that not even this worker reaches. All transports between processes
+// meet on a TCP listener: the last one's stands for all.
 Task<void> check_own_address(std::string address, const Clock& clock, Deadline deadline) {
-  const size_t tcp = address.find("tcp://");
-  const auto own = tcp == std::string::npos ? fail(ErrorCode::kUnsupported, "") : parse_kv_address(address.substr(tcp));
+  const std::string last = address.substr(address.rfind(kBetweenKvAddresses) + 1);
+  const auto own = parse_kv_address(last, kv_transport_of(last));
   if (!own) co_return Result<void>{};
   auto reached = co_await connect_tcp(own->place, clock, deadline);
   if (!reached)

@@ -1,267 +1,55 @@
 #include "transport/kv/device_kv_transport.h"
 
-#include <algorithm>
-#include <boost/asio/co_spawn.hpp>
-#include <map>
-#include <vector>
-
-#include "base/log_limit.h"
-#include "transport/kv/device_hop.h"
+#include "transport/kv/hop_kv_transport.h"
 #include "transport/kv/ipc_lane.h"
-#include "transport/kv/kv_address.h"
-#include "transport/kv/kv_handles.h"
 #include "transport/kv/nccl_lane.h"
 
 namespace runahead {
-
-struct DeviceKvTransport::State {
-  State(asio::any_io_executor e, Clock& c, KvTransportOptions o, TcpListener l)
-      : executor(e),
-        clock(c),
-        options(std::move(o)),
-        listener(std::move(l)),
-        // Hops watch their pages (DeviceHop::begin_transfer).
-        streams(std::make_shared<MessageStreamContext>(e, c, options.connect_timeout,
-                                                       options.connect_timeout + options.transfer_timeout)) {}
-  ~State();
-  static Result<std::shared_ptr<State>> make(const char* name, KvTransportOptions options,
-                                             asio::any_io_executor executor, Clock& clock);
-  static std::unique_ptr<KvTransport> serve(std::shared_ptr<State> self, std::string about, MakeLane make_lane);
-
-  static asio::awaitable<void> accept_receivers(std::shared_ptr<State> self, Tcp::acceptor* acceptor);
-  static asio::awaitable<void> find_stream(std::shared_ptr<State> self, std::shared_ptr<DeviceHopEndpoint> endpoint,
-                                           StreamHello hello);
-  std::shared_ptr<DeviceHopContext> hop_context(std::weak_ptr<State> self, MakeLane make_lane);
-  std::shared_ptr<DeviceHop> hop_to(const KvAddress& sender);
-  void enter(std::shared_ptr<DeviceHop> hop);
-  void forget_ended();
-  void spawn(std::shared_ptr<State> self, asio::awaitable<void> work);
-  void forget(AttemptId attempt, const MessageOutStream& stream);
-  void stop();
-
-  asio::any_io_executor executor;
-  Clock& clock;
-  KvTransportOptions options;
-  TcpListener listener;
-  KvAddress address;
-  std::string about;  // its way, for people
-  std::shared_ptr<std::span<std::byte>> pool = std::make_shared<std::span<std::byte>>();  // shared with lanes' makers
-  std::shared_ptr<MessageStreamContext> streams;  // shared with the streams
-  std::shared_ptr<DeviceHopContext> context;
-  std::map<std::string, std::shared_ptr<DeviceHop>> senders;  // by address; the newest to each
-  std::vector<std::shared_ptr<DeviceHop>> hops;  // all that have not ended, by age
-  std::map<AttemptId, std::shared_ptr<MessageOutStream>> outbounds;  // shared with the handles
-  size_t num_inbounds = 0;
-  size_t num_unmatched = 0;
-  int coroutines = 0;
-  bool stopping = false;
-};
-
 namespace {
 
-using State = DeviceKvTransport::State;
-constexpr auto kAcceptPause = std::chrono::milliseconds(100);  // after a failed accept
+Result<void> needs_device(const KvTransportOptions& options, const std::string& name) {
+  if (options.device) return {};
+  return fail(ErrorCode::kUnsupported,
+              name + " moves pages between GPUs: use it with --compute cuda, or another transport", "transport");
+}
 
 }  // namespace
 
-// After shutdown() nothing is left.
-State::~State() {
-  for (const auto& hop : hops) hop->orphan();
-}
-
-void State::spawn(std::shared_ptr<State> self, asio::awaitable<void> work) {
-  ++coroutines;
-  asio::co_spawn(executor, std::move(work), [self](std::exception_ptr) {
-    --self->coroutines;
-    self->streams->changed.notify();
-  });
-}
-
-std::shared_ptr<DeviceHopContext> State::hop_context(std::weak_ptr<State> self, MakeLane make_lane) {
-  auto made =
-      std::make_shared<DeviceHopContext>(DeviceHopContext{streams, std::move(make_lane), options.transfer_timeout, {}});
-  made->on_hello = [self](const std::shared_ptr<DeviceHopEndpoint>& endpoint, const StreamHello& hello) {
-    const auto state = self.lock();
-    if (!state || state->stopping) return;
-    if (hello.incarnation != state->options.incarnation) return endpoint->send_reply(StreamReply::kOtherIncarnation);
-    if (state->num_unmatched >= limits::kKvGreetingsMax) return endpoint->send_reply(StreamReply::kBusy);
-    state->spawn(state, find_stream(state, endpoint, hello));
-  };
-  return made;
-}
-
-// The sender may open its end later than the receiver does.
-asio::awaitable<void> State::find_stream(std::shared_ptr<State> self, std::shared_ptr<DeviceHopEndpoint> endpoint,
-                                         StreamHello hello) {
-  ++self->num_unmatched;
-  const Deadline deadline = self->clock.after(self->options.connect_timeout);
-  StreamReply reply = StreamReply::kUnknownStream;
-  while (!self->stopping && !endpoint->is_closing()) {
-    const auto found = self->outbounds.find(hello.attempt);
-    if (found != self->outbounds.end()) {
-      endpoint->out = found->second;
-      reply = found->second->attach(hello, endpoint);
-      break;
-    }
-    if (self->clock.now() >= deadline.at) break;
-    co_await self->streams->changed.wait_until(deadline);
-  }
-  --self->num_unmatched;
-  if (reply == StreamReply::kOk) co_return;
-  endpoint->out.reset();
-  warn_limited("kv device stream", "kv between devices: refused a stream: {}", error_of(reply).message);
-  endpoint->send_reply(reply);
-}
-
-asio::awaitable<void> State::accept_receivers(std::shared_ptr<State> self, Tcp::acceptor* acceptor) {
-  while (!self->stopping) {
-    auto [error, socket] = co_await acceptor->async_accept(kAsTuple);
-    if (self->stopping) co_return;
-    if (error) {
-      warn_limited("kv device accept", "kv between devices: cannot accept a connection: {}", error.message());
-      co_await self->streams->changed.wait_until(self->clock.after(kAcceptPause));
-      continue;
-    }
-    set_socket_options(socket);
-    self->enter(DeviceHop::accept(self->context, std::move(socket)));
-  }
-}
-
-void State::forget_ended() {
-  std::erase_if(hops,
-                [](const auto& hop) { return hop->has_failed() && hop->has_ended() && hop->num_endpoints() == 0; });
-  std::erase_if(senders, [](const auto& entry) { return entry.second->has_failed(); });
-}
-
-void State::enter(std::shared_ptr<DeviceHop> hop) {
-  forget_ended();
-  const auto is_stranger = [](const auto& known) { return known->is_stranger(); };
-  if (std::ranges::count_if(hops, is_stranger) >= static_cast<std::ptrdiff_t>(limits::kKvGreetingsMax)) {
-    warn_limited("kv device full", "kv between devices: too many connections have no stream; dropping the oldest");
-    const auto oldest = std::ranges::find_if(hops, is_stranger);
-    (*oldest)->fail({ErrorCode::kOverloaded, "too many connections have no KV stream", {}});
-  }
-  hops.push_back(std::move(hop));
-}
-
-std::shared_ptr<DeviceHop> State::hop_to(const KvAddress& sender) {
-  forget_ended();
-  auto& hop = senders[to_string(sender)];
-  if (!hop) {
-    hop = DeviceHop::connect(context, sender.place);
-    hops.push_back(hop);
-  }
-  return hop;
-}
-
-// The attempt may belong to a later stream by now.
-void State::forget(AttemptId attempt, const MessageOutStream& stream) {
-  const auto found = outbounds.find(attempt);
-  if (found != outbounds.end() && found->second.get() == &stream) outbounds.erase(found);
-}
-
-void State::stop() {
-  if (stopping) return;
-  stopping = true;
-  listener.close();
-  for (const auto& hop : hops) hop->fail({ErrorCode::kCancelled, "the worker shuts down", {}});
-  streams->changed.notify();
-}
-
-Result<std::shared_ptr<State>> State::make(const char* name, KvTransportOptions options, asio::any_io_executor executor,
-                                           Clock& clock) {
-  if (!options.device)
-    return fail(ErrorCode::kUnsupported,
-                std::string(name) + " moves pages between GPUs: use it with --compute cuda, or another transport",
-                "transport");
-  auto listener = TRY(listen_tcp(executor, options.listen, options.allow_remote));
-  auto state = std::make_shared<State>(executor, clock, std::move(options), std::move(listener));
-  const auto& own = state->options;
-  state->address = {own.advertised(state->listener.port()), own.incarnation, name};
-  return state;
-}
-
-std::unique_ptr<KvTransport> State::serve(std::shared_ptr<State> self, std::string about, MakeLane make_lane) {
-  self->about = std::move(about);
-  self->context = self->hop_context(self, std::move(make_lane));
-  for (Tcp::acceptor& acceptor : self->listener.acceptors) self->spawn(self, accept_receivers(self, &acceptor));
-  return std::unique_ptr<KvTransport>(new DeviceKvTransport(std::move(self)));
-}
-
-Result<std::unique_ptr<KvTransport>> DeviceKvTransport::create_nccl(KvTransportOptions options,
-                                                                    asio::any_io_executor executor, Clock& clock) {
-  const std::shared_ptr<State> state = TRY(State::make("nccl", std::move(options), std::move(executor), clock));
+Result<std::unique_ptr<KvTransport>> make_nccl_kv_transport(KvTransportOptions options, asio::any_io_executor executor,
+                                                            Clock& clock) {
+  TRY(needs_device(options, "nccl"));
   const NcclApi* api = TRY(open_nccl());
-  return State::serve(state, "nccl " + nccl_version(*api),
-                      [api, make_stream = state->options.device.make_stream](const LaneIntroduction* introduction) {
-                        return std::make_unique<NcclLane>(*api, make_stream, introduction);
-                      });
+  HopWay way{
+      .label = "nccl",
+      .name = "nccl",
+      .describe = [api](const std::string& place) { return "nccl " + nccl_version(*api) + " at " + place; },
+      .register_memory = [](std::span<std::byte>) -> Result<void> { return {}; },
+      .make_lane =
+          [api, make_stream = options.device.make_stream](const LaneIntroduction* of_sender) {
+            return std::make_unique<NcclLane>(*api, make_stream, of_sender);
+          },
+  };
+  return HopKvTransport::create(std::move(way), std::move(options), std::move(executor), clock);
 }
 
-Result<std::unique_ptr<KvTransport>> DeviceKvTransport::create_ipc(KvTransportOptions options,
-                                                                   asio::any_io_executor executor, Clock& clock) {
-  const std::shared_ptr<State> state = TRY(State::make("ipc", std::move(options), std::move(executor), clock));
-  return State::serve(state, "ipc",
-                      [device = state->options.device, pool = state->pool](const LaneIntroduction* introduction) {
-                        return std::make_unique<IpcLane>(device, *pool, introduction);
-                      });
-}
-
-DeviceKvTransport::~DeviceKvTransport() { state_->stop(); }
-
-std::string DeviceKvTransport::describe() const { return state_->about + " at " + to_string(state_->address.place); }
-
-std::string DeviceKvTransport::address() const { return to_string(state_->address); }
-
-void DeviceKvTransport::advertise(const std::string& host) { state_->address.place.host = host; }
-
-Result<void> DeviceKvTransport::register_memory(std::span<std::byte> pool) {
-  *state_->pool = pool;
-  return {};
-}
-
-std::string DeviceKvTransport::name() const { return state_->address.transport; }
-
-Result<std::unique_ptr<KvInbound>> DeviceKvTransport::open_inbound(KvInboundParams params) {
-  TRY(check_geometry(geometry_of(params)));
-  const KvAddress sender = TRY(parse_kv_address(params.sender_address, state_->address.transport));
-  if (state_->stopping)
-    return fail(ErrorCode::kUnavailable, "the " + state_->address.transport + " transport has been shut down");
-  if (state_->num_inbounds >= limits::kKvStreamsMax)
-    return fail(ErrorCode::kOverloaded, "too many KV streams are open");
-  auto stream = std::make_shared<MessageInStream>(state_->streams, std::move(params));
-  stream->start();
-  state_->hop_to(sender)->open(stream, sender.incarnation);
-  ++state_->num_inbounds;
-  return std::make_unique<InboundHandle<MessageInStream>>(std::move(stream),
-                                                          [state = state_] { --state->num_inbounds; });
-}
-
-Result<std::unique_ptr<KvOutbound>> DeviceKvTransport::open_outbound(KvOutboundParams params) {
-  TRY(check_geometry(geometry_of(params)));
-  if (state_->stopping)
-    return fail(ErrorCode::kUnavailable, "the " + state_->address.transport + " transport has been shut down");
-  if (state_->outbounds.size() >= limits::kKvStreamsMax)
-    return fail(ErrorCode::kOverloaded, "too many KV streams are open");
-  const AttemptId attempt = params.attempt;
-  if (state_->outbounds.contains(attempt))
-    return fail(ErrorCode::kInvalidArgument, "this attempt has a KV stream from here already");
-  auto stream = std::make_shared<MessageOutStream>(state_->streams, std::move(params));
-  stream->start();
-  state_->outbounds.emplace(attempt, stream);
-  state_->streams->changed.notify();
-  auto forget = [state = state_, stream, attempt] { state->forget(attempt, *stream); };
-  return std::make_unique<OutboundHandle<MessageOutStream>>(std::move(stream), std::move(forget));
-}
-
-asio::awaitable<void> DeviceKvTransport::shutdown() {
-  const auto state = state_;
-  state->stop();
-  for (;;) {
-    state->forget_ended();
-    if (state->hops.empty() && state->coroutines == 0) break;
-    co_await state->streams->changed.wait();
-  }
+Result<std::unique_ptr<KvTransport>> make_ipc_kv_transport(KvTransportOptions options, asio::any_io_executor executor,
+                                                           Clock& clock) {
+  TRY(needs_device(options, "ipc"));
+  const auto pool = std::make_shared<std::span<std::byte>>();  // shared with the lanes' maker
+  HopWay way{
+      .label = "ipc",
+      .name = "ipc",
+      .describe = [](const std::string& place) { return "ipc at " + place; },
+      .register_memory = [pool](std::span<std::byte> all) -> Result<void> {
+        *pool = all;
+        return {};
+      },
+      .make_lane =
+          [device = options.device, pool](const LaneIntroduction* of_sender) {
+            return std::make_unique<IpcLane>(device, *pool, of_sender);
+          },
+  };
+  return HopKvTransport::create(std::move(way), std::move(options), std::move(executor), clock);
 }
 
 }  // namespace runahead

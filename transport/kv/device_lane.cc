@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/this_coro.hpp>
 #include <utility>
 
 #include "base/check.h"
@@ -31,10 +33,16 @@ DeviceLane::~DeviceLane() {
 }
 
 void DeviceLane::start(Start start) {
-  on_introduction_ = std::move(start.on_introduction);
-  on_failure_ = std::move(start.on_failure);
-  discard_bytes_ = start.discard_bytes;
+  start_ = std::move(start);
   thread_ = std::thread([this] { run(); });
+}
+
+asio::awaitable<void> DeviceLane::serve() {
+  asio::posix::stream_descriptor event(co_await asio::this_coro::executor, dup(event_));
+  while (!ended_) {
+    co_await event.async_wait(asio::posix::stream_descriptor::wait_read, kAsTuple);
+    complete();
+  }
 }
 
 void DeviceLane::stop() {
@@ -80,7 +88,7 @@ void DeviceLane::complete() {
     answers.swap(answers_);
     failure = std::exchange(why_, std::nullopt);
   }
-  if (failure) on_failure_(*failure);
+  if (failure) start_.on_failure(*failure);
   for (const auto& call : answers) call();
   const std::lock_guard lock(mutex_);
   ended_ = over_ && answers_.empty();  // an answer may have asked for more
@@ -111,7 +119,7 @@ DeviceLane::Outcome DeviceLane::work() {
   pages_stream_ = TRY(make_stream_());
   checksums_stream_ = TRY(make_stream_());
   // Now: to allocate waits for what the device has in hand, which may later wait for the peer.
-  if (discard_bytes_ > 0) nobodys_ = TRY(pages_stream_->scratch(discard_bytes_));
+  if (start_.discard_bytes > 0) nobodys_ = TRY(pages_stream_->scratch(start_.discard_bytes));
   TRY(connect());
   answer([this] { ready_ = true; });
   while (!aborting_) {
@@ -126,7 +134,7 @@ DeviceLane::Outcome DeviceLane::work() {
 }
 
 void DeviceLane::introduce(const LaneIntroduction& introduction) {
-  answer([this, introduction] { on_introduction_(introduction); });
+  answer([this, introduction] { start_.on_introduction(introduction); });
 }
 
 // Waits for one if nothing is under way, else a moment.

@@ -1,12 +1,11 @@
-// DeviceLane: how one hop's pages get from one device to the other, and the thread that drives it. Jobs are asked for and
-// answered on the event loop's thread and done on the lane's, so nothing here blocks the loop, whatever a library or driver does.
+// DeviceLane: a HopLane from one device to another, and the thread that drives it. Jobs are asked for and answered on the event
+// loop's thread and done on the lane's, so nothing here blocks the loop, whatever a library or driver does.
 //   ways     NcclLane sends and receives; IpcLane's receiver takes pages from the sender's memory (is_pulled()).
 //   order    pages among each other, in the order in which they were asked for; checksums by themselves, so that none waits for a
 //            peer.
-//   answers  wakes() becomes readable, complete() calls each job's Done; a page is touched no more when its Done is called.
+//   answers  complete() calls each job's Done.
 //   failure  of the way or the device: the lane ends, and says why (Start::on_failure). abort() ends it too. Every job has its
 //            Done called by complete() then; those under way when the device has let go of their pages. Nothing is used again.
-//   limits   the caller's: a job is a page under way.
 #pragma once
 
 #include <array>
@@ -20,46 +19,28 @@
 #include <vector>
 
 #include "base/device_stream.h"
-#include "transport/kv/message_streams.h"
+#include "transport/kv/hop_lane.h"
 
 namespace runahead {
 
-// What the sending end tells the receiving one before its first page.
-using LaneIntroduction = std::array<std::byte, 128>;
-
-class DeviceLane {
+class DeviceLane : public HopLane {
  public:
-  using Done = MessageEndpoint::Done;
-
   explicit DeviceLane(MakeDeviceStream make_stream);
-  virtual ~DeviceLane();  // of one that has stopped
+  ~DeviceLane() override;
   DeviceLane(const DeviceLane&) = delete;
   DeviceLane& operator=(const DeviceLane&) = delete;
 
-  struct Start {
-    std::function<void(const LaneIntroduction&)> on_introduction;  // of the sending end; empty at the receiving one
-    std::function<void(const Error&)> on_failure;  // why it ends by itself, before its jobs are told
-    size_t discard_bytes = 0;  // the largest page that is received for nobody
-  };
-  // Once. What it calls, it calls from complete().
-  void start(Start start);
-  void checksum(std::span<const std::byte> page, Done done);
-  void send(std::span<const std::byte> page, Done done);  // of a lane that is not pulled
-  // With its CRC32C. at: of a pulled lane, the page's place at the sender.
-  void receive(std::span<std::byte> page, uint64_t at, Done done);
-  void discard(size_t bytes, Done done);  // of a lane that is not pulled: receives for nobody
-  void abort();
-  // abort(), and waits until no page is touched any more: at once if has_ended().
-  void stop();
+  void start(Start start) override;
+  asio::awaitable<void> serve() override;
+  void checksum(std::span<const std::byte> page, Done done) override;
+  void send(std::span<const std::byte> page, Done done) override;
+  void receive(std::span<std::byte> page, uint64_t at, Done done) override;  // with its CRC32C
+  void discard(size_t bytes, Done done) override;
+  void abort() override;
+  void stop() override;
+  bool is_ready() const override { return ready_; }
 
-  // The receiver takes pages from where they are, and says so: nothing is sent.
-  virtual bool is_pulled() const { return false; }
-  // Where the receiver of a pulled lane finds the page.
-  virtual uint64_t place_of(std::span<const std::byte>) const { return 0; }
-
-  int wakes() const { return event_; }  // a descriptor
-  void complete();
-  bool is_ready() const { return ready_; }  // both ends stand
+  void complete();  // what serve() does when there is something
   bool has_ended() const { return ended_; }  // and all has been completed
 
  protected:
@@ -81,7 +62,7 @@ class DeviceLane {
   virtual void leave() {}  // the device has nothing in hand any more
   void introduce(const LaneIntroduction& introduction);
   bool is_aborting() const { return aborting_; }
-  bool sends() const { return static_cast<bool>(on_introduction_); }
+  bool sends() const { return start_.sends; }
 
  private:
   struct UnderWay {
@@ -100,9 +81,7 @@ class DeviceLane {
   void let_go();
 
   MakeDeviceStream make_stream_;
-  std::function<void(const LaneIntroduction&)> on_introduction_;
-  std::function<void(const Error&)> on_failure_;
-  size_t discard_bytes_ = 0;
+  Start start_;
   int event_;
 
   std::unique_ptr<DeviceStream> pages_stream_, checksums_stream_;  // the lane's thread's, like what follows

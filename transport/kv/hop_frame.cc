@@ -18,7 +18,7 @@ std::array<std::byte, kHopFrameBytes> encode(const HopFrame& frame) {
 Result<HopFrame> parse_hop_frame(std::span<const std::byte, kHopFrameBytes> bytes) {
   const auto kind = load_le<uint32_t>(bytes.data());
   if (kind < static_cast<uint32_t>(HopFrameKind::kOpen) || kind > static_cast<uint32_t>(HopFrameKind::kTaken))
-    return fail(ErrorCode::kCorrupt, "a frame of a kind that there is not came between two devices");
+    return fail(ErrorCode::kCorrupt, "a frame of a kind that there is not came on a hop");
   HopFrame frame{static_cast<HopFrameKind>(kind), load_le<uint32_t>(&bytes[4]), load_le<uint64_t>(&bytes[8]), {}};
   std::ranges::copy(bytes.subspan<16>(), frame.body.begin());
   return frame;

@@ -1,5 +1,5 @@
-// HopFrame: what the two ends of a hop between devices tell each other over TCP, 80 bytes a frame (docs/wire.md). The pages
-// themselves travel beside it, by a DeviceLane, in the order in which they are announced here.
+// HopFrame: what the two ends of a hop tell each other over TCP, 80 bytes a frame (docs/wire.md). The pages themselves travel
+// beside it, by a HopLane, and are named by the order in which they are announced here.
 #pragma once
 
 #include <array>
@@ -21,14 +21,14 @@ enum class HopFrameKind : uint32_t {
   kReply = 2,  // either: a StreamReply or layers that are open now, 4 bytes
   kPage = 3,  // sender: the next page; the body is its KvPageHeader, `at` where the receiver of a pulled lane finds it
   kClose = 4,  // either: this end of the stream is closed
-  kIntroductionFirst = 5,  // sender, once, before its first page: the first and
-  kIntroductionLast = 6,  // the last half of its lane's introduction
-  kTaken = 7,  // receiver of a pulled lane: it reads page number `at` no more, counted from 1 on this hop
+  kIntroduction =
+      5,  // the next 64 bytes of `at`: the lane's introduction, of the sender before its first page, then of a UCX receiver
+  kTaken = 6,  // receiver of a pulled lane: it reads page number `at` no more, counted from 1 on this hop
 };
 
 struct HopFrame {
   HopFrameKind kind = HopFrameKind::kClose;
-  uint32_t stream = 0;  // chosen by the receiver, never twice on a hop; 0 for kinds 5 to 7
+  uint32_t stream = 0;  // chosen by the receiver, never twice on a hop; 0 for kinds 5 and 6
   uint64_t at = 0;
   HopBody body{};  // zeros behind what is said
 };

@@ -11,7 +11,8 @@ namespace {
 
 // The introduction: a handle, the pool's size, and the device's id with zeros behind.
 constexpr size_t kAtBytes = sizeof(DeviceHandle), kAtId = kAtBytes + sizeof(uint64_t);
-static_assert(kAtId + kDeviceIdBytesMax < sizeof(LaneIntroduction));
+constexpr size_t kIntroductionBytes = 128;
+static_assert(kAtId + kDeviceIdBytesMax < kIntroductionBytes);
 
 }  // namespace
 
@@ -35,8 +36,10 @@ uint64_t IpcLane::place_of(std::span<const std::byte> page) const {
 
 DeviceLane::Outcome IpcLane::connect() {
   if (sends()) return tell();
+  if (introduction_.size() != kIntroductionBytes)
+    return fail(ErrorCode::kCorrupt, "the peer's introduction is not one of ipc");
   const auto* id = reinterpret_cast<const char*>(&introduction_[kAtId]);
-  const std::string theirs(id, strnlen(id, sizeof introduction_ - kAtId));
+  const std::string theirs(id, strnlen(id, introduction_.size() - kAtId));
   if (theirs != device_.id)
     return fail(ErrorCode::kUnsupported, "ipc is for two workers on one GPU, and these have two: use --transport nccl");
   DeviceHandle handle;
@@ -50,6 +53,7 @@ DeviceLane::Outcome IpcLane::connect() {
 
 DeviceLane::Outcome IpcLane::tell() {
   const DeviceHandle handle = TRY(device_.share(pool_.data()));
+  introduction_.resize(kIntroductionBytes);
   std::ranges::copy(handle, introduction_.begin());
   store_le<uint64_t>(&introduction_[kAtBytes], pool_.size());
   std::ranges::copy(std::as_bytes(std::span(device_.id)), introduction_.begin() + kAtId);

@@ -23,7 +23,7 @@ class IpcLane final : public DeviceLane {
 
   DeviceAccess device_;
   std::span<std::byte> pool_;  // the sender's: at the receiving end as it is opened there
-  LaneIntroduction introduction_{};
+  LaneIntroduction introduction_;
 };
 
 }  // namespace runahead

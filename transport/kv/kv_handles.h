@@ -1,4 +1,4 @@
-// InboundHandle, OutboundHandle: what an actor holds of a stream of the TCP and UCX transports. The stream itself is
+// InboundHandle, OutboundHandle: what an actor holds of a stream of the transports between processes. The stream itself is
 // shared with its coroutines and transfers; a handle that dies without close() abandons it, and the pin lives on until
 // nothing touches the pages any more.
 #pragma once

@@ -1,6 +1,6 @@
-// MessageInStream, MessageOutStream: the two ends of one KV stream over a transport that moves messages, UCX
-// (transport/kv/ucx_kv_transport.h) or one between devices (transport/kv/device_kv_transport.h), without their types. Each is
-// shared by its handle, its endpoint and the transfers under way; the pin is released when all have ended.
+// MessageInStream, MessageOutStream: the two ends of one KV stream over a transport that moves messages
+// (transport/kv/hop_kv_transport.h), without its types. Each is shared by its handle, its endpoint and the transfers under way;
+// the pin is released when all have ended.
 #pragma once
 
 #include <functional>

@@ -11,17 +11,20 @@ constexpr auto kPoll = std::chrono::microseconds(200);
 
 NcclLane::NcclLane(const NcclApi& api, MakeDeviceStream make_stream, const LaneIntroduction* introduction)
     : DeviceLane(std::move(make_stream)), api_(api) {
-  static_assert(sizeof(NcclUniqueId) == sizeof(LaneIntroduction));
-  if (introduction != nullptr) std::memcpy(&id_, introduction->data(), sizeof id_);
+  if (introduction == nullptr) return;
+  introduced_ = introduction->size() == sizeof id_;
+  if (introduced_) std::memcpy(&id_, introduction->data(), sizeof id_);
 }
 
 DeviceLane::Outcome NcclLane::connect() {
   if (sends()) {
     const int made = api_.get_unique_id(&id_);
     if (made != kNcclSuccess) return error("cannot start", made);
-    LaneIntroduction introduction;
+    LaneIntroduction introduction(sizeof id_);
     std::memcpy(introduction.data(), &id_, sizeof id_);
     introduce(introduction);
+  } else if (!introduced_) {
+    return fail(ErrorCode::kCorrupt, "the peer's introduction is not one of NCCL");
   }
   NcclConfig config;
   return await(api_.comm_init(&comm_, /*ranks=*/2, id_, sends() ? 0 : 1, &config));

@@ -22,6 +22,7 @@ class NcclLane final : public DeviceLane {
 
   const NcclApi& api_;
   NcclUniqueId id_{};
+  bool introduced_ = false;  // of the receiving end: the sender's id has come
   NcclComm comm_ = nullptr;
 };
 

@@ -15,7 +15,7 @@ namespace runahead {
 namespace {
 
 #if RUNAHEAD_HAVE_UCX
-constexpr KvTransportKind::Create kCreateUcx = UcxKvTransport::create;
+constexpr KvTransportKind::Create kCreateUcx = make_ucx_kv_transport;
 #else
 constexpr KvTransportKind::Create kCreateUcx = nullptr;
 #endif
@@ -37,13 +37,13 @@ constexpr KvTransportKind kKinds[] = {
      .between_processes = true,
      .of_devices = true,
      .has_one_port = false,
-     .create = DeviceKvTransport::create_nccl,
+     .create = make_nccl_kv_transport,
      .built_with = ""},
     {.name = "ipc",
      .between_processes = true,
      .of_devices = true,
      .has_one_port = true,
-     .create = DeviceKvTransport::create_ipc,
+     .create = make_ipc_kv_transport,
      .built_with = ""},
     {.name = "memory",
      .between_processes = false,

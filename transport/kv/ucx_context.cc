@@ -1,21 +1,18 @@
 #include "transport/kv/ucx_context.h"
 
-#include <arpa/inet.h>
-#include <linux/filter.h>
-#include <sys/socket.h>
 #include <sys/statvfs.h>
 #include <ucs/debug/log_def.h>
 
-#include <charconv>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <utility>
 
+#include "base/check.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/log_limit.h"
 
 namespace runahead {
 namespace {
@@ -26,8 +23,12 @@ constexpr std::pair<const char*, const char*> kSettings[] = {
     {"RNDV_SCHEME", "get_zcopy"},  // never put: only the receiver's own worker writes its pages
 };
 
-// Without these no endpoint with error handling over shared memory. UCX 1.13 takes them from the environment alone.
-constexpr const char* kSharedMemorySettings[] = {"UCX_POSIX_ERROR_HANDLING", "UCX_SYSV_ERROR_HANDLING"};
+// UCX 1.13 takes these from the environment alone.
+constexpr std::pair<const char*, const char*> kSharedMemorySettings[] = {
+    {"ERROR_HANDLING", "y"},  // else no endpoint with error handling
+    {"FIFO_SIZE", "128"},  // with the next, 1 MiB of shared memory for each end of a hop instead of 4.3
+    {"RX_BUFS_GROW", "128"},
+};
 
 constexpr size_t kLogLineBytes = 512;
 
@@ -36,7 +37,11 @@ ucs_log_func_rc_t log_line(const char*, unsigned, const char*, ucs_log_level_t l
                            const char* format, va_list arguments) {
   char line[kLogLineBytes];
   std::vsnprintf(line, sizeof line, format, arguments);
-  log::log(level <= UCS_LOG_LEVEL_WARN ? log::level::warn : log::level::debug, "ucx: {}", line);
+  if (level <= UCS_LOG_LEVEL_WARN) {
+    warn_limited("ucx", "ucx: {}", line);
+  } else {
+    log::debug("ucx: {}", line);
+  }
   return UCS_LOG_FUNC_RC_STOP;
 }
 
@@ -48,7 +53,7 @@ void take_over_log() {
   (void)taken;
 }
 
-// Every process takes a segment of 4.3 MiB there (1.13) and more under load; where that fails, UCX does not start.
+// Every end of a hop takes a segment of 1 MiB there (1.13) and more under load; where that fails, UCX does not start.
 bool has_room_for_shared_memory() {
   struct statvfs shm{};
   return statvfs("/dev/shm", &shm) == 0 && uint64_t{shm.f_bavail} * shm.f_frsize >= limits::kUcxSharedMemoryBytes;
@@ -64,16 +69,6 @@ bool allows_shared_memory() {
   for (const char* name : {"all", "posix", "sysv", "shm", "sm", "mm", "^"})
     if (tls.find(name) != std::string::npos) return true;
   return false;
-}
-
-// UCX's connection manager needs a network transport among those allowed, though pages may take shared memory.
-Result<void> check_tls() {
-  const std::string tls = allowed_transports();
-  if (tls.find("tcp") != std::string::npos || tls.find("all") != std::string::npos || tls.starts_with('^')) return {};
-  return fail(ErrorCode::kUnavailable,
-              "UCX_TLS=" + tls + " lacks tcp, by which UCX connects workers: use UCX_TLS=" + tls +
-                  ",tcp (pages still take the fastest lane)",
-              "UCX_TLS");
 }
 
 }  // namespace
@@ -106,14 +101,15 @@ std::string ucx_transport_name() {
   return "ucx-" + std::to_string(major) + "." + std::to_string(minor);
 }
 
-Result<ucp_context_h> open_ucx_context(bool allow_remote) {
-  TRY(check_tls());
+Result<std::shared_ptr<UcxContext>> UcxContext::open(bool allow_remote) {
   take_over_log();
   const bool without_posix = std::getenv("UCX_TLS") == nullptr && !has_room_for_shared_memory();
   if (without_posix)
     log::info("ucx: /dev/shm has no {} MiB left, so pages take other lanes", limits::kUcxSharedMemoryBytes >> 20);
   if (allows_shared_memory())  // else UCX warns of variables that nobody reads
-    for (const char* variable : kSharedMemorySettings) ::setenv(variable, "y", /*overwrite=*/0);
+    for (const char* transport : {"UCX_POSIX_", "UCX_SYSV_"})
+      for (const auto& [key, value] : kSharedMemorySettings)
+        ::setenv((std::string(transport) + key).c_str(), value, /*overwrite=*/0);
   ucp_config_t* config = nullptr;
   ucs_status_t status = ucp_config_read(nullptr, nullptr, &config);
   if (status != UCS_OK)
@@ -130,37 +126,43 @@ Result<ucp_context_h> open_ucx_context(bool allow_remote) {
   ucp_config_release(config);
   if (status != UCS_OK)
     return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX does not start (is UCX_TLS right?)", status));
-  return context;
+  std::shared_ptr<UcxContext> opened(new UcxContext(context));
+  int ignored = -1;
+  ucp_worker_destroy(TRY(opened->make_worker(&ignored)));  // hops make theirs later, and are not to find out then
+  return opened;
 }
 
-PortSockets sockets_of_port(uint16_t port) {
-  PortSockets found;
-  std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", ignored)) {
-    const std::string name = entry.path().filename().string();
-    int fd = -1;
-    std::from_chars(name.data(), name.data() + name.size(), fd);
-    sockaddr_storage address{};
-    socklen_t length = sizeof address;
-    int type = 0, listens = 0;
-    if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) continue;
-    const in_port_t local = address.ss_family == AF_INET    ? reinterpret_cast<sockaddr_in&>(address).sin_port
-                            : address.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6&>(address).sin6_port
-                                                            : in_port_t{0};
-    if (port == 0 || ntohs(local) != port) continue;
-    length = sizeof type;
-    if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) != 0 || type != SOCK_STREAM) continue;
-    length = sizeof listens;
-    ::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length);
-    (listens != 0 ? found.listeners : found.connections).push_back(fd);
+UcxContext::~UcxContext() {
+  if (memory_ != nullptr) ucp_mem_unmap(context_, memory_);
+  ucp_cleanup(context_);
+}
+
+Result<void> UcxContext::register_memory(std::span<std::byte> pool) {
+  RUNAHEAD_CHECK(memory_ == nullptr, "memory is registered once");
+  if (pool.empty()) return {};
+  ucp_mem_map_params_t params{};
+  params.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH;
+  params.address = pool.data();
+  params.length = pool.size();
+  const ucs_status_t status = ucp_mem_map(context_, &params, &memory_);
+  if (status == UCS_OK) return {};
+  memory_ = nullptr;
+  return std::unexpected(ucx_error(ErrorCode::kUnavailable, "UCX cannot register the page pool (ulimit -l?)", status));
+}
+
+Result<ucp_worker_h> UcxContext::make_worker(int* event) const {
+  ucp_worker_params_t params{};
+  params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
+  params.thread_mode = UCS_THREAD_MODE_SINGLE;
+  ucp_worker_h worker = nullptr;
+  ucs_status_t status = ucp_worker_create(context_, &params, &worker);
+  if (status == UCS_OK) {
+    status = ucp_worker_get_efd(worker, event);
+    if (status == UCS_OK) return worker;
+    ucp_worker_destroy(worker);
   }
-  return found;
-}
-
-void ignore_new_connections(int listener) {
-  sock_filter drop_all = BPF_STMT(BPF_RET | BPF_K, 0);
-  const sock_fprog program{.len = 1, .filter = &drop_all};
-  ::setsockopt(listener, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
+  return std::unexpected(
+      ucx_error(ErrorCode::kUnavailable, "UCX cannot run on an event loop with this UCX_TLS", status));
 }
 
 }  // namespace runahead

@@ -1,11 +1,6 @@
 // CUDA IPC's own ways to fail: a receiver that never takes what it is offered, and two workers that do not share a device.
-#include <boost/asio/write.hpp>
-
+#include "tests/transport/kv/hop_peer.h"
 #include "tests/transport/kv/kv_fixture.h"
-#include "transport/control/frame.h"
-#include "transport/kv/hop_frame.h"
-#include "transport/kv/kv_address.h"
-#include "transport/kv/stream_hello.h"
 
 namespace runahead {
 namespace {
@@ -30,12 +25,8 @@ TEST_P(IpcTest, AReceiverThatTakesNothingIsADeadlineExceeded) {
   auto out = std::move(*sender->open_outbound(outbound(from, *sender, kAttempt)));
   const KvAddress address = *parse_kv_address(sender->address(), "ipc");
   const StreamHello hello{kAttempt, kToken, address.incarnation, {1, 2, 4096}, 1};
-  HopFrame open{HopFrameKind::kOpen, 1, 0, {}};
-  std::ranges::copy(encode(hello), open.body.begin());
-  asio::ip::tcp::socket receiver(loop.io());
-  receiver.connect({asio::ip::make_address(address.place.host), address.place.port});
-  asio::write(receiver, asio::buffer(encode_preamble(Plane::kData)));
-  asio::write(receiver, asio::buffer(encode(open)));
+  auto receiver = connect_to(loop, address);
+  asio::write(receiver, asio::buffer(encode(frame_of(HopFrameKind::kOpen, 1, encode(hello)))));
   loop.io().restart();
   loop.io().run_for(50ms);  // the lane stands: from here on it is the hop that watches its pages
   for (const KvPageKey key : from.keys(1)) out->post(key, from.at(key), std::nullopt);

@@ -3,16 +3,11 @@
 #include <dlfcn.h>
 
 #include <boost/asio/detached.hpp>
-#include <boost/asio/write.hpp>
 
 #include "tests/support/nccl/nccl_double.h"
+#include "tests/transport/kv/hop_peer.h"
 #include "tests/transport/kv/kv_fixture.h"
-#include "transport/control/frame.h"
-#include "transport/kv/hop_frame.h"
-#include "transport/kv/kv_address.h"
-#include "transport/kv/kv_page_header.h"
 #include "transport/kv/nccl_api.h"
-#include "transport/kv/stream_hello.h"
 
 namespace runahead {
 namespace {
@@ -162,53 +157,27 @@ TEST_P(NcclTest, StrangersGetNothing) {
   EXPECT_EQ(communicators(), 2);
 }
 
-// A receiver of one's own, byte by byte: what the sender answers to these frames until it closes, or for a moment.
-std::vector<std::byte> answers_to(RunLoop& loop, unsigned short port, const std::vector<HopFrame>& frames,
-                                  bool* closed) {
-  asio::ip::tcp::socket socket(loop.io());
-  socket.connect({asio::ip::make_address("127.0.0.1"), port});
-  const auto preamble = encode_preamble(Plane::kData);
-  asio::write(socket, asio::buffer(preamble));
-  for (const HopFrame& frame : frames) asio::write(socket, asio::buffer(encode(frame)));
-  loop.io().restart();
-  loop.io().run_for(50ms);
-  socket.non_blocking(true);
-  std::vector<std::byte> answer(4096);
-  boost::system::error_code error;
-  size_t size = 0;
-  while (!error) size += socket.read_some(asio::buffer(&answer[size], answer.size() - size), error);
-  *closed = error != asio::error::would_block;
-  answer.resize(size);
-  return answer;
-}
-
 TEST_P(NcclTest, APeerThatSaysWhatItMayNotIsCutOff) {
-  const std::string address = sender->address();
-  const auto port = static_cast<unsigned short>(std::stoi(address.substr(address.rfind(':') + 1)));
-  const StreamHello hello{{9, 9, 9}, kToken, parse_kv_address(address, "nccl")->incarnation, {1, 1, 64}, 1};
-  const auto frame = [](HopFrameKind kind, uint32_t stream, const auto& body, uint64_t at = 0) {
-    HopFrame made{kind, stream, at, {}};
-    std::ranges::copy(body, made.body.begin());
-    return made;
-  };
-  const HopFrame open = frame(HopFrameKind::kOpen, 1, encode(hello));
-  const HopFrame page = frame(HopFrameKind::kPage, 1, encode(KvPageHeader{{9, 9, 9}, kToken, {0, 0}, 64, 0}));
+  const KvAddress address = *parse_kv_address(sender->address(), "nccl");
+  const StreamHello hello{{9, 9, 9}, kToken, address.incarnation, {1, 1, 64}, 1};
+  const HopFrame open = frame_of(HopFrameKind::kOpen, 1, encode(hello));
+  const HopFrame page = frame_of(HopFrameKind::kPage, 1, encode(KvPageHeader{{9, 9, 9}, kToken, {0, 0}, 64, 0}));
   const HopBody nothing{};
   bool closed = false;
-  EXPECT_EQ(answers_to(loop, port, {open}, &closed).size(), kPreambleBytes) << "the sender's end may come yet";
+  EXPECT_EQ(answers_to(loop, address, {open}, &closed).size(), kPreambleBytes) << "the sender's end may come yet";
   EXPECT_FALSE(closed);
   for (const std::vector<HopFrame>& bad : {std::vector{page},
                                            {open, page},
                                            {open, open},
-                                           {frame(HopFrameKind::kTaken, 0, nothing, 1)},
-                                           {frame(HopFrameKind::kIntroductionLast, 0, nothing)},
-                                           {frame(HopFrameKind::kOpen, 1, nothing)}}) {
-    EXPECT_EQ(answers_to(loop, port, bad, &closed).size(), kPreambleBytes);
+                                           {frame_of(HopFrameKind::kTaken, 0, nothing, 1)},
+                                           {frame_of(HopFrameKind::kIntroduction, 0, nothing, 128)},
+                                           {frame_of(HopFrameKind::kOpen, 1, nothing)}}) {
+    EXPECT_EQ(answers_to(loop, address, bad, &closed).size(), kPreambleBytes);
     EXPECT_TRUE(closed) << bad.size();
   }
   StreamHello other = hello;
   ++other.incarnation;
-  const auto refused = answers_to(loop, port, {frame(HopFrameKind::kOpen, 1, encode(other))}, &closed);
+  const auto refused = answers_to(loop, address, {frame_of(HopFrameKind::kOpen, 1, encode(other))}, &closed);
   ASSERT_EQ(refused.size(), kPreambleBytes + kHopFrameBytes);
   const auto reply = parse_hop_frame(std::span(refused).last<kHopFrameBytes>());
   ASSERT_TRUE(reply.has_value());

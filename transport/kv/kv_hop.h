@@ -1,5 +1,5 @@
-// DeviceHop: the connection of two workers whose devices exchange pages: frames over TCP (hop_frame.h), one lane for the pages
-// (device_lane.h), and the streams on both. DeviceHopEndpoint is one stream's way to its peer. Private to DeviceKvTransport.
+// KvHop: the connection of two workers: frames over TCP (hop_frame.h), one lane for the pages (hop_lane.h), and the streams on
+// both. KvHopEndpoint is one stream's way to its peer. Private to HopKvTransport.
 //   direction one end sends pages, the other receives them and has connected. Pages both ways are two hops.
 //   life      until the connection, the lane or a page's deadline fails: then every stream on it fails, the lane is aborted and
 //             never used again, and the next stream makes a new hop. Hops stay for the streams to come.
@@ -13,18 +13,18 @@
 #include <memory>
 #include <optional>
 
-#include "transport/kv/device_lane.h"
 #include "transport/kv/hop_frame.h"
+#include "transport/kv/hop_lane.h"
 #include "transport/kv/message_streams.h"
 #include "transport/tcp_socket.h"
 
 namespace runahead {
 
-class DeviceHop;
+class KvHop;
 
-class DeviceHopEndpoint final : public MessageEndpoint, public std::enable_shared_from_this<DeviceHopEndpoint> {
+class KvHopEndpoint final : public MessageEndpoint, public std::enable_shared_from_this<KvHopEndpoint> {
  public:
-  DeviceHopEndpoint(std::shared_ptr<DeviceHop> hop, uint32_t number) : hop_(std::move(hop)), number_(number) {}
+  KvHopEndpoint(std::shared_ptr<KvHop> hop, uint32_t number) : hop_(std::move(hop)), number_(number) {}
 
   void send_reply(StreamReply reply) override;
   void send_layers_open(int32_t count) override;
@@ -45,31 +45,28 @@ class DeviceHopEndpoint final : public MessageEndpoint, public std::enable_share
   Done counted(Done done);  // under way until it is called
   void leave();
 
-  std::shared_ptr<DeviceHop> hop_;
+  std::shared_ptr<KvHop> hop_;
   uint32_t number_;
   int under_way_ = 0;
   bool closing_ = false;
 };
 
-// Of the sending end; with an introduction, of the receiving one.
-using MakeLane = std::function<std::unique_ptr<DeviceLane>(const LaneIntroduction*)>;
-
 // What all hops of a transport share.
-struct DeviceHopContext {
+struct KvHopContext {
   std::shared_ptr<MessageStreamContext> streams;
   MakeLane make_lane;
   Duration transfer_timeout;  // without progress on a page, once the lane stands; that of `streams` is longer
   // Of a sender: a receiver has said which stream it wants.
-  std::function<void(const std::shared_ptr<DeviceHopEndpoint>&, const StreamHello&)> on_hello;
+  std::function<void(const std::shared_ptr<KvHopEndpoint>&, const StreamHello&)> on_hello;
 };
 
-class DeviceHop : public std::enable_shared_from_this<DeviceHop> {
+class KvHop : public std::enable_shared_from_this<KvHop> {
  public:
-  ~DeviceHop() { end_lane(); }
+  ~KvHop() { end_lane(); }
   // The receiving end: connects.
-  static std::shared_ptr<DeviceHop> connect(std::shared_ptr<DeviceHopContext> context, HostPort sender);
+  static std::shared_ptr<KvHop> connect(std::shared_ptr<KvHopContext> context, HostPort sender);
   // The sending end, of a receiver that has connected.
-  static std::shared_ptr<DeviceHop> accept(std::shared_ptr<DeviceHopContext> context, Tcp::socket socket);
+  static std::shared_ptr<KvHop> accept(std::shared_ptr<KvHopContext> context, Tcp::socket socket);
 
   // Of the receiving end: a new stream.
   void open(const std::shared_ptr<MessageInStream>& stream, uint64_t sender_incarnation);
@@ -87,48 +84,49 @@ class DeviceHop : public std::enable_shared_from_this<DeviceHop> {
   void write(HopFrameKind kind, uint32_t stream, std::span<const std::byte> body, uint64_t at = 0);
   void start_lane();  // of the sending end, when the first stream has met its receiver
   void when_met(std::function<void()> call);  // the peer knows the lane, or the hop has failed
-  DeviceLane* lane() { return lane_.get(); }
-  void send(uint32_t stream, const KvPageHeader& header, std::span<const std::byte> page, DeviceLane::Done done);
+  HopLane* lane() { return lane_.get(); }
+  void send(uint32_t stream, const KvPageHeader& header, std::span<const std::byte> page, HopLane::Done done);
   void begin_transfer();
   void end_transfer();
   void forget(uint32_t number);
   MessageStreamContext& streams() { return *context_->streams; }
 
  private:
-  DeviceHop(std::shared_ptr<DeviceHopContext> context, asio::any_io_executor executor);
+  KvHop(std::shared_ptr<KvHopContext> context, asio::any_io_executor executor);
   void spawn(asio::awaitable<void> work);
-  static asio::awaitable<void> run(std::shared_ptr<DeviceHop> self, std::optional<HostPort> sender);
+  static asio::awaitable<void> run(std::shared_ptr<KvHop> self, std::optional<HostPort> sender);
   Task<void> greet(std::optional<HostPort> sender);
   Task<void> read_frames();
-  static asio::awaitable<void> write_frames(std::shared_ptr<DeviceHop> self);
+  static asio::awaitable<void> write_frames(std::shared_ptr<KvHop> self);
   struct LaneEnd;
-  static asio::awaitable<void> serve_lane(std::shared_ptr<DeviceHop> self);
-  void run_lane(std::function<void(const LaneIntroduction&)> on_introduction);
+  static asio::awaitable<void> serve_lane(std::shared_ptr<KvHop> self);
+  void run_lane(const LaneIntroduction* of_sender);
   void end_lane();
   Result<void> on_frame(const HopFrame& frame);
   Result<void> on_open(const HopFrame& frame);
   Result<void> on_page(const HopFrame& frame);
-  Result<void> on_introduced();
+  Result<void> on_introduction(const HopFrame& frame);
   Result<void> on_taken(uint64_t number);
   void introduce(const LaneIntroduction& introduction);
   void meet();
 
-  std::shared_ptr<DeviceHopContext> context_;
+  std::shared_ptr<KvHopContext> context_;
   Tcp::socket socket_;
   StallTimer greeting_;  // until both ends have said what they are
   StallTimer stall_;  // while a page is under way
   int transfers_ = 0;
-  std::map<uint32_t, std::shared_ptr<DeviceHopEndpoint>> endpoints_;  // shared with the streams
+  std::map<uint32_t, std::shared_ptr<KvHopEndpoint>> endpoints_;  // shared with the streams
   bool sends_ = false;  // pages; else it receives them, and has connected
   uint32_t last_stream_ = 0;  // of the receiving end: the newest that it has opened
   size_t page_bytes_ = 0;  // likewise: of the streams so far
   uint32_t last_opened_ = 0;  // of the sending end: the newest that the peer has
   std::deque<std::array<std::byte, kHopFrameBytes>> frames_;  // to be written
   Wake written_;  // there are frames, or the hop has failed
-  std::unique_ptr<DeviceLane> lane_;
-  LaneIntroduction introduction_{};
+  std::unique_ptr<HopLane> lane_;
+  LaneIntroduction introduction_;  // the peer's, as far as it has come
+  bool introduced_ = false;  // all of it has
   uint64_t announced_ = 0;  // pages, by either end
-  std::map<uint64_t, DeviceLane::Done> offered_;  // of a pulled lane, by number: not taken yet
+  std::map<uint64_t, HopLane::Done> offered_;  // of a pulled lane, by number: not taken yet
   bool met_ = false;
   std::vector<std::function<void()>> waiting_;  // until met
   std::optional<Error> error_;

@@ -1,11 +1,8 @@
-#include "transport/kv/device_hop.h"
-
-#include <unistd.h>
+#include "transport/kv/kv_hop.h"
 
 #include <algorithm>
 #include <array>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/write.hpp>
 
@@ -22,16 +19,16 @@ constexpr const char* kClosed = "the KV stream is closed";
 
 }  // namespace
 
-void DeviceHopEndpoint::send_reply(StreamReply reply) {
+void KvHopEndpoint::send_reply(StreamReply reply) {
   if (!closing_) hop_->write(HopFrameKind::kReply, number_, encode(reply));
   if (reply == StreamReply::kOk && !out.expired()) hop_->start_lane();
 }
 
-void DeviceHopEndpoint::send_layers_open(int32_t count) {
+void KvHopEndpoint::send_layers_open(int32_t count) {
   if (!closing_) hop_->write(HopFrameKind::kReply, number_, encode_layers_open(count));
 }
 
-MessageEndpoint::Done DeviceHopEndpoint::counted(Done done) {
+MessageEndpoint::Done KvHopEndpoint::counted(Done done) {
   ++under_way_;
   hop_->begin_transfer();
   return [self = shared_from_this(), done = std::move(done)](const char* error, std::optional<uint32_t> crc32c) {
@@ -43,7 +40,7 @@ MessageEndpoint::Done DeviceHopEndpoint::counted(Done done) {
 }
 
 // A page without a checksum gets it on the device, then is announced; then it goes, in the order of the announcements.
-void DeviceHopEndpoint::send_page(const KvOutboundLedger::Page& page, Done done) {
+void KvHopEndpoint::send_page(const KvOutboundLedger::Page& page, Done done) {
   if (closing_) return done(kClosed, std::nullopt);
   hop_->when_met([self = shared_from_this(), page, counted = counted(std::move(done))]() mutable {
     const auto announce = [self, page, counted](const char* error, std::optional<uint32_t> crc32c) {
@@ -58,28 +55,28 @@ void DeviceHopEndpoint::send_page(const KvOutboundLedger::Page& page, Done done)
   });
 }
 
-void DeviceHopEndpoint::receive(std::span<std::byte> buffer, uint64_t at, Done done) {
+void KvHopEndpoint::receive(std::span<std::byte> buffer, uint64_t at, Done done) {
   hop_->lane()->receive(buffer, at, counted(std::move(done)));
 }
 
-void DeviceHopEndpoint::close() {
+void KvHopEndpoint::close() {
   if (closing_) return;
   closing_ = true;
   hop_->write(HopFrameKind::kClose, number_, {});
   leave();
 }
 
-void DeviceHopEndpoint::leave() {
+void KvHopEndpoint::leave() {
   if (is_closed()) hop_->forget(number_);
   hop_->streams().changed.notify();
 }
 
-void DeviceHopEndpoint::on_reply(std::span<const std::byte> reply) {
+void KvHopEndpoint::on_reply(std::span<const std::byte> reply) {
   if (const auto stream = in.lock()) return stream->on_reply(reply);
   if (const auto stream = out.lock()) stream->on_reply(reply);
 }
 
-void DeviceHopEndpoint::on_lost(const Error& why) {
+void KvHopEndpoint::on_lost(const Error& why) {
   const auto tell = [&](const auto& stream) {
     if (!stream) return;
     if (why.code == ErrorCode::kWorkerLost) stream->on_lost(why.message.c_str());
@@ -90,7 +87,7 @@ void DeviceHopEndpoint::on_lost(const Error& why) {
   close();
 }
 
-DeviceHop::DeviceHop(std::shared_ptr<DeviceHopContext> context, asio::any_io_executor executor)
+KvHop::KvHop(std::shared_ptr<KvHopContext> context, asio::any_io_executor executor)
     : context_(std::move(context)),
       socket_(executor),
       greeting_(executor, context_->streams->clock,
@@ -102,32 +99,32 @@ DeviceHop::DeviceHop(std::shared_ptr<DeviceHopContext> context, asio::any_io_exe
           }),
       written_(executor, context_->streams->clock) {}
 
-std::shared_ptr<DeviceHop> DeviceHop::connect(std::shared_ptr<DeviceHopContext> context, HostPort sender) {
+std::shared_ptr<KvHop> KvHop::connect(std::shared_ptr<KvHopContext> context, HostPort sender) {
   const asio::any_io_executor executor = context->streams->executor;
-  std::shared_ptr<DeviceHop> self(new DeviceHop(std::move(context), executor));
+  std::shared_ptr<KvHop> self(new KvHop(std::move(context), executor));
   self->spawn(run(self, std::move(sender)));
   return self;
 }
 
-std::shared_ptr<DeviceHop> DeviceHop::accept(std::shared_ptr<DeviceHopContext> context, Tcp::socket socket) {
+std::shared_ptr<KvHop> KvHop::accept(std::shared_ptr<KvHopContext> context, Tcp::socket socket) {
   const asio::any_io_executor executor = context->streams->executor;
-  std::shared_ptr<DeviceHop> self(new DeviceHop(std::move(context), executor));
+  std::shared_ptr<KvHop> self(new KvHop(std::move(context), executor));
   self->socket_ = std::move(socket);
   self->sends_ = true;
   self->spawn(run(self, std::nullopt));
   return self;
 }
 
-void DeviceHop::spawn(asio::awaitable<void> work) {
+void KvHop::spawn(asio::awaitable<void> work) {
   ++coroutines_;
   asio::co_spawn(context_->streams->executor, std::move(work), [self = shared_from_this()](std::exception_ptr error) {
-    if (error) self->fail({ErrorCode::kInternal, "a hop between devices ended by an exception", {}});
+    if (error) self->fail({ErrorCode::kInternal, "a hop between two workers ended by an exception", {}});
     --self->coroutines_;
     self->streams().changed.notify();
   });
 }
 
-asio::awaitable<void> DeviceHop::run(std::shared_ptr<DeviceHop> self, std::optional<HostPort> sender) {
+asio::awaitable<void> KvHop::run(std::shared_ptr<KvHop> self, std::optional<HostPort> sender) {
   auto read = co_await self->greet(std::move(sender));
   if (read) {
     self->spawn(write_frames(self));
@@ -136,7 +133,7 @@ asio::awaitable<void> DeviceHop::run(std::shared_ptr<DeviceHop> self, std::optio
   self->fail(read.error());
 }
 
-Task<void> DeviceHop::greet(std::optional<HostPort> sender) {
+Task<void> KvHop::greet(std::optional<HostPort> sender) {
   const Deadline deadline = streams().clock.after(streams().connect_timeout);
   if (sender) {
     auto connected = co_await connect_tcp(*sender, streams().clock, deadline);
@@ -156,7 +153,7 @@ Task<void> DeviceHop::greet(std::optional<HostPort> sender) {
   co_return check_preamble(theirs, Plane::kData);
 }
 
-Task<void> DeviceHop::read_frames() {
+Task<void> KvHop::read_frames() {
   std::array<std::byte, kHopFrameBytes> bytes;
   for (;;) {
     auto [error, size] = co_await asio::async_read(socket_, asio::buffer(bytes), kAsTuple);
@@ -167,7 +164,7 @@ Task<void> DeviceHop::read_frames() {
   }
 }
 
-asio::awaitable<void> DeviceHop::write_frames(std::shared_ptr<DeviceHop> self) {
+asio::awaitable<void> KvHop::write_frames(std::shared_ptr<KvHop> self) {
   while (!self->error_) {
     if (self->frames_.empty()) {
       co_await self->written_.wait();
@@ -180,7 +177,7 @@ asio::awaitable<void> DeviceHop::write_frames(std::shared_ptr<DeviceHop> self) {
   }
 }
 
-void DeviceHop::write(HopFrameKind kind, uint32_t stream, std::span<const std::byte> body, uint64_t at) {
+void KvHop::write(HopFrameKind kind, uint32_t stream, std::span<const std::byte> body, uint64_t at) {
   if (error_) return;
   if (frames_.size() >= kFramesMax) return fail({ErrorCode::kWorkerLost, "the peer reads nothing any more", {}});
   HopFrame frame{kind, stream, at, {}};
@@ -190,7 +187,7 @@ void DeviceHop::write(HopFrameKind kind, uint32_t stream, std::span<const std::b
   written_.notify();
 }
 
-void DeviceHop::fail(Error why) {
+void KvHop::fail(Error why) {
   if (error_) return;
   error_ = std::move(why);
   greeting_.cancel();
@@ -202,21 +199,21 @@ void DeviceHop::fail(Error why) {
   for (const auto& [number, endpoint] : left) endpoint->on_lost(*error_);  // first: a stream's first error counts
   meet();
   for (const auto& [number, done] : std::exchange(offered_, {}))
-    done("the connection between the devices has ended", {});
+    done("the connection between the workers has ended", {});
   written_.notify();
   streams().changed.notify();
 }
 
-void DeviceHop::orphan() {
+void KvHop::orphan() {
   if (lane_) lane_->stop();
   endpoints_.clear();
   waiting_.clear();
   offered_.clear();
 }
 
-void DeviceHop::open(const std::shared_ptr<MessageInStream>& stream, uint64_t sender_incarnation) {
+void KvHop::open(const std::shared_ptr<MessageInStream>& stream, uint64_t sender_incarnation) {
   const uint32_t number = ++last_stream_;
-  auto endpoint = std::make_shared<DeviceHopEndpoint>(shared_from_this(), number);
+  auto endpoint = std::make_shared<KvHopEndpoint>(shared_from_this(), number);
   endpoint->in = stream;
   endpoints_.emplace(number, endpoint);
   page_bytes_ = std::max(page_bytes_, stream->ledger().params().page_bytes);
@@ -224,58 +221,61 @@ void DeviceHop::open(const std::shared_ptr<MessageInStream>& stream, uint64_t se
   stream->attach(std::move(endpoint));
 }
 
-void DeviceHop::forget(uint32_t number) { endpoints_.erase(number); }
+void KvHop::forget(uint32_t number) { endpoints_.erase(number); }
 
 // The first page waits for the lane to stand, too.
-void DeviceHop::begin_transfer() {
+void KvHop::begin_transfer() {
   if (++transfers_ > 1 || error_) return;
   const bool stands = lane_ && lane_->is_ready();
   stall_.start(stands ? context_->transfer_timeout : streams().transfer_timeout, shared_from_this());
 }
 
-void DeviceHop::end_transfer() {
+void KvHop::end_transfer() {
   stall_.progress();
   if (--transfers_ == 0) stall_.stop();
 }
 
-void DeviceHop::when_met(std::function<void()> call) {
+void KvHop::when_met(std::function<void()> call) {
   if (met_) return call();
   waiting_.push_back(std::move(call));
 }
 
-void DeviceHop::meet() {
+void KvHop::meet() {
   met_ = true;
   for (const auto& call : std::exchange(waiting_, {})) call();
 }
 
-void DeviceHop::start_lane() {
-  if (lane_ || error_) return;
-  lane_ = context_->make_lane(nullptr);
-  run_lane([this](const LaneIntroduction& introduction) { introduce(introduction); });
+void KvHop::start_lane() {
+  if (!lane_ && !error_) run_lane(nullptr);
 }
 
-void DeviceHop::run_lane(std::function<void(const LaneIntroduction&)> on_introduction) {
-  lane_->start({.on_introduction = std::move(on_introduction),
-                .on_failure = [this](const Error& why) { fail(why); },
-                .discard_bytes = sends_ || lane_->is_pulled() ? 0 : page_bytes_});
+void KvHop::run_lane(const LaneIntroduction* of_sender) {
+  lane_ = context_->make_lane(of_sender);
+  lane_->start({.sends = sends_,
+                .discard_bytes = sends_ || lane_->is_pulled() ? 0 : page_bytes_,
+                .on_introduction = [this](const LaneIntroduction& introduction) { introduce(introduction); },
+                .on_failure = [this](const Error& why) { fail(why); }});
   spawn(serve_lane(shared_from_this()));
 }
 
-void DeviceHop::end_lane() {
+void KvHop::end_lane() {
   if (!lane_) return;
   lane_->stop();
   lane_.reset();
 }
 
-void DeviceHop::introduce(const LaneIntroduction& introduction) {
-  const std::span bytes(introduction);
-  write(HopFrameKind::kIntroductionFirst, 0, bytes.first(kHopBodyBytes));
-  write(HopFrameKind::kIntroductionLast, 0, bytes.last(kHopBodyBytes));
+void KvHop::introduce(const LaneIntroduction& introduction) {
+  RUNAHEAD_CHECK(!introduction.empty() && introduction.size() <= kLaneIntroductionBytesMax,
+                 "an introduction within bounds");
+  for (std::span<const std::byte> left(introduction); !left.empty();) {
+    const auto next = left.first(std::min(left.size(), kHopBodyBytes));
+    write(HopFrameKind::kIntroduction, 0, next, introduction.size());
+    left = left.subspan(next.size());
+  }
   if (!error_) meet();
 }
 
-void DeviceHop::send(uint32_t stream, const KvPageHeader& header, std::span<const std::byte> page,
-                     DeviceLane::Done done) {
+void KvHop::send(uint32_t stream, const KvPageHeader& header, std::span<const std::byte> page, HopLane::Done done) {
   ++announced_;
   const auto announce = [&] { write(HopFrameKind::kPage, stream, encode(header), lane_->place_of(page)); };
   if (lane_->is_pulled()) {
@@ -286,7 +286,7 @@ void DeviceHop::send(uint32_t stream, const KvPageHeader& header, std::span<cons
   lane_->send(page, std::move(done));
 }
 
-Result<void> DeviceHop::on_taken(uint64_t number) {
+Result<void> KvHop::on_taken(uint64_t number) {
   const auto found = offered_.find(number);
   if (found == offered_.end())
     return runahead::fail(ErrorCode::kCorrupt, "the peer took a page that it was not offered");
@@ -297,24 +297,20 @@ Result<void> DeviceHop::on_taken(uint64_t number) {
 }
 
 // Also when the loop dies and takes this coroutine along: the lane's jobs hold streams, which hold the hop.
-struct DeviceHop::LaneEnd {
-  std::shared_ptr<DeviceHop> hop;
+struct KvHop::LaneEnd {
+  std::shared_ptr<KvHop> hop;
   ~LaneEnd() { hop->end_lane(); }
 };
 
-asio::awaitable<void> DeviceHop::serve_lane(std::shared_ptr<DeviceHop> self) {
+asio::awaitable<void> KvHop::serve_lane(std::shared_ptr<KvHop> self) {
   const LaneEnd end{self};
-  asio::posix::stream_descriptor event(self->context_->streams->executor, dup(self->lane_->wakes()));
-  while (!self->lane_->has_ended()) {
-    co_await event.async_wait(asio::posix::stream_descriptor::wait_read, kAsTuple);
-    self->lane_->complete();
-  }
+  co_await self->lane_->serve();
 }
 
-Result<void> DeviceHop::on_frame(const HopFrame& frame) {
-  static_assert(sizeof(LaneIntroduction) == 2 * kHopBodyBytes);
+Result<void> KvHop::on_frame(const HopFrame& frame) {
   const bool of_receivers = frame.kind == HopFrameKind::kOpen || frame.kind == HopFrameKind::kTaken;
-  const bool of_both = frame.kind == HopFrameKind::kReply || frame.kind == HopFrameKind::kClose;
+  const bool of_both = frame.kind == HopFrameKind::kReply || frame.kind == HopFrameKind::kClose ||
+                       frame.kind == HopFrameKind::kIntroduction;
   if (!of_both && of_receivers != sends_)
     return runahead::fail(ErrorCode::kCorrupt, "the peer says what only the other end of a hop may say");
   switch (frame.kind) {
@@ -322,12 +318,8 @@ Result<void> DeviceHop::on_frame(const HopFrame& frame) {
       return on_open(frame);
     case HopFrameKind::kPage:
       return on_page(frame);
-    case HopFrameKind::kIntroductionFirst:
-      std::ranges::copy(frame.body, introduction_.begin());
-      return {};
-    case HopFrameKind::kIntroductionLast:
-      std::ranges::copy(frame.body, introduction_.begin() + kHopBodyBytes);
-      return on_introduced();
+    case HopFrameKind::kIntroduction:
+      return on_introduction(frame);
     case HopFrameKind::kTaken:
       return on_taken(frame.at);
     case HopFrameKind::kReply:
@@ -336,7 +328,7 @@ Result<void> DeviceHop::on_frame(const HopFrame& frame) {
   }
   const auto found = endpoints_.find(frame.stream);
   if (found == endpoints_.end()) return {};  // it has been closed here meanwhile
-  const std::shared_ptr<DeviceHopEndpoint> endpoint = found->second;
+  const std::shared_ptr<KvHopEndpoint> endpoint = found->second;
   if (frame.kind == HopFrameKind::kReply) {
     endpoint->on_reply(std::span(frame.body).first<kStreamReplyBytes>());
   } else {
@@ -345,19 +337,24 @@ Result<void> DeviceHop::on_frame(const HopFrame& frame) {
   return {};
 }
 
-Result<void> DeviceHop::on_introduced() {
-  if (lane_) return runahead::fail(ErrorCode::kCorrupt, "the peer introduces itself twice");
-  lane_ = context_->make_lane(&introduction_);
-  run_lane({});
+Result<void> KvHop::on_introduction(const HopFrame& frame) {
+  const size_t have = introduction_.size();
+  if (introduced_ || sends_ != static_cast<bool>(lane_) || frame.at <= have || frame.at > kLaneIntroductionBytesMax)
+    return runahead::fail(ErrorCode::kCorrupt, "the peer introduces itself twice, too soon or without an end");
+  const std::span<const std::byte> next = std::span(frame.body).first(std::min(frame.at - have, kHopBodyBytes));
+  introduction_.insert(introduction_.end(), next.begin(), next.end());
+  introduced_ = introduction_.size() == frame.at;
+  if (introduced_ && sends_) return lane_->meet(introduction_);
+  if (introduced_) run_lane(&introduction_);
   return {};
 }
 
-Result<void> DeviceHop::on_open(const HopFrame& frame) {
+Result<void> KvHop::on_open(const HopFrame& frame) {
   if (frame.stream <= last_opened_)
     return runahead::fail(ErrorCode::kCorrupt, "the peer opens a stream that it cannot have");
   const StreamHello hello = TRY(parse_stream_hello(frame.body));
   last_opened_ = frame.stream;
-  auto endpoint = std::make_shared<DeviceHopEndpoint>(shared_from_this(), frame.stream);
+  auto endpoint = std::make_shared<KvHopEndpoint>(shared_from_this(), frame.stream);
   if (endpoints_.size() >= limits::kKvStreamsMax) {
     endpoint->send_reply(StreamReply::kBusy);
     return {};
@@ -368,7 +365,7 @@ Result<void> DeviceHop::on_open(const HopFrame& frame) {
 }
 
 // What is announced comes, wanted or not; or, on a pulled lane, is told to be taken.
-Result<void> DeviceHop::on_page(const HopFrame& frame) {
+Result<void> KvHop::on_page(const HopFrame& frame) {
   const KvPageHeader header = TRY(parse_page_header(frame.body));
   if (!lane_ || header.page_bytes == 0 || header.page_bytes > limits::kPageBytesMax)
     return runahead::fail(ErrorCode::kCorrupt, "the peer announces a page that it cannot send");
