@@ -31,6 +31,7 @@ struct InferenceRequest {
   Strategy strategy = Strategy::kBalanced;  // "auto": weighs every number of ranks, one included
   std::vector<int32_t> cuts;  // kByHand: inner cut positions, multiples of kPageTokens
   int32_t workers_max = 0;  // ranks at most; 0: as many as help
+  std::string cache_salt;  // only requests of one salt share the pages of a common beginning
   int64_t batch_tokens = 0;  // of all prompts that came together, which share one place; 0: this one alone
   Duration deadline{0};  // from submit(); 0: limits::kRequestDeadline
   Time received_at{0};  // first byte of the request parsed: TTFT starts here
@@ -62,10 +63,13 @@ struct TtftReport {
   std::string transport;  // that carried its pages: "tcp"; "tcp, ucx" if its hops were unlike
   std::string compute;  // Engine::compute_name()
   uint32_t attempts = 1;
+  int32_t cached_tokens = 0;  // of the prompt, whose K/V a worker had kept
+  int32_t cache_write_tokens = 0;  // that are kept now, for later prompts
 };
 
 struct PrefillProgress {  // at most a few a second
-  double fraction = 0;  // 0 to 1 over all ranks
+  double fraction = 0;  // 0 to 1 over all ranks, from what was cached on
+  int32_t cached_tokens = 0;
   std::vector<double> ranks;
 };
 struct PromptEvent {  // before the first token, for who asks for prompt_logprobs

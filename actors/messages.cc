@@ -36,7 +36,11 @@ Result<void> check_shape(const ChainStep& step, const ModelShape& shape) {
   if (step.num_ranks < 1 || step.num_ranks > limits::kWorkersMax) return invalid("the number of ranks");
   if (step.rank < 0 || step.rank >= step.num_ranks) return invalid("the rank");
   if (step.chunk.begin < 0 || step.chunk.empty() || step.chunk.end > shape.context_len) return invalid("the chunk");
-  if ((step.rank == 0) != (step.chunk.begin == 0)) return invalid("rank 0 begins the context, and no other rank does");
+  if ((step.rank == 0) != (step.chunk.begin == 0 || step.from_prefix != 0))
+    return invalid("rank 0 begins the context or continues a kept prefix, and no other rank does");
+  if (step.from_prefix != 0 && step.chunk.begin == 0) return invalid("a kept prefix of no pages");
+  if (step.keep_prefix != 0 && !step.is_last_rank()) return invalid("a rank that has not all pages cannot keep them");
+  if (step.drop_prefixes.size() > 2 * limits::kKeptPrefixesMax) return invalid("the number of dropped prefixes");
   if (step.chunk.begin % kPageTokens != 0) return invalid("the chunk does not begin with a page");
   if (!step.is_last_rank() && step.chunk.end % kPageTokens != 0) return invalid("the chunk does not end with a page");
   if (std::ssize(step.tokens) != step.chunk.size()) return invalid("the chunk and its tokens differ in length");
@@ -91,6 +95,9 @@ Result<ChainStep> parse_chain_step(const proto::Envelope& message, const ModelSh
     step.prompt_logprobs = from.scoring().top();
     step.next_token = from.scoring().next_token();
   }
+  step.from_prefix = from.from_prefix();
+  step.keep_prefix = from.keep_prefix();
+  step.drop_prefixes.assign(from.drop_prefixes().begin(), from.drop_prefixes().end());
   TRY(check_shape(step, shape));
   if (step.is_last_rank()) TRY(validate(step.sampling, shape.vocab_size));
   return step;

@@ -19,7 +19,7 @@
 
 namespace runahead {
 
-inline constexpr uint32_t kMessagesVersion = 4;  // Hello::protocol_version; unlike versions refuse each other
+inline constexpr uint32_t kMessagesVersion = 5;  // Hello::protocol_version; unlike versions refuse each other
 
 // One end of a K/V hop: who is at the other side.
 struct KvHop {
@@ -50,6 +50,9 @@ struct ChainStep {
   LaneOrder order;
   std::optional<int32_t> prompt_logprobs;  // wanted: so many alternatives with each
   TokenId next_token = 0;  // behind the chunk, for them; not of the last rank
+  uint64_t from_prefix = 0;  // rank 0 that begins behind kept pages: their number
+  uint64_t keep_prefix = 0;  // last rank: keep its full pages under this number; 0: do not
+  std::vector<uint64_t> drop_prefixes;
 
   bool is_last_rank() const { return rank == num_ranks - 1; }
   // Rows whose hidden state is needed behind the last layer, and whose next token is one of the prompt.
@@ -58,7 +61,9 @@ struct ChainStep {
     return row + 1 < chunk.size() ? tokens[static_cast<size_t>(row) + 1] : next_token;
   }
   TokenRange visible() const { return {0, chunk.end}; }
-  int32_t prefix_pages() const { return chunk.first_page(); }  // a layer, received
+  int32_t prefix_pages() const { return chunk.first_page(); }  // a layer, received or kept
+  int32_t received_pages() const { return from_prefix != 0 ? 0 : prefix_pages(); }
+  int32_t full_pages() const { return chunk.end / kPageTokens; }
 };
 
 // RunDecode, checked.

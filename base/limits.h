@@ -123,6 +123,9 @@ inline constexpr size_t kPageBytesMax = 16 << 20;  // 64 tokens x 128 heads x 25
 inline constexpr auto kPageTransferTimeout = 5s;  // without any progress on a page under way
 inline constexpr int32_t kKvLayersMax = 1024;  // the deepest published models have under 130 layers
 inline constexpr int32_t kKvPagesMax = 65536;  // pages a layer: 4 Mi tokens of 64 a page
+// Prompts whose beginnings a prefill worker keeps: each costs the coordinator 40 bytes for 64 tokens.
+inline constexpr size_t kKeptPrefixesMax = 512;
+inline constexpr size_t kCacheSaltBytesMax = 256;  // a random string
 inline constexpr size_t kKvStreamsMax = 1024;  // open streams of one transport, each way: 4 x the queue
 // Free in /dev/shm, else no POSIX segments: those of thirty hops' ends.
 inline constexpr size_t kUcxSharedMemoryBytes = 32 << 20;

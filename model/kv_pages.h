@@ -14,9 +14,11 @@
 //           Or the pages are the device's alone, for a transport that moves those (NCCL, CUDA IPC).
 //   threads the pool is used on the actor thread only; the bytes of disjoint pages may be written concurrently, and one
 //           page has one writer.
+//   sharing full pages of a prompt's beginning can belong to several leases, which then only read them; the last one gives them
+//           back.
 //   layers  a lease may have memory for some of the layers at once (layers_at_once): layer l then takes that of layer
 //           l - layers_at_once. Who leases so keeps them apart (actors/worker/layer_window.h).
-//   ledger  free + leased + quarantined = total at all times (`usage`).
+//   ledger  free + kept + leased + quarantined = total at all times (`usage`).
 // Source: paper 4.1; docs/ARCHITECTURE.md, ideas 2 and 3. Quarantined are pages of a transfer whose end nobody has told us.
 #pragma once
 
@@ -75,23 +77,27 @@ class KvLease {
 
  private:
   friend class KvPool;
-  KvLease(KvPool& pool, int32_t num_layers, int32_t layers_at_once, int32_t num_pages, std::vector<uint32_t> slots);
+  KvLease(KvPool& pool, int32_t num_layers, int32_t layers_at_once, int32_t num_pages, int32_t shared_pages);
+  size_t slot(int32_t layer, int32_t page) const;
+  template <class Call>
+  void for_each_slot(Call call) const;
 
   KvPool& pool_;
   int32_t num_layers_;
   int32_t layers_at_once_;
   int32_t num_pages_;
-  size_t slot(int32_t layer, int32_t page) const;
-
-  std::vector<uint32_t> slots_;  // [layers_at_once, num_pages] index into the pool
+  int32_t shared_pages_;  // of every layer: the first ones
+  bool keeps_ = false;  // made by share()
+  std::vector<uint32_t> shared_slots_;  // [num_layers, shared_pages] index into the pool
+  std::vector<uint32_t> slots_;  // [layers_at_once, num_pages - shared_pages] likewise
   std::vector<bool> on_device_;  // [num_layers, num_pages]; empty without twins
-  bool quarantined_ = false;
 };
 
 class KvPool {
  public:
   struct Usage {
-    int64_t total = 0, free = 0, leased = 0, quarantined = 0;  // pages
+    int64_t total = 0, free = 0, kept = 0, leased = 0, quarantined = 0;  // pages
+    int64_t idle() const { return free + kept; }  // no attempt has them
   };
 
   // page_bytes is rounded up to 64. Allocates num_pages * page_bytes once; `device` has as many, or is null.
@@ -106,19 +112,36 @@ class KvPool {
   Result<std::shared_ptr<KvLease>> lease(int32_t num_layers, int32_t tokens) {
     return lease(num_layers, tokens, num_layers);
   }
+  // Its first pages in every layer are those of `beginning`, which has all layers; only the others are new, and counted.
+  Result<std::shared_ptr<KvLease>> lease_behind(const KvLease& beginning, int32_t pages, int32_t tokens,
+                                                int32_t layers_at_once);
+  // The first pages of every layer, for who keeps them: no transport writes them any more.
+  std::shared_ptr<KvLease> share(const KvLease& lease, int32_t pages);
   Usage usage() const { return usage_; }
   // The whole allocation, for registration with a transport.
   std::span<std::byte> memory() { return {pages_, page_bytes_ * static_cast<size_t>(usage_.total)}; }
 
  private:
   friend class KvLease;
+  struct Slot {
+    int32_t leases = 0;
+    int32_t keepers = 0;  // of those: made by share()
+    bool quarantined = false;
+  };
+  int64_t& count_of(const Slot& slot);
+  template <class Change>
+  void change(uint32_t slot, Change change);
   void free_all(int64_t num_pages);
+  Result<void> take_pages(KvLease& lease);
+  void share_pages(const KvLease& from, KvLease& to);
+  void give_back(uint32_t slot, bool keeper);
 
   size_t page_bytes_;
   AlignedBuffer buffer_;  // empty: the pages are the device's alone
   std::unique_ptr<DevicePages> device_;  // null: kernels read the host's
   std::byte* pages_;  // of buffer_ or device_: what transports know
   std::vector<uint32_t> free_slots_;
+  std::vector<Slot> slots_;  // [total]
   Usage usage_;
 };
 

@@ -37,9 +37,9 @@ double tokens_in(const WorkerSpeed& speed, double g, double prefix, double secon
 double time_left(const WorkerProfile& worker, double seconds) { return std::max(0.0, seconds - worker.busy_seconds); }
 
 // Chunks of the first ranks as large as `seconds` allows, the rest to the last rank. True if that one makes it too.
-bool fits(const ModelCost& model, std::span<const WorkerProfile> chain, double context_len, double seconds,
-          std::vector<double>& chunks) {
-  double prefix = 0;
+bool fits(const ModelCost& model, std::span<const WorkerProfile> chain, double begin, double context_len,
+          double seconds, std::vector<double>& chunks) {
+  double prefix = begin;
   for (size_t i = 0; i + 1 < chain.size(); ++i) {
     const double link_tokens = seconds * chain[i + 1].ingress.bytes_per_second / model.kv_bytes_per_token;
     const double computed =
@@ -88,8 +88,10 @@ std::vector<int32_t> by_speed(const PlanRequest& request) {
 CandidatePlan balanced_in_order(const PlanRequest& request, std::vector<int32_t> workers) {
   std::vector<WorkerProfile> chain;
   for (int32_t worker : workers) chain.push_back(request.workers[static_cast<size_t>(worker)]);
-  return choose(request, std::move(workers),
-                pages_of(balanced_chunks(request.model, chain, request.context_len), request.context_len));
+  Partition partition = pages_of(balanced_chunks(request.model, chain, request.context_len, request.begin),
+                                 request.context_len - request.begin);
+  for (TokenRange& range : partition) range = {range.begin + request.begin, range.end + request.begin};
+  return choose(request, std::move(workers), std::move(partition));
 }
 
 // The first rank receives nothing and the last one most, so the best link comes last; but with few pages the last chunk
@@ -156,6 +158,25 @@ CandidatePlan balanced(const PlanRequest& request) {
   return best;
 }
 
+// The worker that has the beginning goes on behind it, and others take what comes later: its first pages are on their way to them
+// at once.
+CandidatePlan behind_kept_pages(const PlanRequest& request) {
+  CandidatePlan best = choose(request, {0}, {{request.begin, request.context_len}});
+  if (request.strategy == Strategy::kSingle) return best;
+  std::vector<int32_t> others = by_speed(request);
+  std::erase(others, 0);
+  const int32_t most =
+      std::min<int32_t>(static_cast<int32_t>(request.workers.size()), ranks_max(request.context_len - request.begin));
+  for (int32_t ranks = 2; ranks <= most; ranks += ranks < 8 ? 1 : ranks / 4) {
+    std::vector<int32_t> workers{0};
+    workers.insert(workers.end(), others.begin(), others.begin() + ranks - 1);
+    CandidatePlan next = balanced_in_order(request, std::move(workers));
+    if (next.timeline.ttft_seconds < kWorthRanks * best.timeline.ttft_seconds) best = std::move(next);
+  }
+  refine(request, best);
+  return best;
+}
+
 // All workers in the order given, one a rank.
 Result<CandidatePlan> in_order(const PlanRequest& request, Partition partition, const std::string& what) {
   if (partition.size() > request.workers.size())
@@ -185,12 +206,27 @@ Result<CandidatePlan> from_table(const PlanRequest& request) {
   return in_order(request, std::move(partition), "the table's cuts");
 }
 
+Plan plan_of(const PlanRequest& request, const CandidatePlan& candidate) {
+  Plan plan{.strategy = request.strategy, .predicted_ttft_seconds = candidate.timeline.ttft_seconds};
+  for (size_t rank = 0; rank < candidate.partition.size(); ++rank)
+    plan.ranks.push_back({.worker = candidate.workers[rank],
+                          .range = candidate.partition[rank],
+                          .compute_seconds = candidate.timeline.ranks[rank].compute_seconds,
+                          .kv_wait_seconds = candidate.timeline.ranks[rank].kv_wait_seconds,
+                          .profile = candidate.chain[rank]});
+  return plan;
+}
+
 Result<void> check_request(const PlanRequest& request) {
   if (request.context_len <= 0)
     return fail(ErrorCode::kInvalidArgument, "the prompt is empty; send at least one token", "prompt");
   if (request.workers.empty())
     return fail(ErrorCode::kUnavailable, "no prefill worker is ready; start one or wait for it");
   RUNAHEAD_CHECK(request.workers.size() <= static_cast<size_t>(kPlannedWorkersMax), "plans are for so many workers");
+  RUNAHEAD_CHECK(
+      request.begin % kPageTokens == 0 && request.begin >= 0 && request.begin < request.context_len &&
+          (request.begin == 0 || request.strategy == Strategy::kSingle || request.strategy == Strategy::kBalanced),
+      "kept pages are whole, and leave a token to compute");
   RUNAHEAD_CHECK(request.model.num_layers > 0 && request.model.kv_bytes_per_token > 0, "the model is known");
   for (const WorkerProfile& worker : request.workers)
     RUNAHEAD_CHECK(worker.speed.seconds_per_token > 0 && worker.speed.seconds_per_pair >= 0 &&
@@ -233,27 +269,30 @@ Result<Strategy> parse_strategy(std::string_view text) {
               "strategy");
 }
 
-std::vector<double> balanced_chunks(const ModelCost& model, std::span<const WorkerProfile> chain, int32_t context_len) {
-  RUNAHEAD_CHECK(!chain.empty() && context_len > 0, "a chain has workers and tokens");
+std::vector<double> balanced_chunks(const ModelCost& model, std::span<const WorkerProfile> chain, int32_t context_len,
+                                    int32_t begin) {
+  RUNAHEAD_CHECK(!chain.empty() && begin >= 0 && context_len > begin, "a chain has workers and tokens");
   std::vector<double> chunks(chain.size());
+  const double n = context_len - begin;
   double low = 0;
   double high =
       chain.back().busy_seconds +  // the last worker alone always makes it
-      compute_seconds(effective(model, chain.back().speed), {.tokens = static_cast<double>(context_len),
-                                                             .pairs = model.diagonal_share * context_len * context_len,
+      compute_seconds(effective(model, chain.back().speed), {.tokens = n,
+                                                             .pairs = (begin + model.diagonal_share * n) * n,
                                                              .chunks = 1,
                                                              .prefix_tokens = static_cast<double>(context_len)});
   for (int i = 0; i < kBisections; ++i) {
     const double middle = (low + high) / 2;
-    (fits(model, chain, context_len, middle, chunks) ? high : low) = middle;
+    (fits(model, chain, begin, context_len, middle, chunks) ? high : low) = middle;
   }
-  fits(model, chain, context_len, high, chunks);
+  fits(model, chain, begin, context_len, high, chunks);
   return chunks;
 }
 
 Result<Plan> make_plan(const PlanRequest& request) {
   TRY(check_request(request));
   CandidatePlan candidate;
+  if (request.begin > 0) return plan_of(request, behind_kept_pages(request));
   switch (request.strategy) {
     case Strategy::kSingle:
       candidate = choose(request, {by_speed(request).front()}, {{0, request.context_len}});
@@ -273,14 +312,7 @@ Result<Plan> make_plan(const PlanRequest& request) {
       candidate = TRY(from_table(request));
       break;
   }
-  Plan plan{.strategy = request.strategy, .predicted_ttft_seconds = candidate.timeline.ttft_seconds};
-  for (size_t rank = 0; rank < candidate.partition.size(); ++rank)
-    plan.ranks.push_back({.worker = candidate.workers[rank],
-                          .range = candidate.partition[rank],
-                          .compute_seconds = candidate.timeline.ranks[rank].compute_seconds,
-                          .kv_wait_seconds = candidate.timeline.ranks[rank].kv_wait_seconds,
-                          .profile = candidate.chain[rank]});
-  return plan;
+  return plan_of(request, candidate);
 }
 
 }  // namespace runahead

@@ -34,6 +34,9 @@ Result<Strategy> parse_strategy(std::string_view text);
 struct PlanRequest {
   Strategy strategy = Strategy::kBalanced;
   int32_t context_len = 0;
+  // Whole pages of K/V that workers[0] has already: it is rank 0 then, and only what is behind them is planned. For kSingle and
+  // kBalanced.
+  int32_t begin = 0;
   ModelCost model;
   std::vector<WorkerProfile> workers;  // 1 to kPlannedWorkersMax, those that may be used
   std::vector<int32_t> cuts;  // kByHand
@@ -59,8 +62,10 @@ struct Plan {
 
 Result<Plan> make_plan(const PlanRequest& request);
 
-// The heart of `balanced`, before rounding to pages: chunk lengths [chain.size()] that sum to context_len, so that all
-// ranks take the same time t and every prefix crosses its link in t. Paper 4.2's two aims, solved.
-std::vector<double> balanced_chunks(const ModelCost& model, std::span<const WorkerProfile> chain, int32_t context_len);
+// The heart of `balanced`, before rounding to pages: chunk lengths [chain.size()] that sum to its tokens, so that all
+// ranks take the same time t and every prefix crosses its link in t. Paper 4.2's two aims, solved. Of [begin, context_len), if
+// the first one has K/V of what is before.
+std::vector<double> balanced_chunks(const ModelCost& model, std::span<const WorkerProfile> chain, int32_t context_len,
+                                    int32_t begin = 0);
 
 }  // namespace runahead

@@ -34,7 +34,7 @@ void CoordinatorCore::on_attempt_message(Worker& worker, const proto::Envelope& 
   const AttemptId id = attempt_of(message);
   // The ledger first: pages are back whether or not anybody still cares for the attempt.
   if (message.has_rank_done() || message.has_decode_done() || message.has_attempt_ended())
-    WorkerRegistry::release(worker, id);
+    WorkerRegistry::release(worker, id, message.has_rank_done() && message.rank_done().kept_prefix());
   if (message.has_decode_done()) metrics_.handoff(message.decode_done().handoff_seconds());
 
   Request* request = is_current(worker, message);
@@ -65,6 +65,8 @@ void CoordinatorCore::on_attempt_message(Worker& worker, const proto::Envelope& 
       // every worker.
       if (!is_worth_a_retry(failure.error.code) && failure.error.code != ErrorCode::kInvalidModel)
         failure.error.code = ErrorCode::kInternal;
+      if (failure.error.code == ErrorCode::kStale && request->attempt->ranks.front() == worker.id)
+        worker.prefixes.forget(request->attempt->hit.prefix);
       return fail_attempt(*request, std::move(failure), now);
     }
     case proto::Envelope::kAttemptEnded:
@@ -114,9 +116,12 @@ void CoordinatorCore::on_rank_progress(Request& request, const proto::RankProgre
   if (share <= attempt.progress[progress.rank()]) return;
   attempt.progress[progress.rank()] = share;
   if (request.reported) return;
-  PrefillProgress event{.ranks = attempt.progress};
+  const double whole = attempt.chunks.back().end;
+  PrefillProgress event{.fraction = attempt.chunks.front().begin / whole,
+                        .cached_tokens = attempt.chunks.front().begin,
+                        .ranks = attempt.progress};
   for (size_t rank = 0; rank < attempt.chunks.size(); ++rank)
-    event.fraction += attempt.progress[rank] * attempt.chunks[rank].size() / attempt.chunks.back().end;
+    event.fraction += attempt.progress[rank] * attempt.chunks[rank].size() / whole;
   actions_.push_back(EmitEvent{request.id, std::move(event)});
 }
 
@@ -189,6 +194,7 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
                           .kv_sent_bytes = timing.kv_sent_bytes(),
                           .kv_received_bytes = timing.kv_received_bytes()},
                          hop_transport(attempt, done.rank()));
+  if (is_last && done.kept_prefix()) request.report.cache_write_tokens = attempt.keeps_tokens;
   attempt.rank_done[done.rank()] = true;
   if (--attempt.ranks_left == 0) learn_stretch(request);
   attempt.progress[done.rank()] = 1;
@@ -342,6 +348,7 @@ void CoordinatorCore::end_attempt(Request& request, ErrorCode reason) {
   const Attempt attempt = *std::exchange(request.attempt, std::nullopt);
   for (auto& [id, worker] : registry_.workers()) {
     if (!worker.holds.contains(attempt.id)) continue;
+    worker.prefixes.give_up(attempt.id);
     proto::Envelope message = envelope(attempt.id);
     message.mutable_end_attempt()->set_reason(static_cast<uint32_t>(reason));
     actions_.push_back(SendTo{worker.peer, std::move(message)});

@@ -265,6 +265,19 @@ double CoordinatorCore::predicted_wait_seconds() const {
   return wait;
 }
 
+// On all workers, without what one of them has already.
+double CoordinatorCore::prefill_seconds(const Request& request) const {
+  const auto seconds_of = [&, profiles = prefill_profiles()](int32_t tokens) {
+    return service_seconds(registry_.model_cost(), profiles, tokens);
+  };
+  const auto tokens = static_cast<int32_t>(request.spec.prompt.size());
+  int32_t kept = 0;
+  for (const auto& [id, worker] : registry_.workers())
+    kept = std::max(kept, worker.prefixes.find(request.keys, (tokens - 1) / kPageTokens).columns);
+  if (kept == 0 || request.spec.prompt_logprobs) return seconds_of(tokens);
+  return std::max(seconds_of(tokens) - seconds_of(kept * kPageTokens), seconds_of(tokens - kept * kPageTokens));
+}
+
 Result<RequestId> CoordinatorCore::submit(InferenceRequest spec, Time now) {
   Result<void> allowed = check_request(spec);
   if (allowed && draining_) allowed = fail(ErrorCode::kUnavailable, "the cluster is shutting down; try another one");
@@ -284,7 +297,8 @@ Result<RequestId> CoordinatorCore::submit(InferenceRequest spec, Time now) {
   request.stamps = {.received = stamped ? request.spec.received_at : now,
                     .tokenize = stamped ? request.spec.tokenize_time : Duration{0},
                     .submitted = now};
-  request.service_seconds = service_seconds(registry_.model_cost(), prefill_profiles(), static_cast<int32_t>(tokens));
+  if (options_.prefix_cache) request.keys = page_keys(request.spec.cache_salt, request.spec.prompt);
+  request.service_seconds = prefill_seconds(request);
   if (request.spec.prompt_logprobs) request.service_seconds *= kScoringStretch;
   // What came together is one piece of work: each part alone would be due as soon as a short prompt.
   const auto whole = static_cast<double>(std::max(request.spec.batch_tokens, tokens));

@@ -88,6 +88,8 @@ class CoordinatorCore {
     std::vector<WorkerId> ranks;  // [num_ranks]
     std::vector<TokenRange> chunks;
     WorkerId decode = 0;
+    WorkerPrefixes::Hit hit;  // what ranks[0] had
+    int32_t keeps_tokens = 0;  // that the last rank shall keep, beside those
     size_t base = 0;  // tokens that the client had before
     std::vector<double> progress;  // [num_ranks], of 1
     std::vector<double> rank_seconds;  // [num_ranks], predicted compute
@@ -106,6 +108,7 @@ class CoordinatorCore {
     RequestId id = 0;
     InferenceRequest spec;
     Time deadline{0};
+    std::vector<PageKey> keys;  // of the prompt's full pages; empty: it is not to be cached
     LaneOrder order;  // among all requests: who starts, and computes, first
     double service_seconds = 0;  // of its prefill, on all workers
     Time not_before{0};  // of the next attempt
@@ -128,8 +131,14 @@ class CoordinatorCore {
     Time last_token_at{0};
   };
   struct Assignment {
-    std::vector<WorkerId> prefill;
+    std::vector<WorkerId> prefill;  // the ones to be taken first come first
+    size_t prefill_max = 0;  // of those
     WorkerId decode = 0;
+    WorkerPrefixes::Hit hit;  // of the first one; it begins behind it then
+  };
+  struct Planned {
+    Assignment assignment;
+    Plan plan;
   };
 
   // coordinator_core.cc: membership and admission
@@ -144,10 +153,15 @@ class CoordinatorCore {
   Result<void> check_request(const InferenceRequest& request) const;
   Result<void> check_room(const InferenceRequest& request, size_t generated = 0) const;
   double predicted_wait_seconds() const;
+  double prefill_seconds(const Request& request) const;
   std::vector<WorkerProfile> prefill_profiles() const;
 
   // coordinator_dispatch.cc: planning and dispatch
   std::optional<Assignment> choose_workers(const Request& request, Time now) const;
+  Result<Planned> plan_best(const Request& request, const Assignment& assignment) const;
+  bool may_begin_later(const Request& request) const;
+  bool awaits_beginning(const Request& request) const;
+  std::vector<Assignment> with_kept_beginnings(const Request& request, const Assignment& assignment) const;
   Result<Plan> plan_for(const Request& request, const Assignment& assignment) const;
   double busy_seconds(WorkerId worker, LaneOrder before) const;
   void dispatch(Request& request, const Assignment& assignment, const Plan& plan, Time now);
@@ -197,6 +211,7 @@ class CoordinatorCore {
   int64_t waiting_tokens_ = 0;  // prompt tokens of those
   RequestId last_request_ = 0;
   RequestId last_started_ = 0;
+  uint64_t last_prefix_ = 0;
   DecodePace pace_;
   ChainStretch stretch_;
   Time heartbeat_at_{0};

@@ -38,21 +38,21 @@ bool CoordinatorCore::start_next(Time now) {
   // By their order, as on the lanes: a request that waits for room is not overtaken, one that waits for its time is.
   const auto place = [&](RequestId id) {
     const Request& request = *find(id);
-    return std::pair(request.not_before > now, request.order);
+    return std::pair(request.not_before > now || awaits_beginning(request), request.order);
   };
   const auto next = std::ranges::min_element(waiting_, {}, place);
-  if (next == waiting_.end() || find(*next)->not_before > now) return false;
+  if (next == waiting_.end() || place(*next).first) return false;
   Request& request = *find(*next);
   const std::optional<Assignment> assignment = choose_workers(request, now);
   if (!assignment) return false;
-  const Result<Plan> plan = plan_for(request, *assignment);
-  if (!plan) {
-    end_with_error(request, plan.error(), RequestOutcome::kError, now);
+  const Result<Planned> planned = plan_best(request, *assignment);
+  if (!planned) {
+    end_with_error(request, planned.error(), RequestOutcome::kError, now);
     return true;
   }
   waiting_.erase(next);
   waiting_tokens_ -= std::ssize(request.spec.prompt);
-  dispatch(request, *assignment, *plan, now);
+  dispatch(request, planned->assignment, planned->plan, now);
   gauges();
   return true;
 }
@@ -70,7 +70,7 @@ std::optional<CoordinatorCore::Assignment> CoordinatorCore::choose_workers(const
   const auto choose = [&](bool is_prefill, int64_t pages) {
     std::vector<const Worker*> good, blamed;
     for (const auto& [id, worker] : registry_.workers())
-      if (worker.is_prefill == is_prefill && WorkerRegistry::can_take(worker, pages, now))
+      if (worker.is_prefill == is_prefill && registry_.can_take(worker, pages, now))
         (request.avoid.contains(id) ? blamed : good).push_back(&worker);
     if (good.empty()) good = std::move(blamed);
     std::ranges::stable_sort(good, {}, [](const Worker* worker) { return worker->running(); });
@@ -89,15 +89,69 @@ std::optional<CoordinatorCore::Assignment> CoordinatorCore::choose_workers(const
     if (prefill.size() < ranks && static_cast<size_t>(all) >= ranks) return std::nullopt;
   }
   const auto most = static_cast<size_t>(request.spec.workers_max > 0 ? request.spec.workers_max : limits::kWorkersMax);
-  if (prefill.size() > most) prefill.resize(most);
-  Assignment assignment{.decode = decode.front()->id};
+  Assignment assignment{.prefill_max = std::min(prefill.size(), most), .decode = decode.front()->id};
   for (const Worker* worker : prefill) assignment.prefill.push_back(worker->id);
   return assignment;
+}
+
+// From the first token on, or behind what one of the workers has kept: whichever has its first token sooner.
+Result<CoordinatorCore::Planned> CoordinatorCore::plan_best(const Request& request,
+                                                            const Assignment& assignment) const {
+  Assignment whole = assignment;
+  whole.prefill.resize(whole.prefill_max);
+  Planned best{whole, TRY(plan_for(request, whole))};
+  for (Assignment& other : with_kept_beginnings(request, assignment)) {
+    Plan plan = TRY(plan_for(request, other));
+    if (plan.predicted_ttft_seconds < best.plan.predicted_ttft_seconds) best = {std::move(other), std::move(plan)};
+  }
+  return best;
+}
+
+// Cuts that somebody has chosen are of the whole prompt, and so are its log-probabilities.
+bool CoordinatorCore::may_begin_later(const Request& request) const {
+  const Strategy strategy = request.spec.strategy;
+  return (strategy == Strategy::kBalanced || strategy == Strategy::kSingle) && !request.spec.prompt_logprobs;
+}
+
+// Most of its prompt is being computed for another request, and nobody computes it twice: the choices of one prompt, or many
+// prompts about one document, begin behind the first of them.
+bool CoordinatorCore::awaits_beginning(const Request& request) const {
+  if (!may_begin_later(request) || request.keys.empty()) return false;
+  const auto columns = static_cast<int32_t>(request.keys.size());
+  int32_t coming = 0, kept = 0;
+  for (const auto& [id, worker] : registry_.workers())
+    coming = std::max(coming, worker.prefixes.find_coming(request.keys, columns));
+  if (2 * coming <= columns) return false;
+  for (const auto& [id, worker] : registry_.workers())
+    kept = std::max(kept, worker.prefixes.find(request.keys, columns).columns);
+  return 2 * (coming - kept) > columns - kept;
+}
+
+std::vector<CoordinatorCore::Assignment> CoordinatorCore::with_kept_beginnings(const Request& request,
+                                                                               const Assignment& assignment) const {
+  constexpr size_t kTried = 4;  // workers with the longest ones: each is a plan of its own
+  if (!may_begin_later(request)) return {};
+  const auto columns_max =
+      static_cast<int32_t>((request.spec.prompt.size() + request.emitted.size() - 1) / kPageTokens);
+  std::vector<Assignment> all;
+  for (const WorkerId id : assignment.prefill) {
+    Assignment other = assignment;
+    other.hit = registry_.workers().at(id).prefixes.find(request.keys, columns_max);
+    if (other.hit.columns == 0) continue;
+    const auto place = std::ranges::find(other.prefill, id);
+    std::rotate(other.prefill.begin(), place, place + 1);
+    other.prefill.resize(other.prefill_max);
+    all.push_back(std::move(other));
+  }
+  std::ranges::stable_sort(all, std::ranges::greater(), [](const Assignment& one) { return one.hit.columns; });
+  if (all.size() > kTried) all.resize(kTried);
+  return all;
 }
 
 Result<Plan> CoordinatorCore::plan_for(const Request& request, const Assignment& assignment) const {
   PlanRequest plan{.strategy = request.spec.strategy,
                    .context_len = static_cast<int32_t>(request.spec.prompt.size() + request.emitted.size()),
+                   .begin = assignment.hit.columns * kPageTokens,
                    .model = registry_.model_cost(),
                    .cuts = request.spec.cuts,
                    .stretch = &stretch_};
@@ -162,6 +216,7 @@ void CoordinatorCore::dispatch(Request& request, const Assignment& assignment, c
   Attempt& attempt = request.attempt.emplace(Attempt{});  // clang 19 sees no default constructor here
   attempt.id = {options_.epoch, request.id, ++request.attempts};
   attempt.decode = assignment.decode;
+  attempt.hit = assignment.hit;
   attempt.base = request.emitted.size();
   for (const PlannedRank& rank : plan.ranks) {
     attempt.ranks.push_back(assignment.prefill[static_cast<size_t>(rank.worker)]);
@@ -183,12 +238,29 @@ void CoordinatorCore::dispatch(Request& request, const Assignment& assignment, c
   if (!request.reported) begin_report(request, plan, now);
   std::vector<uint64_t> stream_tokens;  // [num_ranks], of the hop behind each rank
   for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) stream_tokens.push_back(rng_.next());
+  const std::vector<PageKey> keys = !options_.prefix_cache    ? std::vector<PageKey>()
+                                    : request.emitted.empty() ? request.keys
+                                                              : page_keys(request.spec.cache_salt, prompt);
   for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) {
-    WorkerRegistry::hold(*registry_.find(attempt.ranks[rank]), attempt.id,
-                         registry_.pages_for_rank(attempt.chunks[rank], rank + 1 == attempt.ranks.size()));
-    send(attempt.ranks[rank], chain_step(request, prompt, rank, stream_tokens, now));
+    Worker& worker = *registry_.find(attempt.ranks[rank]);
+    const bool is_last = rank + 1 == attempt.ranks.size();
+    WorkerPrefixes::Claim claim;
+    if (rank == 0) claim.hit = attempt.hit;
+    if (is_last && std::ssize(keys) > claim.hit.columns) {
+      claim.keep = ++last_prefix_;
+      claim.keys = keys;
+      attempt.keeps_tokens = static_cast<int32_t>(std::ssize(keys) - claim.hit.columns) * kPageTokens;
+    }
+    proto::Envelope message = chain_step(request, prompt, rank, stream_tokens, now);
+    proto::RunChainStep& step = *message.mutable_run_chain_step();
+    step.set_from_prefix(claim.hit.prefix);
+    step.set_keep_prefix(claim.keep);
+    registry_.hold(worker, attempt.id, registry_.pages_for_rank(attempt.chunks[rank], is_last, claim.hit.columns),
+                   std::move(claim));
+    for (const uint64_t dropped : worker.prefixes.take_dropped()) step.add_drop_prefixes(dropped);
+    send(worker.id, std::move(message));
   }
-  WorkerRegistry::hold(
+  registry_.hold(
       *registry_.find(attempt.decode), attempt.id,
       registry_.pages_for_tokens(static_cast<int32_t>(request.spec.prompt.size()) + request.spec.max_new_tokens));
   send(attempt.decode, decode_order(request, prompt, stream_tokens.back(), now));
@@ -202,7 +274,8 @@ void CoordinatorCore::begin_report(Request& request, const Plan& plan, Time now)
                     .strategy = plan.strategy,
                     .cuts = cuts_of(attempt.chunks),
                     .transport = transports_of(attempt),
-                    .compute = registry_.compute()};
+                    .compute = registry_.compute(),
+                    .cached_tokens = attempt.hit.columns * kPageTokens};
   for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) {
     const Worker& worker = *registry_.find(attempt.ranks[rank]);
     request.report.ranks.push_back({.rank = static_cast<int32_t>(rank),

@@ -22,6 +22,7 @@ struct CoordinatorOptions {
   std::string kv_transport;  // KvTransport::name()
   std::optional<SplitTable> split_table;  // of `runahead plan search`, for the strategies that read one
   SpeedMemory speeds;  // learnt in an earlier life
+  bool prefix_cache = true;  // workers keep prompts' pages for prompts that begin alike
   Duration stall_timeout = limits::kStallTimeout;  // of an attempt on which nothing moves
   TestFaults faults;
 };

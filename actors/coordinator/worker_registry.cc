@@ -208,9 +208,10 @@ std::vector<WorkerId> WorkerRegistry::lost(Time now) const {
   return lost;
 }
 
-bool WorkerRegistry::can_take(const Worker& worker, int64_t pages, Time now) {
+bool WorkerRegistry::can_take(const Worker& worker, int64_t pages, Time now) const {
   return worker.agreed && !worker.stuck && !worker.draining && !is_suspect(worker, now) &&
-         worker.running() < worker.attempts_max && worker.pages_total - worker.pages_held >= pages;
+         worker.running() < worker.attempts_max &&
+         worker.pages_total - worker.pages_held - worker.prefixes.columns_in_use() * shape_.num_layers >= pages;
 }
 
 void WorkerRegistry::note_work(Worker& worker, Time now) {
@@ -295,12 +296,16 @@ void WorkerRegistry::learn(Worker& worker, TokenRange chunk, bool is_last_rank, 
       .first->second.add_chunk(worker.id, worker.speed, chunk, is_last_rank);
 }
 
-void WorkerRegistry::hold(Worker& worker, AttemptId attempt, int64_t pages) {
+void WorkerRegistry::hold(Worker& worker, AttemptId attempt, int64_t pages, WorkerPrefixes::Claim claim) const {
   worker.holds.emplace(attempt, pages);
   worker.pages_held += pages;
+  worker.prefixes.begin(attempt, std::move(claim));
+  while (worker.pages_held + worker.prefixes.columns() * shape_.num_layers > worker.pages_total)
+    if (!worker.prefixes.drop_oldest()) return;
 }
 
-void WorkerRegistry::release(Worker& worker, AttemptId attempt) {
+void WorkerRegistry::release(Worker& worker, AttemptId attempt, bool kept) {
+  worker.prefixes.end(attempt, kept);
   const auto found = worker.holds.find(attempt);
   if (found == worker.holds.end()) return;
   worker.pages_held -= found->second;
@@ -311,8 +316,8 @@ int64_t WorkerRegistry::pages_for_tokens(int32_t tokens) const {
   return static_cast<int64_t>(shape_.num_layers) * pages_for(tokens);
 }
 
-int64_t WorkerRegistry::pages_for_rank(TokenRange chunk, bool is_last_rank) const {
-  return static_cast<int64_t>(kv_layers_at_once(shape_.num_layers, is_last_rank)) * chunk.end_page();
+int64_t WorkerRegistry::pages_for_rank(TokenRange chunk, bool is_last_rank, int32_t columns) const {
+  return static_cast<int64_t>(kv_layers_at_once(shape_.num_layers, is_last_rank)) * (chunk.end_page() - columns);
 }
 
 }  // namespace runahead

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "actors/coordinator/coordinator_options.h"
+#include "actors/coordinator/worker_prefixes.h"
 #include "base/ids.h"
 #include "planner/cost_model.h"
 #include "planner/profile.h"
@@ -49,6 +50,7 @@ struct Worker {
   int64_t pages_free_reported = 0;  // by its heartbeat, for people
   std::map<AttemptId, int64_t> holds;  // pages
   int64_t pages_held = 0;
+  WorkerPrefixes prefixes;  // of a prefill worker
 
   int32_t running() const { return static_cast<int32_t>(holds.size()); }
 };
@@ -80,19 +82,22 @@ class WorkerRegistry {
   static bool is_suspect(const Worker& worker, Time now);
   // Silent for limits::kLeaseDuration.
   std::vector<WorkerId> lost(Time now) const;
-  // May it take one more attempt that needs `pages`?
-  static bool can_take(const Worker& worker, int64_t pages, Time now);
+  // May it take one more attempt that needs `pages`? What it keeps of earlier prompts is given up for it.
+  bool can_take(const Worker& worker, int64_t pages, Time now) const;
 
   // It has done something.
   static void note_work(Worker& worker, Time now);
   // The coordinator was away for so long: nobody could be heard.
   void forgive(Duration absence);
 
-  static void hold(Worker& worker, AttemptId attempt, int64_t pages);
-  static void release(Worker& worker, AttemptId attempt);
+  // What it keeps is dropped, the oldest first, as far as `pages` have no room beside it.
+  void hold(Worker& worker, AttemptId attempt, int64_t pages, WorkerPrefixes::Claim claim = {}) const;
+  // kept: its pages are a prefix now, as the claim asks.
+  static void release(Worker& worker, AttemptId attempt, bool kept = false);
 
   int64_t pages_for_tokens(int32_t tokens) const;  // in all layers
-  int64_t pages_for_rank(TokenRange chunk, bool is_last_rank) const;  // in as many as it has at once
+  // In as many layers as it has at once, but for the first columns, which it has.
+  int64_t pages_for_rank(TokenRange chunk, bool is_last_rank, int32_t columns = 0) const;
   // What plans reckon with. A worker that has served nothing is as fast as the median of those of its role and device, the
   // measured ones where there are any: what each measured at its start, while all started at once, tells them apart by chance.
   // One that has is what those of its device showed together, as far from it as it is for sure; one that is only remembered

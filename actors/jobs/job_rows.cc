@@ -119,6 +119,8 @@ void encode(const TtftReport& from, proto::StoredReport& to) {
   to.set_transport(from.transport);
   to.set_compute(from.compute);
   to.set_attempts(from.attempts);
+  to.set_cached_tokens(from.cached_tokens);
+  to.set_cache_write_tokens(from.cache_write_tokens);
 }
 
 Result<TtftReport> parse_report(const proto::StoredReport& from) {
@@ -126,7 +128,7 @@ Result<TtftReport> parse_report(const proto::StoredReport& from) {
   const std::span<const double> stages(from.stage_seconds().data(), static_cast<size_t>(from.stage_seconds_size()));
   if (!strategy || stages.size() != kTtftStages.size() || !are_finite(stages) ||
       !are_finite(std::array{from.ttft_seconds(), from.predicted_ttft_seconds()}) ||
-      from.ranks_size() > limits::kWorkersMax)
+      from.ranks_size() > limits::kWorkersMax || from.cached_tokens() < 0 || from.cache_write_tokens() < 0)
     return corrupt("its report");
   TtftReport report{.ttft_seconds = from.ttft_seconds(),
                     .predicted_ttft_seconds = from.predicted_ttft_seconds(),
@@ -134,7 +136,9 @@ Result<TtftReport> parse_report(const proto::StoredReport& from) {
                     .first_logits_sha256 = from.first_logits_sha256(),
                     .transport = from.transport(),
                     .compute = from.compute(),
-                    .attempts = from.attempts()};
+                    .attempts = from.attempts(),
+                    .cached_tokens = from.cached_tokens(),
+                    .cache_write_tokens = from.cache_write_tokens()};
   for (const TtftStage stage : kTtftStages) report.stages[stage] = stages[static_cast<size_t>(stage)];
   report.cuts = TRY(parse_cuts(from.cuts()));
   for (const auto& rank : from.ranks()) report.ranks.push_back(TRY(parse_rank(rank)));
@@ -154,6 +158,7 @@ std::string serialize(const InferenceRequest& request) {
   stored.mutable_cuts()->Add(request.cuts.begin(), request.cuts.end());
   stored.set_workers_max(request.workers_max);
   stored.set_deadline_ns(request.deadline.count());
+  stored.set_cache_salt(request.cache_salt);
   return stored.SerializeAsString();
 }
 
@@ -168,6 +173,7 @@ Result<InferenceRequest> parse_stored_request(const std::string& bytes) {
                            .max_new_tokens = from.max_new_tokens(),
                            .strategy = *strategy,
                            .workers_max = from.workers_max(),
+                           .cache_salt = from.cache_salt(),
                            .deadline = Duration(from.deadline_ns())};
   request.prompt = TRY(parse_tokens(from.prompt(), limits::kModelContextMax));
   request.sampling = TRY(parse_sampling(from.sampling()));

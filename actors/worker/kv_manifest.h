@@ -22,6 +22,15 @@ class KvManifest {
         arrived_(static_cast<size_t>(num_layers) * static_cast<size_t>(prefix_pages)),
         ready_(static_cast<size_t>(num_layers)) {}
 
+  // Everything is there already.
+  static KvManifest all(int32_t num_layers, int32_t prefix_pages) {
+    KvManifest manifest(num_layers, prefix_pages);
+    manifest.arrived_.assign(manifest.arrived_.size(), true);
+    manifest.ready_.assign(manifest.ready_.size(), prefix_pages);
+    manifest.count_ = manifest.arrived_.size();
+    return manifest;
+  }
+
   // kCorrupt if the page is none of the prefix, or has come before.
   Result<void> mark(KvPageKey key) {
     if (key.layer < 0 || key.layer >= num_layers_ || key.page < 0 || key.page >= prefix_pages_)

@@ -54,6 +54,8 @@ class PrefixReceiver {
 
   // Posts the buffers of every page of the layers that the lease has at once. An empty prefix needs no peer and is complete.
   Result<void> open(KvTransport& transport, const HopShape& shape, const KvHop& from, std::shared_ptr<KvLease> kv);
+  // Instead: the pages are in the lease already.
+  void have(int32_t num_layers, int32_t pages) { manifest_ = KvManifest::all(num_layers, pages); }
   // The buffers of layers [0, count) are free now.
   void open_layers(int32_t count) {
     if (stream_) stream_->open_layers(count);

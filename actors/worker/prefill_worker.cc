@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "actors/messages.h"
+#include "actors/worker/kept_prefixes.h"
 #include "actors/worker/lane_slices.h"
 #include "actors/worker/layer_window.h"
 #include "actors/worker/rank_clock.h"
@@ -61,12 +62,15 @@ class PrefillWorker::Impl final : public WorkerRole {
 
   void on_message(const proto::Envelope& message) override;
   void end_all() override;
-  asio::awaitable<void> all_ended() override { return attempts_gate_.close(); }
+  asio::awaitable<void> all_ended() override;
   int running() const override { return static_cast<int>(attempts_gate_.running()); }
 
  private:
   void start(const proto::Envelope& message);
   Result<void> open(RankAttempt& a);
+  Result<void> take_pages(RankAttempt& a);
+  void post_kept(RankAttempt& a);
+  bool keep(const RankAttempt& a);
   asio::awaitable<void> supervise(RankAttempt& a);
   asio::awaitable<void> relay(RankAttempt& a);
   asio::awaitable<void> recycle(RankAttempt& a);
@@ -92,6 +96,7 @@ class PrefillWorker::Impl final : public WorkerRole {
   int32_t num_layers_;
   LayerSpeed speed_;
   AttemptTable<RankAttempt> attempts_;
+  KeptPrefixes kept_;
   Gate attempts_gate_;  // one coroutine an attempt
   WorkerLink link_;
 };
@@ -121,6 +126,7 @@ Task<void> PrefillWorker::Impl::run(RankAttempt& a) {
   if (step.is_last_rank()) {
     Result<void> reported = co_await report_first_token(a, *x);
     CO_TRY(reported);
+    post_kept(a);  // the decode worker has time
   }
   turn.release();
   Result<void> relayed = co_await a.prefix.wait_until_complete();  // pages of the last layer are only passed on here
@@ -353,13 +359,38 @@ void PrefillWorker::Impl::start(const proto::Envelope& message) {
 // Pages, then receives for every layer that has some, then the way on: all of it before anything is computed.
 Result<void> PrefillWorker::Impl::open(RankAttempt& a) {
   const ChainStep& step = a.step;
-  TRY(a.lease(env_, step.visible().size(),  // [0, end): the receive buffer is the cache
-              kv_layers_at_once(num_layers_, step.is_last_rank())));
+  TRY(take_pages(a));
   a.window.begin(*a.kv);
-  const HopShape in{a.id(), num_layers_, step.prefix_pages(), env_.pool.page_bytes()};
+  const HopShape in{a.id(), num_layers_, step.received_pages(), env_.pool.page_bytes()};
   const HopShape out{a.id(), num_layers_, step.chunk.end_page(), env_.pool.page_bytes()};
   TRY(a.prefix.open(env_.kv, in, step.upstream, a.kv));
-  return a.downstream.open(env_.kv, out, step.downstream, a.kv);
+  TRY(a.downstream.open(env_.kv, out, step.downstream, a.kv));
+  if (!step.is_last_rank()) post_kept(a);  // the next rank attends to them first
+  return {};
+}
+
+// Of [0, end): the receive buffer is the cache.
+Result<void> PrefillWorker::Impl::take_pages(RankAttempt& a) {
+  const ChainStep& step = a.step;
+  const std::shared_ptr<KvLease> beginning = kept_.find(a.id().epoch, step.from_prefix);  // before it may be dropped
+  for (const uint64_t id : step.drop_prefixes) kept_.drop(a.id().epoch, id);
+  const int32_t at_once = kv_layers_at_once(num_layers_, step.is_last_rank());
+  if (step.from_prefix == 0) return a.lease(env_, step.visible().size(), at_once);
+  if (!beginning || beginning->num_pages() < step.prefix_pages())
+    return fail(ErrorCode::kStale, "this worker does not keep the prompt's beginning any more");
+  return a.lease_behind(env_, *beginning, step.prefix_pages(), step.visible().size(), at_once);
+}
+
+// Pages of the prefix that nobody has sent here.
+void PrefillWorker::Impl::post_kept(RankAttempt& a) {
+  if (a.step.from_prefix == 0) return;
+  for (int32_t layer = 0; layer < num_layers_; ++layer) a.downstream.post(layer, {0, a.step.prefix_pages()});
+}
+
+// Of an attempt that is done, and whose pages nobody else touches any more.
+bool PrefillWorker::Impl::keep(const RankAttempt& a) {
+  if (a.step.keep_prefix == 0 || a.step.full_pages() == 0) return false;
+  return kept_.keep(a.id().epoch, a.step.keep_prefix, env_.pool.share(*a.kv, a.step.full_pages()));
 }
 
 asio::awaitable<void> PrefillWorker::Impl::supervise(RankAttempt& a) {
@@ -373,6 +404,7 @@ asio::awaitable<void> PrefillWorker::Impl::supervise(RankAttempt& a) {
   if (how == WorkerAttempt::End::kDone) {
     proto::RankDone& done = *message.mutable_rank_done();
     done.set_rank(static_cast<uint32_t>(a.step.rank));
+    done.set_kept_prefix(keep(a));
     a.clock.report(env_.clock.now(), *done.mutable_timing());
     done.mutable_timing()->set_kv_sent_bytes(a.downstream.stats().bytes);
     done.mutable_timing()->set_kv_send_seconds(a.downstream.stats().span_seconds);
@@ -386,6 +418,12 @@ asio::awaitable<void> PrefillWorker::Impl::supervise(RankAttempt& a) {
   env_.metrics.pages(env_.pool.usage());
   log::debug("{}: attempt {}.{} ended", options_.name, id.request, id.attempt);
   link_.send(message);
+}
+
+// Another coordinator knows of no kept prefix, and begins to count them anew.
+asio::awaitable<void> PrefillWorker::Impl::all_ended() {
+  co_await attempts_gate_.close();
+  kept_.drop_all();
 }
 
 void PrefillWorker::Impl::end_all() {

@@ -34,6 +34,14 @@ Result<void> WorkerAttempt::lease(const WorkerEnv& env, int32_t tokens, int32_t 
   return {};
 }
 
+Result<void> WorkerAttempt::lease_behind(const WorkerEnv& env, const KvLease& beginning, int32_t pages, int32_t tokens,
+                                         int32_t layers_at_once) {
+  kv = TRY(env.pool.lease_behind(beginning, pages, tokens, layers_at_once));
+  prefix.have(env.engine.shape().num_layers, pages);
+  env.metrics.pages(env.pool.usage());
+  return {};
+}
+
 asio::awaitable<void> WorkerAttempt::release(WorkerSink& metrics) {
   if (kv) kv->mark_quarantined();
   co_await prefix.close();

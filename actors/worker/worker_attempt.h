@@ -40,6 +40,9 @@ class WorkerAttempt {
   const Failure& failure() const { return failure_; }
   // Takes pages: tokens tokens in every layer, of which so many have memory at once.
   Result<void> lease(const WorkerEnv& env, int32_t tokens, int32_t layers_at_once);
+  // The same, and the first ones are those of `beginning`, which are there.
+  Result<void> lease_behind(const WorkerEnv& env, const KvLease& beginning, int32_t pages, int32_t tokens,
+                            int32_t layers_at_once);
   // Closes the streams, waits for the attempt's coroutines, gives the pages back. Until then the pages are quarantined.
   asio::awaitable<void> release(WorkerSink& metrics);
 

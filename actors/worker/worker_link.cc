@@ -181,7 +181,7 @@ proto::Envelope WorkerLink::heartbeat() const {
   proto::Envelope message = envelope({.epoch = epoch_});
   proto::Heartbeat& heartbeat = *message.mutable_heartbeat();
   const KvPool::Usage usage = env_.pool.usage();
-  heartbeat.set_pages_free(usage.free);
+  heartbeat.set_pages_free(usage.idle());
   heartbeat.set_pages_leased(usage.leased);
   heartbeat.set_pages_quarantined(usage.quarantined);
   heartbeat.set_running(static_cast<uint32_t>(role_.running()));

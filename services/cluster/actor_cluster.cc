@@ -87,7 +87,7 @@ Task<void> ActorCluster::ready(Deadline deadline) {
 
 int64_t ActorCluster::pages_in_use() const {
   int64_t pages = 0;
-  for (const auto& worker : workers_) pages += worker->pool->usage().total - worker->pool->usage().free;
+  for (const auto& worker : workers_) pages += worker->pool->usage().total - worker->pool->usage().idle();
   return pages;
 }
 

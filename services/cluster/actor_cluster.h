@@ -38,7 +38,7 @@ class ActorCluster {
   Coordinator& coordinator() { return *coordinator_; }
   // Waits until every worker has registered; kDeadlineExceeded.
   Task<void> ready(Deadline deadline);
-  // Pages of every pool that are not free; 0 at rest.
+  // Pages of every pool that attempts have; 0 at rest.
   int64_t pages_in_use() const;
   asio::awaitable<void> stop();
 

@@ -148,6 +148,7 @@ void LocalCluster::plan_children() {
     coordinator.arguments.insert(coordinator.arguments.end(), {"--chat-template", options_.chat_template});
   if (!options_.split_table.empty())
     coordinator.arguments.insert(coordinator.arguments.end(), {"--split-table", options_.split_table});
+  if (!options_.prefix_cache) coordinator.arguments.emplace_back("--no-prefix-cache");
   if (!options_.job_store.empty())
     coordinator.arguments.insert(coordinator.arguments.end(), {"--job-store", options_.job_store});
   if (!options_.generation.defaults.empty())

@@ -32,6 +32,7 @@ struct LocalClusterOptions {
   GenerationFlags generation;
   std::string log_format = "text";
   std::string split_table;  // file of `runahead plan search`; empty: none
+  bool prefix_cache = true;
   std::string job_store;  // path of the SQLite file; empty: jobs live in memory
   std::vector<std::string> coordinator_flags;  // passed on as they are
   bool progress = false;  // the first worker shows a progress bar while weights load

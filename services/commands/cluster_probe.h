@@ -26,6 +26,8 @@ class ClusterProbe {
  private:
   HttpClient client_;
   std::map<int32_t, std::string> logits_;  // SHA-256, by tokens
+  uint64_t salt_;  // of this probe's prompts
+  uint64_t asked_ = 0;
 };
 
 }  // namespace runahead

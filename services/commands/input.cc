@@ -164,6 +164,12 @@ void add_split_table_flag(CLI::App& command, std::string& file) {
       "file of `runahead plan search`, for the strategies searched and predicted; without it there are none");
 }
 
+void add_prefix_cache_flag(CLI::App& command, bool& prefix_cache) {
+  command.add_flag(
+      "!--no-prefix-cache", prefix_cache,
+      "compute every prompt from its first token on; without it workers keep K/V pages for prompts that begin alike");
+}
+
 void add_threads_flag(CLI::App& command, int& threads) {
   command.add_option("--threads", threads, "compute threads")->check(whole_number(1, limits::kEngineThreadsMax));
 }
@@ -191,6 +197,7 @@ void add_chat_template_flag(CLI::App& command, std::string& chat_template) {
 
 void add_cluster_flags(CLI::App& command, LocalClusterOptions& options) {
   add_split_table_flag(command, options.split_table);
+  add_prefix_cache_flag(command, options.prefix_cache);
   add_model_flags(command, options.engine.model);
   add_chat_template_flag(command, options.chat_template);
   command.add_option("-w,--workers", options.workers, "prefill workers")

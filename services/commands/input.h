@@ -41,6 +41,7 @@ void add_cluster_flags(CLI::App& command, LocalClusterOptions& options);
 void add_model_flag(CLI::App& command, std::string& model);
 void add_compute_flag(CLI::App& command, std::string& compute);
 void add_split_table_flag(CLI::App& command, std::string& file);
+void add_prefix_cache_flag(CLI::App& command, bool& prefix_cache);
 void add_partition_flags(CLI::App& command, std::string& strategy, std::vector<int32_t>& cuts);  // one or the other
 void add_threads_flag(CLI::App& command, int& threads);
 

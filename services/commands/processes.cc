@@ -81,6 +81,7 @@ void add_coordinator(CommandLine& line) {
   command->add_option("--listen", options->listen, "host:port of the control plane; port 0 takes a free one");
   command->add_option("--http", options->http, "host:port of the API; port 0 takes a free one");
   add_split_table_flag(*command, options->split_table);
+  add_prefix_cache_flag(*command, options->prefix_cache);
   command->add_option("--job-store", options->job_store,
                       "SQLite file of /v1/jobs; without it jobs end with the process");
   add_api_flags(*command, options->api);

@@ -3,6 +3,7 @@
 #include <random>
 
 #include "services/gateway/jobs_routes.h"
+#include "services/gateway/messages_routes.h"
 #include "services/gateway/status_routes.h"
 #include "services/gateway/text_routes.h"
 
@@ -42,6 +43,7 @@ class Gateway::Impl {
         context_{executor, text_lane_, clock, rng_, inference, codec, metrics, options_},
         server_(executor, clock, router_, counting(options_.http, metrics)) {
     add_generation_routes(router_, context_);
+    add_messages_routes(router_, context_);
     add_text_routes(router_, context_);
     add_jobs_routes(router_, context_, jobs);
     add_status_routes(router_, context_);

@@ -140,7 +140,9 @@ Task<bool> Generation::take_tokens(int32_t choice, TokensEvent event, Incrementa
     piece.text += more.text;
     std::ranges::move(more.tokens, std::back_inserter(piece.tokens));
     piece.stopped = more.stopped;
-    if (piece.stopped) break;
+    if (!piece.stopped) continue;
+    results_[static_cast<size_t>(choice)].stop_string = std::move(more.stop);
+    break;
   }
   const bool stopped = piece.stopped;
   if (first || !piece.text.empty() || !piece.tokens.empty()) {

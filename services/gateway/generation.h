@@ -17,6 +17,7 @@ namespace runahead {
 
 struct ChoiceResult {
   std::string finish_reason;  // "stop", "length"; empty: it still runs
+  std::string stop_string;  // that ended it, if one did
   int32_t completion_tokens = 0;
   std::optional<TtftReport> report;
 };

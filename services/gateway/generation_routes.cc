@@ -163,7 +163,7 @@ Task<void> answer_whole(const GatewayContext& context, Exchange& exchange, Gener
     co_return ended;
   }
   const auto& results = generation.results();
-  json usage = usage_json(prompt_tokens(request), results);
+  json usage = usage_json(prompt_tokens(request), results, request.choices_per_prompt);
   size_t bytes = 0;
   for (const AnswerChoice& choice : answer.choices)
     bytes += answer_bytes(request, choice.text, choice.tokens) + answer_bytes(request, "", choice.prompt);
@@ -183,7 +183,7 @@ asio::awaitable<void> end_stream(SseWriter& writer, const Result<void>& ended, c
     co_return;
   }
   if (request.include_usage) {
-    const json usage = usage_json(prompt_tokens(request), generation.results());
+    const json usage = usage_json(prompt_tokens(request), generation.results(), request.choices_per_prompt);
     co_await writer.event(to_text(usage_chunk(head, usage)));
   }
   co_await writer.event("[DONE]");
@@ -202,25 +202,19 @@ Task<void> answer_streamed(const GatewayContext& context, Exchange& exchange, Ge
 
 Task<void> generate(const GatewayContext& context, Endpoint endpoint, Exchange& exchange) {
   HttpRequest& http = exchange.request();
-  Result<GenerationRequest> prepared = co_await prepare_generation(context, endpoint, std::move(http.body));
+  Result<GenerationRequest> prepared =
+      co_await prepare_generation(context, openai_body(endpoint), std::move(http.body));
   exchange.body_is_gone();
   if (!prepared) {
     co_await exchange.respond(error_reply(prepared.error()));
     co_return std::unexpected(prepared.error());
   }
   GenerationRequest& request = *prepared;
-  const ServedModel model = context.served_model();
-  AnswerHead head{endpoint, context.new_id(endpoint == Endpoint::kChat ? "chatcmpl-" : "cmpl-"), model.name,
-                  unix_seconds(), request.return_token_ids};
-  request.inference.external_id = head.id;
-  request.inference.received_at = http.received_at;
-  request.inference.deadline = context.options.request_timeout;
-  std::vector<InferenceRequest> requests;
-  for (int32_t choice = 0; choice < request.num_choices(); ++choice)
-    requests.push_back(inference_request(request, choice, model, context.codec));
+  AnswerHead head{endpoint, context.new_id(endpoint == Endpoint::kChat ? "chatcmpl-" : "cmpl-"),
+                  context.options.model_name, unix_seconds(), request.return_token_ids};
   Generation generation(context.executor, context.clock, context.codec,
                         IncrementalDetokenizer(request.stop, request.min_tokens));
-  const Result<void> submitted = generation.submit(context.inference, std::move(requests));
+  const Result<void> submitted = submit(context, http, head.id, request, generation);
   if (!submitted) {
     co_await exchange.respond(error_reply(submitted.error()));
     co_return submitted;
@@ -250,13 +244,10 @@ void prepare_echo(TokenizedPrompt& prompt, bool scored, const TextCodec& codec) 
   prompt.text = valid_utf8(bytes);
 }
 
-Result<GenerationRequest> prepare_now(std::optional<Endpoint> endpoint, const std::string& body,
-                                      const ServedModel& model, const TextCodec& codec, const Clock& clock) {
+Result<GenerationRequest> prepare_now(const ParseGeneration& parse, const std::string& body, const ServedModel& model,
+                                      const TextCodec& codec, const Clock& clock) {
   const ParsedJson parsed = TRY(parse_json_object(body));
-  const auto messages = parsed->find("messages");
-  const bool has_messages = messages != parsed->end() && !messages->is_null();
-  const Endpoint by_itself = has_messages ? Endpoint::kChat : Endpoint::kCompletions;
-  GenerationRequest request = TRY(parse_generation(endpoint.value_or(by_itself), parsed, model));
+  GenerationRequest request = TRY(parse(parsed, model));
   if (!request.messages.empty()) TRY(check_prompt_bytes(body.size()));
   for (const TokenizedPrompt& prompt : request.prompts) TRY(check_prompt_bytes(prompt.text.size()));
   const Time begin = clock.now();
@@ -282,11 +273,31 @@ std::string GatewayContext::new_id(std::string prefix) const {
   return prefix + digits;
 }
 
-Task<GenerationRequest> prepare_generation(const GatewayContext& context, std::optional<Endpoint> endpoint,
-                                           std::string body) {
+ParseGeneration openai_body(std::optional<Endpoint> endpoint) {
+  return [endpoint](const json& body, const ServedModel& model) {
+    const auto messages = body.find("messages");
+    const bool has_messages = messages != body.end() && !messages->is_null();
+    const Endpoint by_itself = has_messages ? Endpoint::kChat : Endpoint::kCompletions;
+    return parse_generation(endpoint.value_or(by_itself), body, model);
+  };
+}
+
+Result<void> submit(const GatewayContext& context, const HttpRequest& http, const std::string& id,
+                    GenerationRequest& request, Generation& generation) {
+  request.inference.external_id = id;
+  request.inference.received_at = http.received_at;
+  request.inference.deadline = context.options.request_timeout;
+  const ServedModel model = context.served_model();
+  std::vector<InferenceRequest> requests;
+  for (int32_t choice = 0; choice < request.num_choices(); ++choice)
+    requests.push_back(inference_request(request, choice, model, context.codec));
+  return generation.submit(context.inference, std::move(requests));
+}
+
+Task<GenerationRequest> prepare_generation(const GatewayContext& context, ParseGeneration parse, std::string body) {
   const ServedModel model = context.served_model();
   Result<GenerationRequest> prepared = co_await context.text_lane.run(
-      body.size(), [&] { return prepare_now(endpoint, body, model, context.codec, context.clock); });
+      body.size(), [&] { return prepare_now(parse, body, model, context.codec, context.clock); });
   if (prepared && !prepared->seed) prepared->seed = context.rng.next();
   co_return prepared;
 }

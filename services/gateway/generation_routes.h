@@ -30,10 +30,17 @@ struct GatewayContext {
   std::string new_id(std::string prefix) const;  // and 24 hex digits
 };
 
-// Parses, checks, renders and tokenizes a body. The request has a seed and its tokenize_time afterwards. Without
-// an endpoint the body says by itself which it is: a chat has messages.
-Task<GenerationRequest> prepare_generation(const GatewayContext& context, std::optional<Endpoint> endpoint,
-                                           std::string body);
+// What a route makes of its body. Called on the text lane.
+using ParseGeneration = std::function<Result<GenerationRequest>(const nlohmann::json& body, const ServedModel& model)>;
+// OpenAI's. Without an endpoint the body says by itself which it is: a chat has messages.
+ParseGeneration openai_body(std::optional<Endpoint> endpoint);
+
+// Parses, checks, renders and tokenizes a body. The request has a seed and its tokenize_time afterwards.
+Task<GenerationRequest> prepare_generation(const GatewayContext& context, ParseGeneration parse, std::string body);
+
+// Gives a prepared request its id, its place in time and its deadline, and hands its choices to the actors.
+Result<void> submit(const GatewayContext& context, const HttpRequest& http, const std::string& id,
+                    GenerationRequest& request, Generation& generation);
 
 // The prompt's text, where the client wants it in front of a choice's (echo); else empty.
 std::string echoed(const GenerationRequest& request, int32_t choice);

@@ -57,13 +57,20 @@ TextPiece IncrementalDetokenizer::push(const SampledToken& token, const std::str
     return release(pending_.size() - unfinished_tail(pending_), false);
   }
   size_t stop_begin = std::string::npos, stop_end = std::string::npos;
+  std::string_view first;
   for (const std::string& stop : stop_strings_) {
     const size_t found = pending_.find(stop);
     if (found == std::string::npos) continue;
     const size_t end = found + stop.size();
-    if (std::pair(end, found) < std::pair(stop_end, stop_begin)) std::tie(stop_end, stop_begin) = std::pair(end, found);
+    if (std::pair(end, found) >= std::pair(stop_end, stop_begin)) continue;
+    std::tie(stop_end, stop_begin) = std::pair(end, found);
+    first = stop;
   }
-  if (stop_end != std::string::npos) return release(stop_begin, true);
+  if (stop_end != std::string::npos) {
+    TextPiece piece = release(stop_begin, true);
+    piece.stop = first;
+    return piece;
+  }
   return release(pending_.size() - held_back(), false);
 }
 

@@ -21,6 +21,7 @@ struct TextPiece {
   std::string text;  // valid UTF-8
   std::vector<ShownToken> tokens;  // whose text begins in it, in order
   bool stopped = false;  // a stop string was found: nothing may follow
+  std::string stop;  // that one
 };
 
 class IncrementalDetokenizer {

@@ -97,7 +97,7 @@ json result_json(const JobView& job, const JobText& text, const TextCodec& codec
   }
   const AnswerHead head{text.endpoint, job.head.id, text.model, job.head.created_unix_ms / 1000};
   return answer_body(head, std::span(&choice, 1), text.logprobs, codec,
-                     usage_json(job.head.prompt_tokens, std::span(&result, 1)));
+                     usage_json(job.head.prompt_tokens, std::span(&result, 1), /*choices_per_prompt=*/1));
 }
 
 // Without its result: a row of a list.
@@ -193,7 +193,8 @@ Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, HttpRequest
     auto digested = co_await context.text_lane.run(body.size(), digest_body);
     digest = CO_TRY(digested);
   }
-  Result<GenerationRequest> prepared = co_await prepare_generation(context, std::nullopt, std::move(http.body));
+  Result<GenerationRequest> prepared =
+      co_await prepare_generation(context, openai_body(std::nullopt), std::move(http.body));
   if (!prepared) co_return std::unexpected(std::move(prepared.error()));
   JobSubmission submitted = CO_TRY(submission(context, *prepared, key));
   submitted.owner = http.owner;

@@ -137,6 +137,7 @@ void take_common(JsonReader& reader, const ServedModel& model, GenerationRequest
   take_stop(reader, model, request);
   take_stream(reader, request, error);
   take_runahead(reader, request, error);
+  request.inference.cache_salt = reader.string("cache_salt", limits::kCacheSaltBytesMax).value_or("");
   request.choices_per_prompt = static_cast<int32_t>(reader.integer("n", 1, limits::kChoicesMax).value_or(1));
   request.max_tokens = take_tokens(reader, "max_tokens", request.endpoint == Endpoint::kChat ? 1 : 0);
   request.min_tokens = take_tokens(reader, "min_tokens", 0).value_or(0);

@@ -198,7 +198,7 @@ json progress_chunk(const AnswerHead& head, int32_t prompt_tokens, const Prefill
   for (const double fraction : progress.ranks) workers.push_back({{"rank", workers.size()}, {"fraction", fraction}});
   json chunk = with_head(head, true, json::array());
   chunk["prompt_progress"] = {{"total", prompt_tokens},
-                              {"cache", 0},
+                              {"cache", progress.cached_tokens},
                               {"processed", static_cast<int32_t>(progress.fraction * prompt_tokens)},
                               {"time_ms", static_cast<int64_t>(elapsed_seconds * 1e3)},
                               {"workers", std::move(workers)}};
@@ -227,8 +227,15 @@ json token_usage_json(int64_t prompt_tokens, std::span<const ChoiceResult> resul
           {"total_tokens", prompt_tokens + completion_tokens}};
 }
 
-json usage_json(int64_t prompt_tokens, std::span<const ChoiceResult> results) {
+json usage_json(int64_t prompt_tokens, std::span<const ChoiceResult> results, int32_t choices_per_prompt) {
   json usage = token_usage_json(prompt_tokens, results);
+  int64_t cached = 0, written = 0;  // of each prompt once, as its tokens are counted
+  for (size_t i = 0; i < results.size(); i += static_cast<size_t>(choices_per_prompt)) {
+    if (!results[i].report) continue;
+    cached += results[i].report->cached_tokens;
+    written += results[i].report->cache_write_tokens;
+  }
+  usage["prompt_tokens_details"] = {{"cached_tokens", cached}, {"cache_write_tokens", written}};
   if (!results.empty() && results.front().report) usage["runahead"] = report_json(*results.front().report);
   return usage;
 }

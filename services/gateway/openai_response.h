@@ -47,7 +47,7 @@ nlohmann::json progress_chunk(const AnswerHead& head, int32_t prompt_tokens, con
 // {"prompt_tokens", "completion_tokens", "total_tokens"}, of all choices.
 nlohmann::json token_usage_json(int64_t prompt_tokens, std::span<const ChoiceResult> results);
 // The same and "runahead": where the time of the first choice went.
-nlohmann::json usage_json(int64_t prompt_tokens, std::span<const ChoiceResult> results);
+nlohmann::json usage_json(int64_t prompt_tokens, std::span<const ChoiceResult> results, int32_t choices_per_prompt);
 nlohmann::json report_json(const TtftReport& report);
 // The same for the header Server-Timing, in milliseconds.
 std::string server_timing(const TtftReport& report);

@@ -11,7 +11,8 @@ namespace {
 
 // What scripts of other origins may read of an answer, beside what browsers always show.
 constexpr const char* kExposedHeaders = "X-Request-Id, Server-Timing, Retry-After, Location";
-constexpr const char* kAllowedHeaders = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-Id";
+constexpr const char* kAllowedHeaders =
+    "Authorization, X-Api-Key, Anthropic-Version, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-Id";
 constexpr const char* kPreflightSeconds = "600";
 
 std::vector<std::string> split(std::string_view path) {
@@ -42,6 +43,13 @@ bool is_field_list(std::string_view text) {
   return !text.empty() && std::ranges::all_of(text, [](unsigned char c) {
     return std::isalnum(c) || c == '-' || c == '_' || c == ',' || c == ' ';
   });
+}
+
+// Anthropic's clients send the key alone, in a header of its own.
+std::string authorization_of(const HttpRequest& request) {
+  const std::string_view key = request.header("x-api-key");
+  if (!request.header("authorization").empty() || key.empty()) return std::string(request.header("authorization"));
+  return "Bearer " + std::string(key);
 }
 
 HttpReply options_reply(const HttpRequest& request, const std::string& allowed, bool cross_origin) {
@@ -105,8 +113,9 @@ std::optional<std::string> HttpRouter::allowed_origin(const HttpRequest& request
 }
 
 std::optional<HttpReply> HttpRouter::admit(HttpRequest& request) const {
-  request.authorized = !keys_ || keys_->accepts(request.header("authorization"));
-  if (keys_ && request.authorized) request.owner = ApiKeys::owner_of(request.header("authorization"));
+  const std::string authorization = authorization_of(request);
+  request.authorized = !keys_ || keys_->accepts(authorization);
+  if (keys_ && request.authorized) request.owner = ApiKeys::owner_of(authorization);
   const std::optional<std::string> origin = allowed_origin(request);
   if (!origins_.empty()) request.reply_headers.emplace_back("Vary", "Origin");
   if (origin) {

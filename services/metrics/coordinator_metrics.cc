@@ -15,7 +15,7 @@ using CounterFamily = prometheus::Family<prometheus::Counter>;
 using GaugeFamily = prometheus::Family<prometheus::Gauge>;
 using HistogramFamily = prometheus::Family<prometheus::Histogram>;
 
-constexpr std::array kEndpoints = {"completions", "chat", "jobs"};
+constexpr std::array kEndpoints = {"completions", "chat", "messages", "jobs"};
 constexpr std::array kStatuses = {"ok", "client_error", "rejected", "server_error", "cancelled"};  // as RequestStatus
 constexpr std::array kRoles = {"prefill", "decode"};
 constexpr std::array kReplans = {ErrorCode::kWorkerLost, ErrorCode::kCorrupt, ErrorCode::kDeadlineExceeded};
@@ -53,6 +53,8 @@ struct CoordinatorMetrics::Series {
   CounterFamily& rejections =
       registry.counters("runahead_request_rejections_total", "work that was sent and not taken: 4xx, 503");
   CounterFamily& prompt_total = registry.counters("runahead_prompt_tokens_total", "prompt tokens of ended requests");
+  CounterFamily& cached_total = registry.counters("runahead_cached_prompt_tokens_total",
+                                                  "prompt tokens whose K/V a worker had kept from an earlier prompt");
   CounterFamily& generated_total =
       registry.counters("runahead_generation_tokens_total", "generated tokens of ended requests");
   GaugeFamily& running = registry.gauges("runahead_requests_running", "requests in work");
@@ -108,7 +110,7 @@ CoordinatorMetrics::Series::Series(const ProcessInfo& process) : model_name(proc
   prompt_tokens.Add(model, buckets::kCount);
   plan_error.Add(model, buckets::kRatio);
   handoff.Add(model, buckets::kStage);
-  for (auto* family : {&prompt_total, &generated_total}) family->Add(model);
+  for (auto* family : {&prompt_total, &cached_total, &generated_total}) family->Add(model);
   for (auto* family : {&running, &waiting, &queued_tokens, &chain_length}) family->Add(model);
   for (const TtftStage s : kTtftStages) stage.Add(with({{"stage", std::string(name(s))}}), buckets::kStage);
   for (const char* endpoint : kEndpoints) {
@@ -190,6 +192,7 @@ void CoordinatorMetrics::first_token(const TtftReport& report) {
     const double error = std::abs(report.predicted_ttft_seconds - report.ttft_seconds) / report.ttft_seconds;
     observe(s.plan_error.Add(s.with({}), buckets::kRatio), error);
   }
+  s.cached_total.Add(s.with({})).Increment(report.cached_tokens);
   s.plans.Add({{"strategy", std::string(name(report.strategy))}}).Increment();
   s.chain_length.Add(s.with({})).Set(static_cast<double>(report.ranks.size()));
 }

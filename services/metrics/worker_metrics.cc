@@ -14,6 +14,7 @@ struct WorkerMetrics::Series {
   prometheus::Family<prometheus::Gauge>& pages =
       registry.gauges("runahead_kv_pages", "K/V pages of this worker by state");
   prometheus::Gauge& free = pages.Add({{"state", "free"}});
+  prometheus::Gauge& kept = pages.Add({{"state", "kept"}});
   prometheus::Gauge& leased = pages.Add({{"state", "leased"}});
   prometheus::Gauge& quarantined = pages.Add({{"state", "quarantined"}});
   prometheus::Family<prometheus::Counter>& stream_bytes =
@@ -76,6 +77,7 @@ void WorkerMetrics::kernels_chosen(std::span<const KernelTiming> timings) {
 
 void WorkerMetrics::pages(const KvPool::Usage& usage) {
   series_->free.Set(static_cast<double>(usage.free));
+  series_->kept.Set(static_cast<double>(usage.kept));
   series_->leased.Set(static_cast<double>(usage.leased));
   series_->quarantined.Set(static_cast<double>(usage.quarantined));
 }

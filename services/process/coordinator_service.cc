@@ -83,6 +83,7 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
                                                        .fingerprint = fingerprint,
                                                        .split_table = std::move(split_table),
                                                        .speeds = read_speed_memory(speed_memory_file()),
+                                                       .prefix_cache = options.prefix_cache,
                                                        .stall_timeout = from_seconds(options.stall_timeout_s)});
   ApiFrontOptions api = options.api;
   api.gateway.http.listen = http;

@@ -20,6 +20,7 @@ struct CoordinatorServiceOptions {
   std::string listen = "127.0.0.1:7070";  // control plane
   std::string http = "127.0.0.1:8000";  // API
   std::string split_table;  // file of `runahead plan search`; empty: none
+  bool prefix_cache = true;
   std::string job_store;  // SQLite file; empty: jobs live in memory
   ApiFrontOptions api;  // as far as flags say it
   GenerationFlags generation;

@@ -38,6 +38,57 @@ TEST(Chain, EveryNumberOfWorkersAndEveryCutGivesTheSameTokensAndLogits) {
   }
 }
 
+// Conversations and documents: prompts that begin alike, one after the other and at once, over one to three workers with little
+// memory. Whatever is kept, shared and dropped, the tokens and logits are those of the model.
+TEST(Chain, KeptBeginningsChangeNoBit) {
+  HashCluster cluster(0);
+  for (int i = 0; i < 3; ++i) cluster.add(true, /*pages=*/120);
+  ASSERT_TRUE(cluster.run_until([&] { return cluster.coordinator->cluster().workers.size() == 4; }));
+  SeededRng rng(17);
+  int64_t cached = 0, written = 0;
+  for (int round = 0; round < 60; ++round) {
+    const auto seed = 1 + rng.next() % 3;
+    std::vector<InferenceRequest> requests;
+    std::vector<std::shared_ptr<Answer>> answers;
+    for (uint64_t i = 0; i <= rng.next() % 3; ++i) {
+      InferenceRequest request = request_of(static_cast<int32_t>(1 + rng.next() % 640), 3, seed);
+      for (uint64_t own = rng.next() % 100; own > 0; --own)
+        request.prompt.push_back(static_cast<TokenId>(rng.next() % test::kHashVocab));
+      request.strategy = rng.next() % 4 == 0 ? Strategy::kSingle : Strategy::kBalanced;
+      answers.push_back(cluster.ask(request));
+      requests.push_back(std::move(request));
+    }
+    for (size_t i = 0; i < answers.size(); ++i) {
+      ASSERT_TRUE(cluster.run_until([&] { return answers[i]->finished || answers[i]->error; }));
+      ASSERT_TRUE(answers[i]->finished) << answers[i]->error->message;
+      EXPECT_EQ(answers[i]->tokens, expected_tokens(requests[i])) << round;
+      cached += answers[i]->finished->report.cached_tokens;
+      written += answers[i]->finished->report.cache_write_tokens;
+    }
+  }
+  EXPECT_GT(cached, 2000);
+  EXPECT_GT(written, 2000);
+}
+
+TEST(Chain, ACoordinatorThatComesBackFindsNothingKept) {
+  HashCluster cluster(1);
+  const InferenceRequest request = request_of(400, 3);
+  EXPECT_EQ(cluster.answer_to(request)->finished->report.cached_tokens, 0);
+  EXPECT_EQ(cluster.answer_to(request)->finished->report.cached_tokens, 384);
+  EXPECT_GT(cluster.nodes[0]->pool.usage().kept, 0);
+  cluster.stop_coordinator();
+  ASSERT_TRUE(cluster.run_until([&] { return cluster.nodes[0]->pool.usage().kept == 0; }));
+  CoordinatorOptions next;
+  next.epoch = 2;
+  cluster.coordinator.reset();
+  cluster.start_coordinator(next);
+  ASSERT_TRUE(cluster.run_until([&] { return cluster.coordinator->cluster().workers.size() == 2; }));
+  const auto answer = cluster.answer_to(request);
+  ASSERT_TRUE(answer->finished);
+  EXPECT_EQ(answer->finished->report.cached_tokens, 0);
+  EXPECT_EQ(answer->tokens, expected_tokens(request));
+}
+
 // Of three layers the first rank has memory for two at once, the last one and the decode worker for all.
 TEST(Chain, OnlyTheLastRankHoldsEveryLayer) {
   HashCluster cluster(2);

@@ -162,7 +162,7 @@ class HashCluster {
     EXPECT_TRUE(run_until([&] { return std::ranges::none_of(nodes, [](auto& node) { return node->running; }); }));
     if (coordinator_running) stop_coordinator();
     coordinator.reset();
-    for (auto& node : nodes) EXPECT_EQ(node->pool.usage().free, node->pool.usage().total);
+    for (auto& node : nodes) EXPECT_EQ(node->pool.usage().idle(), node->pool.usage().total);
   }
 
   // Runs the event loop until `condition` holds; false after `limit`.
@@ -172,7 +172,7 @@ class HashCluster {
     return condition();
   }
   bool pages_are_free() const {
-    return std::ranges::all_of(nodes, [](auto& node) { return node->pool.usage().free == node->pool.usage().total; });
+    return std::ranges::all_of(nodes, [](auto& node) { return node->pool.usage().idle() == node->pool.usage().total; });
   }
 
   // Reads a whole answer in the background.

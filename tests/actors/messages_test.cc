@@ -58,6 +58,21 @@ TEST(Messages, AnOrderThatIsRightIsTaken) {
   EXPECT_EQ(step->prefix_pages(), 1);
   EXPECT_TRUE(step->is_last_rank());
   EXPECT_EQ(step->deadline, Time(6s));
+  EXPECT_EQ(step->received_pages(), 1);
+  proto::Envelope behind = chain_step();
+  behind.mutable_run_chain_step()->set_rank(0);
+  behind.mutable_run_chain_step()->set_num_ranks(1);
+  behind.mutable_run_chain_step()->set_from_prefix(3);
+  behind.mutable_run_chain_step()->set_keep_prefix(4);
+  behind.mutable_run_chain_step()->add_drop_prefixes(2);
+  const auto later = parse_chain_step(behind, kShape, 1s);
+  ASSERT_TRUE(later) << later.error().message;
+  EXPECT_EQ(later->from_prefix, 3u);
+  EXPECT_EQ(later->keep_prefix, 4u);
+  EXPECT_EQ(later->drop_prefixes, std::vector<uint64_t>{2});
+  EXPECT_EQ(later->prefix_pages(), 1);
+  EXPECT_EQ(later->received_pages(), 0);
+  EXPECT_EQ(later->full_pages(), 1);
   const auto order = parse_decode_order(decode_order(), kShape, 1s);
   ASSERT_TRUE(order) << order.error().message;
   EXPECT_EQ(order->prompt_len, 3);
@@ -74,6 +89,15 @@ TEST(Messages, NoOrderOutOfBoundsGetsIn) {
       [](auto& s) { s.set_end(2000); },
       [](auto& s) { s.set_begin(0); },
       [](auto& s) { s.set_rank(0); },
+      [](auto& s) { s.set_from_prefix(3); },  // of another rank than the first
+      [](auto& s) {  // a rank that has not every layer
+        s.set_num_ranks(3), s.set_end(128), s.set_keep_prefix(3);
+        for (int i = 0; i < 28; ++i) s.add_tokens(i);
+      },
+      [](auto& s) { s.set_rank(0), s.set_num_ranks(1), s.set_begin(0), s.set_end(36), s.set_from_prefix(3); },
+      [](auto& s) {
+        for (uint64_t i = 0; i < 2000; ++i) s.add_drop_prefixes(i);
+      },
       [](auto& s) { s.set_num_ranks(3); },  // the chunk ends inside a page
       [](auto& s) { s.set_tokens(3, 100); },
       [](auto& s) { s.set_tokens(3, -1); },
@@ -207,6 +231,8 @@ TEST(Messages, OrdersOfAnyNumbersAreRefusedOrWithinBounds) {
     if (sometimes()) s.set_rank(u32());
     if (sometimes()) s.set_num_ranks(u32());
     if (sometimes()) s.set_begin(i32());
+    if (sometimes()) s.set_from_prefix(u32());
+    if (sometimes()) s.set_keep_prefix(u32());
     if (sometimes()) s.set_end(i32());
     if (sometimes()) s.set_tokens(0, i32());
     if (sometimes()) s.set_prompt_len_original(u32());

@@ -38,7 +38,8 @@ def test_the_chain_covers_the_prompt_and_gives_the_same_logits_however_it_is_cut
         body = greedy(service, runahead=options, logprobs=0)
         report = body["usage"]["runahead"]
         chunks = [(worker["begin"], worker["end"]) for worker in report["workers"]]
-        assert chunks[0][0] == 0 and chunks[-1][1] == body["usage"]["prompt_tokens"]
+        assert chunks[0][0] == body["usage"]["prompt_tokens_details"]["cached_tokens"]
+        assert chunks[-1][1] == body["usage"]["prompt_tokens"]
         assert all(left[1] == right[0] for left, right in zip(chunks, chunks[1:]))
         seen.append(
             (
@@ -50,6 +51,28 @@ def test_the_chain_covers_the_prompt_and_gives_the_same_logits_however_it_is_cut
         if "cuts" in options:
             assert report["plan"]["cuts"] == options["cuts"] and len(chunks) == 2
     assert all(each == seen[0] for each in seen), "no cut changes a bit"
+
+
+def test_a_second_question_about_a_document_begins_behind_the_first(service):
+    document = LONG_TEXT * 3
+    cached_before = service.metric("runahead_cached_prompt_tokens_total")
+
+    def ask(question, salt):
+        return greedy(service, document + question, max_tokens=6, cache_salt=salt)
+
+    first = ask(" Who keeps the light?", "one tenant")
+    warm = ask(" When does the ship come?", "one tenant")
+    cold = ask(" When does the ship come?", "another tenant")
+    of_first, of_warm = first["usage"]["prompt_tokens_details"], warm["usage"]["prompt_tokens_details"]
+    assert of_first == {"cached_tokens": 0, "cache_write_tokens": first["usage"]["prompt_tokens"] // 64 * 64}
+    assert of_warm["cached_tokens"] % 64 == 0 and of_warm["cached_tokens"] >= first["usage"]["prompt_tokens"] - 2 * 64
+    assert cold["usage"]["prompt_tokens_details"]["cached_tokens"] == 0, "no tenant sees another's pages"
+    assert warm["choices"][0]["text"] == cold["choices"][0]["text"]
+    assert warm["usage"]["runahead"]["first_logits_sha256"] == cold["usage"]["runahead"]["first_logits_sha256"]
+    assert warm["usage"]["runahead"]["ttft_seconds"] < cold["usage"]["runahead"]["ttft_seconds"] / 2
+    assert service.metric("runahead_cached_prompt_tokens_total") == cached_before + of_warm["cached_tokens"]
+    refused = service.post("/v1/completions", {"prompt": "a", "cache_salt": "s" * 257})
+    assert refused.status == 400 and refused.json["error"]["param"] == "cache_salt"
 
 
 def test_cuts_off_the_page_are_refused(service):

@@ -48,6 +48,43 @@ TEST(KvPages, ALeaseOfSomeLayersAtOnceTakesOnlyTheirMemory) {
   EXPECT_EQ(pool.usage().free, 10);
 }
 
+TEST(KvPages, ALeaseBehindAKeptBeginningSharesItsPagesAndTakesTheOthers) {
+  KvPool pool(64, 20);
+  auto first = *pool.lease(2, 200);  // 4 pages a layer
+  for (int32_t layer = 0; layer < 2; ++layer)
+    for (int32_t page = 0; page < 4; ++page) first->page(layer, page)[0] = std::byte(10 * layer + page);
+  first->mark_quarantined();
+  auto kept = pool.share(*first, 3);
+  EXPECT_EQ(kept->num_pages(), 3);
+  EXPECT_EQ(pool.usage().leased, 6) << "nobody writes what is shared";
+  EXPECT_EQ(pool.usage().quarantined, 2);
+  first.reset();
+  EXPECT_EQ(pool.usage().kept, 6);
+  EXPECT_EQ(pool.usage().idle(), 20);
+  {
+    auto all_layers = *pool.lease_behind(*kept, 2, 200, 2), one_layer = *pool.lease_behind(*kept, 3, 300, 1);
+    EXPECT_EQ(pool.usage().leased, 6 + 2 * 2 + 1 * 2);
+    for (const auto* lease : {all_layers.get(), one_layer.get()})
+      for (int32_t layer = 0; layer < 2; ++layer)
+        for (int32_t page = 0; page < 2; ++page) {
+          EXPECT_EQ(lease->page(layer, page).data(), kept->page(layer, page).data());
+          EXPECT_EQ(lease->page(layer, page)[0], std::byte(10 * layer + page));
+        }
+    EXPECT_NE(all_layers->page(0, 2).data(), kept->page(0, 2).data());
+    EXPECT_NE(all_layers->page(0, 3).data(), all_layers->page(1, 3).data());
+    EXPECT_EQ(one_layer->page(1, 2).data(), kept->page(1, 2).data());
+    EXPECT_EQ(one_layer->page(0, 4).data(), one_layer->page(1, 4).data()) << "its own are of one layer at a time";
+    all_layers->mark_quarantined();
+    EXPECT_EQ(pool.usage().quarantined, 4) << "its own";
+    kept.reset();
+    EXPECT_EQ(pool.usage().leased, 6 + 2) << "who reads them has them";
+    const auto refused = pool.lease_behind(*all_layers, 2, 64 * 10, 2);
+    ASSERT_FALSE(refused.has_value());
+    EXPECT_EQ(refused.error().code, ErrorCode::kOverloaded);
+  }
+  EXPECT_EQ(pool.usage().free, 20);
+}
+
 TEST(KvPages, AFullPoolRefusesAndNamesTheNumbers) {
   KvPool pool(64, 5);
   auto a = *pool.lease(1, 64 * 3);

@@ -56,6 +56,38 @@ TEST(Strategies, NamesAreParsed) {
   EXPECT_EQ(parse_strategy("cuts").error().code, ErrorCode::kInvalidArgument) << "cuts are given, not named";
 }
 
+TEST(Strategies, BehindKeptPagesTheirWorkerIsFirstAndTheRestIsShared) {
+  PlanRequest whole = request(8192, 4), rest = whole;
+  rest.begin = 4096;
+  const Plan cold = *make_plan(whole), warm = *make_plan(rest);
+  ASSERT_EQ(warm.ranks.size(), 4u);
+  EXPECT_EQ(warm.ranks.front().worker, 0);
+  int32_t at = 4096;
+  for (const PlannedRank& rank : warm.ranks) {
+    EXPECT_EQ(rank.range.begin, at);
+    at = rank.range.end;
+  }
+  EXPECT_EQ(at, 8192);
+  EXPECT_LT(warm.predicted_ttft_seconds, cold.predicted_ttft_seconds);
+  EXPECT_GT(warm.predicted_ttft_seconds, 0.5 * cold.predicted_ttft_seconds) << "the later half attends to the first";
+  rest.begin = 8128;  // a page is left
+  EXPECT_EQ(make_plan(rest)->ranks.size(), 1u);
+  rest.begin = 4096;
+  rest.strategy = Strategy::kSingle;
+  ASSERT_EQ(make_plan(rest)->ranks.size(), 1u);
+  EXPECT_EQ(make_plan(rest)->ranks.front().range, (TokenRange{4096, 8192}));
+  for (size_t i = 1; i < rest.workers.size(); ++i) rest.workers[i].speed.seconds_per_token /= 100;
+  EXPECT_EQ(make_plan(rest)->ranks.front().worker, 0) << "the others do not have the beginning";
+}
+
+// Slow links: the pages that the others need first cost more than they save.
+TEST(Strategies, BehindKeptPagesSlowLinksLeaveTheRestToTheirWorker) {
+  PlanRequest rest = request(8192, 4);
+  rest.begin = 4096;
+  for (WorkerProfile& worker : rest.workers) worker.ingress.bytes_per_second = 1e8;
+  EXPECT_EQ(make_plan(rest)->ranks.size(), 1u);
+}
+
 TEST(Strategies, ATableOfSearchedCutsIsTakenOrRefusedClearly) {
   const SplitTable table{.identity = "m", .entries = {{1024, {0.625, 0.375}, 1}, {2048, {0.75, 0.25}, 2}}};
   PlanRequest r = request(1024, 3, Strategy::kSearched);

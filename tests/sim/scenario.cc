@@ -70,6 +70,22 @@ RequestSpec draw_request(Prng& rng, int32_t number) {
   return spec;
 }
 
+// Prompts that begin like an earlier one, whose pages may be kept somewhere.
+void draw_beginning(Prng& rng, const std::vector<RequestSpec>& earlier, RequestSpec& spec) {
+  if (earlier.empty() || !rng.chance(0.6)) return;
+  const auto other = static_cast<size_t>(rng.between(0, std::ssize(earlier) - 1));
+  const std::vector<TokenId>& like = earlier[other].request.prompt;
+  std::vector<TokenId>& prompt = spec.request.prompt;
+  const auto common = static_cast<std::ptrdiff_t>(rng.between(1, std::ssize(like)));
+  prompt.erase(prompt.begin(), prompt.begin() + std::min(common, std::ssize(prompt) - 1));
+  prompt.insert(prompt.begin(), like.begin(), like.begin() + common);
+  if (prompt.size() > 400) prompt.resize(400);
+  spec.request.strategy = rng.chance(0.3) ? Strategy::kSingle : Strategy::kBalanced;
+  if (rng.chance(0.2)) spec.request.cache_salt = "other";
+  spec.answer.clear();
+  find_answer(spec);
+}
+
 void draw_weather(Prng& rng, Scenario& s) {
   auto sometimes = [&](double chance, double low, double high) {
     return rng.chance(chance) ? low + (high - low) * rng.uniform() : 0.0;
@@ -132,9 +148,11 @@ Scenario draw_scenario(uint64_t seed) {
   Prng stick_rng(seed ^ 0x57AC1);  // apart, so that it changes nothing else of a seed
   if (stick_rng.chance(0.2)) s.nemesis.stick_lane = static_cast<int32_t>(stick_rng.between(1, 3));
   Prng score_rng(seed ^ 0x5C08E5);  // likewise
+  Prng alike_rng(seed ^ 0xCAC4E);  // likewise
   const auto requests = static_cast<int32_t>(rng.between(4, 14));
   for (int32_t number = 0; number < requests; ++number) {
     RequestSpec spec = draw_request(rng, number);
+    draw_beginning(alike_rng, s.requests, spec);
     spec.submit_at = rng.duration(0s, s.safety);
     if (rng.chance(0.15)) spec.cancel_after = rng.duration(0ms, 500ms);
     if (rng.chance(0.2)) spec.request.deadline = rng.duration(50ms, 3s);

@@ -105,7 +105,7 @@ class SeedRun {
   std::string at_rest() {
     for (NodeId node = 1; node < cluster_.nodes(); ++node) {
       const KvPool::Usage pages = *cluster_.host(node).pages();
-      if (pages.free != pages.total)
+      if (pages.idle() != pages.total)
         return "PAGE_LEAK node " + std::to_string(node) + ": " + std::to_string(pages.leased) + " leased, " +
                std::to_string(pages.quarantined) + " quarantined at rest";
     }

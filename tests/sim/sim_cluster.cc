@@ -110,7 +110,7 @@ void SimCluster::kill(NodeId node) {
   const bool stopped = world.run_isolated(process, [&] { return host->stopped(); }, kTakeDownStepsMax);
   const auto pages = host->pages();
   if (!stopped) failure_ = "STOP_HANGS node " + std::to_string(node);
-  if (stopped && pages && pages->free != pages->total)
+  if (stopped && pages && pages->idle() != pages->total)
     failure_ = "PAGE_LEAK at the stop of node " + std::to_string(node);
   if (!failure_.empty()) {  // destructors would only confirm it
     world.bury(process);

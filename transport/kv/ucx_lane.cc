@@ -151,7 +151,7 @@ void UcxLane::abort() {
 
 void UcxLane::kick() {
   if (!std::exchange(sleeping_, false)) return;
-  events_.cancel();
+  if (events_.is_open()) events_.cancel();  // closed: stop() was there before
 }
 
 void UcxLane::close_endpoint() {

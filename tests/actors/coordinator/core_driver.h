@@ -45,11 +45,12 @@ class CoreDriver {
   }
   static constexpr size_t kPageBytes = 64;
 
-  explicit CoreDriver(TestFaults faults = {}, std::string model = {}, SpeedMemory speeds = {})
+  explicit CoreDriver(TestFaults faults = {}, std::string model = {}, SpeedMemory speeds = {}, bool prefix_cache = true)
       : core({.epoch = kEpoch,
               .shape = shape(),
               .model = std::move(model),
               .speeds = std::move(speeds),
+              .prefix_cache = prefix_cache,
               .faults = faults},
              rng, sink) {}
 
@@ -108,9 +109,10 @@ class CoreDriver {
     }
   }
 
+  // No two prompts begin alike.
   Result<RequestId> submit(int32_t prompt_len, int32_t max_new_tokens, Duration deadline = 60s) {
     InferenceRequest request{.external_id = "r",
-                             .prompt = std::vector<TokenId>(static_cast<size_t>(prompt_len), 7),
+                             .prompt = std::vector<TokenId>(static_cast<size_t>(prompt_len), ++last_token_ % kVocab),
                              .max_new_tokens = max_new_tokens,
                              .deadline = deadline};
     return submit(std::move(request));
@@ -135,8 +137,9 @@ class CoreDriver {
     for (const TokenId id : ids) message.mutable_token_batch()->add_tokens()->set_id(id);
     return message;
   }
-  static proto::Envelope rank_done(uint64_t request, uint32_t attempt, uint32_t rank) {
+  static proto::Envelope rank_done(uint64_t request, uint32_t attempt, uint32_t rank, bool kept = false) {
     proto::Envelope message = about(request, attempt);
+    message.mutable_rank_done()->set_kept_prefix(kept);
     message.mutable_rank_done()->set_rank(rank);
     message.mutable_rank_done()->mutable_timing()->set_compute_seconds(0.5);
     return message;
@@ -182,6 +185,7 @@ class CoreDriver {
   Time now{1s};
   std::map<PeerId, std::vector<proto::Envelope>> inbox;
   std::vector<PeerId> dropped;
+  TokenId last_token_ = 6;
   std::map<RequestId, std::vector<TokenId>> answers;
   std::map<RequestId, std::vector<SampledToken>> prompts;
   std::map<RequestId, FinishedEvent> finished;

@@ -26,6 +26,7 @@ InferenceRequest a_request() {
       .strategy = Strategy::kByHand,
       .cuts = {64},
       .workers_max = 3,
+      .cache_salt = "salt",
       .deadline = 7s};
 }
 
@@ -49,6 +50,8 @@ StoredResult a_result() {
   finished.report.transport = "tcp, ucx";
   finished.report.compute = "exact";
   finished.report.attempts = 2;
+  finished.report.cached_tokens = 128;
+  finished.report.cache_write_tokens = 64;
   return result;
 }
 
@@ -69,6 +72,7 @@ TEST(JobRows, ARequestComesBackAsItWas) {
   EXPECT_EQ(back->strategy, Strategy::kByHand);
   EXPECT_EQ(back->cuts, request.cuts);
   EXPECT_EQ(back->workers_max, 3);
+  EXPECT_EQ(back->cache_salt, "salt");
   EXPECT_EQ(back->deadline, Duration(7s));
 }
 
@@ -97,6 +101,8 @@ TEST(JobRows, AResultComesBackAsItWas) {
   EXPECT_EQ(report.ranks[1].chunk, (TokenRange{64, 100}));
   EXPECT_EQ(report.first_logits_sha256, "00ff");
   EXPECT_EQ(report.transport + report.compute, "tcp, ucxexact");
+  EXPECT_EQ(report.cached_tokens, 128);
+  EXPECT_EQ(report.cache_write_tokens, 64);
   EXPECT_EQ(report.attempts, 2u);
 }
 

@@ -19,7 +19,7 @@ class FakeStream final : public TokenStream {
     if (finished_) co_return StreamEvent(finished());
     if (script_.progress) {
       script_.progress = false;
-      co_return StreamEvent(PrefillProgress{0.5, {1.0, 0.0}});
+      co_return StreamEvent(PrefillProgress{.fraction = 0.5, .ranks = {1.0, 0.0}});
     }
     const Duration pause = sent_ == 0 ? script_.before_first : script_.between;
     if (pause.count() > 0) {

@@ -105,7 +105,7 @@ TEST(Metrics, KnownLabelSetsAreThereFromTheStart) {
   EXPECT_EQ(value(text, R"(runahead_build_info{revision="abc",role="coordinator",version="1.2.3"})"), 1);
   WorkerMetrics worker({"prefill", "1.2.3", "abc", "toy"});
   const std::string worker_text = "\n" + worker.text();
-  for (const char* state : {"free", "leased", "quarantined"})
+  for (const char* state : {"free", "kept", "leased", "quarantined"})
     EXPECT_EQ(value(worker_text, std::string("runahead_kv_pages{state=\"") + state + "\"}"), 0);
 }
 

@@ -5,7 +5,9 @@
 
 // UCX 1.13.1 keeps 100 bytes of an endpoint whose peer's shared memory is gone when it connects (kv_shutdown_test.cc).
 extern "C" const char* __lsan_default_suppressions();  // NOLINT(bugprone-reserved-identifier): LeakSanitizer's name
-extern "C" const char* __lsan_default_suppressions() { return "leak:libuct.so\n"; }  // NOLINT(bugprone-reserved-identifier)
+extern "C" const char* __lsan_default_suppressions() {
+  return "leak:libuct.so\n";
+}  // NOLINT(bugprone-reserved-identifier)
 
 namespace runahead {
 namespace {

@@ -1,0 +1,92 @@
+// WorkerPrefixes: beginnings of prompts whose K/V pages one prefill worker keeps, as the coordinator knows them. It decides alone
+// what is kept, used and dropped, so a request that is planned to begin behind kept pages finds them there.
+//   identity  a page's key is a hash chain over the request's salt and every token up to its end (SHA-256, cut to 128 bits):
+//             equal keys mean equal tokens from the first one on, and so equal bits (ADR 2).
+//   unit      a column: one page in every layer.
+//   sharing   a prompt that begins with a kept one shares its columns; each is counted once, and free when neither a kept prefix
+//             nor an attempt has it.
+//   order     dropped is what was not used for longest. The columns that an attempt reads stay until it has ended.
+//   pure      owned by the worker's entry in the registry. limits: kKeptPrefixesMax prefixes.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/token_range.h"
+
+namespace runahead {
+
+using PageKey = std::array<std::byte, 16>;
+
+// Of the full pages of a prompt, in order. Requests of unlike salts share nothing.
+std::vector<PageKey> page_keys(std::string_view salt, std::span<const TokenId> tokens);
+
+class WorkerPrefixes {
+ public:
+  struct Hit {
+    uint64_t prefix = 0;  // 0: none
+    int32_t columns = 0;  // of it
+  };
+  // What an attempt on this worker reads, and what it leaves behind.
+  struct Claim {
+    Hit hit;
+    uint64_t keep = 0;  // the number under which its columns shall be kept; 0: not
+    std::vector<PageKey> keys;  // of those
+  };
+
+  // The longest beginning that is here, columns_max at most.
+  Hit find(std::span<const PageKey> keys, int32_t columns_max) const;
+  // Columns that an attempt here will leave behind.
+  int32_t find_coming(std::span<const PageKey> keys, int32_t columns_max) const;
+  // Nobody waits for this attempt any more; the worker has yet to say that it has ended.
+  void give_up(AttemptId attempt);
+  // An attempt begins: what it reads stays.
+  void begin(AttemptId attempt, Claim claim);
+  // It has ended, and the worker has its columns no more, or keeps them. Columns that it has made are kept ones from now on.
+  void end(AttemptId attempt, bool kept);
+
+  int64_t columns() const { return static_cast<int64_t>(uses_.size()); }  // beside those that attempts have made
+  int64_t columns_in_use() const { return in_use_; }  // by attempts
+  // Drops the prefix that was not used for longest; false if there is none.
+  bool drop_oldest();
+  // The worker says that it does not have it.
+  void forget(uint64_t prefix);
+  // What the worker must be told to drop, once.
+  std::vector<uint64_t> take_dropped() { return std::exchange(dropped_, {}); }
+
+ private:
+  using Column = uint64_t;  // a number of its own for every column that was ever kept
+  struct Kept {
+    std::vector<PageKey> keys;
+    std::vector<Column> columns;  // [keys.size()]
+    uint64_t used = 0;  // when
+  };
+  struct Uses {
+    int32_t prefixes = 0, attempts = 0;
+  };
+  struct Running {
+    Claim claim;
+    std::vector<Column> columns;  // [claim.hit.columns]
+    bool given_up = false;
+  };
+
+  void add(Running running);
+  void drop(uint64_t prefix);
+  void forget_unused(Column column);
+
+  std::map<uint64_t, Kept> kept_;
+  std::map<Column, Uses> uses_;
+  std::map<AttemptId, Running> running_;
+  std::vector<uint64_t> dropped_;
+  Column last_column_ = 0;
+  uint64_t clock_ = 0;  // counts uses
+  int64_t in_use_ = 0;
+};
+
+}  // namespace runahead

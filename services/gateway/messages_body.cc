@@ -1,0 +1,170 @@
+#include "services/gateway/messages_body.h"
+
+#include <array>
+
+#include "base/limits.h"
+
+namespace runahead {
+namespace {
+
+using nlohmann::json;
+using namespace std::string_view_literals;
+
+constexpr size_t kNameBytesMax = 1024;
+// Without effect here: who asked, and where Anthropic's own service computes.
+constexpr std::array kIgnored = {"metadata"sv, "service_tier"sv, "inference_geo"sv};
+constexpr std::array kUnsupported = {"tools"sv, "mcp_servers"sv, "container"sv, "context_management"sv,
+                                     "output_config"sv};
+
+// What both APIs call the same, with the same meaning.
+constexpr std::array kSame = {"model"sv, "max_tokens"sv, "stream"sv,     "top_p"sv,
+                              "top_k"sv, "runahead"sv,   "cache_salt"sv, "seed"sv};
+
+void take_temperature(JsonReader& reader, json& chat) {
+  if (const auto temperature = reader.number("temperature", 0, 1)) chat["temperature"] = *temperature;
+}
+
+void take_stop_sequences(JsonReader& reader, json& chat) {
+  const json* list = reader.array("stop_sequences", static_cast<size_t>(limits::kStopStringsMax));
+  if (list == nullptr) return;
+  for (const json& entry : *list) {
+    const bool fits = entry.is_string() && !entry.get_ref<const std::string&>().empty() &&
+                      entry.get_ref<const std::string&>().size() <= limits::kStopStringBytesMax;
+    if (!fits) return reader.error("stop_sequences", "must hold strings of 1 to 1024 bytes");
+  }
+  chat["stop"] = *list;
+}
+
+void take_thinking(JsonReader& reader, std::optional<Error>& error) {
+  const json* thinking = reader.object("thinking");
+  if (thinking == nullptr) return;
+  JsonReader inner(*thinking, "thinking", error);
+  if (inner.string("type", kNameBytesMax).value_or("") != "disabled")
+    inner.error("type", "other than 'disabled' is not supported", ErrorCode::kUnsupported);
+}
+
+// {"role", "content"} of user and assistant, checked further as a chat's; `system` before them.
+json chat_messages(JsonReader& reader) {
+  json messages = json::array();
+  if (const json* system = reader.take("system"); system != nullptr && !says_nothing(*system))
+    messages.push_back({{"role", "system"}, {"content", *system}});
+  const json* list = reader.array("messages", limits::kMessagesMax - 1);
+  if (list == nullptr || list->empty()) return reader.error("messages", "is missing or empty"), messages;
+  for (size_t i = 0; i < list->size(); ++i) {
+    const json& entry = (*list)[i];
+    const std::string field = "messages[" + std::to_string(i) + "]";
+    if (!entry.is_object()) return reader.error(field, "must be an object with role and content"), messages;
+    const json role = entry.value("role", json());
+    if (role != "user" && role != "assistant")
+      return reader.error(field + ".role", "must be user or assistant"), messages;
+    messages.push_back(entry);
+  }
+  if (messages.back()["role"] != "user")
+    reader.error("messages", "must end with one of the user: an answer that is begun is not continued",
+                 ErrorCode::kUnsupported);
+  return messages;
+}
+
+int64_t input_tokens(const MessageHead& head, const ChoiceResult& result) {
+  if (!result.report) return head.prompt_tokens;
+  return head.prompt_tokens - result.report->cached_tokens - result.report->cache_write_tokens;
+}
+
+json usage(const MessageHead& head, const ChoiceResult& result) {
+  return {{"input_tokens", input_tokens(head, result)},
+          {"cache_read_input_tokens", result.report ? result.report->cached_tokens : 0},
+          {"cache_creation_input_tokens", result.report ? result.report->cache_write_tokens : 0},
+          {"output_tokens", result.completion_tokens}};
+}
+
+json with_end(json object, const ChoiceResult& result) {
+  const bool by_string = !result.stop_string.empty();
+  object["stop_reason"] = by_string ? "stop_sequence" : result.finish_reason == "length" ? "max_tokens" : "end_turn";
+  object["stop_sequence"] = by_string ? json(result.stop_string) : json(nullptr);
+  return object;
+}
+
+json message(const MessageHead& head, json content) {
+  return {{"id", head.id},
+          {"type", "message"},
+          {"role", "assistant"},
+          {"model", head.model},
+          {"content", std::move(content)}};
+}
+
+std::string_view error_type(int status) {
+  switch (status) {
+    case 401:
+      return "authentication_error";
+    case 403:
+      return "permission_error";
+    case 404:
+      return "not_found_error";
+    case 413:
+      return "request_too_large";
+    case 429:
+      return "rate_limit_error";
+    case 503:
+      return "overloaded_error";
+    default:
+      return status < 500 ? "invalid_request_error" : "api_error";
+  }
+}
+
+}  // namespace
+
+Result<GenerationRequest> parse_messages(const json& body, const ServedModel& model, MessagesUse use) {
+  std::optional<Error> error;
+  JsonReader reader(body, "", error);
+  json chat = json::object();
+  for (const std::string_view field : kSame)
+    if (const json* value = reader.take(field)) chat[field] = *value;
+  if (use == MessagesUse::kAnswer && !chat.contains("max_tokens")) reader.error("max_tokens", "is missing");
+  if (use == MessagesUse::kCountTokens) chat["max_tokens"] = 1;
+  take_temperature(reader, chat);
+  take_stop_sequences(reader, chat);
+  take_thinking(reader, error);
+  chat["messages"] = chat_messages(reader);
+  if (const json* choice = reader.object("tool_choice"); choice != nullptr && choice->value("type", "") != "none")
+    reader.error("tool_choice", "is not supported, as tools are not", ErrorCode::kUnsupported);
+  reader.ignore(kIgnored);
+  reader.unsupported(kUnsupported);
+  reader.finish();
+  if (error) return std::unexpected(std::move(*error));
+  return parse_generation(Endpoint::kChat, chat, model);
+}
+
+json message_body(const MessageHead& head, const std::string& text, const ChoiceResult& result) {
+  json body = with_end(message(head, json::array({{{"type", "text"}, {"text", text}}})), result);
+  body["usage"] = usage(head, result);
+  return body;
+}
+
+json message_start(const MessageHead& head) {
+  json begun = message(head, json::array());
+  begun["stop_reason"] = begun["stop_sequence"] = nullptr;
+  begun["usage"] = usage(head, {});
+  return {{"type", "message_start"}, {"message", std::move(begun)}};
+}
+
+json content_block_start() {
+  return {{"type", "content_block_start"}, {"index", 0}, {"content_block", {{"type", "text"}, {"text", ""}}}};
+}
+
+json content_block_delta(const std::string& text) {
+  return {{"type", "content_block_delta"}, {"index", 0}, {"delta", {{"type", "text_delta"}, {"text", text}}}};
+}
+
+json content_block_stop() { return {{"type", "content_block_stop"}, {"index", 0}}; }
+
+json message_delta(const MessageHead& head, const ChoiceResult& result) {
+  return {{"type", "message_delta"}, {"delta", with_end(json::object(), result)}, {"usage", usage(head, result)}};
+}
+
+json message_stop() { return {{"type", "message_stop"}}; }
+
+json message_error(const Error& error) {
+  return {{"type", "error"}, {"error", {{"type", error_type(http_status(error.code))}, {"message", error.message}}}};
+}
+
+}  // namespace runahead

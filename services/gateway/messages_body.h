@@ -1,0 +1,34 @@
+// Anthropic's Messages API as values: its requests as chats, its answers and events. Pure; any thread.
+//   read      text alone: images, documents, tools and thinking are refused by name.
+//   also      runahead, cache_salt and seed, as in OpenAI's bodies.
+// Source: docs.anthropic.com, "Messages" and "Streaming messages", version 2023-06-01.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "services/gateway/generation.h"
+
+namespace runahead {
+
+// kCountTokens: only model, system and messages matter, and max_tokens may be absent.
+enum class MessagesUse { kAnswer, kCountTokens };
+Result<GenerationRequest> parse_messages(const nlohmann::json& body, const ServedModel& model, MessagesUse use);
+
+struct MessageHead {
+  std::string id;  // "msg_..."
+  std::string model;
+  int64_t prompt_tokens = 0;
+};
+
+nlohmann::json message_body(const MessageHead& head, const std::string& text, const ChoiceResult& result);
+// The events of a stream, each with the name that its "type" is.
+nlohmann::json message_start(const MessageHead& head);
+nlohmann::json content_block_start();
+nlohmann::json content_block_delta(const std::string& text);
+nlohmann::json content_block_stop();
+nlohmann::json message_delta(const MessageHead& head, const ChoiceResult& result);
+nlohmann::json message_stop();
+nlohmann::json message_error(const Error& error);
+
+}  // namespace runahead

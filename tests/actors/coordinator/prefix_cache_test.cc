@@ -1,0 +1,221 @@
+// Prompts that begin alike: who begins behind what, and when everything is computed anew.
+#include "core_driver.h"
+
+namespace runahead::test {
+namespace {
+
+using Kind = proto::Envelope::BodyCase;
+
+// A document of 640 tokens, and a question about it.
+InferenceRequest about_document(TokenId question, int32_t question_len = 70) {
+  InferenceRequest request{.external_id = "r", .max_new_tokens = 1};
+  for (int32_t i = 0; i < 640; ++i) request.prompt.push_back(i % 90);
+  request.prompt.insert(request.prompt.end(), static_cast<size_t>(question_len), question);
+  return request;
+}
+
+struct Cached : CoreDriver {
+  explicit Cached(int32_t workers = 1, int64_t pages = 4096, bool prefix_cache = true)
+      : CoreDriver({}, {}, {}, prefix_cache) {
+    for (int32_t peer = 1; peer <= workers; ++peer) join(static_cast<PeerId>(peer), true, pages);
+    join(9, false);
+  }
+  const proto::RunChainStep& step(PeerId peer = 1) const { return last(peer, Kind::kRunChainStep)->run_chain_step(); }
+  // A chain of these workers does what it was told.
+  void complete(RequestId id, std::vector<PeerId> chain = {1}, bool kept = true, uint32_t attempt = 1) {
+    for (uint32_t rank = 0; rank + 1 < chain.size(); ++rank) from(chain[rank], rank_done(id, attempt, rank));
+    from(chain.back(), first_token(id, attempt, 5));
+    from(chain.back(), rank_done(id, attempt, static_cast<uint32_t>(chain.size()) - 1, kept));
+    from(9, decode_done(id, attempt));
+  }
+  void ask_and_complete(TokenId question) { complete(*submit(about_document(question))); }
+};
+
+TEST(PrefixCache, APromptBeginsBehindWhatItsWorkerHasKept) {
+  Cached driver;
+  const RequestId first = *driver.submit(about_document(1));
+  EXPECT_EQ(driver.step().begin(), 0);
+  EXPECT_EQ(driver.step().from_prefix(), 0u);
+  const uint64_t kept = driver.step().keep_prefix();
+  EXPECT_NE(kept, 0u);
+  driver.complete(first);
+  EXPECT_EQ(driver.finished.at(first).report.cached_tokens, 0);
+  EXPECT_EQ(driver.finished.at(first).report.cache_write_tokens, 704);
+
+  const RequestId second = *driver.submit(about_document(2));
+  EXPECT_EQ(driver.step().begin(), 640);
+  EXPECT_EQ(driver.step().end(), 710);
+  EXPECT_EQ(driver.step().tokens_size(), 70);
+  EXPECT_EQ(driver.step().from_prefix(), kept);
+  EXPECT_NE(driver.step().keep_prefix(), kept);
+  EXPECT_NE(driver.step().keep_prefix(), 0u);
+  driver.complete(second);
+  EXPECT_EQ(driver.finished.at(second).report.cached_tokens, 640);
+  EXPECT_EQ(driver.finished.at(second).report.cache_write_tokens, 64);
+  InferenceRequest cold = about_document(3);
+  cold.cache_salt = "other";
+  const RequestId third = *driver.submit(cold);
+  driver.complete(third);
+  EXPECT_LT(driver.finished.at(second).report.predicted_ttft_seconds,
+            driver.finished.at(third).report.predicted_ttft_seconds / 3);
+}
+
+TEST(PrefixCache, TheLastTokenIsAlwaysComputedAndWhatIsThereIsNotKeptAgain) {
+  Cached driver;
+  InferenceRequest whole = about_document(1, 0);  // ten pages, and nothing else
+  driver.complete(*driver.submit(whole));
+  const RequestId again = *driver.submit(whole);
+  EXPECT_EQ(driver.step().begin(), 576);
+  driver.complete(again);
+  EXPECT_TRUE(driver.step().drop_prefixes().empty());
+  const RequestId longer = *driver.submit(about_document(3, 1));
+  EXPECT_EQ(driver.step().begin(), 640);
+  EXPECT_EQ(driver.step().keep_prefix(), 0u) << "the one token is no page";
+  ASSERT_EQ(driver.step().drop_prefixes_size(), 1) << "the second of the same";
+  driver.complete(longer, {1}, false);
+}
+
+TEST(PrefixCache, NothingIsSharedThatWasNotKeptOrNotWanted) {
+  Cached off(1, 4096, /*prefix_cache=*/false);
+  off.ask_and_complete(1);
+  EXPECT_EQ(off.step().keep_prefix(), 0u);
+  (void)off.submit(about_document(2));
+  EXPECT_EQ(off.step().begin(), 0);
+
+  Cached driver;
+  driver.complete(*driver.submit(about_document(1)), {1}, /*kept=*/false);
+  driver.complete(*driver.submit(about_document(2)));
+  EXPECT_EQ(driver.step().begin(), 0) << "the first was not kept";
+  std::vector<InferenceRequest> others(3, about_document(3));
+  others[0].cache_salt = "another tenant";
+  others[1].strategy = Strategy::kByHand;
+  others[2].prompt_logprobs = 0;
+  for (size_t i = 0; i < others.size(); ++i) {
+    const RequestId id = *driver.submit(others[i]);
+    EXPECT_EQ(driver.step().begin(), 0) << i;
+    EXPECT_EQ(driver.step().from_prefix(), 0u);
+    driver.core.cancel(id, driver.now);
+    driver.settle();
+    driver.from(1, CoreDriver::ended(id, 1));
+    driver.from(9, CoreDriver::ended(id, 1));
+  }
+  InferenceRequest salted = about_document(4);
+  salted.cache_salt = "another tenant";
+  driver.complete(*driver.submit(salted));
+  driver.complete(*driver.submit(salted));
+  EXPECT_EQ(driver.step().begin(), 704) << "one salt, one tenant";
+}
+
+TEST(PrefixCache, AttemptsThatNeedThePagesGetThem) {
+  Cached driver(1, 44);  // 22 pages a layer
+  driver.ask_and_complete(1);  // keeps 11
+  const uint64_t kept = driver.step().keep_prefix();
+  InferenceRequest other{.prompt = std::vector<TokenId>(700, 3), .max_new_tokens = 1};
+  driver.complete(*driver.submit(other));  // 11 beside them
+  EXPECT_TRUE(driver.step().drop_prefixes().empty());
+  other.prompt.assign(900, 4);
+  const RequestId third = *driver.submit(other);  // 15: the older of the two goes
+  ASSERT_EQ(driver.step().drop_prefixes_size(), 2);
+  EXPECT_EQ(driver.step().drop_prefixes(0), kept);
+  driver.complete(third);
+  driver.ask_and_complete(2);
+  EXPECT_EQ(driver.step().begin(), 0);
+}
+
+// What an attempt reads is not given to another one: that waits.
+TEST(PrefixCache, PagesInUseAreNotGivenAway) {
+  Cached driver(1, 44);
+  driver.ask_and_complete(1);
+  const RequestId second = *driver.submit(about_document(2));
+  EXPECT_EQ(driver.step().begin(), 640);  // 10 that it reads, and 2 of its own
+  const RequestId third = *driver.submit({.prompt = std::vector<TokenId>(700, 3), .max_new_tokens = 1});
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->request(), second) << "11 more are not there";
+  driver.complete(second);
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->request(), third);
+  EXPECT_GE(driver.step().drop_prefixes_size(), 1);
+}
+
+TEST(PrefixCache, AWorkerThatHasItNoMoreIsAskedToComputeEverything) {
+  Cached driver;
+  driver.ask_and_complete(1);
+  const RequestId second = *driver.submit(about_document(2));
+  EXPECT_EQ(driver.step().begin(), 640);
+  driver.from(1, CoreDriver::failed(second, 1, ErrorCode::kStale));
+  driver.from(1, CoreDriver::ended(second, 1));
+  driver.from(9, CoreDriver::ended(second, 1));
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->attempt(), 2u);
+  EXPECT_EQ(driver.step().begin(), 0);
+  driver.complete(second, {1}, true, 2);
+  EXPECT_EQ(driver.answer(second), std::vector<TokenId>{5});
+
+  driver.core.on_disconnected(1, driver.now);
+  driver.settle();
+  driver.join(2, true);
+  (void)driver.submit(about_document(3));
+  EXPECT_EQ(driver.step(2).begin(), 0) << "another process";
+}
+
+// Choices of one prompt, questions about one document: the first is computed, the others begin behind it.
+TEST(PrefixCache, WhatIsBeingComputedIsWaitedFor) {
+  Cached driver;
+  const RequestId first = *driver.submit(about_document(1));
+  const RequestId second = *driver.submit(about_document(2)), third = *driver.submit(about_document(1));
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->request(), first);
+  const RequestId other = *driver.submit({.prompt = std::vector<TokenId>(100, 3), .max_new_tokens = 1});
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->request(), other) << "a prompt of another kind passes";
+  EXPECT_EQ(driver.sink.queue.waiting, 2);
+  driver.complete(first);
+  EXPECT_EQ(driver.sink.queue.waiting, 0);
+  std::map<RequestId, int32_t> begins;
+  for (const proto::Envelope& told : driver.inbox[1])
+    if (told.has_run_chain_step()) begins[told.request()] = told.run_chain_step().begin();
+  EXPECT_EQ(begins, (std::map<RequestId, int32_t>{{first, 0}, {second, 640}, {third, 704}, {other, 0}}));
+}
+
+// Nor for its own earlier attempt, whose worker has not said yet that it has ended.
+TEST(PrefixCache, WhatFailsIsNotWaitedFor) {
+  Cached driver;
+  const RequestId first = *driver.submit(about_document(1)), second = *driver.submit(about_document(2));
+  EXPECT_EQ(driver.sink.queue.waiting, 1);
+  driver.core.cancel(first, driver.now);
+  driver.settle();
+  driver.from(1, CoreDriver::ended(first, 1));
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->request(), second);
+  EXPECT_EQ(driver.step().begin(), 0);
+  driver.join(2, true);
+  driver.from(1, CoreDriver::failed(second, 1, ErrorCode::kInternal, 1));
+  ASSERT_NE(driver.last(2, Kind::kRunChainStep), nullptr);
+  EXPECT_EQ(driver.last(2, Kind::kRunChainStep)->request(), second);
+}
+
+TEST(PrefixCache, AWorkerThatKeepsUnaskedIsNotBelieved) {
+  Cached driver(1, 4096, /*prefix_cache=*/false);
+  driver.ask_and_complete(1);
+  driver.ask_and_complete(2);
+  EXPECT_EQ(driver.step().begin(), 0);
+}
+
+// The rest is worth a chain: it begins with the worker that has the document.
+TEST(PrefixCache, AChainBeginsWithTheWorkerThatHasTheBeginning) {
+  Cached driver(2);
+  InferenceRequest document = about_document(1);
+  document.workers_max = 1;
+  driver.complete(*driver.submit(document));
+  EXPECT_EQ(driver.last(2, Kind::kRunChainStep), nullptr);
+  const RequestId second = *driver.submit(about_document(2, 3000));
+  const proto::RunChainStep &head = driver.step(1), &tail = driver.step(2);
+  EXPECT_EQ(head.begin(), 640);
+  EXPECT_EQ(head.num_ranks(), 2u);
+  EXPECT_EQ(head.keep_prefix(), 0u) << "only the last rank has every page";
+  EXPECT_EQ(tail.begin(), head.end());
+  EXPECT_EQ(tail.from_prefix(), 0u);
+  EXPECT_EQ(tail.end(), 3640);
+  EXPECT_GT(tail.end() - tail.begin(), 640);
+  driver.complete(second, {1, 2});
+  const RequestId third = *driver.submit(about_document(2, 3100));
+  EXPECT_EQ(driver.step(2).begin(), 3584) << "now the second worker has more";
+  driver.complete(third, {2});
+}
+
+}  // namespace
+}  // namespace runahead::test

@@ -1,0 +1,172 @@
+#include "actors/coordinator/worker_prefixes.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+
+#include "base/limits.h"
+#include "base/rng.h"
+
+namespace runahead {
+namespace {
+
+using Keys = std::vector<PageKey>;
+
+std::vector<TokenId> tokens(int32_t count, TokenId from = 0) {
+  std::vector<TokenId> all;
+  for (int32_t i = 0; i < count; ++i) all.push_back(from + i);
+  return all;
+}
+
+AttemptId attempt(uint64_t request) { return {1, request, 1}; }
+
+// An attempt that begins behind `hit`, and leaves its pages under its own number.
+void run(WorkerPrefixes& prefixes, uint64_t number, const Keys& keys, WorkerPrefixes::Hit hit = {}, bool kept = true) {
+  prefixes.begin(attempt(number), {.hit = hit, .keep = number, .keys = keys});
+  prefixes.end(attempt(number), kept);
+}
+
+TEST(PageKeys, AreOfFullPagesAndSayAllThatIsBeforeThem) {
+  EXPECT_TRUE(page_keys("", tokens(63)).empty());
+  EXPECT_EQ(page_keys("", tokens(64)).size(), 1u);
+  EXPECT_EQ(page_keys("", tokens(200)).size(), 3u);
+  const Keys keys = page_keys("", tokens(256));
+  EXPECT_EQ(page_keys("", tokens(191)), Keys(keys.begin(), keys.begin() + 2));
+  std::vector<TokenId> other = tokens(256);
+  other[70] += 1;
+  const Keys others = page_keys("", other);
+  EXPECT_EQ(others[0], keys[0]);
+  for (size_t page = 1; page < 4; ++page) EXPECT_NE(others[page], keys[page]) << page;
+  EXPECT_NE(page_keys("salt", tokens(64))[0], keys[0]);
+  const std::vector<TokenId> twice(128, 5);
+  EXPECT_NE(page_keys("", twice)[0], page_keys("", twice)[1]) << "the same page at another place is another one";
+}
+
+TEST(WorkerPrefixes, TheLongestCommonBeginningIsFound) {
+  WorkerPrefixes prefixes;
+  const Keys document = page_keys("", tokens(640));
+  EXPECT_EQ(prefixes.find(document, 10).columns, 0);
+  run(prefixes, 1, document, {}, /*kept=*/false);
+  EXPECT_EQ(prefixes.find(document, 10).columns, 0) << "the worker did not keep it";
+  run(prefixes, 2, document);
+  EXPECT_EQ(prefixes.columns(), 10);
+  std::vector<TokenId> question = tokens(640);
+  question[400] = 0;
+  const WorkerPrefixes::Hit hit = prefixes.find(page_keys("", question), 10);
+  EXPECT_EQ(hit.prefix, 2u);
+  EXPECT_EQ(hit.columns, 6);
+  EXPECT_EQ(prefixes.find(page_keys("", question), 4).columns, 4);
+  EXPECT_EQ(prefixes.find(page_keys("", tokens(640, 1)), 10).columns, 0);
+  EXPECT_EQ(prefixes.find(Keys(document.begin(), document.begin() + 3), 10).columns, 3);
+}
+
+TEST(WorkerPrefixes, SharedColumnsCountOnceAndGoWithTheLastThatHasThem) {
+  WorkerPrefixes prefixes;
+  std::vector<TokenId> left = tokens(640), right = tokens(640);
+  left[600] = 0, right[600] = 1;
+  run(prefixes, 1, page_keys("", left));
+  run(prefixes, 2, page_keys("", right), {1, 9});
+  EXPECT_EQ(prefixes.columns(), 11);
+  EXPECT_TRUE(prefixes.take_dropped().empty());
+  prefixes.begin(attempt(3), {.hit = {2, 9}});
+  EXPECT_EQ(prefixes.columns_in_use(), 9);
+  EXPECT_TRUE(prefixes.drop_oldest());
+  EXPECT_EQ(prefixes.take_dropped(), std::vector<uint64_t>{1});
+  EXPECT_EQ(prefixes.columns(), 10);
+  EXPECT_TRUE(prefixes.drop_oldest());
+  EXPECT_FALSE(prefixes.drop_oldest());
+  EXPECT_EQ(prefixes.columns(), 9) << "an attempt reads them";
+  prefixes.end(attempt(3), false);
+  EXPECT_EQ(prefixes.columns(), 0);
+  EXPECT_EQ(prefixes.columns_in_use(), 0);
+}
+
+// A conversation: each prompt is the beginning of the next.
+TEST(WorkerPrefixes, WhatIsOnlyTheBeginningOfAnotherIsDropped) {
+  WorkerPrefixes prefixes;
+  run(prefixes, 1, page_keys("", tokens(320)));
+  run(prefixes, 2, page_keys("", tokens(640)), {1, 5});
+  EXPECT_EQ(prefixes.take_dropped(), std::vector<uint64_t>{1});
+  EXPECT_EQ(prefixes.columns(), 10);
+  run(prefixes, 3, page_keys("", tokens(640)));
+  EXPECT_EQ(prefixes.take_dropped(), std::vector<uint64_t>{3}) << "two had computed the same at once";
+  EXPECT_EQ(prefixes.columns(), 10);
+  run(prefixes, 4, page_keys("", tokens(320)));
+  EXPECT_EQ(prefixes.take_dropped(), std::vector<uint64_t>{4});
+}
+
+TEST(WorkerPrefixes, TheOneThatWasNotUsedForLongestGoesFirst) {
+  WorkerPrefixes prefixes;
+  for (uint64_t id : {1, 2, 3}) run(prefixes, id, page_keys("", tokens(64, static_cast<TokenId>(1000 * id))));
+  prefixes.begin(attempt(9), {.hit = {1, 1}});
+  prefixes.end(attempt(9), false);
+  while (prefixes.drop_oldest()) {
+  }
+  EXPECT_EQ(prefixes.take_dropped(), (std::vector<uint64_t>{2, 3, 1}));
+  run(prefixes, 4, page_keys("", tokens(64)));
+  prefixes.forget(4);
+  EXPECT_TRUE(prefixes.take_dropped().empty()) << "the worker has said so itself";
+  EXPECT_EQ(prefixes.columns(), 0);
+  for (uint64_t id = 10; id < 10 + limits::kKeptPrefixesMax + 5; ++id)
+    run(prefixes, id, page_keys("", tokens(64, static_cast<TokenId>(id * 100))));
+  EXPECT_EQ(prefixes.columns(), static_cast<int64_t>(limits::kKeptPrefixesMax));
+  EXPECT_EQ(prefixes.take_dropped().size(), 5u);
+}
+
+// Whatever is asked, columns are those that kept prefixes and attempts have, and none twice.
+TEST(WorkerPrefixes, TheLedgerIsThatOfAnOracle) {
+  SeededRng rng(5);
+  WorkerPrefixes prefixes;
+  std::map<uint64_t, std::set<std::pair<uint64_t, int32_t>>> kept, running;  // (who made it, which)
+  std::map<uint64_t, WorkerPrefixes::Claim> claims;
+  std::map<uint64_t, std::vector<std::pair<uint64_t, int32_t>>> columns_of;
+  const auto count = [](const auto& owners) {
+    std::set<std::pair<uint64_t, int32_t>> all;
+    for (const auto& [id, columns] : owners) all.insert(columns.begin(), columns.end());
+    return all;
+  };
+  const auto learn_drops = [&] {
+    for (const uint64_t id : prefixes.take_dropped()) kept.erase(id);
+  };
+  for (uint64_t step = 1; step < 3000; ++step) {
+    if (running.size() < 4 && rng.next() % 2 == 0) {
+      std::vector<TokenId> prompt(64 * (1 + rng.next() % 6), static_cast<TokenId>(rng.next() % 3));
+      prompt[rng.next() % prompt.size()] = 9;
+      const Keys keys = page_keys("", prompt);
+      WorkerPrefixes::Claim claim{.keep = step, .keys = keys};
+      if (rng.next() % 4 != 0) claim.hit = prefixes.find(keys, static_cast<int32_t>(keys.size()) - 1);
+      auto& mine = columns_of[step];
+      if (claim.hit.columns > 0) {
+        const auto& from = columns_of.at(claim.hit.prefix);
+        mine.assign(from.begin(), from.begin() + claim.hit.columns);
+      }
+      running[step] = {mine.begin(), mine.end()};
+      prefixes.begin(attempt(step), claim);
+      claims.emplace(step, claim);
+    } else if (!running.empty() && rng.next() % 3 != 0) {
+      auto it = running.begin();
+      std::advance(it, static_cast<std::ptrdiff_t>(rng.next() % running.size()));
+      const uint64_t id = it->first;
+      running.erase(it);
+      const bool is_kept = rng.next() % 5 != 0;
+      if (is_kept) {
+        auto& mine = columns_of[id];
+        for (int32_t i = 0; std::ssize(mine) < std::ssize(claims[id].keys); ++i) mine.emplace_back(id, i);
+        kept[id] = {mine.begin(), mine.end()};
+      }
+      prefixes.end(attempt(id), is_kept);
+      learn_drops();
+    } else if (rng.next() % 8 == 0) {
+      prefixes.drop_oldest();
+      learn_drops();
+    }
+    std::set<std::pair<uint64_t, int32_t>> all = count(kept), read = count(running);
+    ASSERT_EQ(prefixes.columns_in_use(), std::ssize(read)) << step;
+    all.insert(read.begin(), read.end());
+    ASSERT_EQ(prefixes.columns(), std::ssize(all)) << step;
+  }
+}
+
+}  // namespace
+}  // namespace runahead

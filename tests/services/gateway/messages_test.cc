@@ -1,0 +1,164 @@
+// Anthropic's Messages API over a scripted InferenceService, as its clients see it.
+#include "tests/services/gateway/gateway_fixture.h"
+
+namespace runahead {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kAsk = R"({"model":"toy","max_tokens":20,"messages":[{"role":"user","content":"abc"}]})";
+
+json asked(json changes) {
+  json body = json::parse(kAsk);
+  body.merge_patch(changes);
+  return body;
+}
+
+// The events of a stream: their names, and their data.
+std::vector<std::pair<std::string, json>> events_of(const std::string& body) {
+  std::vector<std::pair<std::string, json>> events;
+  for (size_t at = 0; (at = body.find("event: ", at)) != std::string::npos;) {
+    const size_t name_end = body.find('\n', at), data = body.find("data: ", name_end) + 6, end = body.find('\n', data);
+    events.emplace_back(body.substr(at + 7, name_end - at - 7), json::parse(body.substr(data, end - data)));
+    at = end;
+  }
+  return events;
+}
+
+TEST_F(GatewayTest, AMessageIsAChatInAnthropicsShape) {
+  const RawAnswer answer = post("/v1/messages", kAsk);
+  ASSERT_EQ(answer.status, 200) << answer.body;
+  const json body = answer.json();
+  EXPECT_TRUE(body["id"].get<std::string>().starts_with("msg_"));
+  EXPECT_EQ(body["type"], "message");
+  EXPECT_EQ(body["role"], "assistant");
+  EXPECT_EQ(body["model"], "toy");
+  EXPECT_EQ(body["content"], json::parse(R"([{"type":"text","text":"Hello"}])"));
+  EXPECT_EQ(body["stop_reason"], "end_turn");
+  EXPECT_EQ(body["stop_sequence"], nullptr);
+  const int64_t prompt = std::ssize(std::string("<user>abc<assistant>"));
+  EXPECT_EQ(body["usage"], (json{{"input_tokens", prompt},
+                                 {"cache_read_input_tokens", 0},
+                                 {"cache_creation_input_tokens", 0},
+                                 {"output_tokens", 5}}));
+  EXPECT_NE(answer.headers.at("server-timing").find("ttft"), std::string::npos);
+  EXPECT_TRUE(eventually([&] { return !metrics_.seen().empty(); }));
+  EXPECT_EQ(metrics_.seen(), std::vector<std::string>{"messages:ok"});
+}
+
+TEST_F(GatewayTest, AMessagesFieldsReachTheActors) {
+  const json body = asked({{"system", json::parse(R"([{"type":"text","text":"Be ","cache_control":{"type":"ephemeral"}},
+                                                      {"type":"text","text":"brief."}])")},
+                           {"temperature", 0},
+                           {"top_k", 5},
+                           {"top_p", 0.5},
+                           {"seed", 7},
+                           {"cache_salt", "tenant"},
+                           {"metadata", {{"user_id", "u"}}},
+                           {"thinking", {{"type", "disabled"}}},
+                           {"tools", json::array()},
+                           {"runahead", {{"strategy", "single"}}}});
+  ASSERT_EQ(post("/v1/messages", body.dump()).status, 200);
+  const InferenceRequest request = inference_.requests().at(0);
+  EXPECT_EQ(codec_.decode(request.prompt), "<system>Be brief.<user>abc<assistant>");
+  EXPECT_EQ(request.max_new_tokens, 20);
+  EXPECT_EQ(request.sampling.temperature, 0.0f);
+  EXPECT_EQ(request.sampling.top_k, 5);
+  EXPECT_EQ(request.sampling.top_p, 0.5f);
+  EXPECT_EQ(request.sampling.seed, 7u);
+  EXPECT_EQ(request.cache_salt, "tenant");
+  EXPECT_EQ(request.strategy, Strategy::kSingle);
+  EXPECT_TRUE(request.external_id.starts_with("msg_"));
+}
+
+TEST_F(GatewayTest, AMessageSaysWhatEndedIt) {
+  inference_.set({.text = "one, two, three"});
+  json body = post("/v1/messages", asked({{"stop_sequences", {"three", ", t"}}}).dump()).json();
+  EXPECT_EQ(body["content"][0]["text"], "one");
+  EXPECT_EQ(body["stop_reason"], "stop_sequence");
+  EXPECT_EQ(body["stop_sequence"], ", t");
+  body = post("/v1/messages", asked({{"max_tokens", 3}}).dump()).json();
+  EXPECT_EQ(body["stop_reason"], "max_tokens");
+  EXPECT_EQ(body["usage"]["output_tokens"], 3);
+}
+
+TEST_F(GatewayTest, AMessageStreamsAsNamedEvents) {
+  const RawAnswer answer = post("/v1/messages", asked({{"stream", true}}).dump());
+  ASSERT_EQ(answer.status, 200);
+  const auto events = events_of(answer.body);
+  ASSERT_GE(events.size(), 6u) << answer.body;
+  std::string text;
+  std::vector<std::string> names;
+  for (const auto& [name, data] : events) {
+    EXPECT_EQ(data["type"], name);
+    if (name == "content_block_delta") text += data["delta"]["text"].get<std::string>();
+    if (names.empty() || names.back() != name) names.push_back(name);
+  }
+  EXPECT_EQ(names, (std::vector<std::string>{"message_start", "content_block_start", "content_block_delta",
+                                             "content_block_stop", "message_delta", "message_stop"}));
+  EXPECT_EQ(text, "Hello");
+  EXPECT_EQ(events.front().second["message"]["content"], json::array());
+  const json& end = events[events.size() - 2].second;
+  EXPECT_EQ(end["delta"], json::parse(R"({"stop_reason":"end_turn","stop_sequence":null})"));
+  EXPECT_EQ(end["usage"]["output_tokens"], 5);
+}
+
+TEST_F(GatewayTest, AnEmptyMessageStreamsWholeToo) {
+  inference_.set({.text = ""});
+  const auto events = events_of(post("/v1/messages", asked({{"stream", true}}).dump()).body);
+  ASSERT_EQ(events.size(), 5u);
+  EXPECT_EQ(events.front().first, "message_start");
+  EXPECT_EQ(events.back().first, "message_stop");
+}
+
+TEST_F(GatewayTest, AMessageThatFailsLaterEndsWithAnErrorEvent) {
+  inference_.set({.fail_at_end = Error{ErrorCode::kWorkerLost, "gone", ""}});
+  const auto events = events_of(post("/v1/messages", asked({{"stream", true}}).dump()).body);
+  ASSERT_FALSE(events.empty());
+  EXPECT_EQ(events.back().first, "error");
+  EXPECT_EQ(events.back().second["error"], json::parse(R"({"type":"overloaded_error","message":"gone"})"));
+}
+
+TEST_F(GatewayTest, MessagesThatAreNotUnderstoodAreRefusedByName) {
+  const std::vector<std::pair<json, std::string>> bad = {
+      {{{"max_tokens", nullptr}}, "max_tokens"},
+      {{{"max_tokens", 0}}, "max_tokens"},
+      {{{"messages", json::array()}}, "messages"},
+      {{{"messages", {{{"role", "system"}, {"content", "x"}}}}}, "messages[0].role"},
+      {{{"messages", {{{"role", "user"}, {"content", "x"}}, {{"role", "assistant"}, {"content", "y"}}}}}, "messages"},
+      {{{"messages", {{{"role", "user"}, {"content", {{{"type", "image"}}}}}}}}, "content"},
+      {{{"messages", {7}}}, "messages[0]"},
+      {{{"temperature", 1.5}}, "temperature"},
+      {{{"stop_sequences", {""}}}, "stop_sequences"},
+      {{{"stop_sequences", "x"}}, "stop_sequences"},
+      {{{"tools", {{{"name", "f"}}}}}, "tools"},
+      {{{"tool_choice", {{"type", "any"}}}}, "tool_choice"},
+      {{{"thinking", {{"type", "enabled"}}}}, "thinking"},
+      {{{"model", "other"}}, "model"},
+      {{{"frobnicate", 1}}, "frobnicate"},
+  };
+  for (const auto& [change, field] : bad) {
+    const RawAnswer answer = post("/v1/messages", asked(change).dump());
+    EXPECT_EQ(answer.status, field == "model" ? 404 : 400) << change;
+    EXPECT_EQ(answer.json()["type"], "error") << answer.body;
+    EXPECT_NE(answer.json()["error"]["message"].get<std::string>().find(field), std::string::npos) << answer.body;
+  }
+  EXPECT_EQ(post("/v1/messages", "{").json()["error"]["type"], "invalid_request_error");
+  inference_.set({.refuse = Error{ErrorCode::kOverloaded, "full", "", 3}});
+  const RawAnswer refused = post("/v1/messages", kAsk);
+  EXPECT_EQ(refused.status, 429);
+  EXPECT_EQ(refused.json()["error"]["type"], "rate_limit_error");
+  EXPECT_EQ(refused.headers.at("retry-after"), "3");
+}
+
+TEST_F(GatewayTest, AMessagesTokensAreCountedWithoutAnAnswer) {
+  const RawAnswer answer =
+      post("/v1/messages/count_tokens", R"({"model":"toy","system":"S","messages":[{"role":"user","content":"abc"}]})");
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_EQ(answer.json(), (json{{"input_tokens", std::string("<system>S<user>abc<assistant>").size()}}));
+  EXPECT_TRUE(inference_.requests().empty());
+  EXPECT_EQ(post("/v1/messages/count_tokens", "{}").json()["type"], "error");
+}
+
+}  // namespace
+}  // namespace runahead
