@@ -206,7 +206,8 @@ TEST_F(GatewayTest, NoTokensWithEchoIsThePromptAlone) {
   const json body = answer.json();
   EXPECT_EQ(body["choices"][0], body_of(R"({"index":0,"text":"ab","finish_reason":"length","logprobs":null})"));
   EXPECT_EQ(body["choices"][1]["text"], "cd");
-  EXPECT_EQ(body["usage"], body_of(R"({"prompt_tokens":4,"completion_tokens":0,"total_tokens":4})"));
+  EXPECT_EQ(body["usage"], body_of(R"({"prompt_tokens":4,"completion_tokens":0,"total_tokens":4,
+                                        "prompt_tokens_details":{"cached_tokens":0,"cache_write_tokens":0}})"));
   const RawAnswer streamed = post("/v1/completions", R"({"prompt":"ab","max_tokens":0,"echo":true,"stream":true})");
   ASSERT_EQ(streamed.events().size(), 3u) << streamed.body;
   EXPECT_EQ(body_of(streamed.events()[0].data)["choices"][0]["text"], "ab");

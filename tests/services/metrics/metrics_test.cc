@@ -161,7 +161,7 @@ TEST(Metrics, PromtoolAcceptsTheCoordinators) {
 
 TEST(Metrics, PromtoolAcceptsTheWorkers) {
   WorkerMetrics metrics({"decode", "1.2.3", "abc", "toy"});
-  metrics.pages({100, 60, 30, 10});
+  metrics.pages({.total = 100, .free = 60, .leased = 30, .quarantined = 10});
   metrics.kv_stream_ended(true, 1000, 0.5);
   metrics.kv_stream_failed(ErrorCode::kCorrupt);
   metrics.lane_busy("decode", 0.5);
