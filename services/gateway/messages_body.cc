@@ -11,8 +11,9 @@ using nlohmann::json;
 using namespace std::string_view_literals;
 
 constexpr size_t kNameBytesMax = 1024;
-// Without effect here: who asked, and where Anthropic's own service computes.
-constexpr std::array kIgnored = {"metadata"sv, "service_tier"sv, "inference_geo"sv};
+// Without effect here: who asked, where and how fast Anthropic's own service computes; where a cache may cut.
+constexpr std::array kIgnored = {"metadata"sv, "service_tier"sv, "inference_geo"sv,
+                                 "speed"sv,    "diagnostics"sv,  "cache_control"sv};
 constexpr std::array kUnsupported = {"tools"sv, "mcp_servers"sv, "container"sv, "context_management"sv,
                                      "output_config"sv};
 

@@ -5,6 +5,7 @@ import pytest
 
 from conftest import LONG_TEXT
 
+GREEDY = {"temperature": 0}  # 2.14.0 has no argument of that name any more
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
@@ -14,7 +15,7 @@ def claude(service):
 
 
 def test_a_message_is_the_chat_of_the_same_words(claude, client, model):
-    message = claude.messages.create(model=model, messages=QUESTION, max_tokens=12, temperature=0, system="Be brief.")
+    message = claude.messages.create(model=model, messages=QUESTION, max_tokens=12, system="Be brief.", extra_body=GREEDY)
     chat = client.chat.completions.create(
         model=model, messages=[{"role": "system", "content": "Be brief."}, *QUESTION], max_tokens=12, temperature=0)
     assert message.content[0].text == chat.choices[0].message.content
@@ -27,8 +28,8 @@ def test_a_message_is_the_chat_of_the_same_words(claude, client, model):
 
 
 def test_a_stream_gives_the_same_message(claude, model):
-    whole = claude.messages.create(model=model, messages=QUESTION, max_tokens=24, temperature=0)
-    with claude.messages.stream(model=model, messages=QUESTION, max_tokens=24, temperature=0) as stream:
+    whole = claude.messages.create(model=model, messages=QUESTION, max_tokens=24, extra_body=GREEDY)
+    with claude.messages.stream(model=model, messages=QUESTION, max_tokens=24, extra_body=GREEDY) as stream:
         text = "".join(stream.text_stream)
         final = stream.get_final_message()
     assert text == whole.content[0].text == final.content[0].text
@@ -36,18 +37,18 @@ def test_a_stream_gives_the_same_message(claude, model):
 
 
 def test_a_stop_sequence_is_named(claude, model):
-    whole = claude.messages.create(model=model, messages=QUESTION, max_tokens=24, temperature=0).content[0].text
+    whole = claude.messages.create(model=model, messages=QUESTION, max_tokens=24, extra_body=GREEDY).content[0].text
     word = whole.split()[2]
-    cut = claude.messages.create(model=model, messages=QUESTION, max_tokens=24, temperature=0, stop_sequences=[word])
+    cut = claude.messages.create(model=model, messages=QUESTION, max_tokens=24, stop_sequences=[word], extra_body=GREEDY)
     assert cut.stop_reason == "stop_sequence" and cut.stop_sequence == word
     assert cut.content[0].text == whole[: whole.index(word)]
 
 
 def test_a_second_question_reads_the_cache(claude, model):
     def ask(question):
-        return claude.messages.create(model=model, max_tokens=4, temperature=0, system=LONG_TEXT * 2,
+        return claude.messages.create(model=model, max_tokens=4, system=LONG_TEXT * 2,
                                       messages=[{"role": "user", "content": question}],
-                                      extra_body={"cache_salt": "anthropic"}).usage
+                                      extra_body={**GREEDY, "cache_salt": "anthropic"}).usage
 
     first, second = ask("Who keeps the light?"), ask("When does the ship come?")
     assert first.cache_read_input_tokens == 0 and first.cache_creation_input_tokens > 0
