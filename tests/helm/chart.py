@@ -6,8 +6,11 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm" / "runahead"
-# Of others, which a cluster may have: the Prometheus operator, KEDA, the Gateway API.
-APIS = ["monitoring.coreos.com/v1", "keda.sh/v1alpha1", "gateway.networking.k8s.io/v1"]
+# Of others, which a cluster may have.
+APIS = ["monitoring.coreos.com/v1", "keda.sh/v1alpha1", "gateway.networking.k8s.io/v1", "inference.networking.k8s.io/v1",
+        "leaderworkerset.x-k8s.io/v1", "disaggregatedset.x-k8s.io/v1"]
+GANG_API = "scheduling.k8s.io/v1beta1"  # Kubernetes' own, from 1.37
+SINCE = {"gpu-claim": "1.34", "gang": "1.37"}  # what Kubernetes must be for a way of use
 
 VALUES = {
     "default": [],
@@ -31,6 +34,12 @@ VALUES = {
                 "coordinator.apiKeysSecret=keys", "networkPolicy.httpFrom[0].namespaceSelector.matchLabels.name=ingress"],
     "checked": ["model.sha256.SmolLM2\\.gguf=" + 64 * "a", "topology.together=topology.kubernetes.io/zone"],
     "checked-copy": ["model.source=image", "model.image=models:1", "model.sha256.a\\.gguf=" + 64 * "0"],
+    "pool": ["inferencePool.enabled=true", "inferencePool.picker=epp", "httpRoute.enabled=true", "httpRoute.parents[0].name=p"],
+    "lws": ["workload=LeaderWorkerSet", "prefill.workers=4"],
+    "disaggregated": ["workload=DisaggregatedSet", "decode.workers=2"],
+    "gang": ["gang=true"],
+    "rdma": ["rdma.enabled=true"],
+    "gpu-file": ["file:values-gpu.yaml"],
     "dual-stack": ["ipFamilyPolicy=RequireDualStack"],
     "open": ["networkPolicy.enabled=false", "podDisruptionBudget.enabled=false"],
 }
@@ -41,11 +50,13 @@ def run(*command):
 
 
 def set_options(settings):
-    return [part for setting in settings for part in ("--set", setting)]
+    """A setting is KEY=VALUE, or file:NAME of a values file of the chart."""
+    return [part for setting in settings for part in (("--values", CHART / setting[5:]) if setting.startswith("file:") else
+                                                      ("--set", setting))]
 
 
 def template(helm, settings, *options, apis=APIS):
-    known = [part for api in apis for part in ("--api-versions", api)]
+    known = [part for api in [*apis, GANG_API] for part in ("--api-versions", api)]
     return run(helm, "template", "demo", CHART, "--namespace", "llm", *known, *options, *set_options(settings))
 
 
@@ -59,7 +70,16 @@ def of_kind(documents, *kinds):
 
 
 def workloads(documents):
-    return of_kind(documents, "Deployment", "StatefulSet")
+    """Deployments and StatefulSets; what LeaderWorkerSet makes of its own kinds, as the latter."""
+    found = of_kind(documents, "Deployment", "StatefulSet")
+    for document in of_kind(documents, "LeaderWorkerSet", "DisaggregatedSet"):
+        roles = [role["spec"] for role in document["spec"].get("roles", [])] or [document["spec"]]
+        for template in (role["leaderWorkerTemplate"]["workerTemplate"] for role in roles):
+            labels = {key: template["metadata"]["labels"]["app.kubernetes.io/" + key.rpartition("/")[2]]
+                      for key in ("app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component")}
+            found.append({"kind": "StatefulSet", "metadata": document["metadata"],
+                          "spec": {"template": template, "selector": {"matchLabels": labels}}})
+    return found
 
 
 def pod_specs(document):

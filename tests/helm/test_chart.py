@@ -10,7 +10,7 @@ import sys
 import jsonschema
 import pytest
 import yaml
-from chart import APIS, CHART, ROOT, VALUES, component, of_kind, pod_spec, run, set_options, template, workloads
+from chart import APIS, CHART, ROOT, SINCE, VALUES, component, of_kind, pod_spec, run, set_options, template, workloads
 
 KUBERNETES_VERSIONS = ["1.27", "1.31", "1.37"]  # the oldest that the chart takes, one between, the newest schemas
 DRAIN_SECONDS = 45                              # limits::kDrainTimeout (base/limits.h)
@@ -40,7 +40,8 @@ def test_every_way_of_use_renders_and_lints(helm, name):
     "metrics.dashboard.enabled=1", "metrics.label.a=b", "autoscaling.kind=HPA", "autoscaling.kind=ScaledObject",
     "autoscaling.maxWorkers=65", "autoscaling.queuedPromptTokens=0", "ingress.enabled=true", "ingress.port=80",
     "httpRoute.enabled=true", "httpRoute.parents[0].namespace=n", "ipFamilyPolicy=IPv6", "topology.spreadOver=a host",
-    "model.sha256.file=abc", "model.sha256./etc/passwd=" + 64 * "a",
+    "workload=Deployment", "gang=maybe", "rdma.resource=hca", "rdma.count=0", "inferencePool.enabled=true",
+    "inferencePool.pickerPort=0", "model.sha256.file=abc", "model.sha256./etc/passwd=" + 64 * "a",
 ])
 def test_a_wrong_value_is_refused_by_the_schema(helm, setting):
     done = template(helm, [setting])
@@ -71,8 +72,8 @@ def test_package_works(helm, tmp_path):
 @pytest.mark.parametrize("name", VALUES)
 def test_manifests_are_valid_for_kubernetes(rendered, name, version):
     import kubernetes_validate
-    if name == "gpu-claim" and version == "1.27":
-        pytest.skip("claims of devices are of Kubernetes 1.34 and newer; 1.27 knew another form of them")
+    if float(version) < float(SINCE.get(name, version)):
+        pytest.skip(f"what this way of use needs is of Kubernetes {SINCE[name]} and newer")
     for document in rendered(name):
         if document["apiVersion"] not in APIS:  # these have tests of their own: tests/helm/test_chart_options.py
             kubernetes_validate.validate(document, version, strict=True)
@@ -236,8 +237,8 @@ def test_workers_with_gpus_are_told_so(rendered, name, transport):
     assert config["transport"] == transport and config["prefill"]["compute"] == config["decode"]["compute"] == "cuda"
 
 
-@pytest.mark.parametrize("name, any_port", [("gpu", True), ("gpu-claim", False), ("default", False)])
-def test_only_nccl_opens_the_workers_to_each_other_on_every_port(rendered, name, any_port):
+@pytest.mark.parametrize("name, any_port", [("gpu", True), ("rdma", True), ("gpu-claim", False), ("default", False)])
+def test_only_nccl_and_ucx_open_the_workers_to_each_other_on_every_port(rendered, name, any_port):
     policy = next(p for p in of_kind(rendered(name), "NetworkPolicy") if p["metadata"]["name"].endswith("workers"))
     wide = [rule for rule in policy["spec"]["ingress"] + policy["spec"]["egress"] if "ports" not in rule]
     assert len(wide) == (2 if any_port else 0)
@@ -248,7 +249,7 @@ def test_only_nccl_opens_the_workers_to_each_other_on_every_port(rendered, name,
 
 
 def test_the_values_for_gpus_render(helm):
-    done = template(helm, [], "--values", CHART / "values-gpu.yaml")
+    done = template(helm, VALUES["gpu-file"])
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("nvidia.com/gpu: 1") == 2 and done.stdout.count("key: nvidia.com/gpu") == 2
 

@@ -73,5 +73,15 @@ def test_metrics_are_scraped_only_by_those_who_are_named(rendered):
     assert peers == [[{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]]
 
 
+def test_a_narrow_api_lets_the_pod_of_helm_test_in(rendered):
+    documents = rendered("reached")
+    coordinator = next(w for w in workloads(documents) if component(w) == "coordinator")
+    labels = coordinator["spec"]["template"]["metadata"]["labels"]
+    (pod,) = of_kind(documents, "Pod")
+    assert allowed(documents, pod["metadata"]["labels"], labels, ("http", 8000))
+    assert not allowed(documents, {"app": "another"}, labels, ("http", 8000))
+    assert not allowed(documents, pod["metadata"]["labels"], labels, ("control", 7070))
+
+
 def test_without_policy_everyone_reaches_everything(rendered):
     assert not of_kind(rendered("open"), "NetworkPolicy", "PodDisruptionBudget")

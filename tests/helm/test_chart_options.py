@@ -8,7 +8,8 @@ import json
 import jsonschema
 import pytest
 import yaml
-from chart import APIS, CHART, ROOT, VALUES, component, documents_of, of_kind, pod_spec, template, workloads
+from chart import (APIS, CHART, ROOT, VALUES, component, documents_of, of_kind, pod_spec, run, set_options, template,
+                   workloads)
 
 TEXT, NUMBER = {"type": "string", "minLength": 1}, {"type": "integer"}
 
@@ -26,6 +27,8 @@ ENDPOINT = record({"port": {"const": "admin"}, "interval": TEXT}, relabelings=ro
 RULE = record({"expr": TEXT}, record=TEXT, alert=TEXT, **{"for": TEXT}, labels={"type": "object"}, annotations={"type": "object"})
 TARGET = record({"apiVersion": TEXT, "kind": TEXT, "name": TEXT})
 BEHAVIOR = record({"scaleUp": {"type": "object"}, "scaleDown": {"type": "object"}})
+GROUP = record({"replicas": NUMBER, "leaderWorkerTemplate": record({
+    "size": NUMBER, "restartPolicy": {"const": "None"}, "workerTemplate": record({"metadata": {}, "spec": {}})})})
 SPECS = {
     "PodMonitor": record({"selector": SELECTOR, "podMetricsEndpoints": rows(ENDPOINT)}),
     "ServiceMonitor": record({"selector": SELECTOR, "endpoints": rows(ENDPOINT)}),
@@ -38,7 +41,12 @@ SPECS = {
     "HTTPRoute": record({
         "parentRefs": rows(record({"name": TEXT}, namespace=TEXT)),
         "rules": rows(record({"matches": rows({"type": "object"}), "timeouts": record({"request": TEXT}),
-                              "backendRefs": rows(record({"name": TEXT, "port": NUMBER}))}))}, hostnames=rows(TEXT)),
+                              "backendRefs": rows(record({"name": TEXT}, port=NUMBER, group=TEXT, kind=TEXT))}))},
+        hostnames=rows(TEXT)),
+    "InferencePool": record({"selector": SELECTOR, "targetPorts": rows(record({"number": NUMBER})),
+                             "endpointPickerRef": record({"name": TEXT, "port": record({"number": NUMBER})})}),
+    "LeaderWorkerSet": GROUP,
+    "DisaggregatedSet": record({"roles": rows(record({"name": TEXT, "spec": GROUP}))}),
 }
 
 
@@ -56,7 +64,7 @@ def test_manifests_for_others_have_the_fields_that_these_know(rendered, name):
 
 
 @pytest.mark.parametrize("name, api", [("watched", APIS[0]), ("watched-by-service", APIS[0]), ("keda", APIS[1]),
-                                       ("reached", APIS[2])])
+                                       ("reached", APIS[2]), ("pool", APIS[3]), ("lws", APIS[4]), ("disaggregated", APIS[5])])
 def test_without_what_an_option_needs_the_installation_says_so(helm, name, api):
     done = template(helm, VALUES[name], apis=[other for other in APIS if other != api])
     assert done.returncode != 0 and f"needs the API {api}" in done.stderr and "install" in done.stderr
@@ -168,3 +176,62 @@ def test_a_models_file_is_checked_before_the_process_reads_it(rendered, name, co
 def test_the_services_take_both_families(rendered):
     for name, policy in (("default", "PreferDualStack"), ("dual-stack", "RequireDualStack")):
         assert {s["spec"]["ipFamilyPolicy"] for s in of_kind(rendered(name), "Service")} == {policy}
+
+
+# ---------------------------------------------------------------------------------------------------------- groups of workers
+@pytest.mark.parametrize("name, prefill, decode", [("lws", 4, 1), ("disaggregated", 2, 2)])
+def test_a_group_has_the_pods_that_a_stateful_set_would_have(rendered, name, prefill, decode):
+    documents = rendered(name)
+    plain = {component(w): pod_spec(w) for w in workloads(rendered("default"))}
+    assert {component(w): pod_spec(w) for w in workloads(documents)} == plain
+    groups = [document["spec"] for document in of_kind(documents, "LeaderWorkerSet")]
+    groups += [role["spec"] for document in of_kind(documents, "DisaggregatedSet") for role in document["spec"]["roles"]]
+    sizes = {group["leaderWorkerTemplate"]["workerTemplate"]["metadata"]["labels"]["app.kubernetes.io/component"]:
+             (group["replicas"], group["leaderWorkerTemplate"]["size"]) for group in groups}
+    assert sizes == {"prefill": (1, prefill), "decode": (1, decode)}
+    own = {document["metadata"]["name"] for document in of_kind(documents, "LeaderWorkerSet", "DisaggregatedSet")}
+    own |= {f"{name}-{role}" for name in own for role in ("prefill", "decode")}
+    services = {service["metadata"]["name"] for service in of_kind(documents, "Service")}
+    assert not services - {"demo-runahead"} & own, "a service of the controller's own has that name"
+
+
+@pytest.mark.parametrize("settings, said", [
+    (["workload=LeaderWorkerSet", "autoscaling.kind=HorizontalPodAutoscaler"], "leave workload at StatefulSet"),
+    (["workload=DisaggregatedSet", "model.name=x"], "24 letters at most"),
+])
+def test_what_does_not_go_together_is_refused(helm, settings, said):
+    release = "a-release-with-a-long-name" if "24" in said else "demo"
+    apis = [part for api in APIS for part in ("--api-versions", api)]
+    done = run(helm, "template", release, CHART, *apis, *set_options(settings))
+    assert done.returncode != 0 and said in done.stderr
+
+
+def test_a_gang_counts_all_workers_and_no_coordinator(rendered, helm):
+    documents = rendered("gang")
+    group = one(documents, "PodGroup")
+    assert group["spec"] == {"schedulingPolicy": {"gang": {"minCount": 3}}}
+    asked = {component(w): pod_spec(w).get("schedulingGroup", {}).get("podGroupName") for w in workloads(documents)}
+    name = group["metadata"]["name"]
+    assert asked == {"coordinator": None, "prefill": name, "decode": name}
+    scaled = documents_of(template(helm, ["gang=true", "autoscaling.kind=HorizontalPodAutoscaler", "autoscaling.minWorkers=1"]))
+    assert one(scaled, "PodGroup")["spec"]["schedulingPolicy"]["gang"]["minCount"] == 2
+
+
+def test_a_pool_holds_the_coordinator_and_the_route_leads_to_it(rendered):
+    documents = rendered("pool")
+    pool, route = one(documents, "InferencePool"), one(documents, "HTTPRoute")
+    found = [component(w) for w in workloads(documents)
+             if pool["spec"]["selector"]["matchLabels"].items() <= w["spec"]["template"]["metadata"]["labels"].items()]
+    assert found == ["coordinator"] and pool["spec"]["targetPorts"] == [{"number": 8000}]
+    assert route["spec"]["rules"][0]["backendRefs"] == [
+        {"group": "inference.networking.k8s.io", "kind": "InferencePool", "name": pool["metadata"]["name"]}]
+
+
+def test_rdma_is_the_workers_alone(rendered):
+    for workload in workloads(rendered("rdma")):
+        (container,) = pod_spec(workload)["containers"]
+        worker = component(workload) != "coordinator"
+        assert container["resources"]["limits"].get("rdma/hca") == (1 if worker else None)
+        assert container["securityContext"]["capabilities"].get("add") == (["IPC_LOCK"] if worker else None)
+    config = yaml.safe_load(one(rendered("rdma"), "ConfigMap", "runahead")["data"]["runahead.yaml"])
+    assert config["transport"] == "ucx"

@@ -63,6 +63,28 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
+{{/* Of a worker: RDMA pins the memory that its adapter reads, which needs a right that the restricted profile has not. */}}
+{{- define "runahead.workerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL], add: [IPC_LOCK]}
+{{- end }}
+
+{{/* How K/V pages travel. Over what opens ports of its own, workers reach each other on every port. */}}
+{{- define "runahead.transport" -}}
+{{- if .Values.gpu.enabled }}{{ .Values.gpu.transport }}{{ else if .Values.rdma.enabled }}ucx{{ else }}tcp{{ end }}
+{{- end }}
+
+{{/* A role as one group of LeaderWorkerSet. Its pods need each other no more than those of a StatefulSet do, so one that ends
+is started again alone. Arguments: root, role, values. */}}
+{{- define "runahead.group" -}}
+replicas: 1
+leaderWorkerTemplate:
+  size: {{ .values.workers | int64 }}
+  restartPolicy: None
+  workerTemplate: {{- include "runahead.pod" . | nindent 4 }}
+{{- end }}
+
 {{- define "runahead.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532
@@ -98,6 +120,9 @@ scaleDown:
 {{- $_ := set $resources.limits .root.Values.gpu.resource 1 -}}
 {{- end -}}
 {{- end -}}
+{{- if and .root.Values.rdma.enabled (ne .role "coordinator") -}}
+{{- $_ := set $resources.limits .root.Values.rdma.resource (int64 .root.Values.rdma.count) -}}
+{{- end -}}
 {{ toYaml $resources }}
 {{- end }}
 
@@ -132,6 +157,9 @@ spec:
   resourceClaims:
     - {name: gpu, resourceClaimTemplateName: {{ . }}}
   {{- end }}
+  {{- end }}
+  {{- if and $root.Values.gang (ne .role "coordinator") }}
+  schedulingGroup: {podGroupName: {{ include "runahead.fullname" $root }}-workers}
   {{- end }}
   {{- with .values.nodeSelector }}
   nodeSelector: {{- toYaml . | nindent 4 }}
@@ -231,7 +259,8 @@ spec:
       lifecycle:  # the endpoints forget this pod before it stops to accept
         preStop: {exec: {command: ["sleep", "5"]}}
       resources: {{- include "runahead.resources" . | nindent 8 }}
-      securityContext: {{- include "runahead.containerSecurity" $root | nindent 8 }}
+      {{- $pins := and $root.Values.rdma.enabled (ne .role "coordinator") }}
+      securityContext: {{- include (ternary "runahead.workerSecurity" "runahead.containerSecurity" $pins) $root | nindent 8 }}
       volumeMounts:
         - {name: config, mountPath: /etc/runahead, readOnly: true}
         - {name: scratch, mountPath: /scratch}
