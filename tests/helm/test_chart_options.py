@@ -3,7 +3,10 @@
 None of them runs here, and Kubernetes' own schemas do not know their kinds. So each manifest is held against the fields that
 their documentation names, and those alone: a field that is spelled wrongly is found.
 """
+import hashlib
 import json
+import os
+import subprocess
 
 import jsonschema
 import pytest
@@ -171,6 +174,18 @@ def test_the_pods_are_spread_and_together_as_asked(rendered):
 def test_a_models_file_is_checked_before_the_process_reads_it(rendered, name, containers):
     for workload in workloads(rendered(name)):
         assert [container["name"] for container in pod_spec(workload).get("initContainers", [])] == containers
+
+
+def test_the_check_of_a_models_file_finds_a_wrong_and_a_missing_one(rendered, tmp_path):
+    (tmp_path / "a.gguf").write_bytes(b"weights")
+    (container,) = [c for c in pod_spec(workloads(rendered("checked-copy"))[0])["initContainers"] if c["name"] == "checksum"]
+    (given,) = container["env"]
+    assert given["value"] == 64 * "0" + "  a.gguf\n"
+    command = [part.replace("/models", str(tmp_path)) for part in container["command"]]
+    good = hashlib.sha256(b"weights").hexdigest()
+    for sums, code in ((f"{good}  a.gguf\n", 0), (given["value"], 1), (f"{good}  b.gguf\n", 1)):
+        done = subprocess.run(command, env={"PATH": os.environ["PATH"], "SUMS": sums}, capture_output=True, check=False)
+        assert done.returncode == code, done.stderr
 
 
 def test_the_services_take_both_families(rendered):

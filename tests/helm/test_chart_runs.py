@@ -171,6 +171,8 @@ def test_the_rendered_command_lines_make_a_cluster(documents, tmp_path, pod_ip):
         asked = helm_test(documents, pod_ip, api_port)
         assert asked.returncode == 0, asked.stderr
         assert re.fullmatch(r"time to first token: \d+ ms here, [\d.e-]+ s at the coordinator\n", asked.stdout)
+        refused = helm_test(documents, pod_ip, api_port, body='{"model": "another", "prompt": "x", "stream": true}')
+        assert refused.returncode == 1 and "no completion: HTTP 404" in refused.stderr and "not served" in refused.stderr
         check_metrics([get(pod_ip, port, "/metrics")[1].decode() for port in (api_port, *admin_ports)])
     finally:
         pods.stop()

@@ -15,21 +15,21 @@ printf 'POST /v1/completions HTTP/1.1\r\nHost: %s\r\nContent-Type: application/j
   "$HOST" "$authorization" "${#BODY}" >&3
 printf 'Connection: close\r\n\r\n%s' "$BODY" >&3
 
-status='' first='' usage='' ended=''
-while IFS= read -r -t 120 line <&3; do
+status='' first='' said='' ended=''
+while IFS= read -r -t 120 line <&3 || [[ -n $line ]]; do
   line=${line%$'\r'}
   case $line in
     'HTTP/1.1 '*) status=${line#* } ;;
     'data: [DONE]') ended=yes && break ;;
-    'data: {"error"'* | '{"error"'*) usage=$line && break ;;
+    'data: {"error"'* | '{"error"'*) said=$line && break ;;
     'data: '*)
       [[ -n $first ]] || first=${EPOCHREALTIME/./}
-      [[ $line =~ \"ttft_seconds\":([0-9.e-]+) ]] && usage=${BASH_REMATCH[1]}
+      [[ $line =~ \"ttft_seconds\":([0-9.e-]+) ]] && said=${BASH_REMATCH[1]}
       ;;
   esac
 done
 if [[ $status != 200* || -z $first || -z $ended ]]; then
-  echo "no completion: HTTP ${status:-did not answer}: ${usage:-no reason was given}" >&2
+  echo "no completion: HTTP ${status:-did not answer}: ${said:-no reason was given}" >&2
   exit 1
 fi
-printf 'time to first token: %d ms here, %s s at the coordinator\n' "$(((first - begin) / 1000))" "${usage:-unknown}"
+printf 'time to first token: %d ms here, %s s at the coordinator\n' "$(((first - begin) / 1000))" "${said:-unknown}"
