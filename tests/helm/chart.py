@@ -38,7 +38,7 @@ VALUES = {
     "lws": ["workload=LeaderWorkerSet", "prefill.workers=4"],
     "disaggregated": ["workload=DisaggregatedSet", "decode.workers=2"],
     "gang": ["gang=true"],
-    "rdma": ["rdma.enabled=true"],
+    "rdma": ["rdma.enabled=true", "prefill.resources.limits.hugepages-2Mi=1Gi"],
     "gpu-file": ["file:values-gpu.yaml"],
     "dual-stack": ["ipFamilyPolicy=RequireDualStack"],
     "open": ["networkPolicy.enabled=false", "podDisruptionBudget.enabled=false"],
