@@ -54,13 +54,15 @@ def prometheus(service, tmp_path_factory):
 
     def scraped():
         try:
-            return running.one('up{job="runahead"}') == 1
+            return running.get("/-/ready").status == 200 and running.one('up{job="runahead"}') == 1
         except OSError:
             return False
 
-    eventually(scraped, 60, "the first scrape")
-    yield running
-    running.stop()
+    try:
+        eventually(scraped, 60, "the first scrape")
+        yield running
+    finally:
+        running.stop()
 
 
 @pytest.fixture(scope="module")
