@@ -257,6 +257,7 @@ void CoordinatorMetrics::workers_changed(const ClusterView& cluster) {
     s.up.Remove(worker.up);
     s.cache.Remove(worker.cache);
     s.speed.Remove(worker.speed);
+    s.link.Remove(worker.link);
     it = s.workers.erase(it);
   }
   for (const char* role : kRoles) s.workers_ready.Add({{"role", role}}).Set(ready[role]);

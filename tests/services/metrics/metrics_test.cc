@@ -121,8 +121,8 @@ TEST(Metrics, AWorkersSeriesLeaveWithIt) {
   EXPECT_EQ(value("\n" + metrics.text(), R"(runahead_workers_ready{role="prefill"})"), 0);
   metrics.workers_changed(ClusterView{});
   const std::string text = metrics.text();
-  for (const char* series :
-       {"runahead_worker_up{", "runahead_worker_kv_cache_usage_ratio{", "runahead_worker_tokens_per_second{"})
+  for (const char* series : {"runahead_worker_up{", "runahead_worker_kv_cache_usage_ratio{",
+                             "runahead_worker_tokens_per_second{", "runahead_worker_link_bytes_per_second{"})
     EXPECT_EQ(text.find(series), std::string::npos) << series;
   EXPECT_EQ(value("\n" + text, R"(runahead_workers_ready{role="decode"})"), 0);
   everything(metrics);
