@@ -100,6 +100,8 @@ TEST(Metrics, KnownLabelSetsAreThereFromTheStart) {
   for (const char* reason : {"invalid_argument", "unsupported_parameter", "context_length_exceeded", "too_large",
                              "unauthorized", "not_found", "overloaded", "unavailable"})
     EXPECT_EQ(value(text, std::string(R"(runahead_request_rejections_total{reason=")") + reason + "\"}"), 0) << reason;
+  for (const char* strategy : {"single", "even", "balanced", "cuts", "searched", "predicted"})
+    EXPECT_EQ(value(text, std::string(R"(runahead_plans_total{strategy=")") + strategy + "\"}"), 0) << strategy;
   for (const char* role : {"prefill", "decode"})
     EXPECT_EQ(value(text, std::string(R"(runahead_workers_ready{role=")") + role + "\"}"), 0);
   EXPECT_EQ(value(text, R"(runahead_build_info{revision="abc",role="coordinator",version="1.2.3"})"), 1);
