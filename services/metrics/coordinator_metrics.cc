@@ -19,7 +19,8 @@ constexpr std::array kEndpoints = {"completions", "chat", "messages", "jobs"};
 constexpr std::array kStatuses = {"ok", "client_error", "rejected", "server_error", "cancelled"};  // as RequestStatus
 constexpr std::array kRoles = {"prefill", "decode"};
 constexpr std::array kReplans = {ErrorCode::kWorkerLost, ErrorCode::kCorrupt, ErrorCode::kDeadlineExceeded};
-constexpr std::array kStrategies = {Strategy::kSingle, Strategy::kEven, Strategy::kBalanced, Strategy::kByHand};
+constexpr std::array kStrategies = {Strategy::kSingle, Strategy::kEven,     Strategy::kBalanced,
+                                    Strategy::kByHand, Strategy::kSearched, Strategy::kPredicted};
 
 }  // namespace
 
@@ -257,6 +258,7 @@ void CoordinatorMetrics::workers_changed(const ClusterView& cluster) {
     s.up.Remove(worker.up);
     s.cache.Remove(worker.cache);
     s.speed.Remove(worker.speed);
+    s.link.Remove(worker.link);
     it = s.workers.erase(it);
   }
   for (const char* role : kRoles) s.workers_ready.Add({{"role", role}}).Set(ready[role]);

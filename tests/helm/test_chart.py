@@ -1,91 +1,19 @@
-"""The chart, by the real helm binaries (3 and 4): lint, render, schema, the Kubernetes schemas, the restricted profile.
+"""The chart, by the real helm binaries (3 and 4): lint, render, schema, the Kubernetes schemas, how it fits together.
 
-No cluster runs here: what the API server and the scheduler add is not tested. The values below are the ways in which
-the chart is meant to be used; each must render to valid manifests, and all but hostPath meet the restricted profile.
+No cluster runs here: what the API server and the scheduler add is not tested. VALUES (tests/helm/chart.py) are
+the ways in which the chart is meant to be used; each must render to valid manifests.
 """
 import json
 import re
-import subprocess
 import sys
-from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
+from chart import APIS, CHART, ROOT, SINCE, VALUES, component, of_kind, pod_spec, run, set_options, template, workloads
 
-sys.path.insert(0, str(Path(__file__).parent))
-import helm_binary  # noqa: E402
-
-ROOT = Path(__file__).resolve().parents[2]
-CHART = ROOT / "helm" / "runahead"
 KUBERNETES_VERSIONS = ["1.27", "1.31", "1.37"]  # the oldest that the chart takes, one between, the newest schemas
 DRAIN_SECONDS = 45                              # limits::kDrainTimeout (base/limits.h)
-
-VALUES = {
-    "default": [],
-    "pvc": ["model.source=pvc", "model.claim=models", "model.name=llama.gguf", "coordinator.jobsClaim=jobs",
-            "coordinator.apiKeysSecret=keys"],
-    "image": ["model.source=image", "model.image=models:1", "imagePullSecrets[0].name=registry"],
-    "hostPath": ["model.source=hostPath", "model.hostPath=/srv/models"],
-    "large": ["prefill.workers=64", "decode.workers=8", "prefill.nodeSelector.disk=fast", "prefill.config.compute=bf16",
-              "decode.config.compute=bf16",
-              "prefill.tolerations[0].key=llm", "prefill.tolerations[0].operator=Exists",
-              "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring"],
-    "gpu": ["gpu.enabled=true", "gpu.runtimeClassName=nvidia"],
-    "gpu-claim": ["gpu.enabled=true", "gpu.claimTemplate=one-gpu", "gpu.transport=tcp"],
-    "open": ["networkPolicy.enabled=false", "podDisruptionBudget.enabled=false"],
-}
-
-
-def run(*command):
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=60, check=False)
-
-
-@pytest.fixture(scope="session", params=sorted(helm_binary.PACKAGES))
-def helm(request):
-    try:
-        return helm_binary.get_helm(request.param)
-    except helm_binary.Unavailable as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
-def rendered(helm):
-    """rendered(name of VALUES) -> the documents."""
-    cache = {}
-
-    def render(name):
-        if name not in cache:
-            done = template(helm, VALUES[name])
-            assert done.returncode == 0, done.stderr
-            cache[name] = [document for document in yaml.safe_load_all(done.stdout) if document]
-        return cache[name]
-
-    return render
-
-
-def set_options(settings):
-    return [part for setting in settings for part in ("--set", setting)]
-
-
-def template(helm, settings, *options):
-    return run(helm, "template", "demo", CHART, "--namespace", "llm", *options, *set_options(settings))
-
-
-def of_kind(documents, *kinds):
-    return [document for document in documents if document["kind"] in kinds]
-
-
-def workloads(documents):
-    return of_kind(documents, "Deployment", "StatefulSet")
-
-
-def pod_spec(workload):
-    return workload["spec"]["template"]["spec"]
-
-
-def component(workload):
-    return workload["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"]
 
 
 # ---------------------------------------------------------------------------------------------------- helm's own checks
@@ -108,6 +36,12 @@ def test_every_way_of_use_renders_and_lints(helm, name):
     "prefill.resources.limits.memory=2GB", "networkPolicy.enabled=maybe", "decode.config.nested.key=1",
     "decode.kvMemoryMib=0",
     "startupSeconds=1", "gpu.transport=ucx", "gpu.enabled=maybe", "gpu.resource=gpu", "gpu.count=2",
+    "metrics.monitor=Monitor", "metrics.interval=15", "metrics.rules.ttftSeconds=0", "metrics.rules.docsUrl=wiki",
+    "metrics.dashboard.enabled=1", "metrics.label.a=b", "autoscaling.kind=HPA", "autoscaling.kind=ScaledObject",
+    "autoscaling.maxWorkers=65", "autoscaling.queuedPromptTokens=0", "ingress.enabled=true", "ingress.port=80",
+    "httpRoute.enabled=true", "httpRoute.parents[0].namespace=n", "ipFamilyPolicy=IPv6", "topology.spreadOver=a host",
+    "workload=Deployment", "gang=maybe", "rdma.resource=hca", "rdma.count=0", "inferencePool.enabled=true",
+    "inferencePool.pickerPort=0", "model.sha256.file=abc", "model.sha256./etc/passwd=" + 64 * "a",
 ])
 def test_a_wrong_value_is_refused_by_the_schema(helm, setting):
     done = template(helm, [setting])
@@ -138,10 +72,11 @@ def test_package_works(helm, tmp_path):
 @pytest.mark.parametrize("name", VALUES)
 def test_manifests_are_valid_for_kubernetes(rendered, name, version):
     import kubernetes_validate
-    if name == "gpu-claim" and version == "1.27":
-        pytest.skip("claims of devices are of Kubernetes 1.34 and newer; 1.27 knew another form of them")
+    if float(version) < float(SINCE.get(name, version)):
+        pytest.skip(f"what this way of use needs is of Kubernetes {SINCE[name]} and newer")
     for document in rendered(name):
-        kubernetes_validate.validate(document, version, strict=True)
+        if document["apiVersion"] not in APIS:  # these have tests of their own: tests/helm/test_chart_options.py
+            kubernetes_validate.validate(document, version, strict=True)
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -153,67 +88,6 @@ def test_enumerations_that_the_schemas_do_not_check(rendered, name):
             assert constraint["whenUnsatisfiable"] in ("DoNotSchedule", "ScheduleAnyway")
         for volume in spec["template"]["spec"]["volumes"]:
             assert volume.get("emptyDir", {}).get("medium", "") in ("", "Memory")
-
-
-# -------------------------------------------------------------------------------- the "restricted" pod security profile
-RESTRICTED_VOLUMES = {"configMap", "secret", "projected", "emptyDir", "persistentVolumeClaim", "csi", "downwardAPI",
-                      "ephemeral"}
-
-
-def breaches(pod):
-    """Where a PodSpec misses the restricted profile or our own rules above it."""
-    found = []
-    security = pod.get("securityContext", {})
-    checks = {
-        "runAsNonRoot": security.get("runAsNonRoot") is True,
-        "runAsUser 65532": security.get("runAsUser") == 65532,
-        "seccomp RuntimeDefault": security.get("seccompProfile", {}).get("type") == "RuntimeDefault",
-        "no host namespaces": not any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")),
-        "no token": pod.get("automountServiceAccountToken") is False,
-    }
-    found += [name for name, good in checks.items() if not good]
-    for volume in pod.get("volumes", []):
-        found += [f"volume {volume['name']} is {kind}" for kind in set(volume) - {"name"} - RESTRICTED_VOLUMES]
-        if "emptyDir" in volume and "sizeLimit" not in volume["emptyDir"]:
-            found.append(f"volume {volume['name']} has no sizeLimit")
-    for container in pod.get("containers", []) + pod.get("initContainers", []):
-        security, resources = container.get("securityContext", {}), container.get("resources", {})
-        checks = {
-            "allowPrivilegeEscalation": security.get("allowPrivilegeEscalation") is False,
-            "readOnlyRootFilesystem": security.get("readOnlyRootFilesystem") is True,
-            "drop ALL": security.get("capabilities") == {"drop": ["ALL"]},
-            "privileged": not security.get("privileged"),
-            "own user": "runAsUser" not in security and "runAsNonRoot" not in security,
-            "memory limit": "memory" in resources.get("limits", {}),
-            "requests": {"cpu", "memory"} <= set(resources.get("requests", {})),
-            "hostPort": not any("hostPort" in port for port in container.get("ports", [])),
-        }
-        found += [f"{container['name']}: {name}" for name, good in checks.items() if not good]
-    return found
-
-
-@pytest.mark.parametrize("name", VALUES)
-def test_every_pod_meets_the_restricted_profile(rendered, name):
-    found = [breach for workload in workloads(rendered(name)) for breach in breaches(pod_spec(workload))]
-    expected = ["volume model is hostPath"] * 3 if name == "hostPath" else []  # the documented exception
-    assert found == expected
-
-
-@pytest.mark.parametrize("change", [
-    lambda pod: pod["securityContext"].pop("seccompProfile"),
-    lambda pod: pod["securityContext"].update(runAsUser=0),
-    lambda pod: pod.update(hostNetwork=True),
-    lambda pod: pod.pop("automountServiceAccountToken"),
-    lambda pod: pod["containers"][0]["securityContext"].update(capabilities={"add": ["IPC_LOCK"]}),
-    lambda pod: pod["containers"][0]["securityContext"].pop("readOnlyRootFilesystem"),
-    lambda pod: pod["containers"][0]["resources"].pop("limits"),
-    lambda pod: pod["volumes"].append({"name": "root", "hostPath": {"path": "/"}}),
-])
-def test_the_profile_check_finds_a_breach(rendered, change):
-    pod = json.loads(json.dumps(workloads(rendered("default"))[0]["spec"]["template"]["spec"]))
-    assert breaches(pod) == []
-    change(pod)
-    assert len(breaches(pod)) == 1
 
 
 # ------------------------------------------------------------------------------------------------- how it fits together
@@ -339,80 +213,6 @@ def test_two_releases_can_share_a_namespace(helm):
     assert not names("one") & names("two")
 
 
-# ------------------------------------------------------------------------------------------------- who reaches whom
-def matches(selector, labels):
-    """A label selector with matchLabels and In expressions, which are all that the chart uses."""
-    expressions = selector.get("matchExpressions", [])
-    assert all(expression["operator"] == "In" for expression in expressions)
-    return selector.get("matchLabels", {}).items() <= labels.items() and \
-        all(labels.get(expression["key"]) in expression["values"] for expression in expressions)
-
-
-def rules(documents, direction, labels):
-    """The rules of that direction that hold for a pod with these labels; None if no policy chooses it."""
-    policies = [policy["spec"] for policy in of_kind(documents, "NetworkPolicy")
-                if matches(policy["spec"]["podSelector"], labels) and direction in policy["spec"]["policyTypes"]]
-    return [rule for policy in policies for rule in policy.get(direction.lower(), [])] if policies else None
-
-
-def peer_allowed(rule, key, labels):
-    peers = rule.get(key)
-    return not peers or any("namespaceSelector" not in peer and matches(peer["podSelector"], labels) for peer in peers)
-
-
-def allowed(documents, source, target, port):
-    """May a pod with labels `source` reach `port` (name, number) of one with labels `target` in the same namespace?"""
-    leaving, entering = rules(documents, "Egress", source), rules(documents, "Ingress", target)
-    leaves = leaving is None or any(
-        peer_allowed(rule, "to", target) and any(p["port"] in port for p in rule["ports"]) for rule in leaving)
-    enters = entering is None or any(
-        peer_allowed(rule, "from", source) and any(p["port"] in port for p in rule["ports"]) for rule in entering)
-    return leaves and enters
-
-
-REACHES = {("stranger", "coordinator", "http"), ("prefill", "coordinator", "control"),
-           ("decode", "coordinator", "control"), ("prefill", "prefill", "data"), ("prefill", "decode", "data"),
-           ("decode", "prefill", "data"), ("decode", "decode", "data")}
-
-
-@pytest.mark.parametrize("name", ["default", "pvc", "image"])
-def test_the_network_policy_allows_the_edges_of_the_design_and_no_other(rendered, name):
-    documents = rendered(name)
-    pods = {component(w): w["spec"]["template"]["metadata"]["labels"] for w in workloads(documents)}
-    ports = {component(w): [(port["name"], port["containerPort"]) for port in pod_spec(w)["containers"][0]["ports"]]
-             for w in workloads(documents)}
-    pods["stranger"] = {"app": "another"}
-    found = {(source, target, port[0]) for source in pods for target in ports for port in ports[target]
-             if allowed(documents, pods[source], pods[target], port)}
-    assert found == REACHES
-
-
-def test_workers_may_ask_for_names_wherever_the_cluster_answers(rendered, helm):
-    """Pods of any label, a cache on the node's link-local address, OpenShift's port: no peer is named by default."""
-    prefill = next(w for w in workloads(rendered("default")) if component(w) == "prefill")
-    labels = prefill["spec"]["template"]["metadata"]["labels"]
-    dns = [rule for rule in rules(rendered("default"), "Egress", labels) if {"port": 53, "protocol": "UDP"} in rule["ports"]]
-    assert len(dns) == 1 and not dns[0].get("to")
-    assert {(port["port"], port["protocol"]) for port in dns[0]["ports"]} == {
-        (53, "UDP"), (53, "TCP"), (5353, "UDP"), (5353, "TCP")}
-    done = template(helm, ["networkPolicy.dnsTo[0].ipBlock.cidr=10.96.0.10/32", "networkPolicy.dnsPorts={53}"])
-    narrow = [document for document in yaml.safe_load_all(done.stdout) if document]
-    dns = [rule for rule in rules(narrow, "Egress", labels) if {"port": 53, "protocol": "UDP"} in rule["ports"]]
-    assert dns[0]["to"] == [{"ipBlock": {"cidr": "10.96.0.10/32"}}] and len(dns[0]["ports"]) == 2
-
-
-def test_metrics_are_scraped_only_by_those_who_are_named(rendered):
-    documents = rendered("large")
-    prefill = next(w for w in workloads(documents) if component(w) == "prefill")
-    labels = prefill["spec"]["template"]["metadata"]["labels"]
-    peers = [rule["from"] for rule in rules(documents, "Ingress", labels) if {"port": "admin"} in rule["ports"]]
-    assert peers == [[{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]]
-
-
-def test_without_policy_everyone_reaches_everything(rendered):
-    assert not of_kind(rendered("open"), "NetworkPolicy", "PodDisruptionBudget")
-
-
 # ------------------------------------------------------------------------------------------------------------------ GPUs
 def test_each_worker_and_nobody_else_has_a_gpu(rendered):
     expected = {"gpu": {"limits": {"memory": "3Gi", "nvidia.com/gpu": 1}}, "gpu-claim": {"claims": [{"name": "gpu"}]}}
@@ -437,8 +237,8 @@ def test_workers_with_gpus_are_told_so(rendered, name, transport):
     assert config["transport"] == transport and config["prefill"]["compute"] == config["decode"]["compute"] == "cuda"
 
 
-@pytest.mark.parametrize("name, any_port", [("gpu", True), ("gpu-claim", False), ("default", False)])
-def test_only_nccl_opens_the_workers_to_each_other_on_every_port(rendered, name, any_port):
+@pytest.mark.parametrize("name, any_port", [("gpu", True), ("rdma", True), ("gpu-claim", False), ("default", False)])
+def test_only_nccl_and_ucx_open_the_workers_to_each_other_on_every_port(rendered, name, any_port):
     policy = next(p for p in of_kind(rendered(name), "NetworkPolicy") if p["metadata"]["name"].endswith("workers"))
     wide = [rule for rule in policy["spec"]["ingress"] + policy["spec"]["egress"] if "ports" not in rule]
     assert len(wide) == (2 if any_port else 0)
@@ -449,6 +249,12 @@ def test_only_nccl_opens_the_workers_to_each_other_on_every_port(rendered, name,
 
 
 def test_the_values_for_gpus_render(helm):
-    done = template(helm, [], "--values", CHART / "values-gpu.yaml")
+    done = template(helm, VALUES["gpu-file"])
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("nvidia.com/gpu: 1") == 2 and done.stdout.count("key: nvidia.com/gpu") == 2
+
+
+# ------------------------------------------------------------------------------------------------------------------ README
+def test_the_readme_is_what_its_generator_writes():
+    done = run(sys.executable, ROOT / "helm/readme.py", "--check")
+    assert done.returncode == 0, done.stderr

@@ -4,7 +4,9 @@ paths and ports of a pod replaced by those of this machine. No cluster runs; the
 import http.client
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +16,8 @@ import pytest
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "deploy"))
+import exported_metrics  # noqa: E402
 import helm_binary  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,9 +109,37 @@ def get(host, port, path, body=None):
     return response.status, text
 
 
+def free_port():
+    with socket.socket(socket.AF_INET6 if has_ipv6() else socket.AF_INET) as probe:
+        probe.bind(("", 0))
+        return probe.getsockname()[1]
+
+
 def has_ipv6():
     done = subprocess.run(["cat", "/proc/net/if_inet6"], capture_output=True, text=True, check=False)
     return any(line.startswith("0" * 31 + "1 ") for line in done.stdout.splitlines())
+
+
+def helm_test(documents, host, port, body=None):
+    """The pod of `helm test` as a process."""
+    container = next(d for d in documents if d["kind"] == "Pod")["spec"]["containers"][0]
+    environment = {entry["name"]: entry["value"] for entry in container["env"]} | {"HOST": host, "PORT": str(port)}
+    if body:
+        environment["BODY"] = body
+    return subprocess.run(container["command"], env={"PATH": os.environ["PATH"], **environment}, capture_output=True,
+                          text=True, timeout=120, check=False)
+
+
+def check_metrics(texts):
+    """What processes export is what the documents, and so the dashboard and the rules, say of it."""
+    metrics, seen = exported_metrics.exported(), set()
+    for series, labels in re.findall(r"^(runahead_\w+)(?:\{(.*)\})? \S+$", "\n".join(texts), re.MULTILINE):
+        name = exported_metrics.metric_of(series, metrics)
+        assert name, f"{series} is in no table of docs/operations.md"
+        assert set(re.findall(r'(\w+)="', labels)) - {"le"} == metrics[name].labels, series
+        seen.add(name)
+    # the rest needs more ranks, or a longer prompt
+    assert set(metrics) - seen <= {"runahead_worker_kv_wire_seconds"}
 
 
 @pytest.mark.parametrize("pod_ip", ["127.0.0.1", "::1"])
@@ -123,7 +155,9 @@ def test_the_rendered_command_lines_make_a_cluster(documents, tmp_path, pod_ip):
         service = next(d["metadata"]["name"] for d in documents
                        if d["kind"] == "Service" and d["metadata"]["name"].endswith("-control"))
         pods.places[f"{service}:7070"] = f"{host}:{control_port}"
-        for role in ("prefill", "decode"):
+        admin_ports = free_port(), free_port()
+        for role, port in zip(("prefill", "decode"), admin_ports):
+            pods.places["*:9100"] = f"*:{port}"
             pods.start(role)
         end = time.monotonic() + START_SECONDS_MAX
         while get(pod_ip, api_port, "/readyz")[0] != 200:
@@ -134,6 +168,12 @@ def test_the_rendered_command_lines_make_a_cluster(documents, tmp_path, pod_ip):
                            {"model": NAME, "prompt": "The keeper counts the lamps", "max_tokens": 3, "temperature": 0})
         assert status == 200, text
         assert json.loads(text)["usage"]["completion_tokens"] == 3
+        asked = helm_test(documents, pod_ip, api_port)
+        assert asked.returncode == 0, asked.stderr
+        assert re.fullmatch(r"time to first token: \d+ ms here, [\d.e-]+ s at the coordinator\n", asked.stdout)
+        refused = helm_test(documents, pod_ip, api_port, body='{"model": "another", "prompt": "x", "stream": true}')
+        assert refused.returncode == 1 and "no completion: HTTP 404" in refused.stderr and "not served" in refused.stderr
+        check_metrics([get(pod_ip, port, "/metrics")[1].decode() for port in (api_port, *admin_ports)])
     finally:
         pods.stop()
     assert [process.returncode for process, _ in pods.processes.values()] == [0, 0, 0]

@@ -63,6 +63,53 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
+{{/* Of a worker: RDMA pins the memory that its adapter reads, which needs a right that the restricted profile has not. */}}
+{{- define "runahead.workerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL], add: [IPC_LOCK]}
+{{- end }}
+
+{{/* How K/V pages travel. Over what opens ports of its own, workers reach each other on every port. */}}
+{{- define "runahead.transport" -}}
+{{- if .Values.gpu.enabled }}{{ .Values.gpu.transport }}{{ else if .Values.rdma.enabled }}ucx{{ else }}tcp{{ end }}
+{{- end }}
+
+{{/* A role as one group of LeaderWorkerSet. Its pods need each other no more than those of a StatefulSet do, so one that ends
+is started again alone. Arguments: root, role, values. */}}
+{{- define "runahead.group" -}}
+replicas: 1
+leaderWorkerTemplate:
+  size: {{ .values.workers | int64 }}
+  restartPolicy: None
+  workerTemplate: {{- include "runahead.pod" . | nindent 4 }}
+{{- end }}
+
+{{- define "runahead.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{/* Ends with a sentence where the cluster lacks an API. Arguments: root, api, value (that asks for it), of (what brings it). */}}
+{{- define "runahead.needs" -}}
+{{- if not (.root.Capabilities.APIVersions.Has .api) -}}
+{{- fail (printf "%s needs the API %s, which this cluster does not have: install %s first, or leave the value out (helm template: --api-versions %s)" .value .api .of .api) -}}
+{{- end -}}
+{{- end }}
+
+{{/* More workers at once where prompts wait; fewer one by one and late, for a new one has to load the model. */}}
+{{- define "runahead.scaleBehavior" -}}
+scaleUp:
+  stabilizationWindowSeconds: 0
+scaleDown:
+  stabilizationWindowSeconds: {{ .scaleDownSeconds | int64 }}
+  policies:
+    - {type: Pods, value: 1, periodSeconds: 60}
+{{- end }}
+
 {{/* The resources of a role, with its GPU. Arguments: root, role, values. */}}
 {{- define "runahead.resources" -}}
 {{- $resources := deepCopy .values.resources -}}
@@ -73,7 +120,15 @@ capabilities: {drop: [ALL]}
 {{- $_ := set $resources.limits .root.Values.gpu.resource 1 -}}
 {{- end -}}
 {{- end -}}
+{{- if and .root.Values.rdma.enabled (ne .role "coordinator") -}}
+{{- $_ := set $resources.limits .root.Values.rdma.resource (int64 .root.Values.rdma.count) -}}
+{{- end -}}
 {{ toYaml $resources }}
+{{- end }}
+
+{{/* The model's files as sha256sum checks them. */}}
+{{- define "runahead.sums" -}}
+{{- range $file, $sum := .Values.model.sha256 }}{{ printf "%s  %s\n" $sum $file }}{{ end }}
 {{- end }}
 
 {{/* The pod of a role. Arguments: root, role, values (the role's own). */}}
@@ -90,12 +145,7 @@ spec:
   automountServiceAccountToken: false
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ $root.Values.terminationGracePeriodSeconds | int64 }}
-  securityContext:
-    runAsNonRoot: true
-    runAsUser: 65532
-    runAsGroup: 65532
-    fsGroup: 65532
-    seccompProfile: {type: RuntimeDefault}
+  securityContext: {{- include "runahead.podSecurity" $root | nindent 4 }}
   {{- with $root.Values.imagePullSecrets }}
   imagePullSecrets: {{- toYaml . | nindent 4 }}
   {{- end }}
@@ -108,6 +158,9 @@ spec:
     - {name: gpu, resourceClaimTemplateName: {{ . }}}
   {{- end }}
   {{- end }}
+  {{- if and $root.Values.gang (ne .role "coordinator") }}
+  schedulingGroup: {podGroupName: {{ include "runahead.fullname" $root }}-workers}
+  {{- end }}
   {{- with .values.nodeSelector }}
   nodeSelector: {{- toYaml . | nindent 4 }}
   {{- end }}
@@ -116,14 +169,25 @@ spec:
   {{- end }}
   topologySpreadConstraints:
     - maxSkew: 1
-      topologyKey: kubernetes.io/hostname
+      topologyKey: {{ $root.Values.topology.spreadOver }}
       whenUnsatisfiable: ScheduleAnyway
       labelSelector:
         matchLabels:
           {{- include "runahead.selector" $root | nindent 10 }}
           app.kubernetes.io/component: {{ .role }}
-  {{- if eq $root.Values.model.source "image" }}
+  {{- with $root.Values.topology.together }}
+  affinity:
+    podAffinity:
+      preferredDuringSchedulingIgnoredDuringExecution:
+        - weight: 100
+          podAffinityTerm:
+            topologyKey: {{ . }}
+            labelSelector:
+              matchLabels: {{- include "runahead.selector" $root | nindent 16 }}
+  {{- end }}
+  {{- if or (eq $root.Values.model.source "image") $root.Values.model.sha256 }}
   initContainers:
+    {{- if eq $root.Values.model.source "image" }}
     - name: model
       image: {{ $root.Values.model.image }}
       imagePullPolicy: {{ $root.Values.image.pullPolicy }}
@@ -134,6 +198,23 @@ spec:
         limits: {memory: 256Mi}
       volumeMounts:
         - {name: model, mountPath: /copy}
+    {{- end }}
+    {{- if $root.Values.model.sha256 }}
+    - name: checksum
+      image: {{ include "runahead.image" $root }}
+      imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+      command: ["bash", "-c", "cd /models && printf %s \"$SUMS\" | sha256sum --check --strict"]
+      env:
+        - {name: SUMS, value: {{ include "runahead.sums" $root | quote }}}
+      securityContext: {{- include "runahead.containerSecurity" $root | nindent 8 }}
+      resources:
+        requests: {cpu: 100m, memory: 64Mi}
+        limits: {memory: 256Mi}
+      {{- if ne $root.Values.model.source "builtin" }}
+      volumeMounts:
+        - {name: model, mountPath: /models, readOnly: true}
+      {{- end }}
+    {{- end }}
   {{- end }}
   containers:
     - name: {{ .role }}
@@ -178,7 +259,8 @@ spec:
       lifecycle:  # the endpoints forget this pod before it stops to accept
         preStop: {exec: {command: ["sleep", "5"]}}
       resources: {{- include "runahead.resources" . | nindent 8 }}
-      securityContext: {{- include "runahead.containerSecurity" $root | nindent 8 }}
+      {{- $pins := and $root.Values.rdma.enabled (ne .role "coordinator") }}
+      securityContext: {{- include (ternary "runahead.workerSecurity" "runahead.containerSecurity" $pins) $root | nindent 8 }}
       volumeMounts:
         - {name: config, mountPath: /etc/runahead, readOnly: true}
         - {name: scratch, mountPath: /scratch}

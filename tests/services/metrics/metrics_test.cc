@@ -100,6 +100,8 @@ TEST(Metrics, KnownLabelSetsAreThereFromTheStart) {
   for (const char* reason : {"invalid_argument", "unsupported_parameter", "context_length_exceeded", "too_large",
                              "unauthorized", "not_found", "overloaded", "unavailable"})
     EXPECT_EQ(value(text, std::string(R"(runahead_request_rejections_total{reason=")") + reason + "\"}"), 0) << reason;
+  for (const char* strategy : {"single", "even", "balanced", "cuts", "searched", "predicted"})
+    EXPECT_EQ(value(text, std::string(R"(runahead_plans_total{strategy=")") + strategy + "\"}"), 0) << strategy;
   for (const char* role : {"prefill", "decode"})
     EXPECT_EQ(value(text, std::string(R"(runahead_workers_ready{role=")") + role + "\"}"), 0);
   EXPECT_EQ(value(text, R"(runahead_build_info{revision="abc",role="coordinator",version="1.2.3"})"), 1);
@@ -121,8 +123,8 @@ TEST(Metrics, AWorkersSeriesLeaveWithIt) {
   EXPECT_EQ(value("\n" + metrics.text(), R"(runahead_workers_ready{role="prefill"})"), 0);
   metrics.workers_changed(ClusterView{});
   const std::string text = metrics.text();
-  for (const char* series :
-       {"runahead_worker_up{", "runahead_worker_kv_cache_usage_ratio{", "runahead_worker_tokens_per_second{"})
+  for (const char* series : {"runahead_worker_up{", "runahead_worker_kv_cache_usage_ratio{",
+                             "runahead_worker_tokens_per_second{", "runahead_worker_link_bytes_per_second{"})
     EXPECT_EQ(text.find(series), std::string::npos) << series;
   EXPECT_EQ(value("\n" + text, R"(runahead_workers_ready{role="decode"})"), 0);
   everything(metrics);

@@ -1,0 +1,113 @@
+"""A real Prometheus scrapes a real cluster: our rules record what the answers said, and the dashboard's panels have data."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import LONG_TEXT, Service, eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "deploy"))
+from exported_metrics import exported, metric_of  # noqa: E402
+
+REQUESTS = 4
+
+
+class Prometheus(Service):
+    def value(self, expression):
+        """The samples of an instant query: [(labels, value)]."""
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        answer = self.post("/api/v1/query", "query=" + "".join(f"%{byte:02x}" for byte in expression.encode()), headers=form)
+        assert answer.status == 200, f"{expression}: {answer.body}"
+        return [(found["metric"], float(found["value"][1])) for found in answer.json["data"]["result"]]
+
+    def one(self, expression):
+        values = self.value(expression)
+        return values[0][1] if len(values) == 1 else None
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def prometheus(service, tmp_path_factory):
+    if shutil.which("prometheus") is None:
+        pytest.skip("prometheus is not installed (Debian package prometheus)")
+    folder, address = tmp_path_factory.mktemp("prometheus"), f"127.0.0.1:{free_port()}"
+    config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yaml").read_text())
+    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    config["rule_files"] = [str(ROOT / "deploy/prometheus" / name) for name in config["rule_files"]]
+    config["scrape_configs"][0]["static_configs"] = [{"targets": [service.address]}]
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
+    command = ["prometheus", "--config.file", folder / "prometheus.yaml", "--storage.tsdb.path", folder / "data",
+               "--web.listen-address", address, "--log.level", "error"]
+    running = Prometheus(address, subprocess.Popen(list(map(str, command))))
+
+    def scraped():
+        try:
+            return running.get("/-/ready").status == 200 and running.one('up{job="runahead"}') == 1
+        except OSError:
+            return False
+
+    try:
+        eventually(scraped, 60, "the first scrape")
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="module")
+def asked(service, prometheus, model):
+    """The TTFT of each request, as its answer said; they have all been scraped."""
+    count = 'runahead_time_to_first_token_seconds_count'
+    eventually(lambda: prometheus.one(count) == service.metric(count), what="a scrape before the first request")
+    body = {"model": model, "max_tokens": 2, "temperature": 0, "runahead": {"strategy": "even"}}
+    seconds = []
+    for i in range(REQUESTS):
+        answer = service.post("/v1/completions", {**body, "prompt": f"{i} {LONG_TEXT}"})
+        assert answer.status == 200, answer.body
+        seconds.append(answer.json["usage"]["runahead"]["ttft_seconds"])
+    eventually(lambda: prometheus.one(count) == service.metric(count), what="a scrape behind the last request")
+    return seconds
+
+
+def test_what_is_recorded_is_what_the_answers_said(prometheus, asked):
+    ttft = "runahead_time_to_first_token_seconds"
+    mean = prometheus.one(f"sum(rate({ttft}_sum[5m])) / sum(rate({ttft}_count[5m]))")
+    assert mean == pytest.approx(sum(asked) / len(asked), rel=0.02)
+    bounds = [0, *sorted(float(labels["le"]) for labels, _ in prometheus.value(f"{ttft}_bucket"))]
+    low, high = max(b for b in bounds if b < min(asked)), min(b for b in bounds if b >= max(asked))
+    eventually(lambda: low <= (prometheus.one("runahead:ttft_seconds:p95_5m") or -1) <= high, what="the recorded p95")
+    stages = prometheus.one(f"sum(rate(runahead_ttft_stage_seconds_sum[5m])) / sum(rate({ttft}_sum[5m]))")
+    assert stages == pytest.approx(1, rel=0.01)
+    eventually(lambda: sum(share for _, share in prometheus.value("runahead:ttft_stage:share_5m")) == pytest.approx(1))
+    assert len(prometheus.value("runahead:ttft_stage:share_5m")) == 9
+    assert prometheus.one("runahead:ttft_target_seconds") == 30
+
+
+def test_every_panel_of_the_dashboard_has_data_where_its_series_are_there(service, prometheus, asked):
+    metrics, exposed = exported(), service.get("/metrics").body.decode()
+    board, empty, seen = json.loads((ROOT / "deploy/grafana/runahead.json").read_text()), [], 0
+    for panel in board["panels"]:
+        for target in panel.get("targets", []):
+            expression = re.sub(r"\$(?!__)\w+", ".*", target["expr"].replace("$__rate_interval", "5m"))
+            found = prometheus.value(expression)
+            series = re.findall(r"\brunahead_\w+", expression)
+            if all(f"# HELP {metric_of(name, metrics)} " in exposed for name in series):
+                seen += 1
+                empty += [] if found else [f"{panel['title']}: {expression}"]
+    assert seen > 40 and not empty, empty
+
+
+def test_no_alert_fires_of_a_cluster_that_is_well(prometheus, asked):
+    firing = [labels["alertname"] for labels, _ in prometheus.value('ALERTS{alertstate="firing"}')]
+    assert not firing, firing
