@@ -52,14 +52,15 @@ class RangePrinter(Summary):
 class LeasePrinter(Summary):
     def to_string(self):
         v = self.value
-        state = ", quarantined" if bool(v["quarantined_"]) else ""
+        shared = int(v["shared_pages_"])
+        state = f", {shared} shared" if shared else ""
         return f"KvLease {int(v['num_layers_'])} layers x {int(v['num_pages_'])} pages{state}"
 
 
 class PoolPrinter(Summary):
     def to_string(self):
         usage = self.value["usage_"]
-        parts = [f"{int(usage[name])} {name}" for name in ("free", "leased", "quarantined")]
+        parts = [f"{int(usage[name])} {name}" for name in ("free", "kept", "leased", "quarantined")]
         return f"KvPool {int(usage['total'])} pages of {int(self.value['page_bytes_'])} bytes: " + ", ".join(parts)
 
 

@@ -26,6 +26,8 @@ int main() {
   TokenRange chunk{64, 128};
   KvPool pool(4096, 100);
   std::shared_ptr<KvLease> lease = *pool.lease(3, 130);
+  std::shared_ptr<KvLease> kept = pool.share(**pool.lease(3, 64), 1);
+  std::shared_ptr<KvLease> behind = *pool.lease_behind(*kept, 1, 130, 3);
   lease->mark_quarantined();
   stop_here();
 }
@@ -36,8 +38,9 @@ SHOWN = {
     "fine": "ok",
     "attempt": "attempt 41.2 of epoch 3",
     "chunk": "[64, 128)",
-    "pool": "KvPool 100 pages of 4096 bytes: 91 free, 0 leased, 9 quarantined",
-    "*lease._M_ptr": "KvLease 3 layers x 3 pages, quarantined",
+    "pool": "KvPool 100 pages of 4096 bytes: 82 free, 0 kept, 9 leased, 9 quarantined",
+    "*lease._M_ptr": "KvLease 3 layers x 3 pages",
+    "*behind._M_ptr": "KvLease 3 layers x 3 pages, 1 shared",
 }
 
 
