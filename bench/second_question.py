@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""What the prefix cache is worth: a second question about a document, and several choices of one prompt, over the real API.
+
+    bench/second_question.py                                 this build, deploy/examples/handbook.txt, one and two workers
+    bench/second_question.py --document FILE --rounds 9
+
+Each round asks two questions about the document with a `cache_salt` of its own, so the first one finds nothing kept; then one
+choice and --choices choices of a prompt. It starts `runahead serve` itself, on free ports of this machine. The second question is
+asked once more with another salt: its logits must be the same, or the run is void. stdout: a Markdown table of medians (smallest to
+largest); only the standard library is used.
+"""
+import argparse
+import http.client
+import json
+import random
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUEST_SECONDS = 300
+
+
+class Cluster:
+    def __init__(self, binary, workers):
+        command = [binary, "serve", "-q", "-o", "json", "--http", "127.0.0.1:0", "--workers", str(workers)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        ready = self.process.stdout.readline()
+        if not ready:
+            raise SystemExit(f"{binary} did not start: run it by hand to see why")
+        self.host, self.port = json.loads(ready)["http"].rsplit(":", 1)
+
+    def ask(self, prompt, salt, choices=1):
+        """Seconds of the whole answer, and its usage."""
+        connection = http.client.HTTPConnection(self.host, int(self.port), timeout=REQUEST_SECONDS)
+        body = {"prompt": prompt, "max_tokens": 1, "temperature": 0, "n": choices, "cache_salt": salt}
+        started = time.monotonic()
+        connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status != 200:
+            raise SystemExit(f"the server answered {answer.status}: {text.decode(errors='replace')[:500]}")
+        return time.monotonic() - started, json.loads(text)["usage"]
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+def one_round(cluster, document, choices):
+    salts = [str(random.getrandbits(64)) for _ in range(4)]
+    first, second = (document + question for question in ("\n\nWho keeps the light?", "\n\nWhat is the rule for fog?"))
+    cold = cluster.ask(first, salts[0])[1]
+    warm = cluster.ask(second, salts[0])[1]
+    again = cluster.ask(second, salts[1])[1]
+    if warm["runahead"]["first_logits_sha256"] != again["runahead"]["first_logits_sha256"]:
+        raise SystemExit("kept pages changed the logits: the run is void")
+    alone, many = cluster.ask(first, salts[2])[0], cluster.ask(first, salts[3], choices)[0]
+    return {"tokens": warm["prompt_tokens"], "cached": warm["prompt_tokens_details"]["cached_tokens"],
+            "first": cold["runahead"]["ttft_seconds"], "second": warm["runahead"]["ttft_seconds"],
+            "share": warm["runahead"]["ttft_seconds"] / cold["runahead"]["ttft_seconds"], "choices": many / alone}
+
+
+def spread(rounds, name, digits=3):
+    values = sorted(each[name] for each in rounds)
+    return f"{statistics.median(values):.{digits}f} ({values[0]:.{digits}f} to {values[-1]:.{digits}f})"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", default=str(ROOT / "build/release/runahead"))
+    parser.add_argument("--document", type=Path, default=ROOT / "deploy/examples/handbook.txt")
+    parser.add_argument("--workers", default="1,2", help="with commas between")
+    parser.add_argument("--choices", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    document = options.document.read_text()
+    print(f"| workers | tokens, cached | first question, s | second, s | second / first | n = {options.choices} / n = 1 |")
+    print("|---|---|---|---|---|---|")
+    for workers in options.workers.split(","):
+        cluster = Cluster(options.binary, workers)
+        try:
+            rounds = [one_round(cluster, document, options.choices) for _ in range(options.rounds)]
+        finally:
+            cluster.stop()
+        print(f"| {workers} | {rounds[0]['tokens']}, {rounds[0]['cached']} | {spread(rounds, 'first')} | {spread(rounds, 'second')} "
+              f"| {spread(rounds, 'share')} | {spread(rounds, 'choices', 2)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
