@@ -6,8 +6,8 @@
 
 Each round asks two questions about the document with a `cache_salt` of its own, so the first one finds nothing kept; then one
 choice and --choices choices of a prompt. It starts `runahead serve` itself, on free ports of this machine. The second question is
-asked once more with another salt: its logits must be the same, or the run is void. stdout: a Markdown table of medians (smallest to
-largest); only the standard library is used.
+asked once more with another salt: its logits must be the same, or the run is void. stdout: a Markdown table of medians
+(smallest to largest); only the standard library is used.
 """
 import argparse
 import http.client
@@ -84,8 +84,9 @@ def main():
             rounds = [one_round(cluster, document, options.choices) for _ in range(options.rounds)]
         finally:
             cluster.stop()
-        print(f"| {workers} | {rounds[0]['tokens']}, {rounds[0]['cached']} | {spread(rounds, 'first')} | {spread(rounds, 'second')} "
-              f"| {spread(rounds, 'share')} | {spread(rounds, 'choices', 2)} |", flush=True)
+        cells = [workers, f"{rounds[0]['tokens']}, {rounds[0]['cached']}",
+                 *(spread(rounds, name) for name in ("first", "second", "share")), spread(rounds, "choices", 2)]
+        print("| " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":
