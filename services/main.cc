@@ -53,5 +53,6 @@ int main(int argc, char** argv) {
   add_plan(line);
   add_doctor(line);
   add_bench(line);
+  add_client(line);
   return line.run(argc, argv);
 }

@@ -16,5 +16,6 @@ void add_perplexity(CommandLine& line);
 void add_plan(CommandLine& line);
 void add_doctor(CommandLine& line);
 void add_bench(CommandLine& line);
+void add_client(CommandLine& line);  // status, submit, jobs, cancel
 
 }  // namespace runahead

@@ -124,6 +124,7 @@ Result<HttpAnswer> HttpClient::post_stream(const std::string& target, const std:
   x.request.version(11);
   x.request.set(http::field::host, address_);
   x.request.set(http::field::connection, "close");
+  if (!api_key_.empty()) x.request.set(http::field::authorization, "Bearer " + api_key_);
   if (method != "GET") {
     x.request.set(http::field::content_type, "application/json");
     x.request.body() = json;

@@ -18,9 +18,9 @@ struct HttpAnswer {
 
 class HttpClient {
  public:
-  // address: "host:port". timeout: without any byte from the server.
-  HttpClient(std::string address, std::chrono::milliseconds timeout)
-      : address_(std::move(address)), timeout_(timeout) {}
+  // address: "host:port". timeout: without any byte from the server. api_key: empty, none is sent.
+  HttpClient(std::string address, std::chrono::milliseconds timeout, std::string api_key = {})
+      : address_(std::move(address)), timeout_(timeout), api_key_(std::move(api_key)) {}
 
   // kUnavailable if the server cannot be reached, kDeadlineExceeded if it stays silent.
   Result<HttpAnswer> get(const std::string& target) const { return request("GET", target, ""); }
@@ -38,6 +38,7 @@ class HttpClient {
  private:
   std::string address_;
   std::chrono::milliseconds timeout_;
+  std::string api_key_;
 };
 
 // The error of an OpenAI error body, or a sentence with the status if it is none.
