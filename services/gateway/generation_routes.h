@@ -10,6 +10,7 @@
 #include "services/gateway/gateway_options.h"
 #include "services/gateway/generation.h"
 #include "services/gateway/openai_response.h"
+#include "services/gateway/request_list.h"
 #include "services/gateway/text_lane.h"
 #include "services/http/http_router.h"
 
@@ -24,6 +25,7 @@ struct GatewayContext {
   InferenceService& inference;
   const TextCodec& codec;
   GatewayMetrics& metrics;
+  RequestList& requests;
   const GatewayOptions& options;
 
   ServedModel served_model() const;
