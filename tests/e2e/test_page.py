@@ -122,6 +122,64 @@ def test_stop_ends_a_stream(service, browser):
     eventually(service.at_rest, what="all pages free")
 
 
+def test_prefill_is_seen_rank_by_rank(service, browser, shots):
+    open_page(browser, service)
+    browser.wait_for(LOADED)
+    body = {"prompt": LONG_TEXT * 8, "max_tokens": 1, "runahead": {"strategy": "even"}}
+    asking = threading.Thread(target=lambda: service.post("/v1/completions", body))
+    asking.start()
+    browser.wait_for("document.querySelector('.link.busy') !== null")
+    browser.evaluate("[...document.querySelectorAll('button.row')][0].click()")
+    browser.wait_for("document.querySelectorAll('#report .rank').length === 2")
+    assert text_of(browser, "#requests tbody .status").startswith("prefill ")
+    browser.screenshot(shots / "prefill-1440.png")
+    service.request("DELETE", "/v1/requests/" + service.get("/v1/requests").json["data"][0]["id"])
+    asking.join(60)
+    browser.wait_for("document.getElementById('why').textContent.includes('cancelled: the request was cancelled')")
+    assert browser.complaints == []
+
+
+def report_of(stages, ranks, predicted=0, attempts=1):
+    workers = [{"rank": r, "worker": f"w{r}", "begin": 64 * r, "end": 64 * r + 64, "compute_seconds": compute,
+                "kv_wait_seconds": wait, "kv_sent_bytes": 2e6, "kv_wire_seconds": wire}
+               for r, (compute, wait, wire) in enumerate(ranks)]
+    return {"ttft_seconds": sum(stages.values()), "stages": {"queue": 0, **stages}, "workers": workers, "attempts": attempts,
+            "plan": {"predicted_ttft_seconds": predicted}}
+
+
+@pytest.mark.parametrize("report,says", [
+    (report_of({"prefill_compute": 1.5, "kv_wait": 0.5}, [(1.4, 0, 0), (1.5, 0.5, 0)], 1.6),
+     "2.00 s to the first token of 128 tokens on 2 ranks, 1.50 s (75 %) of it computing 64 tokens on the last one, rank 1 (w1); "
+     "25 % more than the predicted 1.60 s."),
+    (report_of({"prefill_compute": 0.4, "kv_wait": 1.6}, [(1.9, 0, 0.1), (0.4, 1.6, 0)], 2),
+     "2.00 s to the first token of 128 tokens on 2 ranks, 1.60 s (80 %) of it waiting for K/V of rank 0 (w0), which computed "
+     "1.90 s, as predicted."),
+    (report_of({"prefill_compute": 0.4, "kv_wait": 1.6}, [(0.3, 0, 1.7), (0.4, 1.6, 0)]),
+     "2.00 s to the first token of 128 tokens on 2 ranks, 1.60 s (80 %) of it waiting for K/V of rank 0 (w0), which sent 2.0 MB "
+     "over a slow link."),
+    (report_of({"queue": 3, "prefill_compute": 1}, [(1, 0, 0)], 0, 2),
+     "4.00 s to the first token of 128 tokens on 1 rank, 3.00 s (75 %) of it waiting behind other requests; it took 2 attempts, "
+     "and the lost ones count as queue."),
+])
+def test_why_it_was_slow_in_one_sentence(service, browser, report, says):
+    open_page(browser, service)
+    browser.wait_for(LOADED)
+    request = {"id": "x", "status": "succeeded", "prompt_tokens": 128, "runahead": report}
+    assert browser.evaluate(f"whySentence({json.dumps(request)})") == says
+
+
+def test_what_the_service_says_is_text_and_never_markup(service, browser):
+    open_page(browser, service)
+    browser.wait_for(LOADED)
+    cluster = service.cluster()
+    evil = "<img src=x onerror=alert(1)>"
+    for worker in cluster["workers"]:
+        worker.update(name=evil, device=evil, state=evil)
+    browser.evaluate(f"showCluster({json.dumps(cluster)})")
+    assert evil in text_of(browser, "#chain") and browser.evaluate("document.images.length") == 0
+    assert no_overflow(browser)
+
+
 def test_cancel_in_the_table(service, browser, shots):
     open_page(browser, service)
     browser.wait_for(LOADED)

@@ -481,13 +481,14 @@ async function play() {
       const chunk = JSON.parse(data);
       if (name === "error") throw new Error(chunk.error.message);
       usage = chunk.usage ?? usage;
+      chosen = chunk.id;
+      chosenByHand = true;
+      showPrefill(chunk.prompt_progress);
       const choice = chunk.choices?.[0];
       if (!choice) continue;
       if (first === null) {
         first = since();
         setText($("play-state"), `First token after ${time(first)}.`);
-        chosen = chunk.id;
-        chosenByHand = true;
       }
       const atEnd = answer.scrollHeight - answer.scrollTop - answer.clientHeight < 40;
       text.appendData(choice.delta?.content ?? choice.text ?? "");
@@ -504,8 +505,15 @@ async function play() {
   poll();
 }
 
+// A meter for the eye alone: four changes a second are nothing to read aloud.
+function showPrefill(progress) {
+  $("play-meter").hidden = !progress;
+  if (progress) $("play-meter").firstChild.style.width = `${(progress.processed / progress.total) * 100}%`;
+}
+
 function setPlaying(controller) {
   running = controller;
+  showPrefill(null);
   const [on, off] = controller ? [$("stop"), $("send")] : [$("send"), $("stop")];
   const focused = document.activeElement === off;
   on.disabled = false;
