@@ -46,20 +46,22 @@ function rebuild(node, shows, build) {
 const count = (number) => Number(number).toLocaleString("en-US");
 const plural = (number, word) => `${count(number)} ${word}${number === 1 ? "" : "s"}`;
 
+const unit = (number, name) => `${number}\u00a0${name}`;  // no line ends between them
+
 function time(seconds) {
-  if (seconds >= 9.995) return `${seconds.toFixed(1)} s`;
-  if (seconds >= 0.9995) return `${seconds.toFixed(2)} s`;
+  if (seconds >= 9.995) return unit(seconds.toFixed(1), "s");
+  if (seconds >= 0.9995) return unit(seconds.toFixed(2), "s");
   const ms = seconds * 1e3;
-  return `${ms >= 9.95 || ms < 0.05 ? ms.toFixed(0) : ms.toFixed(1)} ms`;
+  return unit(ms >= 9.95 || ms < 0.05 ? ms.toFixed(0) : ms.toFixed(1), "ms");
 }
 
 function bytes(number) {
-  for (const [unit, size] of [["GB", 1e9], ["MB", 1e6], ["kB", 1e3]])
-    if (number >= size) return `${(number / size).toFixed(number >= 10 * size ? 0 : 1)} ${unit}`;
-  return `${number} B`;
+  for (const [name, size] of [["GB", 1e9], ["MB", 1e6], ["kB", 1e3]])
+    if (number >= size) return unit((number / size).toFixed(number >= 10 * size ? 0 : 1), name);
+  return unit(number, "B");
 }
 
-const percent = (part, whole) => (whole > 0 ? `${Math.round((part / whole) * 100)} %` : "0 %");
+const percent = (part, whole) => unit(whole > 0 ? Math.round((part / whole) * 100) : 0, "%");
 
 // ---- asking ----
 
@@ -348,7 +350,7 @@ function whySentence(request) {
   const predicted = report.plan.predicted_ttft_seconds;
   if (predicted > 0) {
     const off = Math.round((report.ttft_seconds / predicted - 1) * 100);
-    text += off === 0 ? `, as predicted` : `; ${Math.abs(off)} % ${off > 0 ? "more" : "less"} than the predicted ${time(predicted)}`;
+    text += off === 0 ? `, as predicted` : `; ${unit(Math.abs(off), "%")} ${off > 0 ? "more" : "less"} than the predicted ${time(predicted)}`;
   }
   const queued = report.stages.queue;
   if (stage !== "queue" && queued > 0.05 * report.ttft_seconds) text += `; ${time(queued)} were spent in the queue`;
