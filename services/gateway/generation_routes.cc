@@ -28,6 +28,17 @@ int64_t prompt_tokens(const GenerationRequest& request) {
 
 }  // namespace
 
+RequestEntry entry_of(const HttpRequest& http, const std::string& id, const char* endpoint,
+                      const GenerationRequest& request) {
+  RequestEntry entry{.id = id, .owner = http.owner, .endpoint = endpoint};
+  entry.stream = request.stream;
+  entry.choices = request.num_choices();
+  entry.created_unix_s = unix_seconds();
+  entry.received_at = http.received_at;
+  entry.prompt_tokens = prompt_tokens(request);
+  return entry;
+}
+
 std::string echoed(const GenerationRequest& request, int32_t choice) {
   if (!request.echo) return {};
   return request.prompt_of(choice).text;
@@ -200,19 +211,10 @@ Task<void> answer_streamed(const GatewayContext& context, Exchange& exchange, Ge
   co_return ended;  // the answer was whole, whether or not the client waited for the last bytes of the stream
 }
 
-RequestEntry entry_of(const HttpRequest& http, const GenerationRequest& request, const AnswerHead& head) {
-  RequestEntry entry{.id = head.id, .owner = http.owner, .endpoint = endpoint_name(head.endpoint)};
-  entry.stream = request.stream;
-  entry.choices = request.num_choices();
-  entry.created_unix_s = head.created_unix_s;
-  entry.received_at = http.received_at;
-  entry.prompt_tokens = prompt_tokens(request);
-  return entry;
-}
-
 Task<void> answer(const GatewayContext& context, Exchange& exchange, Generation& generation,
                   const GenerationRequest& request, const AnswerHead& head) {
-  ListedRequest listed(context.requests, entry_of(exchange.request(), request, head), generation);
+  ListedRequest listed(context.requests, entry_of(exchange.request(), head.id, endpoint_name(head.endpoint), request),
+                       generation);
   exchange.on_disconnect([&generation] { generation.cancel(); });
   if (exchange.disconnected()) generation.cancel();
   Result<void> ended;

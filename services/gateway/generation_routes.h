@@ -44,6 +44,10 @@ Task<GenerationRequest> prepare_generation(const GatewayContext& context, ParseG
 Result<void> submit(const GatewayContext& context, const HttpRequest& http, const std::string& id,
                     GenerationRequest& request, Generation& generation);
 
+// For the list of requests.
+RequestEntry entry_of(const HttpRequest& http, const std::string& id, const char* endpoint,
+                      const GenerationRequest& request);
+
 // The prompt's text, where the client wants it in front of a choice's (echo); else empty.
 std::string echoed(const GenerationRequest& request, int32_t choice);
 

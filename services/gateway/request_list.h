@@ -1,5 +1,5 @@
-// RequestList: the completions and chats in work, and the last that ended, as /v1/requests shows them: names and numbers,
-// never a text.
+// RequestList: the completions, chats and messages in work, and the last that ended, as /v1/requests shows them: names and
+// numbers, never a text.
 //   threads  the io_context thread; a Row does not change, so that the text lane may write it out.
 //   limits   in work as many as there are connections; ended limits::kEndedRequestsMax, then the oldest goes.
 #pragma once
@@ -20,9 +20,9 @@ inline constexpr size_t kEndedRequestsMax = 100;
 }
 
 struct RequestEntry {
-  std::string id;  // "chatcmpl-...", as its answer carries it
+  std::string id;  // "chatcmpl-...", "msg_...", as its answer carries it
   std::string owner;  // HttpRequest::owner
-  const char* endpoint = "";  // "chat", "completions"
+  const char* endpoint = "";  // "chat", "completions", "messages"
   // "waiting", "prefill", "decode"; ended: "succeeded", "failed", "cancelled".
   const char* status = "waiting";
   bool stream = false;

@@ -26,6 +26,7 @@ json entry_json(const RequestEntry& entry, const std::string& model) {
                {"choices", entry.choices},
                {"created_at", entry.created_unix_s},
                {"prompt_tokens", entry.prompt_tokens},
+               {"cached_tokens", entry.report ? entry.report->cached_tokens : entry.prefill.cached_tokens},
                {"completion_tokens", entry.completion_tokens},
                {"prefill", progress_json(entry.prefill)},
                {"first_token_seconds", nullptr},

@@ -4,6 +4,7 @@
 
 const POLL_MS = 1000, ANSWER_MS_MAX = 5000;
 const IN_WORK = ["waiting", "prefill", "decode"];
+const KINDS = { completions: "text", chat: "chat", messages: "message" };
 const STAGES = {  // in the order in which they happen
   tokenize: "making tokens of the text",
   queue: "waiting behind other requests",
@@ -232,7 +233,7 @@ function showRequests() {
 
 function newRow(request) {
   const choose = element("button", { class: "row", type: "button", title: request.id },
-                         `${request.endpoint === "chat" ? "chat" : "text"} ${request.id.slice(-6)}`);
+                         `${KINDS[request.endpoint] ?? request.endpoint} ${request.id.slice(-6)}`);
   choose.addEventListener("click", () => {
     chosen = request.id;
     chosenByHand = true;
@@ -354,7 +355,7 @@ function whySentence(request) {
   }
   const queued = report.stages.queue;
   if (stage !== "queue" && queued > 0.05 * report.ttft_seconds) text += `; ${time(queued)} were spent in the queue`;
-  if (report.cached_tokens) text += `; ${plural(report.cached_tokens, "token")} came from the cache`;
+  if (request.cached_tokens) text += `; ${plural(request.cached_tokens, "token")} came from the prefix cache`;
   if (report.attempts > 1) text += `; it took ${report.attempts} attempts, and the lost ones count as queue`;
   return `${text}.`;
 }

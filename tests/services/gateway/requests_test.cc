@@ -51,9 +51,15 @@ TEST_F(RequestsTest, NoTextOfAPromptOrAnAnswerIsShown) {
   inference_.set({.text = "HIDDEN"});
   ASSERT_EQ(post("/v1/completions", R"({"prompt":"SECRET","echo":true,"stop":["STOPPER"],"user":"WHO"})").status, 200);
   ASSERT_EQ(post("/v1/chat/completions", R"({"messages":[{"role":"user","content":"SECRET"}]})").status, 200);
+  ASSERT_EQ(
+      post("/v1/messages", R"({"model":"toy","max_tokens":9,"messages":[{"role":"user","content":"SECRET"}]})").status,
+      200);
   const std::string body = get("/v1/requests").body;
   for (const char* text : {"SECRET", "HIDDEN", "STOPPER", "WHO"}) EXPECT_EQ(body.find(text), std::string::npos) << text;
-  EXPECT_EQ(rows()[0]["endpoint"], "chat") << "the newest comes first";
+  EXPECT_EQ(rows()[0]["endpoint"], "messages") << "the newest comes first";
+  EXPECT_EQ(rows()[1]["endpoint"], "chat");
+  EXPECT_TRUE(rows()[0]["id"].get<std::string>().starts_with("msg_"));
+  EXPECT_EQ(rows()[0]["cached_tokens"], 0);
 }
 
 TEST_F(RequestsTest, WhatIsInWorkShowsHowFarItIs) {
