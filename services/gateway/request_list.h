@@ -15,10 +15,6 @@
 
 namespace runahead {
 
-namespace limits {
-inline constexpr size_t kEndedRequestsMax = 100;
-}
-
 struct RequestEntry {
   std::string id;  // "chatcmpl-...", "msg_...", as its answer carries it
   std::string owner;  // HttpRequest::owner

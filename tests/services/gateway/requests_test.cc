@@ -2,7 +2,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "services/gateway/request_list.h"
+#include "base/limits.h"
 #include "tests/services/gateway/gateway_fixture.h"
 
 namespace runahead {
