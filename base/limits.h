@@ -49,6 +49,7 @@ inline constexpr size_t kTextQueueBytesMax = 64 << 20;  // texts waiting for the
 inline constexpr size_t kJsonMemoryMax = 160 << 20;  // of one parsed body: 3 M token ids; one large body at a time
 inline constexpr size_t kApiKeysMax = 10'000;
 inline constexpr size_t kApiKeyBytesMax = 512;
+inline constexpr size_t kEndedRequestsMax = 100;  // that /v1/requests still shows: 110 KB with reports of one rank
 inline constexpr int kJobsListMax = 1000;  // rows of one answer
 inline constexpr int64_t kJobsKeptMax = 100'000;  // ended jobs in the store: the oldest go
 inline constexpr int64_t kJobsPruneEvery = 1024;  // commits between two looks at it

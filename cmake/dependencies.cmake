@@ -20,6 +20,7 @@ pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)      # 2.8 (its
 pkg_check_modules(UCX IMPORTED_TARGET ucx>=1.13)                     # KV pages over shared memory, TCP, RDMA; absent: tcp only
 if(RUNAHEAD_BUILD_TESTS)
   find_package(GTest 1.12 REQUIRED)         # tests
+                                            # chromium: the page in a real browser; absent: these tests are skipped
 endif()
 
 # Asio and Beast are compiled once (base/boost_impl.cc), not in every file that includes them.

@@ -4,6 +4,8 @@
 
 #include "services/gateway/jobs_routes.h"
 #include "services/gateway/messages_routes.h"
+#include "services/gateway/page_routes.h"
+#include "services/gateway/requests_routes.h"
 #include "services/gateway/status_routes.h"
 #include "services/gateway/text_routes.h"
 
@@ -40,12 +42,15 @@ class Gateway::Impl {
       : options_(std::move(options)),
         rng_(seed_or_random(options_.random_seed)),
         text_lane_(clock),
-        context_{executor, text_lane_, clock, rng_, inference, codec, metrics, options_},
+        requests_(clock),
+        context_{executor, text_lane_, clock, rng_, inference, codec, metrics, requests_, options_},
         server_(executor, clock, router_, counting(options_.http, metrics)) {
     add_generation_routes(router_, context_);
     add_messages_routes(router_, context_);
     add_text_routes(router_, context_);
     add_jobs_routes(router_, context_, jobs);
+    add_requests_routes(router_, context_);
+    add_page_routes(router_);
     add_status_routes(router_, context_);
     router_.allow_origins(options_.cors_origins);
   }
@@ -62,6 +67,7 @@ class Gateway::Impl {
   GatewayOptions options_;
   SeededRng rng_;
   TextLane text_lane_;
+  RequestList requests_;
   HttpRouter router_;
   GatewayContext context_;
   HttpServer server_;

@@ -1,4 +1,5 @@
-// Gateway: the HTTP front of a cluster: OpenAI's API, jobs, probes and metrics over one InferenceService.
+// Gateway: the HTTP front of a cluster: OpenAI's API, jobs, requests, probes, metrics and a page over one
+// InferenceService.
 //   threads  the io_context thread, and two of its own (the text lane) for work that grows with a text.
 //   owner    what is passed in outlives the Gateway. Destroy it after shutdown() has returned, or after the io_context
 //            has stopped for good.

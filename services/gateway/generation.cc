@@ -49,10 +49,10 @@ void Generation::cancel_streams() {
     if (choice.stream) choice.stream->cancel();
 }
 
-void Generation::cancel() {
+void Generation::cancel(std::string why) {
   // A client may close as soon as it has read what it wants: nothing is left to cancel then.
   if (std::ranges::none_of(results_, &std::string::empty, &ChoiceResult::finish_reason)) return;
-  if (!error_) error_ = Error{ErrorCode::kCancelled, "the client went away", ""};
+  if (!error_) error_ = Error{ErrorCode::kCancelled, std::move(why), ""};
   cancel_streams();
 }
 

@@ -42,7 +42,7 @@ class Generation {
   // if it asks for log-probabilities of its prompt, by a chain whose token is dropped.
   Result<void> submit(InferenceService& inference, std::vector<InferenceRequest> requests);
   Task<void> run(ChoiceSink& sink);
-  void cancel();  // the client went away; nothing if every choice has finished
+  void cancel(std::string why = "the client went away");  // nothing if every choice has finished
 
   const std::vector<ChoiceResult>& results() const { return results_; }
 

@@ -28,6 +28,17 @@ int64_t prompt_tokens(const GenerationRequest& request) {
 
 }  // namespace
 
+RequestEntry entry_of(const HttpRequest& http, const std::string& id, const char* endpoint,
+                      const GenerationRequest& request) {
+  RequestEntry entry{.id = id, .owner = http.owner, .endpoint = endpoint};
+  entry.stream = request.stream;
+  entry.choices = request.num_choices();
+  entry.created_unix_s = unix_seconds();
+  entry.received_at = http.received_at;
+  entry.prompt_tokens = prompt_tokens(request);
+  return entry;
+}
+
 std::string echoed(const GenerationRequest& request, int32_t choice) {
   if (!request.echo) return {};
   return request.prompt_of(choice).text;
@@ -155,9 +166,9 @@ class StreamedAnswer final : public ChoiceSink {
 };
 
 Task<void> answer_whole(const GatewayContext& context, Exchange& exchange, Generation& generation,
-                        const GenerationRequest& request, const AnswerHead& head) {
+                        ListedRequest& listed, const GenerationRequest& request, const AnswerHead& head) {
   WholeAnswer answer(request);
-  const Result<void> ended = co_await generation.run(answer);
+  const Result<void> ended = co_await generation.run(listed.through(answer));
   if (!ended) {
     co_await exchange.respond(error_reply(ended.error()));
     co_return ended;
@@ -190,14 +201,31 @@ asio::awaitable<void> end_stream(SseWriter& writer, const Result<void>& ended, c
 }
 
 Task<void> answer_streamed(const GatewayContext& context, Exchange& exchange, Generation& generation,
-                           const GenerationRequest& request, const AnswerHead& head) {
+                           ListedRequest& listed, const GenerationRequest& request, const AnswerHead& head) {
   SseWriter writer(exchange, context.executor, context.clock, context.options.ping_interval);
   co_await writer.begin();
   StreamedAnswer answer(writer, head, request, generation, context, exchange.request().received_at);
-  const Result<void> ended = co_await generation.run(answer);
+  const Result<void> ended = co_await generation.run(listed.through(answer));
   co_await end_stream(writer, ended, head, request, generation);
   co_await writer.finish();
   co_return ended;  // the answer was whole, whether or not the client waited for the last bytes of the stream
+}
+
+Task<void> answer(const GatewayContext& context, Exchange& exchange, Generation& generation,
+                  const GenerationRequest& request, const AnswerHead& head) {
+  ListedRequest listed(context.requests, entry_of(exchange.request(), head.id, endpoint_name(head.endpoint), request),
+                       generation);
+  exchange.on_disconnect([&generation] { generation.cancel(); });
+  if (exchange.disconnected()) generation.cancel();
+  Result<void> ended;
+  if (request.stream) {
+    ended = co_await answer_streamed(context, exchange, generation, listed, request, head);
+  } else {
+    ended = co_await answer_whole(context, exchange, generation, listed, request, head);
+  }
+  exchange.on_disconnect(nullptr);
+  listed.end(ended);
+  co_return ended;
 }
 
 Task<void> generate(const GatewayContext& context, Endpoint endpoint, Exchange& exchange) {
@@ -219,16 +247,7 @@ Task<void> generate(const GatewayContext& context, Endpoint endpoint, Exchange& 
     co_await exchange.respond(error_reply(submitted.error()));
     co_return submitted;
   }
-  exchange.on_disconnect([&generation] { generation.cancel(); });
-  if (exchange.disconnected()) generation.cancel();
-  Result<void> ended;
-  if (request.stream) {
-    ended = co_await answer_streamed(context, exchange, generation, request, head);
-  } else {
-    ended = co_await answer_whole(context, exchange, generation, request, head);
-  }
-  exchange.on_disconnect(nullptr);
-  co_return ended;
+  co_return co_await answer(context, exchange, generation, request, head);
 }
 
 asio::awaitable<void> serve(const GatewayContext& context, Endpoint endpoint, Exchange& exchange) {

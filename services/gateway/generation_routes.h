@@ -10,6 +10,7 @@
 #include "services/gateway/gateway_options.h"
 #include "services/gateway/generation.h"
 #include "services/gateway/openai_response.h"
+#include "services/gateway/request_list.h"
 #include "services/gateway/text_lane.h"
 #include "services/http/http_router.h"
 
@@ -24,6 +25,7 @@ struct GatewayContext {
   InferenceService& inference;
   const TextCodec& codec;
   GatewayMetrics& metrics;
+  RequestList& requests;
   const GatewayOptions& options;
 
   ServedModel served_model() const;
@@ -41,6 +43,10 @@ Task<GenerationRequest> prepare_generation(const GatewayContext& context, ParseG
 // Gives a prepared request its id, its place in time and its deadline, and hands its choices to the actors.
 Result<void> submit(const GatewayContext& context, const HttpRequest& http, const std::string& id,
                     GenerationRequest& request, Generation& generation);
+
+// For the list of requests.
+RequestEntry entry_of(const HttpRequest& http, const std::string& id, const char* endpoint,
+                      const GenerationRequest& request);
 
 // The prompt's text, where the client wants it in front of a choice's (echo); else empty.
 std::string echoed(const GenerationRequest& request, int32_t choice);

@@ -63,9 +63,9 @@ class StreamedMessage final : public ChoiceSink {
   bool begun_ = false;
 };
 
-Task<void> answer_whole(Exchange& exchange, Generation& generation, const MessageHead& head) {
+Task<void> answer_whole(Exchange& exchange, Generation& generation, ListedRequest& listed, const MessageHead& head) {
   WholeMessage answer;
-  const Result<void> ended = co_await generation.run(answer);
+  const Result<void> ended = co_await generation.run(listed.through(answer));
   if (!ended) {
     co_await exchange.respond(refusal(ended.error()));
     co_return ended;
@@ -95,11 +95,11 @@ Task<void> end_stream(StreamedMessage& answer, const Result<void>& ended, const 
 }
 
 Task<void> answer_streamed(const GatewayContext& context, Exchange& exchange, Generation& generation,
-                           const MessageHead& head) {
+                           ListedRequest& listed, const MessageHead& head) {
   SseWriter writer(exchange, context.executor, context.clock, context.options.ping_interval);
   co_await writer.begin();
   StreamedMessage answer(writer, head);
-  const Result<void> ended = co_await generation.run(answer);
+  const Result<void> ended = co_await generation.run(listed.through(answer));
   co_await end_stream(answer, ended, head, generation);
   co_await writer.finish();
   co_return ended;
@@ -123,15 +123,17 @@ Task<void> answer(const GatewayContext& context, Exchange& exchange) {
     co_await exchange.respond(refusal(submitted.error()));
     co_return submitted;
   }
+  ListedRequest listed(context.requests, entry_of(http, head.id, "messages", request), generation);
   exchange.on_disconnect([&generation] { generation.cancel(); });
   if (exchange.disconnected()) generation.cancel();
   Result<void> ended;
   if (request.stream) {
-    ended = co_await answer_streamed(context, exchange, generation, head);
+    ended = co_await answer_streamed(context, exchange, generation, listed, head);
   } else {
-    ended = co_await answer_whole(exchange, generation, head);
+    ended = co_await answer_whole(exchange, generation, listed, head);
   }
   exchange.on_disconnect(nullptr);
+  listed.end(ended);
   co_return ended;
 }
 

@@ -99,7 +99,7 @@ void add_status_routes(HttpRouter& router, const GatewayContext& context) {
       [&context](const HttpRequest& request) { return ready(context, request.authorized && asks_verbose(request)); },
       Access::kProbe);
   router.answer("GET", "/version", [&context](const HttpRequest&) { return version(context.options.build); });
-  router.answer("GET", "/v1/cluster", [&context](const HttpRequest&) { return cluster(context); });
+  router.answer("GET", "/v1/cluster", [&context](const HttpRequest&) { return cluster(context); }, Access::kWatch);
   router.answer("GET", "/metrics",
                 [&context](const HttpRequest&) { return text(context.metrics.text(), kMetricsContentType); });
   router.answer("GET", "/openapi.json", [](const HttpRequest&) { return text(kOpenApiJson, "application/json"); });

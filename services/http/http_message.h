@@ -21,7 +21,7 @@ struct HttpRequest {
   std::string peer;                                // "address:port" of the client
   bool authorized = true;                          // no key is needed, or a valid one was sent; set by the router
   std::string owner;  // whose key it was (ApiKeys::owner_of); empty where none is needed
-  bool is_probe = false;  // a health check or a scrape; set by the router
+  bool is_probe = false;  // a health check, a scrape, or what a page asks each second; set by the router
   size_t route = 0;  // the router's
   Time received_at{0};  // when its first byte had come
   std::map<std::string, std::string> path_params;  // {"id": "job-..."}, filled in by the router

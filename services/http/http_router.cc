@@ -125,7 +125,8 @@ std::optional<HttpReply> HttpRouter::admit(HttpRequest& request) const {
   if (request.path == "*") return options_reply(request, "GET, HEAD, POST, DELETE, OPTIONS", origin.has_value());
   const std::vector<std::string> path = split(request.path);
   const Found found = find(request, path);
-  request.is_probe = found.route != nullptr && found.route->access == Access::kProbe;
+  const Access access = found.route != nullptr ? found.route->access : Access::kKey;
+  request.is_probe = access == Access::kProbe || (access == Access::kWatch && request.authorized);
   // A browser asks for leave without a key.
   if (request.method == "OPTIONS" && !found.allowed.empty())
     return options_reply(request, found.allowed, origin.has_value());

@@ -18,8 +18,9 @@ class HttpRouter final : public HttpHandler {
   using Handler = std::function<asio::awaitable<void>(Exchange&)>;  // answers by itself
   using Answer = std::function<Task<HttpReply>(HttpRequest&)>;  // an Error becomes an error reply
 
-  // Probes are served without a key; all other routes need one as soon as keys are set.
-  enum class Access { kKey, kProbe };
+  // Probes are served without a key; all other routes need one as soon as keys are set. What a page asks each second
+  // (kWatch) is logged as a probe is.
+  enum class Access { kKey, kWatch, kProbe };
 
   void add(std::string method, std::string pattern, Handler handler, Access access = Access::kKey);
   void answer(std::string method, std::string pattern, Answer answer, Access access = Access::kKey);

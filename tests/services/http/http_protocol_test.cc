@@ -61,15 +61,16 @@ TEST_F(HttpProtocolTest, TargetsAreUnderstoodAsProxiesAndPeopleWriteThem) {
     EXPECT_EQ(client.request(head(std::string("GET ") + target)).status, 200) << target;
   EXPECT_EQ(client.request(head("GET /v1/models/t%6Fy")).json()["id"], "toy");
   EXPECT_EQ(client.request(head("GET /v1/models/a%2Fb")).status, 404);
-  for (const char* target : {"http://x", "//livez", "/livez//", "/%", "/%zz", "/%00", "/livez%2f"})
+  for (const char* target : {"//livez", "/livez//", "/%", "/%zz", "/%00", "/livez%2f"})
     EXPECT_EQ(client.request(head(std::string("GET ") + target)).status, 404) << target;
   for (const char* target : {"/livez?", "/livez?x=%zz", "/livez?caf\xc3\xa9", "/livez?a[]=1", "/livez?a?b", "/liv%65z",
                              "http:///livez", "http://x:99999/livez", "http://u@x/livez", "http://[::1]/livez"})
     EXPECT_EQ(client.request(head(std::string("GET ") + target)).status, 200) << target;
+  for (const char* target : {"/", "//", "/?", "http://", "http://x", "http://x?verbose"})  // the page
+    EXPECT_EQ(client.request(head(std::string("GET ") + target)).status, 200) << target;
   EXPECT_EQ(client.request(head("GET /livez?" + std::string(12'000, 'a'))).status, 200);
-  for (const char* target :
-       {"/", "//", "/?", "/livez#f", "/livez+", "/livez%20", "/livez%00", "/%z", "/./livez", "/../livez", "/%2e/livez",
-        "/caf\xc3\xa9", "/\xff\xfe", "/a|b", "/a{b}", "/a\\b", "http://", "http://x?verbose"})
+  for (const char* target : {"/livez#f", "/livez+", "/livez%20", "/livez%00", "/%z", "/./livez", "/../livez",
+                             "/%2e/livez", "/caf\xc3\xa9", "/\xff\xfe", "/a|b", "/a{b}", "/a\\b"})
     EXPECT_EQ(client.request(head(std::string("GET ") + target)).status, 404) << target;
   EXPECT_EQ(client.request(head("GET /" + std::string(12'000, 'a'))).status, 404);
   client.send("\r\n\r\n" + head("GET /livez"));
