@@ -160,7 +160,11 @@ CandidatePlan balanced(const PlanRequest& request) {
 
 // The worker that has the beginning goes on behind it, and others take what comes later: its first pages are on their way to them
 // at once.
-CandidatePlan behind_kept_pages(const PlanRequest& request) {
+CandidatePlan behind_kept_pages(PlanRequest request) {
+  // To read a kept token's K/V costs no more than to compute them, whatever a law of few samples says.
+  WorkerSpeed& first = request.workers.front().speed;
+  first.seconds_per_prefix_token =
+      std::min(first.seconds_per_prefix_token, request.model.qkv_share * first.seconds_per_token);
   CandidatePlan best = choose(request, {0}, {{request.begin, request.context_len}});
   if (request.strategy == Strategy::kSingle) return best;
   std::vector<int32_t> others = by_speed(request);

@@ -172,8 +172,9 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
   const bool is_last = done.rank() + 1 == attempt.ranks.size();
   const TokenRange chunk = attempt.chunks[done.rank()];
   const double computed = timing.compute_seconds() + timing.sample_seconds();
-  // Scoring is no part of a prefill that is planned.
-  if (Worker* worker = registry_.find(attempt.ranks[done.rank()]); worker && !attempt.scores)
+  // Scoring is no part of a prefill that is planned; and how long a few tokens behind kept pages take says little of others.
+  const bool teaches = !attempt.scores && !(done.rank() == 0 && attempt.hit.columns > 0);
+  if (Worker* worker = registry_.find(attempt.ranks[done.rank()]); worker && teaches)
     registry_.learn(*worker, chunk, is_last, computed);
   WorkerSpeed& took = attempt.profiles[done.rank()].speed;
   took = scaled(took, computed / compute_seconds(took, chunk_work(registry_.model_cost(), chunk, is_last)));
@@ -194,11 +195,12 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
                           .kv_sent_bytes = timing.kv_sent_bytes(),
                           .kv_received_bytes = timing.kv_received_bytes()},
                          hop_transport(attempt, done.rank()));
-  if (is_last && done.kept_prefix()) request.report.cache_write_tokens = attempt.keeps_tokens;
+  const bool is_reported = !request.reported || *request.reported == attempt.id;
+  if (is_last && done.kept_prefix() && is_reported) request.report.cache_write_tokens = attempt.keeps_tokens;
   attempt.rank_done[done.rank()] = true;
   if (--attempt.ranks_left == 0) learn_stretch(request);
   attempt.progress[done.rank()] = 1;
-  if (!request.reported || *request.reported == attempt.id) {
+  if (is_reported) {
     RankReport& rank = request.report.ranks[done.rank()];
     rank.compute_seconds = timing.compute_seconds();
     rank.kv_wait_seconds = timing.kv_wait_seconds();
@@ -212,7 +214,9 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
 // between them counts, and a link that turned slow is no loss of every chain.
 void CoordinatorCore::learn_stretch(const Request& request) {
   const Attempt& attempt = *request.attempt;
-  if (!attempt.is_alone || last_started_ != request.id || attempt.scores || attempt.first_token_at == Time{0}) return;
+  if (!attempt.is_alone || last_started_ != request.id || attempt.scores || attempt.first_token_at == Time{0} ||
+      attempt.hit.columns > 0)
+    return;
   const ChainTimeline timeline = chain_timeline(registry_.model_cost(), attempt.profiles, attempt.chunks);
   stretch_.add(static_cast<int32_t>(attempt.ranks.size()), timeline.ttft_seconds,
                seconds(attempt.first_token_at - attempt.dispatched_at));
@@ -348,7 +352,6 @@ void CoordinatorCore::end_attempt(Request& request, ErrorCode reason) {
   const Attempt attempt = *std::exchange(request.attempt, std::nullopt);
   for (auto& [id, worker] : registry_.workers()) {
     if (!worker.holds.contains(attempt.id)) continue;
-    worker.prefixes.give_up(attempt.id);
     proto::Envelope message = envelope(attempt.id);
     message.mutable_end_attempt()->set_reason(static_cast<uint32_t>(reason));
     actions_.push_back(SendTo{worker.peer, std::move(message)});

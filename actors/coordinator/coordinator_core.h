@@ -122,6 +122,8 @@ class CoordinatorCore {
     double prefilled = 0;  // share of the prompt that the best attempt since the last token has computed
     std::optional<Time> no_room_since;  // waiting, and no worker is there that could ever take it
     std::optional<Attempt> attempt;  // none: waiting
+    std::optional<AttemptId> awaited;  // that computes most of its prompt for another request
+    Time awaited_until{0};  // at most
     std::set<WorkerId> avoid;  // blamed by an earlier attempt
     TtftStamps stamps;
     proto::RankTiming last_rank;  // of the attempt that made the first token
@@ -160,7 +162,8 @@ class CoordinatorCore {
   std::optional<Assignment> choose_workers(const Request& request, Time now) const;
   Result<Planned> plan_best(const Request& request, const Assignment& assignment) const;
   bool may_begin_later(const Request& request) const;
-  bool awaits_beginning(const Request& request) const;
+  bool is_awaiting(const Request& request, Time now) const;
+  bool await_beginning(Request& request, const Planned& planned, Time now) const;
   std::vector<Assignment> with_kept_beginnings(const Request& request, const Assignment& assignment) const;
   Result<Plan> plan_for(const Request& request, const Assignment& assignment) const;
   double busy_seconds(WorkerId worker, LaneOrder before) const;

@@ -35,26 +35,29 @@ void encode_hop(const Worker& peer, uint64_t stream_token, proto::KvPeer& hop) {
 }  // namespace
 
 bool CoordinatorCore::start_next(Time now) {
-  // By their order, as on the lanes: a request that waits for room is not overtaken, one that waits for its time is.
-  const auto place = [&](RequestId id) {
-    const Request& request = *find(id);
-    return std::pair(request.not_before > now || awaits_beginning(request), request.order);
-  };
-  const auto next = std::ranges::min_element(waiting_, {}, place);
-  if (next == waiting_.end() || place(*next).first) return false;
-  Request& request = *find(*next);
-  const std::optional<Assignment> assignment = choose_workers(request, now);
-  if (!assignment) return false;
-  const Result<Planned> planned = plan_best(request, *assignment);
-  if (!planned) {
-    end_with_error(request, planned.error(), RequestOutcome::kError, now);
+  for (;;) {
+    // By their order, as on the lanes: a request that waits for room is not overtaken, one that waits for its time is.
+    const auto place = [&](RequestId id) {
+      const Request& request = *find(id);
+      return std::pair(request.not_before > now || is_awaiting(request, now), request.order);
+    };
+    const auto next = std::ranges::min_element(waiting_, {}, place);
+    if (next == waiting_.end() || place(*next).first) return false;
+    Request& request = *find(*next);
+    const std::optional<Assignment> assignment = choose_workers(request, now);
+    if (!assignment) return false;
+    const Result<Planned> planned = plan_best(request, *assignment);
+    if (!planned) {
+      end_with_error(request, planned.error(), RequestOutcome::kError, now);
+      return true;
+    }
+    if (await_beginning(request, *planned, now)) continue;
+    waiting_.erase(next);
+    waiting_tokens_ -= std::ssize(request.spec.prompt);
+    dispatch(request, planned->assignment, planned->plan, now);
+    gauges();
     return true;
   }
-  waiting_.erase(next);
-  waiting_tokens_ -= std::ssize(request.spec.prompt);
-  dispatch(request, planned->assignment, planned->plan, now);
-  gauges();
-  return true;
 }
 
 void CoordinatorCore::dispatched(Time now) {
@@ -113,18 +116,50 @@ bool CoordinatorCore::may_begin_later(const Request& request) const {
   return (strategy == Strategy::kBalanced || strategy == Strategy::kSingle) && !request.spec.prompt_logprobs;
 }
 
-// Most of its prompt is being computed for another request, and nobody computes it twice: the choices of one prompt, or many
-// prompts about one document, begin behind the first of them.
-bool CoordinatorCore::awaits_beginning(const Request& request) const {
-  if (!may_begin_later(request) || request.keys.empty()) return false;
-  const auto columns = static_cast<int32_t>(request.keys.size());
-  int32_t coming = 0, kept = 0;
-  for (const auto& [id, worker] : registry_.workers())
-    coming = std::max(coming, worker.prefixes.find_coming(request.keys, columns));
-  if (2 * coming <= columns) return false;
-  for (const auto& [id, worker] : registry_.workers())
-    kept = std::max(kept, worker.prefixes.find(request.keys, columns).columns);
-  return 2 * (coming - kept) > columns - kept;
+// Until that attempt has left its pages, or is not what it was.
+bool CoordinatorCore::is_awaiting(const Request& request, Time now) const {
+  if (!request.awaited || now >= request.awaited_until) return false;
+  const auto other = requests_.find(request.awaited->request);
+  return other != requests_.end() && other->second.attempt && other->second.attempt->id == *request.awaited &&
+         !other->second.attempt->rank_done.back();
+}
+
+// Part of its prompt is being computed for an earlier request. If it has its first token sooner by waiting for that and beginning
+// behind it, it does, and nobody computes it twice: choices of one prompt, questions about one document.
+bool CoordinatorCore::await_beginning(Request& request, const Planned& planned, Time now) const {
+  constexpr double kPatience = 2;  // of what is expected to be left: predictions are late now and then
+  constexpr double kPatienceSeconds = 1;
+  if (!may_begin_later(request)) return false;
+  const auto profiles = prefill_profiles();
+  const auto seconds_of = [&](int32_t tokens) {
+    return tokens > 0 ? service_seconds(registry_.model_cost(), profiles, tokens) : 0;
+  };
+  const auto tokens = static_cast<int32_t>(request.spec.prompt.size() + request.emitted.size());
+  double best = planned.plan.predicted_ttft_seconds, expected = 0;
+  std::optional<AttemptId> found;
+  for (const auto& [id, other] : requests_) {
+    if (!other.attempt || other.attempt->keeps_tokens == 0 || other.attempt->rank_done.back() ||
+        !(other.order < request.order))
+      continue;
+    const Attempt& attempt = *other.attempt;
+    const Worker* keeper = registry_.find(attempt.ranks.back());
+    if (keeper == nullptr || keeper->stuck || keeper->draining || WorkerRegistry::is_suspect(*keeper, now)) continue;
+    const int32_t columns = common_columns(request.keys, other.keys, (tokens - 1) / kPageTokens);
+    if (columns <= planned.assignment.hit.columns) continue;
+    const double left = attempt.predicted_seconds - seconds(now - attempt.dispatched_at);
+    if (left < -attempt.predicted_seconds) continue;  // nobody knows when
+    const int32_t common = columns * kPageTokens;
+    const double rest = std::max(seconds_of(tokens) - seconds_of(common), seconds_of(tokens - common));
+    if (std::max(left, 0.0) + rest >= best) continue;
+    best = std::max(left, 0.0) + rest;
+    expected = std::max(left, 0.0);
+    found = attempt.id;
+  }
+  if (!found || (request.awaited && *request.awaited == *found)) return false;  // once each
+  request.awaited = found;
+  request.awaited_until =
+      now + from_seconds(std::min(kPatience * expected + kPatienceSeconds, limits::kReportedSecondsMax));
+  return true;
 }
 
 std::vector<CoordinatorCore::Assignment> CoordinatorCore::with_kept_beginnings(const Request& request,
@@ -249,7 +284,7 @@ void CoordinatorCore::dispatch(Request& request, const Assignment& assignment, c
     if (is_last && std::ssize(keys) > claim.hit.columns) {
       claim.keep = ++last_prefix_;
       claim.keys = keys;
-      attempt.keeps_tokens = static_cast<int32_t>(std::ssize(keys) - claim.hit.columns) * kPageTokens;
+      attempt.keeps_tokens = static_cast<int32_t>(std::ssize(keys) - attempt.hit.columns) * kPageTokens;
     }
     proto::Envelope message = chain_step(request, prompt, rank, stream_tokens, now);
     proto::RunChainStep& step = *message.mutable_run_chain_step();

@@ -9,8 +9,6 @@
 
 namespace runahead {
 
-namespace {
-
 // A key says all that is before it, so two that are equal at one place are equal before it.
 int32_t common_columns(std::span<const PageKey> left, std::span<const PageKey> right, int32_t most) {
   size_t equal = 0, unequal = std::min({left.size(), right.size(), static_cast<size_t>(std::max(most, 0))}) + 1;
@@ -20,8 +18,6 @@ int32_t common_columns(std::span<const PageKey> left, std::span<const PageKey> r
   }
   return static_cast<int32_t>(equal);
 }
-
-}  // namespace
 
 std::vector<PageKey> page_keys(std::string_view salt, std::span<const TokenId> tokens) {
   std::vector<PageKey> keys;
@@ -46,18 +42,6 @@ WorkerPrefixes::Hit WorkerPrefixes::find(std::span<const PageKey> keys, int32_t 
     used = kept.used;
   }
   return best;
-}
-
-int32_t WorkerPrefixes::find_coming(std::span<const PageKey> keys, int32_t columns_max) const {
-  int32_t most = 0;
-  for (const auto& [id, running] : running_)
-    if (running.claim.keep != 0 && !running.given_up)
-      most = std::max(most, common_columns(keys, running.claim.keys, columns_max));
-  return most;
-}
-
-void WorkerPrefixes::give_up(AttemptId attempt) {
-  if (const auto found = running_.find(attempt); found != running_.end()) found->second.given_up = true;
 }
 
 void WorkerPrefixes::begin(AttemptId attempt, Claim claim) {
@@ -110,9 +94,7 @@ bool WorkerPrefixes::drop_oldest() {
 }
 
 void WorkerPrefixes::forget(uint64_t prefix) {
-  if (!kept_.contains(prefix)) return;
-  drop(prefix);
-  dropped_.pop_back();
+  if (kept_.contains(prefix)) drop(prefix);
 }
 
 void WorkerPrefixes::drop(uint64_t prefix) {

@@ -26,6 +26,8 @@ using PageKey = std::array<std::byte, 16>;
 
 // Of the full pages of a prompt, in order. Requests of unlike salts share nothing.
 std::vector<PageKey> page_keys(std::string_view salt, std::span<const TokenId> tokens);
+// How many the two have in common, from the first one on, `most` at most.
+int32_t common_columns(std::span<const PageKey> left, std::span<const PageKey> right, int32_t most);
 
 class WorkerPrefixes {
  public:
@@ -42,10 +44,6 @@ class WorkerPrefixes {
 
   // The longest beginning that is here, columns_max at most.
   Hit find(std::span<const PageKey> keys, int32_t columns_max) const;
-  // Columns that an attempt here will leave behind.
-  int32_t find_coming(std::span<const PageKey> keys, int32_t columns_max) const;
-  // Nobody waits for this attempt any more; the worker has yet to say that it has ended.
-  void give_up(AttemptId attempt);
   // An attempt begins: what it reads stays.
   void begin(AttemptId attempt, Claim claim);
   // It has ended, and the worker has its columns no more, or keeps them. Columns that it has made are kept ones from now on.
@@ -73,7 +71,6 @@ class WorkerPrefixes {
   struct Running {
     Claim claim;
     std::vector<Column> columns;  // [claim.hit.columns]
-    bool given_up = false;
   };
 
   void add(Running running);

@@ -292,6 +292,10 @@ std::string GatewayContext::new_id(std::string prefix) const {
   return prefix + digits;
 }
 
+std::string salt_of(const HttpRequest& http, const std::string& asked) {
+  return http.owner.empty() ? asked : http.owner + " " + asked;
+}
+
 ParseGeneration openai_body(std::optional<Endpoint> endpoint) {
   return [endpoint](const json& body, const ServedModel& model) {
     const auto messages = body.find("messages");
@@ -304,6 +308,7 @@ ParseGeneration openai_body(std::optional<Endpoint> endpoint) {
 Result<void> submit(const GatewayContext& context, const HttpRequest& http, const std::string& id,
                     GenerationRequest& request, Generation& generation) {
   request.inference.external_id = id;
+  request.inference.cache_salt = salt_of(http, request.inference.cache_salt);
   request.inference.received_at = http.received_at;
   request.inference.deadline = context.options.request_timeout;
   const ServedModel model = context.served_model();

@@ -40,6 +40,9 @@ ParseGeneration openai_body(std::optional<Endpoint> endpoint);
 // Parses, checks, renders and tokenizes a body. The request has a seed and its tokenize_time afterwards.
 Task<GenerationRequest> prepare_generation(const GatewayContext& context, ParseGeneration parse, std::string body);
 
+// Who calls with unlike keys shares no pages of the prefix cache.
+std::string salt_of(const HttpRequest& http, const std::string& asked);
+
 // Gives a prepared request its id, its place in time and its deadline, and hands its choices to the actors.
 Result<void> submit(const GatewayContext& context, const HttpRequest& http, const std::string& id,
                     GenerationRequest& request, Generation& generation);

@@ -198,6 +198,7 @@ Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, HttpRequest
   if (!prepared) co_return std::unexpected(std::move(prepared.error()));
   JobSubmission submitted = CO_TRY(submission(context, *prepared, key));
   submitted.owner = http.owner;
+  submitted.request.cache_salt = salt_of(http, submitted.request.cache_salt);
   submitted.request_digest = std::move(digest);
   submitted.request.received_at = received_at;
   Result<JobView> job = co_await jobs.submit(std::move(submitted));

@@ -1,5 +1,6 @@
 #include "services/gateway/messages_body.h"
 
+#include <algorithm>
 #include <array>
 
 #include "base/limits.h"
@@ -55,7 +56,7 @@ json chat_messages(JsonReader& reader) {
     const json& entry = (*list)[i];
     const std::string field = "messages[" + std::to_string(i) + "]";
     if (!entry.is_object()) return reader.error(field, "must be an object with role and content"), messages;
-    const json role = entry.value("role", json());
+    const json role = entry.contains("role") ? entry["role"] : json();
     if (role != "user" && role != "assistant")
       return reader.error(field + ".role", "must be user or assistant"), messages;
     messages.push_back(entry);
@@ -68,7 +69,8 @@ json chat_messages(JsonReader& reader) {
 
 int64_t input_tokens(const MessageHead& head, const ChoiceResult& result) {
   if (!result.report) return head.prompt_tokens;
-  return head.prompt_tokens - result.report->cached_tokens - result.report->cache_write_tokens;
+  const int64_t rest = head.prompt_tokens - result.report->cached_tokens - result.report->cache_write_tokens;
+  return std::max<int64_t>(rest, 0);
 }
 
 json usage(const MessageHead& head, const ChoiceResult& result) {
@@ -126,7 +128,7 @@ Result<GenerationRequest> parse_messages(const json& body, const ServedModel& mo
   take_stop_sequences(reader, chat);
   take_thinking(reader, error);
   chat["messages"] = chat_messages(reader);
-  if (const json* choice = reader.object("tool_choice"); choice != nullptr && choice->value("type", "") != "none")
+  if (const json* choice = reader.object("tool_choice"); choice != nullptr && *choice != json{{"type", "none"}})
     reader.error("tool_choice", "is not supported, as tools are not", ErrorCode::kUnsupported);
   reader.ignore(kIgnored);
   reader.unsupported(kUnsupported);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "services/gateway/messages_body.h"
+#include "services/gateway/text_routes.h"
 #include "services/http/api_error.h"
 #include "services/http/sse_writer.h"
 
@@ -144,19 +145,23 @@ asio::awaitable<void> serve(const GatewayContext& context, Exchange& exchange) {
   context.metrics.http_request("messages", status, seconds(context.clock.now() - received_at));
 }
 
-HttpReply count_of(const GenerationRequest& request) {  // GCC 12 knows no such list within a coroutine's await
-  return json_reply({{"input_tokens", request.prompts.front().tokens.size()}});
+// Also of what is longer than the context: whoever counts wants to know by how much.
+Result<HttpReply> count_of(const std::string& body, const TextCodec& codec, const ServedModel& model) {
+  const ParsedJson parsed = TRY(parse_json_object(body));
+  const GenerationRequest request = TRY(parse_messages(parsed, model, MessagesUse::kCountTokens));
+  TRY(check_prompt_bytes(body.size()));
+  const std::vector<TokenId> tokens = TRY(codec.encode_chat(request.messages, request.add_generation_prompt));
+  return json_reply({{"input_tokens", tokens.size()}});
 }
 
 asio::awaitable<void> count_tokens(const GatewayContext& context, Exchange& exchange) {
-  const Result<GenerationRequest> prepared = co_await prepare_generation(
-      context, messages_body(MessagesUse::kCountTokens), std::move(exchange.request().body));
+  const std::string body = std::move(exchange.request().body);
+  const ServedModel model = context.served_model();
+  Result<HttpReply> counted =
+      co_await context.text_lane.run(body.size(), [&] { return count_of(body, context.codec, model); });
   exchange.body_is_gone();
-  if (!prepared) {
-    co_await exchange.respond(refusal(prepared.error()));
-    co_return;
-  }
-  co_await exchange.respond(count_of(*prepared));
+  HttpReply reply = counted ? std::move(*counted) : refusal(counted.error());
+  co_await exchange.respond(std::move(reply));
 }
 
 }  // namespace

@@ -131,15 +131,21 @@ asio::awaitable<void> HttpConnection::handle() {
   watch_ends_ = false;
   watcher_.spawn(watch_for_disconnect());
   bool failed_allocation = false;  // what one request asks for too much ends that request
+  bool broken = false;  // and so does a value of its body that a route took for another
   try {
     co_await server_.handler_.handle(*this);
   } catch (const std::bad_alloc&) {
     failed_allocation = true;
   } catch (const std::length_error&) {
     failed_allocation = true;
+  } catch (const nlohmann::json::exception& thrown) {
+    log::error("{} {}: a fault of this server's: {}", request_.method, request_.path, thrown.what());
+    broken = true;
   }
   on_disconnect_ = nullptr;
   if (failed_allocation) co_await give_up();
+  if (broken && !answered_ && !disconnected_)
+    co_await respond(error_reply({ErrorCode::kInternal, "this server has made a fault with this request", ""}));
   RUNAHEAD_CHECK(answered_ || disconnected_, "a handler answers");
   watch_ends_ = true;
   stream_.cancel();

@@ -45,11 +45,10 @@ bool is_field_list(std::string_view text) {
   });
 }
 
-// Anthropic's clients send the key alone, in a header of its own.
-std::string authorization_of(const HttpRequest& request) {
-  const std::string_view key = request.header("x-api-key");
-  if (!request.header("authorization").empty() || key.empty()) return std::string(request.header("authorization"));
-  return "Bearer " + std::string(key);
+// Anthropic's clients send the key alone, in a header of its own; a proxy may have put something else into the other one.
+std::string authorization_of(const HttpRequest& request, const ApiKeys& keys) {
+  const std::string key = "Bearer " + std::string(request.header("x-api-key"));
+  return keys.accepts(key) ? key : std::string(request.header("authorization"));
 }
 
 HttpReply options_reply(const HttpRequest& request, const std::string& allowed, bool cross_origin) {
@@ -113,7 +112,7 @@ std::optional<std::string> HttpRouter::allowed_origin(const HttpRequest& request
 }
 
 std::optional<HttpReply> HttpRouter::admit(HttpRequest& request) const {
-  const std::string authorization = authorization_of(request);
+  const std::string authorization = keys_ ? authorization_of(request, *keys_) : std::string();
   request.authorized = !keys_ || keys_->accepts(authorization);
   if (keys_ && request.authorized) request.owner = ApiKeys::owner_of(authorization);
   const std::optional<std::string> origin = allowed_origin(request);

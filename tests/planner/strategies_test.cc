@@ -80,6 +80,18 @@ TEST(Strategies, BehindKeptPagesTheirWorkerIsFirstAndTheRestIsShared) {
   EXPECT_EQ(make_plan(rest)->ranks.front().worker, 0) << "the others do not have the beginning";
 }
 
+// Whatever has been learnt of walking through a prefix: to begin behind kept pages is never predicted to be later.
+TEST(Strategies, BehindKeptPagesIsNeverLaterThanFromTheFirstTokenOnTheSameWorker) {
+  SeededRng rng(8);
+  for (int round = 0; round < 300; ++round) {
+    PlanRequest whole = request(static_cast<int32_t>(65 + rng.next() % 8000), 1, Strategy::kSingle);
+    whole.workers[0].speed.seconds_per_prefix_token = log_uniform(rng, 1e-7, 1e-2);
+    PlanRequest rest = whole;
+    rest.begin = static_cast<int32_t>(1 + rng.next() % static_cast<uint64_t>((whole.context_len - 1) / 64)) * 64;
+    EXPECT_LE(make_plan(rest)->predicted_ttft_seconds, make_plan(whole)->predicted_ttft_seconds * (1 + 1e-9));
+  }
+}
+
 // Slow links: the pages that the others need first cost more than they save.
 TEST(Strategies, BehindKeptPagesSlowLinksLeaveTheRestToTheirWorker) {
   PlanRequest rest = request(8192, 4);

@@ -76,7 +76,7 @@ class KvHop : public std::enable_shared_from_this<KvHop> {
   void orphan();
   bool has_failed() const { return error_.has_value(); }
   // Of the sending end: nobody has got a stream on it yet.
-  bool is_stranger() const { return !lane_ && !error_; }
+  bool is_stranger() const { return sends_ && !lane_ && !error_; }
   size_t num_endpoints() const { return endpoints_.size(); }
   bool has_ended() const { return coroutines_ == 0; }  // nothing of it runs any more
 

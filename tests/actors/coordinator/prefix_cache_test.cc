@@ -172,6 +172,32 @@ TEST(PrefixCache, WhatIsBeingComputedIsWaitedFor) {
   EXPECT_EQ(begins, (std::map<RequestId, int32_t>{{first, 0}, {second, 640}, {third, 704}, {other, 0}}));
 }
 
+// A short prompt that shares a system prompt with a long one: alone it is done long before that.
+TEST(PrefixCache, AShortPromptDoesNotWaitForALongOne) {
+  Cached driver(2);
+  InferenceRequest long_one = about_document(1, 3400);
+  long_one.workers_max = 1;
+  (void)*driver.submit(long_one);
+  driver.now += 1ms;
+  const RequestId short_one = *driver.submit(about_document(2, 20));
+  EXPECT_EQ(driver.sink.queue.waiting, 0);
+  bool started = false;
+  for (const PeerId peer : {1, 2})
+    if (const auto* told = driver.last(peer, Kind::kRunChainStep)) started |= told->request() == short_one;
+  EXPECT_TRUE(started);
+}
+
+// A worker that makes the first token and then nothing more keeps nobody for ever.
+TEST(PrefixCache, NobodyWaitsForEver) {
+  Cached driver;
+  (void)*driver.submit(about_document(1));
+  const RequestId second = *driver.submit(about_document(2));
+  EXPECT_EQ(driver.sink.queue.waiting, 1);
+  driver.pass(8s, {1, 9});
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->request(), second);
+  EXPECT_EQ(driver.step().begin(), 0);
+}
+
 // Nor for its own earlier attempt, whose worker has not said yet that it has ended.
 TEST(PrefixCache, WhatFailsIsNotWaitedFor) {
   Cached driver;

@@ -133,6 +133,9 @@ TEST_F(GatewayTest, MessagesThatAreNotUnderstoodAreRefusedByName) {
       {{{"stop_sequences", "x"}}, "stop_sequences"},
       {{{"tools", {{{"name", "f"}}}}}, "tools"},
       {{{"tool_choice", {{"type", "any"}}}}, "tool_choice"},
+      {{{"tool_choice", {{"type", 5}}}}, "tool_choice"},
+      {{{"messages", {{{"role", 5}, {"content", "x"}}}}}, "messages[0].role"},
+      {{{"thinking", {{"type", 5}}}}, "type"},
       {{{"thinking", {{"type", "enabled"}}}}, "thinking"},
       {{{"model", "other"}}, "model"},
       {{{"frobnicate", 1}}, "frobnicate"},
@@ -158,6 +161,9 @@ TEST_F(GatewayTest, AMessagesTokensAreCountedWithoutAnAnswer) {
   EXPECT_EQ(answer.json(), (json{{"input_tokens", std::string("<system>S<user>abc<assistant>").size()}}));
   EXPECT_TRUE(inference_.requests().empty());
   EXPECT_EQ(post("/v1/messages/count_tokens", "{}").json()["type"], "error");
+  inference_.set({.context_len = 8});
+  EXPECT_EQ(post("/v1/messages/count_tokens", R"({"messages":[{"role":"user","content":"longer than that"}]})").status,
+            200);
 }
 
 }  // namespace
