@@ -168,6 +168,8 @@ class CoordinatorCore {
   Result<Plan> plan_for(const Request& request, const Assignment& assignment) const;
   double busy_seconds(WorkerId worker, LaneOrder before) const;
   void dispatch(Request& request, const Assignment& assignment, const Plan& plan, Time now);
+  std::vector<PageKey> keys_of(const Request& request, const std::vector<TokenId>& prompt) const;
+  void send_step(Request& request, size_t rank, proto::Envelope message, std::vector<PageKey> keys);
   void begin_report(Request& request, const Plan& plan, Time now) const;
   std::string hop_transport(const Attempt& attempt, size_t rank) const;
   std::string transports_of(const Attempt& attempt) const;

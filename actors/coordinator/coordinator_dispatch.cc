@@ -273,33 +273,40 @@ void CoordinatorCore::dispatch(Request& request, const Assignment& assignment, c
   if (!request.reported) begin_report(request, plan, now);
   std::vector<uint64_t> stream_tokens;  // [num_ranks], of the hop behind each rank
   for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) stream_tokens.push_back(rng_.next());
-  const std::vector<PageKey> keys = !options_.prefix_cache    ? std::vector<PageKey>()
-                                    : request.emitted.empty() ? request.keys
-                                                              : page_keys(request.spec.cache_salt, prompt);
-  for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) {
-    Worker& worker = *registry_.find(attempt.ranks[rank]);
-    const bool is_last = rank + 1 == attempt.ranks.size();
-    WorkerPrefixes::Claim claim;
-    if (rank == 0) claim.hit = attempt.hit;
-    if (is_last && std::ssize(keys) > claim.hit.columns) {
-      claim.keep = ++last_prefix_;
-      claim.keys = keys;
-      attempt.keeps_tokens = static_cast<int32_t>(std::ssize(keys) - attempt.hit.columns) * kPageTokens;
-    }
-    proto::Envelope message = chain_step(request, prompt, rank, stream_tokens, now);
-    proto::RunChainStep& step = *message.mutable_run_chain_step();
-    step.set_from_prefix(claim.hit.prefix);
-    step.set_keep_prefix(claim.keep);
-    registry_.hold(worker, attempt.id, registry_.pages_for_rank(attempt.chunks[rank], is_last, claim.hit.columns),
-                   std::move(claim));
-    for (const uint64_t dropped : worker.prefixes.take_dropped()) step.add_drop_prefixes(dropped);
-    send(worker.id, std::move(message));
-  }
+  for (size_t rank = 0; rank < attempt.ranks.size(); ++rank)
+    send_step(request, rank, chain_step(request, prompt, rank, stream_tokens, now), keys_of(request, prompt));
   registry_.hold(
       *registry_.find(attempt.decode), attempt.id,
       registry_.pages_for_tokens(static_cast<int32_t>(request.spec.prompt.size()) + request.spec.max_new_tokens));
   send(attempt.decode, decode_order(request, prompt, stream_tokens.back(), now));
   last_started_ = request.id;
+}
+
+std::vector<PageKey> CoordinatorCore::keys_of(const Request& request, const std::vector<TokenId>& prompt) const {
+  if (!options_.prefix_cache) return {};
+  return request.emitted.empty() ? request.keys : page_keys(request.spec.cache_salt, prompt);
+}
+
+// With what the worker reads of its kept pages, what it keeps for later prompts, and what it drops to have room.
+void CoordinatorCore::send_step(Request& request, size_t rank, proto::Envelope message, std::vector<PageKey> keys) {
+  Attempt& attempt = *request.attempt;
+  Worker& worker = *registry_.find(attempt.ranks[rank]);
+  const bool is_last = rank + 1 == attempt.ranks.size();
+  WorkerPrefixes::Claim claim;
+  if (rank == 0) claim.hit = attempt.hit;
+  const int32_t columns = claim.hit.columns;
+  if (is_last && std::ssize(keys) > columns) {
+    claim.keep = ++last_prefix_;
+    claim.keys = std::move(keys);
+    attempt.keeps_tokens = static_cast<int32_t>(std::ssize(claim.keys) - attempt.hit.columns) * kPageTokens;
+  }
+  proto::RunChainStep& step = *message.mutable_run_chain_step();
+  step.set_from_prefix(claim.hit.prefix);
+  step.set_keep_prefix(claim.keep);
+  registry_.hold(worker, attempt.id, registry_.pages_for_rank(attempt.chunks[rank], is_last, columns),
+                 std::move(claim));
+  for (const uint64_t dropped : worker.prefixes.take_dropped()) step.add_drop_prefixes(dropped);
+  send(worker.id, std::move(message));
 }
 
 void CoordinatorCore::begin_report(Request& request, const Plan& plan, Time now) const {
