@@ -4,12 +4,14 @@
     ask.py --url http://127.0.0.1:8000 --document handbook.txt --question question.txt [--compare]
     ask.py --url http://127.0.0.1:8000 --ready --workers 2      exit code 0 once that many prefill workers can serve
 
---compare asks again of one worker alone (body field "runahead": {"strategy": "single"}). Exit codes: 0 answered,
-1 the server said no or the answer broke off, 4 the server cannot be reached. Standard library only.
+--compare asks again of one worker alone (body field "runahead": {"strategy": "single"}), which finds none of it computed (an own
+"cache_salt"), and then once more as at first, behind the pages that were kept. Exit codes: 0 answered, 1 the server said no or the answer
+broke off, 4 the server cannot be reached. Standard library only.
 """
 import argparse
 import http.client
 import json
+import secrets
 import sys
 import time
 from pathlib import Path
@@ -132,11 +134,22 @@ def answer_and_compare(arguments):
     print_report(usage, seconds)
     if not arguments.compare:
         return
-    alone, seconds = ask(arguments.url, dict(body, max_tokens=1, runahead={"strategy": "single"}), lambda text: None)
+    compare(arguments, body, usage)
+
+
+def compare(arguments, body, usage):
+    def asked_again(**fields):
+        return ask(arguments.url, dict(body, max_tokens=1, **fields), lambda text: None)[0]
+
+    alone = asked_again(runahead={"strategy": "single"}, cache_salt=secrets.token_hex(8))
     ours, single = usage["runahead"]["ttft_seconds"], alone["runahead"]["ttft_seconds"]
     ranks = len(usage["runahead"]["workers"])
     print(f"\none worker alone: {single:.3f} s to the first token; {ranks} workers: {ours:.3f} s, "
           f"{single / ours:.2f}x as fast")
+    again = asked_again()
+    kept = again.get("prompt_tokens_details", {}).get("cached_tokens", 0)
+    print(f"the same question again, {kept:,} of {again['prompt_tokens']:,} tokens kept: "
+          f"{again['runahead']['ttft_seconds']:.3f} s")
 
 
 def main():

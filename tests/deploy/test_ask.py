@@ -16,7 +16,7 @@ def usage(strategy):
     ranks = 1 if strategy == "single" else 2
     workers = [{"rank": rank, "begin": 64 * rank, "end": 64 * rank + 64, "compute_seconds": 0.75,
                 "kv_wait_seconds": 0.125, "kv_sent_bytes": 3 << 20, "device": "cpu"} for rank in range(ranks)]
-    return {"prompt_tokens": 64 * ranks, "completion_tokens": 2, "runahead": {
+    return {"prompt_tokens": 64 * ranks, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 64}, "runahead": {
         "ttft_seconds": seconds, "workers": workers,
         "stages": {"prefill_compute": 0.75 * seconds, "kv_wait": 0.25 * seconds},
         "plan": {"strategy": strategy, "cuts": [64] * (ranks - 1), "predicted_ttft_seconds": 0.9}}}
@@ -91,9 +91,11 @@ def test_the_comparison_asks_one_worker_the_same(gateway):
     done = ask(gateway.url, "--compare")
     assert done.returncode == 0, done.stderr
     assert "one worker alone: 2.000 s to the first token; 2 workers: 1.000 s, 2.00x as fast" in done.stdout
-    first, second = gateway.bodies
-    assert first["messages"] == second["messages"] and "runahead" not in first
+    assert "the same question again, 64 of 128 tokens kept: 1.000 s" in done.stdout
+    first, second, third = gateway.bodies
+    assert first["messages"] == second["messages"] == third["messages"] and "runahead" not in first
     assert second["runahead"] == {"strategy": "single"}
+    assert second["cache_salt"] and "cache_salt" not in first and "cache_salt" not in third, "one worker computes all of it"
 
 
 def test_the_prompt_holds_the_document_and_the_question(gateway):
