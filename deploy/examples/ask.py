@@ -5,7 +5,7 @@
     ask.py --url http://127.0.0.1:8000 --ready --workers 2      exit code 0 once that many prefill workers can serve
 
 --compare asks again of one worker alone (body field "runahead": {"strategy": "single"}), which finds none of it computed (an own
-"cache_salt"), and then once more as at first, behind the pages that were kept. Exit codes: 0 answered, 1 the server said no or the
+"cache_salt"), and once more as at first, behind the pages that were kept. Exit codes: 0 answered, 1 the server said no or the
 answer broke off, 4 the server cannot be reached. Standard library only.
 """
 import argparse
