@@ -172,8 +172,9 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
   const bool is_last = done.rank() + 1 == attempt.ranks.size();
   const TokenRange chunk = attempt.chunks[done.rank()];
   const double computed = timing.compute_seconds() + timing.sample_seconds();
-  // Scoring is no part of a prefill that is planned; and how long a few tokens behind kept pages take says little of others.
-  const bool teaches = !attempt.scores && !(done.rank() == 0 && attempt.hit.columns > 0);
+  // Scoring is no part of a prefill that is planned; and how long a few tokens take, or some behind kept pages, says little of
+  // what is worth planning.
+  const bool teaches = !attempt.scores && !(done.rank() == 0 && attempt.hit.columns > 0) && chunk.size() >= kPageTokens;
   if (Worker* worker = registry_.find(attempt.ranks[done.rank()]); worker && teaches)
     registry_.learn(*worker, chunk, is_last, computed);
   WorkerSpeed& took = attempt.profiles[done.rank()].speed;

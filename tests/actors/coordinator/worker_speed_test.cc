@@ -251,5 +251,22 @@ TEST(WorkerSpeeds, AreRememberedOfWorkersThatComeBack) {
   EXPECT_EQ(second.shares(), known);
 }
 
+// A hundred greetings do not say how long a document takes.
+TEST(WorkerSpeeds, PromptsOfLessThanAPageTeachNothing) {
+  Workers driver({kSecondsPerToken});
+  (void)driver.shares();
+  driver.serve({kSecondsPerToken});
+  const double before = driver.core.view(driver.now).workers.front().tokens_per_second;
+  for (int round = 0; round < 100; ++round) {
+    const RequestId id = *driver.submit(1 + round % 20, 1);
+    proto::Envelope done = CoreDriver::rank_done(id, 1, 0);
+    done.mutable_rank_done()->mutable_timing()->set_compute_seconds(1e-6);
+    driver.from(1, CoreDriver::first_token(id, 1, 5));
+    driver.from(1, done);
+    driver.from(99, CoreDriver::decode_done(id, 1));
+  }
+  EXPECT_NEAR(driver.core.view(driver.now).workers.front().tokens_per_second, before, 0.1 * before);
+}
+
 }  // namespace
 }  // namespace runahead::test
