@@ -121,7 +121,10 @@ DeviceLane::Outcome DeviceLane::work() {
   // Now: to allocate waits for what the device has in hand, which may later wait for the peer.
   if (start_.discard_bytes > 0) nobodys_ = TRY(pages_stream_->scratch(start_.discard_bytes));
   TRY(connect());
-  answer([this] { ready_ = true; });
+  answer([this] {
+    ready_ = true;
+    if (start_.on_ready) start_.on_ready();
+  });
   while (!aborting_) {
     TRY(take_jobs());
     const size_t pages = count_done(*pages_stream_, pages_), checksums = count_done(*checksums_stream_, checksums_);

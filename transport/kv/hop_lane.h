@@ -34,6 +34,7 @@ class HopLane {
     size_t discard_bytes = 0;  // the largest page that is received for nobody
     std::function<void(const LaneIntroduction&)> on_introduction;  // this end's, once; empty at an end that has none
     std::function<void(const Error&)> on_failure;  // why it ends by itself, before its jobs are told
+    std::function<void()> on_ready;  // both ends stand; may be empty
   };
 
   virtual ~HopLane() = default;  // of one that has stopped

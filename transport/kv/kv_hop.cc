@@ -254,7 +254,12 @@ void KvHop::run_lane(const LaneIntroduction* of_sender) {
   lane_->start({.sends = sends_,
                 .discard_bytes = sends_ || lane_->is_pulled() ? 0 : page_bytes_,
                 .on_introduction = [this](const LaneIntroduction& introduction) { introduce(introduction); },
-                .on_failure = [this](const Error& why) { fail(why); }});
+                .on_failure = [this](const Error& why) { fail(why); },
+                .on_ready =
+                    [this] {
+                      for (const auto& [number, endpoint] : endpoints_)
+                        if (const auto stream = endpoint->out.lock()) stream->ledger().restart_wire_time();
+                    }});
   spawn(serve_lane(shared_from_this()));
 }
 

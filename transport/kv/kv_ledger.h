@@ -78,6 +78,10 @@ class WireTime {
     }
     stretch_bytes_ = 0;
   }
+  // What is under way has only now a way to go by.
+  void restart(Time now) {
+    if (num_ > 0) since_ = now;
+  }
   int num() const { return num_; }
   // Of all bytes, at the speed of those that count; nothing if they are too few.
   std::optional<Duration> of(uint64_t bytes) const {
@@ -116,6 +120,8 @@ class KvOutboundLedger {
   Page take();
   void sent(const Page& page);
   bool all_taken() const { return num_posted_ == geometry_.pages() && queue_.empty(); }
+  // The way to the receiver stands: until now nothing was on the wire.
+  void restart_wire_time() { in_flight_.restart(clock_.now()); }
   // The receiver has verified every page. wire_time: by the transport's own measure; else that of WireTime.
   void confirm();
   void confirm(std::optional<Duration> wire_time);

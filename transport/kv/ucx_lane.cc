@@ -130,6 +130,7 @@ Result<void> UcxLane::open_endpoint() {
     if (error != nullptr || over_) return;
     ready_ = true;
     context_->lanes = lanes_of(endpoint_);
+    if (start_.on_ready) start_.on_ready();
   });
   const auto param = request_param(kept, 0);
   void* request = ucp_ep_flush_nbx(endpoint_, &param);

@@ -35,5 +35,15 @@ TEST(WireTime, ManyShortStretchesMeasureEventLoopsAndNotTheWire) {
   EXPECT_EQ(wire.of(50'000'000), std::nullopt);
 }
 
+TEST(WireTime, WhatWaitsForItsWayIsNotOnTheWire) {
+  using namespace std::chrono_literals;
+  WireTime wire;
+  wire.begin(0s);
+  wire.restart(1s);  // the way stands
+  wire.end(1s + 50ms, 1000);
+  ASSERT_TRUE(wire.of(1000).has_value());
+  EXPECT_NEAR(seconds(*wire.of(1000)), 0.05, 1e-9);
+}
+
 }  // namespace
 }  // namespace runahead
