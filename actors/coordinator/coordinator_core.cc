@@ -265,17 +265,23 @@ double CoordinatorCore::predicted_wait_seconds() const {
   return wait;
 }
 
+// What is left behind the first columns of a prompt, on all workers.
+double CoordinatorCore::seconds_behind(int32_t columns, int32_t tokens) const {
+  const auto seconds_of = [&, profiles = prefill_profiles()](int32_t count) {
+    return service_seconds(registry_.model_cost(), profiles, count);
+  };
+  if (columns == 0) return seconds_of(tokens);
+  const int32_t kept = columns * kPageTokens;
+  return std::max(seconds_of(tokens) - seconds_of(kept), seconds_of(tokens - kept));
+}
+
 // On all workers, without what one of them has already.
 double CoordinatorCore::prefill_seconds(const Request& request) const {
-  const auto seconds_of = [&, profiles = prefill_profiles()](int32_t tokens) {
-    return service_seconds(registry_.model_cost(), profiles, tokens);
-  };
   const auto tokens = static_cast<int32_t>(request.spec.prompt.size());
   int32_t kept = 0;
   for (const auto& [id, worker] : registry_.workers())
     kept = std::max(kept, worker.prefixes.find(request.keys, (tokens - 1) / kPageTokens).columns);
-  if (kept == 0 || request.spec.prompt_logprobs) return seconds_of(tokens);
-  return std::max(seconds_of(tokens) - seconds_of(kept * kPageTokens), seconds_of(tokens - kept * kPageTokens));
+  return seconds_behind(may_begin_later(request) ? kept : 0, tokens);
 }
 
 Result<RequestId> CoordinatorCore::submit(InferenceRequest spec, Time now) {

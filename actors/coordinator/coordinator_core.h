@@ -122,7 +122,7 @@ class CoordinatorCore {
     double prefilled = 0;  // share of the prompt that the best attempt since the last token has computed
     std::optional<Time> no_room_since;  // waiting, and no worker is there that could ever take it
     std::optional<Attempt> attempt;  // none: waiting
-    std::optional<AttemptId> awaited;  // that computes most of its prompt for another request
+    std::optional<AttemptId> awaited;  // that computes the beginning of its prompt for another request
     Time awaited_until{0};  // at most
     std::set<WorkerId> avoid;  // blamed by an earlier attempt
     TtftStamps stamps;
@@ -155,6 +155,7 @@ class CoordinatorCore {
   Result<void> check_request(const InferenceRequest& request) const;
   Result<void> check_room(const InferenceRequest& request, size_t generated = 0) const;
   double predicted_wait_seconds() const;
+  double seconds_behind(int32_t columns, int32_t tokens) const;
   double prefill_seconds(const Request& request) const;
   std::vector<WorkerProfile> prefill_profiles() const;
 

@@ -130,10 +130,6 @@ bool CoordinatorCore::await_beginning(Request& request, const Planned& planned, 
   constexpr double kPatience = 2;  // of what is expected to be left: predictions are late now and then
   constexpr double kPatienceSeconds = 1;
   if (!may_begin_later(request)) return false;
-  const auto profiles = prefill_profiles();
-  const auto seconds_of = [&](int32_t tokens) {
-    return tokens > 0 ? service_seconds(registry_.model_cost(), profiles, tokens) : 0;
-  };
   const auto tokens = static_cast<int32_t>(request.spec.prompt.size() + request.emitted.size());
   double best = planned.plan.predicted_ttft_seconds, expected = 0;
   std::optional<AttemptId> found;
@@ -148,10 +144,9 @@ bool CoordinatorCore::await_beginning(Request& request, const Planned& planned, 
     if (columns <= planned.assignment.hit.columns) continue;
     const double left = attempt.predicted_seconds - seconds(now - attempt.dispatched_at);
     if (left < -attempt.predicted_seconds) continue;  // nobody knows when
-    const int32_t common = columns * kPageTokens;
-    const double rest = std::max(seconds_of(tokens) - seconds_of(common), seconds_of(tokens - common));
-    if (std::max(left, 0.0) + rest >= best) continue;
-    best = std::max(left, 0.0) + rest;
+    const double sum = std::max(left, 0.0) + seconds_behind(columns, tokens);
+    if (sum >= best) continue;
+    best = sum;
     expected = std::max(left, 0.0);
     found = attempt.id;
   }
@@ -274,7 +269,8 @@ void CoordinatorCore::dispatch(Request& request, const Assignment& assignment, c
   std::vector<uint64_t> stream_tokens;  // [num_ranks], of the hop behind each rank
   for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) stream_tokens.push_back(rng_.next());
   for (size_t rank = 0; rank < attempt.ranks.size(); ++rank)
-    send_step(request, rank, chain_step(request, prompt, rank, stream_tokens, now), keys_of(request, prompt));
+    send_step(request, rank, chain_step(request, prompt, rank, stream_tokens, now),
+              rank + 1 == attempt.ranks.size() ? keys_of(request, prompt) : std::vector<PageKey>());
   registry_.hold(
       *registry_.find(attempt.decode), attempt.id,
       registry_.pages_for_tokens(static_cast<int32_t>(request.spec.prompt.size()) + request.spec.max_new_tokens));
@@ -287,7 +283,8 @@ std::vector<PageKey> CoordinatorCore::keys_of(const Request& request, const std:
   return request.emitted.empty() ? request.keys : page_keys(request.spec.cache_salt, prompt);
 }
 
-// With what the worker reads of its kept pages, what it keeps for later prompts, and what it drops to have room.
+// With what the worker reads of its kept pages, what it keeps for later prompts (keys: of a last rank's full pages), and what it
+// drops to have room.
 void CoordinatorCore::send_step(Request& request, size_t rank, proto::Envelope message, std::vector<PageKey> keys) {
   Attempt& attempt = *request.attempt;
   Worker& worker = *registry_.find(attempt.ranks[rank]);
@@ -295,7 +292,7 @@ void CoordinatorCore::send_step(Request& request, size_t rank, proto::Envelope m
   WorkerPrefixes::Claim claim;
   if (rank == 0) claim.hit = attempt.hit;
   const int32_t columns = claim.hit.columns;
-  if (is_last && std::ssize(keys) > columns) {
+  if (std::ssize(keys) > columns) {
     claim.keep = ++last_prefix_;
     claim.keys = std::move(keys);
     attempt.keeps_tokens = static_cast<int32_t>(std::ssize(claim.keys) - attempt.hit.columns) * kPageTokens;

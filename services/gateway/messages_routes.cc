@@ -13,8 +13,8 @@ namespace {
 
 using nlohmann::json;
 
-ParseGeneration messages_body(MessagesUse use) {
-  return [use](const json& body, const ServedModel& model) { return parse_messages(body, model, use); };
+Result<GenerationRequest> parse_answered(const json& body, const ServedModel& model) {
+  return parse_messages(body, model, MessagesUse::kAnswer);
 }
 
 HttpReply refusal(const Error& error) {
@@ -64,7 +64,8 @@ class StreamedMessage final : public ChoiceSink {
   bool begun_ = false;
 };
 
-Task<void> answer_whole(Exchange& exchange, Generation& generation, ListedRequest& listed, const MessageHead& head) {
+Task<void> answer_whole(const GatewayContext& context, Exchange& exchange, Generation& generation,
+                        ListedRequest& listed, const MessageHead& head) {
   WholeMessage answer;
   const Result<void> ended = co_await generation.run(listed.through(answer));
   if (!ended) {
@@ -72,7 +73,8 @@ Task<void> answer_whole(Exchange& exchange, Generation& generation, ListedReques
     co_return ended;
   }
   const ChoiceResult& result = generation.results().front();
-  HttpReply reply = json_reply(message_body(head, answer.text, result));
+  HttpReply reply = co_await context.text_lane.render(
+      answer.text.size(), [&] { return json_reply(message_body(head, answer.text, result)); });
   if (result.report) reply.headers.emplace_back("Server-Timing", server_timing(*result.report));
   co_await exchange.respond(std::move(reply));
   co_return Result<void>{};
@@ -108,8 +110,7 @@ Task<void> answer_streamed(const GatewayContext& context, Exchange& exchange, Ge
 
 Task<void> answer(const GatewayContext& context, Exchange& exchange) {
   HttpRequest& http = exchange.request();
-  Result<GenerationRequest> prepared =
-      co_await prepare_generation(context, messages_body(MessagesUse::kAnswer), std::move(http.body));
+  Result<GenerationRequest> prepared = co_await prepare_generation(context, parse_answered, std::move(http.body));
   exchange.body_is_gone();
   if (!prepared) {
     co_await exchange.respond(refusal(prepared.error()));
@@ -131,7 +132,7 @@ Task<void> answer(const GatewayContext& context, Exchange& exchange) {
   if (request.stream) {
     ended = co_await answer_streamed(context, exchange, generation, listed, head);
   } else {
-    ended = co_await answer_whole(exchange, generation, listed, head);
+    ended = co_await answer_whole(context, exchange, generation, listed, head);
   }
   exchange.on_disconnect(nullptr);
   listed.end(ended);

@@ -6,6 +6,7 @@
 #include <boost/beast/http/status.hpp>
 #include <cctype>
 #include <new>
+#include <optional>
 #include <stdexcept>
 
 #include "base/check.h"
@@ -114,38 +115,42 @@ void HttpConnection::enter(Phase phase) {
 
 void HttpConnection::body_is_gone() { server_.body_bytes_ -= std::exchange(body_bytes_, 0); }
 
-asio::awaitable<void> HttpConnection::give_up() {
-  log::warn("there is not enough memory for a {} of {} bytes", request_.method, request_.body.size());
+asio::awaitable<void> HttpConnection::give_up(Error why) {
+  log::warn("a {} of {} bytes ends: {}", request_.method, request_.body.size(), why.message);
   if (answered_) {
     abort();  // too late for an error: the client sees that the end of its answer is missing
     co_return;
   }
-  HttpReply reply =
-      error_reply({ErrorCode::kUnavailable,
-                   "there is not enough memory for this request; send a smaller one, or try again later", ""});
+  HttpReply reply = error_reply(why);
   co_await respond(std::move(reply));
 }
+
+namespace {
+
+Error no_memory() {
+  return {ErrorCode::kUnavailable,
+          "there is not enough memory for this request; send a smaller one, or try again later", ""};
+}
+
+}  // namespace
 
 asio::awaitable<void> HttpConnection::handle() {
   answered_ = false;
   watch_ends_ = false;
   watcher_.spawn(watch_for_disconnect());
-  bool failed_allocation = false;  // what one request asks for too much ends that request
-  bool broken = false;  // and so does a value of its body that a route took for another
+  std::optional<Error> fault;  // what one request asks for too much, or a fault of ours in it, ends that request
   try {
     co_await server_.handler_.handle(*this);
   } catch (const std::bad_alloc&) {
-    failed_allocation = true;
+    fault = no_memory();
   } catch (const std::length_error&) {
-    failed_allocation = true;
-  } catch (const nlohmann::json::exception& thrown) {
-    log::error("{} {}: a fault of this server's: {}", request_.method, request_.path, thrown.what());
-    broken = true;
+    fault = no_memory();
+  } catch (const nlohmann::json::exception& thrown) {  // a value that a route took for one of another type
+    log::error("{} {}: {}", request_.method, request_.path, thrown.what());
+    fault = Error{ErrorCode::kInternal, "this server has made a fault with this request", ""};
   }
   on_disconnect_ = nullptr;
-  if (failed_allocation) co_await give_up();
-  if (broken && !answered_ && !disconnected_)
-    co_await respond(error_reply({ErrorCode::kInternal, "this server has made a fault with this request", ""}));
+  if (fault) co_await give_up(std::move(*fault));
   RUNAHEAD_CHECK(answered_ || disconnected_, "a handler answers");
   watch_ends_ = true;
   stream_.cancel();

@@ -62,7 +62,7 @@ class HttpConnection final : public Exchange, public std::enable_shared_from_thi
   asio::awaitable<bool> write_all(const std::string& bytes);
   asio::awaitable<void> watch_for_disconnect();
   asio::awaitable<void> handle();
-  asio::awaitable<void> give_up();
+  asio::awaitable<void> give_up(Error why);
   asio::awaitable<void> linger();
   std::string response_head(int status);
   void begin_request();

@@ -16,8 +16,8 @@ namespace {
 
 constexpr unsigned kPageId = 1;  // of its active message
 constexpr int kProgressBudget = 32;  // rounds of UCX before other handlers of this thread have a turn
-constexpr auto kNudge =
-    std::chrono::milliseconds(1);  // what UCX gives back at an end comes with progress, and not always with an event
+// At an end: what UCX gives back then comes with progress, and not always with an event.
+constexpr auto kNudge = std::chrono::milliseconds(1);
 // What UCX may keep after its endpoint is closed by force, and the event loop is gone; it takes a few milliseconds.
 constexpr auto kLetGoTimeout = std::chrono::seconds(1);
 constexpr size_t kAnnouncedMax = 4 * limits::kKvStreamsMax;  // pages of a good sender under way

@@ -96,6 +96,7 @@ class FakeStream final : public TokenStream {
 Result<std::shared_ptr<TokenStream>> FakeInference::submit(InferenceRequest request) {
   std::lock_guard lock(mutex_);
   if (script_.no_memory) throw std::bad_alloc();
+  if (script_.odd_json) (void)nlohmann::json(5).get<std::string>();
   if (script_.refuse) return std::unexpected(*script_.refuse);
   requests_.push_back(request);
   return std::make_shared<FakeStream>(*this, io_, script_, std::move(request));

@@ -58,6 +58,7 @@ struct Script {
   Duration before_first{0}, between{0};
   std::optional<Error> refuse;       // submit() fails
   bool no_memory = false;            // submit() throws std::bad_alloc
+  bool odd_json = false;             // submit() throws what a JSON value of another type throws
   std::optional<Error> fail_at_end;  // instead of FinishedEvent
   bool endless = false;              // the text again and again, until it is cancelled
   bool ready = true;                 // workers are there

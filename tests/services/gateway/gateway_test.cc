@@ -20,6 +20,19 @@ TEST_F(GatewayTest, AFailedAllocationFailsOneRequest) {
   }
 }
 
+// A fault of ours in one request is not the end of the others.
+TEST_F(GatewayTest, AJsonValueTakenForAnotherFailsOneRequest) {
+  for (const char* path : {"/v1/completions", "/v1/messages"}) {
+    const char* body = path == std::string("/v1/messages")
+                           ? R"({"max_tokens":3,"messages":[{"role":"user","content":"a"}]})"
+                           : R"({"prompt":"a"})";
+    inference_.set({.odd_json = true});
+    EXPECT_EQ(post(path, body).status, 500);
+    inference_.set({});
+    EXPECT_EQ(post(path, body).status, 200) << "the process serves on";
+  }
+}
+
 TEST_F(GatewayTest, CompletionGivesTextUsageAndReport) {
   const RawAnswer answer = post("/v1/completions", R"({"model":"toy","prompt":"abc","max_tokens":20})");
   ASSERT_EQ(answer.status, 200) << answer.body;

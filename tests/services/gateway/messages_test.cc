@@ -1,4 +1,8 @@
 // Anthropic's Messages API over a scripted InferenceService, as its clients see it.
+#include <filesystem>
+#include <fstream>
+#include <set>
+
 #include "tests/services/gateway/gateway_fixture.h"
 
 namespace runahead {
@@ -164,6 +168,39 @@ TEST_F(GatewayTest, AMessagesTokensAreCountedWithoutAnAnswer) {
   inference_.set({.context_len = 8});
   EXPECT_EQ(post("/v1/messages/count_tokens", R"({"messages":[{"role":"user","content":"longer than that"}]})").status,
             200);
+}
+
+class KeyedMessages : public GatewayTest {
+ protected:
+  void SetUp() override {
+    options_.api_keys_file = std::filesystem::path(::testing::TempDir()) / "messages_test_keys";
+    std::ofstream(options_.api_keys_file) << "one\ntwo\n";
+    start();
+  }
+};
+
+TEST_F(KeyedMessages, AKeyComesInEitherHeader) {
+  EXPECT_EQ(post("/v1/messages", kAsk).status, 401);
+  EXPECT_EQ(post("/v1/messages", kAsk, "x-api-key: three\r\n").status, 401);
+  EXPECT_EQ(post("/v1/messages", kAsk, "x-api-key: one\r\n").status, 200);
+  EXPECT_EQ(post("/v1/messages", kAsk, "Authorization: Bearer one\r\n").status, 200);
+  EXPECT_EQ(post("/v1/messages", kAsk, "x-api-key: two\r\nAuthorization: Basic cHJveHk=\r\n").status, 200)
+      << "a proxy's own";
+  EXPECT_EQ(post("/v1/messages", kAsk, "x-api-key: three\r\nAuthorization: Bearer one\r\n").status, 200);
+}
+
+// Pages of the prefix cache are shared within a key, whatever salt is given.
+TEST_F(KeyedMessages, UnlikeKeysHaveUnlikeSalts) {
+  const std::string salted = asked({{"cache_salt", "s"}}).dump();
+  for (const char* key : {"one", "two"})
+    for (const std::string& body : {std::string(kAsk), salted})
+      for (int twice = 0; twice < 2; ++twice)
+        EXPECT_EQ(post("/v1/messages", body, "x-api-key: " + std::string(key) + "\r\n").status, 200);
+  std::vector<std::string> salts;
+  for (const InferenceRequest& request : inference_.requests()) salts.push_back(request.cache_salt);
+  ASSERT_EQ(salts.size(), 8u);
+  for (size_t i = 0; i < 8; i += 2) EXPECT_EQ(salts[i], salts[i + 1]);
+  EXPECT_EQ(std::set<std::string>(salts.begin(), salts.end()).size(), 4u);
 }
 
 }  // namespace
