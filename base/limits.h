@@ -165,4 +165,17 @@ inline constexpr size_t kTemplateOutputBytesMax = 64 << 20;
 inline constexpr uint64_t kTemplateStepsMax = 10'000'000;  // evaluated nodes: ends hostile loops
 inline constexpr int kTemplateDepthMax = 128;  // nesting of blocks, expressions and macro calls
 
+// Grammars of structured answers (model/grammar)
+inline constexpr size_t kGrammarBytesMax =
+    128 << 10;  // a schema as JSON: OpenAI takes 120,000 characters of names and values
+inline constexpr size_t kGrammarNodesMax = 200'000;  // 20 MB while it is in use; 10,000 enumerated words take half
+inline constexpr size_t kGrammarStacksMax = 1024;  // that a place may have: 300 optional fields in a row
+inline constexpr size_t kGrammarStacksAPlace = 32;  // on the average, before all are forgotten
+inline constexpr size_t kGrammarPlacesMax = 8192;  // 1 KiB each
+inline constexpr size_t kGrammarMaskBytes = 8 << 20;  // of kept masks: 1,300 for 49k tokens, 250 for 256k
+inline constexpr uint64_t kGrammarMaskWorkMax = 2'000'000;  // stacks made for one mask: a tenth of a second
+inline constexpr size_t kGrammarsKept = 16;  // that a worker has ready, the last used
+inline constexpr int kGrammarPatternDepthMax = 64;  // groups in a regular expression
+inline constexpr int kGrammarRepeatMax = 10'000;  // {n}, minLength, maxItems and the like
+
 }  // namespace runahead::limits

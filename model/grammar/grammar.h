@@ -1,0 +1,23 @@
+// A grammar as it travels from the gateway to the workers, as text: JSON that says what an answer must be. It is compiled where it
+// is asked for (to refuse it) and where it is used (to keep to it).
+//   {"json_schema": SCHEMA}      a JSON text by json_schema.h
+//   {"json_object": true}        any JSON object
+//   {"text": "..."}              these bytes
+//   {"sequence": [G, ...]}       one behind the other
+//   {"either": [G, ...]}         one of them
+//   {"list": G, "between": "..."}  one or more of them
+// Pure; any thread.
+#pragma once
+
+#include <memory>
+#include <string_view>
+
+#include "model/grammar/automaton.h"
+
+namespace runahead::grammar {
+
+// Errors of json_schema.h, Error.param the place in the schema; kInvalidArgument for what is none of the above; kTooLarge over
+// limits::kGrammarBytesMax.
+Result<std::shared_ptr<const Automaton>> compile(std::string_view text);
+
+}  // namespace runahead::grammar
