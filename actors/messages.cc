@@ -46,8 +46,8 @@ Result<void> check_shape(const ChainStep& step, const ModelShape& shape) {
   if (std::ssize(step.tokens) != step.chunk.size()) return invalid("the chunk and its tokens differ in length");
   if (step.prompt_len_original < 1 || step.prompt_len_original > shape.context_len)
     return invalid("the length of the prompt");
-  if (step.is_last_rank() && uses_penalties(step.sampling) && std::ssize(step.prompt) != step.chunk.end)
-    return invalid("penalties need the whole prompt");
+  if (step.is_last_rank() && depends_on_tokens(step.sampling) && std::ssize(step.prompt) != step.chunk.end)
+    return invalid("penalties and grammars need the whole prompt");
   if (step.prompt_logprobs && (*step.prompt_logprobs < 0 || *step.prompt_logprobs > limits::kTopLogprobsMax))
     return invalid("the number of log-probabilities");
   if (step.next_token < 0 || step.next_token >= shape.vocab_size) return invalid("a token is outside the vocabulary");
@@ -126,8 +126,8 @@ Result<DecodeOrder> parse_decode_order(const proto::Envelope& message, const Mod
   return order;
 }
 
-bool uses_penalties(const SamplingParams& sampling) {
-  return sampling.repetition_penalty != 1.0f || sampling.presence_penalty != 0.0f || sampling.frequency_penalty != 0.0f;
+bool depends_on_tokens(const SamplingParams& sampling) {
+  return !sampling.grammar.empty() || sampling.repetition_penalty != 1.0f || sampling.presence_penalty != 0.0f || sampling.frequency_penalty != 0.0f;
 }
 
 void encode(const Failure& from, proto::Failure& to) {

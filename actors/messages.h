@@ -19,7 +19,7 @@
 
 namespace runahead {
 
-inline constexpr uint32_t kMessagesVersion = 5;  // Hello::protocol_version; unlike versions refuse each other
+inline constexpr uint32_t kMessagesVersion = 6;  // Hello::protocol_version; unlike versions refuse each other
 
 // One end of a K/V hop: who is at the other side.
 struct KvHop {
@@ -44,7 +44,7 @@ struct ChainStep {
   KvHop upstream;  // rank > 0
   KvHop downstream;  // the next rank, or the decode worker
   SamplingParams sampling;  // last rank
-  std::vector<TokenId> prompt;  // last rank, if a penalty is in use: the whole prompt of this attempt
+  std::vector<TokenId> prompt;  // last rank, if a penalty or a grammar is in use: the whole prompt of this attempt
   int32_t prompt_len_original = 0;
   Time deadline{0};
   LaneOrder order;
@@ -95,7 +95,7 @@ Result<ChainStep> parse_chain_step(const proto::Envelope& message, const ModelSh
 Result<DecodeOrder> parse_decode_order(const proto::Envelope& message, const ModelShape& shape, Time now);
 
 // Does the choice of a token depend on the tokens before it?
-bool uses_penalties(const SamplingParams& sampling);
+bool depends_on_tokens(const SamplingParams& sampling);
 
 void encode(const Failure& from, proto::Failure& to);
 Failure decode(const proto::Failure& from);

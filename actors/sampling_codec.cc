@@ -24,6 +24,7 @@ void encode(const SamplingParams& from, proto::Sampling& to) {
   }
   to.mutable_banned()->Add(from.banned.begin(), from.banned.end());
   to.set_banned_before(from.banned_before);
+  to.set_grammar(from.grammar);
   to.set_seed(from.seed);
   to.set_top_logprobs(from.top_logprobs);
 }
@@ -38,6 +39,7 @@ SamplingParams decode(const proto::Sampling& from) {
                     .repetition_penalty = from.repetition_penalty(),
                     .banned = {from.banned().begin(), from.banned().end()},
                     .banned_before = from.banned_before(),
+                    .grammar = from.grammar(),
                     .seed = from.seed(),
                     .top_logprobs = from.top_logprobs()};
   for (const auto& entry : from.logit_bias()) to.logit_bias.emplace_back(entry.token(), entry.bias());

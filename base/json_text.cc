@@ -12,6 +12,10 @@ std::string to_text(const json& value, int indent) {
 
 std::string to_text(const json& value) { return to_text(value, -1); }
 
+std::string to_ordered_text(const nlohmann::ordered_json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
 std::string printable_line(std::string_view bytes, size_t bytes_max) {
   std::string escaped = to_text(json(bytes.substr(0, bytes_max)));
   std::string line;

@@ -12,6 +12,7 @@ namespace runahead {
 // Never throws. indent: spaces a level; -1 writes one line.
 std::string to_text(const nlohmann::json& json, int indent);
 std::string to_text(const nlohmann::json& json);  // one line
+std::string to_ordered_text(const nlohmann::ordered_json& json);  // one line, keys in their order
 
 // One line for people: control characters as JSON escapes them (\n, \u001b), cut after `bytes_max`.
 std::string printable_line(std::string_view bytes, size_t bytes_max);

@@ -51,6 +51,14 @@ void apply_ban(std::span<float> logits, const SamplingParams& params, int32_t po
   }
 }
 
+void apply_mask(std::span<float> logits, std::span<const uint64_t> mask) {
+  if (mask.empty()) return;
+  for (size_t token = 0; token < logits.size(); ++token) {
+    const bool allowed = token / 64 < mask.size() && (mask[token / 64] >> (token % 64) & 1) != 0;
+    if (!allowed) logits[token] = kImpossible;
+  }
+}
+
 // Each token once, however often it occurs.
 void apply_repetition(std::span<float> logits, float penalty, std::span<const TokenId> prompt,
                       std::span<const TokenId> generated) {
@@ -197,6 +205,7 @@ Result<void> validate(const SamplingParams& params, int32_t vocab_size) {
     return invalid("top_logprobs", "between 0 and " + std::to_string(limits::kTopLogprobsMax));
   }
   if (params.banned.size() > limits::kBannedTokensMax) return invalid("banned", "shorter");
+  if (params.grammar.size() > limits::kGrammarBytesMax) return invalid("grammar", "shorter");
   for (const TokenId token : params.banned)
     if (token < 0 || token >= vocab_size) return invalid("banned", "of ids below " + std::to_string(vocab_size));
   for (const auto& [token, bias] : params.logit_bias) {
@@ -225,13 +234,14 @@ Result<SampledToken> score(std::span<const float> logits, TokenId token, int32_t
 }
 
 SampledToken sample(std::span<float> logits, const SamplingParams& params, std::span<const TokenId> prompt,
-                    std::span<const TokenId> generated, int32_t position) {
+                    std::span<const TokenId> generated, int32_t position, std::span<const uint64_t> mask) {
   RUNAHEAD_CHECK(!logits.empty(), "a model has a vocabulary");
   clean(logits);
   apply_bias(logits, params);
   apply_repetition(logits, params.repetition_penalty, prompt, generated);
   apply_occurrence(logits, params, generated);
   apply_ban(logits, params, position);
+  apply_mask(logits, mask);
   clean(logits);
   const TokenId best = greedy(logits);
   const float largest = logits[best];

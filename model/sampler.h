@@ -2,7 +2,7 @@
 // order, at every attempt; the only randomness is Philox keyed by (seed, position) (base/rng.h), so a retry after a
 // crash continues exactly.
 //   order    logit bias; repetition penalty (tokens of prompt and generated: a positive logit is divided, a negative
-//            one multiplied); presence and frequency penalty (generated tokens); ban (min_tokens); log-probabilities;
+//            one multiplied); presence and frequency penalty (generated tokens); ban (min_tokens); mask; log-probabilities;
 //            temperature; top-k; top-p; min-p; draw. Log-probabilities are thus those of the biased and penalised
 //            distribution before temperature and filters, over the whole vocabulary.
 //   greedy   temperature 0 takes the largest logit, the lowest id of equals; no draw, filters do not matter.
@@ -31,8 +31,9 @@ Result<void> check_logits(std::span<const float> logits);
 // without bias, penalties and ban. kInvalidModel as check_logits().
 Result<SampledToken> score(std::span<const float> logits, TokenId token, int32_t top);
 
-// `logits` [vocab_size] is scratch: modified. `position` is that of the token to choose. `params` must be validated.
+// `logits` [vocab_size] is scratch: modified. `position` is that of the token to choose. `params` must be validated. `mask`: a bit
+// for each token, the lowest first, that its grammar lets follow, none for what lies beyond; empty: all may.
 SampledToken sample(std::span<float> logits, const SamplingParams& params, std::span<const TokenId> prompt,
-                    std::span<const TokenId> generated, int32_t position);
+                    std::span<const TokenId> generated, int32_t position, std::span<const uint64_t> mask = {});
 
 }  // namespace runahead

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -20,6 +21,7 @@ struct SamplingParams {
   std::vector<std::pair<TokenId, float>> logit_bias;
   std::vector<TokenId> banned = {};  // tokens that are never chosen ...
   int32_t banned_before = 0;  // ... for positions below this one: min_tokens, whatever a retry has kept
+  std::string grammar = {};  // what the answer must be (model/grammar/grammar.h); empty: anything
   uint64_t seed = 0;  // key of the counter-based generator; the counter is the token's position
   int32_t top_logprobs = -1;  // -1: none; n: the chosen token's log-probability and the n most likely ones
 };

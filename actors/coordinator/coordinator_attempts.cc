@@ -62,8 +62,9 @@ void CoordinatorCore::on_attempt_message(Worker& worker, const proto::Envelope& 
     case proto::Envelope::kAttemptFailed: {
       Failure failure = decode(message.attempt_failed().failure());
       // submit() has checked the request: no worker's word makes it the request's fault. Numbers that overflow do so on
-      // every worker.
-      if (!is_worth_a_retry(failure.error.code) && failure.error.code != ErrorCode::kInvalidModel)
+      // every worker, and so is a grammar too ambiguous.
+      const bool of_grammar = failure.error.code == ErrorCode::kTooLarge && !request->spec.sampling.grammar.empty();
+      if (!is_worth_a_retry(failure.error.code) && failure.error.code != ErrorCode::kInvalidModel && !of_grammar)
         failure.error.code = ErrorCode::kInternal;
       if (failure.error.code == ErrorCode::kStale && request->attempt->ranks.front() == worker.id)
         worker.prefixes.forget(request->attempt->hit.prefix);

@@ -342,7 +342,7 @@ proto::Envelope CoordinatorCore::chain_step(const Request& request, const std::v
              *step.mutable_downstream());
   if (is_last) {
     encode(request.spec.sampling, *step.mutable_sampling());
-    if (uses_penalties(request.spec.sampling)) step.mutable_prompt()->Add(prompt.begin(), prompt.end());
+    if (depends_on_tokens(request.spec.sampling)) step.mutable_prompt()->Add(prompt.begin(), prompt.end());
   }
   step.set_prompt_len_original(static_cast<uint32_t>(request.spec.prompt.size()));
   step.set_deadline_ms(milliseconds_left(request.deadline, now));

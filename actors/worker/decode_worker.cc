@@ -21,6 +21,7 @@ struct SequenceAttempt : WorkerAttempt {
       : WorkerAttempt(env, order.attempt, order.deadline), upstream(order.upstream) {}
 
   const KvHop upstream;
+  grammar::AnswerGrammar grammar;  // touched on the lane
   int32_t tokens = 0;  // when done
   Duration handoff{0};
 };
@@ -93,10 +94,12 @@ asio::awaitable<void> DecodeWorker::Impl::step(std::vector<DecodeStepRow> rows) 
   const auto vocab = static_cast<size_t>(env_.engine.shape().vocab_size);
   std::vector<DecodeRow> batch;
   std::vector<Gate::Pass> passes;
+  std::vector<grammar::AnswerGrammar*> grammars;
   for (const DecodeStepRow& row : rows) {
     SequenceAttempt& a = *attempts_.find(row.sequence->order.attempt);
     batch.push_back({a.kv.get(), row.token, row.position});
     passes.push_back(a.gate.enter());
+    grammars.push_back(&a.grammar);
   }
   std::vector<SampledToken> tokens(batch.size());
   std::vector<Result<void>> sound(batch.size());
@@ -109,10 +112,12 @@ asio::awaitable<void> DecodeWorker::Impl::step(std::vector<DecodeStepRow> rows) 
       for (size_t i = 0; i < rows.size(); ++i) {
         const DecodeSequence& sequence = *rows[i].sequence;
         const std::span logits = std::span(logits_).subspan(i * vocab, vocab);
+        const SamplingParams& sampling = sequence.order.sampling;
         sound[i] = check_logits(logits);
+        const auto mask = grammars[i]->mask(env_.grammars, sampling.grammar, sequence.generated);
+        if (sound[i] && !mask) sound[i] = std::unexpected(mask.error());
         if (!sound[i]) continue;
-        tokens[i] =
-            sample(logits, sequence.order.sampling, sequence.prompt(), sequence.generated, rows[i].position + 1);
+        tokens[i] = sample(logits, sampling, sequence.prompt(), sequence.generated, rows[i].position + 1, *mask);
       }
     });
   } catch (const std::bad_alloc&) {

@@ -288,8 +288,11 @@ Task<void> PrefillWorker::Impl::report_first_token(RankAttempt& a, Hidden& x) {
     if (!sound) return;
     const Sha256 digest = sha256(std::as_bytes(std::span(logits)));
     first.mutable_logits_sha256()->assign(digest.begin(), digest.end());
-    encode(sample(logits, step.sampling, prompt.first(original), prompt.subspan(original), step.chunk.end),
-           *first.mutable_token());
+    const std::span<const TokenId> generated = prompt.subspan(original);  // by earlier attempts
+    grammar::AnswerGrammar answer;
+    const auto mask = answer.mask(env_.grammars, step.sampling.grammar, generated);
+    if (!mask) return sound = std::unexpected(mask.error()), void();
+    encode(sample(logits, step.sampling, prompt.first(original), generated, step.chunk.end, *mask), *first.mutable_token());
   });
   ++*env_.work_done;
   CO_TRY(sound);

@@ -15,6 +15,7 @@
 #include "base/limits.h"
 #include "base/rng.h"
 #include "model/engine.h"
+#include "model/grammar/grammars.h"
 #include "model/kv_pages.h"
 #include "transport/control/control_plane.h"
 #include "transport/kv/kv_transport.h"
@@ -34,6 +35,7 @@ struct WorkerEnv {
   Engine& engine;
   KvPool& pool;
   WorkerSink& metrics;
+  grammar::Grammars& grammars;  // used on the lane
   ConnectControl connect;
   // Jobs of the lane that have ended and pages that have come. Shared with the attempts; told in heartbeats.
   std::shared_ptr<uint64_t> work_done = std::make_shared<uint64_t>(0);

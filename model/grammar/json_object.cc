@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <map>
 
+#include "base/json_text.h"
 #include "model/grammar/code_points.h"
 #include "model/grammar/json_schema.h"
 
@@ -58,7 +59,7 @@ Result<void> JsonSchemaWriter::write_object(const Place& place, Node from, Node 
   Node behind = -1;  // behind a field; the next one follows a comma
   for (const Field& field : known) {
     const Node next_behind = automaton_.node(), next_name = automaton_.node();
-    value(automaton_.text(name, Json(field.name).dump()), field.value, next_behind);
+    value(automaton_.text(name, to_ordered_text(field.name)), field.value, next_behind);
     automaton_.skip(blank(automaton_.text(next_behind, ",")), next_name);
     if (!field.required) {
       automaton_.skip(name, next_name);

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "base/json_text.h"
 #include "base/limits.h"
 
 namespace runahead::grammar {
@@ -231,7 +232,7 @@ Result<void> JsonSchemaWriter::write_typed(const Place& place, const std::string
 
 Result<void> JsonSchemaWriter::write_values(const Place& place, const std::vector<Json>& values, Node from, Node to) {
   std::vector<std::string> texts;
-  for (const Json& value : values) texts.push_back(value.dump());
+  for (const Json& value : values) texts.push_back(to_ordered_text(value));
   if (texts.empty()) return place.refuse(ErrorCode::kInvalidArgument, "enum", "has no value of the schema's type");
   automaton_.skip(automaton_.one_of(from, texts), to);
   return {};

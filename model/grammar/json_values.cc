@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 
+#include "base/json_text.h"
 #include "base/limits.h"
 #include "model/grammar/code_points.h"
 #include "model/grammar/json_numbers.h"
@@ -194,7 +195,7 @@ Result<void> JsonSchemaWriter::write_number(const Place& place, bool whole, Node
     if (bound)
       return place.refuse(ErrorCode::kUnsupported, kBounds[i],
                           "beside the other bound of that side is not supported; keep one");
-    const Result<Bound> parsed = Bound::parse(field->dump(), i % 2 == 0);
+    const Result<Bound> parsed = Bound::parse(to_ordered_text(*field), i % 2 == 0);
     if (!parsed) return place.refuse(parsed.error().code, kBounds[i], parsed.error().message);
     bound = *parsed;
   }

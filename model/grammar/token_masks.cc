@@ -11,11 +11,10 @@ void allow(TokenMask& mask, TokenId token) { mask[static_cast<size_t>(token) / 6
 
 }  // namespace
 
-TokenTree::TokenTree(std::vector<std::string> bytes, std::vector<TokenId> end_tokens, int32_t vocab_size)
-    : bytes_(std::move(bytes)), end_tokens_(std::move(end_tokens)), vocab_size_(vocab_size) {
-  bytes_.resize(static_cast<size_t>(vocab_size_));
+TokenTree::TokenTree(std::vector<std::string> bytes, std::vector<TokenId> end_tokens)
+    : bytes_(std::move(bytes)), end_tokens_(std::move(end_tokens)) {
   for (const TokenId end : end_tokens_) bytes_[static_cast<size_t>(end)].clear();  // however it is spelled
-  for (TokenId token = 0; token < vocab_size_; ++token)
+  for (TokenId token = 0; token < vocab_size(); ++token)
     if (!bytes_[static_cast<size_t>(token)].empty()) tokens_.push_back(token);
   std::ranges::sort(tokens_, {}, [this](TokenId token) { return std::pair(this->bytes(token), token); });
   std::vector<int32_t> path;  // the nodes that the last token's bytes passed
@@ -38,8 +37,6 @@ TokenTree::TokenTree(std::vector<std::string> bytes, std::vector<TokenId> end_to
   }
   close(0);
 }
-
-bool TokenTree::is_end(TokenId token) const { return std::ranges::count(end_tokens_, token) > 0; }
 
 TokenMasks::TokenMasks(std::shared_ptr<const Automaton> automaton, std::shared_ptr<const TokenTree> tree)
     : tree_(std::move(tree)), walk_(std::move(automaton)) {}

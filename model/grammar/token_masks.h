@@ -24,14 +24,13 @@ namespace runahead::grammar {
 // The tokens of a vocabulary as a tree over their bytes. Immutable.
 class TokenTree {
  public:
-  // bytes[id]: what the token adds to an answer; empty: nothing, so that it may never be chosen. vocab_size: of the model's
-  // output, which may be larger. end_tokens: any of them ends an answer.
-  TokenTree(std::vector<std::string> bytes, std::vector<TokenId> end_tokens, int32_t vocab_size);
+  // bytes[id]: what the token adds to an answer; empty: nothing, so that it may never be chosen. end_tokens: any of them ends an
+  // answer.
+  TokenTree(std::vector<std::string> bytes, std::vector<TokenId> end_tokens);
 
   std::span<const TokenId> end_tokens() const { return end_tokens_; }
   std::string_view bytes(TokenId token) const { return bytes_[static_cast<size_t>(token)]; }
-  bool is_end(TokenId token) const;
-  int32_t vocab_size() const { return vocab_size_; }
+  int32_t vocab_size() const { return static_cast<int32_t>(bytes_.size()); }
 
  private:
   friend class TokenMasks;
@@ -45,13 +44,12 @@ class TokenTree {
 
   std::vector<std::string> bytes_;
   std::vector<TokenId> end_tokens_;
-  int32_t vocab_size_;
   std::vector<TreeNode> nodes_;
   std::vector<TokenId> tokens_;
   int32_t depth_max_ = 0;
 };
 
-// A bit for each token, the lowest first.
+// A bit for each token, the lowest first. A model's output may be padded beyond its tokenizer's: what has no bit may not follow.
 using TokenMask = std::vector<uint64_t>;
 
 class TokenMasks {

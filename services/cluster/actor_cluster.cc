@@ -31,6 +31,7 @@ Result<std::unique_ptr<ActorCluster::Worker>> ActorCluster::build_worker(int32_t
   const int64_t pages = int64_t{options_.kv_contexts} * shape.num_layers * pages_for(shape.context_len);
   const KvPlace place = moves_device_pages(options_.transport) ? KvPlace::kDevice : KvPlace::kHost;
   worker->pool = TRY(make_kv_pool(*worker->engine, pages, place));
+  worker->grammars = std::make_unique<grammar::Grammars>(options_.make_token_tree);
   worker->lane = std::make_unique<ThreadLane>(clock_);
   const KvTransportOptions kv_options{
       .incarnation = rng_.next() | 1, .hub = kv_hub_, .device = worker->engine->device()};
@@ -44,6 +45,7 @@ Result<std::unique_ptr<ActorCluster::Worker>> ActorCluster::build_worker(int32_t
                       .engine = *worker->engine,
                       .pool = *worker->pool,
                       .metrics = worker_metrics_,
+                      .grammars = *worker->grammars,
                       .connect = [this](Deadline) { return connect_to(&control_hub_); }};
   const bool prefill = index < options_.prefill_workers;
   const WorkerOptions options{.name = prefill ? "prefill-" + std::to_string(index) : "decode-0",

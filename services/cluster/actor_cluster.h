@@ -26,6 +26,7 @@ struct ActorClusterOptions {
   int32_t kv_contexts = 4;  // full contexts that one worker's pool holds
   // One engine a worker; `index` counts prefill workers first, the decode worker is the last.
   std::function<Result<std::unique_ptr<Engine>>(int32_t index)> make_engine;
+  grammar::Grammars::MakeTree make_token_tree;
 };
 
 class ActorCluster {
@@ -47,6 +48,7 @@ class ActorCluster {
     std::unique_ptr<Engine> engine;
     std::unique_ptr<KvPool> pool;
     std::unique_ptr<ThreadLane> lane;
+    std::unique_ptr<grammar::Grammars> grammars;
     std::unique_ptr<KvTransport> kv;
     std::unique_ptr<PrefillWorker> prefill;  // one of the two
     std::unique_ptr<DecodeWorker> decode;

@@ -12,6 +12,7 @@
 #include "services/engine/engine_loading.h"
 #include "services/engine/model_path.h"
 #include "services/engine/text_codec_loading.h"
+#include "services/engine/token_tree_loading.h"
 #include "services/job_store/sqlite_job_store.h"
 #include "services/process/api_front.h"
 #include "services/process/coordinator_service.h"
@@ -77,6 +78,7 @@ class InProcessCluster::Impl {
       engine.threads = options.threads_of(index < options.workers);
       return TRY(open_engine(engine, options.progress && index == 0));
     };
+    cluster.make_token_tree = token_tree_of(options.engine.model);
     return cluster;
   }
 

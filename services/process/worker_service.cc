@@ -14,6 +14,7 @@
 #include "services/engine/engine_loading.h"
 #include "services/engine/engine_profile.h"
 #include "services/engine/kernel_timings.h"
+#include "services/engine/token_tree_loading.h"
 #include "services/metrics/worker_metrics.h"
 #include "services/process/admin_endpoints.h"
 #include "services/process/announcer.h"
@@ -120,6 +121,7 @@ struct WorkerParts {
   std::unique_ptr<KvPool> pool;
   std::unique_ptr<ThreadLane> lane;
   std::unique_ptr<WorkerMetrics> metrics;
+  std::unique_ptr<grammar::Grammars> grammars;
   std::unique_ptr<KvTransport> kv;
   HostPort coordinator;
   std::optional<std::string> derive_from;  // the wildcard that is listened on, if nobody said what peers connect to
@@ -158,6 +160,7 @@ struct WorkerParts {
             .engine = *engine,
             .pool = *pool,
             .metrics = *metrics,
+            .grammars = *grammars,
             .connect = [this](Deadline deadline) { return connect_control(deadline); }};
   }
 };
@@ -176,6 +179,7 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   parts.engine = std::move(opened.engine);
   const EngineProfile profile = TRY(measure_engine(*parts.engine, parts.process.clock()));
   parts.pool = TRY(make_kv_pool(*parts.engine, pages, place));
+  parts.grammars = std::make_unique<grammar::Grammars>(token_tree_of(options.engine.model));
   parts.lane = std::make_unique<ThreadLane>(parts.process.clock());
   parts.metrics = std::make_unique<WorkerMetrics>(
       ProcessInfo{.role = options.role == WorkerKind::kPrefill ? "prefill" : "decode",

@@ -218,6 +218,7 @@ class HashCluster {
   SeededRng rng{7};
   CoordinatorSink metrics;
   WorkerSink worker_metrics;
+  grammar::Grammars grammars{hash_token_tree};
   std::shared_ptr<MemoryKvHub> kv_hub = std::make_shared<MemoryKvHub>();
   MemoryControlHub hub{io.get_executor(), clock};
   CoordinatorOptions coordinator_options;
@@ -247,6 +248,7 @@ inline HashCluster::Node::Node(HashCluster& cluster, bool is_prefill, int64_t pa
                 engine,
                 pool,
                 cluster.worker_metrics,
+                cluster.grammars,
                 [&cluster](Deadline) { return connect_to(cluster); }};
   const auto run = [this, &cluster](auto& worker) {
     asio::co_spawn(cluster.io, worker->run(), [this](std::exception_ptr, Result<void> result) {

@@ -157,6 +157,12 @@ void HashEngine::decode(std::span<const DecodeRow> batch, std::span<float> out) 
   }
 }
 
+std::shared_ptr<const grammar::TokenTree> hash_token_tree() {
+  std::vector<std::string> bytes;
+  for (int32_t token = 0; token < kHashVocab; ++token) bytes.emplace_back(1, static_cast<char>(token));
+  return std::make_shared<grammar::TokenTree>(std::move(bytes), std::vector<TokenId>{kHashEnd});
+}
+
 std::vector<float> hash_logits(std::span<const TokenId> context) {
   std::vector<uint64_t> rows;
   for (TokenId token : context) rows.push_back(embed_one(token));

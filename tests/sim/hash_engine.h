@@ -10,11 +10,13 @@
 #include <vector>
 
 #include "model/engine.h"
+#include "model/grammar/token_masks.h"
 
 namespace runahead::test {
 
 inline constexpr int32_t kHashLayers = 3;
 inline constexpr int32_t kHashVocab = 128;
+inline constexpr TokenId kHashEnd = 0;  // of answers that keep to a grammar; all others are the ASCII character of their number
 inline constexpr int32_t kHashContextLen = 2048;
 inline constexpr size_t kHashPageBytes = kPageTokens * sizeof(uint64_t);
 
@@ -43,6 +45,7 @@ class HashEngine final : public Engine {
   std::string compute_name_ = "hash";
 };
 
+std::shared_ptr<const grammar::TokenTree> hash_token_tree();
 // The logits [kHashVocab] after `context`, straight from the definition.
 std::vector<float> hash_logits(std::span<const TokenId> context);
 

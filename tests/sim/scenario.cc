@@ -1,9 +1,11 @@
 #include "scenario.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "hash_engine.h"
+#include "model/grammar/grammars.h"
 #include "model/sampler.h"
 #include "tests/support/naive_score.h"
 
@@ -26,10 +28,13 @@ constexpr NamedMutant kMutants[] = {
 void find_answer(RequestSpec& spec) {
   const InferenceRequest& request = spec.request;
   std::vector<TokenId> context = request.prompt;
+  grammar::Grammars grammars(hash_token_tree);
+  grammar::AnswerGrammar place;
   while (static_cast<int32_t>(spec.answer.size()) < request.max_new_tokens) {
     std::vector<float> logits = hash_logits(context);
-    const auto token =
-        sample(logits, request.sampling, request.prompt, spec.answer, static_cast<int32_t>(context.size())).token;
+    const auto position = static_cast<int32_t>(context.size());
+    const auto mask = place.mask(grammars, request.sampling.grammar, spec.answer).value();
+    const auto token = sample(logits, request.sampling, request.prompt, spec.answer, position, mask).token;
     if (std::ranges::find(request.stop_tokens, token) != request.stop_tokens.end()) {
       spec.finish = FinishReason::kStop;
       return;
@@ -64,6 +69,12 @@ RequestSpec draw_request(Prng& rng, int32_t number) {
   request.sampling = draw_sampling(rng);
   if (rng.chance(0.3))
     request.stop_tokens = {static_cast<TokenId>(rng.below(kHashVocab)), static_cast<TokenId>(rng.below(kHashVocab))};
+  if (rng.chance(0.2)) {
+    constexpr std::array kGrammars = {R"({"json_object": true})", R"({"json_schema": {"items": {"type": "integer"}}})",
+                                      R"({"list": {"text": "tick"}, "between": " "})"};
+    request.sampling.grammar = kGrammars[rng.below(kGrammars.size())];
+    request.stop_tokens = {kHashEnd};
+  }
   request.strategy = rng.chance(0.6) ? Strategy::kEven : rng.chance(0.2) ? Strategy::kSingle : Strategy::kBalanced;
   if (rng.chance(0.3)) spec.read_pause_mean = rng.duration(1ms, 30ms);
   find_answer(spec);

@@ -61,6 +61,7 @@ WorkerHost<Worker>::WorkerHost(SimWorld& world, SimNetwork& network, SimKvHub& h
                                          .engine = engine,
                                          .pool = pool,
                                          .metrics = metrics,
+                                         .grammars = grammars,
                                          .connect =
                                              [&world, &network, this](Deadline deadline) {
                                                return SimControlClient::connect(world, network, process, 0, deadline);

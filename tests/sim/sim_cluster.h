@@ -63,6 +63,7 @@ class WorkerHost final : public Host {
   SimKvTransport kv;
   SimLane lane;
   WorkerSink metrics;
+  grammar::Grammars grammars{hash_token_tree};
   std::unique_ptr<Worker> worker;
 };
 

@@ -216,9 +216,7 @@ TEST(Grammar, RefusesByName) {
 // ---- masks ----
 
 std::shared_ptr<const TokenTree> tree_of(std::vector<std::string> bytes, TokenId end) {
-  const auto size = static_cast<int32_t>(bytes.size());
-  return std::make_shared<TokenTree>(std::move(bytes), std::vector<TokenId>{end},
-                                     size + 3);  // the model's output is padded
+  return std::make_shared<TokenTree>(std::move(bytes), std::vector<TokenId>{end});
 }
 
 // All bytes, and random strings of what JSON is made of.
