@@ -180,8 +180,9 @@ Result<TtftReport> parse_report(const proto::StoredReport& from) {
                     .attempts = from.attempts(),
                     .cached_tokens = from.cached_tokens(),
                     .cache_write_tokens = from.cache_write_tokens(),
-                    .marks = TRY(parse_marks(from.marks())),
+                    .marks = {},
                     .decode_worker = from.decode_worker()};
+  report.marks = TRY(parse_marks(from.marks()));
   for (const TtftStage stage : kTtftStages) report.stages[stage] = stages[static_cast<size_t>(stage)];
   report.cuts = TRY(parse_cuts(from.cuts()));
   for (const auto& rank : from.ranks()) report.ranks.push_back(TRY(parse_rank(rank)));

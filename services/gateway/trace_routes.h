@@ -1,5 +1,5 @@
-// GET /v1/requests/{id}/trace and /v1/jobs/{id}/trace: where the time of a request went, as Chrome's trace event JSON. And what the
-// gateway knows of a request or a job in the form that traces are made of.
+// GET /v1/requests/{id}/trace and /v1/jobs/{id}/trace: where the time of a request went, as Chrome's trace event JSON. And what
+// the gateway knows of a request or a job in the form that traces are made of.
 #pragma once
 
 #include <string>

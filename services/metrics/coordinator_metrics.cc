@@ -6,8 +6,8 @@
 #include <cmath>
 #include <map>
 
-#include "actors/coordinator/chain_balance.h"
 #include "base/limits.h"
+#include "services/metrics/chain_balance.h"
 #include "services/metrics/metrics_registry.h"
 #include "services/metrics/vllm_names.h"
 
@@ -136,10 +136,10 @@ struct CoordinatorMetrics::Series {
       registry.counters("runahead_canary_completions_total", "completions that readiness depends on, by result");
   GaugeFamily& canary_seconds = registry.gauges("runahead_canary_seconds", "the last such completion; 0: none yet");
   prometheus::Counter& spans =
-      registry.counters("runahead_otlp_spans_total", "spans that a collector has taken").Add({});
+      registry.counters("runahead_otlp_spans_total", "spans that a collector has taken").Add(with({}));
   prometheus::Counter& traces_dropped =
       registry.counters("runahead_otlp_dropped_requests_total", "sampled requests whose spans no collector has taken")
-          .Add({});
+          .Add(with({}));
   GaugeFamily& model_info = registry.gauges("runahead_model_info", "the served model");
 
   struct Worker {
@@ -172,10 +172,10 @@ CoordinatorMetrics::Series::Series(const ProcessInfo& process) : model_name(proc
   imbalance.Add(model, buckets::kImbalance);
   for (auto* family : {&prompt_total, &cached_total, &generated_total, &accepted, &cache_queries}) family->Add(model);
   for (const char* how : kEnds) ended.Add(with({{"outcome", how}}));
-  for (const char* state : {"waiting", "running"}) jobs.Add({{"state", state}});
-  for (const JobStatus status : kJobEnds) jobs_ended.Add({{"status", std::string(name(status))}});
-  for (const char* result : {"passed", "failed"}) canaries.Add({{"result", result}});
-  canary_seconds.Add({});
+  for (const char* state : {"waiting", "running"}) jobs.Add(with({{"state", state}}));
+  for (const JobStatus status : kJobEnds) jobs_ended.Add(with({{"status", std::string(name(status))}}));
+  for (const char* result : {"passed", "failed"}) canaries.Add(with({{"result", result}}));
+  canary_seconds.Add(with({}));
   for (auto* family : {&running, &waiting, &queued_tokens, &chain_length}) family->Add(model);
   for (const TtftStage s : kTtftStages) stage.Add(with({{"stage", std::string(name(s))}}), buckets::kStage);
   for (const char* endpoint : kEndpoints) {
@@ -392,18 +392,18 @@ void CoordinatorMetrics::workers_changed(const ClusterView& cluster) {
 
 void CoordinatorMetrics::jobs_changed(const JobCounts& counts) {
   Series& s = *series_;
-  s.jobs.Add({{"state", "waiting"}}).Set(static_cast<double>(counts.waiting));
-  s.jobs.Add({{"state", "running"}}).Set(static_cast<double>(counts.running));
+  s.jobs.Add(s.with({{"state", "waiting"}})).Set(static_cast<double>(counts.waiting));
+  s.jobs.Add(s.with({{"state", "running"}})).Set(static_cast<double>(counts.running));
   for (const auto& [status, count] : counts.ended) {
     int64_t& counted = s.jobs_counted.ended[status];
-    s.jobs_ended.Add({{"status", std::string(name(status))}}).Increment(static_cast<double>(count - counted));
+    s.jobs_ended.Add(s.with({{"status", std::string(name(status))}})).Increment(static_cast<double>(count - counted));
     counted = count;
   }
 }
 
 void CoordinatorMetrics::canary(bool passed, double seconds) {
-  series_->canaries.Add({{"result", passed ? "passed" : "failed"}}).Increment();
-  series_->canary_seconds.Add({}).Set(seconds);
+  series_->canaries.Add(series_->with({{"result", passed ? "passed" : "failed"}})).Increment();
+  series_->canary_seconds.Add(series_->with({})).Set(seconds);
 }
 
 void CoordinatorMetrics::spans_sent(int64_t spans) { series_->spans.Increment(static_cast<double>(spans)); }

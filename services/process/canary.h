@@ -1,5 +1,5 @@
-// Canary: a completion of one token, over every prefill worker that is ready, whose first token readiness depends on. It is asked for at
-// the start, and again whenever workers have come or gone; meanwhile what it found last holds.
+// Canary: a completion of one token, over every prefill worker that is ready, on which readiness depends. It is asked for at the
+// start, and again whenever workers have come or gone; meanwhile what it found last holds.
 //   threads  the executor's one thread.
 //   owner    what is passed in outlives it; destroy it after run() has returned.
 #pragma once

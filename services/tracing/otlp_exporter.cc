@@ -1,6 +1,7 @@
 #include "services/tracing/otlp_exporter.h"
 
 #include <algorithm>
+#include <charconv>
 #include <utility>
 #include <vector>
 
@@ -18,14 +19,18 @@ constexpr std::string_view kScheme = "http://";
 // As OTLP says which answers are worth a second try.
 bool may_pass(int status) { return status == 429 || status == 502 || status == 503 || status == 504; }
 
-// Not a field that we read: an answer with 200 may say that some spans were not taken.
+// An answer with 200 may say that some spans were not taken; 64-bit numbers come as text.
 int64_t rejected_spans(const std::string& body) {
   const auto answer = nlohmann::json::parse(body, nullptr, false);
   if (!answer.is_object() || !answer.contains("partialSuccess") || !answer["partialSuccess"].is_object()) return 0;
   const auto count = answer["partialSuccess"].find("rejectedSpans");
   if (count == answer["partialSuccess"].end()) return 0;
   if (count->is_number_integer()) return count->get<int64_t>();
-  return count->is_string() ? std::atoll(count->get_ref<const std::string&>().c_str()) : 0;
+  if (!count->is_string()) return 0;
+  const std::string& text = count->get_ref<const std::string&>();
+  int64_t value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
 }
 
 }  // namespace
