@@ -245,8 +245,10 @@ def test_every_sum_holds_over_a_hundred_mixed_requests(service):
     assert len(rows) > 50
     for report in rows:
         assert sum(report["stages"].values()) == pytest.approx(report["ttft_seconds"], rel=0.01)
-    for name, ours in [("vllm:time_to_first_token_seconds_sum", ttft + "_sum"), ("vllm:time_to_first_token_seconds_count", ttft + "_count"),
-                       ("vllm:prompt_tokens_total", "runahead_prompt_tokens_total"), ("vllm:num_requests_running", "runahead_requests_running"),
+    for name, ours in [("vllm:time_to_first_token_seconds_sum", ttft + "_sum"),
+                       ("vllm:time_to_first_token_seconds_count", ttft + "_count"),
+                       ("vllm:prompt_tokens_total", "runahead_prompt_tokens_total"),
+                       ("vllm:num_requests_running", "runahead_requests_running"),
                        ("vllm:prefix_cache_hits_total", "runahead_cached_prompt_tokens_total")]:
         assert service.metric(name) == service.metric(ours), name
     assert service.metric("vllm:prefix_cache_hits_total") > 0
