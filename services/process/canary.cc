@@ -93,7 +93,7 @@ Task<void> Canary::complete(const ClusterView& cluster) {
     if (!event && (event.error().code != ErrorCode::kDeadlineExceeded || stream->ended()))
       co_return std::unexpected(event.error());
     if (clock_.now() >= deadline.at)
-      co_return fail(ErrorCode::kDeadlineExceeded, fmt::format("it had no end within {:.0f} s", seconds(deadline_)));
+      co_return fail(ErrorCode::kDeadlineExceeded, fmt::format("it had no end within {:.3g} s", seconds(deadline_)));
   }
   co_return fail(ErrorCode::kCancelled, "the service is shutting down");
 }

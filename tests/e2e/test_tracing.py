@@ -61,7 +61,7 @@ def collector():
 def service(collector, tmp_path_factory):
     """One with everything that this file is about switched on."""
     running = start_service("--otlp-endpoint", collector.url, "--metrics-compat", "vllm", "--ready-canary", "60",
-                            "--job-store", str(tmp_path_factory.mktemp("jobs") / "jobs.sqlite"))
+                            "--transport", "tcp", "--job-store", str(tmp_path_factory.mktemp("jobs") / "jobs.sqlite"))
     yield running
     running.stop()
 
@@ -254,9 +254,11 @@ def test_every_sum_holds_over_a_hundred_mixed_requests(service):
     assert service.metric("vllm:prefix_cache_hits_total") > 0
     aborted = service.metric("vllm:request_success_total", finished_reason="abort")
     assert aborted == service.metric("runahead_requests_ended_total", outcome="cancelled") > 0
-    for link in ["runahead_link_rtt_seconds", "runahead_link_bandwidth_bytes_per_second"]:
-        lines = [line for line in service.get("/metrics").body.decode().splitlines() if line.startswith(link + "{")]
-        assert all(float(line.rsplit(" ", 1)[1]) > 0 for line in lines), lines
+    workers = {worker["name"] for worker in service.cluster()["workers"]}
+    trips = [dict(re.findall(r'(\w+)="([^"]*)"', line)) | {"value": float(line.rsplit(" ", 1)[1])}
+             for line in service.get("/metrics").body.decode().splitlines() if line.startswith("runahead_link_rtt_seconds{")]
+    assert trips and all(0 < trip["value"] < 1 and trip["transport"] == "tcp" for trip in trips), trips
+    assert all(trip["src"] in workers and trip["dst"] in workers and trip["src"] != trip["dst"] for trip in trips), trips
     assert service.metric("runahead_ttft_critical_rank_total") > 90
     assert service.metric("runahead_first_decode_seconds_count") > 50
 
