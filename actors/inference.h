@@ -23,6 +23,7 @@ namespace runahead {
 
 struct InferenceRequest {
   std::string external_id;  // "chatcmpl-...", "job-...": for logs and people
+  std::string trace_id;  // W3C's, 32 hex digits, for logs; empty: none
   std::vector<TokenId> prompt;  // not empty, ids checked against the vocabulary
   int32_t max_new_tokens = 16;  // prompt + max_new_tokens <= context_len, checked by submit()
   SamplingParams sampling;  // validated
@@ -49,6 +50,19 @@ struct RankReport {
   double kv_wait_seconds = 0;
   uint64_t kv_sent_bytes = 0;
   double kv_wire_seconds = 0;  // with those on their way; 0: not measured
+  double lane_wait_seconds = 0;  // while other requests computed
+  double sample_seconds = 0;
+  double total_seconds =
+      0;  // of its work for the first token: on the last rank until that, else until its pages were sent
+  double kv_send_seconds = 0;  // from the first page sent to the last
+  uint64_t kv_received_bytes = 0;
+  // When the coordinator had its reports, since the request was received: of that work, and of its pages. 0: never.
+  double worked_at_seconds = 0, sent_at_seconds = 0;
+};
+
+// Seconds from the request's first byte to what the coordinator saw, in this order. 0: it has not come to that.
+struct RequestMarks {
+  double submitted = 0, plan_started = 0, dispatched = 0, first_token = 0, written = 0, second_token = 0;
 };
 
 // Where the time to first token went.
@@ -65,6 +79,8 @@ struct TtftReport {
   uint32_t attempts = 1;
   int32_t cached_tokens = 0;  // of the prompt, whose K/V a worker had kept
   int32_t cache_write_tokens = 0;  // that are kept now, for later prompts
+  RequestMarks marks;
+  std::string decode_worker;  // its name
 };
 
 struct PrefillProgress {  // at most a few a second
@@ -112,6 +128,7 @@ struct WorkerView {
   int32_t running = 0;
   double tokens_per_second = 0;  // from the cost model, of an empty context
   double link_bytes_per_second = 0;  // of K/V into it, from the wire times that its senders reported; 0: none yet
+  double silent_seconds = 0;  // since its last message
 };
 struct ClusterView {
   uint64_t epoch = 0;

@@ -108,6 +108,14 @@ inline constexpr size_t kForeignTextBytesMax = 200;  // of what a stranger says,
 inline constexpr int kLogBurst = 10;  // lines of one cause at once, then
 inline constexpr auto kLogPause = 10s;  // one each so often, with the number of those left out
 
+// Traces (services/tracing)
+inline constexpr size_t kTracedRequestsMax =
+    512;  // that have ended and wait for a collector: 1 MB with reports of four ranks
+inline constexpr size_t kTraceBatchRequests = 32;  // of one body: 0.5 MB with reports of four ranks
+inline constexpr auto kTraceBatchWait = 1s;  // of a request for others
+inline constexpr auto kTraceRetryPause = 1s;  // before the second and last try of a batch
+inline constexpr auto kTraceExchangeTimeout = 3s;  // without a byte from the collector
+
 // Requests (coordinator)
 inline constexpr size_t kQueuedRequestsMax = 256;  // then 429
 inline constexpr int64_t kQueuedTokensMax = 4 << 20;  // then 429

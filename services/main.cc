@@ -54,5 +54,6 @@ int main(int argc, char** argv) {
   add_doctor(line);
   add_bench(line);
   add_client(line);
+  add_trace(line);
   return line.run(argc, argv);
 }

@@ -13,4 +13,7 @@ namespace runahead {
 inline constexpr Duration kBusyTimeMin = std::chrono::milliseconds(40);
 std::optional<Duration> tcp_busy_time(int socket);
 
+// The least round trip that it has seen, about the path's own (tcpi_min_rtt, Linux 4.6). 0: unknown.
+Duration tcp_round_trip(int socket);
+
 }  // namespace runahead

@@ -28,6 +28,23 @@ bool is_worth_a_retry(ErrorCode code) {
   }
 }
 
+void note_work(RankReport& rank, const proto::RankTiming& timing, double reported_at) {
+  rank.compute_seconds = timing.compute_seconds();
+  rank.kv_wait_seconds = timing.kv_wait_seconds();
+  rank.lane_wait_seconds = timing.lane_wait_seconds();
+  rank.sample_seconds = timing.sample_seconds();
+  rank.total_seconds = timing.total_seconds();
+  rank.worked_at_seconds = reported_at;
+}
+
+void note_sending(RankReport& rank, const proto::RankTiming& timing, double reported_at) {
+  rank.kv_sent_bytes = timing.kv_sent_bytes();
+  rank.kv_received_bytes = timing.kv_received_bytes();
+  rank.kv_send_seconds = timing.kv_send_seconds();
+  rank.kv_wire_seconds = timing.kv_wire_seconds();
+  rank.sent_at_seconds = reported_at;
+}
+
 }  // namespace
 
 void CoordinatorCore::on_attempt_message(Worker& worker, const proto::Envelope& message, Time now) {
@@ -156,8 +173,7 @@ void CoordinatorCore::on_first_token(Request& request, const proto::FirstToken& 
     request.last_rank = first.timing();
     request.report.first_logits_sha256 = hex(first.logits_sha256());
     RankReport& rank = request.report.ranks.back();
-    rank.compute_seconds = first.timing().compute_seconds();
-    rank.kv_wait_seconds = first.timing().kv_wait_seconds();
+    note_work(rank, first.timing(), seconds(attempt.first_token_at - request.stamps.received));
   }
   if (attempt.scores && !std::exchange(request.scored, true))
     actions_.push_back(EmitEvent{request.id, PromptEvent{attempt.scores->take()}});
@@ -185,6 +201,8 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
   if (Worker* worker = registry_.find(receiver)) registry_.learn_link(*worker, sent, timing.kv_wire_seconds());
   if (!is_last && sent > 0 && timing.kv_wire_seconds() > limits::kSampleSecondsMin)
     attempt.profiles[done.rank() + 1].ingress.bytes_per_second = sent / timing.kv_wire_seconds();
+  const Worker* from = registry_.find(attempt.ranks[done.rank()]);
+  const Worker* to = registry_.find(receiver);
   metrics_.rank_finished({.rank = static_cast<int32_t>(done.rank()),
                           .is_last = is_last,
                           .chunk_tokens = chunk.size(),
@@ -195,7 +213,10 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
                           .kv_wire_seconds = timing.kv_wire_seconds(),
                           .total_seconds = timing.total_seconds(),
                           .kv_sent_bytes = timing.kv_sent_bytes(),
-                          .kv_received_bytes = timing.kv_received_bytes()},
+                          .kv_received_bytes = timing.kv_received_bytes(),
+                          .sender = from != nullptr ? std::string_view(from->name) : "",
+                          .receiver = to != nullptr ? std::string_view(to->name) : "",
+                          .kv_rtt_seconds = timing.kv_rtt_seconds()},
                          hop_transport(attempt, done.rank()));
   const bool is_reported = !request.reported || *request.reported == attempt.id;
   if (is_last && done.kept_prefix() && is_reported) request.report.cache_write_tokens = attempt.keeps_tokens;
@@ -204,10 +225,10 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
   attempt.progress[done.rank()] = 1;
   if (is_reported) {
     RankReport& rank = request.report.ranks[done.rank()];
-    rank.compute_seconds = timing.compute_seconds();
-    rank.kv_wait_seconds = timing.kv_wait_seconds();
-    rank.kv_sent_bytes = timing.kv_sent_bytes();
-    rank.kv_wire_seconds = timing.kv_wire_seconds();
+    const double reported_at = seconds(now - request.stamps.received);
+    if (!is_last) note_work(rank, timing, reported_at);
+    note_sending(rank, timing, reported_at);
+    if (attempt.ranks_left == 0 && request.reported) metrics_.chain_finished(request.report);
   }
   finish_if_ready(request, now);
 }
@@ -240,6 +261,10 @@ void CoordinatorCore::accept_tokens(Request& request, size_t first_index, std::v
       continue;
     }
     if (!request.emitted.empty()) metrics_.inter_token(seconds(now - request.last_token_at));
+    if (request.emitted.size() == 1) {
+      metrics_.first_decode(seconds(now - request.last_token_at));
+      request.report.marks.second_token = seconds(now - request.stamps.received);
+    }
     request.last_token_at = now;
     request.emitted.push_back(token.token);
     event.tokens.push_back(std::move(token));
@@ -298,8 +323,9 @@ void CoordinatorCore::fail_stalled(Time now) {
 // ---- failure and end ----
 
 void CoordinatorCore::fail_attempt(Request& request, Failure failure, Time now) {
-  warn_limited("attempt", "request {} ({}), attempt {}: {}", request.id, foreign(request.spec.external_id),
-               request.attempts, foreign(failure.error.message));
+  warn_limited("attempt", "request {} ({}{}{}), attempt {}: {}", request.id, foreign(request.spec.external_id),
+               request.spec.trace_id.empty() ? "" : ", trace ", foreign(request.spec.trace_id), request.attempts,
+               foreign(failure.error.message));
   metrics_.attempt_failed(failure.error.code);
   const Attempt& attempt = *request.attempt;
   const bool member = attempt.decode == failure.blamed || std::ranges::count(attempt.ranks, failure.blamed) > 0;
@@ -397,6 +423,7 @@ void CoordinatorCore::close_report(Request& request) {
 
 void CoordinatorCore::record_end(const Request& request, RequestOutcome outcome, ErrorCode code, Time now) {
   metrics_.request_finished({.outcome = outcome,
+                             .reason = request.complete.value_or(FinishReason::kStop),
                              .error = code,
                              .prompt_tokens = static_cast<int32_t>(request.spec.prompt.size()),
                              .generated_tokens = static_cast<int32_t>(request.emitted.size()),

@@ -312,6 +312,7 @@ Result<RequestId> CoordinatorCore::submit(InferenceRequest spec, Time now) {
   requests_.emplace(id, std::move(request));
   waiting_.push_back(id);
   waiting_tokens_ += tokens;
+  metrics_.request_accepted();
   gauges();
   return id;
 }
@@ -396,9 +397,9 @@ ClusterView CoordinatorCore::view(Time now) const {
                             .pages_free = worker.pages_free_reported,
                             .running = worker.running(),
                             .tokens_per_second = 1 / registry_.speed_of(worker).seconds_per_token,
-                            .link_bytes_per_second = WorkerRegistry::is_link_measured(worker)
-                                                         ? worker.ingress.speed().bytes_per_second
-                                                         : 0});
+                            .link_bytes_per_second =
+                                WorkerRegistry::is_link_measured(worker) ? worker.ingress.speed().bytes_per_second : 0,
+                            .silent_seconds = seconds(now - worker.heard_at)});
   }
   return view;
 }

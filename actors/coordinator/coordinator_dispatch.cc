@@ -314,7 +314,8 @@ void CoordinatorCore::begin_report(Request& request, const Plan& plan, Time now)
                     .cuts = cuts_of(attempt.chunks),
                     .transport = transports_of(attempt),
                     .compute = registry_.compute(),
-                    .cached_tokens = attempt.hit.columns * kPageTokens};
+                    .cached_tokens = attempt.hit.columns * kPageTokens,
+                    .decode_worker = registry_.find(attempt.decode)->name};
   for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) {
     const Worker& worker = *registry_.find(attempt.ranks[rank]);
     request.report.ranks.push_back({.rank = static_cast<int32_t>(rank),

@@ -33,7 +33,7 @@ bool is_seconds(double value) { return within(value, 0.0, limits::kReportedSecon
 Result<void> check_timing(const proto::RankTiming& timing) {
   for (const double value :
        {timing.compute_seconds(), timing.kv_wait_seconds(), timing.lane_wait_seconds(), timing.sample_seconds(),
-        timing.total_seconds(), timing.kv_send_seconds(), timing.kv_wire_seconds()})
+        timing.total_seconds(), timing.kv_send_seconds(), timing.kv_wire_seconds(), timing.kv_rtt_seconds()})
     if (!is_seconds(value)) return odd("a time of " + std::to_string(value) + " s");
   if (timing.kv_sent_bytes() > limits::kReportedBytesMax || timing.kv_received_bytes() > limits::kReportedBytesMax)
     return odd("a number of bytes");

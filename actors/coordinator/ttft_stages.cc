@@ -22,6 +22,12 @@ void fill_stages(const TtftStamps& stamps, const proto::RankTiming& last_rank, T
   stages[kOther] = last_rank.total_seconds() - last_rank.compute_seconds() - last_rank.kv_wait_seconds() -
                    last_rank.lane_wait_seconds() - last_rank.sample_seconds() + seconds(stamps.held);
   report.ttft_seconds = seconds(stamps.written - stamps.received);
+  const auto mark = [&](Time at) { return seconds(at - stamps.received); };
+  report.marks.submitted = mark(stamps.submitted);
+  report.marks.plan_started = mark(stamps.plan_started);
+  report.marks.dispatched = mark(stamps.dispatched);
+  report.marks.first_token = mark(stamps.first_token);
+  report.marks.written = mark(stamps.written);
 }
 
 }  // namespace runahead

@@ -40,6 +40,8 @@ std::optional<Ours> read_as(const std::array<std::pair<Ours, Stored>, kSize>& ta
   return found != table.end() ? std::optional(found->first) : std::nullopt;
 }
 
+constexpr size_t kTraceIdDigits = 32;
+
 bool within(int64_t value, int64_t min, int64_t max) { return value >= min && value <= max; }
 
 template <class Repeated>
@@ -91,12 +93,21 @@ void encode(const RankReport& from, proto::StoredReport::Rank& to) {
   to.set_kv_wait_seconds(from.kv_wait_seconds);
   to.set_kv_sent_bytes(from.kv_sent_bytes);
   to.set_kv_wire_seconds(from.kv_wire_seconds);
+  to.set_lane_wait_seconds(from.lane_wait_seconds);
+  to.set_sample_seconds(from.sample_seconds);
+  to.set_total_seconds(from.total_seconds);
+  to.set_kv_send_seconds(from.kv_send_seconds);
+  to.set_kv_received_bytes(from.kv_received_bytes);
+  to.set_worked_at_seconds(from.worked_at_seconds);
+  to.set_sent_at_seconds(from.sent_at_seconds);
 }
 
 Result<RankReport> parse_rank(const proto::StoredReport::Rank& from) {
   if (!within(from.rank(), 0, limits::kWorkersMax - 1) || !within(from.begin(), 0, from.end()) ||
       !within(from.end(), 0, limits::kModelContextMax) ||
-      !are_finite(std::array{from.compute_seconds(), from.kv_wait_seconds(), from.kv_wire_seconds()}))
+      !are_finite(std::array{from.compute_seconds(), from.kv_wait_seconds(), from.kv_wire_seconds(),
+                             from.lane_wait_seconds(), from.sample_seconds(), from.total_seconds(),
+                             from.kv_send_seconds(), from.worked_at_seconds(), from.sent_at_seconds()}))
     return corrupt("the report of a rank");
   return RankReport{.rank = from.rank(),
                     .worker = from.worker(),
@@ -105,7 +116,35 @@ Result<RankReport> parse_rank(const proto::StoredReport::Rank& from) {
                     .compute_seconds = from.compute_seconds(),
                     .kv_wait_seconds = from.kv_wait_seconds(),
                     .kv_sent_bytes = from.kv_sent_bytes(),
-                    .kv_wire_seconds = from.kv_wire_seconds()};
+                    .kv_wire_seconds = from.kv_wire_seconds(),
+                    .lane_wait_seconds = from.lane_wait_seconds(),
+                    .sample_seconds = from.sample_seconds(),
+                    .total_seconds = from.total_seconds(),
+                    .kv_send_seconds = from.kv_send_seconds(),
+                    .kv_received_bytes = from.kv_received_bytes(),
+                    .worked_at_seconds = from.worked_at_seconds(),
+                    .sent_at_seconds = from.sent_at_seconds()};
+}
+
+void encode(const RequestMarks& from, proto::StoredReport::Marks& to) {
+  to.set_submitted(from.submitted);
+  to.set_plan_started(from.plan_started);
+  to.set_dispatched(from.dispatched);
+  to.set_first_token(from.first_token);
+  to.set_written(from.written);
+  to.set_second_token(from.second_token);
+}
+
+Result<RequestMarks> parse_marks(const proto::StoredReport::Marks& from) {
+  if (!are_finite(std::array{from.submitted(), from.plan_started(), from.dispatched(), from.first_token(),
+                             from.written(), from.second_token()}))
+    return corrupt("the marks of its report");
+  return RequestMarks{.submitted = from.submitted(),
+                      .plan_started = from.plan_started(),
+                      .dispatched = from.dispatched(),
+                      .first_token = from.first_token(),
+                      .written = from.written(),
+                      .second_token = from.second_token()};
 }
 
 void encode(const TtftReport& from, proto::StoredReport& to) {
@@ -121,6 +160,8 @@ void encode(const TtftReport& from, proto::StoredReport& to) {
   to.set_attempts(from.attempts);
   to.set_cached_tokens(from.cached_tokens);
   to.set_cache_write_tokens(from.cache_write_tokens);
+  encode(from.marks, *to.mutable_marks());
+  to.set_decode_worker(from.decode_worker);
 }
 
 Result<TtftReport> parse_report(const proto::StoredReport& from) {
@@ -138,7 +179,10 @@ Result<TtftReport> parse_report(const proto::StoredReport& from) {
                     .compute = from.compute(),
                     .attempts = from.attempts(),
                     .cached_tokens = from.cached_tokens(),
-                    .cache_write_tokens = from.cache_write_tokens()};
+                    .cache_write_tokens = from.cache_write_tokens(),
+                    .marks = {},
+                    .decode_worker = from.decode_worker()};
+  report.marks = TRY(parse_marks(from.marks()));
   for (const TtftStage stage : kTtftStages) report.stages[stage] = stages[static_cast<size_t>(stage)];
   report.cuts = TRY(parse_cuts(from.cuts()));
   for (const auto& rank : from.ranks()) report.ranks.push_back(TRY(parse_rank(rank)));
@@ -159,6 +203,7 @@ std::string serialize(const InferenceRequest& request) {
   stored.set_workers_max(request.workers_max);
   stored.set_deadline_ns(request.deadline.count());
   stored.set_cache_salt(request.cache_salt);
+  stored.set_trace_id(request.trace_id);
   return stored.SerializeAsString();
 }
 
@@ -167,9 +212,10 @@ Result<InferenceRequest> parse_stored_request(const std::string& bytes) {
   if (!from.ParseFromString(bytes)) return corrupt("it is no request");
   const auto strategy = read_as(kStrategies, from.strategy());
   if (!strategy || from.prompt().empty() || from.max_new_tokens() < 1 || from.deadline_ns() < 0 ||
-      !within(from.workers_max(), 0, limits::kWorkersMax))
+      !within(from.workers_max(), 0, limits::kWorkersMax) || from.trace_id().size() > kTraceIdDigits)
     return corrupt("its request is out of bounds");
   InferenceRequest request{.external_id = from.external_id(),
+                           .trace_id = from.trace_id(),
                            .max_new_tokens = from.max_new_tokens(),
                            .strategy = *strategy,
                            .workers_max = from.workers_max(),

@@ -173,6 +173,7 @@ class JobService::Impl {
   Task<std::optional<JobView>> first_with_key(OwnedKey key, std::string request_digest);
   JobHead new_head(JobSubmission& submission);
   void enqueue(std::shared_ptr<Job> job);
+  void count();
   void start_waiting();
   asio::awaitable<void> run(std::shared_ptr<Job> job);
   Task<FinishedEvent> attempt(std::shared_ptr<Job> job);
@@ -188,6 +189,7 @@ class JobService::Impl {
   const std::shared_ptr<Submitting> submitting_ = std::make_shared<Submitting>();
   std::deque<std::shared_ptr<Job>> waiting_;
   int running_ = 0;
+  std::map<JobStatus, int64_t> ended_;
   bool stopping_ = false;
   Gate gate_;  // running jobs
 };
@@ -281,6 +283,13 @@ void JobService::Impl::enqueue(std::shared_ptr<Job> job) {
   waiting_.push_back(job);
   start_waiting();
   if (job->head.status == JobStatus::kQueued) job->request.reset();  // it waits; the store has it
+  count();
+}
+
+void JobService::Impl::count() {
+  if (!env_.on_change) return;
+  const auto waiting = static_cast<int64_t>(waiting_.size());
+  env_.on_change({.waiting = waiting, .running = std::ssize(jobs_) - waiting, .ended = ended_});
 }
 
 void JobService::Impl::start_waiting() {
@@ -307,6 +316,7 @@ asio::awaitable<void> JobService::Impl::run(std::shared_ptr<Job> job) {
   job->request.reset();
   --running_;
   start_waiting();
+  count();
 }
 
 // A job that memory does not suffice for fails alone.
@@ -390,6 +400,9 @@ asio::awaitable<void> JobService::Impl::close(std::shared_ptr<Job> job, Result<F
   job->head = std::move(head);
   jobs_.erase(job->head.id);
   keys_.erase({job->head.owner, job->head.idempotency_key});
+  ++ended_[job->head.status];
+  count();
+  if (env_.on_end && job->request) env_.on_end(view_of(*job));
   job->changed();
 }
 

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,6 +23,11 @@
 
 namespace runahead {
 
+struct JobCounts {
+  int64_t waiting = 0, running = 0;  // now
+  std::map<JobStatus, int64_t> ended;  // since the start
+};
+
 struct JobServiceEnv {
   asio::any_io_executor executor;
   Clock& clock;
@@ -31,6 +37,8 @@ struct JobServiceEnv {
   std::function<int64_t()> unix_time_ms;  // wall clock, for people
   std::function<StopRule(const std::string& client_json)> stop_rule;  // of a job; empty: only stop tokens end it
   Duration deadline = limits::kJobDeadline;  // of one run of a job that names none
+  std::function<void(const JobCounts&)> on_change = {};  // after every acceptance and end
+  std::function<void(const JobView&)> on_end = {};  // of each job that has run
 };
 
 class JobService final : public JobsApi {

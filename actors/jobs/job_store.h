@@ -4,10 +4,12 @@
 //   threads  called on the io_context thread; the store does its I/O elsewhere and resumes there.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "actors/inference.h"
@@ -17,6 +19,12 @@
 namespace runahead {
 
 enum class JobStatus { kQueued, kRunning, kSucceeded, kFailed, kCancelled };
+
+// As the API says it.
+constexpr std::string_view name(JobStatus status) {
+  constexpr std::array<std::string_view, 5> kNames = {"queued", "running", "succeeded", "failed", "cancelled"};
+  return kNames[static_cast<size_t>(status)];
+}
 
 inline bool has_ended(JobStatus status) { return status != JobStatus::kQueued && status != JobStatus::kRunning; }
 

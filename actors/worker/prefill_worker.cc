@@ -412,6 +412,7 @@ asio::awaitable<void> PrefillWorker::Impl::supervise(RankAttempt& a) {
     done.mutable_timing()->set_kv_sent_bytes(a.downstream.stats().bytes);
     done.mutable_timing()->set_kv_send_seconds(a.downstream.stats().span_seconds);
     done.mutable_timing()->set_kv_wire_seconds(a.downstream.stats().wire_seconds);
+    done.mutable_timing()->set_kv_rtt_seconds(a.downstream.stats().rtt_seconds);
     done.mutable_timing()->set_kv_received_bytes(a.prefix.stats().bytes);
     env_.metrics.lane_busy("compute", seconds(a.clock.compute()));
   } else {

@@ -12,6 +12,11 @@ std::string check_origin(const std::string& text) {
   return "'" + text + "' is no origin; write scheme://host or scheme://host:port, or *";
 }
 
+std::string check_otlp_endpoint(const std::string& url) {
+  const auto endpoint = parse_otlp_endpoint(url);
+  return endpoint ? std::string() : endpoint.error().message;
+}
+
 constexpr double kSecondsMin = 0.1;
 constexpr double kSecondsMax = seconds(limits::kDeadlineMax);
 
@@ -34,6 +39,16 @@ void add_api_flags(CLI::App& command, ApiFrontOptions& api) {
       .add_option("--admin", api.admin,
                   "host:port of /livez, /readyz and /metrics without a key, beside the API's own; default: none")
       ->group(kGroup);
+  command
+      .add_option("--otlp-endpoint", api.otlp_endpoint,
+                  "http://HOST:4318 of a collector that takes traces over OTLP/HTTP; default: none")
+      ->check(check_otlp_endpoint)
+      ->group(kGroup);
+  command.add_option("--metrics-compat", api.metrics_compat, "vllm: /metrics has its names, too; default: none")
+      ->check(CLI::IsMember({"", "vllm"}))
+      ->group(kGroup);
+  add_time("--ready-canary", api.canary_deadline,
+           "that a completion through all workers may take, on which /readyz depends; default: it does not");
   command
       .add_option("--cors-origin", gateway.cors_origins,
                   "origins whose pages may call the API in a browser, with commas between, or *; default: none")

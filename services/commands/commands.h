@@ -17,5 +17,6 @@ void add_plan(CommandLine& line);
 void add_doctor(CommandLine& line);
 void add_bench(CommandLine& line);
 void add_client(CommandLine& line);  // status, submit, jobs, cancel
+void add_trace(CommandLine& line);
 
 }  // namespace runahead

@@ -8,6 +8,7 @@
 #include "services/gateway/requests_routes.h"
 #include "services/gateway/status_routes.h"
 #include "services/gateway/text_routes.h"
+#include "services/gateway/trace_routes.h"
 
 namespace runahead {
 namespace {
@@ -42,7 +43,7 @@ class Gateway::Impl {
       : options_(std::move(options)),
         rng_(seed_or_random(options_.random_seed)),
         text_lane_(clock),
-        requests_(clock),
+        requests_(clock, [this](const RequestEntry& ended) { trace(ended); }),
         context_{executor, text_lane_, clock, rng_, inference, codec, metrics, requests_, options_},
         server_(executor, clock, router_, counting(options_.http, metrics)) {
     add_generation_routes(router_, context_);
@@ -50,6 +51,7 @@ class Gateway::Impl {
     add_text_routes(router_, context_);
     add_jobs_routes(router_, context_, jobs);
     add_requests_routes(router_, context_);
+    add_trace_routes(router_, context_, jobs);
     add_page_routes(router_);
     add_status_routes(router_, context_);
     router_.allow_origins(options_.cors_origins);
@@ -64,6 +66,11 @@ class Gateway::Impl {
   asio::awaitable<void> shutdown() { return server_.shutdown(options_.drain_timeout); }
 
  private:
+  void trace(const RequestEntry& ended) const {
+    if (options_.traces == nullptr) return;
+    options_.traces->request_ended(std::make_shared<const TracedRequest>(traced(ended, options_.model_name)));
+  }
+
   GatewayOptions options_;
   SeededRng rng_;
   TextLane text_lane_;

@@ -3,12 +3,14 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "base/limits.h"
 #include "services/gateway/generation_defaults.h"
 #include "services/http/http_server.h"
+#include "services/tracing/traced_request.h"
 
 namespace runahead {
 
@@ -29,6 +31,8 @@ struct GatewayOptions {
   Duration ping_interval = limits::kSsePingInterval;
   uint64_t random_seed = 0;  // of ids and of requests without a seed; 0: from the operating system
   BuildInfo build;
+  std::function<std::vector<std::string>()> more_reasons = {};  // why it is not ready, beside what the cluster says
+  TraceSink* traces = nullptr;  // takes every request and job that has ended; outlives the gateway
 };
 
 }  // namespace runahead

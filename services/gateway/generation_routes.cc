@@ -31,10 +31,12 @@ int64_t prompt_tokens(const GenerationRequest& request) {
 RequestEntry entry_of(const HttpRequest& http, const std::string& id, const char* endpoint,
                       const GenerationRequest& request) {
   RequestEntry entry{.id = id, .owner = http.owner, .endpoint = endpoint};
+  entry.trace = http.trace;
   entry.stream = request.stream;
   entry.choices = request.num_choices();
   entry.created_unix_s = unix_seconds();
   entry.received_at = http.received_at;
+  entry.received_unix_ns = http.received_unix_ns;
   entry.prompt_tokens = prompt_tokens(request);
   return entry;
 }
@@ -308,6 +310,7 @@ ParseGeneration openai_body(std::optional<Endpoint> endpoint) {
 Result<void> submit(const GatewayContext& context, const HttpRequest& http, const std::string& id,
                     GenerationRequest& request, Generation& generation) {
   request.inference.external_id = id;
+  request.inference.trace_id = http.trace.trace_id;
   request.inference.cache_salt = salt_of(http, request.inference.cache_salt);
   request.inference.received_at = http.received_at;
   request.inference.deadline = context.options.request_timeout;

@@ -7,6 +7,7 @@
 
 #include "base/sha256.h"
 #include "services/gateway/json_reader.h"
+#include "services/gateway/trace_routes.h"
 #include "services/http/api_error.h"
 #include "services/http/http_target.h"
 #include "services/http/sse_writer.h"
@@ -21,22 +22,6 @@ constexpr size_t kIdempotencyKeyBytesMax = 256;
 constexpr size_t kJobIdBytesMax = 64;
 constexpr size_t kRowBytes = 400;  // about, of one job in a list
 
-const char* status_name(JobStatus status) {
-  switch (status) {
-    case JobStatus::kQueued:
-      return "queued";
-    case JobStatus::kRunning:
-      return "running";
-    case JobStatus::kSucceeded:
-      return "succeeded";
-    case JobStatus::kFailed:
-      return "failed";
-    case JobStatus::kCancelled:
-      return "cancelled";
-  }
-  return "unknown";
-}
-
 // What the gateway keeps beside a job, to show its answer: JobSubmission::client_json.
 struct JobText {
   Endpoint endpoint = Endpoint::kCompletions;
@@ -45,6 +30,7 @@ struct JobText {
   std::vector<std::string> stop;
   int32_t min_tokens = 0;
   bool logprobs = false;
+  TraceContext trace;  // read by trace_of_job()
 
   IncrementalDetokenizer empty_answer() const { return IncrementalDetokenizer(stop, min_tokens); }
 };
@@ -55,7 +41,8 @@ json to_json(const JobText& text) {
           {"echo", text.echo},
           {"stop", text.stop},
           {"min_tokens", text.min_tokens},
-          {"logprobs", text.logprobs}};
+          {"logprobs", text.logprobs},
+          {"trace", stored_trace(text.trace)}};
 }
 
 // Anything missing has its default.
@@ -105,7 +92,7 @@ json head_json(const JobView& job) {
   const JobHead& head = job.head;
   return {{"id", head.id},
           {"object", "job"},
-          {"status", status_name(head.status)},
+          {"status", name(head.status)},
           {"endpoint", head.kind},
           {"created_at", seconds_or_null(head.created_unix_ms)},
           {"ended_at", seconds_or_null(head.ended_unix_ms)},
@@ -118,6 +105,8 @@ json head_json(const JobView& job) {
 
 json job_json(const JobView& job, const TextCodec& codec) {
   json body = head_json(job);
+  if (const std::string trace_id = trace_of_job(job.client_json).trace_id; !trace_id.empty())
+    body["trace_id"] = trace_id;
   if (job.result && job.head.status == JobStatus::kSucceeded)
     body["result"] = result_json(job, job_text(job.client_json), codec);
   return body;
@@ -151,8 +140,8 @@ std::optional<int64_t> whole_number(std::string_view text, int64_t min, int64_t 
   return value;
 }
 
-Result<JobSubmission> submission(const GatewayContext& context, const GenerationRequest& request,
-                                 std::string_view key) {
+Result<JobSubmission> submission(const GatewayContext& context, const GenerationRequest& request, std::string_view key,
+                                 const TraceContext& trace) {
   if (request.num_choices() != 1)
     return fail(ErrorCode::kUnsupported, "a job has one prompt and n = 1; submit one job for each", "n");
   if (request.stream)
@@ -165,8 +154,13 @@ Result<JobSubmission> submission(const GatewayContext& context, const Generation
                 "logprobs");
   if (key.size() > kIdempotencyKeyBytesMax)
     return fail(ErrorCode::kInvalidArgument, "the header Idempotency-Key is longer than 256 bytes", "Idempotency-Key");
-  const JobText text{request.endpoint, context.options.model_name, echoed(request, 0),
-                     request.stop,     request.min_tokens,         request.logprobs};
+  const JobText text{request.endpoint,
+                     context.options.model_name,
+                     echoed(request, 0),
+                     request.stop,
+                     request.min_tokens,
+                     request.logprobs,
+                     trace};
   JobSubmission result;
   result.request = inference_request(request, 0, context.served_model(), context.codec);
   result.request.deadline = context.options.job_timeout;
@@ -196,7 +190,8 @@ Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, HttpRequest
   Result<GenerationRequest> prepared =
       co_await prepare_generation(context, openai_body(std::nullopt), std::move(http.body));
   if (!prepared) co_return std::unexpected(std::move(prepared.error()));
-  JobSubmission submitted = CO_TRY(submission(context, *prepared, key));
+  JobSubmission submitted = CO_TRY(submission(context, *prepared, key, http.trace));
+  submitted.request.trace_id = http.trace.trace_id;
   submitted.owner = http.owner;
   submitted.request.cache_salt = salt_of(http, submitted.request.cache_salt);
   submitted.request_digest = std::move(digest);

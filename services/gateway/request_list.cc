@@ -72,6 +72,7 @@ void ListedRequest::end(const Result<void>& ended) {
   auto last = std::make_shared<RequestEntry>(entry());
   last->status = ended_status(ended);
   if (!ended) last->error = ended.error();
+  if (list_.on_end_) list_.on_end_(*last);
   list_.ended_.push_front(std::move(last));
   if (list_.ended_.size() > limits::kEndedRequestsMax) list_.ended_.pop_back();
 }

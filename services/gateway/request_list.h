@@ -5,6 +5,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <list>
 #include <memory>
 #include <optional>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "services/gateway/generation.h"
+#include "services/http/trace_context.h"
 
 namespace runahead {
 
@@ -25,6 +27,8 @@ struct RequestEntry {
   int32_t choices = 1;
   int64_t created_unix_s = 0;
   Time received_at{0};
+  int64_t received_unix_ns = 0;  // the same by the wall clock
+  TraceContext trace;
   int64_t prompt_tokens = 0, completion_tokens = 0;  // of all choices
   PrefillProgress prefill;  // of the first choice
   std::optional<double> first_token_seconds;  // since received_at; as the gateway saw it
@@ -39,7 +43,9 @@ class RequestList {
  public:
   using Row = std::shared_ptr<const RequestEntry>;
 
-  explicit RequestList(const Clock& clock) : clock_(clock) {}
+  // on_end: called with each that has ended; empty: nobody wants them.
+  explicit RequestList(const Clock& clock, std::function<void(const RequestEntry&)> on_end = {})
+      : clock_(clock), on_end_(std::move(on_end)) {}
 
   // Those of one owner, newest first.
   std::vector<Row> of(const std::string& owner) const;
@@ -53,6 +59,7 @@ class RequestList {
   ListedRequest* in_work(const std::string& owner, const std::string& id) const;
 
   const Clock& clock_;
+  std::function<void(const RequestEntry&)> on_end_;
   std::list<ListedRequest*> in_work_;
   std::deque<Row> ended_;  // the last one first
 };

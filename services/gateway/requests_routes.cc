@@ -18,6 +18,7 @@ json progress_json(const PrefillProgress& progress) {
 
 json entry_json(const RequestEntry& entry, const std::string& model) {
   json body = {{"id", entry.id},
+               {"trace_id", entry.trace.trace_id},
                {"object", "request"},
                {"endpoint", entry.endpoint},
                {"model", model},

@@ -31,8 +31,9 @@ bool has_role(const ClusterView& cluster, std::string_view role) {
 
 Task<HttpReply> ready(const GatewayContext& context, bool verbose) {
   const ClusterView cluster = context.inference.cluster();
-  co_return ready_reply(reasons_not_ready(cluster),
-                        verbose ? json({{"cluster", cluster_json(cluster)}}) : json::object());
+  std::vector<std::string> reasons = reasons_not_ready(cluster);
+  if (reasons.empty() && context.options.more_reasons) reasons = context.options.more_reasons();
+  co_return ready_reply(reasons, verbose ? json({{"cluster", cluster_json(cluster)}}) : json::object());
 }
 
 Task<HttpReply> text(std::string body, std::string type) {

@@ -30,8 +30,9 @@ std::string access_line(const AccessRecord& record) {
   char rest[96];
   std::snprintf(rest, sizeof rest, " status=%d bytes=%zu seconds=%.6f%s", record.status, record.sent_bytes,
                 record.seconds, record.complete ? "" : " cut=true");
-  return "request id=" + request.request_id + " peer=" + or_dash(request.peer) +
-         " method=" + or_dash(printable(request.method)) + " path=" + or_dash(printable(request.path)) + rest;
+  return "request id=" + request.request_id + " trace=" + or_dash(request.trace.trace_id) +
+         " peer=" + or_dash(request.peer) + " method=" + or_dash(printable(request.method)) +
+         " path=" + or_dash(printable(request.path)) + rest;
 }
 
 void log_access(const AccessRecord& record) {

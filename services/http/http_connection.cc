@@ -5,6 +5,7 @@
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/status.hpp>
 #include <cctype>
+#include <chrono>
 #include <new>
 #include <optional>
 #include <stdexcept>
@@ -40,6 +41,11 @@ std::string lower(std::string_view text) {
 bool is_json(std::string_view content_type) {
   const std::string type = lower(content_type.substr(0, content_type.find(';')));
   return type.substr(0, type.find_last_not_of(" \t") + 1) == "application/json";
+}
+
+int64_t unix_time_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
+      .count();
 }
 
 HttpReply bad_request(std::string message) { return http_error(400, "invalid_request", std::move(message)); }
@@ -92,6 +98,7 @@ void HttpConnection::begin_request() {
   request_ = {};
   request_.peer = peer_;
   request_.request_id = server_.request_prefix_ + std::to_string(++server_.next_request_);
+  request_.trace = new_trace(server_.trace_ids_, server_.options_.record_traces);
   status_ = 0;
   sent_bytes_ = 0;
   head_only_ = timed_out_ = gave_way_ = false;
@@ -201,6 +208,7 @@ asio::awaitable<std::expected<size_t, HttpReply>> HttpConnection::read_header() 
     while (input_.starts_with("\r\n")) input_.erase(0, 2);  // old clients end a body with one more (RFC 9112, 2.2)
     if (!input_.empty() && !std::exchange(begun, true)) {
       request_.received_at = server_.clock_.now();
+      request_.received_unix_ns = unix_time_ns();
       stream_.expires_never();
       timer_.start(server_.options_.header_timeout, shared_from_this());
     }
@@ -265,10 +273,20 @@ std::expected<void, HttpReply> HttpConnection::take_head(Parser& parser, size_t 
   for (const auto& field : message) request_.headers.emplace(lower(field.name_string()), std::string(field.value()));
   if (is_request_id(request_.header("x-request-id")))
     request_.request_id = std::string(request_.header("x-request-id"));
+  take_trace(message.count("traceparent"));
   const bool of_server = request_.path == "*" && request_.method == "OPTIONS";
   if (!request_.path.starts_with('/') && !of_server)
     return std::unexpected(bad_request("the request target must be a path, like /v1/models"));
   return {};
+}
+
+// More than one is as none, as W3C says of what is malformed.
+void HttpConnection::take_trace(size_t headers) {
+  std::optional<TraceContext> callers;
+  if (headers == 1) callers = parse_traceparent(request_.header("traceparent"));
+  if (!callers) return;
+  callers->span_id = std::move(request_.trace.span_id);
+  request_.trace = std::move(*callers);
 }
 
 std::expected<void, HttpReply> HttpConnection::check_body(const Parser& parser) const {
@@ -370,6 +388,7 @@ std::string HttpConnection::response_head(int status) {
   std::string head = "HTTP/1.1 " + std::to_string(status) + " " + std::string(reason) + "\r\n";
   head += "Date: " + http_date() + "\r\nServer: runahead\r\n";
   head += "X-Request-Id: " + request_.request_id + "\r\n";
+  head += "traceparent: " + request_.trace.traceparent() + "\r\n";
   head += keep_alive_ && !server_.stopping_ ? "Connection: keep-alive\r\n" : "Connection: close\r\n";
   for (const auto& [name, value] : request_.reply_headers) head += name + ": " + value + "\r\n";
   return head;

@@ -48,6 +48,7 @@ class HttpConnection final : public Exchange, public std::enable_shared_from_thi
   asio::awaitable<std::expected<size_t, HttpReply>> read_header();  // its length in input_, 0: ended
   asio::awaitable<Incoming> read_body(Parser& parser);
   std::expected<void, HttpReply> take_head(Parser& parser, size_t header_bytes);
+  void take_trace(size_t headers);
   std::expected<void, HttpReply> check_body(const Parser& parser) const;
   std::expected<void, HttpReply> count_body(size_t bytes);
   HttpConnection* youngest_body();  // of those that are being read and hold room; this one counts in any case

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "services/http/trace_context.h"
 
 namespace runahead {
 
@@ -18,12 +19,14 @@ struct HttpRequest {
   std::map<std::string, std::string> headers;  // names in lower case
   std::string body;
   std::string request_id;                          // X-Request-Id of the client, or ours
+  TraceContext trace;                              // that it is part of: the client's, or one that begins here
   std::string peer;                                // "address:port" of the client
   bool authorized = true;                          // no key is needed, or a valid one was sent; set by the router
   std::string owner;  // whose key it was (ApiKeys::owner_of); empty where none is needed
   bool is_probe = false;  // a health check, a scrape, or what a page asks each second; set by the router
   size_t route = 0;  // the router's
   Time received_at{0};  // when its first byte had come
+  int64_t received_unix_ns = 0;  // the same by the wall clock
   std::map<std::string, std::string> path_params;  // {"id": "job-..."}, filled in by the router
   // On every answer to this request, whoever gives it; filled in by the router.
   std::vector<std::pair<std::string, std::string>> reply_headers;

@@ -10,9 +10,10 @@ namespace runahead {
 namespace {
 
 // What scripts of other origins may read of an answer, beside what browsers always show.
-constexpr const char* kExposedHeaders = "X-Request-Id, Server-Timing, Retry-After, Location";
+constexpr const char* kExposedHeaders = "X-Request-Id, Traceparent, Server-Timing, Retry-After, Location";
 constexpr const char* kAllowedHeaders =
-    "Authorization, X-Api-Key, Anthropic-Version, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-Id";
+    "Authorization, X-Api-Key, Anthropic-Version, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-Id, "
+    "Traceparent";
 constexpr const char* kPreflightSeconds = "600";
 
 std::vector<std::string> split(std::string_view path) {

@@ -22,6 +22,11 @@ std::string random_prefix() {
   return text;
 }
 
+uint64_t random_seed() {
+  std::random_device device;
+  return static_cast<uint64_t>(device()) << 32 | device();
+}
+
 }  // namespace
 
 HttpServer::HttpServer(asio::any_io_executor executor, Clock& clock, const HttpHandler& handler,
@@ -32,7 +37,8 @@ HttpServer::HttpServer(asio::any_io_executor executor, Clock& clock, const HttpH
       options_(std::move(options)),
       gate_(executor, clock),
       connection_ended_(executor, clock),
-      request_prefix_(random_prefix()) {}
+      request_prefix_(random_prefix()),
+      trace_ids_(random_seed()) {}
 
 HttpServer::~HttpServer() = default;
 

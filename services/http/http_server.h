@@ -21,6 +21,7 @@
 #include "base/async/gate.h"
 #include "base/async/wake.h"
 #include "base/limits.h"
+#include "base/rng.h"
 #include "services/http/http_message.h"
 #include "transport/tcp_socket.h"
 
@@ -64,6 +65,7 @@ struct HttpServerOptions {
   Duration body_timeout = limits::kHttpBodyTimeout;
   Duration body_silence = limits::kHttpBodySilence;
   Duration stall_timeout = limits::kHttpSendTimeout;  // of one write
+  bool record_traces = false;  // of requests that are part of no trace yet: somebody takes their spans
   std::function<void(const HttpRequest&, const HttpReply&)> on_error = nullptr;  // an error is the whole answer
 };
 
@@ -101,6 +103,7 @@ class HttpServer {
   size_t body_bytes_ = 0;  // that have come and are still held, of all connections
   uint64_t next_request_ = 0;
   std::string request_prefix_;  // makes our request ids unlike those of another process
+  SeededRng trace_ids_;
   bool stopping_ = false;
 };
 

@@ -8,32 +8,44 @@
 #include <string>
 
 #include "actors/coordinator/coordinator_sink.h"
+#include "actors/jobs/job_service.h"
 #include "services/gateway/gateway_metrics.h"
 #include "services/metrics/process_info.h"
+#include "services/tracing/otlp_exporter.h"
 
 namespace runahead {
 
-class CoordinatorMetrics final : public CoordinatorSink, public GatewayMetrics {
+class CoordinatorMetrics final : public CoordinatorSink, public GatewayMetrics, public OtlpSink {
  public:
-  explicit CoordinatorMetrics(const ProcessInfo& process);
+  // vllm_names: the same truth under the names that vLLM gives it, too (services/metrics/vllm_names.h).
+  explicit CoordinatorMetrics(const ProcessInfo& process, bool vllm_names = false);
   ~CoordinatorMetrics() override;
 
   void http_request(std::string_view endpoint, RequestStatus status, double seconds) override;
   void request_rejected(std::string_view reason) override;
   std::string text() override;
 
+  void request_accepted() override;
   void request_finished(const RequestRecord& record) override;
   void first_token(const TtftReport& report) override;
+  void chain_finished(const TtftReport& report) override;
   void rank_finished(const RankRecord& record, std::string_view transport) override;
   void inter_token(double seconds) override;
+  void first_decode(double seconds) override;
   void handoff(double seconds) override;
   void attempt_failed(ErrorCode code) override;
   void queue_changed(const QueueGauges& gauges) override;
   void workers_changed(const ClusterView& cluster) override;
 
+  void jobs_changed(const JobCounts& counts);
+  void canary(bool passed, double seconds);
+  void spans_sent(int64_t spans) override;
+  void requests_dropped(int64_t requests) override;
+
  private:
   struct Series;
   std::unique_ptr<Series> series_;
+  const bool vllm_names_;
 };
 
 }  // namespace runahead

@@ -17,6 +17,7 @@ const Buckets kCount = {1,    2,    5,     10,    20,    50,     100,    200,   
 const Buckets kBytes = {1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18,       1 << 20,        1 << 22,
                         1 << 24, 1 << 26, 1 << 28, 1 << 30, 4.294967296e9, 1.7179869184e10};
 const Buckets kRatio = {.01, .02, .05, .1, .2, .5, 1, 2};
+const Buckets kImbalance = {1, 1.05, 1.1, 1.25, 1.5, 2, 3, 5};
 }  // namespace buckets
 
 prometheus::Family<prometheus::Counter>& MetricsRegistry::counters(const std::string& name, const std::string& help) {

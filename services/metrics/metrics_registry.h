@@ -24,6 +24,7 @@ extern const Buckets kToken;  // between tokens, seconds
 extern const Buckets kCount;  // 1-2-5 up to a million
 extern const Buckets kBytes;  // 2^10, 2^12, ... 2^34
 extern const Buckets kRatio;  // of errors
+extern const Buckets kImbalance;  // most over mean: 1 to 5
 }  // namespace buckets
 
 class MetricsRegistry {
@@ -32,6 +33,7 @@ class MetricsRegistry {
   prometheus::Family<prometheus::Gauge>& gauges(const std::string& name, const std::string& help);
   prometheus::Family<prometheus::Histogram>& histograms(const std::string& name, const std::string& help);
   std::string text() const;
+  std::vector<prometheus::MetricFamily> collect() const { return registry_.Collect(); }
 
  private:
   prometheus::Registry registry_;

@@ -9,9 +9,12 @@
 #include <vector>
 
 #include "actors/jobs/job_service.h"
+#include "base/async/gate.h"
 #include "services/gateway/gateway.h"
 #include "services/metrics/coordinator_metrics.h"
 #include "services/process/admin_endpoints.h"
+#include "services/process/canary.h"
+#include "services/tracing/otlp_exporter.h"
 #include "transport/tcp_socket.h"
 
 namespace runahead {
@@ -19,6 +22,9 @@ namespace runahead {
 struct ApiFrontOptions {
   GatewayOptions gateway;
   std::string admin;  // host:port of probes and metrics without a key; empty: none
+  std::string otlp_endpoint;  // of a collector of traces; empty: none
+  std::string metrics_compat;  // "vllm": its names, too; read where the metrics are made
+  Duration canary_deadline{0};  // of a completion that readiness depends on; 0: it does not
 };
 
 struct ApiFrontEnv {
@@ -33,7 +39,7 @@ struct ApiFrontEnv {
 
 class ApiFront {
  public:
-  ApiFront(ApiFrontEnv env, ApiFrontOptions options);
+  ApiFront(ApiFrontEnv env, const ApiFrontOptions& options);
 
   // Listens, also for probes, then runs again the jobs that an earlier process left unfinished.
   Result<void> start(std::vector<JobHead> unfinished);
@@ -43,6 +49,14 @@ class ApiFront {
   asio::awaitable<void> shutdown();
 
  private:
+  JobServiceEnv jobs_env(const ApiFrontEnv& env);
+  GatewayOptions gateway_options(GatewayOptions options);
+  std::vector<std::string> reasons_not_ready() const;
+
+  InferenceService& inference_;
+  Result<std::unique_ptr<OtlpExporter>> traces_;  // null: none
+  std::unique_ptr<Canary> canary_;  // null: none
+  Gate gate_;  // of the canary
   JobService jobs_;
   const bool allow_remote_;
   const std::string admin_listen_;

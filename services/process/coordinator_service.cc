@@ -62,7 +62,8 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
   parts.codec = TRY(open_text_codec(file, options.chat_template, &local_time_now));
   const GenerationDefaults generation = TRY(load_generation_defaults(options.generation, path, file));
   parts.metrics = std::make_unique<CoordinatorMetrics>(
-      ProcessInfo{.role = "coordinator", .version = kVersion, .revision = kRevision, .model_name = parts.model_name});
+      ProcessInfo{.role = "coordinator", .version = kVersion, .revision = kRevision, .model_name = parts.model_name},
+      options.api.metrics_compat == "vllm");
   std::optional<SplitTable> split_table;
   if (!options.split_table.empty()) split_table = TRY(read_split_table(options.split_table));
   parts.job_store = TRY(SqliteJobStore::open(options.job_store));
@@ -98,7 +99,7 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
                                                        .job_store = *parts.job_store,
                                                        .codec = *parts.codec,
                                                        .metrics = *parts.metrics},
-                                           std::move(api));
+                                           api);
   return parts.front->start(std::move(parts.loaded.unfinished));
 }
 

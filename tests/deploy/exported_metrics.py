@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 Metric = namedtuple("Metric", "kind labels")
 REGISTERED = re.compile(r'registry\s*\.\s*(counters|gauges|histograms)\s*\(\s*"(runahead_\w+)"')
-NO_MODEL_NAME = {"worker", "role", "strategy", "reason"}  # the documents say so in words
+NO_MODEL_NAME = {"worker", "role", "strategy", "reason", "src"}  # the documents say so in words
 INFO_LABELS = {"runahead_build_info": {"version", "revision", "role"},
                "runahead_model_info": {"model_name", "dtype", "context_length"}}
 TARGET_LABELS = {"job", "instance", "namespace", "pod"}  # of a scrape, not ours

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,43 @@ def test_every_panel_of_the_dashboard_has_data_where_its_series_are_there(servic
 def test_no_alert_fires_of_a_cluster_that_is_well(prometheus, asked):
     firing = [labels["alertname"] for labels, _ in prometheus.value('ALERTS{alertstate="firing"}')]
     assert not firing, firing
+
+
+def first_token_seconds(service, body):
+    """As a client sees it: from the request's first byte to the first event with data."""
+    connection = service.connection()
+    connection.connect()
+    begin = time.monotonic()
+    connection.request("POST", "/v1/completions", json.dumps({**body, "stream": True}), {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    while not response.readline().startswith(b"data: "):
+        pass
+    took = time.monotonic() - begin
+    response.read()
+    connection.close()
+    return took
+
+
+def test_quantiles_are_those_that_clients_measure(service, prometheus, asked, model):
+    ttft = "runahead_time_to_first_token_seconds"
+
+    def buckets():
+        return {float(labels["le"]): value for labels, value in prometheus.value(ttft + "_bucket")}
+
+    def caught_up():
+        return prometheus.one(ttft + "_count") == service.metric(ttft + "_count")
+
+    eventually(caught_up, what="a scrape of all before")
+    before, total = buckets(), service.metric(ttft + "_sum")
+    lengths = [200, 400, 700, 1000, 1400, 1800, 2100]
+    body = {"model": model, "max_tokens": 2, "temperature": 0, "cache_salt": "quantiles"}
+    seen = sorted(first_token_seconds(service, {**body, "prompt": f"{n}: " + LONG_TEXT[:n]}) for n in lengths)
+    assert (service.metric(ttft + "_sum") - total) == pytest.approx(sum(seen), rel=0.1, abs=0.02)
+    eventually(caught_up, what="a scrape of all behind")
+    grown = {bound: count - before[bound] for bound, count in buckets().items()}
+    for quantile in (0.5, 0.95):
+        rank = quantile * len(seen)
+        high = min(bound for bound, count in grown.items() if count >= rank)
+        low = max([0, *(bound for bound in grown if bound < high)])
+        measured = seen[min(len(seen) - 1, int(rank))]
+        assert low - 0.02 <= measured <= high + 0.02, (quantile, seen, grown)

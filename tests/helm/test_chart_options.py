@@ -250,3 +250,12 @@ def test_rdma_is_the_workers_alone(rendered):
         assert container["securityContext"]["capabilities"].get("add") == (["IPC_LOCK"] if worker else None)
     config = yaml.safe_load(one(rendered("rdma"), "ConfigMap", "runahead")["data"]["runahead.yaml"])
     assert config["transport"] == "ucx"
+
+
+def test_readiness_may_rest_on_a_completion(helm):
+    for settings, seconds in [(["coordinator.canarySeconds=30"], "30"), ([], None)]:
+        (container,) = [container for workload in workloads(documents_of(template(helm, settings)))
+                        if component(workload) == "coordinator" for container in pod_spec(workload)["containers"]]
+        given = dict(zip(container["args"], container["args"][1:]))
+        assert given.get("--ready-canary") == seconds
+    assert template(helm, ["coordinator.canarySeconds=soon"]).returncode != 0

@@ -134,8 +134,9 @@ void KvOutboundLedger::sent(const Page& page) {
 
 void KvOutboundLedger::confirm() { confirm(in_flight_.of(stats_.bytes)); }
 
-void KvOutboundLedger::confirm(std::optional<Duration> wire_time) {
+void KvOutboundLedger::confirm(std::optional<Duration> wire_time, Duration round_trip) {
   confirmed_ = true;
+  stats_.rtt_seconds = seconds(round_trip);
   stats_.wire_seconds = wire_time ? seconds(*wire_time) : 0;
   changed_.notify();
 }

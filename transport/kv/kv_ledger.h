@@ -124,7 +124,7 @@ class KvOutboundLedger {
   void restart_wire_time() { in_flight_.restart(clock_.now()); }
   // The receiver has verified every page. wire_time: by the transport's own measure; else that of WireTime.
   void confirm();
-  void confirm(std::optional<Duration> wire_time);
+  void confirm(std::optional<Duration> wire_time, Duration round_trip = Duration{0});
   bool confirmed() const { return confirmed_; }
   void fail(Error error);  // as in KvInboundLedger; drops the queue
   const std::optional<Error>& error() const { return error_; }

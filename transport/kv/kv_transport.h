@@ -60,6 +60,7 @@ struct KvStreamStats {
   // Of a sender, once every page is there: while bytes were on their way, without the pauses in which there was nothing to
   // send. 0: not measured, or too short to be.
   double wire_seconds = 0;
+  double rtt_seconds = 0;  // of a sender: the least round trip that its transport saw; 0: it measures none
 };
 
 // The receiving end: buffers for pages [0, prefix_pages) of every layer.

@@ -284,7 +284,8 @@ asio::awaitable<void> TcpOutStream::read_replies(std::shared_ptr<TcpOutStream> s
   if (!parsed) co_return self->stop(parsed.error());
   if (!self->ledger_.all_taken())
     co_return self->stop({ErrorCode::kCorrupt, "the receiver confirmed pages that it cannot have", {}});
-  self->ledger_.confirm(tcp_busy_time(self->socket_.native_handle()));
+  const int socket = self->socket_.native_handle();
+  self->ledger_.confirm(tcp_busy_time(socket), tcp_round_trip(socket));
   self->stop({});
 }
 

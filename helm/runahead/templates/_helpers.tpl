@@ -41,6 +41,10 @@ pod, IPv4 and IPv6, whatever the cluster has. */}}
 - "*:{{ include "runahead.port.http" .root }}"
 - --job-store
 - /data/jobs.sqlite
+{{- if .values.canarySeconds }}
+- --ready-canary
+- {{ .values.canarySeconds | quote }}
+{{- end }}
 {{- if .values.apiKeysSecret }}
 - --api-keys
 - /etc/runahead-keys/api-keys

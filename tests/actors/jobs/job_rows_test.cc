@@ -44,7 +44,14 @@ StoredResult a_result() {
                             .chunk = {0, 64},
                             .compute_seconds = 1,
                             .kv_sent_bytes = 9,
-                            .kv_wire_seconds = 0.25},
+                            .kv_wire_seconds = 0.25,
+                            .lane_wait_seconds = 0.5,
+                            .sample_seconds = 0.125,
+                            .total_seconds = 4,
+                            .kv_send_seconds = 3,
+                            .kv_received_bytes = 11,
+                            .worked_at_seconds = 5,
+                            .sent_at_seconds = 6},
                            {.rank = 1, .worker = "b", .device = "cpu", .chunk = {64, 100}, .kv_wait_seconds = 2}};
   finished.report.first_logits_sha256 = "00ff";
   finished.report.transport = "tcp, ucx";
@@ -52,6 +59,9 @@ StoredResult a_result() {
   finished.report.attempts = 2;
   finished.report.cached_tokens = 128;
   finished.report.cache_write_tokens = 64;
+  finished.report.marks = {
+      .submitted = 1, .plan_started = 2, .dispatched = 3, .first_token = 4, .written = 5, .second_token = 6};
+  finished.report.decode_worker = "d";
   return result;
 }
 
@@ -95,6 +105,20 @@ TEST(JobRows, AResultComesBackAsItWas) {
   EXPECT_EQ(report.ranks[0].worker + report.ranks[1].device, "acpu");
   EXPECT_EQ(report.ranks[0].kv_sent_bytes, 9u);
   EXPECT_EQ(report.ranks[0].kv_wire_seconds, 0.25);
+  EXPECT_EQ(report.ranks[0].lane_wait_seconds, 0.5);
+  EXPECT_EQ(report.ranks[0].sample_seconds, 0.125);
+  EXPECT_EQ(report.ranks[0].total_seconds, 4);
+  EXPECT_EQ(report.ranks[0].kv_send_seconds, 3);
+  EXPECT_EQ(report.ranks[0].kv_received_bytes, 11u);
+  EXPECT_EQ(report.ranks[0].worked_at_seconds, 5);
+  EXPECT_EQ(report.ranks[0].sent_at_seconds, 6);
+  EXPECT_EQ(report.decode_worker, "d");
+  EXPECT_EQ(report.marks.submitted, 1);
+  EXPECT_EQ(report.marks.plan_started, 2);
+  EXPECT_EQ(report.marks.dispatched, 3);
+  EXPECT_EQ(report.marks.first_token, 4);
+  EXPECT_EQ(report.marks.written, 5);
+  EXPECT_EQ(report.marks.second_token, 6);
   EXPECT_EQ(report.ranks[0].compute_seconds, 1);
   EXPECT_EQ(report.ranks[1].kv_wait_seconds, 2);
   EXPECT_EQ(report.ranks[1].rank, 1);

@@ -157,8 +157,9 @@ TEST_F(DeadlineTest, RequestsHaveTheOneOfTheService) {
 
 TEST(AccessLog, OneLineEscapedAndCut) {
   HttpRequest request{.method = "GET", .path = "/v1/models", .request_id = "req-1", .peer = "127.0.0.1:5"};
-  EXPECT_EQ(access_line({.request = request, .status = 200, .sent_bytes = 17, .seconds = 0.25}),
-            "request id=req-1 peer=127.0.0.1:5 method=GET path=/v1/models status=200 bytes=17 seconds=0.250000");
+  EXPECT_EQ(
+      access_line({.request = request, .status = 200, .sent_bytes = 17, .seconds = 0.25}),
+      "request id=req-1 trace=- peer=127.0.0.1:5 method=GET path=/v1/models status=200 bytes=17 seconds=0.250000");
   request.method.clear();
   request.path = "/a\"b\\c\x1b[31m\xff" + std::string(1000, 'x');
   const std::string line = access_line({.request = request, .status = 408, .complete = false});

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <ctime>
 #include <fstream>
 
 #include "services/metrics/coordinator_metrics.h"
@@ -27,9 +28,29 @@ void everything(CoordinatorMetrics& metrics) {
   report.stages[TtftStage::kKvWait] = 0.5;
   report.ranks.resize(2);
   metrics.first_token(report);
-  metrics.rank_finished({.rank = 1, .is_last = true, .chunk_tokens = 64, .compute_seconds = 1, .kv_sent_bytes = 4096},
+  metrics.rank_finished({.rank = 1,
+                         .is_last = true,
+                         .chunk_tokens = 64,
+                         .compute_seconds = 1,
+                         .kv_wire_seconds = 2,
+                         .kv_sent_bytes = 4096,
+                         .sender = "w1",
+                         .receiver = "w2",
+                         .kv_rtt_seconds = 0.001},
                         "tcp");
-  metrics.request_finished({.prompt_tokens = 100, .generated_tokens = 7});
+  report.ranks[0].compute_seconds = 3;
+  report.ranks[1] = {.rank = 1, .compute_seconds = 0.5, .kv_wait_seconds = 2, .sample_seconds = 0.5};
+  metrics.chain_finished(report);
+  for (int i = 0; i < 4; ++i) metrics.request_accepted();
+  metrics.request_finished({.reason = FinishReason::kLength, .prompt_tokens = 100, .generated_tokens = 7});
+  metrics.request_finished({.outcome = RequestOutcome::kCancelled});
+  metrics.request_finished({.outcome = RequestOutcome::kError});
+  metrics.first_decode(0.03);
+  metrics.jobs_changed({.waiting = 2, .running = 1, .ended = {{JobStatus::kFailed, 3}}});
+  metrics.jobs_changed({.waiting = 1, .running = 1, .ended = {{JobStatus::kFailed, 4}}});
+  metrics.canary(true, 0.5);
+  metrics.spans_sent(9);
+  metrics.requests_dropped(2);
   metrics.request_rejected("overloaded");
   metrics.request_rejected("context_length_exceeded");
   metrics.attempt_failed(ErrorCode::kWorkerLost);
@@ -45,6 +66,7 @@ void everything(CoordinatorMetrics& metrics) {
   cluster.context_len = 2048;
   cluster.workers = {{1, "w1", "prefill", "cpu", "tcp", "ready", 100, 25, 1, 900},
                      {2, "w2", "decode", "cpu", "tcp", "ready", 100, 100, 0, 900}};
+  cluster.workers[0].silent_seconds = 100;
   metrics.workers_changed(cluster);
 }
 
@@ -74,6 +96,51 @@ TEST(Metrics, EventsEndUpInTheirSeries) {
   EXPECT_EQ(value(text, R"(runahead_queued_prompt_tokens{model_name="toy"})"), 500);
   EXPECT_EQ(value(text, R"(runahead_chain_length{model_name="toy"})"), 2);
   EXPECT_EQ(value(text, R"(runahead_worker_kv_cache_usage_ratio{role="prefill",worker="w1"})"), 0.75);
+}
+
+TEST(Metrics, WhatTheChainTheJobsAndTheTracesSayEndsUpInItsSeries) {
+  CoordinatorMetrics metrics(kProcess);
+  everything(metrics);
+  const std::string text = "\n" + metrics.text();
+  EXPECT_EQ(value(text, R"(runahead_ttft_critical_rank_total{model_name="toy",rank="0"})"), 1)
+      << "rank 1 waited for it";
+  EXPECT_EQ(value(text, R"(runahead_ttft_critical_rank_total{model_name="toy",rank="1"})"), 0);
+  EXPECT_EQ(value(text, R"(runahead_chain_imbalance_ratio_sum{model_name="toy"})"), 1.5) << "3 s over 2 s";
+  EXPECT_EQ(value(text, R"(runahead_predicted_ttft_seconds_sum{model_name="toy"})"), 1);
+  EXPECT_EQ(value(text, R"(runahead_first_decode_seconds_sum{model_name="toy"})"), 0.03);
+  EXPECT_EQ(value(text, R"(runahead_link_bandwidth_bytes_per_second{dst="w2",src="w1",transport="tcp"})"), 2048);
+  EXPECT_EQ(value(text, R"(runahead_link_rtt_seconds{dst="w2",src="w1",transport="tcp"})"), 0.001);
+  EXPECT_EQ(value(text, R"(runahead_requests_accepted_total{model_name="toy"})"), 4);
+  for (const auto& [outcome, count] : {std::pair("length", 1), {"cancelled", 1}, {"failed", 1}, {"stop", 0}})
+    EXPECT_EQ(value(text, std::string(R"(runahead_requests_ended_total{model_name="toy",outcome=")") + outcome + "\"}"),
+              count);
+  EXPECT_EQ(value(text, R"(runahead_jobs{model_name="toy",state="waiting"})"), 1);
+  EXPECT_EQ(value(text, R"(runahead_jobs_ended_total{model_name="toy",status="failed"})"), 4);
+  EXPECT_EQ(value(text, R"(runahead_canary_completions_total{model_name="toy",result="passed"})"), 1);
+  EXPECT_EQ(value(text, R"(runahead_otlp_spans_total{model_name="toy"})"), 9);
+  EXPECT_EQ(value(text, R"(runahead_otlp_dropped_requests_total{model_name="toy"})"), 2);
+  const double heard = value(text, R"(runahead_worker_last_heartbeat_timestamp_seconds{role="prefill",worker="w1"})");
+  EXPECT_NEAR(heard, static_cast<double>(std::time(nullptr)) - 100, 5);
+}
+
+TEST(Metrics, VllmsNamesAreMadeOfOurSeries) {
+  CoordinatorMetrics metrics(kProcess, true);
+  everything(metrics);
+  metrics.http_request("completions", RequestStatus::kOk, 2);
+  metrics.http_request("jobs", RequestStatus::kOk, 100);
+  const std::string text = "\n" + metrics.text();
+  EXPECT_EQ(value(text, R"(vllm:time_to_first_token_seconds_sum{model_name="toy"})"), 2);
+  EXPECT_EQ(value(text, R"(vllm:e2e_request_latency_seconds_sum{model_name="toy"})"), 3.5)
+      << "of both endpoints, no job";
+  EXPECT_EQ(value(text, R"(vllm:e2e_request_latency_seconds_count{model_name="toy"})"), 2);
+  EXPECT_EQ(value(text, R"(vllm:e2e_request_latency_seconds_bucket{model_name="toy",le="1.5"})"), 1);
+  EXPECT_EQ(value(text, R"(vllm:e2e_request_latency_seconds_bucket{model_name="toy",le="+Inf"})"), 2);
+  EXPECT_EQ(value(text, R"(vllm:num_requests_running{model_name="toy"})"), 3);
+  EXPECT_EQ(value(text, R"(vllm:kv_cache_usage_perc{model_name="toy"})"), 0.75) << "of the fullest worker";
+  EXPECT_EQ(value(text, R"(vllm:request_success_total{finished_reason="length",model_name="toy"})"), 1);
+  EXPECT_EQ(value(text, R"(vllm:request_success_total{finished_reason="abort",model_name="toy"})"), 1);
+  EXPECT_EQ(value(text, R"(vllm:generation_tokens_total{model_name="toy"})"), 7);
+  EXPECT_EQ(CoordinatorMetrics(kProcess).text().find("vllm"), std::string::npos) << "only where it is asked for";
 }
 
 TEST(Metrics, ASampleThatIsNoNumberIsNone) {
@@ -123,8 +190,10 @@ TEST(Metrics, AWorkersSeriesLeaveWithIt) {
   EXPECT_EQ(value("\n" + metrics.text(), R"(runahead_workers_ready{role="prefill"})"), 0);
   metrics.workers_changed(ClusterView{});
   const std::string text = metrics.text();
-  for (const char* series : {"runahead_worker_up{", "runahead_worker_kv_cache_usage_ratio{",
-                             "runahead_worker_tokens_per_second{", "runahead_worker_link_bytes_per_second{"})
+  for (const char* series :
+       {"runahead_worker_up{", "runahead_worker_kv_cache_usage_ratio{", "runahead_worker_tokens_per_second{",
+        "runahead_worker_link_bytes_per_second{", "runahead_worker_last_heartbeat_timestamp_seconds{",
+        "runahead_link_rtt_seconds{", "runahead_link_bandwidth_bytes_per_second{"})
     EXPECT_EQ(text.find(series), std::string::npos) << series;
   EXPECT_EQ(value("\n" + text, R"(runahead_workers_ready{role="decode"})"), 0);
   everything(metrics);
