@@ -33,7 +33,9 @@ void add_api_flags(CLI::App& command, ApiFrontOptions& api) {
         ->default_str(CLI::detail::to_string(seconds(value)))
         ->group(kGroup);
   };
-  command.add_option("--api-keys", gateway.api_keys_file, "file with one API key a line; without it the API is open")
+  command
+      .add_option("--api-keys", gateway.api_keys_file,
+                  "file with one API key a line, followed as it changes; without it the API is open")
       ->group(kGroup);
   command
       .add_option("--admin", api.admin,

@@ -9,6 +9,7 @@
 #include "services/gateway/status_routes.h"
 #include "services/gateway/text_routes.h"
 #include "services/gateway/trace_routes.h"
+#include "services/http/api_key_watcher.h"
 
 namespace runahead {
 namespace {
@@ -57,13 +58,22 @@ class Gateway::Impl {
     router_.allow_origins(options_.cors_origins);
   }
   Result<void> listen() {
-    if (!options_.api_keys_file.empty()) router_.require_keys(TRY(ApiKeys::load(options_.api_keys_file)));
-    return server_.listen();
+    if (options_.api_keys_file.empty()) return server_.listen();
+    ApiKeys keys = TRY(ApiKeys::load(options_.api_keys_file));
+    router_.require_keys(keys);
+    TRY(server_.listen());
+    key_watcher_ =
+        std::make_unique<ApiKeyWatcher>(context_.executor, options_.api_keys_file, std::move(keys),
+                                        [this](ApiKeys changed) { router_.require_keys(std::move(changed)); });
+    return {};
   }
   uint16_t port() const { return server_.port(); }
   std::string address() const { return to_string(server_.address()); }
   std::vector<std::string> routes() const { return router_.routes(); }
-  asio::awaitable<void> shutdown() { return server_.shutdown(options_.drain_timeout); }
+  asio::awaitable<void> shutdown() {
+    if (key_watcher_) key_watcher_->close();
+    return server_.shutdown(options_.drain_timeout);
+  }
 
  private:
   void trace(const RequestEntry& ended) const {
@@ -78,6 +88,7 @@ class Gateway::Impl {
   HttpRouter router_;
   GatewayContext context_;
   HttpServer server_;
+  std::unique_ptr<ApiKeyWatcher> key_watcher_;  // null: no key is needed
 };
 
 Gateway::Gateway(asio::any_io_executor executor, Clock& clock, InferenceService& inference, JobsApi* jobs,

@@ -22,6 +22,7 @@ class ApiKeys {
   // A name for the key's holder that does not tell the key, and stays the same: 16 hex digits. Jobs are kept under it.
   static std::string owner_of(std::string_view authorization);
   size_t size() const { return digests_.size(); }
+  bool operator==(const ApiKeys&) const = default;  // of digests: not for what a client sends
 
  private:
   std::vector<Sha256> digests_;
