@@ -127,7 +127,8 @@ Result<DecodeOrder> parse_decode_order(const proto::Envelope& message, const Mod
 }
 
 bool depends_on_tokens(const SamplingParams& sampling) {
-  return !sampling.grammar.empty() || sampling.repetition_penalty != 1.0f || sampling.presence_penalty != 0.0f || sampling.frequency_penalty != 0.0f;
+  return !sampling.grammar.empty() || sampling.repetition_penalty != 1.0f || sampling.presence_penalty != 0.0f ||
+         sampling.frequency_penalty != 0.0f;
 }
 
 void encode(const Failure& from, proto::Failure& to) {

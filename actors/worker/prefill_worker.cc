@@ -292,7 +292,8 @@ Task<void> PrefillWorker::Impl::report_first_token(RankAttempt& a, Hidden& x) {
     grammar::AnswerGrammar answer;
     const auto mask = answer.mask(env_.grammars, step.sampling.grammar, generated);
     if (!mask) return sound = std::unexpected(mask.error()), void();
-    encode(sample(logits, step.sampling, prompt.first(original), generated, step.chunk.end, *mask), *first.mutable_token());
+    encode(sample(logits, step.sampling, prompt.first(original), generated, step.chunk.end, *mask),
+           *first.mutable_token());
   });
   ++*env_.work_done;
   CO_TRY(sound);

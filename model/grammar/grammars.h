@@ -37,7 +37,8 @@ class Grammars {
 class AnswerGrammar {
  public:
   // For the token behind `generated`; empty if there is no grammar. Valid until the next call for any answer.
-  Result<std::span<const uint64_t>> mask(Grammars& grammars, const std::string& grammar, std::span<const TokenId> generated);
+  Result<std::span<const uint64_t>> mask(Grammars& grammars, const std::string& grammar,
+                                         std::span<const TokenId> generated);
 
  private:
   std::shared_ptr<TokenMasks> masks_;

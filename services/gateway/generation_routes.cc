@@ -5,6 +5,7 @@
 
 #include "base/utf8.h"
 #include "services/gateway/echoed_prompt.h"
+#include "services/gateway/structured_output.h"
 #include "services/gateway/text_routes.h"
 #include "services/http/api_error.h"
 #include "services/http/sse_writer.h"
@@ -269,6 +270,12 @@ Result<GenerationRequest> prepare_now(const ParseGeneration& parse, const std::s
                                       const TextCodec& codec, const Clock& clock) {
   const ParsedJson parsed = TRY(parse_json_object(body));
   GenerationRequest request = TRY(parse(parsed, model));
+  if (request.structured) {
+    request.inference.sampling.grammar = TRY(structured_grammar(body));
+    if (codec.end_tokens().empty())
+      return fail(ErrorCode::kUnsupported,
+                  "this model has no token that ends an answer, so that none can be of a structure", "response_format");
+  }
   if (!request.messages.empty()) TRY(check_prompt_bytes(body.size()));
   for (const TokenizedPrompt& prompt : request.prompts) TRY(check_prompt_bytes(prompt.text.size()));
   const Time begin = clock.now();

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "base/limits.h"
+#include "services/gateway/structured_output.h"
 
 namespace runahead {
 namespace {
@@ -218,12 +219,10 @@ void take_chat_fields(JsonReader& reader, GenerationRequest& request, std::optio
   const auto top = reader.integer("top_logprobs", 0, limits::kTopLogprobsMax);
   if (top && !request.logprobs) reader.error("top_logprobs", "needs \"logprobs\": true");
   if (request.logprobs) request.inference.sampling.top_logprobs = static_cast<int32_t>(top.value_or(0));
-  if (const json* format = reader.object("response_format")) {
-    JsonReader inner(*format, "response_format", error);
-    if (inner.string("type", kNameBytesMax).value_or("text") != "text")
-      inner.error("type", "other than 'text' is not supported", ErrorCode::kUnsupported);
-    inner.finish();
-  }
+  request.structured = take_response_format(reader, error);
+  if (request.structured && (request.ignore_eos || request.min_tokens > 0))
+    reader.error(request.ignore_eos ? "ignore_eos" : "min_tokens",
+                 "goes with no response_format of JSON, which ends where it is whole; leave one of them out");
   if (const json* modalities = reader.take("modalities"); modalities != nullptr && *modalities != json::array({"text"}))
     reader.error("modalities", "other than [\"text\"] are not supported", ErrorCode::kUnsupported);
   if (const json* choice = reader.take("tool_choice"); choice != nullptr && *choice != "none" && *choice != "auto")

@@ -16,7 +16,8 @@ namespace runahead::test {
 
 inline constexpr int32_t kHashLayers = 3;
 inline constexpr int32_t kHashVocab = 128;
-inline constexpr TokenId kHashEnd = 0;  // of answers that keep to a grammar; all others are the ASCII character of their number
+inline constexpr TokenId kHashEnd =
+    0;  // of answers that keep to a grammar; all others are the ASCII character of their number
 inline constexpr int32_t kHashContextLen = 2048;
 inline constexpr size_t kHashPageBytes = kPageTokens * sizeof(uint64_t);
 
