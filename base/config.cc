@@ -26,8 +26,9 @@ std::string place(const std::filesystem::path& path, const YAML::Mark& mark) {
   return path.string() + ":" + std::to_string(mark.line + 1);
 }
 
-Result<std::vector<std::string>> values_of(const std::filesystem::path& path, const YAML::Node& node) {
-  std::vector<std::string> values;
+Result<ConfigFile::Entry> entry_of(const std::filesystem::path& path, const YAML::Node& key, const YAML::Node& node) {
+  ConfigFile::Entry entry{.values = {}, .line = key.Mark().line + 1};
+  std::vector<std::string>& values = entry.values;
   if (node.IsScalar()) {
     values.push_back(node.Scalar());
   } else if (node.IsSequence()) {
@@ -39,7 +40,7 @@ Result<std::vector<std::string>> values_of(const std::filesystem::path& path, co
   } else if (!node.IsNull()) {
     return fail(ErrorCode::kInvalidConfig, place(path, node.Mark()) + ": a value or a list of values is expected here");
   }
-  return values;
+  return entry;
 }
 
 Result<ConfigFile> from_yaml(const std::filesystem::path& path, const YAML::Node& root) {
@@ -50,9 +51,9 @@ Result<ConfigFile> from_yaml(const std::filesystem::path& path, const YAML::Node
     const std::string key = entry.first.as<std::string>();
     if (entry.second.IsMap()) {
       for (const auto& inner : entry.second)
-        file.sections[key][inner.first.as<std::string>()] = TRY(values_of(path, inner.second));
+        file.sections[key][inner.first.as<std::string>()] = TRY(entry_of(path, inner.first, inner.second));
     } else {
-      file.top_level[key] = TRY(values_of(path, entry.second));
+      file.top_level[key] = TRY(entry_of(path, entry.first, entry.second));
     }
   }
   return file;

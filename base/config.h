@@ -19,7 +19,11 @@
 namespace runahead {
 
 struct ConfigFile {
-  using Values = std::map<std::string, std::vector<std::string>>;  // a list has several values
+  struct Entry {
+    std::vector<std::string> values;  // a list has several
+    int line = 0;  // from 1
+  };
+  using Values = std::map<std::string, Entry>;
   Values top_level;
   std::map<std::string, Values> sections;
 };

@@ -55,5 +55,8 @@ int main(int argc, char** argv) {
   add_bench(line);
   add_client(line);
   add_trace(line);
+  add_logs(line);
+  add_top(line);
+  add_describe(line);
   return line.run(argc, argv);
 }

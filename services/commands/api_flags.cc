@@ -30,7 +30,8 @@ void add_api_flags(CLI::App& command, ApiFrontOptions& api) {
         .add_option_function<double>(
             flag, [&value](double given) { value = from_seconds(given); }, "seconds " + what)
         ->check(times)
-        ->default_str(CLI::detail::to_string(seconds(value)))
+        ->default_str(value > Duration::zero() ? CLI::detail::to_string(seconds(value))
+                                               : "")  // none, where 0 is no value
         ->group(kGroup);
   };
   command

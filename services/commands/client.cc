@@ -1,4 +1,4 @@
-// runahead status, submit, jobs, cancel: a cluster that runs, over its API.
+// runahead status, submit, wait, jobs, cancel: a cluster that runs, over its API.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -10,43 +10,18 @@
 #include "base/json_text.h"
 #include "base/limits.h"
 #include "services/cluster/local_cluster.h"
+#include "services/commands/api_client.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/commands/output.h"
-#include "services/http/http_client.h"
 
 namespace runahead {
 namespace {
 
 using nlohmann::json;
 
-constexpr std::chrono::seconds kTimeout{30};
-constexpr std::chrono::milliseconds kPoll{300};  // of a job that is waited for
 constexpr int64_t kJobsPageMax = 1000;  // the API's
-
-struct ClientOptions {
-  std::string url = "127.0.0.1:8000", api_key;
-};
-
-void add_client_flags(CLI::App& command, ClientOptions& options) {
-  command.add_option("--url", options.url, "host:port of the API");
-  command.add_option("--api-key", options.api_key,
-                     "key of the API, better in RUNAHEAD_API_KEY, which no list of processes shows; default: none");
-}
-
-Result<json> ask(const ClientOptions& options, const std::string& method, const std::string& target,
-                 const json& body = nullptr) {
-  const HttpAnswer answer = TRY(HttpClient(options.url, kTimeout, options.api_key)
-                                    .request(method, target, body.is_null() ? std::string() : to_text(body)));
-  if (answer.status == 401)
-    return fail(ErrorCode::kUnauthorized,
-                "this API takes no call without its key; give it in RUNAHEAD_API_KEY or by --api-key");
-  if (answer.status < 200 || answer.status > 299) return std::unexpected(error_of(answer));
-  json parsed = json::parse(answer.body, nullptr, false);
-  if (!parsed.is_object())
-    return fail(ErrorCode::kUnavailable, "what answers at " + options.url + " is no coordinator of Runahead", "url");
-  return parsed;
-}
+constexpr double kWaitSecondsMax = 30 * 24 * 3600;
 
 // ---- status ----
 
@@ -99,40 +74,12 @@ Result<json> job_body(const SubmitOptions& options) {
   return body;
 }
 
-bool has_ended(const json& job) {
-  const std::string status = job.value("status", "");
-  return status != "queued" && status != "running";
-}
-
-std::string answer_of(const json& job) {
-  const json result = job.value("result", json());
-  if (!result.is_object() || result.value("choices", json::array()).empty()) return {};
-  const json& choice = result["choices"][0];
-  return choice.contains("message") ? choice["message"].value("content", "") : choice.value("text", "");
-}
-
-// The answer of a job that has one, and the error of one that failed.
-Result<void> show_job(const json& job, const CommonOptions& common) {
-  const std::string status = job.value("status", "");
-  if (common.json()) {
-    print_json(job);
-  } else if (status == "succeeded") {
-    print_text(answer_of(job) + "\n");
-  } else {
-    fmt::print("{} {}\n", job.value("id", ""), status);
-  }
-  if (status != "failed") return {};
-  return std::unexpected(error_of({.status = 500, .body = to_text(json{{"error", job.value("error", json())}})}));
-}
-
 Result<void> submit(const SubmitOptions& options, const CommonOptions& common) {
   json job = TRY(ask(options.client, "POST", "/v1/jobs", TRY(job_body(options))));
   const std::string id = job.value("id", "");
-  if (options.wait) block_stop_signals();
-  while (options.wait && !has_ended(job)) {
-    if (await_stop_signal(kPoll))
-      return fail(ErrorCode::kCancelled, "interrupted; the job goes on: `runahead jobs " + id + "` shows it");
-    job = TRY(ask(options.client, "GET", "/v1/jobs/" + id));
+  if (options.wait) {
+    block_stop_signals();
+    job = TRY(await_job(options.client, id, /*timeout_s=*/0));
   }
   if (options.wait || common.json()) return show_job(job, common);
   fmt::print("{}\n", id);
@@ -174,13 +121,19 @@ Result<void> jobs(const JobsOptions& options, const CommonOptions& common) {
   return {};
 }
 
-Result<void> cancel(const JobsOptions& options, const CommonOptions& common) {
-  return show_job(TRY(ask(options.client, "DELETE", "/v1/jobs/" + options.id)), common);
+struct WaitOptions {
+  ClientOptions client;
+  std::string id;
+  double timeout_s = 0;
+};
+
+Result<void> wait(const WaitOptions& options, const CommonOptions& common) {
+  block_stop_signals();
+  return show_job(TRY(await_job(options.client, options.id, options.timeout_s)), common);
 }
 
-std::string check_id(const std::string& id) {
-  const auto is_plain = [](unsigned char c) { return std::isalnum(c) || c == '-' || c == '_'; };
-  return !id.empty() && std::ranges::all_of(id, is_plain) ? std::string() : "'" + id + "' is no id of a job";
+Result<void> cancel(const JobsOptions& options, const CommonOptions& common) {
+  return show_job(TRY(ask(options.client, "DELETE", "/v1/jobs/" + options.id)), common);
 }
 
 }  // namespace
@@ -206,16 +159,24 @@ void add_client(CommandLine& line) {
   command = line.add("jobs", "list the jobs of a running cluster, or show one",
                      [listed](const CommonOptions& common) { return jobs(*listed, common); });
   add_client_flags(*command, listed->client);
-  command->add_option("id", listed->id, "of the job to show; without it the latest are listed")->check(check_id);
+  command->add_option("id", listed->id, "of the job to show; without it the latest are listed")->check(check_job_id);
   command->add_option("--limit", listed->limit, "jobs of a list")->check(whole_number(1, kJobsPageMax));
   command->add_option("--after", listed->after, "the last job of the page before; without it the first page")
-      ->check(check_id);
+      ->check(check_job_id);
+
+  const auto awaited = std::make_shared<WaitOptions>();
+  command = line.add("wait", "wait until a job of a running cluster has ended, then print its answer",
+                     [awaited](const CommonOptions& common) { return wait(*awaited, common); });
+  add_client_flags(*command, awaited->client);
+  command->add_option("id", awaited->id, "of the job")->required()->check(check_job_id);
+  command->add_option("--timeout", awaited->timeout_s, "seconds to wait at most; 0: as long as it takes")
+      ->check(real_number(0, kWaitSecondsMax));
 
   const auto ended = std::make_shared<JobsOptions>();
   command = line.add("cancel", "end a job of a running cluster",
                      [ended](const CommonOptions& common) { return cancel(*ended, common); });
   add_client_flags(*command, ended->client);
-  command->add_option("id", ended->id, "of the job")->required()->check(check_id);
+  command->add_option("id", ended->id, "of the job")->required()->check(check_job_id);
 }
 
 }  // namespace runahead

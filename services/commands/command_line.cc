@@ -8,6 +8,7 @@
 
 #include "base/json_text.h"
 #include "base/log.h"
+#include "services/commands/exit_codes.h"
 #include "services/commands/output.h"
 #include "services/version.h"
 
@@ -16,10 +17,6 @@ namespace {
 
 constexpr size_t kSentenceBytesMax = 4 << 10;  // what a person reads
 constexpr std::string_view kEnvironmentPrefix = "RUNAHEAD_";
-
-std::string long_name(const CLI::Option& option) {
-  return option.get_lnames().empty() ? std::string() : option.get_lnames().front();
-}
 
 // "threads-per-worker" -> "RUNAHEAD_THREADS_PER_WORKER"
 std::string environment_name(std::string key) {
@@ -75,7 +72,10 @@ CommandLine::CommandLine() : app_("Runahead: answers long prompts sooner, on sev
   app_.require_subcommand(1);
   app_.option_defaults()->always_capture_default();  // help shows the default of every flag
   app_.set_version_flag("-V,--version", std::string("runahead ") + kVersion, "print the version");
-  app_.footer("`runahead <command> --help` explains a command. Exit codes: docs/operations.md.");
+  app_.footer(
+      "`runahead <command> --help` explains a command, `runahead man` all of them.\n\nExit codes, the same for every "
+      "command:\n" +
+      exit_codes_text());
 }
 
 CLI::App* CommandLine::add(const std::string& name, const std::string& summary,
@@ -95,12 +95,16 @@ CLI::App* CommandLine::add(const std::string& name, const std::string& summary,
 std::vector<std::string> CommandLine::all_keys() const {
   std::vector<std::string> keys;
   for (const auto& [name, command] : commands_)
-    for (const CLI::Option* option : command.app->get_options())
-      if (const std::string key = long_name(*option); !key.empty() && key != "help" && key != "version")
-        keys.push_back(key);
+    for (std::string& key : keys_of(*command.app)) keys.push_back(std::move(key));
   std::sort(keys.begin(), keys.end());
   keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
   return keys;
+}
+
+std::vector<std::string> CommandLine::command_names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, command] : commands_) names.push_back(name);
+  return names;
 }
 
 // A variable that is nearly a flag's is a slip of the pen; others may be anybody's (Kubernetes sets RUNAHEAD_..._PORT).
@@ -115,38 +119,58 @@ void CommandLine::warn_of_unknown_variables() const {
   }
 }
 
+// A key of the top level must be a flag of some command, one of a section a flag of that command: a key that nobody reads
+// would be believed.
+Result<void> CommandLine::check_keys(const ConfigFile& file) const {
+  const auto check = [&](const ConfigFile::Values& values, std::vector<std::string> keys) -> Result<void> {
+    std::erase(keys, "config");  // a file names no other file
+    for (const auto& [key, entry] : values)
+      if (std::ranges::find(keys, key) == keys.end())
+        return fail(
+            ErrorCode::kInvalidConfig,
+            common_.config + ":" + std::to_string(entry.line) + ": unknown key '" + key + "'" + did_you_mean(key, keys),
+            key);
+    return {};
+  };
+  TRY(check(file.top_level, all_keys()));
+  for (const auto& [section, values] : file.sections) {
+    const auto command = commands_.find(section);
+    if (command == commands_.end())
+      return fail(ErrorCode::kInvalidConfig,
+                  common_.config + ": unknown section '" + section + "'; sections are named after commands" +
+                      did_you_mean(section, command_names()),
+                  section);
+    TRY(check(values, keys_of(*command->second.app)));
+  }
+  return {};
+}
+
 Result<void> CommandLine::apply_environment_and_config(CLI::App& command) {
   ConfigFile file;
   if (common_.config.empty())
     if (const char* path = std::getenv("RUNAHEAD_CONFIG")) common_.config = path;
   if (!common_.config.empty()) {
     file = TRY(read_config_file(common_.config));
-    const std::vector<std::string> keys = all_keys();
-    const auto check = [&](const ConfigFile::Values& values) -> Result<void> {
-      for (const auto& [key, value] : values)
-        if (!std::binary_search(keys.begin(), keys.end(), key))
-          return fail(ErrorCode::kInvalidConfig,
-                      common_.config + ": unknown key '" + key + "'" + did_you_mean(key, keys), key);
-      return {};
-    };
-    TRY(check(file.top_level));
-    for (const auto& [section, values] : file.sections) {
-      if (!commands_.contains(section))
-        return fail(ErrorCode::kInvalidConfig,
-                    common_.config + ": unknown section '" + section + "'; sections are named after commands", section);
-      TRY(check(values));
-    }
+    TRY(check_keys(file));
   }
   const ConfigFile::Values& section = file.sections[command.get_name()];
+  const auto line_of = [&](const ConfigFile::Entry& entry) {
+    return common_.config + ":" + std::to_string(entry.line);
+  };
   for (CLI::Option* option : command.get_options()) {
     const std::string key = long_name(*option);
-    if (key.empty() || option->count() > 0 || key == "help" || key == "version" || key == "config") continue;
-    if (const char* value = std::getenv(environment_name(key).c_str()); value && *value) {
+    if (key.empty() || key == "help" || key == "version" || key == "config") continue;
+    if (option->count() > 0) {
+      origins_[key] = {Origin::kFlag, "--" + key};
+    } else if (const char* value = std::getenv(environment_name(key).c_str()); value && *value) {
       TRY(set(*option, {value}, environment_name(key)));
+      origins_[key] = {Origin::kEnvironment, environment_name(key)};
     } else if (const auto it = section.find(key); it != section.end()) {
-      TRY(set(*option, it->second, common_.config + ": " + command.get_name() + "." + key));
+      TRY(set(*option, it->second.values, line_of(it->second) + ": " + command.get_name() + "." + key));
+      origins_[key] = {Origin::kFile, line_of(it->second)};
     } else if (const auto top = file.top_level.find(key); top != file.top_level.end()) {
-      TRY(set(*option, top->second, common_.config + ": " + key));
+      TRY(set(*option, top->second.values, line_of(top->second) + ": " + key));
+      origins_[key] = {Origin::kFile, line_of(top->second)};
     }
   }
   return {};
@@ -174,9 +198,7 @@ int CommandLine::unknown_argument(const std::string& extra, const CLI::App& app)
 }
 
 int CommandLine::unknown_command(const std::string& word) const {
-  std::vector<std::string> names;
-  for (const auto& [name, command] : commands_) names.push_back(name);
-  return usage_error("unknown command '" + word + "'" + did_you_mean(word, names), app_);
+  return usage_error("unknown command '" + word + "'" + did_you_mean(word, command_names()), app_);
 }
 
 // The exit code, if the words ask for nothing that a command does or cannot be understood.
@@ -212,14 +234,23 @@ int CommandLine::finish(int code) const {
   return written || code != 0 ? code : report(written.error());
 }
 
+std::vector<std::string> CommandLine::take_config_word(std::vector<std::string> words) {
+  if (words.size() < 2 || words[0] != "config" || !commands_.contains(words[1])) return words;
+  show_config_ = true;
+  words.erase(words.begin());
+  for (CLI::Option* option : commands_.at(words.front()).app->get_options()) option->required(false);
+  return words;
+}
+
 int CommandLine::run(int argc, char** argv) {
   std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
   if (json_is_asked_for(words)) common_.output = "json";
-  if (const std::optional<int> code = parse(std::move(words))) return *code;
+  if (const std::optional<int> code = parse(take_config_word(std::move(words)))) return *code;
   const Command& command = commands_.at(app_.get_subcommands().front()->get_name());
   if (const auto applied = apply_environment_and_config(*command.app); !applied) return report(applied.error());
   init_logging(command.app->get_name(), common_.effective_log_level(), common_.log_format == "json");
   warn_of_unknown_variables();
+  if (show_config_) return print_text(effective_config(*command.app, origins_, common_.json())), finish(0);
   const Result<void> result = command.body(common_);
   return result ? finish(0) : report(result.error());
 }

@@ -1,6 +1,7 @@
 // The command line: `runahead <command> [flags]`. Every flag may also come from the environment or a file:
 // flag > RUNAHEAD_<FLAG> > --config FILE > default. Unknown flags and keys are errors with a suggestion.
-// stdout is data, stderr is talk; every command takes -o json. Exit codes: base/error_code.cc, docs/operations.md.
+// stdout is data, stderr is talk; every command takes -o json. Exit codes: services/commands/exit_codes.h.
+// `runahead config <command> [its flags]` shows what the command would run with, and runs nothing.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -12,6 +13,7 @@
 
 #include "base/config.h"
 #include "base/result.h"
+#include "services/commands/effective_config.h"
 
 namespace runahead {
 
@@ -32,6 +34,8 @@ class CommandLine {
   // Adds a command; flags are then added to what is returned. `body` runs after parsing.
   CLI::App* add(const std::string& name, const std::string& summary,
                 std::function<Result<void>(const CommonOptions&)> body);
+  // For what describes the commands themselves: completions, the manual.
+  const CLI::App& app() const { return app_; }
   // Parses, runs, prints the error if there is one; returns the exit code.
   int run(int argc, char** argv);
 
@@ -42,8 +46,12 @@ class CommandLine {
   };
   std::optional<int> parse(std::vector<std::string> words);
   Result<void> apply_environment_and_config(CLI::App& command);
+  Result<void> check_keys(const ConfigFile& file) const;
+  // Without words that ask for another command's configuration.
+  std::vector<std::string> take_config_word(std::vector<std::string> words);
   void warn_of_unknown_variables() const;
   std::vector<std::string> all_keys() const;
+  std::vector<std::string> command_names() const;
   int report(const Error& error) const;
   int finish(int code) const;
   int usage_error(const std::string& message, const CLI::App& app) const;
@@ -53,6 +61,8 @@ class CommandLine {
   CLI::App app_;
   CommonOptions common_;
   std::map<std::string, Command> commands_;
+  Origins origins_;  // of the flags of the command that was parsed
+  bool show_config_ = false;
 };
 
 }  // namespace runahead

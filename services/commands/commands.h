@@ -16,7 +16,10 @@ void add_perplexity(CommandLine& line);
 void add_plan(CommandLine& line);
 void add_doctor(CommandLine& line);
 void add_bench(CommandLine& line);
-void add_client(CommandLine& line);  // status, submit, jobs, cancel
 void add_trace(CommandLine& line);
+void add_client(CommandLine& line);  // status, submit, wait, jobs, cancel
+void add_logs(CommandLine& line);
+void add_top(CommandLine& line);
+void add_describe(CommandLine& line);  // config, completion, man
 
 }  // namespace runahead

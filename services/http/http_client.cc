@@ -22,7 +22,8 @@ constexpr size_t kResponseBytesMax = 512u << 20;  // an answer with logprobs of 
 // Splits a stream of bytes into server-sent events (WHATWG HTML, 9.2.6); comments are dropped.
 class SseParser {
  public:
-  explicit SseParser(const EventHandler& handler) : handler_(handler) {}
+  // last_id: null, or where the id of the event is left that the handler is called for.
+  SseParser(const EventHandler& handler, std::string* last_id) : handler_(handler), last_id_(last_id) {}
   // False when the handler has had enough.
   bool push(std::string_view bytes) {
     buffer_.append(bytes);
@@ -39,6 +40,7 @@ class SseParser {
  private:
   bool take(std::string_view line) {
     if (line.empty()) {
+      if (last_id_ != nullptr && !data_.empty() && !id_.empty()) *last_id_ = id_;
       const bool more = data_.empty() || handler_(event_.empty() ? "message" : event_, data_);
       event_.clear();
       data_.clear();
@@ -49,12 +51,14 @@ class SseParser {
     std::string_view value = colon == std::string_view::npos ? "" : line.substr(colon + 1);
     if (value.starts_with(' ')) value.remove_prefix(1);
     if (field == "event") event_ = value;
+    if (field == "id") id_ = value;
     if (field == "data") data_ += (data_.empty() ? "" : "\n") + std::string(value);
     return true;
   }
 
   const EventHandler& handler_;
-  std::string buffer_, event_, data_;
+  std::string* last_id_;
+  std::string buffer_, event_, data_, id_;
 };
 
 struct ClientExchange {
@@ -62,6 +66,7 @@ struct ClientExchange {
   std::chrono::milliseconds timeout;
   http::request<http::string_body> request;
   const EventHandler* on_event = nullptr;  // null: read the whole body
+  std::string* last_event_id = nullptr;
 };
 
 std::unexpected<Error> unreachable(const ClientExchange& x, const boost::system::error_code& error) {
@@ -89,7 +94,7 @@ Task<HttpAnswer> exchange(ClientExchange x) {
   HttpAnswer response{.status = static_cast<int>(parser.get().result_int())};
   const bool events = x.on_event && parser.get()[http::field::content_type].starts_with("text/event-stream");
   const EventHandler none = [](auto, auto) { return true; };
-  SseParser sse(events ? *x.on_event : none);
+  SseParser sse(events ? *x.on_event : none, x.last_event_id);
   char chunk[16 << 10];
   while (!parser.is_done()) {
     parser.get().body() = {.data = chunk, .size = sizeof chunk, .more = true};
@@ -108,29 +113,44 @@ Task<HttpAnswer> exchange(ClientExchange x) {
 
 }  // namespace
 
+struct HttpClient::Call {
+  std::string method, target, json;
+  const EventHandler* on_event = nullptr;
+  std::string* last_event_id = nullptr;
+};
+
 Result<HttpAnswer> HttpClient::request(const std::string& method, const std::string& target,
                                        const std::string& json) const {
-  return post_stream(method + " " + target, json, nullptr);
+  return call({.method = method, .target = target, .json = json});
 }
 
 Result<HttpAnswer> HttpClient::post_stream(const std::string& target, const std::string& json,
                                            const EventHandler& on_event) const {
-  const size_t space = target.find(' ');
-  const std::string method = space == std::string::npos ? "POST" : target.substr(0, space);
+  return call({.method = "POST", .target = target, .json = json, .on_event = &on_event});
+}
+
+Result<HttpAnswer> HttpClient::get_stream(const std::string& target, std::string& last_event_id,
+                                          const EventHandler& on_event) const {
+  return call({.method = "GET", .target = target, .json = {}, .on_event = &on_event, .last_event_id = &last_event_id});
+}
+
+Result<HttpAnswer> HttpClient::call(Call call) const {
   const HostPort server = TRY(parse_host_port(address_));
-  ClientExchange x{.server = server, .timeout = timeout_};
-  x.request.method_string(method);
-  x.request.target(space == std::string::npos ? target : target.substr(space + 1));
+  ClientExchange x{
+      .server = server, .timeout = timeout_, .on_event = call.on_event, .last_event_id = call.last_event_id};
+  x.request.method_string(call.method);
+  x.request.target(call.target);
   x.request.version(11);
   x.request.set(http::field::host, address_);
   x.request.set(http::field::connection, "close");
   if (!api_key_.empty()) x.request.set(http::field::authorization, "Bearer " + api_key_);
-  if (method != "GET") {
+  if (call.last_event_id != nullptr && !call.last_event_id->empty())
+    x.request.set("Last-Event-ID", *call.last_event_id);
+  if (call.method != "GET") {
     x.request.set(http::field::content_type, "application/json");
-    x.request.body() = json;
+    x.request.body() = std::move(call.json);
     x.request.prepare_payload();
   }
-  if (on_event) x.on_event = &on_event;
   asio::io_context io;
   std::optional<Result<HttpAnswer>> result;
   asio::co_spawn(io, exchange(std::move(x)), [&](std::exception_ptr error, Result<HttpAnswer> r) {

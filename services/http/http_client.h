@@ -34,8 +34,16 @@ class HttpClient {
   Result<HttpAnswer> post_stream(
       const std::string& target, const std::string& json,
       const std::function<bool(std::string_view event, std::string_view data)>& on_event) const;
+  // The same of GET, from behind the event whose id is `last_event_id` (empty: from the start). Leaves there the id of the
+  // last event that on_event was called for, so that a broken stream can be taken up again.
+  Result<HttpAnswer> get_stream(
+      const std::string& target, std::string& last_event_id,
+      const std::function<bool(std::string_view event, std::string_view data)>& on_event) const;
 
  private:
+  struct Call;
+  Result<HttpAnswer> call(Call call) const;
+
   std::string address_;
   std::chrono::milliseconds timeout_;
   std::string api_key_;

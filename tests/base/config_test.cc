@@ -16,9 +16,11 @@ std::filesystem::path write(const std::string& text) {
 TEST(ConfigFile, ReadsTopLevelSectionsAndLists) {
   const auto file = read_config_file(write("model: smollm2\nprefill: {threads: 2}\ncuts: [64, 128]\nquiet: true\n"));
   ASSERT_TRUE(file) << file.error().message;
-  EXPECT_EQ(file->top_level.at("model"), std::vector<std::string>{"smollm2"});
-  EXPECT_EQ(file->top_level.at("cuts"), (std::vector<std::string>{"64", "128"}));
-  EXPECT_EQ(file->sections.at("prefill").at("threads"), std::vector<std::string>{"2"});
+  EXPECT_EQ(file->top_level.at("model").values, std::vector<std::string>{"smollm2"});
+  EXPECT_EQ(file->top_level.at("cuts").values, (std::vector<std::string>{"64", "128"}));
+  EXPECT_EQ(file->sections.at("prefill").at("threads").values, std::vector<std::string>{"2"});
+  EXPECT_EQ(file->sections.at("prefill").at("threads").line, 2);
+  EXPECT_EQ(file->top_level.at("cuts").line, 3);
 }
 
 TEST(ConfigFile, SaysWhereItIsWrong) {

@@ -85,4 +85,6 @@ def test_install_puts_a_binary_that_runs_its_documents_and_a_completion(tmp_path
         COMP_WORDS=({binary} ""); COMP_CWORD=1; _runahead; echo "${{COMPREPLY[@]}}"
         COMP_WORDS=({binary} run --work); COMP_CWORD=2; _runahead; echo "${{COMPREPLY[@]}}"'''
     offered = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.splitlines()
+    for made in ("zsh/site-functions/_runahead", "fish/vendor_completions.d/runahead.fish", "man/man1/runahead.1"):
+        assert "--kv-memory-mib" in (tmp_path / "share" / made).read_text().replace("\\-", "-") or "fish" in made, made
     assert {"run", "serve", "plan"} <= set(offered[0].split()) and offered[1] == "--workers"

@@ -13,8 +13,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("RUNAHEAD_BINARY", str(ROOT / "build/release/runahead"))
 COMMANDS = ["run", "serve", "coordinator", "prefill", "decode", "tokenize", "logits", "perplexity", "plan", "doctor",
-            "bench", "status", "submit", "jobs", "cancel"]
-CLIENTS = COMMANDS[-4:]  # of a cluster that runs: they read no model
+            "bench", "status", "submit", "wait", "jobs", "cancel", "logs", "top", "trace", "config",
+            "completion", "man"]
+NO_MODEL = COMMANDS[11:]  # they ask a cluster that runs, or describe the command line
 NOT_BUILT = pytest.mark.skipif(not Path(BINARY).exists(), reason=f"{BINARY} is not built")
 NO_TERMINATE = ("terminate called", "what():", "RUNAHEAD_CHECK", "core dumped")
 
