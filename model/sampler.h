@@ -31,8 +31,8 @@ Result<void> check_logits(std::span<const float> logits);
 // without bias, penalties and ban. kInvalidModel as check_logits().
 Result<SampledToken> score(std::span<const float> logits, TokenId token, int32_t top);
 
-// `logits` [vocab_size] is scratch: modified. `position` is that of the token to choose. `params` must be validated. `mask`: a bit
-// for each token, the lowest first, that its grammar lets follow, none for what lies beyond; empty: all may.
+// `logits` [vocab_size] is scratch: modified. `position` is that of the token to choose. `params` must be validated. `mask`: a
+// bit for each token, the lowest first, that its grammar lets follow, none for what lies beyond; empty: all may.
 SampledToken sample(std::span<float> logits, const SamplingParams& params, std::span<const TokenId> prompt,
                     std::span<const TokenId> generated, int32_t position, std::span<const uint64_t> mask = {});
 

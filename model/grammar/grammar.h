@@ -1,5 +1,5 @@
-// A grammar as it travels from the gateway to the workers, as text: JSON that says what an answer must be. It is compiled where it
-// is asked for (to refuse it) and where it is used (to keep to it).
+// A grammar as it travels from the gateway to the workers, as text: JSON that says what an answer must be. It is compiled where
+// it is asked for (to refuse it) and where it is used (to keep to it).
 //   {"json_schema": SCHEMA}      a JSON text by json_schema.h
 //   {"json_object": true}        any JSON object
 //   {"text": "..."}              these bytes

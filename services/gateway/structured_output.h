@@ -1,5 +1,5 @@
-// Structured output: what a body says an answer must be, as a grammar (model/grammar). An answer to response_format json_object is
-// a JSON object, one to json_schema a text of the schema: no token that leads elsewhere can be chosen. Only an answer that
+// Structured output: what a body says an answer must be, as a grammar (model/grammar). An answer to response_format json_object
+// is a JSON object, one to json_schema a text of the schema: no token that leads elsewhere can be chosen. Only an answer that
 // max_tokens cuts (finish_reason "length") or a stop string ends may be a beginning of one. Pure; the text lane.
 #pragma once
 

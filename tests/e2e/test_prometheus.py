@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import LONG_TEXT, Service, eventually
+from conftest import LONG_TEXT, Service, eventually, start_service
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "deploy"))
@@ -37,6 +37,14 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def service():
+    """Its counters begin at 0: Prometheus extrapolates rate() to no less, so that what other tests asked would count."""
+    started = start_service()
+    yield started
+    started.stop()
 
 
 @pytest.fixture(scope="module")

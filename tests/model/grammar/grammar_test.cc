@@ -206,7 +206,7 @@ TEST(Grammar, RefusesByName) {
   expect(R"({"properties":{"a":false},"required":["a"]})", ErrorCode::kInvalidArgument, "");
   expect(R"("x")", ErrorCode::kInvalidArgument, "");
   expect(
-      R"({"type":"array","items":{"type":"string","maxLength":10000},"maxItems":10000,"prefixItems":[{"pattern":"^((a{1000}){1000}){1000}$"}]})",
+      R"({"items":{"type":"string","maxLength":10000},"maxItems":10000,"prefixItems":[{"pattern":"^((a{1000}){1000}){1000}$"}]})",
       ErrorCode::kTooLarge, "");
   EXPECT_EQ(compile(R"({"nothing":1})").error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(compile("{").error().code, ErrorCode::kInvalidArgument);
@@ -243,7 +243,8 @@ TEST(TokenMasks, AreWhatEveryTokenByItselfWouldBe) {
   const auto end = static_cast<TokenId>(bytes.size() - 1);
   const auto tree = tree_of(bytes, end);
   const auto automaton = compiled(of_schema(
-      R"({"properties":{"n":{"type":"number","minimum":-5,"maximum":1e3},"s":{"type":"string"},"l":{"items":{"$ref":"#"}}},"required":["n"]})"));
+      R"({"properties":{"n":{"type":"number","minimum":-5,"maximum":1e3},"s":{"type":"string"},"l":{"items":{"$ref":"#"}}},
+          "required":["n"]})"));
   for (int answer = 0; answer < 20; ++answer) {
     TokenMasks masks(automaton, tree);
     GrammarWalk plain(automaton);
