@@ -177,7 +177,8 @@ inline constexpr int kTemplateDepthMax = 128;  // nesting of blocks, expressions
 inline constexpr size_t kGrammarBytesMax =
     128 << 10;  // a schema as JSON: OpenAI takes 120,000 characters of names and values
 inline constexpr size_t kGrammarNodesMax = 200'000;  // 20 MB while it is in use; 10,000 enumerated words take half
-inline constexpr size_t kGrammarStacksMax = 1024;  // that a place may have: 300 optional fields in a row
+inline constexpr size_t kGrammarStacksMax = 1024;  // that a place may have: kGrammarOptionalMax fields, and room
+inline constexpr int kGrammarOptionalMax = 400;  // fields in a row that may be left out: any of them may be next
 inline constexpr size_t kGrammarStacksAPlace = 32;  // on the average, before all are forgotten
 inline constexpr size_t kGrammarPlacesMax = 8192;  // 1 KiB each
 inline constexpr size_t kGrammarMaskBytes = 8 << 20;  // of kept masks: 1,300 for 49k tokens, 250 for 256k

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "base/json_text.h"
+#include "base/limits.h"
 #include "model/grammar/code_points.h"
 #include "model/grammar/json_schema.h"
 
@@ -54,19 +55,26 @@ Result<void> JsonSchemaWriter::write_object(const Place& place, Node from, Node 
   const auto value = [this](Node at, Rule rule, Node behind) {
     automaton_.call(blank(automaton_.text(at, ":")), rule, behind);
   };
+  int optional = 0;  // in a row
+  for (const Field& field : known) {
+    optional = field.required ? 0 : optional + 1;
+    if (optional > limits::kGrammarOptionalMax)
+      return place.refuse(ErrorCode::kUnsupported, "properties",
+                          "has more than " + std::to_string(limits::kGrammarOptionalMax) +
+                              " fields in a row that may be left out, which is not supported; require some of them");
+  }
+
   const Node first = blank(automaton_.text(from, "{"));  // before the name of the first field
   Node name = first;  // before the name of a field: this one or a later one
-  Node behind = -1;  // behind a field; the next one follows a comma
+  std::vector<Node> last;  // behind fields that may be the last one
   for (const Field& field : known) {
     const Node next_behind = automaton_.node(), next_name = automaton_.node();
     value(automaton_.text(name, to_ordered_text(field.name)), field.value, next_behind);
     automaton_.skip(blank(automaton_.text(next_behind, ",")), next_name);
-    if (!field.required) {
-      automaton_.skip(name, next_name);
-      if (behind >= 0) automaton_.skip(behind, next_behind);
-    }
+    if (field.required) last.clear();
+    else automaton_.skip(name, next_name);
+    last.push_back(next_behind);
     name = next_name;
-    behind = next_behind;
   }
   if (open) {
     const Rule rule = others == schema.end() || others->is_boolean()
@@ -76,10 +84,11 @@ Result<void> JsonSchemaWriter::write_object(const Place& place, Node from, Node 
     write_other_name(known, name, after_name);
     value(after_name, rule, next_behind);
     automaton_.skip(blank(automaton_.text(next_behind, ",")), name);
-    if (behind >= 0) automaton_.skip(behind, next_behind);
-    behind = next_behind;
+    last.push_back(next_behind);
   }
-  if (behind >= 0) automaton_.read(blank(behind), '}', '}', to);
+  const Node close = automaton_.node();
+  for (const Node behind : last) automaton_.skip(behind, close);
+  automaton_.read(blank(close), '}', '}', to);
   if (std::ranges::none_of(known, &Field::required)) automaton_.read(first, '}', '}', to);
   return {};
 }

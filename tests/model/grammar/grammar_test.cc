@@ -294,6 +294,28 @@ TEST(TokenMasks, DoNotDependOnWhatWasAskedBefore) {
   }
 }
 
+// Any of them may come next: as many stacks, and still a mask.
+TEST(TokenMasks, ManyFieldsThatMayBeLeftOut) {
+  const auto schema = [](int fields) {
+    std::string properties;
+    for (int i = 0; i < fields; ++i)
+      properties += (i > 0 ? ",\"f" : "\"f") + std::to_string(i) + R"(":{"type":"object","properties":{"x":{"const":1}}})";
+    return R"({"properties":{)" + properties + "}}";
+  };
+  std::mt19937_64 random(2);
+  const auto tree = tree_of(random_vocabulary(random, 2000), 2000);
+  TokenMasks masks(compiled(of_schema(schema(limits::kGrammarOptionalMax))), tree);
+  TokenMasks::Reader reader;
+  std::vector<TokenId> generated;
+  for (const char byte : std::string_view(R"({"f0":{}, "f399":{"x":1}})")) {
+    const auto mask = masks.behind(generated, reader);
+    ASSERT_TRUE(mask) << mask.error().message;
+    ASSERT_TRUE(is_set(*mask, byte)) << generated.size();
+    generated.push_back(byte);
+  }
+  EXPECT_EQ(refusal(schema(limits::kGrammarOptionalMax + 1)).param, "properties");
+}
+
 TEST(TokenMasks, EndWhatTheyCannotTell) {
   const auto tree = tree_of({"{", "}", "<end>"}, 2);  // no quote: a field cannot begin
   TokenMasks masks(compiled(of_schema(R"({"properties":{"a":{"const":1}},"required":["a"]})")), tree);
