@@ -28,7 +28,7 @@ struct Job {
   JobHead head;
   std::shared_ptr<const StoredRequest> request;  // while it runs
   std::shared_ptr<StoredResult> result;          // so far; null until it runs
-  double prefill_fraction = 0;
+  PrefillProgress prefill;
   bool cancelled = false;
   StopRule stops_after;                 // has seen all of result->tokens; empty: none
   bool stopped = false;                 // by it, at the last of result->tokens
@@ -48,7 +48,7 @@ JobHead head_of(const Job& job) {
 }
 
 JobView view_of(const Job& job) {
-  JobView view{.head = head_of(job), .prefill_fraction = job.ended() ? 1 : job.prefill_fraction};
+  JobView view{.head = head_of(job), .prefill_fraction = job.ended() ? 1 : job.prefill.fraction};
   if (job.request) view.client_json = job.request->client_json;
   if (job.ended()) view.result = job.result;
   return view;
@@ -135,9 +135,9 @@ class Events final : public JobEvents {
         if (job_->head.error) co_return std::unexpected(*job_->head.error);
         co_return fail(ErrorCode::kCancelled, "the job was cancelled");
       }
-      if (job_->prefill_fraction > fraction_) {
-        fraction_ = job_->prefill_fraction;
-        co_return StreamEvent(PrefillProgress{.fraction = fraction_});
+      if (job_->prefill.fraction > fraction_) {
+        fraction_ = job_->prefill.fraction;
+        co_return StreamEvent(job_->prefill);
       }
       if (clock_.now() >= deadline.at) co_return fail(ErrorCode::kDeadlineExceeded, "no event came in time");
       co_await changed_.wait_until(deadline);
@@ -353,10 +353,11 @@ Task<FinishedEvent> JobService::Impl::generate(std::shared_ptr<Job> job) {
       co_return std::unexpected(event.error());
     }
     if (auto* finished = std::get_if<FinishedEvent>(&*event)) co_return std::move(*finished);
-    if (auto* progress = std::get_if<PrefillProgress>(&*event)) job->prefill_fraction = progress->fraction;
+    if (auto* progress = std::get_if<PrefillProgress>(&*event)) job->prefill = std::move(*progress);
     if (auto* tokens = std::get_if<TokensEvent>(&*event)) {
       if (tokens->first_index == 0) job->stream->first_chunk_written();
-      job->prefill_fraction = 1;
+      job->prefill.fraction = 1;
+      std::ranges::fill(job->prefill.ranks, 1.0);
       take_tokens(*job, std::move(*tokens));
       if (job->stopped) job->stream->finish();
     }
@@ -437,7 +438,7 @@ Task<std::vector<JobView>> JobService::Impl::list(JobQuery query) {
   for (JobHead& head : heads) {
     const auto job = jobs_.find(head.id);
     if (job != jobs_.end()) {
-      views.push_back({.head = head_of(*job->second), .prefill_fraction = job->second->prefill_fraction});
+      views.push_back({.head = head_of(*job->second), .prefill_fraction = job->second->prefill.fraction});
     } else {
       const double fraction = has_ended(head.status) ? 1.0 : 0.0;
       views.push_back({.head = std::move(head), .prefill_fraction = fraction});

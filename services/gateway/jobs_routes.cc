@@ -296,8 +296,7 @@ class JobEventStream {
       }
       if (!next) co_return co_await finish();
       if (auto* progress = std::get_if<PrefillProgress>(&*next)) {
-        const json data = {{"fraction", progress->fraction}, {"workers", progress->ranks}};
-        auto sent = co_await writer_.named_event("progress", to_text(data));
+        auto sent = co_await writer_.named_event("progress", to_text(progress_json(*progress)));
         CO_TRY(sent);
       } else if (auto* tokens = std::get_if<TokensEvent>(&*next)) {
         auto sent = co_await send_tokens(*tokens);

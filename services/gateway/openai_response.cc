@@ -192,16 +192,20 @@ json usage_chunk(const AnswerHead& head, json usage) {
   return chunk;
 }
 
-json progress_chunk(const AnswerHead& head, int32_t prompt_tokens, const PrefillProgress& progress,
-                    double elapsed_seconds) {
+json progress_json(const PrefillProgress& progress) {
   json workers = json::array();
   for (const double fraction : progress.ranks) workers.push_back({{"rank", workers.size()}, {"fraction", fraction}});
+  return {{"fraction", progress.fraction}, {"workers", std::move(workers)}};
+}
+
+json progress_chunk(const AnswerHead& head, int32_t prompt_tokens, const PrefillProgress& progress,
+                    double elapsed_seconds) {
   json chunk = with_head(head, true, json::array());
   chunk["prompt_progress"] = {{"total", prompt_tokens},
                               {"cache", progress.cached_tokens},
                               {"processed", static_cast<int32_t>(progress.fraction * prompt_tokens)},
                               {"time_ms", static_cast<int64_t>(elapsed_seconds * 1e3)},
-                              {"workers", std::move(workers)}};
+                              {"workers", progress_json(progress)["workers"]}};
   return chunk;
 }
 

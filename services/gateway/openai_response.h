@@ -40,6 +40,8 @@ nlohmann::json prompt_chunk(const AnswerHead& head, int32_t choice, const std::s
                             std::span<const ShownToken> prompt, const TextCodec& codec);
 nlohmann::json finish_chunk(const AnswerHead& head, int32_t choice, const std::string& finish_reason, bool first);
 nlohmann::json usage_chunk(const AnswerHead& head, nlohmann::json usage);
+// {"fraction", "workers": [{"rank", "fraction"}]}.
+nlohmann::json progress_json(const PrefillProgress& progress);
 // llama.cpp's field, for clients that asked for it.
 nlohmann::json progress_chunk(const AnswerHead& head, int32_t prompt_tokens, const PrefillProgress& progress,
                               double elapsed_seconds);

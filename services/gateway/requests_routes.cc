@@ -10,12 +10,6 @@ using Access = HttpRouter::Access;
 
 constexpr size_t kEntryBytes = 1200, kRankBytes = 300;  // about, as JSON
 
-json progress_json(const PrefillProgress& progress) {
-  json workers = json::array();
-  for (const double fraction : progress.ranks) workers.push_back({{"rank", workers.size()}, {"fraction", fraction}});
-  return {{"fraction", progress.fraction}, {"workers", std::move(workers)}};
-}
-
 json entry_json(const RequestEntry& entry, const std::string& model) {
   json body = {{"id", entry.id},
                {"trace_id", entry.trace.trace_id},

@@ -139,7 +139,7 @@ def check_metrics(texts):
         assert set(re.findall(r'(\w+)="', labels)) - {"le"} == metrics[name].labels, series
         seen.add(name)
     # the rest needs more ranks, or a longer prompt
-    assert set(metrics) - seen <= {"runahead_worker_kv_wire_seconds"}
+    assert set(metrics) - seen <= {"runahead_worker_kv_wire_seconds", "runahead_link_bandwidth_bytes_per_second"}
 
 
 @pytest.mark.parametrize("pod_ip", ["127.0.0.1", "::1"])

@@ -147,13 +147,17 @@ TEST_F(JobsTest, EventsGoOnBehindTheLastOneSeen) {
 }
 
 TEST_F(JobsTest, EventsOfARunningJobComeAsTheyHappen) {
-  inference_.set({.text = "abcdef", .before_first = 250ms, .between = 20ms});
+  inference_.set({.text = "abcdef", .before_first = 250ms, .between = 20ms, .progress = true});
   const std::string id = submit(R"({"prompt":"a"})");
   const RawAnswer answer = get("/v1/jobs/" + id + "/events");
   EXPECT_NE(answer.body.find(": ping\n\n"), std::string::npos);
   size_t tokens = 0;
   for (const SseEvent& event : answer.events()) tokens += event.name == "tokens" ? 1 : 0;
   EXPECT_GT(tokens, 1u) << "not all at the end";
+  const json progress = json::parse(answer.events().front().data);
+  EXPECT_EQ(answer.events().front().name, "progress");
+  EXPECT_EQ(progress["fraction"], 0.5);
+  EXPECT_EQ(progress["workers"], json::parse(R"([{"rank":0,"fraction":1.0},{"rank":1,"fraction":0.0}])"));
   EXPECT_EQ(answer.events().back().name, "finished");
 }
 
