@@ -1,6 +1,7 @@
 """A real Prometheus scrapes a real cluster: our rules record what the answers said, and the dashboard's panels have data."""
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -42,9 +43,16 @@ def free_port():
 @pytest.fixture(scope="module")
 def service():
     """Its counters begin at 0: Prometheus extrapolates rate() to no less, so that what other tests asked would count."""
+    if "RUNAHEAD_URL" in os.environ:
+        pytest.skip("the counters of RUNAHEAD_URL have begun before")
     started = start_service()
     yield started
     started.stop()
+
+
+@pytest.fixture(scope="module")
+def model(service):
+    return service.get("/v1/models").json["data"][0]["id"]
 
 
 @pytest.fixture(scope="module")
