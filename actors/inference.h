@@ -52,8 +52,7 @@ struct RankReport {
   double kv_wire_seconds = 0;  // with those on their way; 0: not measured
   double lane_wait_seconds = 0;  // while other requests computed
   double sample_seconds = 0;
-  double total_seconds =
-      0;  // of its work for the first token: on the last rank until that, else until its pages were sent
+  double total_seconds = 0;  // of its work: of the last rank until the first token, else until its pages were sent
   double kv_send_seconds = 0;  // from the first page sent to the last
   uint64_t kv_received_bytes = 0;
   // When the coordinator had its reports, since the request was received: of that work, and of its pages. 0: never.

@@ -109,8 +109,7 @@ inline constexpr int kLogBurst = 10;  // lines of one cause at once, then
 inline constexpr auto kLogPause = 10s;  // one each so often, with the number of those left out
 
 // Traces (services/tracing)
-inline constexpr size_t kTracedRequestsMax =
-    512;  // that have ended and wait for a collector: 1 MB with reports of four ranks
+inline constexpr size_t kTracedRequestsMax = 512;  // that have ended and wait for a collector: 1 MB of four ranks each
 inline constexpr size_t kTraceBatchRequests = 32;  // of one body: 0.5 MB with reports of four ranks
 inline constexpr auto kTraceBatchWait = 1s;  // of a request for others
 inline constexpr auto kTraceRetryPause = 1s;  // before the second and last try of a batch
@@ -174,16 +173,15 @@ inline constexpr uint64_t kTemplateStepsMax = 10'000'000;  // evaluated nodes: e
 inline constexpr int kTemplateDepthMax = 128;  // nesting of blocks, expressions and macro calls
 
 // Grammars of structured answers (model/grammar)
-inline constexpr size_t kGrammarBytesMax =
-    128 << 10;  // a schema as JSON: OpenAI takes 120,000 characters of names and values
-inline constexpr size_t kGrammarNodesMax = 200'000;  // 20 MB while it is in use; 10,000 enumerated words take half
+inline constexpr size_t kGrammarBytesMax = 128 << 10;  // OpenAI takes 120,000 characters of names and values
+inline constexpr size_t kGrammarNodesMax = 100'000;  // 13 MB while it is in use; 10,000 enumerated words take a third
 inline constexpr size_t kGrammarStacksMax = 1024;  // that a place may have: kGrammarOptionalMax fields, and room
 inline constexpr int kGrammarOptionalMax = 400;  // fields in a row that may be left out: any of them may be next
 inline constexpr size_t kGrammarStacksAPlace = 32;  // on the average, before all are forgotten
-inline constexpr size_t kGrammarPlacesMax = 8192;  // 1 KiB each
-inline constexpr size_t kGrammarMaskBytes = 8 << 20;  // of kept masks: 1,300 for 49k tokens, 250 for 256k
+inline constexpr size_t kGrammarPlacesMax = 4096;  // 1 KiB each, then all are forgotten; a mask may make four times as many
+inline constexpr size_t kGrammarMaskBytes = 4 << 20;  // of kept masks: 680 for 49k tokens, 130 for 256k
 inline constexpr uint64_t kGrammarMaskWorkMax = 2'000'000;  // stacks made for one mask: a tenth of a second
-inline constexpr size_t kGrammarsKept = 16;  // that a worker has ready, the last used
+inline constexpr size_t kGrammarsKept = 8;  // that a worker has ready, the last used: 35 MB each at the very most
 inline constexpr int kGrammarPatternDepthMax = 64;  // groups in a regular expression
 inline constexpr int kGrammarRepeatMax = 10'000;  // {n}, minLength, maxItems and the like
 

@@ -47,8 +47,8 @@ class CoordinatorSink {
   virtual void request_accepted() {}  // request_finished() follows, whatever becomes of it
   virtual void request_finished(const RequestRecord&) {}
   virtual void first_token(const TtftReport&) {}  // when TTFT is known; also carries plan error and cuts
-  virtual void chain_finished(const TtftReport&) {
-  }  // of the attempt that made the first token: all ranks have reported
+  // Of the attempt that made the first token: all ranks have reported.
+  virtual void chain_finished(const TtftReport&) {}
   virtual void rank_finished(const RankRecord&, std::string_view /*transport*/) {}
   virtual void inter_token(double /*seconds*/) {}  // between two tokens of one request, at the coordinator
   virtual void first_decode(double /*seconds*/) {}  // likewise, the first two alone: the hand-over and one decode step

@@ -17,10 +17,11 @@ void GrammarWalk::forget() {
   start_ = find_place({stack(automaton_->begin(automaton_->start()), kEmpty)});
 }
 
-bool GrammarWalk::crowded() const {
-  return places_.size() >= limits::kGrammarPlacesMax ||
-         stacks_.size() >= limits::kGrammarPlacesMax * limits::kGrammarStacksAPlace;
+bool GrammarWalk::holds(size_t places) const {
+  return places_.size() >= places || stacks_.size() >= places * limits::kGrammarStacksAPlace;
 }
+bool GrammarWalk::crowded() const { return holds(limits::kGrammarPlacesMax); }
+bool GrammarWalk::full() const { return holds(4 * limits::kGrammarPlacesMax); }
 
 GrammarWalk::Stack GrammarWalk::stack(Node node, Stack below) {
   ++stacks_made_;

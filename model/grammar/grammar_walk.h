@@ -1,8 +1,8 @@
 // GrammarWalk: reads bytes by an automaton. All that the automaton may be in the middle of is one place; places and the steps
 // between them are remembered as they are met, so that most steps are one look into a table.
 //   threads  one at a time.
-//   memory   at most limits::kGrammarPlacesMax places, 1 KiB each and its stacks; then all are forgotten (forget()), and whoever
-//            holds a place reads its text again from start().
+//   memory   from limits::kGrammarPlacesMax places on, 1 KiB each and its stacks, it is crowded(): its owner makes it forget all, and
+//            whoever holds a place reads its text again from start().
 #pragma once
 
 #include <array>
@@ -38,7 +38,8 @@ class GrammarWalk {
   }
   bool may_end(Place place) const { return place != kNowhere && places_[static_cast<size_t>(place)].may_end; }
 
-  bool crowded() const;
+  bool crowded() const;  // time to forget
+  bool full() const;  // four times as much: one question was too much
   void forget();
   uint64_t stacks_made() const { return stacks_made_; }  // a measure of work
 
@@ -57,6 +58,7 @@ class GrammarWalk {
     std::array<Place, 256> steps;
   };
 
+  bool holds(size_t places) const;
   Stack stack(Node node, Stack below);
   // The place of these stacks and all that is reached from them without a byte.
   Place find_place(std::vector<Stack> open);

@@ -19,7 +19,7 @@ Result<std::vector<JsonSchemaWriter::Field>> JsonSchemaWriter::fields(const Plac
     if (!properties->is_object())
       return place.refuse(ErrorCode::kInvalidArgument, "properties", "must be an object of schemas");
     for (const auto& [name, inner] : properties->items())
-      fields.push_back({name, TRY(rule_of({inner, place.under("properties") + "." + name})), false});
+      fields.push_back({name, rule_of({inner, place.under("properties") + "." + name}), false});
   }
   const auto required = schema.find("required");
   if (required == schema.end()) return fields;
@@ -37,7 +37,7 @@ Result<std::vector<JsonSchemaWriter::Field>> JsonSchemaWriter::fields(const Plac
       return place.refuse(ErrorCode::kInvalidArgument, "required",
                           "names '" + name.get<std::string>() + "', which additionalProperties forbids");
     fields.push_back({name.get<std::string>(),
-                      described ? TRY(rule_of({*others, place.under("additionalProperties")})) : any_value(), true});
+                      described ? rule_of({*others, place.under("additionalProperties")}) : any_value(), true});
   }
   return fields;
 }
@@ -79,7 +79,7 @@ Result<void> JsonSchemaWriter::write_object(const Place& place, Node from, Node 
   if (open) {
     const Rule rule = others == schema.end() || others->is_boolean()
                           ? any_value()
-                          : TRY(rule_of({*others, place.under("additionalProperties")}));
+                          : rule_of({*others, place.under("additionalProperties")});
     const Node after_name = automaton_.node(), next_behind = automaton_.node();
     write_other_name(known, name, after_name);
     value(after_name, rule, next_behind);

@@ -166,12 +166,12 @@ std::unexpected<Error> JsonSchemaWriter::Place::refuse(ErrorCode code, std::stri
 Result<Rule> JsonSchemaWriter::write(const Json& schema) {
   root_ = &schema;
   rules_.clear();
-  const Rule rule = TRY(rule_of({schema, ""}));
+  const Rule rule = rule_of({schema, ""});
   TRY(write_open());
   return rule;
 }
 
-Result<Rule> JsonSchemaWriter::rule_of(const Place& place) {
+Rule JsonSchemaWriter::rule_of(const Place& place) {
   const auto [found, is_new] = rules_.try_emplace(&place.schema, 0);
   if (is_new) {
     found->second = automaton_.rule();
@@ -209,7 +209,12 @@ Result<void> JsonSchemaWriter::write(const Place& place, Node from, Node to) {
                           "stands beside " + std::string(choice) + ", which is not supported; put it inside");
   if (choice == "$ref") return write_reference(place, from, to);
   if (!choice.empty()) return write_either(place, choice, from, to);
-  if (const auto values = values_of(schema)) return write_values(place, *values, from, to);
+  if (const auto values = values_of(schema)) {
+    for (const auto& [name, value] : schema.items())
+      if (name != "type" && name != (schema.contains("const") ? "const" : "enum") && !is_skipped(name))
+        return place.refuse(ErrorCode::kUnsupported, name, "stands beside values by name; leave out those that it forbids");
+    return write_values(place, *values, from, to);
+  }
   if (schema.contains("enum")) return place.refuse(ErrorCode::kInvalidArgument, "enum", "must be a list of values");
   const std::vector<std::string> types = types_of(schema);
   if (types.empty() && schema.contains("type"))
@@ -254,7 +259,7 @@ Result<void> JsonSchemaWriter::write_either(const Place& place, std::string_view
                   " that one value could satisfy both; use anyOf, or a required field with another const in each");
   for (size_t i = 0; i < list.size(); ++i) {
     const Place part{list[i], place.under(field) + "[" + std::to_string(i) + "]"};
-    automaton_.call(from, TRY(rule_of(part)), to);
+    automaton_.call(from, rule_of(part), to);
   }
   return {};
 }
@@ -267,7 +272,7 @@ Result<void> JsonSchemaWriter::write_reference(const Place& place, Node from, No
   std::string path =
       reference.get<std::string>().substr(std::min<size_t>(2, reference.get_ref<const std::string&>().size()));
   std::ranges::replace(path, '/', '.');
-  automaton_.call(from, TRY(rule_of({*found, path})), to);
+  automaton_.call(from, rule_of({*found, path}), to);
   return {};
 }
 

@@ -6,8 +6,8 @@
 //   built      type properties required additionalProperties items prefixItems minItems maxItems enum const anyOf, oneOf (of
 //              alternatives that exclude each other), allOf (of one), $ref to the schema itself and into it, minLength maxLength
 //              pattern format minimum maximum exclusiveMinimum exclusiveMaximum, true and false
-//   skipped    title description default examples deprecated readOnly writeOnly $comment $schema $id $defs definitions
-//              discriminator contentMediaType, and what begins with x-
+//   skipped    title description default examples deprecated readOnly writeOnly $comment $schema $id $anchor $defs definitions
+//              discriminator contentMediaType contentEncoding, and what begins with x-
 //   errors     kUnsupported, kInvalidArgument or kTooLarge; Error.param is the place: "properties.age.minimum"
 #pragma once
 
@@ -54,7 +54,7 @@ class JsonSchemaWriter {
   Rule any_list();
   Node blank(Node from) { return automaton_.call(from, blank()); }
 
-  Result<Rule> rule_of(const Place& place);  // at once, its inside later: schemas may hold themselves
+  Rule rule_of(const Place& place);  // at once, its inside later: schemas may hold themselves
   Result<void> write_open();
   Result<void> write(const Place& place, Node from, Node to);
   Result<void> write_typed(const Place& place, const std::string& type, Node from, Node to);

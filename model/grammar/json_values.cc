@@ -217,11 +217,11 @@ Result<void> JsonSchemaWriter::write_list(const Place& place, Node from, Node to
     if (!prefix->is_array())
       return place.refuse(ErrorCode::kInvalidArgument, "prefixItems", "must be a list of schemas");
     for (const Json& entry : *prefix)
-      first.push_back(TRY(rule_of({entry, place.under("prefixItems") + "[" + std::to_string(first.size()) + "]"})));
+      first.push_back(rule_of({entry, place.under("prefixItems") + "[" + std::to_string(first.size()) + "]"}));
   }
   const auto items = schema.find("items");
   const bool no_more = items != schema.end() && items->is_boolean() && !items->get<bool>();
-  const Rule each = items == schema.end() || no_more ? any_value() : TRY(rule_of({*items, place.under("items")}));
+  const Rule each = items == schema.end() || no_more ? any_value() : rule_of({*items, place.under("items")});
   const int known = static_cast<int>(first.size());
   const std::optional<int> end = no_more ? std::min(most.value_or(known), known) : most;
   if (end && *end < least) return place.refuse(ErrorCode::kInvalidArgument, "minItems", "is more than there can be");

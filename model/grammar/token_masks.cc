@@ -85,7 +85,7 @@ Result<TokenMask> TokenMasks::make(GrammarWalk::Place place) {
     for (int32_t k = node.tokens_begin; k < node.tokens_end; ++k) allow(mask, tree_->tokens_[static_cast<size_t>(k)]);
     any = any || node.tokens_begin < node.tokens_end;
     ++i;
-    if (walk_.stacks_made() - stacks_before > limits::kGrammarMaskWorkMax)
+    if (walk_.full() || walk_.stacks_made() - stacks_before > limits::kGrammarMaskWorkMax)
       return fail(ErrorCode::kTooLarge,
                   "the schema is too ambiguous: it takes too long to tell which tokens may follow; make its "
                   "alternatives differ in their first field");

@@ -129,6 +129,8 @@ TEST(Grammar, Numbers) {
                 {"-0.76", "-1", "10.25", "10.250", "10.3", "11", "100"});
   expect_schema(R"({"type":"number","exclusiveMinimum":0,"maximum":1})", {"1", "1.0", "0.00001", "0.5"},
                 {"0", "0.0", "1.01", "-1", "2"});
+  expect_schema(R"({"type":"number","minimum":1e-7,"maximum":1e17})", {"0.0000001", "100000000000000000", "5"},
+                {"0.00000009", "100000000000000001", "0"});
 }
 
 // Every integer near the bounds, by arithmetic.
@@ -196,6 +198,8 @@ TEST(Grammar, RefusesByName) {
   expect(R"({"type":"string","minLength":3,"maxLength":2})", ErrorCode::kInvalidArgument, "maxLength");
   expect(R"({"type":"integer","minimum":3,"maximum":2})", ErrorCode::kInvalidArgument, "maximum");
   expect(R"({"type":"integer","minimum":0.2,"maximum":0.8})", ErrorCode::kInvalidArgument, "maximum");
+  expect(R"({"type":"integer","enum":[1,5],"minimum":3})", ErrorCode::kUnsupported, "minimum");
+  expect(R"({"enum":[1,5],"const":1})", ErrorCode::kUnsupported, "enum");
   expect(R"({"type":"text"})", ErrorCode::kInvalidArgument, "type");
   expect(R"({"enum":[]})", ErrorCode::kInvalidArgument, "enum");
   expect(R"({"$ref":"#/$defs/none"})", ErrorCode::kInvalidArgument, "$ref");
@@ -325,6 +329,22 @@ TEST(TokenMasks, EndWhatTheyCannotTell) {
   const auto mask = masks.behind(generated, reader);
   ASSERT_FALSE(mask);
   EXPECT_EQ(mask.error().code, ErrorCode::kTooLarge);
+}
+
+// A pattern that has to remember where each of the last 40 a's was: as many places as texts. Said in time, in bounded memory.
+TEST(TokenMasks, PatternsThatRememberAreBounded) {
+  std::vector<std::string> bytes = {"\"", "<end>"};
+  for (int word = 0; word < 1 << 15; ++word) {
+    std::string& token = bytes.emplace_back();
+    for (int bit = 0; bit < 15; ++bit) token += (word >> bit & 1) != 0 ? 'a' : 'b';
+  }
+  TokenMasks masks(compiled(of_schema(R"({"pattern":"a.{40}$"})")), tree_of(bytes, 1));
+  TokenMasks::Reader reader;
+  const std::vector<TokenId> generated = {0};
+  const auto mask = masks.behind(generated, reader);
+  ASSERT_FALSE(mask);
+  EXPECT_EQ(mask.error().code, ErrorCode::kTooLarge);
+  EXPECT_TRUE(masks.behind({}, reader)) << "what is forgotten makes room";
 }
 
 // Two ways to nest double with every level: the stacks are bounded, and so is the time.
