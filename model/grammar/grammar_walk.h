@@ -1,8 +1,8 @@
 // GrammarWalk: reads bytes by an automaton. All that the automaton may be in the middle of is one place; places and the steps
 // between them are remembered as they are met, so that most steps are one look into a table.
 //   threads  one at a time.
-//   memory   from limits::kGrammarPlacesMax places on, 1 KiB each and its stacks, it is crowded(): its owner makes it forget all, and
-//            whoever holds a place reads its text again from start().
+//   memory   from limits::kGrammarPlacesMax places on, 1 KiB each and its stacks, it is crowded(): its owner makes it forget all,
+//            and whoever holds a place reads its text again from start().
 #pragma once
 
 #include <array>

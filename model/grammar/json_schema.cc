@@ -212,7 +212,8 @@ Result<void> JsonSchemaWriter::write(const Place& place, Node from, Node to) {
   if (const auto values = values_of(schema)) {
     for (const auto& [name, value] : schema.items())
       if (name != "type" && name != (schema.contains("const") ? "const" : "enum") && !is_skipped(name))
-        return place.refuse(ErrorCode::kUnsupported, name, "stands beside values by name; leave out those that it forbids");
+        return place.refuse(ErrorCode::kUnsupported, name,
+                            "stands beside values by name; leave out those that it forbids");
     return write_values(place, *values, from, to);
   }
   if (schema.contains("enum")) return place.refuse(ErrorCode::kInvalidArgument, "enum", "must be a list of values");

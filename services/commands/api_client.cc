@@ -67,12 +67,15 @@ Result<void> show_job(const json& job, const CommonOptions& common) {
     fmt::print("{} {}\n", job.value("id", ""), status);
   }
   if (status != "failed") return {};
-  return std::unexpected(error_of({.status = 500, .body = to_text(json{{"error", job.value("error", json())}})}));
+  return std::unexpected(error_of_job(job.value("error", json())));
 }
 
-std::string check_job_id(const std::string& id) {
+Error error_of_job(const json& error) { return error_of({.status = 500, .body = to_text(json{{"error", error}})}); }
+
+std::string check_id(const std::string& id) {
   const auto is_plain = [](unsigned char c) { return std::isalnum(c) || c == '-' || c == '_'; };
-  return !id.empty() && std::ranges::all_of(id, is_plain) ? std::string() : "'" + id + "' is no id of a job";
+  return !id.empty() && std::ranges::all_of(id, is_plain) ? std::string()
+                                                          : "'" + id + "' is no id of a job or a request";
 }
 
 Result<json> await_job(const ClientOptions& options, const std::string& id, double timeout_s) {

@@ -37,8 +37,10 @@ bool has_ended(const nlohmann::json& job);
 std::string answer_of(const nlohmann::json& job);
 // The answer of a job that has one, and the error of one that failed.
 Result<void> show_job(const nlohmann::json& job, const CommonOptions& common);
-// For CLI11: a sentence if it is no id.
-std::string check_job_id(const std::string& id);
+// Why a job failed; error: its `error`.
+Error error_of_job(const nlohmann::json& error);
+// For CLI11: a sentence if it is no id of a job or a request.
+std::string check_id(const std::string& id);
 
 // The job when it has ended; asked for again and again, and while the server is away up to kServerAwayMax. kCancelled
 // at a stop signal (block_stop_signals() before), kDeadlineExceeded after timeout_s, unless that is 0.

@@ -159,16 +159,16 @@ void add_client(CommandLine& line) {
   command = line.add("jobs", "list the jobs of a running cluster, or show one",
                      [listed](const CommonOptions& common) { return jobs(*listed, common); });
   add_client_flags(*command, listed->client);
-  command->add_option("id", listed->id, "of the job to show; without it the latest are listed")->check(check_job_id);
+  command->add_option("id", listed->id, "of the job to show; without it the latest are listed")->check(check_id);
   command->add_option("--limit", listed->limit, "jobs of a list")->check(whole_number(1, kJobsPageMax));
   command->add_option("--after", listed->after, "the last job of the page before; without it the first page")
-      ->check(check_job_id);
+      ->check(check_id);
 
   const auto awaited = std::make_shared<WaitOptions>();
   command = line.add("wait", "wait until a job of a running cluster has ended, then print its answer",
                      [awaited](const CommonOptions& common) { return wait(*awaited, common); });
   add_client_flags(*command, awaited->client);
-  command->add_option("id", awaited->id, "of the job")->required()->check(check_job_id);
+  command->add_option("id", awaited->id, "of the job")->required()->check(check_id);
   command->add_option("--timeout", awaited->timeout_s, "seconds to wait at most; 0: as long as it takes")
       ->check(real_number(0, kWaitSecondsMax));
 
@@ -176,7 +176,7 @@ void add_client(CommandLine& line) {
   command = line.add("cancel", "end a job of a running cluster",
                      [ended](const CommonOptions& common) { return cancel(*ended, common); });
   add_client_flags(*command, ended->client);
-  command->add_option("id", ended->id, "of the job")->required()->check(check_job_id);
+  command->add_option("id", ended->id, "of the job")->required()->check(check_id);
 }
 
 }  // namespace runahead

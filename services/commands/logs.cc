@@ -66,7 +66,7 @@ class JobLog {
     bar_.clear();
     if (!json_ && any_text_) print_text("\n");
     if (failure_.is_null()) return {};
-    return std::unexpected(error_of({.status = 500, .body = to_text(json{{"error", failure_}})}));
+    return std::unexpected(error_of_job(failure_));
   }
 
  private:
@@ -126,7 +126,7 @@ void add_logs(CommandLine& line) {
   CLI::App* command = line.add("logs", "print the answer of a job as far as it is made, or while it is made",
                                [options](const CommonOptions& common) { return logs(*options, common); });
   add_client_flags(*command, options->client);
-  command->add_option("id", options->id, "of the job")->required()->check(check_job_id);
+  command->add_option("id", options->id, "of the job")->required()->check(check_id);
   command->add_flag("-f,--follow", options->follow, "until the job has ended, also over a server that starts again");
 }
 

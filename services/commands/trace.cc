@@ -1,34 +1,24 @@
 // runahead trace: where the time of a request or a job of a running cluster went, as a file for ui.perfetto.dev.
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cctype>
 #include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/json_text.h"
+#include "services/commands/api_client.h"
 #include "services/commands/commands.h"
-#include "services/commands/input.h"
 #include "services/commands/output.h"
-#include "services/http/http_client.h"
 
 namespace runahead {
 namespace {
 
 using nlohmann::json;
 
-constexpr std::chrono::seconds kTimeout{30};
-
 struct TraceOptions {
-  std::string url = "127.0.0.1:8000", api_key, id, file;
+  ClientOptions client;
+  std::string id, file;
 };
-
-std::string check_id(const std::string& id) {
-  const auto is_plain = [](unsigned char c) { return std::isalnum(c) || c == '-' || c == '_'; };
-  return !id.empty() && std::ranges::all_of(id, is_plain) ? std::string()
-                                                          : "'" + id + "' is no id of a request or a job";
-}
 
 Result<void> write_file(const std::string& path, const std::string& text) {
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
@@ -40,21 +30,13 @@ Result<void> write_file(const std::string& path, const std::string& text) {
 
 Result<void> trace(const TraceOptions& options, const CommonOptions& common) {
   const std::string kind = options.id.starts_with("job-") ? "jobs" : "requests";
-  const HttpAnswer answer =
-      TRY(HttpClient(options.url, kTimeout, options.api_key).get("/v1/" + kind + "/" + options.id + "/trace"));
-  if (answer.status == 401)
-    return fail(ErrorCode::kUnauthorized,
-                "this API takes no call without its key; give it in RUNAHEAD_API_KEY or by --api-key");
-  if (answer.status != 200) return std::unexpected(error_of(answer));
-  const json parsed = json::parse(answer.body, nullptr, false);
-  if (!parsed.is_object() || !parsed.contains("traceEvents"))
-    return fail(ErrorCode::kUnavailable, "what answers at " + options.url + " is no coordinator of Runahead", "url");
+  const json trace = TRY(ask(options.client, "GET", "/v1/" + kind + "/" + options.id + "/trace"));
   if (options.file.empty()) {
-    print_json(parsed);
+    print_json(trace);
     return {};
   }
-  TRY(write_file(options.file, answer.body));
-  if (common.json()) print_json({{"file", options.file}, {"events", parsed["traceEvents"].size()}});
+  TRY(write_file(options.file, to_text(trace)));
+  if (common.json()) print_json({{"file", options.file}, {"events", trace.value("traceEvents", json::array()).size()}});
   else if (!common.quiet) fmt::print(stderr, "{}: open it in https://ui.perfetto.dev\n", options.file);
   return {};
 }
@@ -70,9 +52,7 @@ void add_trace(CommandLine& line) {
       ->check(check_id);
   command->add_option("-f,--file", options->file,
                       "where to write Chrome's trace event JSON, which Perfetto opens; without it to stdout");
-  command->add_option("--url", options->url, "host:port of the API");
-  command->add_option("--api-key", options->api_key,
-                      "key of the API, better in RUNAHEAD_API_KEY, which no list of processes shows; default: none");
+  add_client_flags(*command, options->client);
 }
 
 }  // namespace runahead

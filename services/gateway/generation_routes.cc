@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/utf8.h"
+#include "base/wall_clock.h"
 #include "services/gateway/echoed_prompt.h"
 #include "services/gateway/structured_output.h"
 #include "services/gateway/text_routes.h"
@@ -16,10 +17,6 @@ namespace {
 using nlohmann::json;
 
 const char* endpoint_name(Endpoint endpoint) { return endpoint == Endpoint::kChat ? "chat" : "completions"; }
-
-int64_t unix_seconds() {
-  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
 
 int64_t prompt_tokens(const GenerationRequest& request) {
   int64_t tokens = 0;
@@ -35,7 +32,7 @@ RequestEntry entry_of(const HttpRequest& http, const std::string& id, const char
   entry.trace = http.trace;
   entry.stream = request.stream;
   entry.choices = request.num_choices();
-  entry.created_unix_s = unix_seconds();
+  entry.created_unix_s = unix_time_s();
   entry.received_at = http.received_at;
   entry.received_unix_ns = http.received_unix_ns;
   entry.prompt_tokens = prompt_tokens(request);
@@ -242,7 +239,7 @@ Task<void> generate(const GatewayContext& context, Endpoint endpoint, Exchange& 
   }
   GenerationRequest& request = *prepared;
   AnswerHead head{endpoint, context.new_id(endpoint == Endpoint::kChat ? "chatcmpl-" : "cmpl-"),
-                  context.options.model_name, unix_seconds(), request.return_token_ids};
+                  context.options.model_name, unix_time_s(), request.return_token_ids};
   Generation generation(context.executor, context.clock, context.codec,
                         IncrementalDetokenizer(request.stop, request.min_tokens));
   const Result<void> submitted = submit(context, http, head.id, request, generation);

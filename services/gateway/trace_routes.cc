@@ -1,7 +1,6 @@
 #include "services/gateway/trace_routes.h"
 
-#include <chrono>
-
+#include "base/wall_clock.h"
 #include "services/http/api_error.h"
 #include "services/tracing/chrome_trace.h"
 
@@ -12,11 +11,6 @@ using nlohmann::json;
 
 constexpr int64_t kNanosecondsPerMs = 1'000'000;
 constexpr size_t kRequestBytes = 4000, kRankBytes = 3500;  // about, as JSON
-
-int64_t unix_time_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
 
 // Of something that ended, or has not, and took so long until now.
 int64_t began(int64_t end_unix_ns, double elapsed_seconds) {

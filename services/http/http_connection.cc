@@ -12,6 +12,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/wall_clock.h"
 #include "services/http/access_log.h"
 #include "services/http/api_error.h"
 #include "services/http/header_check.h"
@@ -41,11 +42,6 @@ std::string lower(std::string_view text) {
 bool is_json(std::string_view content_type) {
   const std::string type = lower(content_type.substr(0, content_type.find(';')));
   return type.substr(0, type.find_last_not_of(" \t") + 1) == "application/json";
-}
-
-int64_t unix_time_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
-      .count();
 }
 
 HttpReply bad_request(std::string message) { return http_error(400, "invalid_request", std::move(message)); }

@@ -10,6 +10,7 @@
 
 #include "base/cache_file.h"
 #include "base/limits.h"
+#include "base/wall_clock.h"
 
 namespace runahead {
 namespace {
@@ -68,8 +69,7 @@ Finding judge(const StoredRow& row, const LedgerEntry* known) {
 
 // Under another name beside it, where it stays when another file takes its place by rename.
 Result<std::filesystem::path> keep_damaged(const std::filesystem::path& path) {
-  const auto now = std::chrono::system_clock::now().time_since_epoch() / std::chrono::milliseconds(1);
-  std::filesystem::path kept = fmt::format("{}.damaged-{}", path.string(), now);
+  std::filesystem::path kept = fmt::format("{}.damaged-{}", path.string(), unix_time_ms());
   std::error_code failed;
   std::filesystem::create_hard_link(path, kept, failed);
   if (failed) std::filesystem::copy_file(path, kept, failed);

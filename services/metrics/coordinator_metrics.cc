@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
 #include <map>
 
 #include "base/limits.h"
+#include "base/wall_clock.h"
 #include "services/metrics/chain_balance.h"
 #include "services/metrics/metrics_registry.h"
 #include "services/metrics/vllm_names.h"
@@ -31,10 +31,6 @@ const char* end_of(const RequestRecord& record) {
   if (record.outcome == RequestOutcome::kCancelled) return "cancelled";
   if (record.outcome == RequestOutcome::kError) return "failed";
   return record.reason == FinishReason::kLength ? "length" : "stop";
-}
-
-double unix_seconds() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
 }  // namespace
@@ -216,7 +212,7 @@ void CoordinatorMetrics::Series::show_worker(const WorkerView& worker) {
   it->second.cache->Set(worker.pages_total > 0 ? used / static_cast<double>(worker.pages_total) : 0);
   it->second.speed->Set(worker.tokens_per_second);
   it->second.link->Set(worker.link_bytes_per_second);
-  it->second.heard->Set(unix_seconds() - worker.silent_seconds);
+  it->second.heard->Set(static_cast<double>(unix_time_ms()) * 1e-3 - worker.silent_seconds);
 }
 
 void CoordinatorMetrics::Series::show_link(const RankRecord& record, std::string_view transport) {

@@ -2,8 +2,7 @@
 
 #include <unistd.h>
 
-#include <chrono>
-
+#include "base/wall_clock.h"
 #include "services/gateway/jobs_routes.h"
 #include "services/gateway/status_routes.h"
 #include "services/gateway/trace_routes.h"
@@ -11,11 +10,6 @@
 
 namespace runahead {
 namespace {
-
-int64_t unix_time_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
 
 Result<std::unique_ptr<OtlpExporter>> make_exporter(const std::string& url, Rng& rng, OtlpSink& sink) {
   if (url.empty()) return nullptr;

@@ -9,6 +9,7 @@
 #include "base/async/wake.h"
 #include "base/log.h"
 #include "base/utf8.h"
+#include "base/wall_clock.h"
 #include "model/transformer/transformer.h"
 #include "services/engine/model_path.h"
 #include "services/engine/speed_memory_file.h"
@@ -41,7 +42,7 @@ struct CoordinatorParts {
 // Jobs in memory come with no durable epoch, and every start needs a higher one: then it is the time.
 uint64_t epoch_of(const JobStore::Loaded& loaded, bool durable) {
   if (durable) return loaded.epoch;
-  return static_cast<uint64_t>(std::chrono::system_clock::now().time_since_epoch() / std::chrono::milliseconds(1));
+  return static_cast<uint64_t>(unix_time_ms());
 }
 
 // Of the workers; empty: what the first pair of them runs.

@@ -207,6 +207,23 @@ TEST(Sampler, PenaltiesAndBiasChangeTheLogitsAsDefined) {
   EXPECT_EQ(sample_copy(logits, ban, 0).token, 2);
 }
 
+TEST(Sampler, WhatTheMaskLeavesOutIsNeverChosen) {
+  std::vector<float> logits(130, 0.0f);  // the mask has bits for 128: those beyond are a model's padding
+  logits[129] = 50, logits[1] = 40, logits[127] = 9, logits[64] = 8;
+  std::vector<uint64_t> mask(2);
+  mask[1] = uint64_t{1} << 63 | 1;  // 64 and 127
+  SamplingParams params;
+  params.logit_bias = {{1, 100.0f}};  // no bias brings it back
+  for (const float temperature : {0.0f, 1.0f, 50.0f}) {
+    params.temperature = temperature;
+    for (int32_t position = 0; position < 50; ++position) {
+      std::vector<float> scratch = logits;
+      const TokenId token = sample(scratch, params, {}, {}, position, mask).token;
+      ASSERT_TRUE(token == 127 || (token == 64 && temperature > 0)) << token;
+    }
+  }
+}
+
 TEST(Sampler, BannedTokensWaitForTheirPosition) {
   const std::vector<float> logits = {1, 9, 3, 8};
   SamplingParams params;

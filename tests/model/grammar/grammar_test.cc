@@ -303,7 +303,8 @@ TEST(TokenMasks, ManyFieldsThatMayBeLeftOut) {
   const auto schema = [](int fields) {
     std::string properties;
     for (int i = 0; i < fields; ++i)
-      properties += (i > 0 ? ",\"f" : "\"f") + std::to_string(i) + R"(":{"type":"object","properties":{"x":{"const":1}}})";
+      properties +=
+          (i > 0 ? ",\"f" : "\"f") + std::to_string(i) + R"(":{"type":"object","properties":{"x":{"const":1}}})";
     return R"({"properties":{)" + properties + "}}";
   };
   std::mt19937_64 random(2);
