@@ -164,6 +164,8 @@ class JobService::Impl {
   Task<JobView> find(std::string owner, std::string id);
   Task<std::vector<JobView>> list(JobQuery query);
   Task<JobView> cancel(std::string owner, std::string id);
+  Task<JobView> keep(JobSubmission submission, EndedRun run);
+  Task<void> remove(std::string owner, std::string id);
   Task<std::shared_ptr<JobEvents>> subscribe(std::string owner, std::string id, int32_t first_index);
   asio::awaitable<void> stop();
 
@@ -263,7 +265,7 @@ JobHead JobService::Impl::new_head(JobSubmission& submission) {
   std::string random;
   for (int i = 0; i < 2; ++i)
     for (uint64_t bits = env_.rng.next(), byte = 0; byte < 6; ++byte, bits >>= 8) random += static_cast<char>(bits);
-  return {.id = "job-" + hex(random),
+  return {.id = submission.id.empty() ? "job-" + hex(random) : std::move(submission.id),
           .owner = std::move(submission.owner),
           .idempotency_key = std::move(submission.idempotency_key),
           .request_digest = std::move(submission.request_digest),
@@ -460,6 +462,31 @@ Task<JobView> JobService::Impl::cancel(std::string owner, std::string id) {
   co_return co_await find(std::move(owner), std::move(id));
 }
 
+Task<JobView> JobService::Impl::keep(JobSubmission submission, EndedRun run) {
+  if (stopping_) co_return fail(ErrorCode::kUnavailable, "the service is shutting down; try again");
+  JobHead head = new_head(submission);
+  head.created_unix_ms = run.created_unix_ms;
+  head.ended_unix_ms = env_.unix_time_ms();
+  head.status = run.error ? JobStatus::kFailed : JobStatus::kSucceeded;
+  head.completion_tokens = static_cast<int32_t>(run.result.tokens.size());
+  head.error = std::move(run.error);
+  submission.request.external_id = head.id;
+  const auto request = std::make_shared<const StoredRequest>(
+      StoredRequest{std::move(submission.request), std::move(submission.client_json)});
+  const auto result = std::make_shared<const StoredResult>(std::move(run.result));
+  auto committed = co_await env_.store.keep(head, request, result);
+  CO_TRY(committed);
+  co_return JobView{
+      .head = std::move(head), .prefill_fraction = 1, .client_json = request->client_json, .result = result};
+}
+
+Task<void> JobService::Impl::remove(std::string owner, std::string id) {
+  if (known(owner, id)) co_return fail(ErrorCode::kInvalidArgument, "job " + id + " has not ended; cancel it", "id");
+  auto found = co_await stored(std::move(owner), id);
+  CO_TRY(found);
+  co_return co_await env_.store.remove(std::move(id));
+}
+
 Task<std::shared_ptr<JobEvents>> JobService::Impl::subscribe(std::string owner, std::string id, int32_t first_index) {
   std::shared_ptr<Job> job = known(owner, id);
   if (!job) {
@@ -489,6 +516,12 @@ Task<JobView> JobService::find(std::string owner, std::string id) {
 Task<std::vector<JobView>> JobService::list(JobQuery query) { return impl_->list(std::move(query)); }
 Task<JobView> JobService::cancel(std::string owner, std::string id) {
   return impl_->cancel(std::move(owner), std::move(id));
+}
+Task<JobView> JobService::keep(JobSubmission submission, EndedRun run) {
+  return impl_->keep(std::move(submission), std::move(run));
+}
+Task<void> JobService::remove(std::string owner, std::string id) {
+  return impl_->remove(std::move(owner), std::move(id));
 }
 Task<std::shared_ptr<JobEvents>> JobService::subscribe(std::string owner, std::string id, int32_t first_index) {
   return impl_->subscribe(std::move(owner), std::move(id), first_index);

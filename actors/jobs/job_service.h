@@ -52,6 +52,8 @@ class JobService final : public JobsApi {
   Task<JobView> find(std::string owner, std::string id) override;
   Task<std::vector<JobView>> list(JobQuery query) override;
   Task<JobView> cancel(std::string owner, std::string id) override;
+  Task<JobView> keep(JobSubmission submission, EndedRun run) override;
+  Task<void> remove(std::string owner, std::string id) override;
   Task<std::shared_ptr<JobEvents>> subscribe(std::string owner, std::string id, int32_t first_index) override;
   // Stops running jobs without ending them: they are resumed at the next start.
   asio::awaitable<void> stop();

@@ -30,7 +30,7 @@ inline bool has_ended(JobStatus status) { return status != JobStatus::kQueued &&
 
 // What is known of a job without its prompt and its answer: a few hundred bytes.
 struct JobHead {
-  std::string id;  // "job-" and 24 hex digits
+  std::string id;  // "job-" and 24 hex digits, or what its submission names it; at most 39 bytes
   std::string owner;  // who may see it; empty: everybody
   std::string idempotency_key;  // empty: none; a second submit of its owner with the same key returns the first job
   std::string request_digest;  // of what the client wrote: a repeat with the same key must have the same
@@ -79,6 +79,11 @@ class JobStore {
   virtual Task<void> accept(JobHead head, std::shared_ptr<const StoredRequest> request) = 0;
   // How a job ended; durable when it returns.
   virtual Task<void> end(JobHead head, std::shared_ptr<const StoredResult> result) = 0;
+  // A request that has run elsewhere, with how it ended; durable when it returns.
+  virtual Task<void> keep(JobHead ended, std::shared_ptr<const StoredRequest> request,
+                          std::shared_ptr<const StoredResult> result) = 0;
+  // A job that has ended is forgotten, for good when it returns; nothing if there is none.
+  virtual Task<void> remove(std::string id) = 0;
   virtual Task<std::shared_ptr<const JobHead>> find_by_key(std::string owner, std::string idempotency_key) = 0;
   // These give null where there is no such job, and kCorrupt where its row is damaged.
   virtual Task<std::shared_ptr<const JobRecord>> find(std::string id) = 0;

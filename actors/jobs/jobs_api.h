@@ -14,6 +14,7 @@
 namespace runahead {
 
 struct JobSubmission {
+  std::string id;  // as JobHead, and nobody else's; empty: a new one
   InferenceRequest request;
   std::string owner;  // empty: everybody's
   std::string idempotency_key;  // empty: none
@@ -42,6 +43,13 @@ class JobEvents {
 // strings; a job ends by them as a streamed answer does.
 using StopRule = std::function<bool(const SampledToken&)>;
 
+// How a request ended that ran elsewhere.
+struct EndedRun {
+  int64_t created_unix_ms = 0;
+  std::optional<Error> error;  // it failed
+  StoredResult result;
+};
+
 class JobsApi {
  public:
   virtual ~JobsApi() = default;
@@ -51,6 +59,10 @@ class JobsApi {
   virtual Task<JobView> find(std::string owner, std::string id) = 0;  // kNotFound
   virtual Task<std::vector<JobView>> list(JobQuery query) = 0;  // newest first; kNotFound: no job JobQuery::after
   virtual Task<JobView> cancel(std::string owner, std::string id) = 0;  // kNotFound; an ended job stays as it is
+  // Keeps a request that ran elsewhere, as a job that has ended; durable when it returns.
+  virtual Task<JobView> keep(JobSubmission submission, EndedRun run) = 0;
+  // Forgets a job that has ended. kNotFound, also for another owner's; kInvalidArgument while it runs.
+  virtual Task<void> remove(std::string owner, std::string id) = 0;
   // Events from token `first_index` on.
   virtual Task<std::shared_ptr<JobEvents>> subscribe(std::string owner, std::string id, int32_t first_index) = 0;
 };

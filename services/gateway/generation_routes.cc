@@ -267,8 +267,8 @@ Result<GenerationRequest> prepare_now(const ParseGeneration& parse, const std::s
                                       const TextCodec& codec, const Clock& clock) {
   const ParsedJson parsed = TRY(parse_json_object(body));
   GenerationRequest request = TRY(parse(parsed, model));
-  if (request.structured) {
-    request.inference.sampling.grammar = TRY(structured_grammar(body));
+  if (!request.structured_at.empty()) {
+    request.inference.sampling.grammar = TRY(structured_grammar(body, request.structured_at));
     if (codec.end_tokens().empty())
       return fail(ErrorCode::kUnsupported,
                   "this model has no token that ends an answer, so that none can be of a structure", "response_format");

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/sha256.h"
+#include "services/gateway/job_text.h"
 #include "services/gateway/json_reader.h"
 #include "services/gateway/trace_routes.h"
 #include "services/http/api_error.h"
@@ -22,69 +23,13 @@ constexpr size_t kIdempotencyKeyBytesMax = 256;
 constexpr size_t kJobIdBytesMax = 64;
 constexpr size_t kRowBytes = 400;  // about, of one job in a list
 
-// What the gateway keeps beside a job, to show its answer: JobSubmission::client_json.
-struct JobText {
-  Endpoint endpoint = Endpoint::kCompletions;
-  std::string model;
-  std::string echo;
-  std::vector<std::string> stop;
-  int32_t min_tokens = 0;
-  bool logprobs = false;
-  TraceContext trace;  // read by trace_of_job()
-
-  IncrementalDetokenizer empty_answer() const { return IncrementalDetokenizer(stop, min_tokens); }
-};
-
-json to_json(const JobText& text) {
-  return {{"chat", text.endpoint == Endpoint::kChat},
-          {"model", text.model},
-          {"echo", text.echo},
-          {"stop", text.stop},
-          {"min_tokens", text.min_tokens},
-          {"logprobs", text.logprobs},
-          {"trace", stored_trace(text.trace)}};
-}
-
-// Anything missing has its default.
-JobText job_text(const std::string& client_json) {
-  const json stored = json::parse(client_json, nullptr, false);
-  JobText text;
-  if (!stored.is_object()) return text;
-  text.endpoint = stored.value("chat", false) ? Endpoint::kChat : Endpoint::kCompletions;
-  text.model = stored.value("model", "");
-  text.echo = stored.value("echo", "");
-  text.stop = stored.value("stop", std::vector<std::string>{});
-  text.min_tokens = stored.value("min_tokens", 0);
-  text.logprobs = stored.value("logprobs", false);
-  return text;
-}
-
 json seconds_or_null(int64_t unix_ms) { return unix_ms == 0 ? json(nullptr) : json(unix_ms / 1000); }
 
-// The tokens end with the stop string, by job_stop_rule(); the text ends before it.
 json result_json(const JobView& job, const JobText& text, const TextCodec& codec) {
-  IncrementalDetokenizer assembler = text.empty_answer();
-  AnswerChoice choice{.text = text.echo};
-  ChoiceResult result;
-  bool stopped = false;
-  const auto take = [&](TextPiece piece) {
-    choice.text += piece.text;
-    std::ranges::move(piece.tokens, std::back_inserter(choice.tokens));
-    stopped = piece.stopped;
-  };
-  const std::vector<SampledToken>& tokens = job.result->tokens;
-  for (size_t i = 0; i < tokens.size() && !stopped; ++i) {
-    take(assembler.push(tokens[i], codec.token_bytes(tokens[i].token)));
-    ++result.completion_tokens;
-  }
-  if (!stopped) take(assembler.flush());
-  if (job.result->finished) {
-    choice.finish_reason = stopped || job.result->finished->reason == FinishReason::kStop ? "stop" : "length";
-    result.report = job.result->finished->report;
-  }
+  JobAnswer answer = job_answer(job, text, codec);
   const AnswerHead head{text.endpoint, job.head.id, text.model, job.head.created_unix_ms / 1000};
-  return answer_body(head, std::span(&choice, 1), text.logprobs, codec,
-                     usage_json(job.head.prompt_tokens, std::span(&result, 1), /*choices_per_prompt=*/1));
+  return answer_body(head, std::span(&answer.choice, 1), text.logprobs, codec,
+                     usage_json(job.head.prompt_tokens, std::span(&answer.result, 1), /*choices_per_prompt=*/1));
 }
 
 // Without its result: a row of a list.
@@ -112,18 +57,9 @@ json job_json(const JobView& job, const TextCodec& codec) {
   return body;
 }
 
-// About what job_json() takes as text.
-size_t bytes_of(const JobView& job) {
-  constexpr size_t kBytesPerToken = 64;  // and as many for each alternative
-  size_t bytes = job.client_json.size();
-  if (job.result)
-    for (const SampledToken& token : job.result->tokens) bytes += kBytesPerToken * (1 + token.top.size());
-  return bytes;
-}
-
 Task<std::string> job_text_json(const GatewayContext& context, JobView job) {
   const auto write = [&]() -> Result<std::string> { return to_text(job_json(job, context.codec)); };
-  co_return co_await context.text_lane.render(bytes_of(job), write);
+  co_return co_await context.text_lane.render(text_bytes(job), write);
 }
 
 Task<HttpReply> job_reply(const GatewayContext& context, JobView job, int status = 200) {
@@ -140,8 +76,8 @@ std::optional<int64_t> whole_number(std::string_view text, int64_t min, int64_t 
   return value;
 }
 
-Result<JobSubmission> submission(const GatewayContext& context, const GenerationRequest& request, std::string_view key,
-                                 const TraceContext& trace) {
+Result<JobSubmission> submission(const GatewayContext& context, const HttpRequest& http,
+                                 const GenerationRequest& request) {
   if (request.num_choices() != 1)
     return fail(ErrorCode::kUnsupported, "a job has one prompt and n = 1; submit one job for each", "n");
   if (request.stream)
@@ -152,19 +88,9 @@ Result<JobSubmission> submission(const GatewayContext& context, const Generation
     return fail(ErrorCode::kUnsupported,
                 "a job keeps no log-probabilities of the prompt; leave out echo or logprobs, or use /v1/completions",
                 "logprobs");
-  if (key.size() > kIdempotencyKeyBytesMax)
-    return fail(ErrorCode::kInvalidArgument, "the header Idempotency-Key is longer than 256 bytes", "Idempotency-Key");
-  const JobText text{request.endpoint,
-                     context.options.model_name,
-                     echoed(request, 0),
-                     request.stop,
-                     request.min_tokens,
-                     request.logprobs,
-                     trace};
-  JobSubmission result;
-  result.request = inference_request(request, 0, context.served_model(), context.codec);
-  result.request.deadline = context.options.job_timeout;
-  result.idempotency_key = std::string(key);
+  const JobText text{request.endpoint,   context.options.model_name, echoed(request, 0), request.stop,
+                     request.min_tokens, request.logprobs,           http.trace};
+  JobSubmission result = job_submission(context, http, request);
   result.kind = request.endpoint == Endpoint::kChat ? "chat" : "completions";
   result.client_json = to_text(to_json(text));
   return result;
@@ -178,24 +104,15 @@ Result<std::string> digest_of(const std::string& body) {
 }
 
 Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, HttpRequest& http) {
-  const Time received_at = http.received_at;
-  const std::string key(http.header("idempotency-key"));
-  std::string digest;
-  if (!key.empty()) {
-    const std::string& body = http.body;
-    const auto digest_body = [&body] { return digest_of(body); };
-    auto digested = co_await context.text_lane.run(body.size(), digest_body);
-    digest = CO_TRY(digested);
-  }
+  JobSubmission keyed;
+  auto taken = co_await take_idempotency_key(context, http, http.body, keyed);
+  CO_TRY(taken);
   Result<GenerationRequest> prepared =
       co_await prepare_generation(context, openai_body(std::nullopt), std::move(http.body));
   if (!prepared) co_return std::unexpected(std::move(prepared.error()));
-  JobSubmission submitted = CO_TRY(submission(context, *prepared, key, http.trace));
-  submitted.request.trace_id = http.trace.trace_id;
-  submitted.owner = http.owner;
-  submitted.request.cache_salt = salt_of(http, submitted.request.cache_salt);
-  submitted.request_digest = std::move(digest);
-  submitted.request.received_at = received_at;
+  JobSubmission submitted = CO_TRY(submission(context, http, *prepared));
+  submitted.idempotency_key = std::move(keyed.idempotency_key);
+  submitted.request_digest = std::move(keyed.request_digest);
   Result<JobView> job = co_await jobs.submit(std::move(submitted));
   if (!job) co_return std::unexpected(std::move(job.error()));
   const std::string location = "/v1/jobs/" + job->head.id;
@@ -390,12 +307,28 @@ Task<HttpReply> no_jobs() {
 
 }  // namespace
 
-StopRule job_stop_rule(const TextCodec& codec, const std::string& client_json) {
-  const JobText text = job_text(client_json);
-  if (text.stop.empty()) return {};
-  return [&codec, answer = text.empty_answer()](const SampledToken& token) mutable {
-    return answer.push(token, codec.token_bytes(token.token)).stopped;
-  };
+JobSubmission job_submission(const GatewayContext& context, const HttpRequest& http, const GenerationRequest& request) {
+  JobSubmission result;
+  result.request = inference_request(request, 0, context.served_model(), context.codec);
+  result.request.deadline = context.options.job_timeout;
+  result.request.trace_id = http.trace.trace_id;
+  result.request.cache_salt = salt_of(http, result.request.cache_salt);
+  result.request.received_at = http.received_at;
+  result.owner = http.owner;
+  return result;
+}
+
+Task<void> take_idempotency_key(const GatewayContext& context, const HttpRequest& http, const std::string& body,
+                                JobSubmission& submission) {
+  submission.idempotency_key = http.header("idempotency-key");
+  if (submission.idempotency_key.empty()) co_return Result<void>{};
+  if (submission.idempotency_key.size() > kIdempotencyKeyBytesMax)
+    co_return fail(ErrorCode::kInvalidArgument, "the header Idempotency-Key is longer than 256 bytes",
+                   "Idempotency-Key");
+  const auto digest_body = [&body] { return digest_of(body); };
+  auto digested = co_await context.text_lane.run(body.size(), digest_body);
+  submission.request_digest = CO_TRY(digested);
+  co_return Result<void>{};
 }
 
 void add_jobs_routes(HttpRouter& router, const GatewayContext& context, JobsApi* jobs) {

@@ -8,8 +8,11 @@
 
 namespace runahead {
 
-// When a job is over by its own stop strings, for JobServiceEnv; empty if it has none.
-StopRule job_stop_rule(const TextCodec& codec, const std::string& client_json);
+// What every request is as a job: its only choice, from this caller. Without kind and client_json.
+JobSubmission job_submission(const GatewayContext& context, const HttpRequest& http, const GenerationRequest& request);
+// The request's idempotency key with the digest of its body; nothing to do without one.
+Task<void> take_idempotency_key(const GatewayContext& context, const HttpRequest& http, const std::string& body,
+                                JobSubmission& submission);
 
 // jobs: null where the service keeps none; the routes then say so.
 void add_jobs_routes(HttpRouter& router, const GatewayContext& context, JobsApi* jobs);

@@ -219,8 +219,8 @@ void take_chat_fields(JsonReader& reader, GenerationRequest& request, std::optio
   const auto top = reader.integer("top_logprobs", 0, limits::kTopLogprobsMax);
   if (top && !request.logprobs) reader.error("top_logprobs", "needs \"logprobs\": true");
   if (request.logprobs) request.inference.sampling.top_logprobs = static_cast<int32_t>(top.value_or(0));
-  request.structured = take_response_format(reader, error);
-  if (request.structured && (request.ignore_eos || request.min_tokens > 0))
+  if (take_response_format(reader, error)) request.structured_at = "/response_format";
+  if (!request.structured_at.empty() && (request.ignore_eos || request.min_tokens > 0))
     reader.error(request.ignore_eos ? "ignore_eos" : "min_tokens",
                  "goes with no response_format of JSON, which ends where it is whole; leave one of them out");
   if (const json* modalities = reader.take("modalities"); modalities != nullptr && *modalities != json::array({"text"}))

@@ -53,7 +53,8 @@ struct GenerationRequest {
   bool include_usage = false;
   bool continuous_usage = false;  // vLLM's field: every chunk carries the usage so far
   bool return_progress = false;
-  bool structured = false;  // the body's response_format asks for a structure
+  std::string
+      structured_at;  // where in the body the format of a structured answer lies ("/response_format"); empty: a free one
   bool return_token_ids = false;  // vLLM's field: each choice and chunk carries `token_ids`
   std::vector<std::string> stop;
   // What every choice shares; stop_tokens beside the model's own. What is a choice's own is inference_request()'s.

@@ -1,5 +1,7 @@
 #include "services/gateway/structured_output.h"
 
+#include <algorithm>
+
 #include "base/json_text.h"
 #include "model/grammar/grammar.h"
 
@@ -11,7 +13,13 @@ using nlohmann::ordered_json;
 
 constexpr size_t kSchemaNameBytesMax = 64;  // OpenAI's
 constexpr size_t kDescriptionBytesMax = 16 << 10;
-constexpr const char* kSchemaField = "response_format.json_schema.schema";
+
+// "/text/format" -> "text.format".
+std::string path_of(std::string_view pointer) {
+  std::string path(pointer.substr(1));
+  std::ranges::replace(path, '/', '.');
+  return path;
+}
 
 }  // namespace
 
@@ -36,16 +44,17 @@ bool take_response_format(JsonReader& reader, std::optional<Error>& error) {
   return type != "text";
 }
 
-Result<std::string> structured_grammar(const std::string& body) {
+Result<std::string> structured_grammar(const std::string& body, const std::string& format_at) {
   const ordered_json whole = ordered_json::parse(body);  // it was parsed before
-  const ordered_json& format = whole.at("response_format");
+  const bool in_chat = whole.at(ordered_json::json_pointer(format_at)).contains("json_schema");
+  const std::string schema_at = format_at + (in_chat ? "/json_schema/schema" : "/schema");
   ordered_json grammar;
-  if (format.at("type") == "json_object") grammar["json_object"] = true;
-  else grammar["json_schema"] = format.at("json_schema").at("schema");
+  if (whole.at(ordered_json::json_pointer(format_at)).at("type") == "json_object") grammar["json_object"] = true;
+  else grammar["json_schema"] = whole.at(ordered_json::json_pointer(schema_at));
   std::string text = to_ordered_text(grammar);
   if (const auto compiled = grammar::compile(text); !compiled) {
     Error error = compiled.error();
-    error.param = error.param.empty() ? kSchemaField : std::string(kSchemaField) + "." + error.param;
+    error.param = error.param.empty() ? path_of(schema_at) : path_of(schema_at) + "." + error.param;
     error.message = "'" + error.param + "' " + error.message;
     return std::unexpected(std::move(error));
   }

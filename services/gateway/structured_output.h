@@ -14,8 +14,8 @@ namespace runahead {
 // response_format of the body, checked but for the schema itself: does it ask for a structure?
 bool take_response_format(JsonReader& reader, std::optional<Error>& error);
 
-// The grammar of a body whose response_format asks for a structure. `body` as text: the order in which a schema names its fields,
-// which parsed JSON forgets, is the order of the answer's. Errors name the place in the schema.
-Result<std::string> structured_grammar(const std::string& body);
+// The grammar of a body that asks for a structure at the JSON pointer `format_at`. `body` as text: the order in which a schema
+// names its fields, which parsed JSON forgets, is the order of the answer's. Errors name the place in the schema.
+Result<std::string> structured_grammar(const std::string& body, const std::string& format_at);
 
 }  // namespace runahead

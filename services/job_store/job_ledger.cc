@@ -17,7 +17,7 @@
 namespace runahead {
 namespace {
 
-enum class Kind : uint32_t { kJob = 1, kEpoch = 2, kPruned = 3 };
+enum class Kind : uint32_t { kJob = 1, kEpoch = 2, kPruned = 3, kRemoved = 4 };
 constexpr size_t kTextBytes = 40;  // an id has 28, an owner 16
 
 void put_text(std::array<char, kTextBytes>& to, const std::string& from) {
@@ -121,6 +121,9 @@ void JobLedger::take(const Record& record) {
         return has_ended(job.second.status) && job.second.sequence <= static_cast<int64_t>(record.value);
       });
       break;
+    case Kind::kRemoved:
+      jobs_.erase(text_of(record.id));
+      break;
   }
 }
 
@@ -177,6 +180,13 @@ Result<void> JobLedger::append_pruned(int64_t sequence) {
   Record record;
   record.kind = static_cast<uint32_t>(Kind::kPruned);
   record.value = static_cast<uint64_t>(sequence);
+  return write(std::span(&record, 1));
+}
+
+Result<void> JobLedger::append_removed(const std::string& id) {
+  Record record;
+  record.kind = static_cast<uint32_t>(Kind::kRemoved);
+  put_text(record.id, id);
   return write(std::span(&record, 1));
 }
 

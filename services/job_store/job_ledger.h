@@ -50,6 +50,8 @@ class JobLedger {
   Result<void> append_epoch(uint64_t epoch);
   // Ended jobs up to this sequence are forgotten, before the store deletes them.
   Result<void> append_pruned(int64_t sequence);
+  // A job that its owner deletes, before the store does.
+  Result<void> append_removed(const std::string& id);
   // Exactly this from now on.
   Result<void> rewrite(std::span<const LedgerEntry> entries, uint64_t epoch);
 

@@ -455,6 +455,21 @@ Result<std::vector<int64_t>> SqliteDatabase::sequences(bool backwards) {
 
 Result<int64_t> SqliteDatabase::last_sequence() { return integer("SELECT coalesce(max(sequence), 0) FROM jobs"); }
 
+// Its parts first: what stayed of them would be found beside the next job that has its place.
+Result<void> SqliteDatabase::remove(const std::string& id) {
+  const auto gone = as_one([&]() -> Result<LedgerEntry> {
+    const std::string place = "sequence IN (SELECT sequence FROM jobs WHERE id = ?1)";
+    for (const char* table : {"results", "requests", "jobs"}) {
+      const Statement statement = TRY(prepare(fmt::format("DELETE FROM {} WHERE {}", table, place).c_str()));
+      bind(statement.get(), 1, id);
+      const int done = sqlite3_step(statement.get());
+      if (done != SQLITE_DONE) return failed(done);
+    }
+    return LedgerEntry{};
+  });
+  return gone ? Result<void>{} : std::unexpected(gone.error());
+}
+
 Result<void> SqliteDatabase::prune(int64_t sequence) {
   const std::string old = fmt::format("status >= 2 AND sequence <= {}", sequence);
   for (const char* parts : {"requests", "results"})

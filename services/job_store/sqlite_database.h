@@ -66,6 +66,8 @@ class SqliteDatabase {
   Result<std::vector<int64_t>> sequences(bool backwards);
 
   Result<int64_t> last_sequence();
+  // With all that it has in the other tables.
+  Result<void> remove(const std::string& id);
   // Ended jobs up to this one go.
   Result<void> prune(int64_t sequence);
 

@@ -232,6 +232,21 @@ Task<void> SqliteJobStore::end(JobHead head, std::shared_ptr<const StoredResult>
   });
 }
 
+Task<void> SqliteJobStore::keep(JobHead ended, std::shared_ptr<const StoredRequest> request,
+                                std::shared_ptr<const StoredResult> result) {
+  return write([this, head = std::move(ended), request = std::move(request), result = std::move(result)] {
+    return files_.database->insert(head, request->client_json, serialize(request->request), serialize(*result));
+  });
+}
+
+// First the ledger: a row that it does not know is taken as it is, and one that is gone would be a loss.
+Task<void> SqliteJobStore::remove(std::string id) {
+  return run<void>([this, id = std::move(id)]() -> Result<void> {
+    if (files_.ledger) TRY(files_.ledger->append_removed(id));
+    return files_.database->remove(id);
+  });
+}
+
 Task<std::shared_ptr<const JobHead>> SqliteJobStore::find_by_key(std::string owner, std::string key) {
   return run<std::shared_ptr<const JobHead>>(
       [this, owner = std::move(owner), key = std::move(key)]() -> Result<std::shared_ptr<const JobHead>> {

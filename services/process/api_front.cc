@@ -3,7 +3,7 @@
 #include <unistd.h>
 
 #include "base/wall_clock.h"
-#include "services/gateway/jobs_routes.h"
+#include "services/gateway/job_text.h"
 #include "services/gateway/status_routes.h"
 #include "services/gateway/trace_routes.h"
 #include "services/version.h"

@@ -10,10 +10,10 @@
 
 #include "actors/jobs/job_service.h"
 #include "base/async/gate.h"
-#include "services/gateway/gateway.h"
 #include "services/metrics/coordinator_metrics.h"
 #include "services/process/admin_endpoints.h"
 #include "services/process/canary.h"
+#include "services/process/gateway.h"
 #include "services/tracing/otlp_exporter.h"
 #include "transport/tcp_socket.h"
 

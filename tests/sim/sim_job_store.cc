@@ -49,6 +49,17 @@ Task<void> SimJobStore::end(JobHead head, std::shared_ptr<const StoredResult> re
   });
 }
 
+Task<void> SimJobStore::keep(JobHead ended, std::shared_ptr<const StoredRequest> request,
+                             std::shared_ptr<const StoredResult> result) {
+  return commit([head = std::move(ended), request = std::move(request), result = std::move(result)](SimDisk& disk) {
+    disk.rows[head.id] = {head, request, result};
+  });
+}
+
+Task<void> SimJobStore::remove(std::string id) {
+  return commit([id = std::move(id)](SimDisk& disk) { disk.rows.erase(id); });
+}
+
 Task<std::shared_ptr<const JobRecord>> SimJobStore::find(std::string id) {
   co_await pass_time(weather_.write_mean / 4);
   const auto row = disk_.rows.find(id);

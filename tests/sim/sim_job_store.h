@@ -35,6 +35,9 @@ class SimJobStore final : public JobStore {
   Result<Loaded> load() override;
   Task<void> accept(JobHead head, std::shared_ptr<const StoredRequest> request) override;
   Task<void> end(JobHead head, std::shared_ptr<const StoredResult> result) override;
+  Task<void> keep(JobHead ended, std::shared_ptr<const StoredRequest> request,
+                  std::shared_ptr<const StoredResult> result) override;
+  Task<void> remove(std::string id) override;
   Task<std::shared_ptr<const JobHead>> find_by_key(std::string owner, std::string idempotency_key) override;
   Task<std::shared_ptr<const JobRecord>> find(std::string id) override;
   Task<std::shared_ptr<const StoredRequest>> request(std::string id) override;

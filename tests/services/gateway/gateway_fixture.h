@@ -14,7 +14,7 @@
 #include <set>
 #include <thread>
 
-#include "services/gateway/gateway.h"
+#include "services/process/gateway.h"
 #include "tests/services/http/raw_client.h"
 
 namespace runahead {

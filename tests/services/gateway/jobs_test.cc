@@ -5,7 +5,7 @@
 #include <fstream>
 
 #include "actors/jobs/job_service.h"
-#include "services/gateway/jobs_routes.h"
+#include "services/gateway/job_text.h"
 #include "services/job_store/sqlite_job_store.h"
 #include "tests/services/gateway/gateway_fixture.h"
 

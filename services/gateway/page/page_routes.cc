@@ -1,4 +1,4 @@
-#include "services/gateway/page_routes.h"
+#include "services/gateway/page/page_routes.h"
 
 #include "base/sha256.h"
 

@@ -1,11 +1,12 @@
-#include "services/gateway/gateway.h"
+#include "services/process/gateway.h"
 
 #include <random>
 
 #include "services/gateway/jobs_routes.h"
 #include "services/gateway/messages_routes.h"
-#include "services/gateway/page_routes.h"
+#include "services/gateway/page/page_routes.h"
 #include "services/gateway/requests_routes.h"
+#include "services/gateway/responses/responses_routes.h"
 #include "services/gateway/status_routes.h"
 #include "services/gateway/text_routes.h"
 #include "services/gateway/trace_routes.h"
@@ -49,6 +50,7 @@ class Gateway::Impl {
         server_(executor, clock, router_, counting(options_.http, metrics)) {
     add_generation_routes(router_, context_);
     add_messages_routes(router_, context_);
+    add_responses_routes(router_, context_, jobs);
     add_text_routes(router_, context_);
     add_jobs_routes(router_, context_, jobs);
     add_requests_routes(router_, context_);
