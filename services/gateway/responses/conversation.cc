@@ -43,7 +43,7 @@ Task<JobView> find_response(JobsApi& jobs, std::string owner, std::string id) {
   Result<JobView> found = co_await jobs.find(std::move(owner), id);
   const bool other_kind = found && found->head.kind != kResponseKind;
   if (other_kind || (!found && found.error().code == ErrorCode::kNotFound))
-    co_return fail(ErrorCode::kNotFound, "there is no response " + id, "response_id");
+    co_return fail(ErrorCode::kNotFound, "there is no response " + id, "id");
   co_return found;
 }
 

@@ -69,7 +69,7 @@ bool in_background(const JobView& job) { return kept_response(job.client_json).s
 Task<void> show(const GatewayContext& context, JobsApi& jobs, Exchange& exchange) {
   const HttpRequest& http = exchange.request();
   const ShowQuery query = CO_TRY(show_query(http.query));
-  Result<JobView> found = co_await find_response(jobs, http.owner, http.path_params.at("response_id"));
+  Result<JobView> found = co_await find_response(jobs, http.owner, http.path_params.at("id"));
   JobView job = CO_TRY(found);
   if (!query.stream) {
     Result<HttpReply> written = co_await reply_with(context, job);
@@ -112,7 +112,7 @@ Task<HttpReply> cancel(const GatewayContext& context, JobsApi& jobs, std::string
   if (!in_background(job))
     co_return fail(ErrorCode::kInvalidArgument,
                    "only a response with \"background\": true is cancelled here; close the connection of another one",
-                   "response_id");
+                   "id");
   auto ended = co_await end_now(context, jobs, owner, id);
   CO_TRY(ended);
   found = co_await find_response(jobs, owner, id);
@@ -178,7 +178,7 @@ Result<HttpReply> page_of(json items, const ItemsQuery& query) {
 
 // Everything that was read for this response, with what the conversation had before.
 Task<HttpReply> items(const GatewayContext& context, JobsApi& jobs, const HttpRequest& http) {
-  const std::string owner = http.owner, id = http.path_params.at("response_id");
+  const std::string owner = http.owner, id = http.path_params.at("id");
   const ItemsQuery query = CO_TRY(items_query(http.query));
   Result<JobView> found = co_await find_response(jobs, owner, id);
   const JobView job = CO_TRY(found);
@@ -193,7 +193,7 @@ Task<HttpReply> items(const GatewayContext& context, JobsApi& jobs, const HttpRe
   co_return co_await context.text_lane.render(job.client_json.size(), write);
 }
 
-Task<HttpReply> nothing_kept() { co_return no_store("response_id"); }
+Task<HttpReply> nothing_kept() { co_return no_store("id"); }
 
 }  // namespace
 
@@ -205,18 +205,18 @@ void add_responses_routes(HttpRouter& router, const GatewayContext& context, Job
     });
   };
   if (jobs == nullptr) {
-    router.answer("GET", "/v1/responses/{response_id}", [](const HttpRequest&) { return nothing_kept(); });
+    router.answer("GET", "/v1/responses/{id}", [](const HttpRequest&) { return nothing_kept(); });
   } else {
-    router.add("GET", "/v1/responses/{response_id}",
+    router.add("GET", "/v1/responses/{id}",
                [&context, jobs](Exchange& exchange) { return serve_show(context, *jobs, exchange); });
   }
-  answer("DELETE", "/v1/responses/{response_id}", [](const auto& with, JobsApi& all, const HttpRequest& http) {
-    return remove(with, all, http.owner, http.path_params.at("response_id"));
+  answer("DELETE", "/v1/responses/{id}", [](const auto& with, JobsApi& all, const HttpRequest& http) {
+    return remove(with, all, http.owner, http.path_params.at("id"));
   });
-  answer("POST", "/v1/responses/{response_id}/cancel", [](const auto& with, JobsApi& all, const HttpRequest& http) {
-    return cancel(with, all, http.owner, http.path_params.at("response_id"));
+  answer("POST", "/v1/responses/{id}/cancel", [](const auto& with, JobsApi& all, const HttpRequest& http) {
+    return cancel(with, all, http.owner, http.path_params.at("id"));
   });
-  answer("GET", "/v1/responses/{response_id}/input_items",
+  answer("GET", "/v1/responses/{id}/input_items",
          [](const auto& with, JobsApi& all, const HttpRequest& http) { return items(with, all, http); });
 }
 

@@ -42,6 +42,17 @@ class FakeStore final : public JobStore {
     row.result = std::move(result);
     co_return Result<void>{};
   }
+  Task<void> keep(JobHead ended, std::shared_ptr<const StoredRequest> request,
+                  std::shared_ptr<const StoredResult> result) override {
+    if (broken) co_return fail(ErrorCode::kInternal, "the disk is full");
+    const std::string id = ended.id;
+    rows[id] = Row{std::move(ended), std::move(request), std::move(result)};
+    co_return Result<void>{};
+  }
+  Task<void> remove(std::string id) override {
+    rows.erase(id);
+    co_return Result<void>{};
+  }
   Task<std::shared_ptr<const JobRecord>> find(std::string id) override {
     const auto found = rows.find(id);
     if (found == rows.end()) co_return nullptr;
@@ -339,6 +350,32 @@ TEST(JobService, CancelEndsARunningAndAWaitingJob) {
     EXPECT_TRUE(jobs.is(id, JobStatus::kCancelled));
   }
   EXPECT_EQ(jobs.cancel("job-none").error().code, ErrorCode::kNotFound);
+}
+
+TEST(JobService, KeepsWhatRanElsewhereAndForgetsWhatHasEnded) {
+  Jobs jobs;
+  EndedRun run{.created_unix_ms = 7, .error = {}, .result = {.tokens = {{.token = 5, .logprob = -1}}, .finished = {}}};
+  run.result.finished = FinishedEvent{.reason = FinishReason::kLength};
+  JobSubmission submission = Jobs::submission("", "owner");
+  submission.id = "resp_1";
+  const Result<JobView> kept = jobs.run(jobs.service->keep(submission, run));
+  ASSERT_TRUE(kept);
+  const Result<JobView> found = jobs.run(jobs.service->find("owner", "resp_1"));
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->head.status, JobStatus::kSucceeded);
+  EXPECT_EQ(found->head.created_unix_ms, 7);
+  EXPECT_EQ(found->head.completion_tokens, 1);
+  EXPECT_EQ(ids_of(found->result->tokens), std::vector<TokenId>{5});
+  EXPECT_EQ(found->client_json, kept->client_json);
+  EXPECT_TRUE(jobs.inference.requests.empty()) << "it does not run again";
+  EXPECT_EQ(jobs.run(jobs.service->remove("stranger", "resp_1")).error().code, ErrorCode::kNotFound);
+  EXPECT_TRUE(jobs.run(jobs.service->remove("owner", "resp_1")));
+  EXPECT_EQ(jobs.run(jobs.service->find("owner", "resp_1")).error().code, ErrorCode::kNotFound);
+  const std::string running = jobs.submit_id();
+  EXPECT_EQ(jobs.run(jobs.service->remove("", running)).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(jobs.find(running).head.id, running);
+  jobs.store.broken = true;
+  EXPECT_FALSE(jobs.run(jobs.service->keep(submission, run))) << "what is not durable is not kept";
 }
 
 TEST(JobService, TheRequestOfAWaitingJobIsInTheStoreAloneUntilItRuns) {

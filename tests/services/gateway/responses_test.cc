@@ -277,7 +277,7 @@ TEST_F(GatewayTest, WithoutAJobStoreAResponseIsAnsweredAndNotKept) {
   EXPECT_EQ(post("/v1/responses", R"({"input":"abc","background":true})").json()["error"]["param"], "background");
   EXPECT_EQ(post("/v1/responses", R"({"input":"a","previous_response_id":"resp_1"})").json()["error"]["param"],
             "previous_response_id");
-  EXPECT_EQ(get("/v1/responses/resp_1").json()["error"]["code"], "unsupported");
+  EXPECT_EQ(get("/v1/responses/resp_1").json()["error"]["code"], "unsupported_parameter");
 }
 
 }  // namespace

@@ -233,6 +233,41 @@ TEST_F(SqliteJobStoreTest, OldEndedJobsGoAndAreNotTakenForLost) {
   EXPECT_EQ(ids(*store, {}), std::vector<std::string>{"job-3"}) << "one that has not ended stays";
 }
 
+TEST_F(SqliteJobStoreTest, ARemovedJobIsGoneForGoodAndNotTakenForLost) {
+  {
+    auto store = open();
+    ASSERT_TRUE(store->load());
+    for (int i = 1; i <= 3; ++i)
+      ASSERT_TRUE(run(io_, store->keep(head(i, JobStatus::kSucceeded), request(i), result({i}))));
+    ASSERT_TRUE(run(io_, store->remove("job-3"))) << "the last one: the next job has its place";
+    ASSERT_TRUE(run(io_, store->remove("job-1")));
+    ASSERT_TRUE(run(io_, store->remove("job-none")));
+    ASSERT_TRUE(accept(*store, head(4), 4));
+    EXPECT_EQ(find(*store, "job-4")->result, nullptr) << "nothing of the one before it";
+  }
+  auto store = open();
+  const auto loaded = store->load();
+  EXPECT_TRUE(loaded->damage.empty()) << loaded->damage[0];
+  EXPECT_EQ(ids(*store, {}), (std::vector<std::string>{"job-4", "job-2"}));
+  const auto kept = find(*store, "job-2");
+  ASSERT_NE(kept->result, nullptr);
+  EXPECT_EQ(kept->result->tokens[0].token, 2);
+  EXPECT_EQ(find(*store, "job-3"), nullptr);
+}
+
+// The ledger forgets first: a crash between the two leaves a row that it does not know.
+TEST_F(SqliteJobStoreTest, ARemovalThatDidNotEndLeavesAWholeJob) {
+  {
+    auto store = open();
+    ASSERT_TRUE(store->load());
+    ASSERT_TRUE(run(io_, store->keep(head(1, JobStatus::kSucceeded), request(1), result({1}))));
+  }
+  ASSERT_TRUE(JobLedger::open(ledger())->append_removed("job-1"));
+  auto store = open();
+  EXPECT_TRUE(store->load()->damage.empty());
+  EXPECT_NE(find(*store, "job-1")->result, nullptr);
+}
+
 TEST_F(SqliteJobStoreTest, WithoutAPathJobsLiveInMemory) {
   auto store = SqliteJobStore::open("");
   ASSERT_TRUE(store);
