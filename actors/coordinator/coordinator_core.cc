@@ -249,17 +249,43 @@ std::vector<WorkerProfile> CoordinatorCore::prefill_profiles() const {
   return profiles;
 }
 
+// Of the prefill of a request: what is left until its first token, if the workers had nothing else.
+double CoordinatorCore::prefill_left(const Request& request) {
+  if (!request.emitted.empty()) return 0;
+  return request.service_seconds * (request.attempt ? 1 - std::ranges::min(request.attempt->progress) : 1);
+}
+
+// Of prefill that goes before a request of this order.
+double CoordinatorCore::seconds_before(LaneOrder order) const {
+  double wait = 0;
+  for (const auto& [id, request] : requests_)
+    if (request.order < order) wait += prefill_left(request);
+  return wait;
+}
+
+// Is there a place for it in the queue?
+Result<void> CoordinatorCore::check_queue(const Request& request) const {
+  const auto refuse = [&](std::string why) {
+    const double retry = std::clamp(std::ceil(predicted_wait_seconds()), 1.0, 60.0);
+    return overloaded(std::move(why), static_cast<int>(retry));
+  };
+  if (waiting_.size() >= limits::kQueuedRequestsMax ||
+      waiting_tokens_ + std::ssize(request.spec.prompt) > limits::kQueuedTokensMax)
+    return refuse("the queue is full; try again later");
+  if (requests_.size() < limits::kQueueWaitFrom) return {};
+  const double wait = seconds_before(request.order);
+  if (wait <= seconds(options_.queue_wait)) return {};
+  return refuse(
+      fmt::format("the first token would be about {:.0f} s away, at most {:.0f} s are waited here; try again later",
+                  wait, seconds(options_.queue_wait)));
+}
+
 // A guess at when the queue is empty, for Retry-After: what is left of every request's prefill, and then of its answer.
 // The two overlap on machines of their own; on one machine they share its cores, and too late is better than too soon.
 double CoordinatorCore::predicted_wait_seconds() const {
   double wait = 0;
   for (const auto& [id, request] : requests_) {
-    const bool waits_for_token = request.emitted.empty();
-    if (waits_for_token) {
-      double left = 1;
-      if (request.attempt) left -= std::ranges::min(request.attempt->progress);
-      wait += request.service_seconds * left;
-    }
+    wait += prefill_left(request);
     wait += pace_.expected_seconds(request.spec.max_new_tokens - static_cast<int32_t>(request.emitted.size()));
   }
   return wait;
@@ -288,13 +314,8 @@ Result<RequestId> CoordinatorCore::submit(InferenceRequest spec, Time now) {
   Result<void> allowed = check_request(spec);
   if (allowed && draining_) allowed = fail(ErrorCode::kUnavailable, "the cluster is shutting down; try another one");
   if (allowed) allowed = check_room(spec);
-  const auto tokens = static_cast<int64_t>(spec.prompt.size());
-  if (allowed &&
-      (waiting_.size() >= limits::kQueuedRequestsMax || waiting_tokens_ + tokens > limits::kQueuedTokensMax)) {
-    const double seconds = std::clamp(std::ceil(predicted_wait_seconds()), 1.0, 60.0);
-    allowed = overloaded("the queue is full; try again later", static_cast<int>(seconds));
-  }
   if (!allowed) return std::unexpected(allowed.error());
+  const auto tokens = static_cast<int64_t>(spec.prompt.size());
   const RequestId id = ++last_request_;
   const Duration limit = spec.deadline > Duration{0} ? std::min<Duration>(spec.deadline, limits::kDeadlineMax)
                                                      : Duration(limits::kRequestDeadline);
@@ -309,6 +330,7 @@ Result<RequestId> CoordinatorCore::submit(InferenceRequest spec, Time now) {
   // What came together is one piece of work: each part alone would be due as soon as a short prompt.
   const auto whole = static_cast<double>(std::max(request.spec.batch_tokens, tokens));
   request.order = lane_order(now, request.service_seconds * whole / static_cast<double>(tokens), id);
+  TRY(check_queue(request));
   requests_.emplace(id, std::move(request));
   waiting_.push_back(id);
   waiting_tokens_ += tokens;

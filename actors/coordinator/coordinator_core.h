@@ -155,6 +155,9 @@ class CoordinatorCore {
   Result<void> check_request(const InferenceRequest& request) const;
   Result<void> check_room(const InferenceRequest& request, size_t generated = 0) const;
   double predicted_wait_seconds() const;
+  static double prefill_left(const Request& request);
+  double seconds_before(LaneOrder order) const;
+  Result<void> check_queue(const Request& request) const;
   double seconds_behind(int32_t columns, int32_t tokens) const;
   double prefill_seconds(const Request& request) const;
   std::vector<WorkerProfile> prefill_profiles() const;

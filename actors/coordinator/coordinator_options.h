@@ -24,6 +24,7 @@ struct CoordinatorOptions {
   SpeedMemory speeds;  // learnt in an earlier life
   bool prefix_cache = true;  // workers keep prompts' pages for prompts that begin alike
   Duration stall_timeout = limits::kStallTimeout;  // of an attempt on which nothing moves
+  Duration queue_wait = limits::kQueueWait;  // refused is whose first token is predicted later, from kQueueWaitFrom on
   TestFaults faults;
 };
 

@@ -58,6 +58,9 @@ void add_api_flags(CLI::App& command, ApiFrontOptions& api) {
       ->delimiter(',')
       ->check(check_origin)
       ->group(kGroup);
+  add_time(
+      "--queue-wait", api.queue_wait,
+      "that a request may be predicted to wait for its first token; beyond, and with 32 in work, it is refused (429)");
   add_time("--request-timeout", gateway.request_timeout, "from a request's acceptance to its last token");
   add_time("--job-timeout", gateway.job_timeout, "of one run of a job");
   add_time("--http-idle-timeout", gateway.http.idle_timeout,

@@ -24,6 +24,7 @@ struct ApiFrontOptions {
   std::string admin;  // host:port of probes and metrics without a key; empty: none
   std::string otlp_endpoint;  // of a collector of traces; empty: none
   std::string metrics_compat;  // "vllm": its names, too; read where the metrics are made
+  Duration queue_wait = limits::kQueueWait;  // read where the coordinator is made, as CoordinatorOptions has it
   Duration canary_deadline{0};  // of a completion that readiness depends on; 0: it does not
 };
 

@@ -86,7 +86,8 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
                                                        .split_table = std::move(split_table),
                                                        .speeds = read_speed_memory(speed_memory_file()),
                                                        .prefix_cache = options.prefix_cache,
-                                                       .stall_timeout = from_seconds(options.stall_timeout_s)});
+                                                       .stall_timeout = from_seconds(options.stall_timeout_s),
+                                                       .queue_wait = options.api.queue_wait});
   ApiFrontOptions api = options.api;
   api.gateway.http.listen = http;
   api.gateway.http.allow_remote = options.insecure_network;

@@ -170,6 +170,26 @@ TEST(Admission, AFullQueueSaysWhenToComeBack) {
   EXPECT_GE(error.retry_after_seconds, 1);
 }
 
+// The wait is of what goes before it: a short prompt passes the long ones, and is taken.
+TEST(Admission, WhatWouldWaitTooLongIsRefusedButNotWhatPasses) {
+  constexpr int32_t kLong = CoreDriver::kContext - 8;
+  const auto taken = [](Duration wait) {
+    CoreDriver driver({}, {}, {}, /*prefix_cache=*/false, wait);
+    driver.join(1, true, 1 << 20);
+    driver.join(9, false, 1 << 20);
+    size_t count = 0;
+    Result<RequestId> last = driver.submit(kLong, 1);
+    for (; last && count < 250; ++count) last = driver.submit(kLong, 1);
+    EXPECT_TRUE(last || last.error().code == ErrorCode::kOverloaded);
+    EXPECT_TRUE(driver.submit(1, 1)) << "it is due before them";
+    return count;
+  };
+  EXPECT_EQ(taken(Duration(0)), limits::kQueueWaitFrom) << "so many are no overload, whatever they take";
+  const size_t few = taken(2s), more = taken(4s);
+  EXPECT_GT(few, limits::kQueueWaitFrom);
+  EXPECT_NEAR(static_cast<double>(more) / static_cast<double>(few), 2, 0.1) << "twice the time, twice the queue";
+}
+
 // ---- one request ----
 
 TEST(Request, EveryLinkOfTheChainIsToldItsPart) {

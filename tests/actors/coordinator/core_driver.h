@@ -45,12 +45,14 @@ class CoreDriver {
   }
   static constexpr size_t kPageBytes = 64;
 
-  explicit CoreDriver(TestFaults faults = {}, std::string model = {}, SpeedMemory speeds = {}, bool prefix_cache = true)
+  explicit CoreDriver(TestFaults faults = {}, std::string model = {}, SpeedMemory speeds = {}, bool prefix_cache = true,
+                      Duration queue_wait = limits::kQueueWait)
       : core({.epoch = kEpoch,
               .shape = shape(),
               .model = std::move(model),
               .speeds = std::move(speeds),
               .prefix_cache = prefix_cache,
+              .queue_wait = queue_wait,
               .faults = faults},
              rng, sink) {}
 
