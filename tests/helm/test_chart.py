@@ -40,7 +40,7 @@ def test_every_way_of_use_renders_and_lints(helm, name):
     "metrics.dashboard.enabled=1", "metrics.label.a=b", "autoscaling.kind=HPA", "autoscaling.kind=ScaledObject",
     "autoscaling.maxWorkers=65", "autoscaling.queuedPromptTokens=0", "ingress.enabled=true", "ingress.port=80",
     "httpRoute.enabled=true", "httpRoute.parents[0].namespace=n", "ipFamilyPolicy=IPv6", "topology.spreadOver=a host",
-    "workload=Deployment", "gang=maybe", "rdma.resource=hca", "rdma.count=0", "inferencePool.enabled=true",
+    "workload=Deployment", "gang=maybe", "rdma.resource=hca", "rdma.count=0", "rdma.env.PATH=/tmp", "inferencePool.enabled=true",
     "inferencePool.pickerPort=0", "model.sha256.file=abc", "model.sha256./etc/passwd=" + 64 * "a",
 ])
 def test_a_wrong_value_is_refused_by_the_schema(helm, setting):

@@ -247,6 +247,9 @@ def test_rdma_is_the_workers_alone(rendered):
         (container,) = pod_spec(workload)["containers"]
         worker = component(workload) != "coordinator"
         assert container["resources"]["limits"].get("rdma/hca") == (1 if worker else None)
+        annotations = workload["spec"]["template"]["metadata"]["annotations"]
+        assert annotations.get("k8s.v1.cni.cncf.io/networks") == ("rdma-net" if worker else None)
+        assert ({"name": "UCX_NET_DEVICES", "value": "mlx5_0:1"} in container["env"]) == worker
         assert container["securityContext"]["capabilities"].get("add") == (["IPC_LOCK"] if worker else None)
     config = yaml.safe_load(one(rendered("rdma"), "ConfigMap", "runahead")["data"]["runahead.yaml"])
     assert config["transport"] == "ucx"

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/crc32c.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "transport/kv/ucx_operation.h"
 #include "transport/little_endian.h"
 
@@ -109,6 +110,14 @@ Result<void> UcxLane::meet(const LaneIntroduction& of_receiver) {
   return {};
 }
 
+// A second hop over the same lanes is no news.
+void UcxLane::note_lanes() {
+  std::string lanes = lanes_of(endpoint_);
+  if (lanes == context_->lanes) return;
+  log::info("ucx: K/V pages travel over {}", lanes);
+  context_->lanes = std::move(lanes);
+}
+
 Result<void> UcxLane::open_endpoint() {
   const auto address = TRY(address_in(peer_));
   ucp_ep_params_t params{};
@@ -129,7 +138,7 @@ Result<void> UcxLane::open_endpoint() {
   auto* kept = keep(pending_, [this](const char* error, auto) {
     if (error != nullptr || over_) return;
     ready_ = true;
-    context_->lanes = lanes_of(endpoint_);
+    note_lanes();
     if (start_.on_ready) start_.on_ready();
   });
   const auto param = request_param(kept, 0);

@@ -45,6 +45,7 @@ class UcxLane final : public HopLane {
 
   Result<void> open();
   Result<void> open_endpoint();
+  void note_lanes();
   void fail(Error why);
   void kick();  // an operation was posted, or there is an end: progress soon
   bool progress();  // false: UCX has more to do

@@ -144,6 +144,11 @@ metadata:
     app.kubernetes.io/component: {{ .role }}
   annotations:
     checksum/config: {{ include (print $root.Template.BasePath "/configmap.yaml") $root | sha256sum }}
+    {{- if and $root.Values.rdma.enabled (ne .role "coordinator") }}
+    {{- with $root.Values.rdma.annotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+    {{- end }}
 spec:
   serviceAccountName: {{ include "runahead.fullname" $root }}
   automountServiceAccountToken: false
@@ -233,6 +238,11 @@ spec:
         - {name: RUNAHEAD_PACKED_CACHE, value: "off"}  # one worker a pod: nobody to share it with, and scratch is bounded
         - {name: RUNAHEAD_CACHE_DIR, value: /scratch}  # the root file system is read-only
         - {name: TMPDIR, value: /scratch}
+        {{- if and $root.Values.rdma.enabled (ne .role "coordinator") }}
+        {{- range $name, $value := $root.Values.rdma.env }}
+        - {name: {{ $name }}, value: {{ $value | quote }}}
+        {{- end }}
+        {{- end }}
       ports:
         {{- if eq .role "coordinator" }}
         - {name: http, containerPort: {{ include "runahead.port.http" $root }}}
