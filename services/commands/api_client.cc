@@ -20,10 +20,14 @@ constexpr std::chrono::milliseconds kPoll{300};  // of a job that is waited for
 
 }  // namespace
 
+void add_api_key_flag(CLI::App& command, std::string& api_key) {
+  command.add_option("--api-key", api_key,
+                     "key of the API, better in RUNAHEAD_API_KEY, which no list of processes shows; default: none");
+}
+
 void add_client_flags(CLI::App& command, ClientOptions& options) {
   command.add_option("--url", options.url, "host:port of the API");
-  command.add_option("--api-key", options.api_key,
-                     "key of the API, better in RUNAHEAD_API_KEY, which no list of processes shows; default: none");
+  add_api_key_flag(command, options.api_key);
 }
 
 Result<json> ask(const ClientOptions& options, const std::string& method, const std::string& target, const json& body,

@@ -21,6 +21,8 @@ inline constexpr std::chrono::seconds kClientTimeout{30};
 // How long a command that waits for something asks a server that does not answer: a coordinator that starts again needs less.
 inline constexpr std::chrono::seconds kServerAwayMax{60};
 
+// --api-key
+void add_api_key_flag(CLI::App& command, std::string& api_key);
 // --url --api-key
 void add_client_flags(CLI::App& command, ClientOptions& options);
 

@@ -20,13 +20,20 @@ Result<json> body_of(const HttpAnswer& answer) {
 
 }  // namespace
 
-ClusterProbe::ClusterProbe(const std::string& url) : client_(url, kSilenceTimeout), salt_(random_seed()) {}
+ClusterProbe::ClusterProbe(const std::string& url, const std::string& api_key)
+    : client_(url, kSilenceTimeout, api_key), salt_(random_seed()) {}
 
 Result<json> ClusterProbe::cluster() const {
   json body = TRY(body_of(TRY(client_.get("/v1/cluster"))));
   if (ready_prefill_workers(body) == 0 || body.value("fingerprint", "").empty())
     return fail(ErrorCode::kUnavailable, "no prefill worker of that cluster is ready; wait for it, or start one");
   return body;
+}
+
+Result<std::string> ClusterProbe::metrics() const {
+  HttpAnswer answer = TRY(client_.get("/metrics"));
+  if (answer.status != 200) return std::unexpected(error_of(answer));
+  return std::move(answer.body);
 }
 
 int32_t ClusterProbe::ready_prefill_workers(const json& cluster) {

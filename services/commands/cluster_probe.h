@@ -15,10 +15,12 @@ namespace runahead {
 
 class ClusterProbe {
  public:
-  explicit ClusterProbe(const std::string& url);
+  ClusterProbe(const std::string& url, const std::string& api_key);
 
   // GET /v1/cluster; kUnavailable if no prefill worker is ready.
   Result<nlohmann::json> cluster() const;
+  // GET /metrics, as text.
+  Result<std::string> metrics() const;
   static int32_t ready_prefill_workers(const nlohmann::json& cluster);
   // `usage.runahead` of a prompt of so many tokens; no cuts: one worker. kInternal if two cuts of one prompt gave unlike logits.
   Result<nlohmann::json> ask(int32_t tokens, const std::vector<int32_t>& cuts);

@@ -14,6 +14,7 @@
 #include "base/machine_limits.h"
 #include "model/cuda_transformer/cuda_stream.h"
 #include "model/tokenizer/tokenizer.h"
+#include "services/commands/api_client.h"
 #include "services/commands/commands.h"
 #include "services/commands/doctor_cluster.h"
 #include "services/commands/input.h"
@@ -38,7 +39,7 @@ constexpr std::chrono::seconds kClusterTimeout{10};
 struct DoctorOptions {
   std::string model = "smollm2";
   std::vector<std::string> ports = {"127.0.0.1:7070", "127.0.0.1:8000"};
-  std::string url;
+  std::string url, api_key;
 };
 
 Finding ok(const std::string& what, std::string detail) { return {what, Finding::Grade::kOk, std::move(detail)}; }
@@ -141,14 +142,18 @@ std::vector<Finding> findings_of(const DoctorOptions& options) {
   return findings;
 }
 
-std::vector<Finding> findings_at(const std::string& url) {
-  const auto answer = HttpClient(url, kClusterTimeout).get("/v1/cluster");
-  if (!answer) return {failed("cluster", answer.error())};
-  if (answer->status != 200) return {failed("cluster", error_of(*answer))};
+std::vector<Finding> findings_at(const DoctorOptions& options) {
+  const ClientOptions api{options.url, options.api_key};
+  const auto cluster = ask(api, "GET", "/v1/cluster", nullptr, kClusterTimeout);
+  if (!cluster) return {failed("cluster", cluster.error())};
+  const auto metrics = HttpClient(api.url, kClusterTimeout, api.api_key).get("/metrics");
+  if (!metrics) return {failed("cluster", metrics.error())};
+  if (metrics->status != 200) return {failed("cluster", error_of(*metrics))};
   try {
-    return findings_of_cluster(json::parse(answer->body));
+    return findings_of_cluster(*cluster, links_in(metrics->body));
   } catch (const json::exception&) {
-    return {failed("cluster", {ErrorCode::kUnavailable, "what answers at " + url + " is no coordinator of Runahead"})};
+    return {
+        failed("cluster", {ErrorCode::kUnavailable, "what answers at " + api.url + " is no coordinator of Runahead"})};
   }
 }
 
@@ -174,7 +179,7 @@ Result<void> report(const std::vector<Finding>& findings, const CommonOptions& c
 
 Result<void> doctor(const DoctorOptions& options, const CommonOptions& common) {
   std::vector<Finding> findings = {ok("version", fmt::format("runahead {} ({})", kVersion, kRevision))};
-  for (Finding& finding : options.url.empty() ? findings_of(options) : findings_at(options.url))
+  for (Finding& finding : options.url.empty() ? findings_of(options) : findings_at(options))
     findings.push_back(std::move(finding));
   return report(findings, common);
 }
@@ -189,6 +194,7 @@ void add_doctor(CommandLine& line) {
   command->add_option("--ports", options->ports, "host:port that must be free")->delimiter(',');
   command->add_option("--url", options->url,
                       "host:port of a cluster's API, to look for slow workers and links; default: none");
+  add_api_key_flag(*command, options->api_key);
 }
 
 }  // namespace runahead

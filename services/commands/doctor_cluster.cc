@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -39,6 +40,19 @@ Finding readiness(const json& cluster) {
   return {"cluster", able ? Finding::Grade::kOk : Finding::Grade::kFailed, text, ErrorCode::kUnavailable};
 }
 
+// The value of a label in a line of metrics, with its escapes undone.
+std::string label_in(std::string_view line, std::string_view name) {
+  const std::string key = std::string(name) + "=\"";
+  size_t at = line.find(key);
+  if (at == std::string_view::npos || (line[at - 1] != '{' && line[at - 1] != ',')) return {};
+  std::string value;
+  for (at += key.size(); at < line.size() && line[at] != '"'; ++at) {
+    if (line[at] == '\\' && at + 1 < line.size()) value += line[++at] == 'n' ? '\n' : line[at];
+    else value += line[at];
+  }
+  return value;
+}
+
 // Speeds of ready prefill workers, by device.
 std::map<std::string, std::vector<double>> known_speeds(const json& cluster) {
   std::map<std::string, std::vector<double>> speeds;
@@ -48,13 +62,10 @@ std::map<std::string, std::vector<double>> known_speeds(const json& cluster) {
   return speeds;
 }
 
-// The way into a decode worker is a link like others: a planner that knows which worker sends slowly makes it the last rank.
-std::vector<double> known_links(const json& cluster) {
-  std::vector<double> links;
-  for (const json& worker : cluster.at("workers"))
-    if (is_ready(worker) && worker.at("link_bytes_per_second").get<double>() > 0)
-      links.push_back(worker.at("link_bytes_per_second"));
-  return links;
+double usual_speed(const std::vector<MeasuredLink>& links) {
+  std::vector<double> speeds;
+  for (const MeasuredLink& link : links) speeds.push_back(link.bytes_per_second);
+  return speeds.empty() ? 0 : median(std::move(speeds));
 }
 
 Finding slow_worker(const json& worker, double usual) {
@@ -65,13 +76,12 @@ Finding slow_worker(const json& worker, double usual) {
                       worker.at("device").get<std::string>(), usual)};
 }
 
-Finding slow_link(const json& worker, double usual) {
+Finding slow_link(const MeasuredLink& link, double usual) {
   return {"link", Finding::Grade::kSlow,
-          fmt::format("K/V reaches {} ({}) at {:.1f} MB/s, the others at {:.1f}{}: look at its network and at its "
-                      "sender's, or have them advertise the faster one (--advertise)",
-                      worker.at("name").get<std::string>(), worker.at("transport").get<std::string>(),
-                      worker.at("link_bytes_per_second").get<double>() / 1e6, usual / 1e6,
-                      is_prefill(worker) ? "" : ", which delays the second token")};
+          fmt::format(
+              "K/V goes from {} to {} ({}) at {:.1f} MB/s, over other links at {:.1f}: look at the network of both, "
+              "or have them advertise the faster one (--advertise)",
+              link.from, link.to, link.transport, link.bytes_per_second / 1e6, usual / 1e6)};
 }
 
 Finding fine(const json& worker) {
@@ -87,22 +97,37 @@ Finding fine(const json& worker) {
 
 }  // namespace
 
-std::vector<Finding> findings_of_cluster(const json& cluster) {
+std::vector<MeasuredLink> links_in(std::string_view metrics) {
+  constexpr std::string_view kName = "runahead_link_bandwidth_bytes_per_second{";
+  std::vector<MeasuredLink> links;
+  for (size_t begin = 0; begin < metrics.size();) {
+    const size_t end = std::min(metrics.find('\n', begin), metrics.size());
+    const std::string_view line = metrics.substr(begin, end - begin);
+    begin = end + 1;
+    if (!line.starts_with(kName)) continue;
+    const std::string value(line.substr(line.rfind(' ') + 1));
+    MeasuredLink link{.from = label_in(line, "src"),
+                      .to = label_in(line, "dst"),
+                      .transport = label_in(line, "transport"),
+                      .bytes_per_second = std::strtod(value.c_str(), nullptr)};
+    if (link.bytes_per_second > 0) links.push_back(std::move(link));
+  }
+  return links;
+}
+
+std::vector<Finding> findings_of_cluster(const json& cluster, const std::vector<MeasuredLink>& links) {
   std::vector<Finding> findings = {readiness(cluster)};
   const auto speeds = known_speeds(cluster);
-  const std::vector<double> links = known_links(cluster);
-  const double usual_link = links.empty() ? 0 : median(links);
   for (const json& worker : cluster.at("workers")) {
     if (!is_ready(worker)) continue;
     const auto group = is_prefill(worker) ? speeds.find(worker.at("device").get<std::string>()) : speeds.end();
     const double usual = group == speeds.end() ? 0 : median(group->second);
-    const double link = worker.at("link_bytes_per_second");
-    const bool computes_slowly = worker.at("tokens_per_second").get<double>() < kSlowWorker * usual;
-    const bool is_reached_slowly = link > 0 && link < kSlowLink * usual_link;
-    if (computes_slowly) findings.push_back(slow_worker(worker, usual));
-    if (is_reached_slowly) findings.push_back(slow_link(worker, usual_link));
-    if (!computes_slowly && !is_reached_slowly) findings.push_back(fine(worker));
+    const bool is_slow = worker.at("tokens_per_second").get<double>() < kSlowWorker * usual;
+    findings.push_back(is_slow ? slow_worker(worker, usual) : fine(worker));
   }
+  const double usual = usual_speed(links);
+  for (const MeasuredLink& link : links)
+    if (link.bytes_per_second < kSlowLink * usual) findings.push_back(slow_link(link, usual));
   return findings;
 }
 

@@ -8,6 +8,7 @@
 #include "base/limits.h"
 #include "base/utf8.h"
 #include "planner/plan_reasons.h"
+#include "services/commands/api_client.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
 #include "services/commands/output.h"
@@ -195,7 +196,8 @@ Result<void> search(const PlanOptions& options, const CommonOptions& common) {
 Result<void> plan(PlanOptions options, const CommonOptions& common) {
   if (options.what == "search") return search(options, common);
   if (options.what == "profile")
-    return profile_cluster({options.search.url, options.lengths, options.search.repetitions}, common);
+    return profile_cluster({options.search.url, options.search.api_key, options.lengths, options.search.repetitions},
+                           common);
   if (!options.what.empty())
     return fail(ErrorCode::kInvalidArgument,
                 "there is no plan '" + options.what + "'; there are plan search and plan profile", "what");
@@ -255,6 +257,7 @@ void add_plan(CommandLine& line) {
       ->delimiter(',')
       ->check(whole_number(1, 1 << 24));
   command->add_option("--url", options->search.url, "search, profile: host:port of the cluster's API");
+  add_api_key_flag(*command, options->search.api_key);
   command
       ->add_option("--repetitions", options->search.repetitions,
                    "search: of each measurement, the median counts; profile: rounds")

@@ -72,7 +72,7 @@ std::vector<std::vector<int32_t>> profile_cuts(int32_t tokens, int32_t ranks) {
 }
 
 Result<void> profile_cluster(const PlanProfileOptions& options, const CommonOptions& common) {
-  ClusterProbe probe(options.url);
+  ClusterProbe probe(options.url, options.api_key);
   const int32_t ranks = ClusterProbe::ready_prefill_workers(TRY(probe.cluster()));
   for (const int32_t tokens : options.tokens)
     if (ranks > ranks_max(tokens))
@@ -81,6 +81,7 @@ Result<void> profile_cluster(const PlanProfileOptions& options, const CommonOpti
                   "tokens");
   const std::vector<json> reports = TRY(run_rounds(probe, options, ranks, common));
   const json cluster = TRY(probe.cluster());
+  const std::string metrics = TRY(probe.metrics());
   const double error = prediction_error(reports);
   if (common.json()) {
     print_json({{"workers", cluster.at("workers")},
@@ -88,7 +89,7 @@ Result<void> profile_cluster(const PlanProfileOptions& options, const CommonOpti
                 {"requests", reports.size() * static_cast<size_t>(options.repetitions)}});
     return {};
   }
-  for (const Finding& finding : findings_of_cluster(cluster))
+  for (const Finding& finding : findings_of_cluster(cluster, links_in(metrics)))
     std::printf("%-8s %s\n", finding.what.c_str(), finding.detail.c_str());
   std::printf("predictions of the last round are off by %.1f %% (median); the coordinator keeps what it has learnt\n",
               100 * error);

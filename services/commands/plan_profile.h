@@ -13,7 +13,7 @@
 namespace runahead {
 
 struct PlanProfileOptions {
-  std::string url = "127.0.0.1:8000";
+  std::string url = "127.0.0.1:8000", api_key;
   std::vector<int32_t> tokens;
   int repetitions = 3;  // rounds; of each, every length in every way
 };

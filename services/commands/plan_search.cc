@@ -87,7 +87,7 @@ json row_of(const SplitSearch& search, int32_t context_len) {
 Result<void> search_plans(const PlanSearchOptions& given, const CommonOptions& common) {
   PlanSearchOptions options = given;
   if (options.table.empty()) options.table = default_split_table().string();
-  ClusterProbe probe(options.url);
+  ClusterProbe probe(options.url, options.api_key);
   const json cluster = TRY(probe.cluster());
   const auto fingerprint = cluster.at("fingerprint").get<std::string>();
   const int32_t ready = ClusterProbe::ready_prefill_workers(cluster);

@@ -11,7 +11,7 @@
 namespace runahead {
 
 struct PlanSearchOptions {
-  std::string url = "127.0.0.1:8000";
+  std::string url = "127.0.0.1:8000", api_key;
   std::vector<int32_t> tokens;
   int ranks = 0;  // 0: all prefill workers that are ready
   int repetitions = 3;  // of each measurement; the median counts
