@@ -1,6 +1,7 @@
 // runahead bench prefill|decode|kernels|plan: how fast one worker is, in this process, as a share of what the machine's
 // instructions and memory allow, measured in the same run (of a GPU: times alone); and how long a plan takes.
-// docs/benchmarks.md says what each number means. bench rank: a rival's rank (bench_rank.h).
+// docs/benchmarks.md says what each number means. bench load: a running cluster (bench_load.h); bench rank: a rival's rank
+// (bench_rank.h).
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include "bench/engine_bench.h"
 #include "bench/kernel_bench.h"
 #include "planner/strategies.h"
+#include "services/commands/bench_load.h"
 #include "services/commands/bench_rank.h"
 #include "services/commands/commands.h"
 #include "services/commands/input.h"
@@ -34,6 +36,7 @@ struct BenchOptions {
   int repetitions = 3, steps = 32;
   bool all = false;
   BenchRankOptions rank;
+  BenchLoadOptions load;
 };
 
 // An early and two late chunks.
@@ -236,14 +239,23 @@ Result<void> bench_plan_command(const CommonOptions& common) {
   return {};
 }
 
-Result<void> bench(const BenchOptions& options, const CommonOptions& common) {
+Result<void> bench_here(const BenchOptions& options, const CommonOptions& common) {
   if (options.what == "prefill") return bench_prefill_command(options, common);
   if (options.what == "decode") return bench_decode_command(options, common);
   if (options.what == "kernels") return bench_kernels_command(options, common);
   if (options.what == "plan") return bench_plan_command(common);
   if (options.what == "rank") return bench_rank(options.engine, options.rank);
   return fail(ErrorCode::kInvalidArgument,
-              "there is no bench '" + options.what + "'; there are prefill, decode, kernels, plan and rank", "what");
+              "there is no bench '" + options.what + "'; there are prefill, decode, kernels, plan, load and rank",
+              "what");
+}
+
+Result<int> bench(const BenchOptions& options, const CommonOptions& common) {
+  if (options.what == "load") return bench_load(options.load, common);
+  if (!options.load.fail_if.empty())
+    return fail(ErrorCode::kUnsupported, "--fail-if is of bench load; leave it out", "fail-if");
+  TRY(bench_here(options, common));
+  return 0;
 }
 
 constexpr const char* kExplanation =
@@ -253,6 +265,9 @@ constexpr const char* kExplanation =
     "         attention of a page of queries by context: ns a pair of query and key, and pairs/s over those of the\n"
     "         first context (late)\n"
     "plan     the coordinator's planning of one request, by ready workers\n"
+    "load     clients against a running cluster (--url): time to first token (ttft), per output token (tpot) and of "
+    "the\n"
+    "         whole answer (e2e), as the clients see them\n"
     "rank     one rank of a rival scheme (TSP, the paper's chain, ...), driven over stdin by bench/chain.py\n"
     "of peak: operations, counted from the shapes, over those of the mode's dot instruction in the same run. Numbers\n"
     "are medians; docs/benchmarks.md says how to read each column.";
@@ -261,10 +276,10 @@ constexpr const char* kExplanation =
 
 void add_bench(CommandLine& line) {
   auto options = std::make_shared<BenchOptions>();
-  CLI::App* command = line.add("bench", "measure one worker in this process against what the machine allows",
-                               [options](const CommonOptions& common) { return bench(*options, common); });
+  CLI::App* command = line.add_with_code("bench", "measure one worker in this process, or a running cluster under load",
+                                         [options](const CommonOptions& common) { return bench(*options, common); });
   command->footer(kExplanation);
-  command->add_option("what", options->what, "prefill, decode, kernels, plan or rank");
+  command->add_option("what", options->what, "prefill, decode, kernels, plan, load or rank");
   add_model_flags(*command, options->engine.model);
   add_compute_flag(*command, options->engine.compute);
   add_packed_cache_flag(*command, options->engine.packed_cache);
@@ -291,6 +306,7 @@ void add_bench(CommandLine& line) {
   command->add_flag("--insecure-network", options->rank.insecure_network, "rank: listen beyond loopback");
   command->add_flag("--all", options->all,
                     "kernels: every instruction set that runs here, and every mode if --compute is auto");
+  add_bench_load_flags(*command, options->load);
 }
 
 }  // namespace runahead

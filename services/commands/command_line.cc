@@ -80,6 +80,14 @@ CommandLine::CommandLine() : app_("Runahead: answers long prompts sooner, on sev
 
 CLI::App* CommandLine::add(const std::string& name, const std::string& summary,
                            std::function<Result<void>(const CommonOptions&)> body) {
+  return add_with_code(name, summary, [body = std::move(body)](const CommonOptions& common) -> Result<int> {
+    TRY(body(common));
+    return 0;
+  });
+}
+
+CLI::App* CommandLine::add_with_code(const std::string& name, const std::string& summary,
+                                     std::function<Result<int>(const CommonOptions&)> body) {
   CLI::App* command = app_.add_subcommand(name, summary);
   command->add_option("--config", common_.config, "YAML file with flags as keys; without it there is none");
   command->add_option("-o,--output", common_.output, "text or json")->check(CLI::IsMember({"text", "json"}));
@@ -251,8 +259,8 @@ int CommandLine::run(int argc, char** argv) {
   init_logging(command.app->get_name(), common_.effective_log_level(), common_.log_format == "json");
   warn_of_unknown_variables();
   if (show_config_) return print_text(effective_config(*command.app, origins_, common_.json())), finish(0);
-  const Result<void> result = command.body(common_);
-  return result ? finish(0) : report(result.error());
+  const Result<int> result = command.body(common_);
+  return result ? finish(*result) : report(result.error());
 }
 
 }  // namespace runahead

@@ -34,6 +34,9 @@ class CommandLine {
   // Adds a command; flags are then added to what is returned. `body` runs after parsing.
   CLI::App* add(const std::string& name, const std::string& summary,
                 std::function<Result<void>(const CommonOptions&)> body);
+  // The same of a command that may run to its end and yet say no: the value is its exit code.
+  CLI::App* add_with_code(const std::string& name, const std::string& summary,
+                          std::function<Result<int>(const CommonOptions&)> body);
   // For what describes the commands themselves: completions, the manual.
   const CLI::App& app() const { return app_; }
   // Parses, runs, prints the error if there is one; returns the exit code.
@@ -42,7 +45,7 @@ class CommandLine {
  private:
   struct Command {
     CLI::App* app;
-    std::function<Result<void>(const CommonOptions&)> body;
+    std::function<Result<int>(const CommonOptions&)> body;
   };
   std::optional<int> parse(std::vector<std::string> words);
   Result<void> apply_environment_and_config(CLI::App& command);

@@ -11,6 +11,8 @@ struct ExitCode {
   std::string_view meaning;
 };
 
+inline constexpr int kMissed = 6;  // no error: the command did what it should
+
 inline constexpr ExitCode kExitCodes[] = {
     {0, "done"},
     {1, "failure; the message says which"},
@@ -18,6 +20,7 @@ inline constexpr ExitCode kExitCodes[] = {
     {3, "configuration: a file, a model, a port; or what is asked for is not there"},
     {4, "the server or the coordinator cannot be reached, or has no workers"},
     {5, "workers were lost and no attempt was left"},
+    {kMissed, "what was measured misses what was asked for (bench load --fail-if)"},
     {124, "a deadline passed"},
     {130, "interrupted"},
 };
