@@ -26,8 +26,11 @@ Result<void> told_to_parent(Result<void> result, int announce_fd) {
 void add_worker(CommandLine& line, WorkerKind role, const std::string& name, const std::string& summary) {
   auto options = std::make_shared<WorkerServiceOptions>();
   options->role = role;
-  CLI::App* command = line.add(name, summary, [options](const CommonOptions&) {
-    return told_to_parent(run_worker_service(*options), options->announce_fd);
+  CLI::App* command = line.add(name, summary, [options](const CommonOptions& common) {
+    WorkerServiceOptions chosen = *options;
+    const bool is_child = chosen.announce_fd >= 0;  // of a local cluster, which chooses one to show how far all are
+    chosen.progress = !common.quiet && (chosen.progress || !is_child);
+    return told_to_parent(run_worker_service(chosen), chosen.announce_fd);
   });
   add_model_flags(*command, options->engine.model);
   command->add_option("--coordinator", options->coordinator, "host:port of the coordinator's control plane");
@@ -48,7 +51,7 @@ void add_worker(CommandLine& line, WorkerKind role, const std::string& name, con
         ->add_option("--slots", options->slots, "answers that one decode step carries on; 0: all that the memory holds")
         ->check(whole_number(0, limits::kAttemptsPerWorkerMax));
   command->add_flag("--insecure-network", options->insecure_network, "listen beyond loopback; there is no TLS yet");
-  command->add_flag("--progress", options->progress, "show a bar while the weights load");
+  command->add_flag("--progress", options->progress, "show a bar while the weights load")->group("");
   command->add_option("--sharers", options->sharers, "workers that share the memory of this machine")->group("");
   add_child_flag(*command, options->announce_fd);
 }

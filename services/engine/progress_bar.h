@@ -1,5 +1,5 @@
-// ProgressBar: how far something is, on stderr. On a terminal one line that is redrawn; elsewhere, and where TERM is dumb,
-// a line of log per tenth, from the second on: what ends sooner needs none.
+// ProgressBar: how far something is, and how long it will take, on stderr. On a terminal one line that is redrawn; elsewhere,
+// and where TERM is dumb, a line of log per tenth, from the second on: what ends sooner needs none.
 //   threads  one.
 #pragma once
 
@@ -33,6 +33,9 @@ class ProgressBar {
 
 // "prefill [######........................]  20 % of 3227 tokens", at most `columns` wide.
 std::string bar_text(std::string_view what, double fraction, std::string_view detail, int columns);
+
+// ", 12 s left" where what is done allows a guess: it goes on as fast as it went. Else nothing.
+std::string time_left_text(double fraction, double seconds_so_far);
 
 // stderr is a terminal that understands escapes.
 bool stderr_takes_bars();

@@ -290,6 +290,11 @@ def test_threads_follow_mask_and_quota():
         return {finding["what"]: finding["detail"] for finding in json.loads(done.stdout)["findings"]}
 
     assert "1 compute threads by default (affinity decides)" in findings(["taskset", "-c", "0"])["cpus"]
+    for command in ("prefill", "decode"):
+        words = ["taskset", "-c", "0", BINARY, "config", command, "-o", "json"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+        values = {row["key"]: (row["value"], row["origin"]) for row in json.loads(done.stdout)["values"]}
+        assert values["threads"] == ("1", "default"), done.stdout
     with cgroup("cpu", cfs_period_us=100000, cfs_quota_us=50000) as words:
         detail = findings(words)["cpus"]
     assert "cpu.cfs_quota_us 0.5" in detail and "1 compute threads by default (cgroup" in detail

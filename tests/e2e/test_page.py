@@ -207,6 +207,38 @@ def test_cancel_in_the_table(service, browser, shots):
     eventually(service.at_rest, what="all pages free")
 
 
+@pytest.mark.parametrize("width,height", [(1440, 900), (390, 844)])
+def test_jobs_are_rows_like_requests(service, browser, shots, width, height):
+    """One that is computed, rank by rank, until it is cancelled by keyboard; one that has ended, with its report."""
+    open_page(browser, service, width, height)
+    browser.wait_for(LOADED)
+    ended = service.post("/v1/jobs", {"prompt": LONG_TEXT, "max_tokens": 2, "runahead": {"strategy": "even"}}).json["id"]
+    eventually(lambda: service.get(f"/v1/jobs/{ended}").json["status"] == "succeeded", 60, "the job's end")
+    job = service.post("/v1/jobs", {"prompt": LONG_TEXT * 8, "max_tokens": 2, "cache_salt": f"{width}",
+                                    "runahead": {"strategy": "even"}}).json["id"]
+    row = f"document.querySelector('button.row[title={json.dumps(job)}]')"
+    browser.wait_for(f"{row} !== null")
+    assert browser.evaluate(f"{row}.textContent") == f"job {job[-6:]}"
+    browser.evaluate(f"{row}.focus()")
+    browser.press("Enter", ENTER, text="\r")
+    browser.wait_for("document.querySelectorAll('#report .rank').length === 2")
+    browser.wait_for(f"/^prefill [1-9]/.test({row}.closest('tr').querySelector('.status').innerText)")
+    assert no_overflow(browser)
+    browser.screenshot(shots / f"job-{width}.png")
+    browser.evaluate(f"{row}.closest('tr').querySelector('button.cancel').focus()")
+    browser.press("Enter", ENTER, text="\r")
+    browser.wait_for(f"{row}.closest('tr').querySelector('.status').innerText.startsWith('cancelled')")
+    assert service.get(f"/v1/jobs/{job}").json["status"] == "cancelled"
+    browser.wait_for(f"document.activeElement === {row}")
+    assert job in browser.evaluate("document.getElementById('said').textContent")
+    browser.evaluate(f"document.querySelector('button.row[title={json.dumps(ended)}]').click()")
+    browser.wait_for("document.getElementById('why').textContent.includes(' to the first token of ')")
+    assert text_of(browser, "#why").startswith(ended)
+    browser.wait_for("document.querySelectorAll('#report .rank').length === 3")
+    assert browser.complaints == []
+    eventually(service.at_rest, what="all pages free")
+
+
 def test_says_what_is_wrong_without_a_key_and_without_a_service(browser, shots, tmp_path):
     keys = tmp_path / "keys"
     keys.write_text("open-sesame\n")

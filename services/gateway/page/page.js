@@ -1,10 +1,11 @@
-// The page's one script: asks /v1/cluster and /v1/requests each second while the page is seen, shows what they say, and runs
-// the playground. What comes from the server becomes text nodes, never markup.
+// The page's one script: asks /v1/cluster, /v1/requests and /v1/jobs each second while the page is seen, shows what they say, and
+// runs the playground. What comes from the server becomes text nodes, never markup.
 "use strict";
 
 const POLL_MS = 1000, ANSWER_MS_MAX = 5000;
+const JOBS_SHOWN = 20, IDLE_JOBS_EVERY = 5;  // polls between two looks at jobs none of which is in work
 const IN_WORK = ["waiting", "prefill", "decode"];
-const KINDS = { completions: "text", chat: "chat", messages: "message" };
+const KINDS = { completions: "text", chat: "chat", messages: "message", job: "job" };
 const STAGES = {  // in the order in which they happen
   tokenize: "making tokens of the text",
   queue: "waiting behind other requests",
@@ -19,7 +20,8 @@ const STAGES = {  // in the order in which they happen
 
 const $ = (id) => document.getElementById(id);
 let key = sessionStorage.getItem("runahead-key") ?? "";
-let requests = [];
+let requests = [];  // with jobs among them, in the same words
+let jobs = [], jobsAsked = 0;
 let chosen = null, chosenByHand = false;
 let polling = false, timer = null, lastSeen = null;
 
@@ -93,10 +95,10 @@ async function poll() {
   clearTimeout(timer);
   const used = key;
   try {
-    const [cluster, list] = await Promise.all([askJson("v1/cluster"), askJson("v1/requests")]);
+    const [cluster, list] = await Promise.all([askJson("v1/cluster"), askJson("v1/requests"), askJobs()]);
     if (!lastSeen) askOnce();
     lastSeen = new Date();
-    requests = list.data;
+    requests = [...list.data, ...jobs.map(asRequest)].sort((one, other) => other.created_at - one.created_at);
     $("main").classList.remove("stale");
     notice(null);
     showCluster(cluster);
@@ -136,6 +138,56 @@ function setState(kind, words) {
   const node = $("state");
   node.className = kind;
   setText(node.lastElementChild, words);
+}
+
+// ---- jobs ----
+
+const jobParts = new Map();  // id: {prefill, runahead}, of jobs that were chosen: lists do not have it
+let watched = null;          // {id, controller}: the job whose events are read
+
+async function askJobs() {
+  if (jobsAsked++ % IDLE_JOBS_EVERY !== 0 && !jobs.some((job) => ["queued", "running"].includes(job.status))) return;
+  const list = askJson(`v1/jobs?limit=${JOBS_SHOWN}`);
+  jobs = (await list.catch((error) => (error.status === 400 ? { data: [] } : Promise.reject(error)))).data;  // 400: keeps none
+  for (const id of jobParts.keys()) if (!jobs.some((job) => job.id === id)) jobParts.delete(id);
+}
+
+// A job in the words of /v1/requests.
+function asRequest(job) {
+  const parts = jobParts.get(job.id);
+  const prefilled = job.completion_tokens > 0 || job.prefill_fraction >= 1;
+  const status = { queued: "waiting", running: prefilled ? "decode" : "prefill" }[job.status] ?? job.status;
+  return { ...job, endpoint: "job", status, prefill: { fraction: job.prefill_fraction, workers: parts?.prefill ?? [] },
+           runahead: parts?.runahead, elapsed_seconds: Math.max(0, (job.ended_at ?? Date.now() / 1000) - job.created_at) };
+}
+
+// What only the job itself says: how far each rank is while it runs, and its report when it has ended.
+async function watchJob(request) {
+  const id = request?.endpoint === "job" ? request.id : null;
+  const works = id && IN_WORK.includes(request.status);
+  if (watched && (watched.id !== id || !works)) {
+    watched.controller.abort();
+    watched = null;
+  }
+  if (!id || watched || jobParts.get(id)?.runahead !== undefined) return;
+  const own = (watched = { id, controller: new AbortController() });
+  const path = `v1/jobs/${encodeURIComponent(id)}`;
+  try {
+    if (works) await readProgress(id, await ask(`${path}/events`, { signal: own.controller.signal }));
+    else jobParts.set(id, { runahead: (await askJson(path)).result?.usage?.runahead ?? null });
+  } catch {}  // the next poll says what is wrong
+  if (watched === own) watched = null;
+  if (!own.controller.signal.aborted) poll();
+}
+
+async function readProgress(id, response) {
+  for await (const { name, data } of eventsOf(response)) {
+    if (name !== "progress") continue;
+    jobParts.set(id, { prefill: JSON.parse(data).workers });
+    const request = requests.find((each) => each.id === id);
+    if (request) Object.assign(request.prefill, JSON.parse(data));
+    showReport();
+  }
 }
 
 // ---- the cluster ----
@@ -279,7 +331,8 @@ function cancelButton(request) {
   button.addEventListener("click", async () => {
     button.setAttribute("aria-disabled", "true");
     try {
-      const after = await askJson(`v1/requests/${encodeURIComponent(request.id)}`, { method: "DELETE" });
+      const list = request.endpoint === "job" ? "jobs" : "requests";
+      const after = await askJson(`v1/${list}/${encodeURIComponent(request.id)}`, { method: "DELETE" });
       setText($("said"), `${request.id}: ${after.status}`);
     } catch (error) {
       setText($("said"), `${request.id} could not be cancelled: ${error.message}`);
@@ -302,6 +355,7 @@ function showReport() {
     }
   }
   const request = requests.find((each) => each.id === chosen);
+  watchJob(request);
   if (!request) return;
   setText($("why"), `${request.id}: ${whySentence(request)}`);
   const shows = [request.id, request.status, request.runahead, request.runahead ? null : request.prefill];
@@ -543,6 +597,7 @@ $("prompt").addEventListener("keydown", (event) => {
 });
 $("stop").addEventListener("click", () => running?.abort());
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden) poll();
+  if (document.hidden) watchJob(null);
+  else poll();
 });
 poll();
