@@ -34,7 +34,9 @@ constexpr uint64_t kTokenMin = 100, kTokens = 150;  // ids that every vocabulary
 constexpr std::pair<const char*, double> kQuantiles[] = {{"p50", 0.5}, {"p90", 0.9}, {"p95", 0.95}, {"p99", 0.99}};
 constexpr const char* kTimes[] = {"ttft", "tpot", "e2e"};
 
-double seconds_since(SteadyClock::time_point begin) { return std::chrono::duration<double>(SteadyClock::now() - begin).count(); }
+double seconds_since(SteadyClock::time_point begin) {
+  return std::chrono::duration<double>(SteadyClock::now() - begin).count();
+}
 
 struct Answered {
   double ttft = 0, whole = 0;  // seconds

@@ -344,9 +344,7 @@ void add_jobs_routes(HttpRouter& router, const GatewayContext& context, JobsApi*
              [&context, jobs](Exchange& exchange) { return serve_submit(context, *jobs, exchange); });
   router.answer(
       "GET", "/v1/jobs",
-      [&context, jobs](const HttpRequest& request) {
-        return list(context, *jobs, request.owner, request.query);
-      },
+      [&context, jobs](const HttpRequest& request) { return list(context, *jobs, request.owner, request.query); },
       HttpRouter::Access::kWatch);  // the page asks each second
   router.answer("GET", "/v1/jobs/{id}", [&context, jobs](const HttpRequest& request) {
     return show(context, *jobs, request.owner, request.path_params.at("id"));

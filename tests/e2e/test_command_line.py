@@ -11,7 +11,7 @@ from cli import BINARY, COMMANDS, NO_MODEL, NOT_BUILT, ROOT, flags_of, help_of, 
 
 pytestmark = NOT_BUILT
 PRODUCT = ["base", "kernels", "planner", "model", "transport", "actors", "services"]
-HIDDEN = {"--announce-fd", "--sharers"}  # how a local cluster starts its children
+HIDDEN = {"--announce-fd", "--progress", "--sharers"}  # how a local cluster starts its children
 
 
 def options_of(command):
