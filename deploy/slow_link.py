@@ -3,9 +3,9 @@
 
     deploy/slow_link.py --listen 127.0.0.1:7181 --to 127.0.0.1:7081 --megabytes-per-second 2
 
-A worker behind it is started with `--transport tcp --data-listen 127.0.0.1:7081 --advertise 127.0.0.1:7181`: then others take its K/V
-pages through the proxy. The rate is of all connections together, each way, in pieces of a few milliseconds. --cut-after BYTES ends
-each connection when it has carried so much towards its client. Until Ctrl-C; standard library.
+A worker behind it is started with `--transport tcp --data-listen 127.0.0.1:7081 --advertise 127.0.0.1:7181`: then others take its
+K/V pages through the proxy. The rate is of all connections together, each way, in pieces of a few milliseconds. --cut-after BYTES
+ends each connection when it has carried so much towards its client. Until Ctrl-C; standard library.
 """
 import argparse
 import asyncio

@@ -26,6 +26,7 @@ from conftest import eventually, start_service  # noqa: E402
 WIDTH, HEIGHT = 1440, 900
 WORKERS = 3
 BYTES_MAX = 200_000  # of the picture, which every visitor of the README loads
+FREQUENT, MARK_PIXELS = 192, 20  # colours by their number of pixels; the least that a mark in a colour of its own has
 DOCUMENT = (ROOT / "deploy/examples/handbook.txt").read_text()
 
 
@@ -88,14 +89,30 @@ def rows_of(png):
         yield before, size
 
 
+def distance(one, other):
+    return sum((a - b) ** 2 for a, b in zip(one, other))
+
+
+def colours_of(counted):
+    """256 of them: those that the picture has most of, then those that are least like any before, for its small marks."""
+    palette = [colour for colour, _ in counted.most_common(FREQUENT)]
+    marks = [colour for colour, pixels in counted.items() if pixels >= MARK_PIXELS]
+    others = {colour: min(distance(colour, each) for each in palette) for colour in marks}
+    while others and len(palette) < 256:
+        chosen = max(others, key=others.get)
+        palette.append(chosen)
+        others = {colour: min(near, distance(colour, chosen)) for colour, near in others.items() if colour != chosen}
+    return palette
+
+
 def shrink(png):
-    """The same picture in the 256 colours that it has most of: a page of text needs no more, and takes a third."""
+    """The same picture in 256 colours: a page of text needs no more, and takes a third."""
     rows = [[tuple(row[i:i + 3]) for i in range(0, len(row), size)] for row, size in rows_of(png)]
-    palette = [colour for colour, _ in Counter(pixel for row in rows for pixel in row).most_common(256)]
+    palette = colours_of(Counter(pixel for row in rows for pixel in row))
 
     @functools.cache
     def nearest(colour):
-        return min(range(len(palette)), key=lambda i: sum((a - b) ** 2 for a, b in zip(palette[i], colour)))
+        return min(range(len(palette)), key=lambda i: distance(palette[i], colour))
 
     lines = b"".join(b"\0" + bytes(map(nearest, row)) for row in rows)
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", len(rows[0]), len(rows), 8, 3, 0, 0, 0)), (b"PLTE", bytes(sum(palette, ()))),

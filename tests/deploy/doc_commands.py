@@ -10,6 +10,7 @@ import shlex
 from dataclasses import dataclass
 
 MARK = re.compile(r"<!-- (not run|file|prints)(?:: (.*?))? -->$")
+BEFORE_A_COMMAND = ("sudo", "until", "while", "if", "!", "(", "time", "exec")
 HEREDOC = re.compile(r"<<-?\s*'?(\w+)'?")
 
 
@@ -76,7 +77,7 @@ def commands_in(text):
                 words = shlex.split(part.replace("{", " ").replace("}", " "))
             except ValueError:
                 words = part.split()
-            while words and (re.match(r"\w+=", words[0]) or words[0] in ("sudo", "until", "while", "if", "!", "(", "time", "exec")):
+            while words and (re.match(r"\w+=", words[0]) or words[0] in BEFORE_A_COMMAND):
                 words = words[1:]
             if words:
                 yield words

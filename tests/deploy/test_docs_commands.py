@@ -1,7 +1,7 @@
-"""The commands of README.md and docs/ are run as a reader runs them: the blocks of one document in order, in one shell, in a folder
-that looks like the repository, with the binary, helm and kubectl on the PATH. Exit codes and the outputs that the text shows are
-checked. What cannot be run here is marked in the document with its reason (doc_commands.py), is listed by -rs, and has its flags
-looked up in the programs' own help. helm and kubectl talk to a stand-in for the API server (tests/helm/k8s_api_stub.py).
+"""The commands of README.md and docs/ are run as a reader runs them: the blocks of one document in order, in one shell, in a
+folder that looks like the repository, with the binary, helm and kubectl on the PATH. Exit codes and the outputs that the text
+shows are checked. What cannot be run here is marked in the document with its reason (doc_commands.py), is listed by -rs, and has
+its flags looked up in the programs' own help. helm and kubectl talk to a stand-in for the API server (tests/helm/k8s_api_stub.py).
 """
 import functools
 import os
@@ -41,8 +41,9 @@ def own_network():
     """Words before a command that give it a loopback of its own, so that the documents' ports are free; none where that is not
     allowed."""
     words = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
-    if shutil.which("unshare") and shutil.which("ip") and subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0:
-        return words
+    if shutil.which("unshare") and shutil.which("ip"):
+        if subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0:
+            return words
     for port in PORTS:
         with socket.socket() as tried:
             if tried.connect_ex(("127.0.0.1", port)) == 0:
@@ -100,8 +101,9 @@ def script_of(blocks, kubernetes):
 def run_script(script, folder, bin_folder):
     from conftest import cache_of_its_own
 
-    environment = {"PATH": f"{bin_folder}:{os.environ['PATH']}", "HOME": str(folder), "KUBECONFIG": str(folder / ".kubeconfig"),
-                   "RUNAHEAD_CACHE_DIR": cache_of_its_own(), "RUNAHEAD_MODEL_DIR": str(MODELS), "LANG": "C.UTF-8", "PYTHON": sys.executable}
+    environment = {"PATH": f"{bin_folder}:{os.environ['PATH']}", "HOME": str(folder), "LANG": "C.UTF-8",
+                   "KUBECONFIG": str(folder / ".kubeconfig"), "PYTHON": sys.executable,
+                   "RUNAHEAD_CACHE_DIR": cache_of_its_own(), "RUNAHEAD_MODEL_DIR": str(MODELS)}
     out, err = folder / ".out", folder / ".err"
     with open(out, "wb") as stdout, open(err, "wb") as stderr:
         process = subprocess.Popen([*own_network(), "bash", "-c", script], cwd=folder, env=environment, stdin=subprocess.DEVNULL,

@@ -56,7 +56,7 @@ def test_a_bar_that_holds_is_0_and_the_table_is_of_what_the_service_did(service)
 def test_what_cannot_be_measured_is_an_error_of_its_own_and_not_a_missed_bar(service):
     assert "no condition" in refused(2, "bench", "load", "--url", service.address, "--fail-if", "ttft_p96>2s")
     assert "bench load" in refused(2, "bench", "plan", "--fail-if", "failed>0")
-    assert "context" in refused(2, "bench", "load", "-q", "--url", service.address, "--prompt-tokens", "9000", "--fail-if", "failed>0")
+    assert "context" in refused(2, "bench", "load", "-q", "--url", service.address, "--prompt-tokens", "9000")
     assert refused(4, "bench", "load", "--url", "127.0.0.1:1", "--fail-if", "failed>0")
 
 
@@ -84,8 +84,8 @@ def test_lost_workers_without_an_attempt_left_are_5():
 
 def test_prefill_shows_on_a_terminal_how_far_its_weights_are():
     lead, follow = pty.openpty()
-    process = subprocess.Popen([BINARY, "prefill", "--coordinator", "127.0.0.1:1", "--packed-cache", "off", "--kv-memory-mib", "64",
-                                "--threads", "1"], stderr=follow, stdout=subprocess.DEVNULL, env={**os.environ, "TERM": "xterm"})
+    command = [BINARY, "prefill", "--coordinator", "127.0.0.1:1", "--packed-cache", "off", "--kv-memory-mib", "64"]
+    process = subprocess.Popen(command, stderr=follow, stdout=subprocess.DEVNULL, env={**os.environ, "TERM": "xterm"})
     os.close(follow)
     said = b""
     try:

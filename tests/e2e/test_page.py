@@ -224,6 +224,7 @@ def test_jobs_are_rows_like_requests(service, browser, shots, width, height):
     browser.wait_for("document.querySelectorAll('#report .rank').length === 2")
     browser.wait_for(f"/^prefill [1-9]/.test({row}.closest('tr').querySelector('.status').innerText)")
     assert no_overflow(browser)
+    assert browser.evaluate(f"{row}.closest('tr').querySelector('button.cancel').getBoundingClientRect().right <= innerWidth")
     browser.screenshot(shots / f"job-{width}.png")
     browser.evaluate(f"{row}.closest('tr').querySelector('button.cancel').focus()")
     browser.press("Enter", ENTER, text="\r")
