@@ -1,7 +1,7 @@
 """The commands of README.md and docs/ are run as a reader runs them: the blocks of one document in order, in one shell, in a
 folder that looks like the repository, with the binary, helm and kubectl on the PATH. Exit codes and the outputs that the text
 shows are checked. What cannot be run here is marked in the document with its reason (doc_commands.py), is listed by -rs, and has
-its flags looked up in the programs' own help. helm and kubectl talk to a stand-in for the API server (tests/helm/k8s_api_stub.py).
+its flags looked up in the programs' own help. helm and kubectl talk to a stand-in for the API server.
 """
 import functools
 import os
@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ BINARY = Path(os.environ.get("RUNAHEAD_BINARY", ROOT / "build/release/runahead")
 MODELS = Path(os.environ.get("RUNAHEAD_MODEL_DIR", Path.home() / ".cache/runahead/models"))
 STUB = ROOT / "tests/helm/k8s_api_stub.py"
 NEEDS_KUBERNETES = {"kubernetes.md", "rdma.md"}
+BESIDE = ["docs/kubernetes.md"]
 DOCUMENT_SECONDS_MAX = 120
 PORTS = (7070, 7081, 7181, 8000)  # of the documents' commands
 
@@ -135,15 +137,29 @@ def assert_prints(block, printed):
         assert at is not None, f"{block}: '{wanted}' is not printed; what is:\n{printed}"
 
 
+@pytest.fixture(scope="module")
+def outcomes(request, bin_folder, tmp_path_factory):
+    """document -> what its script came to. The one that mostly waits runs beside the others, if it is asked for."""
+    folder, _ = bin_folder
+
+    def run(document):
+        reader = reader_folder(tmp_path_factory.mktemp("reader"))
+        return run_script(script_of(BLOCKS[document], Path(document).name in NEEDS_KUBERNETES), reader, folder)
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        begun = {document: pool.submit(run, document) for document in BESIDE
+                 if any(f"[{document}]" in item.name for item in request.session.items)}
+        yield lambda document: begun[document].result() if document in begun else run(document)
+
+
 @pytest.mark.skipif(not BINARY.exists(), reason=f"{BINARY} is not built")
 @pytest.mark.skipif(not list(MODELS.glob("*.gguf")), reason=f"no model in {MODELS}")
 @pytest.mark.parametrize("document", RUN)
-def test_the_commands_of_a_document_do_what_it_says(document, bin_folder, tmp_path):
-    folder, missing = bin_folder
-    kubernetes = Path(document).name in NEEDS_KUBERNETES
-    if kubernetes and missing:
+def test_the_commands_of_a_document_do_what_it_says(document, bin_folder, outcomes):
+    _, missing = bin_folder
+    if Path(document).name in NEEDS_KUBERNETES and missing:
         pytest.skip(missing)
-    code, out, err = run_script(script_of(BLOCKS[document], kubernetes), reader_folder(tmp_path), folder)
+    code, out, err = outcomes(document)
     printed = output_by_block(out)
     assert code == 0 and "end" in printed, (
         f"{list(printed)[-1] if printed else document} ended with {code}:\n{''.join(list(printed.values())[-1:])[-3000:]}\n"
