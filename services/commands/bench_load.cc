@@ -38,6 +38,8 @@ double seconds_since(SteadyClock::time_point begin) {
   return std::chrono::duration<double>(SteadyClock::now() - begin).count();
 }
 
+int clients_of(const BenchLoadOptions& options) { return std::min(options.clients, options.requests); }
+
 struct Answered {
   double ttft = 0, whole = 0;  // seconds
   int64_t prompt_tokens = 0, tokens = 0;
@@ -146,7 +148,7 @@ std::vector<Answered> run_clients(const BenchLoadOptions& options, bool quiet) {
     }
   };
   std::vector<std::jthread> threads;
-  for (int i = 0; i < std::min(options.clients, options.requests); ++i) threads.emplace_back(client);
+  for (int i = 0; i < clients_of(options); ++i) threads.emplace_back(client);
   threads.clear();
   bar.clear();
   return all;
@@ -154,7 +156,7 @@ std::vector<Answered> run_clients(const BenchLoadOptions& options, bool quiet) {
 
 void print_table(const Measures& measures, const std::vector<Answered>& all, const BenchLoadOptions& options,
                  double elapsed) {
-  std::printf("%zu requests by %d clients in %.2f s, %.0f failed\n\n%-6s", all.size(), options.clients, elapsed,
+  std::printf("%zu requests by %d clients in %.2f s, %.0f failed\n\n%-6s", all.size(), clients_of(options), elapsed,
               measures.at("failed"), "ms");
   const char* columns[] = {"mean", "p50", "p90", "p95", "p99", "max"};
   for (const char* column : columns) std::printf(" %9s", column);
@@ -200,7 +202,8 @@ Result<int> bench_load(const BenchLoadOptions& options, const CommonOptions& com
   const bool is_missed = !missed.empty();
   if (common.json()) {
     json result = numbers_json(measures);
-    result.update({{"requests", all.size()}, {"clients", options.clients}, {"elapsed_s", elapsed}, {"missed", missed}});
+    result.update(
+        {{"requests", all.size()}, {"clients", clients_of(options)}, {"elapsed_s", elapsed}, {"missed", missed}});
     print_json(result);
   } else {
     print_table(measures, all, options, elapsed);
