@@ -20,6 +20,25 @@ std::string check_otlp_endpoint(const std::string& url) {
 constexpr double kSecondsMin = 0.1;
 constexpr double kSecondsMax = seconds(limits::kDeadlineMax);
 
+void add_file_flags(CLI::App& command, FileStoreOptions& files) {
+  constexpr int64_t kFileMibMax = 60;  // with its form, within what all bodies together may take
+  command
+      .add_option("--files-dir", files.folder,
+                  "folder of /v1/files and /v1/batches; default: that of --job-store, and -files")
+      ->group(kGroup);
+  const auto add_bytes = [&](const char* flag, auto& value, int shift, int64_t max, const char* what) {
+    command
+        .add_option_function<int64_t>(
+            flag, [&value, shift](int64_t given) { value = static_cast<size_t>(given) << shift; }, what)
+        ->check(whole_number(1, max))
+        ->default_str(std::to_string(value >> shift))
+        ->group(kGroup);
+  };
+  add_bytes("--file-mib-max", files.file_bytes_max, 20, kFileMibMax, "MiB of one file that is uploaded");
+  add_bytes("--files-gib-max", files.bytes_max, 30, 1 << 20, "GiB of all files together; then uploads are refused");
+  add_bytes("--files-max", files.files_max, 0, 1'000'000, "files in all; then uploads are refused");
+}
+
 }  // namespace
 
 void add_api_flags(CLI::App& command, ApiFrontOptions& api) {
@@ -61,6 +80,7 @@ void add_api_flags(CLI::App& command, ApiFrontOptions& api) {
   add_time(
       "--queue-wait", api.queue_wait,
       "that a request may be predicted to wait for its first token; beyond, and with 32 in work, it is refused (429)");
+  add_file_flags(command, api.files);
   add_time("--request-timeout", gateway.request_timeout, "from a request's acceptance to its last token");
   add_time("--job-timeout", gateway.job_timeout, "of one run of a job");
   add_time("--http-idle-timeout", gateway.http.idle_timeout,

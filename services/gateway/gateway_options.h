@@ -14,6 +14,8 @@
 
 namespace runahead {
 
+class FileStore;
+
 struct BuildInfo {
   std::string version;   // "0.1.0"
   std::string revision;  // git commit, or empty
@@ -32,6 +34,8 @@ struct GatewayOptions {
   uint64_t random_seed = 0;  // of ids and of requests without a seed; 0: from the operating system
   BuildInfo build;
   std::function<std::vector<std::string>()> more_reasons = {};  // why it is not ready, beside what the cluster says
+  FileStore* files =
+      nullptr;  // of /v1/files and /v1/batches, where jobs are kept; outlives the gateway. Null: there are none
   TraceSink* traces = nullptr;  // takes every request and job that has ended; outlives the gateway
 };
 

@@ -25,12 +25,17 @@ constexpr size_t kRowBytes = 400;  // about, of one job in a list
 
 json seconds_or_null(int64_t unix_ms) { return unix_ms == 0 ? json(nullptr) : json(unix_ms / 1000); }
 
-json result_json(const JobView& job, const JobText& text, const TextCodec& codec) {
+}  // namespace
+
+json openai_answer(const JobView& job, const TextCodec& codec) {
+  const JobText text = job_text(job.client_json);
   JobAnswer answer = job_answer(job, text, codec);
   const AnswerHead head{text.endpoint, job.head.id, text.model, job.head.created_unix_ms / 1000};
   return answer_body(head, std::span(&answer.choice, 1), text.logprobs, codec,
                      usage_json(job.head.prompt_tokens, std::span(&answer.result, 1), /*choices_per_prompt=*/1));
 }
+
+namespace {
 
 // Without its result: a row of a list.
 json head_json(const JobView& job) {
@@ -53,7 +58,7 @@ json job_json(const JobView& job, const TextCodec& codec) {
   if (const std::string trace_id = trace_of_job(job.client_json).trace_id; !trace_id.empty())
     body["trace_id"] = trace_id;
   if (job.result && job.head.status == JobStatus::kSucceeded)
-    body["result"] = result_json(job, job_text(job.client_json), codec);
+    body["result"] = openai_answer(job, codec);
   return body;
 }
 
@@ -76,7 +81,9 @@ std::optional<int64_t> whole_number(std::string_view text, int64_t min, int64_t 
   return value;
 }
 
-Result<JobSubmission> submission(const GatewayContext& context, const HttpRequest& http,
+}  // namespace
+
+Result<JobSubmission> openai_job(const GatewayContext& context, const HttpRequest& http,
                                  const GenerationRequest& request) {
   if (request.num_choices() != 1)
     return fail(ErrorCode::kUnsupported, "a job has one prompt and n = 1; submit one job for each", "n");
@@ -96,6 +103,8 @@ Result<JobSubmission> submission(const GatewayContext& context, const HttpReques
   return result;
 }
 
+namespace {
+
 // Of the body as JSON: spaces and the order of keys make no other request.
 Result<std::string> digest_of(const std::string& body) {
   const ParsedJson parsed = TRY(parse_json_object(body));
@@ -110,7 +119,7 @@ Task<HttpReply> submit(const GatewayContext& context, JobsApi& jobs, HttpRequest
   Result<GenerationRequest> prepared =
       co_await prepare_generation(context, openai_body(std::nullopt), std::move(http.body));
   if (!prepared) co_return std::unexpected(std::move(prepared.error()));
-  JobSubmission submitted = CO_TRY(submission(context, http, *prepared));
+  JobSubmission submitted = CO_TRY(openai_job(context, http, *prepared));
   submitted.idempotency_key = std::move(keyed.idempotency_key);
   submitted.request_digest = std::move(keyed.request_digest);
   Result<JobView> job = co_await jobs.submit(std::move(submitted));
@@ -278,7 +287,8 @@ asio::awaitable<void> events(const GatewayContext& context, JobsApi& jobs, Excha
   const HttpRequest& http = exchange.request();
   const std::string id = http.path_params.at("id"), owner = http.owner;
   const std::string_view last = http.header("last-event-id");
-  const auto seen = last.empty() ? std::optional<int64_t>(0) : whole_number(last, 0, INT32_MAX);
+  const bool from_start = !http.headers.contains("last-event-id");
+  const auto seen = from_start ? std::optional<int64_t>(0) : whole_number(last, 0, INT32_MAX);
   if (!seen) {
     const Error error{ErrorCode::kInvalidArgument, "the header Last-Event-ID is no number of tokens", "Last-Event-ID"};
     co_await exchange.respond(error_reply(error));
@@ -321,7 +331,10 @@ JobSubmission job_submission(const GatewayContext& context, const HttpRequest& h
 Task<void> take_idempotency_key(const GatewayContext& context, const HttpRequest& http, const std::string& body,
                                 JobSubmission& submission) {
   submission.idempotency_key = http.header("idempotency-key");
-  if (submission.idempotency_key.empty()) co_return Result<void>{};
+  if (!http.headers.contains("idempotency-key")) co_return Result<void>{};
+  if (submission.idempotency_key.empty())
+    co_return fail(ErrorCode::kInvalidArgument, "the header Idempotency-Key is empty; send a key, or leave it out",
+                   "Idempotency-Key");
   if (submission.idempotency_key.size() > kIdempotencyKeyBytesMax)
     co_return fail(ErrorCode::kInvalidArgument, "the header Idempotency-Key is longer than 256 bytes",
                    "Idempotency-Key");
@@ -345,7 +358,7 @@ void add_jobs_routes(HttpRouter& router, const GatewayContext& context, JobsApi*
   router.answer(
       "GET", "/v1/jobs",
       [&context, jobs](const HttpRequest& request) { return list(context, *jobs, request.owner, request.query); },
-      HttpRouter::Access::kWatch);  // the page asks each second
+      HttpRouter::Rules{.access = HttpRouter::Access::kWatch, .query = {"limit", "after"}});  // the page asks each second
   router.answer("GET", "/v1/jobs/{id}", [&context, jobs](const HttpRequest& request) {
     return show(context, *jobs, request.owner, request.path_params.at("id"));
   });

@@ -14,6 +14,12 @@ JobSubmission job_submission(const GatewayContext& context, const HttpRequest& h
 Task<void> take_idempotency_key(const GatewayContext& context, const HttpRequest& http, const std::string& body,
                                 JobSubmission& submission);
 
+// A completion or a chat as a job, all but its key. kUnsupported: what no job can be.
+Result<JobSubmission> openai_job(const GatewayContext& context, const HttpRequest& http,
+                                 const GenerationRequest& request);
+// What POST to its endpoint would have answered. The job has succeeded.
+nlohmann::json openai_answer(const JobView& job, const TextCodec& codec);
+
 // jobs: null where the service keeps none; the routes then say so.
 void add_jobs_routes(HttpRouter& router, const GatewayContext& context, JobsApi* jobs);
 

@@ -48,8 +48,10 @@ void take_thinking(JsonReader& reader, std::optional<Error>& error) {
 // {"role", "content"} of user and assistant, checked further as a chat's; `system` before them.
 json chat_messages(JsonReader& reader) {
   json messages = json::array();
-  if (const json* system = reader.take("system"); system != nullptr && !says_nothing(*system))
-    messages.push_back({{"role", "system"}, {"content", *system}});
+  const json* system = reader.take("system");
+  if (system != nullptr && !system->is_string() && !system->is_array())
+    return reader.error("system", "must be text, or a list of blocks"), messages;
+  if (system != nullptr && !says_nothing(*system)) messages.push_back({{"role", "system"}, {"content", *system}});
   const json* list = reader.array("messages", limits::kMessagesMax - 1);
   if (list == nullptr || list->empty()) return reader.error("messages", "is missing or empty"), messages;
   for (size_t i = 0; i < list->size(); ++i) {

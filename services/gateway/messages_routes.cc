@@ -168,9 +168,12 @@ asio::awaitable<void> count_tokens(const GatewayContext& context, Exchange& exch
 }  // namespace
 
 void add_messages_routes(HttpRouter& router, const GatewayContext& context) {
-  router.add("POST", "/v1/messages", [&context](Exchange& exchange) { return serve(context, exchange); });
-  router.add("POST", "/v1/messages/count_tokens",
-             [&context](Exchange& exchange) { return count_tokens(context, exchange); });
+  // Anthropic's clients write ?beta=true for what is asked for in the header Anthropic-Beta.
+  const HttpRouter::Rules rules{.query = {"beta"}};
+  router.add("POST", "/v1/messages", [&context](Exchange& exchange) { return serve(context, exchange); }, rules);
+  router.add(
+      "POST", "/v1/messages/count_tokens", [&context](Exchange& exchange) { return count_tokens(context, exchange); },
+      rules);
 }
 
 }  // namespace runahead

@@ -98,7 +98,7 @@ void add_status_routes(HttpRouter& router, const GatewayContext& context) {
   router.answer(
       "GET", "/readyz",
       [&context](const HttpRequest& request) { return ready(context, request.authorized && asks_verbose(request)); },
-      Access::kProbe);
+      HttpRouter::Rules{.access = Access::kProbe, .query = {"verbose"}});
   router.answer("GET", "/version", [&context](const HttpRequest&) { return version(context.options.build); });
   router.answer("GET", "/v1/cluster", [&context](const HttpRequest&) { return cluster(context); }, Access::kWatch);
   router.answer("GET", "/metrics",

@@ -39,15 +39,17 @@ std::string lower(std::string_view text) {
   return result;
 }
 
-bool is_json(std::string_view content_type) {
+std::string media_type(std::string_view content_type) {
   const std::string type = lower(content_type.substr(0, content_type.find(';')));
-  return type.substr(0, type.find_last_not_of(" \t") + 1) == "application/json";
+  return type.substr(0, type.find_last_not_of(" \t") + 1);
 }
 
 HttpReply bad_request(std::string message) { return http_error(400, "invalid_request", std::move(message)); }
 HttpReply no_room() { return error_reply(overloaded("too many large requests at once; try again", 1).error()); }
-HttpReply body_too_large() {
-  return http_error(413, "too_large", "the body is larger than 16 MiB; send a shorter prompt");
+HttpReply body_too_large(size_t bytes_max) {
+  const std::string most =
+      bytes_max % (1 << 20) == 0 ? std::to_string(bytes_max >> 20) + " MiB" : std::to_string(bytes_max) + " bytes";
+  return http_error(413, "too_large", "the body is larger than the " + most + " that this route takes; send less");
 }
 
 }  // namespace
@@ -293,13 +295,13 @@ std::expected<void, HttpReply> HttpConnection::check_body(const Parser& parser) 
   const bool has_length = parser.chunked() || parser.content_length().has_value();
   if (request_.method == "POST" && !has_length)
     return refuse(411, "length_required", "a POST needs Content-Length or Transfer-Encoding: chunked");
-  if (length > limits::kJsonBodyBytesMax) return std::unexpected(body_too_large());
+  if (length > request_.takes.bytes_max) return std::unexpected(body_too_large(request_.takes.bytes_max));
   const std::string coding = lower(request_.header("content-encoding"));
   if (!coding.empty() && coding != "identity")
-    return refuse(415, "unsupported_media_type", "compressed bodies are not accepted; send plain JSON");
+    return refuse(415, "unsupported_media_type", "compressed bodies are not accepted; send it plain");
   const std::string_view type = request_.header("content-type");
-  if ((parser.chunked() || length > 0) && !type.empty() && !is_json(type))
-    return refuse(415, "unsupported_media_type", "send the body as Content-Type: application/json");
+  if ((parser.chunked() || length > 0) && !type.empty() && media_type(type) != request_.takes.type)
+    return refuse(415, "unsupported_media_type", "send the body as Content-Type: " + request_.takes.type);
   const std::string expect = lower(request_.header("expect"));
   if (http_1_1_ && !expect.empty() && expect != "100-continue")
     return refuse(417, "expectation_failed", "the only supported Expect is 100-continue");
@@ -346,7 +348,7 @@ void HttpConnection::give_way() {
 asio::awaitable<HttpConnection::Incoming> HttpConnection::read_body(Parser& parser) {
   reading_body_ = true;
   parser.eager(true);
-  parser.body_limit(limits::kJsonBodyBytesMax);
+  parser.body_limit(request_.takes.bytes_max);
   if (!parser.is_done() && input_.empty() && wants_continue()) {
     const bool sent = co_await send("HTTP/1.1 100 Continue\r\n\r\n");
     if (!sent) co_return false;
@@ -359,7 +361,7 @@ asio::awaitable<HttpConnection::Incoming> HttpConnection::read_body(Parser& pars
       boost::system::error_code error;
       const size_t consumed = parser.put(asio::buffer(input_), error);
       input_.erase(0, consumed);
-      if (error == http::error::body_limit) co_return refuse_and_close(body_too_large());
+      if (error == http::error::body_limit) co_return refuse_and_close(body_too_large(request_.takes.bytes_max));
       if (error && error != http::error::need_more)
         co_return refuse_and_close(bad_request("the body is not valid: " + error.message()));
       if (auto counted = count_body(parser.get().body().size()); !counted)

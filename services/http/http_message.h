@@ -8,23 +8,31 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/limits.h"
 #include "services/http/trace_context.h"
 
 namespace runahead {
 
+// What a route takes as a body.
+struct RequestBody {
+  std::string type = "application/json";  // a Content-Type without its parameters; a body that names none is taken, too
+  size_t bytes_max = limits::kJsonBodyBytesMax;
+};
+
 struct HttpRequest {
-  std::string method;                          // "GET"
-  std::string path;                            // "/v1/models", without the query
-  std::string query;                           // after '?', as sent
+  std::string method;  // "GET"
+  std::string path;  // "/v1/models", without the query
+  std::string query;  // after '?', as sent
   std::map<std::string, std::string> headers;  // names in lower case
   std::string body;
-  std::string request_id;                          // X-Request-Id of the client, or ours
-  TraceContext trace;                              // that it is part of: the client's, or one that begins here
-  std::string peer;                                // "address:port" of the client
-  bool authorized = true;                          // no key is needed, or a valid one was sent; set by the router
+  std::string request_id;  // X-Request-Id of the client, or ours
+  TraceContext trace;  // that it is part of: the client's, or one that begins here
+  std::string peer;  // "address:port" of the client
+  bool authorized = true;  // no key is needed, or a valid one was sent; set by the router
   std::string owner;  // whose key it was (ApiKeys::owner_of); empty where none is needed
   bool is_probe = false;  // a health check, a scrape, or what a page asks each second; set by the router
   size_t route = 0;  // the router's
+  RequestBody takes;  // the route; set by the router
   Time received_at{0};  // when its first byte had come
   int64_t received_unix_ns = 0;  // the same by the wall clock
   std::map<std::string, std::string> path_params;  // {"id": "job-..."}, filled in by the router

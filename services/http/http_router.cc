@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "base/json_text.h"
 #include "services/http/api_error.h"
 #include "services/http/http_target.h"
 
@@ -14,6 +15,7 @@ constexpr const char* kExposedHeaders = "X-Request-Id, Traceparent, Server-Timin
 constexpr const char* kAllowedHeaders =
     "Authorization, X-Api-Key, Anthropic-Version, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-Id, "
     "Traceparent";
+constexpr size_t kShownParamBytes = 64;  // of a query parameter's name, in the error that refuses it
 constexpr const char* kPreflightSeconds = "600";
 
 std::vector<std::string> split(std::string_view path) {
@@ -52,6 +54,28 @@ std::string authorization_of(const HttpRequest& request, const ApiKeys& keys) {
   return keys.accepts(key) ? key : std::string(request.header("authorization"));
 }
 
+// The first parameter of a query that the route does not know. By names alone, which are told apart in any bytes: what a value
+// may be, and how often, is the route's to say.
+std::optional<Error> refused_param(std::string_view query, const std::vector<std::string>& known) {
+  while (!query.empty()) {
+    const size_t end = std::min(query.find('&'), query.size());
+    const std::string_view param = query.substr(0, end);
+    query.remove_prefix(std::min(end + 1, query.size()));
+    if (param.empty()) continue;
+    const std::string name = percent_decoded(param.substr(0, param.find('=')));
+    const std::string shown = printable_line(name, kShownParamBytes);
+    if (std::ranges::find(known, name) == known.end()) {
+      std::string all;
+      for (const std::string& other : known) all += (all.empty() ? "" : ", ") + other;
+      return Error{ErrorCode::kInvalidArgument,
+                   "unknown query parameter '" + shown + "'; " +
+                       (all.empty() ? "this route takes none" : "this route takes " + all),
+                   shown};
+    }
+  }
+  return {};
+}
+
 HttpReply options_reply(const HttpRequest& request, const std::string& allowed, bool cross_origin) {
   HttpReply reply{.status = 204};
   reply.headers.emplace_back("Allow", allowed);
@@ -73,14 +97,14 @@ asio::awaitable<void> respond_with(HttpRouter::Answer answer, Exchange& exchange
 
 }  // namespace
 
-void HttpRouter::add(std::string method, std::string pattern, Handler handler, Access access) {
-  routes_.push_back({std::move(method), split(pattern), std::move(handler), access});
+void HttpRouter::add(std::string method, std::string pattern, Handler handler, Rules rules) {
+  routes_.push_back({std::move(method), split(pattern), std::move(handler), std::move(rules)});
 }
 
-void HttpRouter::answer(std::string method, std::string pattern, Answer answer, Access access) {
+void HttpRouter::answer(std::string method, std::string pattern, Answer answer, Rules rules) {
   add(
       std::move(method), std::move(pattern),
-      [answer = std::move(answer)](Exchange& exchange) { return respond_with(answer, exchange); }, access);
+      [answer = std::move(answer)](Exchange& exchange) { return respond_with(answer, exchange); }, std::move(rules));
 }
 
 std::vector<std::string> HttpRouter::routes() const {
@@ -125,7 +149,7 @@ std::optional<HttpReply> HttpRouter::admit(HttpRequest& request) const {
   if (request.path == "*") return options_reply(request, "GET, HEAD, POST, DELETE, OPTIONS", origin.has_value());
   const std::vector<std::string> path = split(request.path);
   const Found found = find(request, path);
-  const Access access = found.route != nullptr ? found.route->access : Access::kKey;
+  const Access access = found.route != nullptr ? found.route->rules.access : Access::kKey;
   request.is_probe = access == Access::kProbe || (access == Access::kWatch && request.authorized);
   // A browser asks for leave without a key.
   if (request.method == "OPTIONS" && !found.allowed.empty())
@@ -147,6 +171,8 @@ std::optional<HttpReply> HttpRouter::admit(HttpRequest& request) const {
     if (is_variable(segment)) request.path_params[segment.substr(1, segment.size() - 2)] = path[i];
   }
   request.route = static_cast<size_t>(found.route - routes_.data());
+  request.takes = found.route->rules.body;
+  if (auto refused = refused_param(request.query, found.route->rules.query)) return error_reply(*refused);
   return {};
 }
 

@@ -1,6 +1,7 @@
 // HttpRouter: method and path to handler; 404, 405, 401, OPTIONS and CORS in one place, before a body is read. HEAD is
 // GET, whose body the server leaves out. A pattern's "{name}" matches one path segment, percent-decoded; a slash at the
-// end of a path makes no other route.
+// end of a path makes no other route. What a route's query may name, and what it takes as a body, is in its rules: a
+// parameter that is not there is refused by name, on every route.
 #pragma once
 
 #include <functional>
@@ -22,8 +23,20 @@ class HttpRouter final : public HttpHandler {
   // (kWatch) is logged as a probe is.
   enum class Access { kKey, kWatch, kProbe };
 
-  void add(std::string method, std::string pattern, Handler handler, Access access = Access::kKey);
-  void answer(std::string method, std::string pattern, Answer answer, Access access = Access::kKey);
+  struct Rules {
+    Access access = Access::kKey;
+    std::vector<std::string> query = {};  // names of the parameters it knows
+    RequestBody body = {};
+  };
+
+  void add(std::string method, std::string pattern, Handler handler, Rules rules);
+  void answer(std::string method, std::string pattern, Answer answer, Rules rules);
+  void add(std::string method, std::string pattern, Handler handler, Access access = Access::kKey) {
+    add(std::move(method), std::move(pattern), std::move(handler), Rules{.access = access});
+  }
+  void answer(std::string method, std::string pattern, Answer answer, Access access = Access::kKey) {
+    this->answer(std::move(method), std::move(pattern), std::move(answer), Rules{.access = access});
+  }
   std::vector<std::string> routes() const;  // "GET /v1/jobs/{id}", in the order they were added
   void require_keys(ApiKeys keys) { keys_ = std::move(keys); }
   // Origins whose pages may read the answers in a browser ("https://chat.example"), or "*" for all. None by default.
@@ -37,7 +50,7 @@ class HttpRouter final : public HttpHandler {
     std::string method;
     std::vector<std::string> segments;
     Handler handler;
-    Access access;
+    Rules rules;
   };
   struct Found {
     const Route* route = nullptr;  // null: none for this path, or none for this method

@@ -33,7 +33,7 @@ ApiFront::ApiFront(ApiFrontEnv env, const ApiFrontOptions& options)
       allow_remote_(options.gateway.http.allow_remote),
       admin_listen_(options.admin),
       gateway_(env.executor, env.clock, env.inference, &jobs_, env.codec, env.metrics,
-               gateway_options(options.gateway)) {
+               gateway_options(options.gateway, env.files)) {
   if (admin_listen_.empty()) return;
   admin_ =
       std::make_unique<AdminEndpoints>(env.executor, env.clock,
@@ -57,7 +57,8 @@ JobServiceEnv ApiFront::jobs_env(const ApiFrontEnv& env) {
   return jobs;
 }
 
-GatewayOptions ApiFront::gateway_options(GatewayOptions options) {
+GatewayOptions ApiFront::gateway_options(GatewayOptions options, FileStore* files) {
+  options.files = files;
   options.build = {.version = kVersion, .revision = kRevision};
   if (traces_ && *traces_ != nullptr) {
     options.traces = traces_->get();
@@ -78,6 +79,7 @@ Result<void> ApiFront::start(std::vector<JobHead> unfinished) {
   if (admin_) TRY(admin_->listen(TRY(parse_host_port(admin_listen_)), allow_remote_));
   TRY(gateway_.listen());
   jobs_.resume(std::move(unfinished));
+  gateway_.resume_batches();
   if (canary_) gate_.spawn(canary_->run());
   return {};
 }

@@ -10,6 +10,7 @@
 
 #include "actors/jobs/job_service.h"
 #include "base/async/gate.h"
+#include "services/file_store/file_store.h"
 #include "services/metrics/coordinator_metrics.h"
 #include "services/process/admin_endpoints.h"
 #include "services/process/canary.h"
@@ -21,6 +22,7 @@ namespace runahead {
 
 struct ApiFrontOptions {
   GatewayOptions gateway;
+  FileStoreOptions files;  // of who opens ApiFrontEnv::files
   std::string admin;  // host:port of probes and metrics without a key; empty: none
   std::string otlp_endpoint;  // of a collector of traces; empty: none
   std::string metrics_compat;  // "vllm": its names, too; read where the metrics are made
@@ -36,13 +38,14 @@ struct ApiFrontEnv {
   JobStore& job_store;
   const TextCodec& codec;
   CoordinatorMetrics& metrics;
+  FileStore* files = nullptr;  // null: no files, no batches
 };
 
 class ApiFront {
  public:
   ApiFront(ApiFrontEnv env, const ApiFrontOptions& options);
 
-  // Listens, also for probes, then runs again the jobs that an earlier process left unfinished.
+  // Listens, also for probes, then runs again the jobs that an earlier process left unfinished, and goes on with its batches.
   Result<void> start(std::vector<JobHead> unfinished);
   std::string address() const { return gateway_.address(); }
   std::string admin_address() const { return admin_ ? admin_->address() : std::string(); }
@@ -51,7 +54,7 @@ class ApiFront {
 
  private:
   JobServiceEnv jobs_env(const ApiFrontEnv& env);
-  GatewayOptions gateway_options(GatewayOptions options);
+  GatewayOptions gateway_options(GatewayOptions options, FileStore* files);
   std::vector<std::string> reasons_not_ready() const;
 
   InferenceService& inference_;

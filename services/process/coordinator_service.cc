@@ -33,6 +33,7 @@ struct CoordinatorParts {
   std::unique_ptr<ModelTextCodec> codec;
   std::unique_ptr<CoordinatorMetrics> metrics;
   std::unique_ptr<SqliteJobStore> job_store;
+  std::unique_ptr<FileStore> files;  // null: none
   JobStore::Loaded loaded;
   std::unique_ptr<TcpControlServer> control;
   std::unique_ptr<Coordinator> coordinator;
@@ -49,6 +50,19 @@ uint64_t epoch_of(const JobStore::Loaded& loaded, bool durable) {
 Result<std::string> required_fingerprint(std::string_view content_hash, const std::string& compute) {
   const ComputeOption option = TRY(parse_compute_option(compute));
   return option.mode ? engine_fingerprint(content_hash, *option.mode, option.compact_pages) : std::string();
+}
+
+// Beside the job store, unless a flag names another folder: batches are jobs, and need both.
+Result<std::unique_ptr<FileStore>> open_files(const CoordinatorServiceOptions& options) {
+  FileStoreOptions files = options.api.files;
+  if (options.job_store.empty() && !files.folder.empty())
+    return fail(ErrorCode::kInvalidArgument, "files and batches need durable jobs; name a --job-store, too",
+                "files-dir");
+  if (options.job_store.empty()) return nullptr;
+  if (files.folder.empty()) files.folder = options.job_store + "-files";
+  std::unique_ptr<FileStore> store = TRY(FileStore::open(std::move(files)));
+  for (const std::string& loss : store->damage()) log::error("files: {}", loss);
+  return store;
 }
 
 Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& options) {
@@ -70,6 +84,7 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
   parts.job_store = TRY(SqliteJobStore::open(options.job_store));
   parts.loaded = TRY(parts.job_store->load());
   for (const std::string& loss : parts.loaded.damage) log::error("job store: {}", loss);
+  parts.files = TRY(open_files(options));
   const auto executor = parts.process.io().get_executor();
   parts.control = TRY(TcpControlServer::create(executor, parts.process.clock(),
                                                {.listen = listen, .allow_remote = options.insecure_network}));
@@ -100,7 +115,8 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
                                                        .inference = *parts.coordinator,
                                                        .job_store = *parts.job_store,
                                                        .codec = *parts.codec,
-                                                       .metrics = *parts.metrics},
+                                                       .metrics = *parts.metrics,
+                                                       .files = parts.files.get()},
                                            api);
   return parts.front->start(std::move(parts.loaded.unfinished));
 }

@@ -2,6 +2,7 @@
 
 #include <random>
 
+#include "services/gateway/files_routes.h"
 #include "services/gateway/jobs_routes.h"
 #include "services/gateway/messages_routes.h"
 #include "services/gateway/page/page_routes.h"
@@ -47,12 +48,17 @@ class Gateway::Impl {
         text_lane_(clock),
         requests_(clock, [this](const RequestEntry& ended) { trace(ended); }),
         context_{executor, text_lane_, clock, rng_, inference, codec, metrics, requests_, options_},
+        batches_(options_.files != nullptr && jobs != nullptr
+                     ? std::make_unique<BatchService>(context_, *jobs, *options_.files)
+                     : nullptr),
         server_(executor, clock, router_, counting(options_.http, metrics)) {
     add_generation_routes(router_, context_);
     add_messages_routes(router_, context_);
     add_responses_routes(router_, context_, jobs);
     add_text_routes(router_, context_);
     add_jobs_routes(router_, context_, jobs);
+    add_files_routes(router_, context_, batches_ ? options_.files : nullptr, batches_.get());
+    add_batches_routes(router_, context_, batches_.get());
     add_requests_routes(router_, context_);
     add_trace_routes(router_, context_, jobs);
     add_page_routes(router_);
@@ -72,9 +78,13 @@ class Gateway::Impl {
   uint16_t port() const { return server_.port(); }
   std::string address() const { return to_string(server_.address()); }
   std::vector<std::string> routes() const { return router_.routes(); }
+  void resume_batches() {
+    if (batches_) batches_->resume();
+  }
   asio::awaitable<void> shutdown() {
     if (key_watcher_) key_watcher_->close();
-    return server_.shutdown(options_.drain_timeout);
+    if (batches_) co_await batches_->stop();
+    co_await server_.shutdown(options_.drain_timeout);
   }
 
  private:
@@ -89,6 +99,7 @@ class Gateway::Impl {
   RequestList requests_;
   HttpRouter router_;
   GatewayContext context_;
+  std::unique_ptr<BatchService> batches_;  // null: none
   HttpServer server_;
   std::unique_ptr<ApiKeyWatcher> key_watcher_;  // null: no key is needed
 };
@@ -99,6 +110,7 @@ Gateway::Gateway(asio::any_io_executor executor, Clock& clock, InferenceService&
 Gateway::~Gateway() = default;
 
 Result<void> Gateway::listen() { return impl_->listen(); }
+void Gateway::resume_batches() { impl_->resume_batches(); }
 uint16_t Gateway::port() const { return impl_->port(); }
 std::string Gateway::address() const { return impl_->address(); }
 std::vector<std::string> Gateway::routes() const { return impl_->routes(); }

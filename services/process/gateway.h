@@ -26,6 +26,8 @@ class Gateway {
 
   // Reads the API keys and listens. kAddressInUse, kNotFound, kInvalidConfig, kInvalidArgument.
   Result<void> listen();
+  // Goes on with the batches of an earlier process. Once, after its jobs have been resumed.
+  void resume_batches();
   uint16_t port() const;
   std::string address() const;  // "host:port", with the port that was taken
   std::vector<std::string> routes() const;  // "GET /v1/models": what openapi.json describes

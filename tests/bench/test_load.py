@@ -40,7 +40,8 @@ def test_failed_answers_are_counted_and_are_no_throughput():
 def test_every_load_of_our_own_runs(tmp_path):
     out = tmp_path / "load.json"
     result = subprocess.run([sys.executable, ROOT / "bench" / "load.py", "--binary", RUNAHEAD, "--serve", "--workers 1",
-                             "--json", out, "--seconds", "3", "--readers", "20", "--aways", "5"], capture_output=True, text=True, timeout=280)
+                             "--json", out, "--seconds", "3", "--readers", "20", "--aways", "5"],
+                            capture_output=True, text=True, timeout=280)
     assert result.returncode == 0, result.stderr
     [figures] = [servers["runahead"] for servers in json.loads(out.read_text())]
     assert figures["eight: failed"] == figures["beside: short, failed"] == figures["slow: failed beside them"] == 0

@@ -199,16 +199,19 @@ Task<HttpReply> nothing_kept() { co_return no_store("id"); }
 
 void add_responses_routes(HttpRouter& router, const GatewayContext& context, JobsApi* jobs) {
   router.add("POST", "/v1/responses", [&context, jobs](Exchange& exchange) { return serve(context, jobs, exchange); });
-  const auto answer = [&](const char* method, const char* pattern, auto route) {
-    router.answer(method, pattern, [&context, jobs, route](const HttpRequest& http) {
+  const auto answer = [&](const char* method, const char* pattern, auto route, std::vector<std::string> query = {}) {
+    const auto served = [&context, jobs, route](const HttpRequest& http) {
       return jobs == nullptr ? nothing_kept() : route(context, *jobs, http);
-    });
+    };
+    router.answer(method, pattern, served, HttpRouter::Rules{.query = std::move(query)});
   };
+  const HttpRouter::Rules show_rules{.query = {"stream", "starting_after", "include", "include[]", "include_obfuscation"}};
   if (jobs == nullptr) {
-    router.answer("GET", "/v1/responses/{id}", [](const HttpRequest&) { return nothing_kept(); });
+    router.answer("GET", "/v1/responses/{id}", [](const HttpRequest&) { return nothing_kept(); }, show_rules);
   } else {
-    router.add("GET", "/v1/responses/{id}",
-               [&context, jobs](Exchange& exchange) { return serve_show(context, *jobs, exchange); });
+    router.add(
+        "GET", "/v1/responses/{id}",
+        [&context, jobs](Exchange& exchange) { return serve_show(context, *jobs, exchange); }, show_rules);
   }
   answer("DELETE", "/v1/responses/{id}", [](const auto& with, JobsApi& all, const HttpRequest& http) {
     return remove(with, all, http.owner, http.path_params.at("id"));
@@ -217,7 +220,8 @@ void add_responses_routes(HttpRouter& router, const GatewayContext& context, Job
     return cancel(with, all, http.owner, http.path_params.at("id"));
   });
   answer("GET", "/v1/responses/{id}/input_items",
-         [](const auto& with, JobsApi& all, const HttpRequest& http) { return items(with, all, http); });
+         [](const auto& with, JobsApi& all, const HttpRequest& http) { return items(with, all, http); },
+         {"limit", "order", "after", "include", "include[]"});
 }
 
 }  // namespace runahead
