@@ -89,7 +89,7 @@ Result<JobSubmission> submission(const GatewayContext& context, const HttpReques
                 "a job keeps no log-probabilities of the prompt; leave out echo or logprobs, or use /v1/completions",
                 "logprobs");
   const JobText text{request.endpoint,   context.options.model_name, echoed(request, 0), request.stop,
-                     request.min_tokens, request.logprobs,           http.trace};
+                     request.min_tokens, request.logprobs,           request.tools.reading, http.trace};
   JobSubmission result = job_submission(context, http, request);
   result.kind = request.endpoint == Endpoint::kChat ? "chat" : "completions";
   result.client_json = to_text(to_json(text));
@@ -200,7 +200,7 @@ class JobEventStream {
         writer_(writer),
         owner_(std::move(owner)),
         id_(job.head.id),
-        text_(job_text(job.client_json).empty_answer()),
+        text_(job_text(job.client_json).empty_answer(context.codec)),
         seen_(seen) {}
 
   Task<void> run(std::shared_ptr<JobEvents> events, const Exchange& exchange) {

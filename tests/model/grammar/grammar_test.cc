@@ -123,7 +123,7 @@ TEST(Grammar, Formats) {
 TEST(Grammar, Numbers) {
   expect_schema(R"({"type":"integer"})", {"0", "-1", "123456789012345678"},
                 {"01", "1.0", "1e3", "1234567890123456789", "+1", "-"});
-  expect_schema(R"({"type":"number"})", {"0", "-0.5", "1e10", "2.5E-3"}, {"1.", ".5", "1e", "--1"});
+  expect_schema(R"({"type":"number"})", {"0", "-0.5", "1e10", "2.5E-3", "9e99"}, {"1.", ".5", "1e", "--1", "2E351"});
   expect_schema(R"({"type":"number","minimum":-0.75,"exclusiveMaximum":10.25})",
                 {"-0.75", "-0.7", "0", "0.0", "9", "10", "10.2", "10.249", "-0.1"},
                 {"-0.76", "-1", "10.25", "10.250", "10.3", "11", "100"});
@@ -215,6 +215,29 @@ TEST(Grammar, RefusesByName) {
   EXPECT_EQ(compile(R"({"nothing":1})").error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(compile("{").error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(compile(std::string(limits::kGrammarBytesMax + 1, ' ')).error().code, ErrorCode::kTooLarge);
+}
+
+TEST(Grammar, TextWithSomethingInIt) {
+  const std::string g = R"({"text_with":{"text":"=1"},"behind":"<<a>")";
+  const auto any = compiled(g + "}"), once = compiled(g + R"(,"once":true})"),
+             first = compiled(g + R"(,"not_first":"{"})");
+  const std::string token = control_bytes("<<a>");
+  for (const std::string& text : {std::string(), std::string("x"), std::string("<<"), std::string("<<<a>=1"),
+                                  "\xC3\xA9 " + token + "=1", std::string("<<b> <<a>=1 {")}) {
+    EXPECT_TRUE(takes(any, text)) << text;
+    EXPECT_EQ(takes(once, text), !text.ends_with("{")) << text;
+    EXPECT_TRUE(takes(first, text)) << text;
+  }
+  for (const std::string text : {"<<a>", "<<<a>", "<<a>=", "<<a>2", "\xFF", "\xFFx"}) {
+    EXPECT_FALSE(takes(any, text)) << text;
+    EXPECT_FALSE(takes(first, text)) << text;
+  }
+  EXPECT_TRUE(takes(any, "<<a>=1<<a>=1.") && !takes(once, "<<a>=1.") && !takes(once, "<<a>=1<<a>=1"));
+  EXPECT_TRUE(takes(any, "\n {") && !takes(first, "\n {") && !takes(first, "{") && takes(first, "\n a {"));
+  EXPECT_TRUE(takes(compiled(R"({"token":"<<a>"})"), token) && !takes(compiled(R"({"token":"<<a>"})"), "<<a>"));
+  for (const char* bad :
+       {R"({"text_with":{"text":"x"}})", R"({"text_with":{"text":"x"},"behind":""})", R"({"token":1})"})
+    EXPECT_EQ(compile(bad).error().code, ErrorCode::kInvalidArgument) << bad;
 }
 
 // ---- masks ----
