@@ -13,7 +13,8 @@ struct TextWith {
   Node end;    // the text may end here, but within no marker that is whole
 };
 
-// `marker` is not empty. not_first: characters that the text does not begin with, nor do they follow white space at its beginning.
+// `marker` is not empty. not_first: characters that the text does not begin with, nor do they follow white space at its
+// beginning.
 TextWith write_text(Automaton& automaton, std::string_view marker, std::string_view not_first, Node from);
 
 }  // namespace runahead::grammar

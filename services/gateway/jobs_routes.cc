@@ -88,7 +88,7 @@ Result<JobSubmission> submission(const GatewayContext& context, const HttpReques
     return fail(ErrorCode::kUnsupported,
                 "a job keeps no log-probabilities of the prompt; leave out echo or logprobs, or use /v1/completions",
                 "logprobs");
-  const JobText text{request.endpoint,   context.options.model_name, echoed(request, 0), request.stop,
+  const JobText text{request.endpoint,   context.options.model_name, echoed(request, 0),    request.stop,
                      request.min_tokens, request.logprobs,           request.tools.reading, http.trace};
   JobSubmission result = job_submission(context, http, request);
   result.kind = request.endpoint == Endpoint::kChat ? "chat" : "completions";

@@ -26,6 +26,8 @@ json chat_tool(const json& tool, const std::string& path, std::optional<Error>& 
   const json* schema = reader.object("input_schema");
   if (schema == nullptr) reader.error("input_schema", "is missing");
   else function["parameters"] = *schema;
+  if (schema != nullptr && schema->value("type", json("object")) != "object")
+    reader.error("input_schema", "must be a schema of type object");
   reader.ignore(kIgnoredTool);
   reader.finish();
   return {{"type", "function"}, {"function", std::move(function)}};
@@ -53,6 +55,7 @@ json call_of(const json& block, const std::string& path, std::optional<Error>& e
   const std::string name = reader.string("name", kWordBytesMax).value_or("");
   const json* input = reader.object("input");
   if (id.empty()) reader.error("id", "is missing");
+  if (name.empty()) reader.error("name", "is missing");
   if (input == nullptr) reader.error("input", "is missing");
   constexpr std::array kIgnored = {"cache_control"sv, "caller"sv};
   reader.ignore(kIgnored);

@@ -223,12 +223,12 @@ void take_chat_fields(JsonReader& reader, GenerationRequest& request, std::optio
   request.tools = take_tools(reader, error);
   const bool structured = !request.structured_at.empty();
   if (structured && request.tools.choice != ToolUse::Choice::kNone)
-    reader.error("response_format", "of JSON beside tools is not supported; leave one out, or send \"tool_choice\": \"none\"",
+    reader.error("response_format",
+                 "of JSON beside tools is not supported; leave one out, or send \"tool_choice\": \"none\"",
                  ErrorCode::kUnsupported);
   if ((structured || request.tools.holds_to_grammar()) && (request.ignore_eos || request.min_tokens > 0))
     reader.error(request.ignore_eos ? "ignore_eos" : "min_tokens",
-                 request.structured
-                     ? "goes with no response_format of JSON, which ends where it is whole; leave one of them out"
+                 structured ? "goes with no response_format of JSON, which ends where it is whole; leave one of them out"
                      : "goes with no tools that must be called, nor strict ones: their calls end the answer");
   if (const json* modalities = reader.take("modalities"); modalities != nullptr && *modalities != json::array({"text"}))
     reader.error("modalities", "other than [\"text\"] are not supported", ErrorCode::kUnsupported);

@@ -25,8 +25,8 @@ class TextCodec {
   virtual std::string token_bytes(TokenId token) const = 0;
   // The bytes of all tokens; control tokens as they are spelled.
   virtual std::string decode(std::span<const TokenId> tokens) const = 0;
-  // messages: OpenAI's, checked; tools: theirs, or null. The prompt's text, control tokens spelled out. kUnsupported for tools, calls of them and their
-  // answers where the template does not show tools.
+  // messages: as take_messages() gives them; tools: as ToolUse::shown. The prompt's text, control tokens spelled out.
+  // kUnsupported for tools, calls of them and their answers where the template does not show tools.
   virtual Result<std::string> render_chat(const nlohmann::ordered_json& messages, bool add_generation_prompt,
                                           const nlohmann::ordered_json& tools = {}) const = 0;
   // The same as ids, begin-of-text in front if the model wants it and the template has not written it. Control tokens that

@@ -142,23 +142,24 @@ ordered_json take_tool_calls(JsonReader& message, std::optional<Error>& error) {
 
 namespace {
 
-// OpenAI's and Anthropic's tool as templates know it, fields in the order as written.
+// A tool of a chat has an object of its own for what Anthropic's has in itself.
+const ordered_json& function_of(const ordered_json& tool) { return tool.contains("function") ? tool.at("function") : tool; }
+
+// As templates know it, fields in the order as written.
 ordered_json shown_tool(const ordered_json& tool) {
-  const bool anthropic = tool.contains("input_schema");
-  const ordered_json& function = anthropic ? tool : tool.at("function");
+  const ordered_json& function = function_of(tool);
   ordered_json shown = {{"name", function.at("name")}};
   if (const auto text = function.find("description"); text != function.end() && !text->is_null())
     shown["description"] = *text;
-  const auto schema = function.find(anthropic ? "input_schema" : "parameters");
+  const auto schema = function.find(function.contains("input_schema") ? "input_schema" : "parameters");
   const bool has_schema = schema != function.end() && !schema->is_null();
   shown["parameters"] = has_schema ? *schema : ordered_json{{"type", "object"}, {"properties", ordered_json::object()}};
   return {{"type", "function"}, {"function", std::move(shown)}};
 }
 
 bool is_strict(const ordered_json& tool) {
-  const ordered_json& function = tool.contains("function") ? tool.at("function") : tool;
-  const auto strict = function.find("strict");
-  return strict != function.end() && *strict == true;
+  const auto strict = function_of(tool).find("strict");
+  return strict != function_of(tool).end() && *strict == true;
 }
 
 // A field is text to a template that does not say so if its schema says it can be nothing else.
@@ -175,7 +176,9 @@ std::set<std::string> text_fields(const ordered_json& tool) {
 // The inputs of Anthropic's blocks, one behind the other as the calls are: they came as objects, whose order was lost.
 void order_arguments(ordered_json& messages, const ordered_json& body) {
   std::vector<const ordered_json*> inputs;
-  for (const ordered_json& message : body.at("messages")) {
+  const auto written = body.find("messages");
+  if (written == body.end()) return;
+  for (const ordered_json& message : *written) {
     const auto content = message.find("content");
     if (content == message.end() || !content->is_array()) continue;
     for (const ordered_json& block : *content)
@@ -208,7 +211,9 @@ Result<std::string> prepare_tools(ToolUse& tools, ordered_json& messages, const 
     const auto name = shown.at("function").at("name").get<std::string>();
     reading.tools.push_back({name, text_fields(shown)});
     const std::string field = "tools[" + std::to_string(tools.shown.size()) + "]" +
-                              (tool.contains("input_schema") ? ".input_schema" : ".function.parameters");
+                              (tool.contains("input_schema") ? ".input_schema"
+                               : tool.contains("function")   ? ".function.parameters"
+                                                             : ".parameters");
     if (tools.choice != ToolUse::Choice::kNamed || name == tools.named)
       held.push_back({name, shown.at("function").at("parameters"), is_strict(tool), field});
     tools.shown.push_back(std::move(shown));

@@ -1,5 +1,5 @@
-// The grammar of an answer that calls tools (model/grammar/grammar.h), in the form that its model writes and ToolCallParser reads.
-// Pure; the text lane.
+// The grammar of an answer that calls tools (model/grammar/grammar.h), in the form that its model writes and ToolCallParser
+// reads. Pure; the text lane.
 #pragma once
 
 #include <nlohmann/json.hpp>

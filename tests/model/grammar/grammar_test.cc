@@ -299,6 +299,29 @@ TEST(TokenMasks, AreWhatEveryTokenByItselfWouldBe) {
   }
 }
 
+TEST(TokenMasks, AControlTokenFollowsOnlyWhereAGrammarNamesIt) {
+  const auto tree = tree_of({"<", "a", ">", "{", "}", control_bytes("<a>"), control_bytes("<b>"), "<end>"}, 7);
+  const auto follows = [&](const std::string& grammar, const std::vector<TokenId>& generated, TokenId token) {
+    TokenMasks masks(compiled(grammar), tree);
+    TokenMasks::Reader reader;
+    const auto mask = masks.behind(generated, reader);
+    EXPECT_TRUE(mask) << mask.error().message;
+    return is_set(*mask, token);
+  };
+  const std::string named = R"({"text_with":{"json_object":true},"behind":"<a>"})";
+  for (const std::vector<TokenId>& generated : {std::vector<TokenId>{}, {1, 0}, {0, 1}}) {
+    EXPECT_TRUE(follows(named, generated, 5));
+    EXPECT_FALSE(follows(named, generated, 6));
+    EXPECT_TRUE(follows(named, generated, 7)) << "it may end";
+  }
+  for (const std::vector<TokenId>& called : {std::vector<TokenId>{5}, {0, 1, 2}, {1, 5}}) {
+    EXPECT_TRUE(follows(named, called, 3)) << "an object, and nothing else";
+    for (const TokenId other : {0, 1, 5, 7}) EXPECT_FALSE(follows(named, called, other));
+  }
+  EXPECT_FALSE(follows(R"({"json_object":true})", {}, 5));
+  EXPECT_TRUE(follows(R"({"either":[{"text":"<"},{"token":"<b>"}]})", {}, 6));
+}
+
 // What is forgotten or read by another changes nothing.
 TEST(TokenMasks, DoNotDependOnWhatWasAskedBefore) {
   std::mt19937_64 random(5);

@@ -133,7 +133,8 @@ TEST_F(ToolAnswers, ChoicesThatMustCallHaveAGrammar) {
 TEST_F(ToolAnswers, MessagesHaveBlocksOfTextAndCalls) {
   inference_.set({.text = kCalls});
   const std::string body = R"({"max_tokens":200,"messages":[{"role":"user","content":"a"},
-      {"role":"assistant","content":[{"type":"text","text":"T"},{"type":"tool_use","id":"t1","name":"look","input":{"z":1,"a":2}}]},
+      {"role":"assistant","content":[{"type":"text","text":"T"},
+          {"type":"tool_use","id":"t1","name":"look","input":{"z":1,"a":2}}]},
       {"role":"user","content":[{"type":"tool_result","tool_use_id":"t1","content":[{"type":"text","text":"R"}],"is_error":false},
                                 {"type":"text","text":"and?"}]}],
       "tools":[{"name":"look","description":"d","input_schema":{"type":"object","properties":{"z":{},"a":{}}}}])";

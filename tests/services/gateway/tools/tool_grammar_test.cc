@@ -3,8 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
+#include <map>
 #include <random>
 
+#include "model/chat_template/chat_template.h"
 #include "model/grammar/grammar.h"
 #include "model/grammar/grammar_walk.h"
 #include "services/gateway/tools/tool_call_parser.h"
@@ -131,6 +135,28 @@ TEST(ToolFormat, IsFoundInTheTemplate) {
   EXPECT_EQ(tool_format_of("[TOOL_CALLS]name[ARGS]{}"), std::nullopt);
   EXPECT_EQ(tool_format_of("<|start_header_id|> '\"parameters\": '"), ToolFormat::kLlama);
   EXPECT_EQ(tool_format_of("<|im_start|>"), std::nullopt);
+}
+
+TEST(ToolFormat, OfPublishedTemplates) {
+  using enum ToolFormat;
+  const std::map<std::string, std::optional<ToolFormat>> with_tools = {
+      {"falcon3", kHermes},       {"llama-3.1", kLlama}, {"llama-3.2", kLlama}, {"mistral-nemo", kMistral},
+      {"mistral-v0.3", kMistral}, {"qwen2.5", kHermes},  {"qwen3", kHermes},    {"smollm3", kHermes},
+      {"typescript-tools", {}}};  // shows tools, but no form of calls
+  const std::filesystem::path folder =
+      std::filesystem::path(RUNAHEAD_SOURCE_DIR) / "tests/golden/chat_templates/templates";
+  int seen = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    std::ifstream file(entry.path());
+    const auto parsed = ChatTemplate::parse(std::string(std::istreambuf_iterator<char>(file), {}));
+    ASSERT_TRUE(parsed) << entry.path();
+    const auto expected = with_tools.find(entry.path().stem().string());
+    ASSERT_EQ(parsed->accepts_tools(), expected != with_tools.end()) << entry.path();
+    if (expected == with_tools.end()) continue;
+    ++seen;
+    EXPECT_EQ(tool_format_of(parsed->source()), expected->second) << entry.path();
+  }
+  EXPECT_EQ(seen, 9);
 }
 
 }  // namespace
