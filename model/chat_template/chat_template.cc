@@ -101,6 +101,7 @@ bool shows_tools(const ChatTemplate& chat_template) {
   probe.tools = ordered_json::parse(R"([{"type": "function", "function": {"name": "probe_tool", "description": "d",
                                          "parameters": {"type": "object", "properties": {"x": {"type": "string"}}}}}])");
   probe.steps_max = kProbeStepsMax;
+  probe.now = std::tm{.tm_mday = 1, .tm_year = 100};  // any date: some write one
   const auto shows = [&](const char* messages) {
     probe.messages = ordered_json::parse(messages);
     const auto rendered = chat_template.render(probe);

@@ -228,7 +228,8 @@ void take_chat_fields(JsonReader& reader, GenerationRequest& request, std::optio
                  ErrorCode::kUnsupported);
   if ((structured || request.tools.holds_to_grammar()) && (request.ignore_eos || request.min_tokens > 0))
     reader.error(request.ignore_eos ? "ignore_eos" : "min_tokens",
-                 structured ? "goes with no response_format of JSON, which ends where it is whole; leave one of them out"
+                 structured
+                     ? "goes with no response_format of JSON, which ends where it is whole; leave one of them out"
                      : "goes with no tools that must be called, nor strict ones: their calls end the answer");
   if (const json* modalities = reader.take("modalities"); modalities != nullptr && *modalities != json::array({"text"}))
     reader.error("modalities", "other than [\"text\"] are not supported", ErrorCode::kUnsupported);

@@ -143,7 +143,9 @@ ordered_json take_tool_calls(JsonReader& message, std::optional<Error>& error) {
 namespace {
 
 // A tool of a chat has an object of its own for what Anthropic's has in itself.
-const ordered_json& function_of(const ordered_json& tool) { return tool.contains("function") ? tool.at("function") : tool; }
+const ordered_json& function_of(const ordered_json& tool) {
+  return tool.contains("function") ? tool.at("function") : tool;
+}
 
 // As templates know it, fields in the order as written.
 ordered_json shown_tool(const ordered_json& tool) {

@@ -75,7 +75,7 @@ ordered_json mistral(const ordered_json& object, bool must_call, bool many) {
 
 // A brace at the beginning opens a call, so that other text begins otherwise.
 ordered_json llama(const ordered_json& object, bool must_call, bool many) {
-  const ordered_json calls = one_or_more(object, many, "; ");
+  ordered_json calls = one_or_more(object, many, "; ");
   if (must_call) return calls;
   const ordered_json other = {
       {"text_with", calls}, {"behind", opening(ToolFormat::kLlama)}, {"once", true}, {"not_first", "{"}};

@@ -61,17 +61,19 @@ TEST_F(ModelTextCodecTest, NoncharactersInAMessageArriveUnchanged) {
   }
 }
 
-// Bytes as tokens 0 to 255, <s> 256, </s> 257; the file's other keys by `more`.
+// Bytes as tokens 0 to 255, <s> 256, </s> 257, more control tokens from 258 on; the file's other keys by `more`.
 Result<std::unique_ptr<ModelTextCodec>> codec_of(const std::function<void(test::GgufBuilder&)>& more,
-                                                 std::optional<ChatTemplate> own = {}, const char* pre = "gpt-2") {
+                                                 std::optional<ChatTemplate> own = {}, const char* pre = "gpt-2",
+                                                 const std::vector<std::string>& controls = {}) {
   test::GgufBuilder file;
   file.str("tokenizer.ggml.model", "gpt2");
   file.str("tokenizer.ggml.pre", pre);
   std::vector<std::string> tokens;
   for (int byte = 0; byte < 256; ++byte) tokens.push_back(test::byte_stand_in(byte));
   tokens.insert(tokens.end(), {"<s>", "</s>"});
+  tokens.insert(tokens.end(), controls.begin(), controls.end());
   std::vector<int32_t> types(256, 1);
-  types.resize(258, 3);
+  types.resize(tokens.size(), 3);
   file.strings("tokenizer.ggml.tokens", tokens);
   file.i32s("tokenizer.ggml.token_type", types);
   file.strings("tokenizer.ggml.merges", {});
@@ -152,15 +154,7 @@ TEST(Tools, AreShownAndOnlyQuoted) {
 }
 
 TEST(Tools, ControlTokensOfTheFormAreShownInAnswersThatAreReadForThem) {
-  const auto codec = codec_of([](test::GgufBuilder& file) {
-    std::vector<std::string> tokens;
-    for (int byte = 0; byte < 256; ++byte) tokens.push_back(test::byte_stand_in(byte));
-    tokens.insert(tokens.end(), {"<s>", "</s>", "[TOOL_CALLS]"});
-    std::vector<int32_t> types(256, 1);
-    types.resize(259, 3);
-    file.strings("tokenizer.ggml.tokens", tokens);
-    file.i32s("tokenizer.ggml.token_type", types);
-  });
+  const auto codec = codec_of([](test::GgufBuilder&) {}, {}, "gpt-2", {"[TOOL_CALLS]"});
   ASSERT_TRUE(codec) << codec.error().message;
   const ToolReading reading{ToolFormat::kMistral, false, {{"f", {}}}};
   const auto shown = shown_tokens(reading, **codec);
