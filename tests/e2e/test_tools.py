@@ -2,6 +2,7 @@
 services with the templates of `templates/` show it some, in the forms of two families."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -186,6 +187,31 @@ def test_what_cannot_be_is_refused_by_name(calling, gpt):
                                          parallel_tool_calls=False, temperature=0).choices[0]
     if answer.finish_reason == "tool_calls":
         assert isinstance(json.loads(answer.message.tool_calls[0].function.arguments), dict)
+
+
+def test_a_call_begins_with_the_control_token_of_its_vocabulary(tmp_path):
+    """Some vocabularies have a control token for what opens a call, which is no part of a text: here another one's name is
+    that. A bias for it leads the model to call: only where a grammar lets it, and behind it only the strict schema is possible."""
+    original = next((Path(os.environ.get("RUNAHEAD_MODEL_DIR", Path.home() / ".cache" / "runahead" / "models"))).glob("*.gguf"))
+    named = original.read_bytes().replace(b"<repo_name>", b"<tool_call>", 1)
+    (tmp_path / "control.gguf").write_bytes(named)
+    running = start_service("--chat-template", str(TEMPLATES / "hermes.jinja"), model=tmp_path / "control.gguf", workers=1)
+    try:
+        opening = running.post("/tokenize", {"content": "<tool_call>", "parse_special": True, "add_special_tokens": False}).json
+        token = opening["tokens"][0]
+        assert opening["count"] == 1 and running.post("/tokenize", {"content": "<tool_call>"}).json["tokens"] != [token]
+        strict = [{"type": "function", "function": {**TOOLS[0]["function"], "strict": True}}]
+        ask = {"messages": ASK, "tools": strict, "parallel_tool_calls": False, "max_tokens": 100, "temperature": 0,
+               "logit_bias": {str(token): 100}, "return_token_ids": True}
+        for choice in ("auto", "required"):
+            answer = running.post("/v1/chat/completions", {**ask, "tool_choice": choice}).json["choices"][0]
+            assert answer["token_ids"].count(token) == 1 and answer["token_ids"][0] == token
+            assert answer["finish_reason"] == "tool_calls" and answer["message"]["content"] is None
+            Draft202012Validator(WEATHER).validate(json.loads(answer["message"]["tool_calls"][0]["function"]["arguments"]))
+        free = running.post("/v1/chat/completions", {**ask, "tools": TOOLS, "parallel_tool_calls": True, "max_tokens": 3}).json
+        assert free["choices"][0]["message"]["content"] == "<tool_call>" * 3, "no call, and nothing is lost"
+    finally:
+        running.stop()
 
 
 def test_a_model_whose_template_has_no_tools_says_so(service, client):
