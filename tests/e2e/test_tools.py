@@ -191,13 +191,14 @@ def test_what_cannot_be_is_refused_by_name(calling, gpt):
 
 def test_a_call_begins_with_the_control_token_of_its_vocabulary(tmp_path):
     """Some vocabularies have a control token for what opens a call, which is no part of a text: here another one's name is
-    that. A bias for it leads the model to call: only where a grammar lets it, and behind it only the strict schema is possible."""
-    original = next((Path(os.environ.get("RUNAHEAD_MODEL_DIR", Path.home() / ".cache" / "runahead" / "models"))).glob("*.gguf"))
-    named = original.read_bytes().replace(b"<repo_name>", b"<tool_call>", 1)
+    that. A bias for it makes the model call: only where a grammar lets it, and behind it only the strict schema is possible."""
+    models = Path(os.environ.get("RUNAHEAD_MODEL_DIR", Path.home() / ".cache" / "runahead" / "models"))
+    named = next(models.glob("*.gguf")).read_bytes().replace(b"<repo_name>", b"<tool_call>", 1)
     (tmp_path / "control.gguf").write_bytes(named)
     running = start_service("--chat-template", str(TEMPLATES / "hermes.jinja"), model=tmp_path / "control.gguf", workers=1)
     try:
-        opening = running.post("/tokenize", {"content": "<tool_call>", "parse_special": True, "add_special_tokens": False}).json
+        spelled = {"content": "<tool_call>", "parse_special": True, "add_special_tokens": False}
+        opening = running.post("/tokenize", spelled).json
         token = opening["tokens"][0]
         assert opening["count"] == 1 and running.post("/tokenize", {"content": "<tool_call>"}).json["tokens"] != [token]
         strict = [{"type": "function", "function": {**TOOLS[0]["function"], "strict": True}}]
