@@ -119,14 +119,13 @@ std::string_view error_type(int status) {
   }
 }
 
-// A call that max_tokens has cut has no object for an input yet: it is given as the text that there is.
+// A call that max_tokens has cut has no object for an input yet, and one may nest deeper than we read: then its text is given.
 json block_json(const MessageBlock& block) {
   if (!block.call) return {{"type", "text"}, {"text", block.text}};
   const ToolCall& call = *block.call;
-  json input =
-      call.arguments.empty() ? json::object() : json::parse(call.arguments, nullptr, /*allow_exceptions=*/false);
-  if (!input.is_object()) return {{"type", "text"}, {"text", call.name + " " + call.arguments}};
-  return {{"type", "tool_use"}, {"id", call.id}, {"name", call.name}, {"input", std::move(input)}};
+  Result<ParsedJson> input = parse_json_object(call.arguments.empty() ? "{}" : call.arguments);
+  if (!input) return {{"type", "text"}, {"text", call.name + " " + call.arguments}};
+  return {{"type", "tool_use"}, {"id", call.id}, {"name", call.name}, {"input", std::move(input->value())}};
 }
 
 }  // namespace

@@ -35,6 +35,7 @@ CallObject::State CallObject::push(char c) {
   if (!in_string_ && !is_outside_strings(c)) return State::kBroken;
   text_ += c;
   take(c);
+  if (depth_ - 1 > depth_max_) return State::kBroken;
   return depth_ == 0 ? close() : State::kOpen;
 }
 

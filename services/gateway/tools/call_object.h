@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/limits.h"
+
 namespace runahead {
 
 class CallObject {
@@ -15,6 +17,9 @@ class CallObject {
     kWhole,  // the last byte closed it, and it is a call
     kBroken,  // no call can become of it
   };
+
+  // Arguments that nest deeper than `depth_max` are none: no request could bring them back.
+  explicit CallObject(int depth_max = limits::kJsonDepthMax) : depth_max_(depth_max) {}
 
   State push(char c);  // the first one is '{'; nothing after kWhole or kBroken
 
@@ -30,6 +35,7 @@ class CallObject {
   State close();
 
   std::string text_;
+  int depth_max_;
   int depth_ = 0;
   bool in_string_ = false, escaped_ = false;
   bool in_value_ = false;  // of a field of the object itself, else before or in its name

@@ -1,6 +1,7 @@
 #include "services/gateway/tools/tool_call_parser.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "services/gateway/tools/xml_call.h"
@@ -110,7 +111,7 @@ void ToolCallParser::take_opened(char c) {
 }
 
 void ToolCallParser::open(char c) {
-  object_ = {};
+  object_ = CallObject(reading_.certain ? std::numeric_limits<int>::max() : limits::kJsonDepthMax);
   shown_ = false;
   shown_arguments_ = 0;
   state_ = State::kObject;

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/json_text.h"
+#include "base/limits.h"
 
 namespace runahead::xml_call {
 namespace {
@@ -24,6 +25,16 @@ std::string_view value_of(std::string_view text) {
   if (text.starts_with('\n')) text.remove_prefix(1);
   if (text.ends_with('\n')) text.remove_suffix(1);
   return text;
+}
+
+// A text that nests as deeply is no JSON for us: no request could bring it back.
+bool nests_too_deeply(std::string_view text) {
+  int depth = 0, deepest = 0;
+  for (const char c : text) {
+    if (c == '{' || c == '[') deepest = std::max(deepest, ++depth);
+    if (c == '}' || c == ']') --depth;
+  }
+  return deepest >= limits::kJsonDepthMax;  // the arguments' object is around it
 }
 
 // Takes "<...=name>" off the text.
@@ -55,9 +66,8 @@ std::optional<Read> parse(std::string_view text, std::span<const OfferedTool> to
     if (!field || end == std::string_view::npos) return {};
     const std::string value(value_of(text.substr(0, end)));
     text.remove_prefix(end + kParameterEnd.size());
-    ordered_json parsed = ordered_json::parse(value, nullptr, /*allow_exceptions=*/false);
-    const bool is_text = tool->text_fields.contains(*field) || parsed.is_discarded();
-    arguments[*field] = is_text ? ordered_json(value) : std::move(parsed);
+    const bool is_text = tool->text_fields.contains(*field) || nests_too_deeply(value) || !ordered_json::accept(value);
+    arguments[*field] = is_text ? ordered_json(value) : ordered_json::parse(value);
   }
   return Read{*name, to_ordered_text(arguments)};
 }

@@ -4,6 +4,8 @@
 
 #include <random>
 
+#include "base/limits.h"
+
 namespace runahead {
 namespace {
 
@@ -159,6 +161,25 @@ TEST(ToolCallParser, AnyCutGivesTheSame) {
         }
     }
   }
+}
+
+TEST(ToolCallParser, NoCallNestsDeeperThanARequestMay) {
+  const auto nested = [](int depth) {
+    const auto size = static_cast<size_t>(depth);
+    return std::string(size, '[') + std::string(size, ']');
+  };
+  const auto hermes = [&](int depth) {
+    return R"(<tool_call>{"name": "add", "arguments": {"x": )" + nested(depth) + "}}</tool_call>";
+  };
+  const int most = limits::kJsonDepthMax - 1;
+  EXPECT_EQ(read(reading(ToolFormat::kHermes), hermes(most)), call("add", "{\"x\": " + nested(most) + "}"));
+  EXPECT_EQ(read(reading(ToolFormat::kHermes), hermes(most + 1)), text(hermes(most + 1)));
+  EXPECT_EQ(read(reading(ToolFormat::kHermes), hermes(100'000)), text(hermes(100'000)));
+  const auto xml = [&](int depth) {
+    return "<tool_call><function=add><parameter=x>" + nested(depth) + "</parameter></function>";
+  };
+  EXPECT_EQ(read(reading(ToolFormat::kXml), xml(most)), call("add", "{\"x\":" + nested(most) + "}"));
+  EXPECT_EQ(read(reading(ToolFormat::kXml), xml(100'000)), call("add", "{\"x\":\"" + nested(100'000) + "\"}"));
 }
 
 TEST(ToolCallParser, WithoutACallNothingIsLost) {
