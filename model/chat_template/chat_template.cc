@@ -10,6 +10,7 @@ namespace runahead {
 using nlohmann::ordered_json;
 
 struct ChatTemplate::Tree {
+  std::string source;
   jinja::Block root;
 };
 
@@ -92,23 +93,45 @@ Result<void> define_inputs(Interpreter& interpreter, const ChatInput& input, con
   return {};
 }
 
+constexpr uint64_t kProbeStepsMax = 100'000;  // one short message takes some hundred
+
+// Some show them beside a system message only, and some refuse one.
+bool shows_tools(const ChatTemplate& chat_template) {
+  ChatInput probe;
+  probe.tools = ordered_json::parse(R"([{"type": "function", "function": {"name": "probe_tool", "description": "d",
+                                         "parameters": {"type": "object", "properties": {"x": {"type": "string"}}}}}])");
+  probe.steps_max = kProbeStepsMax;
+  probe.now = std::tm{.tm_mday = 1, .tm_year = 100};  // any date: some write one
+  const auto shows = [&](const char* messages) {
+    probe.messages = ordered_json::parse(messages);
+    const auto rendered = chat_template.render(probe);
+    return rendered && rendered->contains("probe_tool");
+  };
+  return shows(R"([{"role": "user", "content": "u"}])") ||
+         shows(R"([{"role": "system", "content": "s"}, {"role": "user", "content": "u"}])");
+}
+
 }  // namespace
 
 Result<ChatTemplate> ChatTemplate::parse(std::string source) {
   auto tree = std::make_shared<Tree>();
   tree->root = TRY(jinja::parse_template(source));
+  tree->source = std::move(source);
   ChatTemplate result;
   result.tree_ = std::move(tree);
   // Templates differ in whether they know content parts, and nothing in them says so: try one.
   ChatInput probe;
   probe.messages = ordered_json::parse(R"([{"role": "user", "content": [{"type": "text", "text": "probe-text"}]}])");
-  probe.steps_max = 100'000;  // one short message takes some hundred
+  probe.steps_max = kProbeStepsMax;
   result.accepts_parts_ = true;
   const auto rendered = result.render(probe);
   result.accepts_parts_ =
       rendered && rendered->find("probe-text") != std::string::npos && rendered->find("'type'") == std::string::npos;
+  result.accepts_tools_ = shows_tools(result);
   return result;
 }
+
+const std::string& ChatTemplate::source() const { return tree_->source; }
 
 Result<std::string> ChatTemplate::render(const ChatInput& input) const {
   TRY(check_shape(input));

@@ -46,12 +46,15 @@ class ChatTemplate {
   // Whether the template itself understands content given as a list of parts. If not, render() joins text parts with
   // newlines, and other parts are an error.
   bool accepts_parts() const { return accepts_parts_; }
+  // Whether it shows tools to the model.
+  bool accepts_tools() const { return accepts_tools_; }
+  const std::string& source() const;
 
  private:
   struct Tree;
 
   std::shared_ptr<const Tree> tree_;  // shared by copies, never changed
-  bool accepts_parts_ = false;
+  bool accepts_parts_ = false, accepts_tools_ = false;
 };
 
 }  // namespace runahead

@@ -17,6 +17,13 @@ namespace runahead::grammar {
 using Node = int32_t;  // its index
 using Rule = int32_t;
 
+// Control tokens have no bytes in an answer. Here each has its spelling between two of these: no text has that byte, so that only
+// a grammar that names the token lets it follow.
+inline constexpr char kControlByte = '\xFF';
+inline std::string control_bytes(std::string_view spelling) {
+  return kControlByte + std::string(spelling) + kControlByte;
+}
+
 class Automaton {
  public:
   struct ByteEdge {

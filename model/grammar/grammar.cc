@@ -5,6 +5,7 @@
 
 #include "base/limits.h"
 #include "model/grammar/json_schema.h"
+#include "model/grammar/text_with.h"
 
 namespace runahead::grammar {
 namespace {
@@ -33,6 +34,9 @@ class GrammarWriter {
     if (kind == "json_schema") return automaton_.call(from, TRY(schemas_.emplace_back(automaton_).write(value)));
     if (kind == "json_object") return automaton_.call(from, schemas_.emplace_back(automaton_).any_object());
     if (kind == "text" && value.is_string()) return automaton_.text(from, value.get_ref<const std::string&>());
+    if (kind == "token" && value.is_string())
+      return automaton_.text(from, control_bytes(value.get_ref<const std::string&>()));
+    if (kind == "text_with") return write_text_with(grammar, from);
     if (kind == "list" && grammar.contains("between")) return write_list(value, grammar["between"], from);
     if (!value.is_array()) return malformed();
     if (kind == "either") return write_either(value, from);
@@ -52,6 +56,15 @@ class GrammarWriter {
     const Node behind = TRY(write(each, first));
     automaton_.skip(automaton_.text(behind, between.get_ref<const std::string&>()), first);
     return behind;
+  }
+
+  Result<Node> write_text_with(const Json& grammar, Node from) {
+    const auto text_of = [&grammar](const char* name) { return grammar.value(name, ""); };
+    if (!grammar.contains("behind") || !grammar["behind"].is_string() || text_of("behind").empty()) return malformed();
+    const TextWith text = write_text(automaton_, text_of("behind"), text_of("not_first"), from);
+    const Node after = TRY(write(grammar.begin().value(), text.found));
+    automaton_.skip(after, grammar.value("once", false) ? text.end : text.again);
+    return text.end;
   }
 
   struct Deeper {

@@ -6,6 +6,11 @@
 //   {"sequence": [G, ...]}       one behind the other
 //   {"either": [G, ...]}         one of them
 //   {"list": G, "between": "..."}  one or more of them
+//   {"token": "..."}             the control token that is spelled so, not its letters; no text where there is no such token
+//   {"text_with": G, "behind": "...", "once": bool, "not_first": "..."}
+//                                any text; behind each of these bytes, or the control token spelled so, stands G. once: behind
+//                                the first G nothing follows. not_first: characters that the text does not begin with, nor do
+//                                they follow white space at its beginning.
 // Pure; any thread.
 #pragma once
 

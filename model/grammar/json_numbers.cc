@@ -10,7 +10,7 @@ namespace runahead::grammar {
 namespace {
 
 constexpr Node kDead = -1;
-constexpr int kExponentDigits = 3;  // a double's
+constexpr int kExponentDigits = 2;  // with kWholeDigits still a double: 2E351 is JSON that most readers refuse
 
 // Numbers from 0 up. No high bound: up to all digits.
 struct Side {

@@ -24,8 +24,8 @@ namespace runahead::grammar {
 // The tokens of a vocabulary as a tree over their bytes. Immutable.
 class TokenTree {
  public:
-  // bytes[id]: what the token adds to an answer; empty: nothing, so that it may never be chosen. end_tokens: any of them ends an
-  // answer.
+  // bytes[id]: what the token adds to an answer; a control token's are control_bytes(); empty: it may never be
+  // chosen. end_tokens: any of them ends an answer.
   TokenTree(std::vector<std::string> bytes, std::vector<TokenId> end_tokens);
 
   std::span<const TokenId> end_tokens() const { return end_tokens_; }

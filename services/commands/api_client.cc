@@ -57,7 +57,15 @@ std::string answer_of(const json& job) {
   const json result = job.value("result", json());
   if (!result.is_object() || result.value("choices", json::array()).empty()) return {};
   const json& choice = result["choices"][0];
-  return choice.contains("message") ? choice["message"].value("content", "") : choice.value("text", "");
+  if (!choice.contains("message")) return choice.value("text", "");
+  const json& message = choice["message"];
+  const json content = message.value("content", json());  // null: nothing but calls
+  std::string answer = content.is_string() ? content.get<std::string>() : "";
+  for (const json& call : message.value("tool_calls", json::array())) {
+    if (!answer.empty()) answer += '\n';
+    answer += to_text(call.at("function"), -1);
+  }
+  return answer;
 }
 
 // The answer of a job that has one, and the error of one that failed.

@@ -8,6 +8,7 @@
 #include "services/gateway/echoed_prompt.h"
 #include "services/gateway/structured_output.h"
 #include "services/gateway/text_routes.h"
+#include "services/gateway/tool_sink.h"
 #include "services/http/api_error.h"
 #include "services/http/sse_writer.h"
 
@@ -70,6 +71,7 @@ class WholeAnswer final : public ChoiceSink {
   Task<void> piece(int32_t choice, TextPiece piece) override {
     AnswerChoice& target = choices[static_cast<size_t>(choice)];
     target.text += piece.text;
+    if (piece.call) add(target.calls, *piece.call);
     std::ranges::move(piece.tokens, std::back_inserter(target.tokens));
     co_return Result<void>{};
   }
@@ -168,7 +170,8 @@ class StreamedAnswer final : public ChoiceSink {
 Task<void> answer_whole(const GatewayContext& context, Exchange& exchange, Generation& generation,
                         ListedRequest& listed, const GenerationRequest& request, const AnswerHead& head) {
   WholeAnswer answer(request);
-  const Result<void> ended = co_await generation.run(listed.through(answer));
+  ToolSink sink(answer, request, kCallIdPrefix, head.id);
+  const Result<void> ended = co_await generation.run(listed.through(sink));
   if (!ended) {
     co_await exchange.respond(error_reply(ended.error()));
     co_return ended;
@@ -176,8 +179,10 @@ Task<void> answer_whole(const GatewayContext& context, Exchange& exchange, Gener
   const auto& results = generation.results();
   json usage = usage_json(prompt_tokens(request), results, request.choices_per_prompt);
   size_t bytes = 0;
-  for (const AnswerChoice& choice : answer.choices)
+  for (const AnswerChoice& choice : answer.choices) {
+    for (const ToolCall& call : choice.calls) bytes += call.arguments.size();
     bytes += answer_bytes(request, choice.text, choice.tokens) + answer_bytes(request, "", choice.prompt);
+  }
   HttpReply reply = co_await context.text_lane.render(bytes, [&] {
     return json_reply(answer_body(head, answer.choices, request.logprobs, context.codec, std::move(usage)));
   });
@@ -205,7 +210,8 @@ Task<void> answer_streamed(const GatewayContext& context, Exchange& exchange, Ge
   SseWriter writer(exchange, context.executor, context.clock, context.options.ping_interval);
   co_await writer.begin();
   StreamedAnswer answer(writer, head, request, generation, context, exchange.request().received_at);
-  const Result<void> ended = co_await generation.run(listed.through(answer));
+  ToolSink sink(answer, request, kCallIdPrefix, head.id);
+  const Result<void> ended = co_await generation.run(listed.through(sink));
   co_await end_stream(writer, ended, head, request, generation);
   co_await writer.finish();
   co_return ended;  // the answer was whole, whether or not the client waited for the last bytes of the stream
@@ -240,8 +246,7 @@ Task<void> generate(const GatewayContext& context, Endpoint endpoint, Exchange& 
   GenerationRequest& request = *prepared;
   AnswerHead head{endpoint, context.new_id(endpoint == Endpoint::kChat ? "chatcmpl-" : "cmpl-"),
                   context.options.model_name, unix_time_s(), request.return_token_ids};
-  Generation generation(context.executor, context.clock, context.codec,
-                        IncrementalDetokenizer(request.stop, request.min_tokens));
+  Generation generation(context.executor, context.clock, context.codec, empty_answer(request, context.codec));
   const Result<void> submitted = submit(context, http, head.id, request, generation);
   if (!submitted) {
     co_await exchange.respond(error_reply(submitted.error()));
@@ -267,12 +272,13 @@ Result<GenerationRequest> prepare_now(const ParseGeneration& parse, const std::s
                                       const TextCodec& codec, const Clock& clock) {
   const ParsedJson parsed = TRY(parse_json_object(body));
   GenerationRequest request = TRY(parse(parsed, model));
-  if (!request.structured_at.empty()) {
-    request.inference.sampling.grammar = TRY(structured_grammar(body, request.structured_at));
-    if (codec.end_tokens().empty())
-      return fail(ErrorCode::kUnsupported,
-                  "this model has no token that ends an answer, so that none can be of a structure", "response_format");
-  }
+  std::string& grammar = request.inference.sampling.grammar;
+  if (!request.structured_at.empty()) grammar = TRY(structured_grammar(body, request.structured_at));
+  else grammar = TRY(prepare_tools(request.tools, request.messages, body, codec));
+  if (!grammar.empty() && codec.end_tokens().empty())
+    return fail(ErrorCode::kUnsupported,
+                "this model has no token that ends an answer, so that none can be of a structure",
+                request.structured_at.empty() ? "tool_choice" : "response_format");
   if (!request.messages.empty()) TRY(check_prompt_bytes(body.size()));
   for (const TokenizedPrompt& prompt : request.prompts) TRY(check_prompt_bytes(prompt.text.size()));
   const Time begin = clock.now();

@@ -48,7 +48,8 @@ size_t IncrementalDetokenizer::held_back() const {
   return held;
 }
 
-TextPiece IncrementalDetokenizer::push(const SampledToken& token, const std::string& bytes) {
+TextPiece IncrementalDetokenizer::push(const SampledToken& token, std::string bytes) {
+  if (const auto shown = shown_.find(token.token); bytes.empty() && shown != shown_.end()) bytes = shown->second;
   const size_t begin = released_ + pending_.size();
   tokens_.push_back({token, begin, begin + bytes.size()});
   pending_ += bytes;

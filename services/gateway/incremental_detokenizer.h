@@ -5,10 +5,13 @@
 #pragma once
 
 #include <deque>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "model/sampling_params.h"
+#include "services/gateway/tool_delta.h"
 
 namespace runahead {
 
@@ -22,15 +25,17 @@ struct TextPiece {
   std::vector<ShownToken> tokens;  // whose text begins in it, in order
   bool stopped = false;  // a stop string was found: nothing may follow
   std::string stop;  // that one
+  std::optional<ToolDelta> call;  // a part of one, and no text (tool_sink.h)
 };
 
 class IncrementalDetokenizer {
  public:
-  // The text of the first `min_tokens` tokens is no part of a stop string.
-  explicit IncrementalDetokenizer(std::vector<std::string> stop_strings, int32_t min_tokens = 0)
-      : stop_strings_(std::move(stop_strings)), unstoppable_(min_tokens) {}
+  // The text of the first `min_tokens` tokens is no part of a stop string. shown: what tokens stand for that have no bytes.
+  explicit IncrementalDetokenizer(std::vector<std::string> stop_strings, int32_t min_tokens = 0,
+                                  std::map<TokenId, std::string> shown = {})
+      : stop_strings_(std::move(stop_strings)), unstoppable_(min_tokens), shown_(std::move(shown)) {}
 
-  TextPiece push(const SampledToken& token, const std::string& bytes);
+  TextPiece push(const SampledToken& token, std::string bytes);
   // The end without a stop string: everything that was held back.
   TextPiece flush();
 
@@ -45,6 +50,7 @@ class IncrementalDetokenizer {
 
   std::vector<std::string> stop_strings_;
   int32_t unstoppable_;  // tokens to come that no stop string ends
+  std::map<TokenId, std::string> shown_;
   std::string pending_;  // received, not yet released
   size_t released_ = 0;  // bytes before pending_
   int64_t characters_ = 0;  // the same in characters as they are shown

@@ -1,12 +1,19 @@
 #include "services/gateway/job_text.h"
 
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
+#include "services/gateway/tool_sink.h"
 #include "services/gateway/trace_routes.h"
 
 namespace runahead {
 
 using nlohmann::json;
+
+IncrementalDetokenizer JobText::empty_answer(const TextCodec& codec) const {
+  return IncrementalDetokenizer(stop, min_tokens, shown_tokens(tools, codec));
+}
 
 json to_json(const JobText& text) {
   return {{"chat", text.endpoint == Endpoint::kChat},
@@ -15,6 +22,7 @@ json to_json(const JobText& text) {
           {"stop", text.stop},
           {"min_tokens", text.min_tokens},
           {"logprobs", text.logprobs},
+          {"tools", text.tools ? to_json(*text.tools) : json(nullptr)},
           {"trace", stored_trace(text.trace)}};
 }
 
@@ -28,20 +36,38 @@ JobText job_text(const std::string& client_json) {
   text.stop = stored.value("stop", std::vector<std::string>{});
   text.min_tokens = stored.value("min_tokens", 0);
   text.logprobs = stored.value("logprobs", false);
+  text.tools = tool_reading_of(stored.value("tools", json()));
   return text;
 }
 
 StopRule job_stop_rule(const TextCodec& codec, const std::string& client_json) {
   const JobText text = job_text(client_json);
   if (text.stop.empty()) return {};
-  return [&codec, answer = text.empty_answer()](const SampledToken& token) mutable {
+  return [&codec, answer = text.empty_answer(codec)](const SampledToken& token) mutable {
     return answer.push(token, codec.token_bytes(token.token)).stopped;
   };
 }
 
+namespace {
+
+// Takes the calls out of the text. How many there are.
+int32_t find_calls(AnswerChoice& choice, const std::optional<ToolReading>& reading, const std::string& id) {
+  if (!reading) return 0;
+  ToolPieces pieces(*reading, kCallIdPrefix, id);
+  std::vector<TextPiece> found = pieces.push({.text = std::exchange(choice.text, {})}, /*keeps_empty=*/false);
+  std::ranges::move(pieces.flush(), std::back_inserter(found));
+  for (const TextPiece& piece : found) {
+    choice.text += piece.text;
+    if (piece.call) add(choice.calls, *piece.call);
+  }
+  return pieces.calls();
+}
+
+}  // namespace
+
 // The tokens end with the stop string, by job_stop_rule(); the text ends before it.
 JobAnswer job_answer(const JobView& job, const JobText& text, const TextCodec& codec) {
-  IncrementalDetokenizer assembler = text.empty_answer();
+  IncrementalDetokenizer assembler = text.empty_answer(codec);
   JobAnswer answer{.choice = {.text = text.echo}};
   bool stopped = false;
   const auto take = [&](TextPiece piece) {
@@ -55,8 +81,10 @@ JobAnswer job_answer(const JobView& job, const JobText& text, const TextCodec& c
     ++answer.result.completion_tokens;
   }
   if (!stopped) take(assembler.flush());
+  const int32_t calls = find_calls(answer.choice, text.tools, job.head.id);
   if (job.result->finished) {
-    answer.choice.finish_reason = stopped || job.result->finished->reason == FinishReason::kStop ? "stop" : "length";
+    const bool by_itself = stopped || job.result->finished->reason == FinishReason::kStop;
+    answer.choice.finish_reason = finish_reason_with(calls, by_itself ? "stop" : "length");
     answer.result.report = job.result->finished->report;
   }
   return answer;

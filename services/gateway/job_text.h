@@ -2,6 +2,7 @@
 // restart (JobSubmission::client_json). Pure; any thread.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,9 +19,10 @@ struct JobText {
   std::vector<std::string> stop;
   int32_t min_tokens = 0;
   bool logprobs = false;
+  std::optional<ToolReading> tools;  // how calls are found in it
   TraceContext trace;  // read by trace_of_job()
 
-  IncrementalDetokenizer empty_answer() const { return IncrementalDetokenizer(stop, min_tokens); }
+  IncrementalDetokenizer empty_answer(const TextCodec& codec) const;
 };
 
 nlohmann::json to_json(const JobText& text);

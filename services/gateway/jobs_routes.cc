@@ -57,8 +57,7 @@ json job_json(const JobView& job, const TextCodec& codec) {
   json body = head_json(job);
   if (const std::string trace_id = trace_of_job(job.client_json).trace_id; !trace_id.empty())
     body["trace_id"] = trace_id;
-  if (job.result && job.head.status == JobStatus::kSucceeded)
-    body["result"] = openai_answer(job, codec);
+  if (job.result && job.head.status == JobStatus::kSucceeded) body["result"] = openai_answer(job, codec);
   return body;
 }
 
@@ -95,8 +94,8 @@ Result<JobSubmission> openai_job(const GatewayContext& context, const HttpReques
     return fail(ErrorCode::kUnsupported,
                 "a job keeps no log-probabilities of the prompt; leave out echo or logprobs, or use /v1/completions",
                 "logprobs");
-  const JobText text{request.endpoint,   context.options.model_name, echoed(request, 0), request.stop,
-                     request.min_tokens, request.logprobs,           http.trace};
+  const JobText text{request.endpoint,   context.options.model_name, echoed(request, 0),    request.stop,
+                     request.min_tokens, request.logprobs,           request.tools.reading, http.trace};
   JobSubmission result = job_submission(context, http, request);
   result.kind = request.endpoint == Endpoint::kChat ? "chat" : "completions";
   result.client_json = to_text(to_json(text));
@@ -209,7 +208,7 @@ class JobEventStream {
         writer_(writer),
         owner_(std::move(owner)),
         id_(job.head.id),
-        text_(job_text(job.client_json).empty_answer()),
+        text_(job_text(job.client_json).empty_answer(context.codec)),
         seen_(seen) {}
 
   Task<void> run(std::shared_ptr<JobEvents> events, const Exchange& exchange) {
@@ -358,7 +357,8 @@ void add_jobs_routes(HttpRouter& router, const GatewayContext& context, JobsApi*
   router.answer(
       "GET", "/v1/jobs",
       [&context, jobs](const HttpRequest& request) { return list(context, *jobs, request.owner, request.query); },
-      HttpRouter::Rules{.access = HttpRouter::Access::kWatch, .query = {"limit", "after"}});  // the page asks each second
+      HttpRouter::Rules{.access = HttpRouter::Access::kWatch,
+                        .query = {"limit", "after"}});  // the page asks each second
   router.answer("GET", "/v1/jobs/{id}", [&context, jobs](const HttpRequest& request) {
     return show(context, *jobs, request.owner, request.path_params.at("id"));
   });

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/limits.h"
+#include "services/gateway/message_tools.h"
 
 namespace runahead {
 namespace {
@@ -15,8 +16,7 @@ constexpr size_t kNameBytesMax = 1024;
 // Without effect here: who asked, where and how fast Anthropic's own service computes; where a cache may cut.
 constexpr std::array kIgnored = {"metadata"sv, "service_tier"sv, "inference_geo"sv,
                                  "speed"sv,    "diagnostics"sv,  "cache_control"sv};
-constexpr std::array kUnsupported = {"tools"sv, "mcp_servers"sv, "container"sv, "context_management"sv,
-                                     "output_config"sv};
+constexpr std::array kUnsupported = {"mcp_servers"sv, "container"sv, "context_management"sv, "output_config"sv};
 
 // What both APIs call the same, with the same meaning.
 constexpr std::array kSame = {"model"sv, "max_tokens"sv, "stream"sv,     "top_p"sv,
@@ -46,7 +46,7 @@ void take_thinking(JsonReader& reader, std::optional<Error>& error) {
 }
 
 // {"role", "content"} of user and assistant, checked further as a chat's; `system` before them.
-json chat_messages(JsonReader& reader) {
+json chat_messages(JsonReader& reader, std::optional<Error>& error) {
   json messages = json::array();
   const json* system = reader.take("system");
   if (system != nullptr && !system->is_string() && !system->is_array())
@@ -61,9 +61,9 @@ json chat_messages(JsonReader& reader) {
     const json role = entry.contains("role") ? entry["role"] : json();
     if (role != "user" && role != "assistant")
       return reader.error(field + ".role", "must be user or assistant"), messages;
-    messages.push_back(entry);
+    add_chat_messages(entry, field, messages, error);
   }
-  if (messages.back()["role"] != "user")
+  if (list->back()["role"] != "user")
     reader.error("messages", "must end with one of the user: an answer that is begun is not continued",
                  ErrorCode::kUnsupported);
   return messages;
@@ -82,9 +82,14 @@ json usage(const MessageHead& head, const ChoiceResult& result) {
           {"output_tokens", result.completion_tokens}};
 }
 
+const char* stop_reason(std::string_view finish_reason) {
+  if (finish_reason == "tool_calls") return "tool_use";
+  return finish_reason == "length" ? "max_tokens" : "end_turn";
+}
+
 json with_end(json object, const ChoiceResult& result) {
   const bool by_string = !result.stop_string.empty();
-  object["stop_reason"] = by_string ? "stop_sequence" : result.finish_reason == "length" ? "max_tokens" : "end_turn";
+  object["stop_reason"] = by_string ? "stop_sequence" : stop_reason(result.finish_reason);
   object["stop_sequence"] = by_string ? json(result.stop_string) : json(nullptr);
   return object;
 }
@@ -116,6 +121,15 @@ std::string_view error_type(int status) {
   }
 }
 
+// A call that max_tokens has cut has no object for an input yet, and one may nest deeper than we read: then its text is given.
+json block_json(const MessageBlock& block) {
+  if (!block.call) return {{"type", "text"}, {"text", block.text}};
+  const ToolCall& call = *block.call;
+  Result<ParsedJson> input = parse_json_object(call.arguments.empty() ? "{}" : call.arguments);
+  if (!input) return {{"type", "text"}, {"text", call.name + " " + call.arguments}};
+  return {{"type", "tool_use"}, {"id", call.id}, {"name", call.name}, {"input", std::move(input->value())}};
+}
+
 }  // namespace
 
 Result<GenerationRequest> parse_messages(const json& body, const ServedModel& model, MessagesUse use) {
@@ -129,9 +143,8 @@ Result<GenerationRequest> parse_messages(const json& body, const ServedModel& mo
   take_temperature(reader, chat);
   take_stop_sequences(reader, chat);
   take_thinking(reader, error);
-  chat["messages"] = chat_messages(reader);
-  if (const json* choice = reader.object("tool_choice"); choice != nullptr && *choice != json{{"type", "none"}})
-    reader.error("tool_choice", "is not supported, as tools are not", ErrorCode::kUnsupported);
+  chat["messages"] = chat_messages(reader, error);
+  take_message_tools(reader, chat, error);
   reader.ignore(kIgnored);
   reader.unsupported(kUnsupported);
   reader.finish();
@@ -139,8 +152,10 @@ Result<GenerationRequest> parse_messages(const json& body, const ServedModel& mo
   return parse_generation(Endpoint::kChat, chat, model);
 }
 
-json message_body(const MessageHead& head, const std::string& text, const ChoiceResult& result) {
-  json body = with_end(message(head, json::array({{{"type", "text"}, {"text", text}}})), result);
+json message_body(const MessageHead& head, const std::vector<MessageBlock>& blocks, const ChoiceResult& result) {
+  json content = json::array();
+  for (const MessageBlock& block : blocks) content.push_back(block_json(block));
+  json body = with_end(message(head, std::move(content)), result);
   body["usage"] = usage(head, result);
   return body;
 }
@@ -152,15 +167,21 @@ json message_start(const MessageHead& head) {
   return {{"type", "message_start"}, {"message", std::move(begun)}};
 }
 
-json content_block_start() {
-  return {{"type", "content_block_start"}, {"index", 0}, {"content_block", {{"type", "text"}, {"text", ""}}}};
+json content_block_start(int32_t index, const MessageBlock& block) {
+  return {{"type", "content_block_start"}, {"index", index}, {"content_block", block_json(block)}};
 }
 
-json content_block_delta(const std::string& text) {
-  return {{"type", "content_block_delta"}, {"index", 0}, {"delta", {{"type", "text_delta"}, {"text", text}}}};
+json text_delta(int32_t index, const std::string& text) {
+  return {{"type", "content_block_delta"}, {"index", index}, {"delta", {{"type", "text_delta"}, {"text", text}}}};
 }
 
-json content_block_stop() { return {{"type", "content_block_stop"}, {"index", 0}}; }
+json input_json_delta(int32_t index, const std::string& json_text) {
+  return {{"type", "content_block_delta"},
+          {"index", index},
+          {"delta", {{"type", "input_json_delta"}, {"partial_json", json_text}}}};
+}
+
+json content_block_stop(int32_t index) { return {{"type", "content_block_stop"}, {"index", index}}; }
 
 json message_delta(const MessageHead& head, const ChoiceResult& result) {
   return {{"type", "message_delta"}, {"delta", with_end(json::object(), result)}, {"usage", usage(head, result)}};

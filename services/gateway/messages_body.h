@@ -1,5 +1,5 @@
 // Anthropic's Messages API as values: its requests as chats, its answers and events. Pure; any thread.
-//   read      text alone: images, documents, tools and thinking are refused by name.
+//   read      text, tools (message_tools.h), their calls and answers: images, documents and thinking are refused by name.
 //   also      runahead, cache_salt and seed, as in OpenAI's bodies.
 // Source: docs.anthropic.com, "Messages" and "Streaming messages", version 2023-06-01.
 #pragma once
@@ -21,12 +21,21 @@ struct MessageHead {
   int64_t prompt_tokens = 0;
 };
 
-nlohmann::json message_body(const MessageHead& head, const std::string& text, const ChoiceResult& result);
+// A text, or a call of a tool.
+struct MessageBlock {
+  std::string text;
+  std::optional<ToolCall> call;
+};
+
+nlohmann::json message_body(const MessageHead& head, const std::vector<MessageBlock>& blocks,
+                            const ChoiceResult& result);
 // The events of a stream, each with the name that its "type" is.
 nlohmann::json message_start(const MessageHead& head);
-nlohmann::json content_block_start();
-nlohmann::json content_block_delta(const std::string& text);
-nlohmann::json content_block_stop();
+nlohmann::json content_block_start(int32_t index,
+                                   const MessageBlock& block);  // block: as it begins, without text and arguments
+nlohmann::json text_delta(int32_t index, const std::string& text);
+nlohmann::json input_json_delta(int32_t index, const std::string& json_text);
+nlohmann::json content_block_stop(int32_t index);
 nlohmann::json message_delta(const MessageHead& head, const ChoiceResult& result);
 nlohmann::json message_stop();
 nlohmann::json message_error(const Error& error);

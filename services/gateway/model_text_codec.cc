@@ -16,6 +16,7 @@ class Quotes {
 
   void hide(nlohmann::ordered_json& value) {
     if (value.is_string()) value = hidden(value.get<std::string>());
+    if (value.is_object()) hide_names(value);
     if (value.is_structured())
       for (auto& inner : value) hide(inner);
   }
@@ -33,6 +34,11 @@ class Quotes {
   }
 
  private:
+  void hide_names(nlohmann::ordered_json& object) {
+    nlohmann::ordered_json renamed = nlohmann::ordered_json::object();
+    for (auto& [name, value] : object.items()) renamed[hidden(name)] = std::move(value);
+    object = std::move(renamed);
+  }
   std::string hidden(std::string_view text) {
     std::string out;
     Tokenizer::Spelled token = tokenizer_.find_control(text, 0);
@@ -55,6 +61,22 @@ class Quotes {
   const Tokenizer& tokenizer_;
   std::vector<std::string> quotes_;
 };
+
+constexpr const char* kNoTools =
+    "this model's chat template shows the model no tools, so that it cannot call any; leave out tools, calls of them "
+    "and their "
+    "answers, or give a template that shows them with --chat-template FILE";
+
+// The first field that has to do with tools; empty: none.
+std::string field_of_tools(const nlohmann::ordered_json& messages, const nlohmann::ordered_json& tools) {
+  if (!tools.empty()) return "tools";
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const std::string path = "messages[" + std::to_string(i) + "]";
+    if (messages[i].contains("tool_calls")) return path + ".tool_calls";
+    if (messages[i].value("role", "") == "tool") return path + ".role";
+  }
+  return {};
+}
 
 }  // namespace
 
@@ -97,15 +119,30 @@ std::string ModelTextCodec::token_bytes(TokenId token) const {
 
 std::string ModelTextCodec::decode(std::span<const TokenId> tokens) const { return tokenizer_.decode(tokens, true); }
 
-Result<std::string> ModelTextCodec::render_chat(const nlohmann::ordered_json& messages,
-                                                bool add_generation_prompt) const {
+Result<ToolFormat> ModelTextCodec::tool_format() const {
+  if (!template_) return fail(ErrorCode::kUnsupported, template_.error().message, "tools");
+  if (!template_->accepts_tools()) return fail(ErrorCode::kUnsupported, kNoTools, "tools");
+  const auto format = tool_format_of(template_->source());
+  if (format) return *format;
+  return fail(
+      ErrorCode::kUnsupported,
+      "this model's chat template shows tools, but in no form whose calls are read here: that of Hermes and Qwen, of "
+      "Llama 3.1, of Mistral Nemo or of Qwen3-Coder; leave out 'tools'",
+      "tools");
+}
+
+Result<std::string> ModelTextCodec::render_chat(const nlohmann::ordered_json& messages, bool add_generation_prompt,
+                                                const nlohmann::ordered_json& tools) const {
   if (!template_)
     return fail(ErrorCode::kUnsupported, template_.error().message + ", or use /v1/completions", "messages");
+  if (const std::string asked = field_of_tools(messages, tools); !asked.empty() && !template_->accepts_tools())
+    return fail(ErrorCode::kUnsupported, kNoTools, asked);
   const auto spelled = [this](TokenId token) {
     return token < 0 ? std::string() : std::string(tokenizer_.token_bytes(token));
   };
   ChatInput input;
   input.messages = messages;
+  input.tools = tools;
   input.add_generation_prompt = add_generation_prompt;
   input.bos_token = spelled(tokenizer_.special().bos);
   input.eos_token = spelled(tokenizer_.special().eos);
@@ -116,11 +153,13 @@ Result<std::string> ModelTextCodec::render_chat(const nlohmann::ordered_json& me
 }
 
 Result<std::vector<TokenId>> ModelTextCodec::encode_chat(const nlohmann::ordered_json& messages,
-                                                         bool add_generation_prompt) const {
+                                                         bool add_generation_prompt,
+                                                         const nlohmann::ordered_json& tools) const {
   Quotes quotes(tokenizer_);
-  nlohmann::ordered_json hidden = messages;
+  nlohmann::ordered_json hidden = messages, hidden_tools = tools;
   quotes.hide(hidden);
-  const std::string rendered = TRY(render_chat(hidden, add_generation_prompt));
+  quotes.hide(hidden_tools);
+  const std::string rendered = TRY(render_chat(hidden, add_generation_prompt, hidden_tools));
   std::string_view text = rendered;
   std::vector<TokenId> ids;
   if (const SpecialTokens& special = tokenizer_.special(); special.add_bos) {  // once, whoever writes it

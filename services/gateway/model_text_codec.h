@@ -24,9 +24,11 @@ class ModelTextCodec final : public TextCodec {
   Result<std::vector<TokenId>> encode(std::string_view text, bool add_special, bool parse_special) const override;
   std::string token_bytes(TokenId token) const override;
   std::string decode(std::span<const TokenId> tokens) const override;
-  Result<std::string> render_chat(const nlohmann::ordered_json& messages, bool add_generation_prompt) const override;
-  Result<std::vector<TokenId>> encode_chat(const nlohmann::ordered_json& messages,
-                                           bool add_generation_prompt) const override;
+  Result<std::string> render_chat(const nlohmann::ordered_json& messages, bool add_generation_prompt,
+                                  const nlohmann::ordered_json& tools = {}) const override;
+  Result<std::vector<TokenId>> encode_chat(const nlohmann::ordered_json& messages, bool add_generation_prompt,
+                                           const nlohmann::ordered_json& tools = {}) const override;
+  Result<ToolFormat> tool_format() const override;
   int32_t vocab_size() const override { return tokenizer_.vocab_size(); }
   std::vector<TokenId> end_tokens() const override { return tokenizer_.end_tokens(); }
 

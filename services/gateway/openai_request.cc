@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <limits>
+#include <map>
 
 #include "base/limits.h"
 #include "services/gateway/structured_output.h"
@@ -26,13 +27,12 @@ constexpr std::array kIgnored = {"user"sv,
                                  "safety_identifier"sv,
                                  "prompt_cache_key"sv,
                                  "prompt_cache_retention"sv};
-constexpr std::array kIgnoredChat = {"parallel_tool_calls"sv};
-constexpr std::array kUnsupportedChat = {"tools"sv,      "functions"sv,        "function_call"sv,      "audio"sv,
-                                         "prediction"sv, "reasoning_effort"sv, "web_search_options"sv, "verbosity"sv};
+constexpr std::array kUnsupportedChat = {"functions"sv,        "function_call"sv,      "audio"sv,    "prediction"sv,
+                                         "reasoning_effort"sv, "web_search_options"sv, "verbosity"sv};
 // Of messages. name: a hint that templates do not show; annotations: sources of an answer; provider_specific_fields:
 // litellm's own notes.
 constexpr std::array kIgnoredMessage = {"name"sv, "annotations"sv, "provider_specific_fields"sv};
-constexpr std::array kUnsupportedMessage = {"tool_calls"sv, "tool_call_id"sv, "function_call"sv, "audio"sv};
+constexpr std::array kUnsupportedMessage = {"function_call"sv, "audio"sv};
 constexpr std::array kUnsupportedCompletions = {"suffix"sv};
 
 void take_logit_bias(JsonReader& reader, const ServedModel& model, SamplingParams& sampling) {
@@ -220,14 +220,19 @@ void take_chat_fields(JsonReader& reader, GenerationRequest& request, std::optio
   if (top && !request.logprobs) reader.error("top_logprobs", "needs \"logprobs\": true");
   if (request.logprobs) request.inference.sampling.top_logprobs = static_cast<int32_t>(top.value_or(0));
   if (take_response_format(reader, error)) request.structured_at = "/response_format";
-  if (!request.structured_at.empty() && (request.ignore_eos || request.min_tokens > 0))
+  request.tools = take_tools(reader, error);
+  const bool structured = !request.structured_at.empty();
+  if (structured && request.tools.choice != ToolUse::Choice::kNone)
+    reader.error("response_format",
+                 "of JSON beside tools is not supported; leave one out, or send \"tool_choice\": \"none\"",
+                 ErrorCode::kUnsupported);
+  if ((structured || request.tools.holds_to_grammar()) && (request.ignore_eos || request.min_tokens > 0))
     reader.error(request.ignore_eos ? "ignore_eos" : "min_tokens",
-                 "goes with no response_format of JSON, which ends where it is whole; leave one of them out");
+                 structured
+                     ? "goes with no response_format of JSON, which ends where it is whole; leave one of them out"
+                     : "goes with no tools that must be called, nor strict ones: their calls end the answer");
   if (const json* modalities = reader.take("modalities"); modalities != nullptr && *modalities != json::array({"text"}))
     reader.error("modalities", "other than [\"text\"] are not supported", ErrorCode::kUnsupported);
-  if (const json* choice = reader.take("tool_choice"); choice != nullptr && *choice != "none" && *choice != "auto")
-    reader.error("tool_choice", "is not supported, as tools are not", ErrorCode::kUnsupported);
-  reader.ignore(kIgnoredChat);
   reader.unsupported(kUnsupportedChat);
 }
 
@@ -266,28 +271,59 @@ std::optional<std::string> content_text(JsonReader& message, std::optional<Error
   return text;
 }
 
-// {"role", "content"}, and "reasoning_content" where an assistant's message has it: templates show or drop it.
-ordered_json take_message(const json& entry, const std::string& path, std::optional<Error>& error) {
-  JsonReader message(entry, path, error);
-  std::string role = message.string("role", kNameBytesMax).value_or("");
-  if (role == "developer") role = "system";
-  if (role != "system" && role != "user" && role != "assistant")
-    message.error("role", "must be system, developer, user or assistant",
-                  role == "tool" || role == "function" ? ErrorCode::kUnsupported : ErrorCode::kInvalidArgument);
+// The text of a message, or the refusal that an assistant has given instead.
+std::optional<std::string> said_text(JsonReader& message, const std::string& role, std::optional<Error>& error) {
   std::optional<std::string> text = content_text(message, error);
   const auto refusal = message.string("refusal", limits::kJsonBodyBytesMax);
+  if (!refusal) return text;
+  if (role != "assistant") message.error("refusal", "belongs to messages of the assistant");
+  if (!text.value_or("").empty()) message.error("refusal", "stands beside a content; send one of the two");
+  return refusal;
+}
+
+std::string take_role(JsonReader& message) {
+  constexpr std::array kRoles = {"system"sv, "user"sv, "assistant"sv, "tool"sv};
+  std::string role = message.string("role", kNameBytesMax).value_or("");
+  if (role == "developer") role = "system";
+  if (std::ranges::find(kRoles, role) == kRoles.end())
+    message.error("role", "must be system, developer, user, assistant or tool",
+                  role == "function" ? ErrorCode::kUnsupported : ErrorCode::kInvalidArgument);
+  return role;
+}
+
+// "reasoning_content" stays where an assistant's message has it: templates show or drop it.
+ordered_json take_message(const json& entry, const std::string& path, std::optional<Error>& error) {
+  JsonReader message(entry, path, error);
+  const std::string role = take_role(message);
+  const std::optional<std::string> text = said_text(message, role, error);
   const auto reasoning = message.string("reasoning_content", limits::kJsonBodyBytesMax);
-  if (role != "assistant" && refusal) message.error("refusal", "belongs to messages of the assistant");
+  const auto answered = message.string("tool_call_id", kNameBytesMax);
+  ordered_json calls = take_tool_calls(message, error);
   if (role != "assistant" && reasoning) message.error("reasoning_content", "belongs to messages of the assistant");
-  if (refusal && !text.value_or("").empty()) message.error("refusal", "stands beside a content; send one of the two");
-  if (refusal) text = refusal;  // what the assistant has said
-  if (!text) message.error("content", "is missing");
+  if (role != "assistant" && !calls.empty()) message.error("tool_calls", "belongs to messages of the assistant");
+  if (role != "tool" && answered) message.error("tool_call_id", "belongs to messages of role tool");
+  if (role == "tool" && !answered) message.error("tool_call_id", "is missing");
+  if (!text && calls.empty()) message.error("content", "is missing");
   message.ignore(kIgnoredMessage);
   message.unsupported(kUnsupportedMessage);
   message.finish();
   ordered_json checked = {{"role", role}, {"content", text.value_or("")}};
   if (reasoning) checked["reasoning_content"] = *reasoning;
+  if (!calls.empty()) checked["tool_calls"] = std::move(calls);
+  if (answered) checked["tool_call_id"] = *answered;
   return checked;
+}
+
+// Which tool a message of role tool answers for: some templates show its name. The ids of calls so far are `names`.
+void name_tool(JsonReader& reader, const std::string& field, ordered_json& message,
+               std::map<std::string, std::string>& names) {
+  for (const ordered_json& call : message.value("tool_calls", ordered_json::array()))
+    names[call.at("id").get<std::string>()] = call.at("function").at("name").get<std::string>();
+  if (message["role"] != "tool") return;
+  const auto called = names.find(message["tool_call_id"].get<std::string>());
+  if (called == names.end())
+    return reader.error(field + ".tool_call_id", "is the id of no call in a message before it");
+  message["name"] = called->second;
 }
 
 }  // namespace
@@ -305,6 +341,7 @@ void take_model(JsonReader& reader, const ServedModel& model) {
 
 ordered_json take_messages(JsonReader& reader) {
   ordered_json messages = ordered_json::array();
+  std::map<std::string, std::string> tool_names;  // of calls so far, by their ids
   const json* list = reader.array("messages", limits::kMessagesMax);
   if (list == nullptr) return messages;
   for (const json& entry : *list) {
@@ -312,8 +349,10 @@ ordered_json take_messages(JsonReader& reader) {
     if (!entry.is_object())
       return reader.error(field, "must be an object with role and content"), ordered_json::array();
     std::optional<Error> error;
-    messages.push_back(take_message(entry, reader.path_of(field), error));
+    ordered_json message = take_message(entry, reader.path_of(field), error);
     if (error) return reader.adopt(std::move(*error)), ordered_json::array();
+    name_tool(reader, field, message, tool_names);
+    messages.push_back(std::move(message));
   }
   return messages;
 }
@@ -357,7 +396,7 @@ Result<void> tokenize_prompts(GenerationRequest& request, const TextCodec& codec
   for (TokenizedPrompt& prompt : request.prompts) {
     const bool chat = request.endpoint == Endpoint::kChat;
     if (chat) {
-      prompt.tokens = TRY(codec.encode_chat(request.messages, request.add_generation_prompt));
+      prompt.tokens = TRY(codec.encode_chat(request.messages, request.add_generation_prompt, request.tools.shown));
     } else if (prompt.tokens.empty()) {
       prompt.tokens = TRY(codec.encode(prompt.text, true, request.parse_special));
     }

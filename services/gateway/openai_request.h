@@ -13,6 +13,7 @@
 #include "services/gateway/generation_defaults.h"
 #include "services/gateway/json_reader.h"
 #include "services/gateway/text_codec.h"
+#include "services/gateway/tool_request.h"
 
 namespace runahead {
 
@@ -39,7 +40,8 @@ struct TokenizedPrompt {
 struct GenerationRequest {
   Endpoint endpoint = Endpoint::kCompletions;
   std::vector<TokenizedPrompt> prompts;  // one for chat
-  nlohmann::ordered_json messages;       // chat only: [{"role", "content"}], all strings
+  nlohmann::ordered_json messages;       // chat only: what take_messages() gives
+  ToolUse tools;                         // chat only
   bool add_generation_prompt = true;
   bool parse_special = false;      // completions: "<|im_end|>" in the prompt is that token
   int32_t choices_per_prompt = 1;  // n
@@ -71,7 +73,9 @@ struct GenerationRequest {
 Result<GenerationRequest> parse_generation(Endpoint endpoint, const nlohmann::json& body, const ServedModel& model);
 // The field `model`: absent, or a name of the served model; else kNotFound.
 void take_model(JsonReader& reader, const ServedModel& model);
-// Messages of chat, /tokenize and /apply-template: checked, text parts joined, "developer" made "system".
+// Messages of chat, /tokenize and /apply-template: checked, text parts joined, "developer" made "system". Each has "role" and
+// "content", both strings; an assistant's may have "tool_calls" (take_tool_calls()), one of role tool has "tool_call_id" and the
+// "name" of the tool.
 nlohmann::ordered_json take_messages(JsonReader& reader);
 
 // Renders and tokenizes. kInvalidArgument for an empty prompt, kContextOverflow with both numbers.

@@ -83,6 +83,28 @@ json token_ids_json(std::span<const ShownToken> tokens) {
   return ids;
 }
 
+json message_json(const AnswerChoice& choice) {
+  json message = {{"role", "assistant"}, {"content", choice.text}, {"refusal", nullptr}};
+  if (choice.calls.empty()) return message;
+  if (choice.text.empty()) message["content"] = nullptr;
+  json calls = json::array();
+  for (const ToolCall& call : choice.calls)
+    calls.push_back(
+        {{"id", call.id}, {"type", "function"}, {"function", {{"name", call.name}, {"arguments", call.arguments}}}});
+  message["tool_calls"] = std::move(calls);
+  return message;
+}
+
+json call_delta(const ToolDelta& delta) {
+  json call = {{"index", delta.index}, {"function", {{"arguments", delta.arguments}}}};
+  if (!delta.id.empty()) {
+    call["id"] = delta.id;
+    call["type"] = "function";
+    call["function"]["name"] = delta.name;
+  }
+  return {{"tool_calls", json::array({std::move(call)})}};
+}
+
 json ranks_json(const std::vector<RankReport>& ranks) {
   json list = json::array();
   for (const RankReport& rank : ranks)
@@ -142,7 +164,7 @@ json answer_body(const AnswerHead& head, std::span<const AnswerChoice> choices, 
     entry["logprobs"] = logprobs_or_null(head, logprobs, {choice.prompt, choice.tokens, choice.text_begin}, codec);
     if (head.token_ids) entry["token_ids"] = token_ids_json(choice.tokens);
     if (head.endpoint == Endpoint::kChat) {
-      entry["message"] = {{"role", "assistant"}, {"content", choice.text}, {"refusal", nullptr}};
+      entry["message"] = message_json(choice);
     } else {
       entry["text"] = choice.text;
     }
@@ -159,7 +181,7 @@ json text_chunk(const AnswerHead& head, int32_t choice, const TextPiece& piece, 
   entry["logprobs"] = logprobs_or_null(head, logprobs, {{}, piece.tokens, text_begin}, codec);
   if (head.token_ids) entry["token_ids"] = token_ids_json(piece.tokens);
   if (head.endpoint == Endpoint::kChat) {
-    entry["delta"] = {{"content", piece.text}};
+    entry["delta"] = piece.call ? call_delta(*piece.call) : json{{"content", piece.text}};
     if (first) entry["delta"]["role"] = "assistant";
   } else {
     entry["text"] = piece.text;

@@ -26,13 +26,14 @@ struct AnswerChoice {
   std::vector<ShownToken> prompt;  // with its log-probabilities, for who asks
   int64_t text_begin = 0;          // characters of the echoed prompt; 0 if nobody asks
   std::vector<ShownToken> tokens;  // for log-probabilities
+  std::vector<ToolCall> calls;
   std::string finish_reason;
 };
 
 nlohmann::json answer_body(const AnswerHead& head, std::span<const AnswerChoice> choices, bool logprobs,
                            const TextCodec& codec, nlohmann::json usage);
 
-// A chunk with text. `first` adds the role (chat). text_begin: characters of the echoed prompt.
+// A chunk with text or a part of a call. `first` adds the role (chat). text_begin: characters of the echoed prompt.
 nlohmann::json text_chunk(const AnswerHead& head, int32_t choice, const TextPiece& piece, bool first, bool logprobs,
                           int64_t text_begin, const TextCodec& codec);
 // The first chunk of a choice whose prompt's log-probabilities are asked for.

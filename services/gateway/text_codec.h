@@ -11,6 +11,7 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "services/gateway/tools/tool_format.h"
 
 namespace runahead {
 
@@ -24,12 +25,18 @@ class TextCodec {
   virtual std::string token_bytes(TokenId token) const = 0;
   // The bytes of all tokens; control tokens as they are spelled.
   virtual std::string decode(std::span<const TokenId> tokens) const = 0;
-  // messages: OpenAI's, checked (role and content are strings). The prompt's text, control tokens spelled out.
-  virtual Result<std::string> render_chat(const nlohmann::ordered_json& messages, bool add_generation_prompt) const = 0;
+  // messages: as take_messages() gives them; tools: as ToolUse::shown. The prompt's text, control tokens spelled out.
+  // kUnsupported for tools, calls of them and their answers where the template does not show tools.
+  virtual Result<std::string> render_chat(const nlohmann::ordered_json& messages, bool add_generation_prompt,
+                                          const nlohmann::ordered_json& tools = {}) const = 0;
   // The same as ids, begin-of-text in front if the model wants it and the template has not written it. Control tokens that
   // a message only quotes stay letters: nobody can end a turn from inside a message.
-  virtual Result<std::vector<TokenId>> encode_chat(const nlohmann::ordered_json& messages,
-                                                   bool add_generation_prompt) const = 0;
+  virtual Result<std::vector<TokenId>> encode_chat(const nlohmann::ordered_json& messages, bool add_generation_prompt,
+                                                   const nlohmann::ordered_json& tools = {}) const = 0;
+  // How this model calls tools; kUnsupported if its template shows none, or in a form that is not read.
+  virtual Result<ToolFormat> tool_format() const {
+    return fail(ErrorCode::kUnsupported, "this model has no chat template that shows tools", "tools");
+  }
   virtual int32_t vocab_size() const = 0;
   virtual std::vector<TokenId> end_tokens() const = 0;  // any of them ends a generation
 };

@@ -48,7 +48,8 @@ Result<TokenizeRequest> parse_tokenize(const std::string& body, const TextCodec&
   take_model(reader, model);
   const auto prompt = reader.string("prompt", limits::kJsonBodyBytesMax);
   const auto content = reader.string("content", limits::kJsonBodyBytesMax);
-  const nlohmann::ordered_json messages = take_messages(reader);
+  nlohmann::ordered_json messages = take_messages(reader);
+  ToolUse tools = take_tools(reader, error);
   TokenizeRequest request;
   const auto add_special = reader.boolean("add_special_tokens");
   const auto parse_special = reader.boolean("parse_special");
@@ -62,7 +63,8 @@ Result<TokenizeRequest> parse_tokenize(const std::string& body, const TextCodec&
     TRY(check_prompt_bytes(request.text.size()));
   } else {
     TRY(check_prompt_bytes(body.size()));
-    request.chat_tokens = TRY(codec.encode_chat(messages, generation_prompt));
+    TRY(prepare_tools(tools, messages, body, codec));
+    request.chat_tokens = TRY(codec.encode_chat(messages, generation_prompt, tools.shown));
   }
   request.add_special = add_special.value_or(true);
   request.parse_special = parse_special.value_or(false);
@@ -127,12 +129,14 @@ Result<HttpReply> apply_template(const std::string& body, const TextCodec& codec
   std::optional<Error> error;
   JsonReader reader(parsed, "", error);
   take_model(reader, model);
-  const nlohmann::ordered_json messages = take_messages(reader);
+  nlohmann::ordered_json messages = take_messages(reader);
+  ToolUse tools = take_tools(reader, error);
   if (messages.empty()) reader.error("messages", "is missing or empty");
   const bool generation_prompt = reader.boolean("add_generation_prompt").value_or(true);
   reader.finish();
   if (error) return std::unexpected(std::move(*error));
-  const std::string prompt = TRY(codec.render_chat(messages, generation_prompt));
+  TRY(prepare_tools(tools, messages, body, codec));
+  const std::string prompt = TRY(codec.render_chat(messages, generation_prompt, tools.shown));
   TRY(check_text_size(prompt.size()));
   return json_reply({{"prompt", prompt}});
 }

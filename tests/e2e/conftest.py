@@ -138,7 +138,7 @@ def cache_of_its_own():
     return str(folder)
 
 
-def start_service(*flags, workers=2):
+def start_service(*flags, workers=2, model="smollm2"):
     if not binary().exists():
         pytest.skip(f"{binary()} is not built")
     models = Path(os.environ.get("RUNAHEAD_MODEL_DIR", Path.home() / ".cache" / "runahead" / "models"))
@@ -150,7 +150,7 @@ def start_service(*flags, workers=2):
         "--http",
         "127.0.0.1:0",
         "--model",
-        "smollm2",
+        str(model),
         "--workers",
         str(workers),
         "-o",

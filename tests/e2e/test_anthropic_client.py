@@ -56,7 +56,7 @@ def test_a_second_question_reads_the_cache(claude, model):
 
 
 def test_errors_are_the_clients_own(claude, model):
-    with pytest.raises(anthropic.BadRequestError, match="tools"):
+    with pytest.raises(anthropic.BadRequestError, match="shows the model no tools"):
         claude.messages.create(model=model, messages=QUESTION, max_tokens=4,
                                tools=[{"name": "f", "input_schema": {"type": "object"}}])
     with pytest.raises(anthropic.NotFoundError, match="model"):

@@ -205,7 +205,8 @@ void add_responses_routes(HttpRouter& router, const GatewayContext& context, Job
     };
     router.answer(method, pattern, served, HttpRouter::Rules{.query = std::move(query)});
   };
-  const HttpRouter::Rules show_rules{.query = {"stream", "starting_after", "include", "include[]", "include_obfuscation"}};
+  const HttpRouter::Rules show_rules{
+      .query = {"stream", "starting_after", "include", "include[]", "include_obfuscation"}};
   if (jobs == nullptr) {
     router.answer("GET", "/v1/responses/{id}", [](const HttpRequest&) { return nothing_kept(); }, show_rules);
   } else {

@@ -123,7 +123,7 @@ TEST(Grammar, Formats) {
 TEST(Grammar, Numbers) {
   expect_schema(R"({"type":"integer"})", {"0", "-1", "123456789012345678"},
                 {"01", "1.0", "1e3", "1234567890123456789", "+1", "-"});
-  expect_schema(R"({"type":"number"})", {"0", "-0.5", "1e10", "2.5E-3"}, {"1.", ".5", "1e", "--1"});
+  expect_schema(R"({"type":"number"})", {"0", "-0.5", "1e10", "2.5E-3", "9e99"}, {"1.", ".5", "1e", "--1", "2E351"});
   expect_schema(R"({"type":"number","minimum":-0.75,"exclusiveMaximum":10.25})",
                 {"-0.75", "-0.7", "0", "0.0", "9", "10", "10.2", "10.249", "-0.1"},
                 {"-0.76", "-1", "10.25", "10.250", "10.3", "11", "100"});
@@ -217,6 +217,29 @@ TEST(Grammar, RefusesByName) {
   EXPECT_EQ(compile(std::string(limits::kGrammarBytesMax + 1, ' ')).error().code, ErrorCode::kTooLarge);
 }
 
+TEST(Grammar, TextWithSomethingInIt) {
+  const std::string g = R"({"text_with":{"text":"=1"},"behind":"<<a>")";
+  const auto any = compiled(g + "}"), once = compiled(g + R"(,"once":true})"),
+             first = compiled(g + R"(,"not_first":"{"})");
+  const std::string token = control_bytes("<<a>");
+  for (const std::string& text : {std::string(), std::string("x"), std::string("<<"), std::string("<<<a>=1"),
+                                  "\xC3\xA9 " + token + "=1", std::string("<<b> <<a>=1 {")}) {
+    EXPECT_TRUE(takes(any, text)) << text;
+    EXPECT_EQ(takes(once, text), !text.ends_with("{")) << text;
+    EXPECT_TRUE(takes(first, text)) << text;
+  }
+  for (const std::string text : {"<<a>", "<<<a>", "<<a>=", "<<a>2", "\xFF", "\xFFx"}) {
+    EXPECT_FALSE(takes(any, text)) << text;
+    EXPECT_FALSE(takes(first, text)) << text;
+  }
+  EXPECT_TRUE(takes(any, "<<a>=1<<a>=1.") && !takes(once, "<<a>=1.") && !takes(once, "<<a>=1<<a>=1"));
+  EXPECT_TRUE(takes(any, "\n {") && !takes(first, "\n {") && !takes(first, "{") && takes(first, "\n a {"));
+  EXPECT_TRUE(takes(compiled(R"({"token":"<<a>"})"), token) && !takes(compiled(R"({"token":"<<a>"})"), "<<a>"));
+  for (const char* bad :
+       {R"({"text_with":{"text":"x"}})", R"({"text_with":{"text":"x"},"behind":""})", R"({"token":1})"})
+    EXPECT_EQ(compile(bad).error().code, ErrorCode::kInvalidArgument) << bad;
+}
+
 // ---- masks ----
 
 std::shared_ptr<const TokenTree> tree_of(std::vector<std::string> bytes, TokenId end) {
@@ -274,6 +297,29 @@ TEST(TokenMasks, AreWhatEveryTokenByItselfWouldBe) {
       EXPECT_FALSE(json::parse(text, nullptr, false).is_discarded()) << text;
     }
   }
+}
+
+TEST(TokenMasks, AControlTokenFollowsOnlyWhereAGrammarNamesIt) {
+  const auto tree = tree_of({"<", "a", ">", "{", "}", control_bytes("<a>"), control_bytes("<b>"), "<end>"}, 7);
+  const auto follows = [&](const std::string& grammar, const std::vector<TokenId>& generated, TokenId token) {
+    TokenMasks masks(compiled(grammar), tree);
+    TokenMasks::Reader reader;
+    const auto mask = masks.behind(generated, reader);
+    EXPECT_TRUE(mask) << mask.error().message;
+    return is_set(*mask, token);
+  };
+  const std::string named = R"({"text_with":{"json_object":true},"behind":"<a>"})";
+  for (const std::vector<TokenId>& generated : {std::vector<TokenId>{}, {1, 0}, {0, 1}}) {
+    EXPECT_TRUE(follows(named, generated, 5));
+    EXPECT_FALSE(follows(named, generated, 6));
+    EXPECT_TRUE(follows(named, generated, 7)) << "it may end";
+  }
+  for (const std::vector<TokenId>& called : {std::vector<TokenId>{5}, {0, 1, 2}, {1, 5}}) {
+    EXPECT_TRUE(follows(named, called, 3)) << "an object, and nothing else";
+    for (const TokenId other : {0, 1, 5, 7}) EXPECT_FALSE(follows(named, called, other));
+  }
+  EXPECT_FALSE(follows(R"({"json_object":true})", {}, 5));
+  EXPECT_TRUE(follows(R"({"either":[{"text":"<"},{"token":"<b>"}]})", {}, 6));
 }
 
 // What is forgotten or read by another changes nothing.

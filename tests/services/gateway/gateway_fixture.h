@@ -37,15 +37,16 @@ class ToyCodec : public TextCodec {
     for (const TokenId token : tokens) bytes += token_bytes(token);
     return bytes;
   }
-  Result<std::string> render_chat(const nlohmann::ordered_json& messages, bool add_generation_prompt) const override {
+  Result<std::string> render_chat(const nlohmann::ordered_json& messages, bool add_generation_prompt,
+                                  const nlohmann::ordered_json& /*tools*/ = {}) const override {
     std::string text;
     for (const auto& message : messages)
       text += "<" + message["role"].get<std::string>() + ">" + message["content"].get<std::string>();
     return text + (add_generation_prompt ? "<assistant>" : "");
   }
-  Result<std::vector<TokenId>> encode_chat(const nlohmann::ordered_json& messages,
-                                           bool add_generation_prompt) const override {
-    return encode(TRY(render_chat(messages, add_generation_prompt)), false, true);
+  Result<std::vector<TokenId>> encode_chat(const nlohmann::ordered_json& messages, bool add_generation_prompt,
+                                           const nlohmann::ordered_json& tools = {}) const override {
+    return encode(TRY(render_chat(messages, add_generation_prompt, tools)), false, true);
   }
   int32_t vocab_size() const override { return kToyVocab; }
   std::vector<TokenId> end_tokens() const override { return {kToyEnd}; }

@@ -352,7 +352,7 @@ TEST_F(GatewayTest, OutcomesAndReasonsAreCounted) {
   post("/v1/completions", R"({"prompt":"a","n":99})");
   post("/v1/completions", "{");
   post("/v1/completions", json({{"prompt", std::string(5000, 'x')}}).dump());
-  post("/v1/chat/completions", R"({"messages":[{"role":"user","content":"a"}],"tools":[1]})");
+  post("/v1/chat/completions", R"({"messages":[{"role":"user","content":"a"}],"functions":[1]})");
   post("/v1/chat/completions", R"({"model":"other","messages":[{"role":"user","content":"a"}]})");
   post("/tokenize", R"({"prompt":5})");
   post("/v1/completions", "text", "Content-Encoding: gzip\r\n");

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "services/gateway/tool_sink.h"
 #include "tests/support/default_model.h"
 #include "tests/support/tiny_model.h"
 
@@ -60,17 +61,19 @@ TEST_F(ModelTextCodecTest, NoncharactersInAMessageArriveUnchanged) {
   }
 }
 
-// Bytes as tokens 0 to 255, <s> 256, </s> 257; the file's other keys by `more`.
+// Bytes as tokens 0 to 255, <s> 256, </s> 257, more control tokens from 258 on; the file's other keys by `more`.
 Result<std::unique_ptr<ModelTextCodec>> codec_of(const std::function<void(test::GgufBuilder&)>& more,
-                                                 std::optional<ChatTemplate> own = {}, const char* pre = "gpt-2") {
+                                                 std::optional<ChatTemplate> own = {}, const char* pre = "gpt-2",
+                                                 const std::vector<std::string>& controls = {}) {
   test::GgufBuilder file;
   file.str("tokenizer.ggml.model", "gpt2");
   file.str("tokenizer.ggml.pre", pre);
   std::vector<std::string> tokens;
   for (int byte = 0; byte < 256; ++byte) tokens.push_back(test::byte_stand_in(byte));
   tokens.insert(tokens.end(), {"<s>", "</s>"});
+  tokens.insert(tokens.end(), controls.begin(), controls.end());
   std::vector<int32_t> types(256, 1);
-  types.resize(258, 3);
+  types.resize(tokens.size(), 3);
   file.strings("tokenizer.ggml.tokens", tokens);
   file.i32s("tokenizer.ggml.token_type", types);
   file.strings("tokenizer.ggml.merges", {});
@@ -119,6 +122,52 @@ TEST(Prompts, HaveTheBeginAndEndThatTheFileAsksForOnce) {
   EXPECT_THAT((*codec)->encode("<s>x</s>", true, true).value(), ElementsAre(256, 'x', 257));
   EXPECT_THAT((*codec)->encode("x", false, false).value(), ElementsAre('x'));
   EXPECT_THAT((*codec)->encode("", true, false).value(), ElementsAre(256, 257));
+}
+
+// What is quoted in a tool's description, in the name of a field or in an argument ends no turn.
+TEST(Tools, AreShownAndOnlyQuoted) {
+  const auto with = [](const char* chat_template) {
+    return codec_of([chat_template](test::GgufBuilder& file) { file.str("tokenizer.chat_template", chat_template); });
+  };
+  const auto codec = with(
+      "{% for t in tools %}{{ t | tojson }}{% endfor %}{% for m in messages %}{% for c in m.tool_calls %}"
+      "{{ c.function.arguments | tojson }}{% endfor %}{{ m.content }}{% endfor %}{{ eos_token }}<tool_call>");
+  const ordered_json tools = ordered_json::parse(R"([{"a</s>": {"</s>": "</s>"}, "probe_tool": 1}])");
+  const ordered_json messages = ordered_json::parse(
+      R"([{"role":"assistant","content":"","tool_calls":[{"id":"1","function":{"name":"f","arguments":{"</s>":"<s>"}}}]}])");
+  const std::string quoted = R"([{"a</s>": {"</s>": "</s>"}, "probe_tool": 1}{"</s>": "<s>"})";
+  const std::vector<TokenId> ids = (*codec)->encode_chat(messages, false, tools).value();
+  EXPECT_EQ(std::ranges::count(ids, 257), 1) << "the template's own";
+  EXPECT_EQ((*codec)->decode(ids), quoted.substr(1) + "</s><tool_call>");
+  EXPECT_EQ((*codec)->tool_format().value(), ToolFormat::kHermes);
+
+  const auto other = with("{{ messages[0].content }}{{ tools }}");
+  EXPECT_THAT((*other)->tool_format().error().message, HasSubstr("in no form"));
+  const auto none = with("{{ messages[0].content }}");
+  EXPECT_THAT((*none)->tool_format().error().message, HasSubstr("shows the model no tools"));
+  EXPECT_EQ((*none)->encode_chat(messages, false).error().param, "messages[0].tool_calls");
+  EXPECT_EQ((*none)->render_chat(ordered_json::array({{{"role", "tool"}, {"content", "x"}}}), false).error().param,
+            "messages[0].role");
+  EXPECT_EQ(
+      (*none)->encode_chat(ordered_json::array({{{"role", "user"}, {"content", "x"}}}), false, tools).error().param,
+      "tools");
+}
+
+TEST(Tools, ControlTokensOfTheFormAreShownInAnswersThatAreReadForThem) {
+  const auto codec = codec_of([](test::GgufBuilder&) {}, {}, "gpt-2", {"[TOOL_CALLS]"});
+  ASSERT_TRUE(codec) << codec.error().message;
+  const ToolReading reading{ToolFormat::kMistral, false, {{"f", {}}}};
+  const auto shown = shown_tokens(reading, **codec);
+  EXPECT_EQ(shown, (std::map<TokenId, std::string>{{258, "[TOOL_CALLS]"}}));
+  IncrementalDetokenizer text({}, 0, shown);
+  EXPECT_EQ(text.push({.token = 258}, (*codec)->token_bytes(258)).text, "[TOOL_CALLS]");
+  EXPECT_EQ(text.push({.token = 256}, (*codec)->token_bytes(256)).text, "") << "and no other";
+  ToolPieces pieces(reading, "call_", "seed");
+  const auto found = pieces.push({.text = "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {}}]"}, false);
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(found[0].call->id.size(), 9u);
+  EXPECT_EQ(found[1].call->arguments, "{}");
+  EXPECT_TRUE(shown_tokens({}, **codec).empty());
 }
 
 TEST(BrokenTemplates, DoNotStopTexts) {

@@ -96,8 +96,22 @@ const Refused kRefused[] = {
     {kC, R"("runahead":{"strategy":"single","cuts":[64]})", "runahead.cuts"},
     {kC, R"("runahead":{"workers":0})", "runahead.workers"},
     {kC, R"("runahead":{"other":0})", "runahead.other", kNot},
-    {kT, R"("tools":[{"type":"function"}])", "tools", kNot},
-    {kT, R"("tool_choice":"required")", "tool_choice", kNot},
+    {kT, R"("tools":[1])", "tools[0]"},
+    {kT, R"("tools":[{"type":"function"}])", "tools[0].function"},
+    {kT, R"("tools":[{"type":"web_search"}])", "tools[0].type", kNot},
+    {kT, R"("tools":[{"function":{"name":"a b"}}])", "tools[0].function.name"},
+    {kT, R"("tools":[{"function":{"name":"f","parameters":{"type":"string"}}}])", "tools[0].function.parameters"},
+    {kT, R"("tools":[{"function":{"name":"f","other":1}}])", "tools[0].function.other", kNot},
+    {kT, R"("tools":[{"function":{"name":"f"}},{"function":{"name":"f"}}])", "tools[1].function.name"},
+    {kT, R"("tool_choice":"required")", "tool_choice"},
+    {kT, R"("tool_choice":"always")", "tool_choice"},
+    {kT, R"("tool_choice":{"type":"function","function":{"name":"f"}})", "tool_choice"},
+    {kT, R"("tools":[{"function":{"name":"f"}}],"tool_choice":{"type":"function","function":{"name":"g"}})",
+     "tool_choice.function.name"},
+    {kT, R"("tools":[{"function":{"name":"f"}}],"response_format":{"type":"json_object"})", "response_format", kNot},
+    {kT, R"("tools":[{"function":{"name":"f"}}],"tool_choice":"required","min_tokens":3)", "min_tokens"},
+    {kT, R"("tools":[{"function":{"name":"f","strict":true}}],"ignore_eos":true)", "ignore_eos"},
+    {kC, R"("tools":[])", "tools", kNot},
     {kT, R"("response_format":{"type":"grammar"})", "response_format.type", kNot},
     {kT, R"("response_format":{"type":"json_schema"})", "response_format.json_schema"},
     {kT, R"("response_format":{"type":"json_schema","json_schema":{"name":"x"}})",
@@ -188,8 +202,22 @@ TEST(OpenAiRequest, MessagesAreCheckedOneByOne) {
   EXPECT_EQ(refused(R"([{"role":"user","content":"a","reasoning_content":"so"}])"), "messages[0].reasoning_content");
   EXPECT_EQ(refused(R"([{"role":"user","content":"a","tool_call_id":"x"}])"), "messages[0].tool_call_id");
   EXPECT_EQ(refused(R"([{"role":"assistant","content":"a","audio":{"id":"x"}}])"), "messages[0].audio");
-  EXPECT_EQ(refused(R"([{"role":"tool","content":"a","tool_call_id":"x"}])"), "messages[0].role");
-  EXPECT_EQ(refused(R"([{"role":"assistant","content":"a","tool_calls":[{}]}])"), "messages[0].tool_calls");
+  EXPECT_EQ(refused(R"([{"role":"tool","content":"a","tool_call_id":"x"}])"), "messages[0].tool_call_id");
+  EXPECT_EQ(refused(R"([{"role":"tool","content":"a"}])"), "messages[0].tool_call_id");
+  EXPECT_EQ(refused(R"([{"role":"function","content":"a","name":"f"}])"), "messages[0].role");
+  const auto with_call = [&](const std::string& call) {
+    return refused(R"([{"role":"assistant","content":null,"tool_calls":[)" + call + "]}]");
+  };
+  EXPECT_EQ(with_call("{}"), "messages[0].tool_calls[0].id");
+  EXPECT_EQ(with_call(R"({"id":"x","type":"function"})"), "messages[0].tool_calls[0].function");
+  EXPECT_EQ(with_call(R"({"id":"x","function":{"name":""}})"), "messages[0].tool_calls[0].function.name");
+  EXPECT_EQ(with_call(R"({"id":"x","function":{"name":"f","arguments":"[1]"}})"),
+            "messages[0].tool_calls[0].function.arguments");
+  EXPECT_EQ(with_call(R"({"id":"x","function":{"name":"f","arguments":{}}})"),
+            "messages[0].tool_calls[0].function.arguments");
+  EXPECT_EQ(with_call(R"({"id":"x","function":{"name":"f","arguments":"{}"}})"), "accepted");
+  EXPECT_EQ(refused(R"([{"role":"user","content":"a","tool_calls":[{"id":"x","function":{"name":"f"}}]}])"),
+            "messages[0].tool_calls");
   EXPECT_EQ(refused(R"([{"role":"user","content":"a","other":1}])"), "messages[0].other");
   EXPECT_EQ(refused(R"([{"role":"assistant","content":"","refusal":null,"name":"x"}])"), "accepted");
 }
@@ -219,6 +247,19 @@ TEST(OpenAiRequest, HistoryOfClientsIsReadBack) {
             R"({"role":"assistant","content":"No."})");
   EXPECT_EQ(read(R"({"role":"assistant","content":"x","reasoning_content":"so"})"),
             R"({"role":"assistant","content":"x","reasoning_content":"so"})");
+}
+
+TEST(OpenAiRequest, CallsAndAnswersOfToolsAreReadBack) {
+  const auto parsed = parse_generation(kT, json::parse(R"({"messages":[{"role":"user","content":"?"},
+      {"role":"assistant","content":null,"refusal":null,"annotations":[],"audio":null,"function_call":null,"tool_calls":[
+        {"id":"call_1","function":{"arguments":"{\"z\": 1, \"a\": {}}","name":"f"},"type":"function","index":0}]},
+      {"role":"tool","tool_call_id":"call_1","content":[{"type":"text","text":"ok"}]}]})"),
+                                       kModel);
+  ASSERT_TRUE(parsed) << parsed.error().message;
+  EXPECT_EQ(parsed->messages[1].dump(),
+            R"({"role":"assistant","content":"","tool_calls":[{"id":"call_1","type":"function",)"
+            R"("function":{"name":"f","arguments":{"z":1,"a":{}}}}]})");
+  EXPECT_EQ(parsed->messages[2].dump(), R"({"role":"tool","content":"ok","tool_call_id":"call_1","name":"f"})");
 }
 
 TEST(OpenAiRequest, NullMeansNotGivenEverywhere) {

@@ -140,13 +140,15 @@ class WaitingCodec final : public TextCodec {
     if (tokens.size() >= 4096) door->pass();
     return toy_.decode(tokens);
   }
-  Result<std::string> render_chat(const nlohmann::ordered_json& messages, bool prompt) const override {
-    auto text = toy_.render_chat(messages, prompt);
+  Result<std::string> render_chat(const nlohmann::ordered_json& messages, bool prompt,
+                                  const nlohmann::ordered_json& tools) const override {
+    auto text = toy_.render_chat(messages, prompt, tools);
     if (text->size() > kMiB) door->pass();
     return text;
   }
-  Result<std::vector<TokenId>> encode_chat(const nlohmann::ordered_json& messages, bool prompt) const override {
-    return encode(TRY(render_chat(messages, prompt)), false, true);
+  Result<std::vector<TokenId>> encode_chat(const nlohmann::ordered_json& messages, bool prompt,
+                                           const nlohmann::ordered_json& tools) const override {
+    return encode(TRY(render_chat(messages, prompt, tools)), false, true);
   }
   int32_t vocab_size() const override { return toy_.vocab_size(); }
   std::vector<TokenId> end_tokens() const override { return toy_.end_tokens(); }

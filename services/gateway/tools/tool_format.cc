@@ -1,0 +1,55 @@
+#include "services/gateway/tools/tool_format.h"
+
+#include <array>
+
+namespace runahead {
+namespace {
+
+using namespace std::string_view_literals;
+
+struct Form {
+  std::string_view name, opening, closing, arguments_key;
+  std::array<std::string_view, 2> markers;  // as many as are not empty
+};
+
+constexpr std::array<Form, 4> kForms = {{
+    {"hermes", "<tool_call>", "</tool_call>", "arguments", {"<tool_call>", "</tool_call>"}},
+    {"llama", "<|python_tag|>", "", "parameters", {"<|python_tag|>", ""}},
+    {"mistral", "[TOOL_CALLS]", "", "arguments", {"[TOOL_CALLS]", ""}},
+    {"xml", "<tool_call>", "</tool_call>", "", {"<tool_call>", "</tool_call>"}},
+}};
+
+const Form& form(ToolFormat format) { return kForms[static_cast<size_t>(format)]; }
+
+}  // namespace
+
+std::optional<ToolFormat> tool_format_of(std::string_view template_text) {
+  const auto has = [template_text](std::string_view part) {
+    return template_text.find(part) != std::string_view::npos;
+  };
+  if (has("<function=") && has("<parameter=")) return ToolFormat::kXml;
+  if (has("<tool_call>")) return ToolFormat::kHermes;
+  // Later templates of Mistral write [TOOL_CALLS]name[ARGS]{...}, which is not read.
+  if (has("[TOOL_CALLS]")) return has("[ARGS]") ? std::nullopt : std::optional(ToolFormat::kMistral);
+  if (has("<|start_header_id|>") && has("\"parameters\"")) return ToolFormat::kLlama;
+  return {};
+}
+
+std::string_view name(ToolFormat format) { return form(format).name; }
+
+std::optional<ToolFormat> tool_format_named(std::string_view name) {
+  for (size_t i = 0; i < kForms.size(); ++i)
+    if (kForms[i].name == name) return static_cast<ToolFormat>(i);
+  return {};
+}
+
+std::string_view opening(ToolFormat format) { return form(format).opening; }
+std::string_view closing(ToolFormat format) { return form(format).closing; }
+std::string_view arguments_key(ToolFormat format) { return form(format).arguments_key; }
+
+std::span<const std::string_view> markers(ToolFormat format) {
+  const auto& all = form(format).markers;
+  return std::span(all).first(all[1].empty() ? 1 : 2);
+}
+
+}  // namespace runahead
