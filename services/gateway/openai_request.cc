@@ -274,7 +274,7 @@ std::optional<std::string> content_text(JsonReader& message, std::optional<Error
 // The text of a message, or the refusal that an assistant has given instead.
 std::optional<std::string> said_text(JsonReader& message, const std::string& role, std::optional<Error>& error) {
   std::optional<std::string> text = content_text(message, error);
-  const auto refusal = message.string("refusal", limits::kJsonBodyBytesMax);
+  auto refusal = message.string("refusal", limits::kJsonBodyBytesMax);
   if (!refusal) return text;
   if (role != "assistant") message.error("refusal", "belongs to messages of the assistant");
   if (!text.value_or("").empty()) message.error("refusal", "stands beside a content; send one of the two");

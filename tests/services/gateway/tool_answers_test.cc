@@ -94,7 +94,7 @@ TEST_F(ToolAnswers, AStreamHasTheSameCallsNameFirst) {
     }
   }
   EXPECT_EQ(chunks.back()["choices"][0]["finish_reason"], "tool_calls");
-  EXPECT_EQ(content, whole["content"]);
+  EXPECT_EQ(content, whole["content"].get<std::string>());
   EXPECT_EQ(tokens, std::string(kCalls).size()) << "no log-probability is lost";
   ASSERT_EQ(calls.size(), 2u);
   for (size_t i = 0; i < 2; ++i) EXPECT_EQ(calls[i]["function"], whole["tool_calls"][i]["function"]);
