@@ -214,7 +214,7 @@ def test_jobs_are_rows_like_requests(service, browser, shots, width, height):
     browser.wait_for(LOADED)
     ended = service.post("/v1/jobs", {"prompt": LONG_TEXT, "max_tokens": 2, "runahead": {"strategy": "even"}}).json["id"]
     eventually(lambda: service.get(f"/v1/jobs/{ended}").json["status"] == "succeeded", 60, "the job's end")
-    job = service.post("/v1/jobs", {"prompt": LONG_TEXT * 8, "max_tokens": 2, "cache_salt": f"{width}",
+    job = service.post("/v1/jobs", {"prompt": LONG_TEXT * 13, "max_tokens": 2, "cache_salt": f"{width}",
                                     "runahead": {"strategy": "even"}}).json["id"]
     row = f"document.querySelector('button.row[title={json.dumps(job)}]')"
     browser.wait_for(f"{row} !== null")

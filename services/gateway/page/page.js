@@ -3,7 +3,7 @@
 "use strict";
 
 const POLL_MS = 1000, ANSWER_MS_MAX = 5000;
-const JOBS_SHOWN = 20, IDLE_JOBS_EVERY = 5;  // polls between two looks at jobs none of which is in work
+const JOBS_SHOWN = 20, IDLE_JOBS_EVERY = 2;  // polls between two looks at jobs none of which is in work
 const IN_WORK = ["waiting", "prefill", "decode"];
 const KINDS = { completions: "text", chat: "chat", messages: "message", job: "job" };
 const STAGES = {  // in the order in which they happen
