@@ -120,8 +120,8 @@ inline constexpr size_t kQueuedRequestsMax = 256;  // then 429
 inline constexpr int64_t kQueuedTokensMax = 4 << 20;  // then 429
 // A request whose first token would be further away is refused, so that a queue is over soon after the load that made it; but
 // not before so many are in work: a few long prompts are no overload.
-inline constexpr auto kQueueWait = 10s;
-inline constexpr size_t kQueueWaitFrom = 32;
+inline constexpr auto kQueueWait = 5s;
+inline constexpr size_t kQueueWaitFrom = 16;
 inline constexpr size_t kUnreadTokensMax = 4096;  // of one stream: then its reader is too slow and is cancelled
 inline constexpr int kJobsRunningMax = 8;  // the rest wait their turn: they are durable, not urgent
 inline constexpr size_t kJobsWaitingMax = 4096;  // then 429

@@ -79,7 +79,7 @@ void add_api_flags(CLI::App& command, ApiFrontOptions& api) {
       ->group(kGroup);
   add_time(
       "--queue-wait", api.queue_wait,
-      "that a request may be predicted to wait for its first token; beyond, and with 32 in work, it is refused (429)");
+      "that a request may be predicted to wait for its first token; beyond, and with 16 in work, it is refused (429)");
   add_file_flags(command, api.files);
   add_time("--request-timeout", gateway.request_timeout, "from a request's acceptance to its last token");
   add_time("--job-timeout", gateway.job_timeout, "of one run of a job");
