@@ -405,8 +405,8 @@ def drain(server, options, seed):
 
 
 def gateway(server, options, seed):
-    """One token after a prompt that the workers have kept, on one connection, one request after the other. The gateway's own: what
-    the client waits for beyond the time to first token that the service counts, and its stages tokenize and respond."""
+    """One token after a prompt that the workers have kept, on one connection, one request after the other. The gateway's own:
+    what the client waits for beyond the time to first token that the service counts, and its stages tokenize and respond."""
     connection = http.client.HTTPConnection(server.host, server.port, timeout=REQUEST_SECONDS)
     body = json.dumps({"prompt": prompt(600, seed), "max_tokens": 1, "temperature": 0, "stream": True,
                        "stream_options": {"include_usage": True}})
