@@ -79,7 +79,8 @@ std::unexpected<Error> no_file(const std::string& id) {
 
 Task<HttpReply> list_files(const GatewayContext& context, const FileStore& files, std::string owner,
                            std::string query) {
-  const ListPage page = CO_TRY(parse_list_page(query, kFilesPage, kFilesPage));
+  const std::vector<QueryParam> params = CO_TRY(parse_query(query));
+  const ListPage page = CO_TRY(parse_list_page(params, kFilesPage, kFilesPage));
   std::vector<const FileHead*> found;
   for (const auto& [id, file] : files.files())
     if (files.find(owner, id) != nullptr && (page.purpose.empty() || page.purpose == file.purpose))
@@ -150,7 +151,8 @@ Task<HttpReply> create_batch(BatchService& batches, HttpRequest& http) {
 
 Task<HttpReply> list_batches(const GatewayContext& context, const BatchService& batches, std::string owner,
                              std::string query) {
-  const ListPage page = CO_TRY(parse_list_page(query, kBatchesPage, kBatchesPageMax));
+  const std::vector<QueryParam> params = CO_TRY(parse_query(query));
+  const ListPage page = CO_TRY(parse_list_page(params, kBatchesPage, kBatchesPageMax));
   std::vector<json> rows;
   for (const BatchRecord* record : batches.of(owner)) rows.push_back(batch_json(*record));
   constexpr size_t kRowBytes = 800;

@@ -11,9 +11,8 @@ namespace runahead {
 
 using nlohmann::json;
 
-Result<ListPage> parse_list_page(std::string_view query, size_t limit_default, size_t limit_max) {
+Result<ListPage> parse_list_page(const std::vector<QueryParam>& params, size_t limit_default, size_t limit_max) {
   ListPage page{.limit = limit_default};
-  const std::vector<QueryParam> params = TRY(parse_query(query));
   std::set<std::string_view> seen;
   for (const auto& [name, value] : params) {
     if (!seen.insert(name).second) return fail(ErrorCode::kInvalidArgument, name + " comes twice; send it once", name);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "services/http/http_target.h"
 
 namespace runahead {
 
@@ -18,7 +19,7 @@ struct ListPage {
   std::string purpose;  // empty: any
 };
 // kInvalidArgument, with the parameter.
-Result<ListPage> parse_list_page(std::string_view query, size_t limit_default, size_t limit_max);
+Result<ListPage> parse_list_page(const std::vector<QueryParam>& params, size_t limit_default, size_t limit_max);
 
 // rows: newest first, each with an "id". kNotFound if none of them is ListPage::after.
 Result<nlohmann::json> list_json(std::vector<nlohmann::json> rows, const ListPage& page);

@@ -229,3 +229,25 @@ def test_a_model_whose_template_has_no_tools_says_so(service, client):
     assert answer.status == 400 and answer.json["error"]["param"] == "messages[1].tool_calls"
     unused = client.chat.completions.create(model="smollm2", messages=ASK, tools=TOOLS, tool_choice="none", max_tokens=4)
     assert unused.choices[0].message.content is not None
+
+
+RESPONSE_TOOLS = [{"type": "function", "name": name, "description": f"Does {name}.", "parameters": schema}
+                  for name, schema in SCHEMAS.items()]
+
+
+def test_responses_call_and_go_on_with_what_the_tools_gave(gpt):
+    asked = {"model": "smollm2", "tools": RESPONSE_TOOLS, "max_output_tokens": 120, "temperature": 0.8, "extra_body": {"seed": 3}}
+    answer = gpt.responses.create(input=ASK[0]["content"], tool_choice="required", parallel_tool_calls=False, **asked)
+    [call] = answer.output
+    assert call.type == "function_call" and answer.status == "completed", answer
+    Draft202012Validator(SCHEMAS[call.name]).validate(json.loads(call.arguments))
+    with gpt.responses.stream(input=ASK[0]["content"], tool_choice="required", parallel_tool_calls=False, **asked) as stream:
+        parts = [event.delta for event in stream if event.type == "response.function_call_arguments.delta"]
+        final = stream.get_final_response()
+    assert "".join(parts) == call.arguments == final.output[0].arguments and len(parts) > 1, "as it is written"
+    output = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
+    second = gpt.responses.create(input=[output], previous_response_id=answer.id, tool_choice="none", **asked)
+    by_hand = gpt.responses.create(input=[ASK[0], call.to_dict(), output], tool_choice="none", **asked)
+    assert second.output_text == by_hand.output_text and second.usage.input_tokens == by_hand.usage.input_tokens
+    with pytest.raises(openai.BadRequestError, match="no call"):
+        gpt.responses.create(input=[{**output, "call_id": "call_none"}], previous_response_id=answer.id, **asked)

@@ -12,7 +12,7 @@ Task<void> BackgroundReader::run(int64_t seen) {
   }
   SseWriter writer(exchange_, context_.executor, context_.clock, context_.options.ping_interval);
   co_await writer.begin();
-  ResponseEvents events(writer, context_.codec, seen);
+  ResponseEvents events(writer, context_.codec, job_, seen);
   const Result<void> told = co_await tell(**tokens, events);
   co_await writer.finish();
   co_return told;

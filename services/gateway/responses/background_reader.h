@@ -11,7 +11,11 @@ namespace runahead {
 class BackgroundReader {
  public:
   BackgroundReader(const GatewayContext& context, JobsApi& jobs, Exchange& exchange, JobView job)
-      : context_(context), jobs_(jobs), exchange_(exchange), job_(std::move(job)) {}
+      : context_(context),
+        jobs_(jobs),
+        exchange_(exchange),
+        job_(std::move(job)),
+        text_(job_text(job_.client_json).empty_answer(context.codec)) {}
 
   // Answers the exchange, whatever happens. seen: as ResponseEvents.
   Task<void> run(int64_t seen);
@@ -25,7 +29,7 @@ class BackgroundReader {
   JobsApi& jobs_;
   Exchange& exchange_;
   JobView job_;
-  IncrementalDetokenizer text_{{}};
+  IncrementalDetokenizer text_;
 };
 
 }  // namespace runahead

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "services/gateway/responses/response_body.h"
+#include "services/gateway/responses/response_items.h"
 
 namespace runahead {
 namespace {
@@ -24,17 +25,10 @@ Result<Turn> turn_of(const JobView& job, const TextCodec& codec) {
                 kParam);
   const KeptResponse kept = kept_response(job.client_json);
   Turn turn{.items = input_items(job.head.id, kept)};
-  turn.items.push_back(output_item(job, kept, codec));
+  for (json& item : output_items(job, kept, codec)) turn.items.push_back(std::move(item));
   const auto previous = kept.shown.find(kParam);
   if (previous != kept.shown.end() && previous->is_string()) turn.previous_id = previous->get<std::string>();
   return turn;
-}
-
-size_t bytes_of(const json& items) {
-  size_t bytes = 0;
-  for (const json& item : items)
-    for (const json& part : item["content"]) bytes += part["text"].get_ref<const std::string&>().size();
-  return bytes;
 }
 
 }  // namespace
@@ -63,7 +57,7 @@ Task<json> conversation(const GatewayContext& context, JobsApi& jobs, std::strin
     const auto read = [&] { return turn_of(job, context.codec); };
     Result<Turn> turn = co_await context.text_lane.render(text_bytes(job), read);
     if (!turn) co_return std::unexpected(std::move(turn.error()));
-    bytes += bytes_of(turn->items);
+    bytes += text_bytes_of(turn->items);
     if (bytes > limits::kJsonBodyBytesMax)
       co_return fail(ErrorCode::kTooLarge, "the conversation has more than 16 MiB of text; begin a new one", kParam);
     turns.push_back(std::move(turn->items));

@@ -6,6 +6,7 @@
 #include "services/gateway/jobs_routes.h"
 #include "services/gateway/responses/background_reader.h"
 #include "services/gateway/responses/conversation.h"
+#include "services/gateway/tool_sink.h"
 #include "services/http/api_error.h"
 
 namespace runahead {
@@ -63,6 +64,7 @@ Task<Prepared> prepare(const GatewayContext& context, JobsApi* jobs, HttpRequest
   submission.request_digest = std::move(keyed.request_digest);
   JobText text{.endpoint = Endpoint::kChat, .model = context.options.model_name};
   text.logprobs = prepared.generation.logprobs;
+  text.tools = prepared.generation.tools.reading;
   text.trace = http.trace;
   submission.client_json = client_json_of(text, prepared.asked);
   co_return prepared;
@@ -129,7 +131,8 @@ class Foreground {
         jobs_(prepared.asked.store ? jobs : nullptr),
         exchange_(exchange),
         prepared_(std::move(prepared)),
-        generation_(context.executor, context.clock, context.codec, IncrementalDetokenizer({})) {}
+        generation_(context.executor, context.clock, context.codec, empty_answer(prepared_.generation, context.codec)) {
+  }
 
   Task<void> run() {
     const std::string& id = prepared_.submission.id;
@@ -170,8 +173,8 @@ class Foreground {
   Task<void> streamed(ListedRequest& listed) {
     SseWriter writer(exchange_, context_.executor, context_.clock, context_.options.ping_interval);
     co_await writer.begin();
-    ResponseEvents events(writer, context_.codec);
     const JobView begun = view_of(prepared_.submission, created_unix_ms_);
+    ResponseEvents events(writer, context_.codec, begun);
     Result<void> ended = co_await events.begin(begun);
     GrowingResponse answer(&events);
     if (ended) ended = co_await generation_.run(listed.through(answer));
@@ -205,7 +208,10 @@ class Foreground {
 };
 
 Task<void> in_background(const GatewayContext& context, JobsApi& jobs, Exchange& exchange, Prepared prepared) {
+  const std::string owner = prepared.submission.owner;
   Result<JobView> job = co_await jobs.submit(std::move(prepared.submission));
+  // A repeat may find the first one waiting, whose texts are in the store alone.
+  if (job && job->client_json.empty()) job = co_await jobs.find(owner, job->head.id);
   if (!job) {
     co_await exchange.respond(error_reply(job.error()));
     co_return std::unexpected(std::move(job.error()));

@@ -52,6 +52,12 @@ bool has_output(const JobView& job) {
   return job.result && (job.head.status == JobStatus::kSucceeded || !job.result->tokens.empty());
 }
 
+// Behind "resp_".
+std::string own_part(const std::string& response_id) {
+  const size_t prefix = response_id.find('_');
+  return response_id.substr(prefix == std::string::npos ? 0 : prefix + 1);
+}
+
 json seconds_or_null(bool known, int64_t unix_ms) { return known ? json(unix_ms / 1000) : json(nullptr); }
 
 }  // namespace
@@ -72,32 +78,47 @@ KeptResponse kept_response(const std::string& client_json) {
   return kept;
 }
 
-std::string item_id(const std::string& response_id) {
-  const size_t prefix = response_id.find('_');
-  return "msg_" + response_id.substr(prefix == std::string::npos ? 0 : prefix + 1);
+std::string item_id(const std::string& response_id, size_t index, bool is_call) {
+  const std::string own = own_part(response_id);
+  if (is_call) return "fc_" + own + "_" + std::to_string(index);
+  return index == 0 ? "msg_" + own : "msg_" + own + "_out" + std::to_string(index);
 }
 
-json text_part(const std::string& text) {
-  return {{"type", "output_text"}, {"text", text}, {"annotations", json::array()}, {"logprobs", json::array()}};
+json text_part(const std::string& text, json logprobs) {
+  json part = {{"type", "output_text"}, {"text", text}, {"annotations", json::array()}};
+  part["logprobs"] = logprobs.is_null() ? json::array() : std::move(logprobs);
+  return part;
 }
 
-json begun_item(const std::string& response_id) {
-  return {{"type", "message"},
-          {"id", item_id(response_id)},
-          {"status", "in_progress"},
-          {"role", "assistant"},
-          {"content", json::array()}};
-}
-
-json output_item(const JobView& job, const KeptResponse& kept, const TextCodec& codec) {
-  json item = begun_item(job.head.id);
-  if (!has_output(job)) return item;
-  const JobAnswer answer = job_answer(job, kept.text, codec);
-  json part = text_part(answer.choice.text);
-  if (kept.text.logprobs) part["logprobs"] = chat_logprobs(answer.choice.tokens, codec)["content"];
-  item["status"] = status_of(job) == "completed" ? "completed" : "incomplete";
-  item["content"].push_back(std::move(part));
+json output_item(const std::string& response_id, size_t index, const OutputPart& part, const char* status) {
+  const bool begun = status == std::string_view("in_progress");
+  json item = {{"id", item_id(response_id, index, part.call.has_value())}, {"status", status}};
+  if (part.call) {
+    item["type"] = "function_call";
+    item["call_id"] = part.call->id;
+    item["name"] = part.call->name;
+    item["arguments"] = begun ? "" : part.call->arguments;
+  } else {
+    item["type"] = "message";
+    item["role"] = "assistant";
+    item["content"] = json::array();
+    if (!begun) item["content"].push_back(text_part(part.text, nullptr));
+  }
   return item;
+}
+
+json output_items(const JobView& job, const KeptResponse& kept, const TextCodec& codec) {
+  json items = json::array();
+  if (!has_output(job)) return items;
+  const std::vector<OutputPart> parts = output_of(job, kept.text, codec);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const bool whole = i + 1 < parts.size() || status_of(job) == "completed";
+    json item = output_item(job.head.id, i, parts[i], whole ? "completed" : "incomplete");
+    if (kept.text.logprobs && !parts[i].call)
+      item["content"][0]["logprobs"] = chat_logprobs(parts[i].tokens, codec)["content"];
+    items.push_back(std::move(item));
+  }
+  return items;
 }
 
 json response_json(const JobView& job, const TextCodec& codec) {
@@ -124,14 +145,14 @@ json response_json(const JobView& job, const TextCodec& codec) {
   if (const std::string trace_id = trace_of_job(job.client_json).trace_id; !trace_id.empty())
     body["trace_id"] = trace_id;
   if (status == "incomplete") body["incomplete_details"] = {{"reason", "max_output_tokens"}};
-  if (has_output(job)) body["output"].push_back(output_item(job, kept, codec));
+  body["output"] = output_items(job, kept, codec);
   return body;
 }
 
 json input_items(const std::string& response_id, const KeptResponse& kept) {
   json items = kept.input;
   for (size_t i = 0; i < items.size(); ++i) {
-    items[i]["id"] = item_id(response_id) + "_" + std::to_string(i);
+    items[i]["id"] = "msg_" + own_part(response_id) + "_" + std::to_string(i);
     items[i]["status"] = "completed";
   }
   return items;

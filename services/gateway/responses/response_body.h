@@ -7,6 +7,7 @@
 #include <string>
 
 #include "services/gateway/job_text.h"
+#include "services/gateway/responses/output_parts.h"
 #include "services/gateway/responses/response_request.h"
 
 namespace runahead {
@@ -25,15 +26,16 @@ struct KeptResponse {
 KeptResponse kept_response(const std::string& client_json);
 
 nlohmann::json response_json(const JobView& job, const TextCodec& codec);
-// The answer's only item; empty content where there is none yet.
-nlohmann::json output_item(const JobView& job, const KeptResponse& kept, const TextCodec& codec);
-// An item before its first token.
-nlohmann::json begun_item(const std::string& response_id);
-nlohmann::json text_part(const std::string& text);
+// The items of its answer; none before there is any.
+nlohmann::json output_items(const JobView& job, const KeptResponse& kept, const TextCodec& codec);
+// The part at `index` of an answer. status: "in_progress" leaves its text out.
+nlohmann::json output_item(const std::string& response_id, size_t index, const OutputPart& part, const char* status);
+// logprobs: null where nobody asks for them.
+nlohmann::json text_part(const std::string& text, nlohmann::json logprobs);
 
 // The items of one turn, with ids: what was asked, then what was answered.
 nlohmann::json input_items(const std::string& response_id, const KeptResponse& kept);
-// "msg_..." of the response's answer.
-std::string item_id(const std::string& response_id);
+// "msg_..." or "fc_..." of a part of the answer.
+std::string item_id(const std::string& response_id, size_t index, bool is_call);
 
 }  // namespace runahead

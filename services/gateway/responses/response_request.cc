@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/limits.h"
+#include "services/gateway/responses/response_items.h"
 
 namespace runahead {
 namespace {
@@ -14,93 +15,15 @@ using namespace std::string_view_literals;
 constexpr size_t kNameBytesMax = 1024;
 constexpr size_t kIdBytesMax = 64;
 constexpr size_t kMetadataMax = 16, kMetadataKeyMax = 64, kMetadataValueMax = 512;  // OpenAI's
+constexpr size_t kToolsMax = 128;  // OpenAI's
 constexpr int64_t kTokensMax = std::numeric_limits<int32_t>::max();
 
 constexpr std::array kSame = {"model"sv, "stream"sv,   "temperature"sv, "top_p"sv, "top_k"sv,
                               "min_p"sv, "runahead"sv, "cache_salt"sv,  "seed"sv};
 // Shown again, without effect here: who asked, and how OpenAI's own service computes.
 constexpr std::array kEchoed = {"user"sv, "safety_identifier"sv, "prompt_cache_key"sv, "prompt_cache_retention"sv};
-constexpr std::array kIgnored = {"service_tier"sv, "parallel_tool_calls"sv, "max_tool_calls"sv};
-constexpr std::array kUnsupported = {"tools"sv, "prompt"sv, "conversation"sv, "context_management"sv, "moderation"sv};
-
-// One part of a content. `kind`: "input_text" or "output_text", as the role has it.
-json take_part(const json& part, const std::string& path, std::string_view kind, std::optional<Error>& error) {
-  json taken = {{"type", kind}, {"text", ""}};
-  if (!part.is_object()) {
-    if (!error) error = Error{ErrorCode::kInvalidArgument, "'" + path + "' must be an object with type and text", path};
-    return taken;
-  }
-  JsonReader reader(part, path, error);
-  const std::string type = reader.string("type", kNameBytesMax).value_or("");
-  const bool is_text = type == "input_text" || type == "output_text" || type == "text" || type == "refusal";
-  if (!is_text)
-    reader.error("type", "must be input_text or output_text: this model reads text alone", ErrorCode::kUnsupported);
-  const std::string field = type == "refusal" ? type : "text";
-  const auto text = reader.string(field, limits::kJsonBodyBytesMax);
-  if (!text) reader.error(field, "is missing");
-  constexpr std::array kNoText = {"annotations"sv, "logprobs"sv, "prompt_cache_breakpoint"sv};
-  reader.ignore(kNoText);
-  reader.finish();
-  taken["text"] = text.value_or("");
-  return taken;
-}
-
-json message_item(std::string_view role, json content) {
-  return {{"type", "message"}, {"role", role}, {"content", std::move(content)}};
-}
-
-json text_content(std::string_view kind, std::string text) {
-  return json::array({{{"type", kind}, {"text", std::move(text)}}});
-}
-
-json take_item(const json& entry, const std::string& path, std::optional<Error>& error) {
-  JsonReader item(entry, path, error);
-  const std::string type = item.string("type", kNameBytesMax).value_or("message");
-  if (type != "message") {
-    item.error("type", "must be message, the only kind of item that is supported", ErrorCode::kUnsupported);
-    return {};
-  }
-  const std::string role = item.string("role", kNameBytesMax).value_or("");
-  if (role != "user" && role != "assistant" && role != "system" && role != "developer")
-    item.error("role", "must be user, assistant, system or developer");
-  const std::string_view kind = role == "assistant" ? "output_text" : "input_text";
-  json parts = json::array();
-  const json* content = item.take("content");
-  if (content == nullptr) {
-    item.error("content", "is missing");
-  } else if (content->is_string()) {
-    parts = text_content(kind, content->get<std::string>());
-  } else if (!content->is_array() || content->size() > static_cast<size_t>(limits::kMessagesMax)) {
-    item.error("content", "must be a string or a list of at most 4096 parts");
-  } else {
-    for (size_t i = 0; i < content->size(); ++i)
-      parts.push_back(take_part((*content)[i], path + ".content[" + std::to_string(i) + "]", kind, error));
-  }
-  constexpr std::array kOfAnswers = {"id"sv, "status"sv, "phase"sv};  // what an item of ours carries when it comes back
-  item.ignore(kOfAnswers);
-  item.finish();
-  return message_item(role, std::move(parts));
-}
-
-// A text is a message of the user.
-json take_input(JsonReader& reader, std::optional<Error>& error) {
-  json items = json::array();
-  const json* input = reader.take("input");
-  if (input == nullptr || (input->is_array() && input->empty())) {
-    reader.error("input", "is missing or empty");
-  } else if (input->is_string()) {
-    items.push_back(message_item("user", text_content("input_text", input->get<std::string>())));
-  } else if (!input->is_array() || input->size() > static_cast<size_t>(limits::kMessagesMax)) {
-    reader.error("input", "must be a string or a list of at most 4096 items");
-  } else {
-    for (size_t i = 0; i < input->size() && !error; ++i) {
-      const std::string path = "input[" + std::to_string(i) + "]";
-      if (!(*input)[i].is_object()) return reader.error(path, "must be an object with role and content"), items;
-      items.push_back(take_item((*input)[i], path, error));
-    }
-  }
-  return items;
-}
+constexpr std::array kIgnored = {"service_tier"sv, "max_tool_calls"sv};
+constexpr std::array kUnsupported = {"prompt"sv, "conversation"sv, "context_management"sv, "moderation"sv};
 
 json take_metadata(JsonReader& reader) {
   const json* metadata = reader.object("metadata");
@@ -164,9 +87,6 @@ void take_fixed(JsonReader& reader, std::optional<Error>& error) {
   if (truncation && *truncation != "disabled")
     reader.error("truncation", "other than 'disabled' is not supported: nothing is cut in silence",
                  ErrorCode::kUnsupported);
-  const json* choice = reader.take("tool_choice");
-  if (choice != nullptr && *choice != "none" && *choice != "auto")
-    reader.error("tool_choice", "is not supported, as tools are not", ErrorCode::kUnsupported);
   if (const json* reasoning = reader.object("reasoning")) {
     JsonReader inner(*reasoning, "reasoning", error);
     constexpr std::array kNone = {"effort"sv, "summary"sv, "generate_summary"sv};
@@ -207,10 +127,41 @@ void take_shown(JsonReader& reader, ResponseRequest& request) {
   shown["metadata"] = take_metadata(reader);
 }
 
-json chat_message(const json& item) {
-  std::string text;
-  for (const json& part : item["content"]) text += part["text"].get_ref<const std::string&>();
-  return {{"role", item["role"]}, {"content", std::move(text)}};
+// A tool has in itself what a chat's has in an object of its own.
+json chat_function(const json& tool, const std::string& path, std::optional<Error>& error) {
+  if (!tool.is_object()) {
+    if (!error) error = Error{ErrorCode::kInvalidArgument, "'" + path + "' must be an object with type and name", path};
+    return nullptr;
+  }
+  json function = tool;
+  const json type = tool.contains("type") ? tool["type"] : json("function");
+  function.erase("type");
+  if (type != "function" && !error)
+    error = Error{ErrorCode::kUnsupported, "'" + path + ".type' must be function, the only kind of tool that is built",
+                  path + ".type"};
+  return {{"type", "function"}, {"function", std::move(function)}};
+}
+
+void take_response_tools(JsonReader& reader, ResponseRequest& request, std::optional<Error>& error) {
+  const json* tools = reader.array("tools", kToolsMax);
+  request.shown["tools"] = tools != nullptr ? *tools : json::array();
+  for (size_t i = 0; tools != nullptr && i < tools->size(); ++i)
+    request.chat["tools"].push_back(chat_function((*tools)[i], "tools[" + std::to_string(i) + "]", error));
+  if (const json* choice = reader.take("tool_choice")) {
+    request.shown["tool_choice"] = *choice;
+    request.chat["tool_choice"] = choice->is_object() ? chat_function(*choice, "tool_choice", error) : *choice;
+  }
+  if (const auto parallel = reader.boolean("parallel_tool_calls")) {
+    request.shown["parallel_tool_calls"] = *parallel;
+    request.chat["parallel_tool_calls"] = *parallel;
+  }
+}
+
+// "tools[0].function.name" -> "tools[0].name".
+void without_function(std::string& path) {
+  constexpr std::string_view kInner = ".function";
+  for (size_t at = path.find(kInner); at != std::string::npos; at = path.find(kInner, at))
+    path.erase(at, kInner.size());
 }
 
 }  // namespace
@@ -225,13 +176,16 @@ Result<ResponseRequest> parse_response(const json& body, const ServedModel& mode
   take_logprobs(reader, request);
   request.shown["text"] = take_text(reader, request, error);
   take_fixed(reader, error);
+  take_response_tools(reader, request, error);
   request.input = take_input(reader, error);
   reader.ignore(kIgnored);
   reader.unsupported(kUnsupported);
   reader.finish();
   if (error) return std::unexpected(std::move(*error));
-  TRY(response_chat(request, json::array(), model));  // what a chat says of the rest
-  request.stream = request.chat.value("stream", false);
+  // What a chat says of the rest; outputs of calls that were made before are judged with the conversation.
+  if (request.previous_id.empty()) TRY(response_chat(request, json::array(), model));
+  const auto stream = request.chat.find("stream");
+  request.stream = stream != request.chat.end() && *stream == true;
   return request;
 }
 
@@ -239,8 +193,8 @@ Result<GenerationRequest> response_chat(const ResponseRequest& request, const js
   json chat = request.chat;
   json& messages = chat["messages"] = json::array();
   if (!request.instructions.empty()) messages.push_back({{"role", "system"}, {"content", request.instructions}});
-  for (const json* items : {&earlier, &request.input})
-    for (const json& item : *items) messages.push_back(chat_message(item));
+  add_messages(earlier, messages);
+  add_messages(request.input, messages);
   auto parsed = parse_generation(Endpoint::kChat, chat, model);
   if (!parsed) return std::unexpected(in_words_of_responses(std::move(parsed.error())));
   if (request.structured) parsed->structured_at = "/text/format";
@@ -248,7 +202,11 @@ Result<GenerationRequest> response_chat(const ResponseRequest& request, const js
 }
 
 Error in_words_of_responses(Error error) {
-  if (error.param == "messages") error.param = "input";
+  if (error.param.starts_with("messages")) error.param = "input";
+  if (error.param.starts_with("tool")) {
+    without_function(error.param);
+    without_function(error.message);
+  }
   if (error.param == "max_tokens") error.param = "max_output_tokens";
   return error;
 }

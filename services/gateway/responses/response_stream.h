@@ -6,6 +6,7 @@
 
 #include <string>
 
+#include "services/gateway/responses/output_parts.h"
 #include "services/gateway/responses/response_body.h"
 #include "services/http/sse_writer.h"
 
@@ -14,29 +15,39 @@ namespace runahead {
 class ResponseEvents {
  public:
   // seen: the number of the last event that the reader has; -1: none. The writer outlives this.
-  ResponseEvents(SseWriter& writer, const TextCodec& codec, int64_t seen = -1)
-      : writer_(writer), codec_(codec), seen_(seen) {}
+  ResponseEvents(SseWriter& writer, const TextCodec& codec, const JobView& job, int64_t seen = -1)
+      : writer_(writer),
+        codec_(codec),
+        id_(job.head.id),
+        kept_(kept_response(job.client_json)),
+        parts_(kept_.text, id_),
+        seen_(seen) {}
 
   // `job` as it is before its first token.
   Task<void> begin(const JobView& job);
-  // The first piece opens the item, also where it is without text.
+  // More of the answer. Where no tools are, the first piece opens the item, also one without text.
   Task<void> text(TextPiece piece);
   // `job` has ended.
   Task<void> end(const JobView& job);
 
  private:
-  Task<void> open_item();
-  Task<void> close_item(const JobView& job);
+  Task<void> show(std::vector<TextPiece> pieces);
+  Task<void> open_part();
+  Task<void> close_part(const char* status);
+  Task<void> close_text(const OutputPart& part);
+  Task<void> send_delta(const TextPiece& piece);
   Task<void> send(const char* type, nlohmann::json event);
-  nlohmann::json of_part() const;
+  nlohmann::json of_item() const;
+  nlohmann::json of_text() const;
+  nlohmann::json logprobs(std::span<const ShownToken> tokens) const;
 
   SseWriter& writer_;
   const TextCodec& codec_;
+  const std::string id_;
+  const KeptResponse kept_;
+  OutputParts parts_;  // the last one is open
   int64_t seen_;
   int64_t next_ = 0;
-  bool open_ = false;
-  bool logprobs_ = false;
-  std::string id_;
 };
 
 }  // namespace runahead

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <set>
 
+#include "services/gateway/list_page.h"
 #include "services/gateway/responses/background_reader.h"
 #include "services/gateway/responses/conversation.h"
 #include "services/gateway/responses/create_response.h"
@@ -130,66 +131,29 @@ Task<HttpReply> remove(const GatewayContext& context, JobsApi& jobs, std::string
   co_return json_reply({{"id", id}, {"object", "response"}, {"deleted", true}});
 }
 
-struct ItemsQuery {
-  size_t limit = 20;  // OpenAI's, as is the order
-  bool oldest_first = false;
-  std::string after;
-};
-
-Result<ItemsQuery> items_query(std::string_view text) {
-  ItemsQuery query;
-  std::set<std::string> seen;
-  for (const QueryParam& param : TRY(parse_query(text))) {
-    if (changes_nothing(param)) continue;
-    const auto limit = param.name == "limit" ? whole_number_of(param.value, 1, 100) : std::nullopt;
-    const bool is_order = param.name == "order" && (param.value == "asc" || param.value == "desc");
-    const bool is_after = param.name == "after" && !param.value.empty();
-    if (!seen.insert(param.name).second || (!limit && !is_order && !is_after))
-      return fail(ErrorCode::kInvalidArgument,
-                  "a list of items takes limit, from 1 to 100, order (asc or desc) and after, the id of an item",
-                  param.name);
-    if (limit) query.limit = static_cast<size_t>(*limit);
-    if (is_order) query.oldest_first = param.value == "asc";
-    if (is_after) query.after = param.value;
-  }
-  return query;
-}
-
-Result<HttpReply> page_of(json items, const ItemsQuery& query) {
-  std::vector<json> all(items.begin(), items.end());
-  if (!query.oldest_first) std::ranges::reverse(all);
-  auto begin = all.begin();
-  if (!query.after.empty()) {
-    begin = std::ranges::find_if(all, [&](const json& item) { return item["id"] == query.after; });
-    if (begin == all.end()) return fail(ErrorCode::kNotFound, "there is no item " + query.after, "after");
-    ++begin;
-  }
-  const auto left = static_cast<size_t>(all.end() - begin);
-  json data = json::array();
-  for (size_t i = 0; i < std::min(left, query.limit); ++i) data.push_back(begin[static_cast<std::ptrdiff_t>(i)]);
-  const json first = data.empty() ? json(nullptr) : data.front()["id"];
-  const json last = data.empty() ? json(nullptr) : data.back()["id"];
-  return json_reply({{"object", "list"},
-                     {"data", std::move(data)},
-                     {"first_id", first},
-                     {"last_id", last},
-                     {"has_more", left > query.limit}});
+Result<ListPage> items_page(std::string_view query) {
+  std::vector<QueryParam> params = TRY(parse_query(query));
+  std::erase_if(params, changes_nothing);
+  return parse_list_page(params, /*limit_default=*/20, /*limit_max=*/100);  // OpenAI's
 }
 
 // Everything that was read for this response, with what the conversation had before.
 Task<HttpReply> items(const GatewayContext& context, JobsApi& jobs, const HttpRequest& http) {
   const std::string owner = http.owner, id = http.path_params.at("id");
-  const ItemsQuery query = CO_TRY(items_query(http.query));
+  const ListPage page = CO_TRY(items_page(http.query));
   Result<JobView> found = co_await find_response(jobs, owner, id);
   const JobView job = CO_TRY(found);
   const KeptResponse kept = kept_response(job.client_json);
   json all = json::array();
-  if (const json& previous = kept.shown["previous_response_id"]; previous.is_string()) {
+  if (const json previous = kept.shown.value("previous_response_id", json()); previous.is_string()) {
     Result<json> earlier = co_await conversation(context, jobs, owner, previous.get<std::string>());
     all = CO_TRY(earlier);
   }
   for (json& item : input_items(id, kept)) all.push_back(std::move(item));
-  const auto write = [&] { return page_of(std::move(all), query); };
+  const auto write = [&]() -> Result<HttpReply> {
+    std::vector<json> newest_first(all.rbegin(), all.rend());
+    return json_reply(TRY(list_json(std::move(newest_first), page)));
+  };
   co_return co_await context.text_lane.render(job.client_json.size(), write);
 }
 

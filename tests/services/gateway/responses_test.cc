@@ -230,7 +230,10 @@ TEST_F(ResponsesTest, AnIdempotencyKeyIsOfOneBackgroundResponse) {
 
 TEST_F(ResponsesTest, WhatIsNotSupportedIsRefusedByItsName) {
   const std::vector<std::pair<std::string, std::string>> refused = {
-      {R"({"input":"a","tools":[{"type":"web_search"}]})", "tools"},
+      {R"({"input":"a","tools":[{"type":"web_search"}]})", "tools[0].type"},
+      {R"({"input":"a","tools":[{"type":"function","name":"a b"}]})", "tools[0].name"},
+      {R"({"input":"a","tools":[{"type":"function","name":"a"}]})", "tools"},
+      {R"({"input":"a","tool_choice":"required"})", "tool_choice"},
       {R"({"input":"a","truncation":"auto"})", "truncation"},
       {R"({"input":"a","conversation":"conv_1"})", "conversation"},
       {R"({"input":"a","reasoning":{"effort":"high"}})", "reasoning.effort"},
@@ -245,7 +248,9 @@ TEST_F(ResponsesTest, WhatIsNotSupportedIsRefusedByItsName) {
       {R"({"input":"a","model":"other"})", "model"},
       {R"({"input":[]})", "input"},
       {R"({})", "input"},
-      {R"({"input":[{"type":"function_call_output","call_id":"c","output":"x"}]})", "input[0].type"},
+      {R"({"input":[{"type":"reasoning","summary":[]}]})", "input[0].type"},
+      {R"({"input":[{"type":"function_call_output","call_id":"c","output":"x"}]})", "input"},
+      {R"({"input":[{"type":"function_call","call_id":"c","name":"n","arguments":"["}]})", "input[0].arguments"},
       {R"({"input":[{"role":"user","content":[{"type":"input_image","image_url":"x"}]}]})", "input[0].content[0].type"},
       {R"({"input":[{"role":"robot","content":"x"}]})", "input[0].role"},
       {R"({"input":"a","previous_response_id":"resp_none"})", "previous_response_id"},
@@ -268,6 +273,109 @@ TEST_F(ResponsesTest, AStructureIsOfTheSchemaInTextFormat) {
       {{"input", "a"}, {"text", {{"format", {{"type", "json_schema"}, {"name", "n"}, {"schema", {{"type", "odd"}}}}}}}},
       400);
   EXPECT_EQ(refused["error"]["param"], "text.format.schema.type");
+}
+
+// Shows tools as text, and calls them as Hermes does.
+class ToolCodec final : public ToyCodec {
+ public:
+  Result<std::string> render_chat(const nlohmann::ordered_json& messages, bool,
+                                  const nlohmann::ordered_json& tools) const override {
+    std::string text = tools.empty() ? "" : "<tools>" + to_ordered_text(tools);
+    for (const auto& message : messages) {
+      text += "<" + message["role"].get<std::string>() + ">" + message["content"].get<std::string>();
+      if (message.contains("tool_calls")) text += to_ordered_text(message["tool_calls"]);
+      if (message.contains("name")) text += "(" + message["name"].get<std::string>() + ")";
+    }
+    return text + "<assistant>";
+  }
+  Result<ToolFormat> tool_format() const override { return ToolFormat::kHermes; }
+};
+
+class ResponseTools : public ResponsesTest {
+ protected:
+  const TextCodec& codec() const override { return tool_codec_; }
+  static json asked(json more) {
+    json body = {{"input", "abc"}};
+    body["tools"] = json::array({{{"type", "function"}, {"name", "look"}, {"parameters", {{"type", "object"}}}}});
+    body.update(more);
+    return body;
+  }
+  ToolCodec tool_codec_;
+};
+
+constexpr const char* kCalls =
+    "I look. <tool_call>{\"name\": \"look\", \"arguments\": {\"z\": 1}}</tool_call>\n"
+    "<tool_call>{\"name\": \"look\", \"arguments\": {}}</tool_call>";
+
+TEST_F(ResponseTools, CallsAreItemsBehindWhatIsSaidAndTheConversationGoesOnWithTheirOutputs) {
+  inference_.set({.text = kCalls});
+  const json made = create(asked(json::object()));
+  const json& output = made["output"];
+  ASSERT_EQ(output.size(), 3u) << made;
+  EXPECT_EQ(output[0]["content"][0]["text"], "I look.");
+  EXPECT_EQ(output[1]["type"], "function_call");
+  EXPECT_EQ(output[1]["name"], "look");
+  EXPECT_EQ(output[1]["arguments"], R"({"z": 1})");
+  EXPECT_NE(output[1]["call_id"], output[2]["call_id"]);
+  EXPECT_NE(output[1]["id"], output[2]["id"]);
+  EXPECT_EQ(made["status"], "completed");
+  EXPECT_EQ(made["tools"][0]["name"], "look");
+  EXPECT_EQ(shown(made["id"]), made);
+
+  inference_.set({.text = "Seen."});
+  json outputs = json::array();
+  for (const size_t call : {1, 2})
+    outputs.push_back({{"type", "function_call_output"}, {"call_id", output[call]["call_id"]}, {"output", "sky"}});
+  const json second = create(asked({{"input", outputs}, {"previous_response_id", made["id"]}}));
+  EXPECT_EQ(second["output"][0]["content"][0]["text"], "Seen.");
+  const std::string prompt = last_prompt();
+  EXPECT_NE(prompt.find("<user>abc<assistant>I look.[{"), std::string::npos) << prompt;
+  EXPECT_NE(prompt.find("<tool>sky(look)<tool>sky(look)<assistant>"), std::string::npos) << prompt;
+  const json items = get("/v1/responses/" + second["id"].get<std::string>() + "/input_items?order=asc").json()["data"];
+  ASSERT_EQ(items.size(), 6u) << items;
+  EXPECT_EQ(items[2], output[1]);
+  EXPECT_EQ(items[4]["output"], "sky");
+  const json stranger = json::array({{{"type", "function_call_output"}, {"call_id", "call_x"}, {"output", "sky"}}});
+  EXPECT_EQ(create(asked({{"input", stranger}, {"previous_response_id", made["id"]}}), 400)["error"]["param"], "input");
+}
+
+TEST_F(ResponseTools, AStreamHasTheItemsOfTheWholeInBothWays) {
+  inference_.set({.text = kCalls});
+  for (const bool background : {false, true}) {
+    const json body = asked({{"stream", true}, {"background", background}, {"tool_choice", "auto"}});
+    const std::vector<Event> events = events_of(post("/v1/responses", to_text(body)).body);
+    json done = json::array();
+    std::vector<std::string> grown;
+    for (size_t i = 0; i < events.size(); ++i) {
+      const json& data = events[i].data;
+      EXPECT_EQ(data["sequence_number"], i);
+      if (events[i].name == "response.output_item.added") grown.emplace_back();
+      if (data.contains("delta")) grown.at(data["output_index"].get<size_t>()) += data["delta"].get<std::string>();
+      if (events[i].name == "response.output_item.done") done.push_back(data["item"]);
+      if (events[i].name == "response.function_call_arguments.done")
+        EXPECT_EQ(data["arguments"], grown.at(data["output_index"].get<size_t>()));
+    }
+    ASSERT_EQ(events.back().name, "response.completed");
+    const json& response = events.back().data["response"];
+    EXPECT_EQ(response["output"], done);
+    EXPECT_EQ(shown(response["id"]), response);
+    EXPECT_EQ(grown, (std::vector<std::string>{"I look.", R"({"z": 1})", "{}"}));
+  }
+}
+
+TEST_F(ResponseTools, AChoiceOfToolsIsAsInChats) {
+  const json named = {{"type", "function"}, {"name", "look"}};
+  inference_.set({.text = R"(<tool_call>{"name": "look", "arguments": {}}</tool_call>)"});
+  const json made = create(asked({{"tool_choice", named}, {"parallel_tool_calls", false}}));
+  EXPECT_FALSE(inference_.requests().back().sampling.grammar.empty()) << "a named tool is called";
+  EXPECT_EQ(made["output"].size(), 1u);
+  EXPECT_EQ(made["output"][0]["type"], "function_call");
+  EXPECT_EQ(made["tool_choice"], named);
+  EXPECT_EQ(made["parallel_tool_calls"], false);
+  const json none = create(asked({{"tool_choice", "none"}}));
+  EXPECT_EQ(none["output"][0]["type"], "message");
+  EXPECT_EQ(create(asked({{"tool_choice", {{"type", "function"}, {"name", "no"}}}}), 400)["error"]["param"],
+            "tool_choice.name");
 }
 
 TEST_F(GatewayTest, WithoutAJobStoreAResponseIsAnsweredAndNotKept) {
