@@ -130,7 +130,7 @@ class Stream:
         ended = False
         for line in answer:
             if line.startswith(b"data: {"):
-                if b'"error"' in line[:12]:
+                if line.startswith(b'data: {"error"'):
                     self.error = line.decode()
                 if self.ttft is None:
                     self.ttft = time.monotonic() - started

@@ -175,7 +175,7 @@ def test_bench_kernels_measures_the_products_and_the_attention_of_both_models():
 
 
 @needs_model
-@pytest.mark.parametrize("arguments, says", [(["nothing"], "prefill, decode, kernels, plan and rank"),
+@pytest.mark.parametrize("arguments, says", [(["nothing"], "prefill, decode, kernels, plan, load and rank"),
                                              (["kernels", "--threads", "2"], "one core"),
                                              (["decode", "--context", "9000"], "context")])
 def test_bench_says_what_it_cannot_measure(arguments, says):

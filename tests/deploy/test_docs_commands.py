@@ -101,7 +101,7 @@ def script_of(blocks, kubernetes):
 
 
 def run_script(script, folder, bin_folder):
-    from conftest import cache_of_its_own
+    from own_cache import cache_of_its_own
 
     environment = {"PATH": f"{bin_folder}:{os.environ['PATH']}", "HOME": str(folder), "LANG": "C.UTF-8",
                    "KUBECONFIG": str(folder / ".kubeconfig"), "PYTHON": sys.executable,

@@ -4,19 +4,18 @@ RUNAHEAD_BINARY names another binary than build/release/runahead; RUNAHEAD_URL a
 processes are not touched: tests that kill some are skipped).
 """
 
-import atexit
 import http.client
 import json
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+
+from own_cache import cache_of_its_own
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS_MAX = 120
@@ -124,18 +123,6 @@ def eventually(condition, seconds=15, what="the condition"):
 
 def binary():
     return Path(os.environ.get("RUNAHEAD_BINARY", ROOT / "build" / "release" / "runahead"))
-
-
-def cache_of_its_own():
-    """What the machine has measured and packed, but not what other clusters, which worked beside other load, learnt of workers of
-    the same names: a link that was slow there is none that is slow here."""
-    shared = Path(os.environ.get("RUNAHEAD_CACHE_DIR", Path.home() / ".cache" / "runahead"))
-    folder = Path(tempfile.mkdtemp(prefix="runahead-cache-"))
-    for entry in shared.iterdir() if shared.is_dir() else []:
-        if entry.name != "worker-speeds.json":
-            (folder / entry.name).symlink_to(entry)
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return str(folder)
 
 
 def start_service(*flags, workers=2, model="smollm2"):
