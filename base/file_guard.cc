@@ -124,7 +124,7 @@ bool Mapping::is_private_after_a_look() const {
     return true;
   }
   log::critical("{} was changed while it was in use, so what is computed from it cannot be trusted; start again", path);
-  log::default_logger()->flush();
+  log::flush();
   _exit(kChangedExit);
 }
 

@@ -1,8 +1,11 @@
 #include "base/log.h"
 
+#include <fmt/format.h>
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
 
+#include <array>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -50,7 +53,30 @@ spdlog::color_mode color_mode() {
   return spdlog::color_mode::automatic;  // colours on a terminal
 }
 
+spdlog::level::level_enum level_of(log::Level level) {
+  using namespace spdlog::level;
+  constexpr std::array kLevels = {debug, info, warn, err, critical, off};
+  return kLevels[static_cast<size_t>(level)];
+}
+
 }  // namespace
+
+namespace log {
+
+bool should_log(Level level) { return spdlog::should_log(level_of(level)); }
+void set_level(Level level) { spdlog::set_level(level_of(level)); }
+void set_level(std::string_view name) { spdlog::set_level(spdlog::level::from_str(std::string(name))); }
+
+void flush() { spdlog::default_logger_raw()->flush(); }
+
+void write(Level level, fmt::string_view format, fmt::format_args args) {
+  try {
+    spdlog::default_logger_raw()->log(level_of(level), fmt::vformat(format, args));
+  } catch (const std::exception&) {  // no memory for it
+  }
+}
+
+}  // namespace log
 
 void init_logging(std::string_view process, std::string_view level, bool json) {
   auto sink = std::make_shared<spdlog::sinks::stderr_color_sink_mt>(json ? spdlog::color_mode::never : color_mode());

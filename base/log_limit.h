@@ -36,16 +36,16 @@ bool log_admits(std::string_view cause, std::string& note);
 }  // namespace detail
 
 template <class... Args>
-void warn_limited(std::string_view cause, spdlog::format_string_t<Args...> format, Args&&... args) {
+void warn_limited(std::string_view cause, fmt::format_string<Args...> format, Args&&... args) {
   std::string note;
-  if (!log::should_log(log::level::warn) || !detail::log_admits(cause, note)) return;
+  if (!log::should_log(log::Level::kWarn) || !detail::log_admits(cause, note)) return;
   log::warn("{}{}", fmt::format(format, std::forward<Args>(args)...), note);
 }
 
 template <class... Args>
-void info_limited(std::string_view cause, spdlog::format_string_t<Args...> format, Args&&... args) {
+void info_limited(std::string_view cause, fmt::format_string<Args...> format, Args&&... args) {
   std::string note;
-  if (!log::should_log(log::level::info) || !detail::log_admits(cause, note)) return;
+  if (!log::should_log(log::Level::kInfo) || !detail::log_admits(cause, note)) return;
   log::info("{}{}", fmt::format(format, std::forward<Args>(args)...), note);
 }
 

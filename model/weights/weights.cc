@@ -125,12 +125,12 @@ Result<void> pack_all(const Gguf& file, const ModelConfig& config, ThreadTeam& t
 
 // True if the weights now point into the cache's file. `level`: of the line about a file that is refused.
 bool map_cached(const PackedCache& cache, const ModelConfig& config, ThreadTeam& team, WeightsOrigin origin,
-                log::level::level_enum level, Weights& weights) {
+                log::Level level, Weights& weights) {
   Result<PackedFile> found = cache.open(shapes_of(config.shape), team);
   if (!found) {
     if (found.error().code != ErrorCode::kNotFound)
-      log::log(level, "the packed weights in {} are not used, and packed anew: {}", cache.path().string(),
-               found.error().message);
+      log::line(level, "the packed weights in {} are not used, and packed anew: {}", cache.path().string(),
+                found.error().message);
     return false;
   }
   const std::vector<PackedMatrix*> places = packed_matrices(weights);
@@ -145,7 +145,7 @@ void write_cache(const PackedCache& cache, const ModelConfig& config, ThreadTeam
   const std::vector<PackedMatrix*> matrices = packed_matrices(weights);
   const Result<void> written = cache.write(std::vector<const PackedMatrix*>(matrices.begin(), matrices.end()));
   if (written) {
-    map_cached(cache, config, team, WeightsOrigin::kWritten, log::level::warn, weights);
+    map_cached(cache, config, team, WeightsOrigin::kWritten, log::Level::kWarn, weights);
     malloc_trim(0);  // else the allocator keeps the private copies of small matrices: 64 of 98 MB of the default model
   } else {
     log::warn("the packed weights stay in memory, and the next start packs them again: {}", written.error().message);
@@ -168,12 +168,12 @@ Result<Weights> load_weights(const Gguf& file, const ModelConfig& config, Thread
     TRY(pack_all(file, config, team, progress, weights));
     return weights;
   }
-  if (map_cached(*cache, config, team, WeightsOrigin::kMapped, log::level::debug, weights)) return weights;
+  if (map_cached(*cache, config, team, WeightsOrigin::kMapped, log::Level::kDebug, weights)) return weights;
   const Result<FileLock> lock = cache->lock();
   if (!lock)
     log::warn("the packed weights stay in memory, and the next start packs them again: {}", lock.error().message);
   // Whoever held the lock before us may have written what we want.
-  if (lock && map_cached(*cache, config, team, WeightsOrigin::kMapped, log::level::warn, weights)) return weights;
+  if (lock && map_cached(*cache, config, team, WeightsOrigin::kMapped, log::Level::kWarn, weights)) return weights;
   TRY(pack_all(file, config, team, progress, weights));
   if (lock) write_cache(*cache, config, team, weights);
   return weights;

@@ -146,7 +146,7 @@ Result<void> run(const RunOptions& options, const CommonOptions& common) {
   const auto answer = [&](const std::string& address) { return ask(address, options, prompt, common); };
   RunReport report;
   if (options.in_process) {
-    log::set_level(log::level::from_str(cluster_options.log_level));  // the actors' lines are this process's own
+    log::set_level(std::string_view(cluster_options.log_level));  // the actors' lines are this process's own
     const auto cluster = TRY(InProcessCluster::start(cluster_options));
     report = TRY(answer(cluster->http_address()));
   } else {

@@ -36,8 +36,8 @@ std::string access_line(const AccessRecord& record) {
 }
 
 void log_access(const AccessRecord& record) {
-  const auto level = record.request.is_probe ? log::level::debug : log::level::info;
-  if (log::should_log(level)) log::log(level, "{}", access_line(record));
+  const auto level = record.request.is_probe ? log::Level::kDebug : log::Level::kInfo;
+  if (log::should_log(level)) log::line(level, "{}", access_line(record));
 }
 
 }  // namespace runahead

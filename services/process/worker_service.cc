@@ -72,8 +72,8 @@ Result<int64_t> pages_by_default(const WorkerEngine& worker, int sharers, KvPlac
                 "kv-memory-mib");
   const int64_t tokens = pages / layers * kPageTokens;
   if (pages < wanted)
-    log::log(tokens < context ? log::level::warn : log::level::info,
-             "K/V pages hold {} tokens, for so much does {} leave (--kv-memory-mib takes more)", tokens, bound);
+    log::line(tokens < context ? log::Level::kWarn : log::Level::kInfo,
+              "K/V pages hold {} tokens, for so much does {} leave (--kv-memory-mib takes more)", tokens, bound);
   return pages;
 }
 

@@ -9,7 +9,7 @@ namespace {
 
 const bool kQuiet = [] {
   const char* level = std::getenv("RUNAHEAD_TEST_LOG");
-  spdlog::set_level(spdlog::level::from_str(level == nullptr ? "off" : level));
+  log::set_level(std::string_view(level == nullptr ? "off" : level));
   return true;
 }();
 

@@ -143,7 +143,7 @@ def test_doctor_looks_at_a_cluster(service):
     greedy(service)
     done = runahead("doctor", "--url", service.address, "-o", "json")
     findings = json.loads(done.stdout)["findings"]
-    assert done.returncode == 0 and [finding["what"] for finding in findings].count("worker") == 2, done.stdout
+    assert done.returncode == 0 and [finding["what"] for finding in findings].count("worker") == 3, done.stdout
     workers = [worker["name"] for worker in service.cluster()["workers"] if worker["role"] == "prefill"]
     for name in workers:
         assert any(finding["detail"].startswith(name + " computes ") for finding in findings), findings

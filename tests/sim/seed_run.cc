@@ -1,6 +1,7 @@
 #include "seed_run.h"
 
 #include <spdlog/pattern_formatter.h>
+#include <spdlog/spdlog.h>
 
 #include <cstdio>
 
@@ -157,11 +158,11 @@ SeedResult run_seed(uint64_t seed, const Mutant& mutant, bool verbose) {
   if (verbose) {
     auto formatter = std::make_unique<spdlog::pattern_formatter>();
     formatter->add_flag<VirtualTime>('*', run.world()).set_pattern("%* %v");
-    log::set_formatter(std::move(formatter));
-    log::set_level(log::level::debug);
+    spdlog::set_formatter(std::move(formatter));
+    log::set_level(log::Level::kDebug);
   }
   SeedResult result = run.run();
-  if (verbose) log::set_pattern("%v");  // the world goes
+  if (verbose) spdlog::set_pattern("%v");  // the world goes
   return result;
 }
 

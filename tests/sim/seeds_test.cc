@@ -19,7 +19,7 @@ uint64_t seeds_from_environment() {
 
 class Simulation : public testing::Test {
  protected:
-  void SetUp() override { log::set_level(log::level::off); }
+  void SetUp() override { log::set_level(log::Level::kOff); }
 };
 
 TEST_F(Simulation, EveryAcceptedRequestEndsWithTheRightTokensAndNothingLeaks) {
@@ -52,7 +52,7 @@ TEST_F(Simulation, TheSameSeedGivesTheSameTrace) {
 
 class PlantedBug : public testing::TestWithParam<NamedMutant> {
  protected:
-  void SetUp() override { log::set_level(log::level::off); }
+  void SetUp() override { log::set_level(log::Level::kOff); }
 };
 
 TEST_P(PlantedBug, IsFound) {

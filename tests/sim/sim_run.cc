@@ -25,7 +25,7 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   const auto mutant = find_mutant(mutant_name);
   if (!mutant) return std::fprintf(stderr, "%s\n", mutant.error().message.c_str()), 2;
-  if (!verbose) log::set_level(log::level::off);
+  if (!verbose) log::set_level(log::Level::kOff);
 
   SeedResult sum;
   std::map<std::string, std::pair<int, uint64_t>> failures;  // kind -> count, first seed

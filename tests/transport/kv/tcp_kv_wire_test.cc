@@ -1,4 +1,6 @@
 // TcpKvTransport against peers that are not ours: hand-written ends, a proxy that flips bits, strangers.
+#include <spdlog/spdlog.h>
+
 #include <boost/asio/detached.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/write.hpp>
