@@ -352,8 +352,9 @@ TEST_F(ResponseTools, AStreamHasTheItemsOfTheWholeInBothWays) {
       if (events[i].name == "response.output_item.added") grown.emplace_back();
       if (data.contains("delta")) grown.at(data["output_index"].get<size_t>()) += data["delta"].get<std::string>();
       if (events[i].name == "response.output_item.done") done.push_back(data["item"]);
-      if (events[i].name == "response.function_call_arguments.done")
+      if (events[i].name == "response.function_call_arguments.done") {
         EXPECT_EQ(data["arguments"], grown.at(data["output_index"].get<size_t>()));
+      }
     }
     ASSERT_EQ(events.back().name, "response.completed");
     const json& response = events.back().data["response"];
