@@ -263,19 +263,23 @@ double CoordinatorCore::seconds_before(LaneOrder order) const {
   return wait;
 }
 
-// Is there a place for it in the queue?
-Result<void> CoordinatorCore::check_queue(const Request& request) const {
-  const auto refuse = [&](std::string why) {
-    const double retry = std::clamp(std::ceil(predicted_wait_seconds()), 1.0, 60.0);
-    return overloaded(std::move(why), static_cast<int>(retry));
-  };
-  if (waiting_.size() >= limits::kQueuedRequestsMax ||
-      waiting_tokens_ + std::ssize(request.spec.prompt) > limits::kQueuedTokensMax)
-    return refuse("the queue is full; try again later");
+std::unexpected<Error> CoordinatorCore::refuse_now(std::string why) const {
+  const double retry = std::clamp(std::ceil(predicted_wait_seconds()), 1.0, 60.0);
+  return overloaded(std::move(why), static_cast<int>(retry));
+}
+
+// Is there a place in the queue? Before anything is worked out for the request: under overload most come for nothing.
+Result<void> CoordinatorCore::check_queue(int64_t tokens) const {
+  if (waiting_.size() < limits::kQueuedRequestsMax && waiting_tokens_ + tokens <= limits::kQueuedTokensMax) return {};
+  return refuse_now("the queue is full; try again later");
+}
+
+// And would its turn come soon enough?
+Result<void> CoordinatorCore::check_wait(LaneOrder order) const {
   if (requests_.size() < limits::kQueueWaitFrom) return {};
-  const double wait = seconds_before(request.order);
+  const double wait = seconds_before(order);
   if (wait <= seconds(options_.queue_wait)) return {};
-  return refuse(
+  return refuse_now(
       fmt::format("the first token would be about {:.0f} s away, at most {:.0f} s are waited here; try again later",
                   wait, seconds(options_.queue_wait)));
 }
@@ -314,8 +318,9 @@ Result<RequestId> CoordinatorCore::submit(InferenceRequest spec, Time now) {
   Result<void> allowed = check_request(spec);
   if (allowed && draining_) allowed = fail(ErrorCode::kUnavailable, "the cluster is shutting down; try another one");
   if (allowed) allowed = check_room(spec);
-  if (!allowed) return std::unexpected(allowed.error());
   const auto tokens = static_cast<int64_t>(spec.prompt.size());
+  if (allowed) allowed = check_queue(tokens);
+  if (!allowed) return std::unexpected(allowed.error());
   const RequestId id = ++last_request_;
   const Duration limit = spec.deadline > Duration{0} ? std::min<Duration>(spec.deadline, limits::kDeadlineMax)
                                                      : Duration(limits::kRequestDeadline);
@@ -330,7 +335,7 @@ Result<RequestId> CoordinatorCore::submit(InferenceRequest spec, Time now) {
   // What came together is one piece of work: each part alone would be due as soon as a short prompt.
   const auto whole = static_cast<double>(std::max(request.spec.batch_tokens, tokens));
   request.order = lane_order(now, request.service_seconds * whole / static_cast<double>(tokens), id);
-  TRY(check_queue(request));
+  TRY(check_wait(request.order));
   requests_.emplace(id, std::move(request));
   waiting_.push_back(id);
   waiting_tokens_ += tokens;

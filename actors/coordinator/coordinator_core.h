@@ -157,7 +157,9 @@ class CoordinatorCore {
   double predicted_wait_seconds() const;
   static double prefill_left(const Request& request);
   double seconds_before(LaneOrder order) const;
-  Result<void> check_queue(const Request& request) const;
+  std::unexpected<Error> refuse_now(std::string why) const;
+  Result<void> check_queue(int64_t tokens) const;
+  Result<void> check_wait(LaneOrder order) const;
   double seconds_behind(int32_t columns, int32_t tokens) const;
   double prefill_seconds(const Request& request) const;
   std::vector<WorkerProfile> prefill_profiles() const;
