@@ -240,6 +240,16 @@ def test_jobs_are_rows_like_requests(service, browser, shots, width, height):
     eventually(service.at_rest, what="all pages free")
 
 
+def test_a_response_that_was_waited_for_is_one_row_though_it_is_a_job_too(service, browser):
+    made = service.post("/v1/responses", {"input": "Hello", "max_output_tokens": 2}).json["id"]
+    assert any(job["id"] == made for job in service.get("/v1/jobs").json["data"])
+    open_page(browser, service, 1440, 900)
+    rows = f"document.querySelectorAll('button.row[title={json.dumps(made)}]')"
+    browser.wait_for(f"{rows}.length > 0")
+    assert browser.evaluate(f"{rows}.length") == 1
+    assert browser.evaluate(f"{rows}[0].textContent") == f"response {made[-6:]}"
+
+
 def test_says_what_is_wrong_without_a_key_and_without_a_service(browser, shots, tmp_path):
     keys = tmp_path / "keys"
     keys.write_text("open-sesame\n")

@@ -1,11 +1,11 @@
-// The page's one script: asks /v1/cluster, /v1/requests and /v1/jobs each second while the page is seen, shows what they say, and
-// runs the playground. What comes from the server becomes text nodes, never markup.
+// The page's one script: asks /v1/cluster and /v1/requests each second while the page is seen, and /v1/jobs as often while one is in
+// work, shows what they say, and runs the playground. What comes from the server becomes text nodes, never markup.
 "use strict";
 
 const POLL_MS = 1000, ANSWER_MS_MAX = 5000;
 const JOBS_SHOWN = 20, IDLE_JOBS_EVERY = 2;  // polls between two looks at jobs none of which is in work
 const IN_WORK = ["waiting", "prefill", "decode"];
-const KINDS = { completions: "text", chat: "chat", messages: "message", job: "job" };
+const KINDS = { completions: "text", chat: "chat", messages: "message", responses: "response", job: "job" };
 const STAGES = {  // in the order in which they happen
   tokenize: "making tokens of the text",
   queue: "waiting behind other requests",
@@ -98,7 +98,8 @@ async function poll() {
     const [cluster, list] = await Promise.all([askJson("v1/cluster"), askJson("v1/requests"), askJobs()]);
     if (!lastSeen) askOnce();
     lastSeen = new Date();
-    requests = [...list.data, ...jobs.map(asRequest)].sort((one, other) => other.created_at - one.created_at);
+    const asked = new Set(list.data.map((request) => request.id));  // a response that was waited for is a job, too
+    requests = [...list.data, ...jobs.filter((job) => !asked.has(job.id)).map(asRequest)].sort((one, other) => other.created_at - one.created_at);
     $("main").classList.remove("stale");
     notice(null);
     showCluster(cluster);
