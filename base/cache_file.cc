@@ -20,6 +20,8 @@ std::unexpected<Error> io_error(const std::string& what, const std::filesystem::
   return fail(ErrorCode::kUnavailable, "cannot " + what + " " + path.string() + ": " + std::strerror(errno));
 }
 
+}  // namespace
+
 bool write_all(int fd, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const ssize_t done = write(fd, bytes.data(), bytes.size());
@@ -29,8 +31,6 @@ bool write_all(int fd, std::span<const std::byte> bytes) {
   }
   return true;
 }
-
-}  // namespace
 
 Result<FileLock> FileLock::acquire(const std::filesystem::path& path, std::chrono::milliseconds timeout) {
   FileLock lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));

@@ -26,6 +26,9 @@ class FileLock {
   int fd_ = -1;
 };
 
+// All of it; false: errno says why.
+bool write_all(int fd, std::span<const std::byte> bytes);
+
 // The name of a file in its folder, new or renamed, is durable when this returns. kUnavailable.
 Result<void> sync_folder(const std::filesystem::path& of_file);
 

@@ -44,27 +44,19 @@ class Fd {
   int fd_;
 };
 
-bool write_all(int fd, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t done = ::write(fd, bytes.data(), bytes.size());
-    if (done < 0 && errno == EINTR) continue;
-    if (done < 0) return false;
-    bytes.remove_prefix(static_cast<size_t>(done));
-  }
-  return true;
+std::span<const std::byte> bytes_of(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
 }
 
-uint32_t check_of(std::string_view bytes, uint32_t seed = 0) {
-  return crc32c(std::as_bytes(std::span(bytes.data(), bytes.size())), seed);
-}
+uint32_t check_of(std::string_view bytes, uint32_t seed = 0) { return crc32c(bytes_of(bytes), seed); }
 
-// Durable under its name when it returns.
+// Durable under its name when it returns, and for its owner alone: a client's words, where write_whole_file() makes a cache.
 Result<void> write_synced(const fs::path& path, std::string_view bytes) {
   const fs::path fresh = path.string() + ".new";
   {
     const Fd file(fresh, O_WRONLY | O_CREAT | O_TRUNC);
     if (!file.ok()) return io_error("create", fresh);
-    if (!write_all(file.get(), bytes) || ::fsync(file.get()) != 0) {
+    if (!write_all(file.get(), bytes_of(bytes)) || ::fsync(file.get()) != 0) {
       auto error = io_error("write", path);
       ::unlink(fresh.c_str());
       return error;
@@ -189,7 +181,7 @@ Result<void> FileFolder::append(const std::string& name, std::string_view bytes)
   const Fd file(part, O_WRONLY | O_CREAT | O_APPEND);
   if (!file.ok()) return io_error("create", part);
   const off_t before = ::lseek(file.get(), 0, SEEK_END);
-  if (write_all(file.get(), bytes)) return {};
+  if (write_all(file.get(), bytes_of(bytes))) return {};
   auto error = io_error("write", part);
   if (::ftruncate(file.get(), before) != 0) return io_error("cut", part);
   return error;

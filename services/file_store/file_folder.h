@@ -33,12 +33,12 @@ class FileFolder {
 
   Result<void> write(const std::string& name, std::string_view bytes);
   void remove(const std::string& name);  // data and part
-  Result<std::string> read(const std::string& name, uint64_t offset, size_t bytes) const;  // of data, or of a part
+  Result<std::string> read(const std::string& name, uint64_t offset, size_t bytes) const;  // of data; fewer at its end
   struct Content {
     uint64_t bytes = 0;
     uint32_t check = 0;  // CRC32C
   };
-  Result<Content> content(const std::string& name) const;  // reads it whole; kNotFound
+  Result<Content> content(const std::string& name) const;  // reads it whole
   bool has_data(const std::string& name) const;
   void set_aside(const std::string& name);
 

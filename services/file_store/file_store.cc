@@ -85,11 +85,11 @@ FileStore::FileStore(FileStoreOptions options, FileLock lock)
     : options_(std::move(options)), lock_(std::move(lock)), folder_(options_.folder) {}
 
 void FileStore::take(std::string name, const std::string& text, bool has_content) {
-  const json stored = json::parse(text, nullptr, false);
   if (!name.starts_with(kFilePrefix)) {
     records_.emplace(std::move(name), text);
     return;
   }
+  const json stored = json::parse(text, nullptr, false);
   if (!stored.is_object() || !has_content || !folder_.has_data(name)) {
     damage_.push_back("the bytes of " + name + " are gone; what is known of it is kept as " + name + ".damaged");
     folder_.set_aside(name);
