@@ -32,57 +32,31 @@ import threading
 import time
 from pathlib import Path
 
-from open_loop import ROOT, percentile, prompt, say
+from open_loop import REQUEST_SECONDS, ROOT, Cluster, Server, percentile, prompt, say
 
 SCENARIOS = ["eight", "beside", "overload", "slow", "away", "drain", "gateway"]
 WITH_PEERS = {"eight", "beside"}
 START_SECONDS = 120
-REQUEST_SECONDS = 120  # no answer takes as long
 PAGE = "/v1/completions"
 
 
-class Server:
-    """One started server with OpenAI's API; `host`, `port` and `process`."""
-
-    def call(self, method, path, body=None, seconds=REQUEST_SECONDS):
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=seconds)
+def wait_until_ready(server, path):
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and server.process.poll() is None:
         try:
-            connection.request(method, path, body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
-
-    def wait(self, path):
-        end = time.monotonic() + START_SECONDS
-        while time.monotonic() < end:
-            try:
-                if self.call("GET", path, seconds=5)[0] == 200:
-                    return
-            except OSError:
-                pass
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.1)
-        raise SystemExit(f"{self.name} did not become ready; its exit code: {self.process.poll()}")
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(60)
+            if server.call("GET", path, seconds=5)[0] == 200:
+                return
+        except OSError:
+            pass
+        time.sleep(0.1)
+    raise SystemExit(f"{server.name} did not become ready; its exit code: {server.process.poll()}")
 
 
-class Ours(Server):
+class Ours(Cluster):
+    name = "runahead"
+
     def __init__(self, options):
-        self.name = "runahead"
-        command = [options.binary, "serve", "--http", "127.0.0.1:0", "--model", options.model, "-o", "json",
-                   "--log-level", "error", *options.serve.split()]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{' '.join(command)} ended with {self.process.wait()}")
-        self.host, port = json.loads(line)["http"].rsplit(":", 1)
-        self.port = int(port)
-        self.wait("/readyz")
+        super().__init__(options.binary, ["--model", options.model, *options.serve.split()])
 
 
 class Llama(Server):
@@ -93,22 +67,22 @@ class Llama(Server):
         command = [options.llama_server, "-m", model, "-np", "8", "-c", str(8 * 4096), "-t", str(os.cpu_count()), "-fa", flash,
                    "--host", self.host, "--port", str(self.port), "--no-webui", "--log-disable"]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.wait("/health")
+        wait_until_ready(self, "/health")
 
 
 class Stream:
     """One streamed completion: `ttft` and `total` in seconds, `tokens`; `status` other than 200 where it was refused."""
 
-    def __init__(self, server, tokens, seed, answer, keep=None):
+    def __init__(self, server, tokens, seed, answer):
         self.body = json.dumps({"model": "default", "prompt": prompt(tokens, seed), "max_tokens": answer, "stream": True,
                                 "temperature": 0, "ignore_eos": True})
-        self.server, self.keep = server, keep
+        self.server = server
         self.ttft = self.total = self.ended_at = self.error = None
         self.status, self.tokens = 0, 0
 
     def run(self):
         started = time.monotonic()
-        connection = self.keep or http.client.HTTPConnection(self.server.host, self.server.port, timeout=REQUEST_SECONDS)
+        connection = http.client.HTTPConnection(self.server.host, self.server.port, timeout=REQUEST_SECONDS)
         try:
             connection.request("POST", PAGE, self.body, {"Content-Type": "application/json"})
             answer = connection.getresponse()
@@ -122,8 +96,7 @@ class Stream:
         except (OSError, http.client.HTTPException) as error:
             self.error = str(error) or type(error).__name__
         finally:
-            if self.keep is None:
-                connection.close()
+            connection.close()
         return self
 
     def read(self, answer, started):
@@ -311,7 +284,7 @@ class Roles(Server):
         self.process = self.start("coordinator", "--http", f"{self.host}:{self.port}", "--listen", f"127.0.0.1:{control}")
         for role in ("prefill", "prefill", "decode", "decode"):
             self.add(role)
-        self.wait("/readyz")
+        wait_until_ready(self, "/readyz")
         end = time.monotonic() + START_SECONDS
         while len(json.loads(self.call("GET", "/v1/cluster")[1])["workers"]) < 4:
             if time.monotonic() > end:

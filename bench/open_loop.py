@@ -41,7 +41,24 @@ def prompt(tokens, seed):
     return [chance.randrange(1000, 20000) for _ in range(tokens)]
 
 
-class Cluster:
+class Server:
+    """One started server with OpenAI's API: `host`, `port` and `process`."""
+
+    def call(self, method, path, body=None, seconds=REQUEST_SECONDS):
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=seconds)
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(60)
+
+
+class Cluster(Server):
     """`runahead serve` of one build, on free ports of this machine."""
 
     def __init__(self, binary, arguments):
@@ -50,25 +67,13 @@ class Cluster:
         ready = self.process.stdout.readline()
         if not ready:
             raise SystemExit(f"{binary} did not start: {self.process.stderr.read()}")
-        self.host, self.port = json.loads(ready)["http"].rsplit(":", 1)
+        self.host, port = json.loads(ready)["http"].rsplit(":", 1)
+        self.port = int(port)
         self.talk = []
         threading.Thread(target=lambda: self.talk.extend(self.process.stderr), daemon=True).start()
 
-    def call(self, method, path, body=None, seconds=REQUEST_SECONDS):
-        connection = http.client.HTTPConnection(self.host, int(self.port), timeout=seconds)
-        try:
-            connection.request(method, path, body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
-
     def workers(self):
         return len(json.loads(self.call("GET", "/v1/cluster")[1])["workers"])
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(60)
 
 
 class Request(threading.Thread):
@@ -83,7 +88,7 @@ class Request(threading.Thread):
 
     def run(self):
         started = time.monotonic()
-        connection = http.client.HTTPConnection(self.cluster.host, int(self.cluster.port), timeout=REQUEST_SECONDS)
+        connection = http.client.HTTPConnection(self.cluster.host, self.cluster.port, timeout=REQUEST_SECONDS)
         try:
             connection.request("POST", "/v1/completions", self.body, {"Content-Type": "application/json"})
             answer = connection.getresponse()
