@@ -20,7 +20,7 @@ struct BenchLoadOptions {
 };
 
 void add_bench_load_flags(CLI::App& command, BenchLoadOptions& options);
-// The exit code: 0, or kMissed. An error if the first request cannot be answered, for then there is nothing to measure.
+// The exit code: 0, or kMissed. An error if none was answered, for then there is nothing to measure.
 Result<int> bench_load(const BenchLoadOptions& options, const CommonOptions& common);
 
 }  // namespace runahead
