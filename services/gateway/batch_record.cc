@@ -11,8 +11,6 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kIdBytesMax = 64;
-// OpenAI's own bounds.
-constexpr size_t kMetadataMax = 16, kMetadataKeyBytesMax = 64, kMetadataValueBytesMax = 512;
 constexpr const char* kWindow = "24h";
 
 json text_or_null(const std::string& text) { return text.empty() ? json(nullptr) : json(text); }
@@ -36,14 +34,6 @@ json errors_json(const BatchRecord& record) {
   json data = json::array();
   for (const BatchFault& fault : record.faults) data.push_back(fault_json(fault));
   return {{"object", "list"}, {"data", std::move(data)}};
-}
-
-void check_metadata(JsonReader& reader, const json& metadata) {
-  if (metadata.size() > kMetadataMax) reader.error("metadata", "has more than 16 entries");
-  for (const auto& [key, value] : metadata.items())
-    if (key.size() > kMetadataKeyBytesMax || !value.is_string() ||
-        value.get_ref<const std::string&>().size() > kMetadataValueBytesMax)
-      reader.error("metadata", "takes keys of at most 64 bytes, and texts of at most 512");
 }
 
 }  // namespace
@@ -135,10 +125,7 @@ Result<BatchRequest> parse_batch_request(const std::string& body) {
     reader.error("endpoint", "must be /v1/chat/completions or /v1/completions");
   if (reader.string("completion_window", kIdBytesMax).value_or("") != kWindow)
     reader.error("completion_window", "must be 24h");
-  if (const json* metadata = reader.object("metadata")) {
-    check_metadata(reader, *metadata);
-    request.metadata = *metadata;
-  }
+  request.metadata = take_metadata(reader);
   constexpr std::string_view kNotBuilt[] = {"output_expires_after"};
   reader.unsupported(kNotBuilt);
   reader.finish();

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
-#include <charconv>
 #include <set>
 
 #include "base/sha256.h"
@@ -71,13 +70,6 @@ Task<HttpReply> job_reply(const GatewayContext& context, JobView job, int status
   HttpReply reply{.status = status};
   reply.body = CO_TRY(written);
   co_return reply;
-}
-
-std::optional<int64_t> whole_number(std::string_view text, int64_t min, int64_t max) {
-  int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < min || value > max) return {};
-  return value;
 }
 
 }  // namespace

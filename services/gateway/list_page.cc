@@ -1,7 +1,6 @@
 #include "services/gateway/list_page.h"
 
 #include <algorithm>
-#include <charconv>
 #include <set>
 
 #include "base/json_text.h"
@@ -17,9 +16,10 @@ Result<ListPage> parse_list_page(const std::vector<QueryParam>& params, size_t l
   for (const auto& [name, value] : params) {
     if (!seen.insert(name).second) return fail(ErrorCode::kInvalidArgument, name + " comes twice; send it once", name);
     if (name == "limit") {
-      const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), page.limit);
-      if (error != std::errc() || end != value.data() + value.size() || page.limit < 1 || page.limit > limit_max)
+      const auto limit = whole_number(value, 1, static_cast<int64_t>(limit_max));
+      if (!limit)
         return fail(ErrorCode::kInvalidArgument, "limit must be from 1 to " + std::to_string(limit_max), name);
+      page.limit = static_cast<size_t>(*limit);
     } else if (name == "order") {
       if (value != "asc" && value != "desc")
         return fail(ErrorCode::kInvalidArgument, "order must be asc or desc", name);

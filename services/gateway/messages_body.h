@@ -31,8 +31,8 @@ nlohmann::json message_body(const MessageHead& head, const std::vector<MessageBl
                             const ChoiceResult& result);
 // The events of a stream, each with the name that its "type" is.
 nlohmann::json message_start(const MessageHead& head);
-nlohmann::json content_block_start(int32_t index,
-                                   const MessageBlock& block);  // block: as it begins, without text and arguments
+// block: as it begins, without text and arguments.
+nlohmann::json content_block_start(int32_t index, const MessageBlock& block);
 nlohmann::json text_delta(int32_t index, const std::string& text);
 nlohmann::json input_json_delta(int32_t index, const std::string& json_text);
 nlohmann::json content_block_stop(int32_t index);

@@ -64,8 +64,7 @@ class Quotes {
 
 constexpr const char* kNoTools =
     "this model's chat template shows the model no tools, so that it cannot call any; leave out tools, calls of them "
-    "and their "
-    "answers, or give a template that shows them with --chat-template FILE";
+    "and their answers, or give a template that shows them with --chat-template FILE";
 
 // The first field that has to do with tools; empty: none.
 std::string field_of_tools(const nlohmann::ordered_json& messages, const nlohmann::ordered_json& tools) {

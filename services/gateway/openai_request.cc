@@ -339,6 +339,18 @@ void take_model(JsonReader& reader, const ServedModel& model) {
                  ErrorCode::kNotFound);
 }
 
+json take_metadata(JsonReader& reader) {
+  constexpr size_t kEntriesMax = 16, kNameMax = 64, kValueBytesMax = 512;  // OpenAI's
+  const json* metadata = reader.object("metadata");
+  if (metadata == nullptr) return nullptr;
+  bool fits = metadata->size() <= kEntriesMax;
+  for (const auto& [name, value] : metadata->items())
+    fits = fits && name.size() <= kNameMax && value.is_string() &&
+           value.get_ref<const std::string&>().size() <= kValueBytesMax;
+  if (!fits) reader.error("metadata", "must be at most 16 strings of at most 512 bytes, their names of at most 64");
+  return *metadata;
+}
+
 ordered_json take_messages(JsonReader& reader) {
   ordered_json messages = ordered_json::array();
   std::map<std::string, std::string> tool_names;  // of calls so far, by their ids

@@ -73,6 +73,8 @@ struct GenerationRequest {
 Result<GenerationRequest> parse_generation(Endpoint endpoint, const nlohmann::json& body, const ServedModel& model);
 // The field `model`: absent, or a name of the served model; else kNotFound.
 void take_model(JsonReader& reader, const ServedModel& model);
+// The field `metadata`: at most 16 strings of 512 bytes by names of 64, which are shown again; null: none.
+nlohmann::json take_metadata(JsonReader& reader);
 // Messages of chat, /tokenize and /apply-template: checked, text parts joined, "developer" made "system". Each has "role" and
 // "content", both strings; an assistant's may have "tool_calls" (take_tool_calls()), one of role tool has "tool_call_id" and the
 // "name" of the tool.

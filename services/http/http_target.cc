@@ -6,6 +6,7 @@
 #include <boost/url/parse_query.hpp>
 #include <boost/url/pct_string_view.hpp>
 #include <boost/url/url_view.hpp>
+#include <charconv>
 
 namespace runahead {
 
@@ -50,6 +51,13 @@ bool is_origin(std::string_view text) {
   const auto uri = urls::parse_uri(text);
   return uri && !uri->encoded_host().empty() && uri->encoded_path().empty() && !uri->has_query() &&
          !uri->has_fragment() && !uri->has_userinfo();
+}
+
+std::optional<int64_t> whole_number(std::string_view text, int64_t min, int64_t max) {
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < min || value > max) return {};
+  return value;
 }
 
 }  // namespace runahead

@@ -2,6 +2,8 @@
 // where clients and proxies are not, the bytes stay as they were sent, and match nothing. Pure; any thread.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,6 +29,9 @@ struct QueryParam {
 
 // kInvalidArgument if it is none.
 Result<std::vector<QueryParam>> parse_query(std::string_view query);
+
+// Decimal digits and nothing else, within the bounds.
+std::optional<int64_t> whole_number(std::string_view text, int64_t min, int64_t max);
 
 // As browsers send it in Origin: scheme, host and port alone.
 bool is_origin(std::string_view text);

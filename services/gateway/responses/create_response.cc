@@ -87,7 +87,7 @@ class GrowingResponse final : public ChoiceSink {
 };
 
 EndedRun ended_run(std::vector<SampledToken> tokens, const ChoiceResult& result, const Result<void>& ended,
-                   int64_t created_unix_ms) {
+                   int64_t created_unix_ms, double total_seconds) {
   EndedRun run{
       .created_unix_ms = created_unix_ms, .error = {}, .result = {.tokens = std::move(tokens), .finished = {}}};
   if (!ended) {
@@ -98,7 +98,7 @@ EndedRun ended_run(std::vector<SampledToken> tokens, const ChoiceResult& result,
   finished.reason = result.finish_reason == "length" ? FinishReason::kLength : FinishReason::kStop;
   finished.generated = result.completion_tokens;
   if (result.report) finished.report = *result.report;
-  finished.total_seconds = static_cast<double>(unix_time_ms() - created_unix_ms) / 1e3;
+  finished.total_seconds = total_seconds;
   run.result.finished = std::move(finished);
   return run;
 }
@@ -194,7 +194,8 @@ class Foreground {
 
   // Durable before the client is told of the end.
   Task<JobView> settle(std::vector<SampledToken> tokens, const Result<void>& ended) {
-    EndedRun run = ended_run(std::move(tokens), generation_.results().front(), ended, created_unix_ms_);
+    const double elapsed = seconds(context_.clock.now() - exchange_.request().received_at);
+    EndedRun run = ended_run(std::move(tokens), generation_.results().front(), ended, created_unix_ms_, elapsed);
     if (jobs_ == nullptr) co_return view_of(prepared_.submission, std::move(run));
     co_return co_await jobs_->keep(prepared_.submission, std::move(run));
   }

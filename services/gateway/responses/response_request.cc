@@ -14,7 +14,7 @@ using namespace std::string_view_literals;
 
 constexpr size_t kNameBytesMax = 1024;
 constexpr size_t kIdBytesMax = 64;
-constexpr size_t kMetadataMax = 16, kMetadataKeyMax = 64, kMetadataValueMax = 512;  // OpenAI's
+constexpr size_t kIncludeMax = 16, kSchemaNameBytesMax = 64;  // OpenAI's
 constexpr size_t kToolsMax = 128;  // OpenAI's
 constexpr int64_t kTokensMax = std::numeric_limits<int32_t>::max();
 
@@ -24,17 +24,6 @@ constexpr std::array kSame = {"model"sv, "stream"sv,   "temperature"sv, "top_p"s
 constexpr std::array kEchoed = {"user"sv, "safety_identifier"sv, "prompt_cache_key"sv, "prompt_cache_retention"sv};
 constexpr std::array kIgnored = {"service_tier"sv, "max_tool_calls"sv};
 constexpr std::array kUnsupported = {"prompt"sv, "conversation"sv, "context_management"sv, "moderation"sv};
-
-json take_metadata(JsonReader& reader) {
-  const json* metadata = reader.object("metadata");
-  if (metadata == nullptr) return json::object();
-  bool fits = metadata->size() <= kMetadataMax;
-  for (const auto& [key, value] : metadata->items())
-    fits = fits && key.size() <= kMetadataKeyMax && value.is_string() &&
-           value.get_ref<const std::string&>().size() <= kMetadataValueMax;
-  if (!fits) reader.error("metadata", "must be at most 16 strings of 512 bytes, their names of 64 bytes");
-  return fits ? *metadata : json::object();
-}
 
 // {"format": {"type", "name", "schema"}}: the schema lies beside the name, and not in an object of its own as in a chat.
 json take_text(JsonReader& reader, ResponseRequest& request, std::optional<Error>& error) {
@@ -54,7 +43,7 @@ json take_text(JsonReader& reader, ResponseRequest& request, std::optional<Error
   if (type != "text" && type != "json_object" && type != "json_schema")
     schema.error("type", "must be text, json_object or json_schema", ErrorCode::kUnsupported);
   if (type == "json_schema") {
-    if (!schema.string("name", kMetadataKeyMax)) schema.error("name", "is missing, or longer than 64 bytes");
+    if (!schema.string("name", kSchemaNameBytesMax)) schema.error("name", "is missing, or longer than 64 bytes");
     schema.string("description", limits::kJsonBodyBytesMax);
     schema.boolean("strict");  // an answer is always of the schema
     if (schema.object("schema") == nullptr) schema.error("schema", "is missing");
@@ -67,7 +56,7 @@ json take_text(JsonReader& reader, ResponseRequest& request, std::optional<Error
 
 // Log-probabilities come with the text where `include` asks for them.
 void take_logprobs(JsonReader& reader, ResponseRequest& request) {
-  const json* include = reader.array("include", kMetadataMax);
+  const json* include = reader.array("include", kIncludeMax);
   bool wanted = false;
   for (const json& entry : include != nullptr ? *include : json::array()) {
     if (entry != "message.output_text.logprobs")
@@ -125,6 +114,7 @@ void take_shown(JsonReader& reader, ResponseRequest& request) {
   if (tokens) request.chat["max_tokens"] = *tokens;
   shown["max_output_tokens"] = tokens ? json(*tokens) : json(nullptr);
   shown["metadata"] = take_metadata(reader);
+  if (shown["metadata"].is_null()) shown["metadata"] = json::object();
 }
 
 // A tool has in itself what a chat's has in an object of its own.
@@ -191,6 +181,8 @@ Result<ResponseRequest> parse_response(const json& body, const ServedModel& mode
 
 Result<GenerationRequest> response_chat(const ResponseRequest& request, const json& earlier, const ServedModel& model) {
   json chat = request.chat;
+  if (request.structured)
+    chat["response_format"] = {{"type", "json_object"}};  // what goes with it; the schema is read in its place
   json& messages = chat["messages"] = json::array();
   if (!request.instructions.empty()) messages.push_back({{"role", "system"}, {"content", request.instructions}});
   add_messages(earlier, messages);
@@ -203,6 +195,12 @@ Result<GenerationRequest> response_chat(const ResponseRequest& request, const js
 
 Error in_words_of_responses(Error error) {
   if (error.param.starts_with("messages")) error.param = "input";
+  if (error.param == "response_format") {
+    constexpr std::string_view kOfChats = "response_format";
+    error.param = "text.format";
+    if (const size_t at = error.message.find(kOfChats); at != std::string::npos)
+      error.message.replace(at, kOfChats.size(), error.param);
+  }
   if (error.param.starts_with("tool")) {
     without_function(error.param);
     without_function(error.message);

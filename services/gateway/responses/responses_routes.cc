@@ -1,7 +1,6 @@
 #include "services/gateway/responses/responses_routes.h"
 
 #include <algorithm>
-#include <charconv>
 #include <set>
 
 #include "services/gateway/list_page.h"
@@ -25,13 +24,6 @@ asio::awaitable<void> serve(const GatewayContext& context, JobsApi* jobs, Exchan
   context.metrics.http_request("responses", status, seconds(context.clock.now() - received_at));
 }
 
-std::optional<int64_t> whole_number_of(std::string_view text, int64_t min, int64_t max) {
-  int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < min || value > max) return {};
-  return value;
-}
-
 bool is_switch(std::string_view value) { return value == "true" || value == "false"; }
 
 // What a response always shows, or what changes no text.
@@ -49,7 +41,7 @@ Result<ShowQuery> show_query(std::string_view text) {
   ShowQuery query;
   std::set<std::string> seen;
   for (const QueryParam& param : TRY(parse_query(text))) {
-    const auto after = param.name == "starting_after" ? whole_number_of(param.value, 0, INT32_MAX) : std::nullopt;
+    const auto after = param.name == "starting_after" ? whole_number(param.value, 0, INT32_MAX) : std::nullopt;
     const bool is_stream = param.name == "stream" && is_switch(param.value);
     if (changes_nothing(param)) continue;
     if (!seen.insert(param.name).second || (!after && !is_stream))
@@ -81,7 +73,6 @@ Task<void> show(const GatewayContext& context, JobsApi& jobs, Exchange& exchange
   if (!in_background(job))
     co_return fail(ErrorCode::kInvalidArgument, "only a response with \"background\": true has events to follow",
                    "stream");
-  job.head.owner = http.owner;
   BackgroundReader reader(context, jobs, exchange, std::move(job));
   co_await reader.run(query.seen);  // it has answered by itself, whatever happened
   co_return Result<void>{};

@@ -21,8 +21,8 @@ std::optional<ToolFormat> tool_format_of(std::string_view template_text);
 std::string_view name(ToolFormat format);
 std::optional<ToolFormat> tool_format_named(std::string_view name);
 
-std::string_view opening(
-    ToolFormat format);  // stands before a call; Llama's may be left out at the beginning of an answer
+// Stands before a call; Llama's may be left out at the beginning of an answer.
+std::string_view opening(ToolFormat format);
 std::string_view closing(ToolFormat format);  // stands behind a call; empty: nothing
 std::string_view arguments_key(ToolFormat format);
 // Texts of the format that can be control tokens of a vocabulary: an answer with tools shows them.

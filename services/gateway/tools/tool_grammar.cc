@@ -88,8 +88,7 @@ Result<std::string> tool_grammar(ToolFormat format, std::span<const GrammarTool>
   if (format == ToolFormat::kXml)
     return fail(ErrorCode::kUnsupported,
                 "this model writes its calls as XML, to which no answer can be held; leave out a 'tool_choice' other "
-                "than auto, "
-                "\"strict\" and \"parallel_tool_calls\": false",
+                "than auto, \"strict\" and \"parallel_tool_calls\": false",
                 "tool_choice");
   const ordered_json object = TRY(call_objects(format, tools));
   const ordered_json whole = format == ToolFormat::kHermes    ? hermes(object, must_call, many)

@@ -114,6 +114,16 @@ ClusterView FakeInference::cluster() const {
   return view;
 }
 
+std::vector<NamedEvent> named_events(const std::string& body) {
+  std::vector<NamedEvent> events;
+  for (size_t at = 0; (at = body.find("event: ", at)) != std::string::npos;) {
+    const size_t name_end = body.find('\n', at), data = body.find("data: ", name_end) + 6, end = body.find('\n', data);
+    events.push_back({body.substr(at + 7, name_end - at - 7), nlohmann::json::parse(body.substr(data, end - data))});
+    at = end;
+  }
+  return events;
+}
+
 std::set<std::string> described_routes() {
   static constexpr std::string_view kMethods[] = {"get", "put", "post", "delete", "options", "head", "patch", "trace"};
   std::set<std::string> routes;

@@ -14,6 +14,7 @@
 #include <set>
 #include <thread>
 
+#include "base/json_text.h"
 #include "services/process/gateway.h"
 #include "tests/services/http/raw_client.h"
 
@@ -50,6 +51,22 @@ class ToyCodec : public TextCodec {
   }
   int32_t vocab_size() const override { return kToyVocab; }
   std::vector<TokenId> end_tokens() const override { return {kToyEnd}; }
+};
+
+// Its template shows tools as text, and its model calls them as Hermes does.
+class ToolCodec final : public ToyCodec {
+ public:
+  Result<std::string> render_chat(const nlohmann::ordered_json& messages, bool add_generation_prompt,
+                                  const nlohmann::ordered_json& tools) const override {
+    std::string text = tools.empty() ? "" : "<tools>" + to_ordered_text(tools);
+    for (const auto& message : messages) {
+      text += "<" + message["role"].get<std::string>() + ">" + message["content"].get<std::string>();
+      if (message.contains("tool_calls")) text += to_ordered_text(message["tool_calls"]);
+      if (message.contains("name")) text += "(" + message["name"].get<std::string>() + ")";
+    }
+    return text + (add_generation_prompt ? "<assistant>" : "");
+  }
+  Result<ToolFormat> tool_format() const override { return ToolFormat::kHermes; }
 };
 
 // What every request gets. Set it before the request is sent.
@@ -120,6 +137,13 @@ class CountingMetrics final : public GatewayMetrics {
   mutable std::mutex mutex_;
   std::vector<std::string> seen_, rejected_;
 };
+
+// The events of a stream that have names.
+struct NamedEvent {
+  std::string name;
+  nlohmann::json data;
+};
+std::vector<NamedEvent> named_events(const std::string& body);
 
 // "GET /v1/models": what services/gateway/openapi.json describes.
 std::set<std::string> described_routes();

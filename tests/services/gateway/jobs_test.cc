@@ -1,13 +1,9 @@
 // /v1/jobs over the real JobService and a store in memory.
-#include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <filesystem>
 #include <fstream>
 
-#include "actors/jobs/job_service.h"
-#include "services/gateway/job_text.h"
-#include "services/job_store/sqlite_job_store.h"
-#include "tests/services/gateway/gateway_fixture.h"
+#include "tests/services/gateway/jobs_fixture.h"
 
 namespace runahead {
 namespace {
@@ -15,23 +11,8 @@ namespace {
 using nlohmann::json;
 using namespace std::chrono_literals;
 
-class JobsTest : public GatewayTest {
+class JobsTest : public KeepingTest {
  protected:
-  void SetUp() override {
-    store_ = std::move(*SqliteJobStore::open(""));
-    service_ = std::make_unique<JobService>(
-        JobServiceEnv{io_.get_executor(), clock_, rng_, inference_, *store_, [] { return int64_t{5000}; },
-                      [this](const std::string& json) { return job_stop_rule(codec_, json); }});
-    start();
-  }
-  void TearDown() override {
-    asio::co_spawn(io_, service_->stop(), asio::use_future).get();
-    stop();
-    service_.reset();
-    store_.reset();
-  }
-  JobsApi* jobs() override { return service_.get(); }
-
   json wait_for(const std::string& id, const std::string& status) {
     json job;
     EXPECT_TRUE(eventually([&] { return (job = get("/v1/jobs/" + id).json())["status"] == status; })) << job;
@@ -42,10 +23,6 @@ class JobsTest : public GatewayTest {
     EXPECT_EQ(answer.status, 202) << answer.body;
     return answer.json().value("id", "");
   }
-
-  SeededRng rng_{1};
-  std::unique_ptr<SqliteJobStore> store_;
-  std::unique_ptr<JobService> service_;
 };
 
 TEST_F(JobsTest, AStopStringEndsTheJobItself) {

@@ -18,17 +18,6 @@ json asked(json changes) {
   return body;
 }
 
-// The events of a stream: their names, and their data.
-std::vector<std::pair<std::string, json>> events_of(const std::string& body) {
-  std::vector<std::pair<std::string, json>> events;
-  for (size_t at = 0; (at = body.find("event: ", at)) != std::string::npos;) {
-    const size_t name_end = body.find('\n', at), data = body.find("data: ", name_end) + 6, end = body.find('\n', data);
-    events.emplace_back(body.substr(at + 7, name_end - at - 7), json::parse(body.substr(data, end - data)));
-    at = end;
-  }
-  return events;
-}
-
 TEST_F(GatewayTest, AMessageIsAChatInAnthropicsShape) {
   const RawAnswer answer = post("/v1/messages", kAsk);
   ASSERT_EQ(answer.status, 200) << answer.body;
@@ -89,7 +78,7 @@ TEST_F(GatewayTest, AMessageSaysWhatEndedIt) {
 TEST_F(GatewayTest, AMessageStreamsAsNamedEvents) {
   const RawAnswer answer = post("/v1/messages", asked({{"stream", true}}).dump());
   ASSERT_EQ(answer.status, 200);
-  const auto events = events_of(answer.body);
+  const auto events = named_events(answer.body);
   ASSERT_GE(events.size(), 6u) << answer.body;
   std::string text;
   std::vector<std::string> names;
@@ -101,26 +90,26 @@ TEST_F(GatewayTest, AMessageStreamsAsNamedEvents) {
   EXPECT_EQ(names, (std::vector<std::string>{"message_start", "content_block_start", "content_block_delta",
                                              "content_block_stop", "message_delta", "message_stop"}));
   EXPECT_EQ(text, "Hello");
-  EXPECT_EQ(events.front().second["message"]["content"], json::array());
-  const json& end = events[events.size() - 2].second;
+  EXPECT_EQ(events.front().data["message"]["content"], json::array());
+  const json& end = events[events.size() - 2].data;
   EXPECT_EQ(end["delta"], json::parse(R"({"stop_reason":"end_turn","stop_sequence":null})"));
   EXPECT_EQ(end["usage"]["output_tokens"], 5);
 }
 
 TEST_F(GatewayTest, AnEmptyMessageStreamsWholeToo) {
   inference_.set({.text = ""});
-  const auto events = events_of(post("/v1/messages", asked({{"stream", true}}).dump()).body);
+  const auto events = named_events(post("/v1/messages", asked({{"stream", true}}).dump()).body);
   ASSERT_EQ(events.size(), 5u);
-  EXPECT_EQ(events.front().first, "message_start");
-  EXPECT_EQ(events.back().first, "message_stop");
+  EXPECT_EQ(events.front().name, "message_start");
+  EXPECT_EQ(events.back().name, "message_stop");
 }
 
 TEST_F(GatewayTest, AMessageThatFailsLaterEndsWithAnErrorEvent) {
   inference_.set({.fail_at_end = Error{ErrorCode::kWorkerLost, "gone", ""}});
-  const auto events = events_of(post("/v1/messages", asked({{"stream", true}}).dump()).body);
+  const auto events = named_events(post("/v1/messages", asked({{"stream", true}}).dump()).body);
   ASSERT_FALSE(events.empty());
-  EXPECT_EQ(events.back().first, "error");
-  EXPECT_EQ(events.back().second["error"], json::parse(R"({"type":"overloaded_error","message":"gone"})"));
+  EXPECT_EQ(events.back().name, "error");
+  EXPECT_EQ(events.back().data["error"], json::parse(R"({"type":"overloaded_error","message":"gone"})"));
 }
 
 TEST_F(GatewayTest, MessagesThatAreNotUnderstoodAreRefusedByName) {

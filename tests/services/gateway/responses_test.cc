@@ -1,11 +1,9 @@
 // OpenAI's Responses API over the real JobService, a store in memory and a scripted InferenceService.
-#include <boost/asio/co_spawn.hpp>
+#include <filesystem>
+#include <fstream>
 
-#include "actors/jobs/job_service.h"
 #include "base/json_text.h"
-#include "services/gateway/job_text.h"
-#include "services/job_store/sqlite_job_store.h"
-#include "tests/services/gateway/gateway_fixture.h"
+#include "tests/services/gateway/jobs_fixture.h"
 
 namespace runahead {
 namespace {
@@ -13,38 +11,8 @@ namespace {
 using nlohmann::json;
 using namespace std::chrono_literals;
 
-struct Event {
-  std::string name;
-  json data;
-};
-
-std::vector<Event> events_of(const std::string& body) {
-  std::vector<Event> events;
-  for (size_t at = 0; (at = body.find("event: ", at)) != std::string::npos;) {
-    const size_t name_end = body.find('\n', at), data = body.find("data: ", name_end) + 6, end = body.find('\n', data);
-    events.push_back({body.substr(at + 7, name_end - at - 7), json::parse(body.substr(data, end - data))});
-    at = end;
-  }
-  return events;
-}
-
-class ResponsesTest : public GatewayTest {
+class ResponsesTest : public KeepingTest {
  protected:
-  void SetUp() override {
-    store_ = std::move(*SqliteJobStore::open(""));
-    service_ = std::make_unique<JobService>(
-        JobServiceEnv{io_.get_executor(), clock_, rng_, inference_, *store_, [] { return int64_t{5000}; },
-                      [this](const std::string& json) { return job_stop_rule(codec_, json); }});
-    start();
-  }
-  void TearDown() override {
-    asio::co_spawn(io_, service_->stop(), asio::use_future).get();
-    stop();
-    service_.reset();
-    store_.reset();
-  }
-  JobsApi* jobs() override { return service_.get(); }
-
   json create(const json& body, int status = 200) {
     const RawAnswer answer = post("/v1/responses", to_text(body));
     EXPECT_EQ(answer.status, status) << answer.body;
@@ -60,10 +28,6 @@ class ResponsesTest : public GatewayTest {
     return client().request("DELETE /v1/responses/" + id + " HTTP/1.1\r\nHost: x\r\n\r\n");
   }
   std::string last_prompt() { return codec_.decode(inference_.requests().back().prompt); }
-
-  SeededRng rng_{1};
-  std::unique_ptr<SqliteJobStore> store_;
-  std::unique_ptr<JobService> service_;
 };
 
 TEST_F(ResponsesTest, AResponseIsAChatInItsShapeAndIsKept) {
@@ -143,7 +107,7 @@ TEST_F(ResponsesTest, AnAnswerThatMaxTokensCutsIsIncomplete) {
 
 TEST_F(ResponsesTest, AStreamNamesAndNumbersItsEventsAndEndsWithWhatIsKept) {
   const RawAnswer answer = post("/v1/responses", R"({"input":"abc","stream":true,"top_logprobs":1})");
-  const std::vector<Event> events = events_of(answer.body);
+  const std::vector<NamedEvent> events = named_events(answer.body);
   std::vector<std::string> names;
   std::string text;
   for (size_t i = 0; i < events.size(); ++i) {
@@ -168,7 +132,7 @@ TEST_F(ResponsesTest, AStreamNamesAndNumbersItsEventsAndEndsWithWhatIsKept) {
 
 TEST_F(ResponsesTest, AStreamThatFailsSaysSoAndIsKept) {
   inference_.set({.text = "Hello", .fail_at_end = Error{ErrorCode::kUnavailable, "a worker is gone", ""}});
-  const std::vector<Event> events = events_of(post("/v1/responses", R"({"input":"abc","stream":true})").body);
+  const std::vector<NamedEvent> events = named_events(post("/v1/responses", R"({"input":"abc","stream":true})").body);
   ASSERT_EQ(events.back().name, "response.failed");
   const json& response = events.back().data["response"];
   EXPECT_EQ(response["error"], (json{{"code", "server_error"}, {"message", "a worker is gone"}}));
@@ -183,16 +147,17 @@ TEST_F(ResponsesTest, AReaderOfTheBackgroundGoesOnWhereItWas) {
   const std::string path = "/v1/responses/" + queued["id"].get<std::string>();
   const json whole = wait_for(queued["id"], "completed");
   EXPECT_EQ(whole["output"][0]["content"][0]["text"], "Hello");
-  const std::vector<Event> all = events_of(get(path + "?stream=true").body);
+  const std::vector<NamedEvent> all = named_events(get(path + "?stream=true").body);
   ASSERT_EQ(all.size(), 13u);
   EXPECT_EQ(all.back().data["response"], whole);
   for (size_t seen = 0; seen < all.size(); ++seen) {
-    const std::vector<Event> rest = events_of(get(path + "?stream=true&starting_after=" + std::to_string(seen)).body);
+    const std::vector<NamedEvent> rest =
+        named_events(get(path + "?stream=true&starting_after=" + std::to_string(seen)).body);
     ASSERT_EQ(rest.size(), all.size() - seen - 1);
     for (size_t i = 0; i < rest.size(); ++i) EXPECT_EQ(rest[i].data, all[seen + 1 + i].data);
   }
-  const std::vector<Event> streamed =
-      events_of(post("/v1/responses", R"({"input":"abc","background":true,"stream":true})").body);
+  const std::vector<NamedEvent> streamed =
+      named_events(post("/v1/responses", R"({"input":"abc","background":true,"stream":true})").body);
   EXPECT_EQ(streamed.size(), all.size());
   EXPECT_EQ(get(path + "?starting_after=3").status, 400);
   EXPECT_EQ(get(path + "?stream=maybe").status, 400);
@@ -209,7 +174,8 @@ TEST_F(ResponsesTest, CancelEndsWhatRunsInTheBackgroundAndNothingElse) {
   EXPECT_EQ(cancelled["status"], "cancelled") << cancelled;
   EXPECT_EQ(inference_.cancelled, 1);
   EXPECT_EQ(post("/v1/responses/" + id + "/cancel", "").json()["status"], "cancelled") << "again changes nothing";
-  EXPECT_EQ(events_of(get("/v1/responses/" + id + "?stream=true").body).back().data["response"]["status"], "cancelled");
+  EXPECT_EQ(named_events(get("/v1/responses/" + id + "?stream=true").body).back().data["response"]["status"],
+            "cancelled");
   inference_.set({});
   const std::string waited = create({{"input", "abc"}})["id"];
   EXPECT_EQ(post("/v1/responses/" + waited + "/cancel", "").status, 400);
@@ -275,21 +241,40 @@ TEST_F(ResponsesTest, AStructureIsOfTheSchemaInTextFormat) {
   EXPECT_EQ(refused["error"]["param"], "text.format.schema.type");
 }
 
-// Shows tools as text, and calls them as Hermes does.
-class ToolCodec final : public ToyCodec {
- public:
-  Result<std::string> render_chat(const nlohmann::ordered_json& messages, bool,
-                                  const nlohmann::ordered_json& tools) const override {
-    std::string text = tools.empty() ? "" : "<tools>" + to_ordered_text(tools);
-    for (const auto& message : messages) {
-      text += "<" + message["role"].get<std::string>() + ">" + message["content"].get<std::string>();
-      if (message.contains("tool_calls")) text += to_ordered_text(message["tool_calls"]);
-      if (message.contains("name")) text += "(" + message["name"].get<std::string>() + ")";
-    }
-    return text + "<assistant>";
+// A service with keys: a response belongs to the key that asked for it, and so does its conversation.
+class OwnedResponsesTest : public ResponsesTest {
+ protected:
+  void SetUp() override {
+    std::ofstream(keys_) << "alice-key\nbob-key\n";
+    options_.api_keys_file = keys_;
+    ResponsesTest::SetUp();
   }
-  Result<ToolFormat> tool_format() const override { return ToolFormat::kHermes; }
+  void TearDown() override {
+    ResponsesTest::TearDown();
+    std::filesystem::remove(keys_);
+  }
+  static std::string as(const std::string& name) { return "Authorization: Bearer " + name + "-key\r\n"; }
+
+  const std::string keys_ = ::testing::TempDir() + "/response-keys-" + std::to_string(getpid());
 };
+
+TEST_F(OwnedResponsesTest, AnotherKeysResponsesAreNotThere) {
+  for (const bool background : {false, true}) {
+    const std::string ask = to_text(json{{"input", "abc"}, {"background", background}});
+    const std::string id = post("/v1/responses", ask, as("alice")).json()["id"];
+    const std::string path = "/v1/responses/" + id;
+    EXPECT_TRUE(eventually([&] { return get(path, as("alice")).json()["status"] == "completed"; }));
+    for (const std::string& place : {path, path + "/input_items", path + "?stream=true"})
+      EXPECT_EQ(get(place, as("bob")).status, 404) << place;
+    EXPECT_EQ(post(path + "/cancel", "", as("bob")).status, 404);
+    const std::string remove = "DELETE " + path + " HTTP/1.1\r\nHost: x\r\n";
+    EXPECT_EQ(client().request(remove + as("bob") + "\r\n").status, 404);
+    const std::string next = to_text(json{{"input", "more"}, {"previous_response_id", id}});
+    EXPECT_EQ(post("/v1/responses", next, as("bob")).status, 404);
+    EXPECT_EQ(post("/v1/responses", next, as("alice")).status, 200);
+    EXPECT_EQ(client().request(remove + as("alice") + "\r\n").status, 200);
+  }
+}
 
 class ResponseTools : public ResponsesTest {
  protected:
@@ -343,7 +328,7 @@ TEST_F(ResponseTools, AStreamHasTheItemsOfTheWholeInBothWays) {
   inference_.set({.text = kCalls});
   for (const bool background : {false, true}) {
     const json body = asked({{"stream", true}, {"background", background}, {"tool_choice", "auto"}});
-    const std::vector<Event> events = events_of(post("/v1/responses", to_text(body)).body);
+    const std::vector<NamedEvent> events = named_events(post("/v1/responses", to_text(body)).body);
     json done = json::array();
     std::vector<std::string> grown;
     for (size_t i = 0; i < events.size(); ++i) {
@@ -377,6 +362,14 @@ TEST_F(ResponseTools, AChoiceOfToolsIsAsInChats) {
   EXPECT_EQ(none["output"][0]["type"], "message");
   EXPECT_EQ(create(asked({{"tool_choice", {{"type", "function"}, {"name", "no"}}}}), 400)["error"]["param"],
             "tool_choice.name");
+}
+
+TEST_F(ResponseTools, AStructureBesideToolsIsRefusedByItsName) {
+  const json format = {{"format", {{"type", "json_object"}}}};
+  const json refused = create(asked({{"text", format}}), 400);
+  EXPECT_EQ(refused["error"]["param"], "text.format");
+  EXPECT_EQ(refused["error"]["message"].get<std::string>().find("response_format"), std::string::npos) << refused;
+  EXPECT_EQ(create(asked({{"text", format}, {"tool_choice", "none"}}))["output"][0]["type"], "message");
 }
 
 TEST_F(GatewayTest, WithoutAJobStoreAResponseIsAnsweredAndNotKept) {

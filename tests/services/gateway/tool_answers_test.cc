@@ -5,23 +5,6 @@ namespace runahead {
 namespace {
 
 using nlohmann::json;
-using nlohmann::ordered_json;
-
-// Shows tools as text, and calls them as Hermes does.
-class ToolCodec final : public ToyCodec {
- public:
-  Result<std::string> render_chat(const ordered_json& messages, bool add_generation_prompt,
-                                  const ordered_json& tools) const override {
-    std::string text = tools.empty() ? "" : "<tools>" + tools.dump();
-    for (const auto& message : messages) {
-      text += "<" + message["role"].get<std::string>() + ">" + message["content"].get<std::string>();
-      if (message.contains("tool_calls")) text += message["tool_calls"].dump();
-      if (message.contains("name")) text += "(" + message["name"].get<std::string>() + ")";
-    }
-    return text + (add_generation_prompt ? "<assistant>" : "");
-  }
-  Result<ToolFormat> tool_format() const override { return ToolFormat::kHermes; }
-};
 
 class ToolAnswers : public GatewayTest {
  protected:
