@@ -32,15 +32,34 @@ Result<Time> parse_deadline(uint32_t deadline_ms, Time now) {
   return now + std::min<Duration>(left, limits::kDeadlineMax);
 }
 
+template <class From>
+PrefixOrder decode_prefix(const From& from) {
+  return {.from = from.from_prefix(),
+          .pages = from.kept_pages(),
+          .keep = from.keep_prefix(),
+          .drop = {from.drop_prefixes().begin(), from.drop_prefixes().end()}};
+}
+
+Result<void> check_prefix(const PrefixOrder& prefix, int32_t pages_max) {
+  if (prefix.pages < 0 || prefix.pages > pages_max || (prefix.from == 0) != (prefix.pages == 0))
+    return invalid("a kept prefix of no pages, or of more than the prompt has before the chunk");
+  if (prefix.drop.size() > 2 * limits::kKeptPrefixesMax) return invalid("the number of dropped prefixes");
+  return {};
+}
+
 Result<void> check_shape(const ChainStep& step, const ModelShape& shape) {
   if (step.num_ranks < 1 || step.num_ranks > limits::kWorkersMax) return invalid("the number of ranks");
   if (step.rank < 0 || step.rank >= step.num_ranks) return invalid("the rank");
   if (step.chunk.begin < 0 || step.chunk.empty() || step.chunk.end > shape.context_len) return invalid("the chunk");
-  if ((step.rank == 0) != (step.chunk.begin == 0 || step.from_prefix != 0))
-    return invalid("rank 0 begins the context or continues a kept prefix, and no other rank does");
-  if (step.from_prefix != 0 && step.chunk.begin == 0) return invalid("a kept prefix of no pages");
-  if (step.keep_prefix != 0 && !step.is_last_rank()) return invalid("a rank that has not all pages cannot keep them");
-  if (step.drop_prefixes.size() > 2 * limits::kKeptPrefixesMax) return invalid("the number of dropped prefixes");
+  if (step.rank > 0 && (step.chunk.begin == 0 || step.prefix.from != 0))
+    return invalid("only rank 0 begins the context or continues a kept prefix");
+  TRY(check_prefix(step.prefix, step.prefix_pages()));
+  if (step.upstream.address.empty() != (step.prefix.pages == step.prefix_pages()))
+    return invalid("pages before the chunk are kept, or come from somewhere");
+  if (step.prefix.keep != 0 && !step.is_last_rank()) return invalid("a rank that has not all pages cannot keep them");
+  if (step.downstream_has != 0 && !step.is_last_rank()) return invalid("a rank needs every page before its own");
+  if (step.downstream_has < 0 || step.downstream_has >= step.chunk.end_page())
+    return invalid("the pages that the decode worker has");
   if (step.chunk.begin % kPageTokens != 0) return invalid("the chunk does not begin with a page");
   if (!step.is_last_rank() && step.chunk.end % kPageTokens != 0) return invalid("the chunk does not end with a page");
   if (std::ssize(step.tokens) != step.chunk.size()) return invalid("the chunk and its tokens differ in length");
@@ -89,15 +108,14 @@ Result<ChainStep> parse_chain_step(const proto::Envelope& message, const ModelSh
   step.tokens = TRY(parse_tokens(from.tokens(), shape));
   step.prompt = TRY(parse_tokens(from.prompt(), shape));
   step.deadline = TRY(parse_deadline(from.deadline_ms(), now));
-  if (step.rank > 0) step.upstream = TRY(parse_hop(from.upstream()));
+  if (step.rank > 0 || from.has_upstream()) step.upstream = TRY(parse_hop(from.upstream()));
   step.downstream = TRY(parse_hop(from.downstream()));
   if (from.has_scoring()) {
     step.prompt_logprobs = from.scoring().top();
     step.next_token = from.scoring().next_token();
   }
-  step.from_prefix = from.from_prefix();
-  step.keep_prefix = from.keep_prefix();
-  step.drop_prefixes.assign(from.drop_prefixes().begin(), from.drop_prefixes().end());
+  step.prefix = decode_prefix(from);
+  step.downstream_has = from.downstream_has();
   TRY(check_shape(step, shape));
   if (step.is_last_rank()) TRY(validate(step.sampling, shape.vocab_size));
   return step;
@@ -123,6 +141,13 @@ Result<DecodeOrder> parse_decode_order(const proto::Envelope& message, const Mod
   if (order.prompt_len_original < 1 || order.prompt_len_original > order.prompt_len)
     return invalid("the length of the original prompt");
   TRY(validate(order.sampling, shape.vocab_size));
+  order.prefix = decode_prefix(from);
+  TRY(check_prefix(order.prefix, (order.prompt_len - 1) / kPageTokens));
+  order.beginning_from = from.beginning_from();
+  if (!from.has_beginning()) return order;
+  order.beginning = TRY(parse_hop(from.beginning()));
+  if (order.beginning_from < 0 || order.beginning_from >= order.prefix.pages)
+    return invalid("the pages of the beginning that it gives are none that it keeps");
   return order;
 }
 

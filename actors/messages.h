@@ -19,13 +19,21 @@
 
 namespace runahead {
 
-inline constexpr uint32_t kMessagesVersion = 6;  // Hello::protocol_version; unlike versions refuse each other
+inline constexpr uint32_t kMessagesVersion = 7;  // Hello::protocol_version; unlike versions refuse each other
 
 // One end of a K/V hop: who is at the other side.
 struct KvHop {
   std::string address;  // KvTransport::address() of the peer
   uint64_t stream_token = 0;
   WorkerId worker = 0;
+};
+
+// Of the prefixes that a worker keeps (actors/coordinator/worker_prefixes.h): what an attempt reads, leaves behind and ends.
+struct PrefixOrder {
+  uint64_t from = 0;  // the first `pages` of each layer are those of this one; 0: of none
+  int32_t pages = 0;
+  uint64_t keep = 0;  // keep its full pages under this number; 0: do not
+  std::vector<uint64_t> drop;
 };
 
 // Layers whose pages a rank has memory for at once. Only the last rank's stay (the decode worker gets them from there); another
@@ -41,7 +49,7 @@ struct ChainStep {
   int32_t rank = 0, num_ranks = 0;
   TokenRange chunk;  // this rank's own tokens
   std::vector<TokenId> tokens;  // [chunk.size()]
-  KvHop upstream;  // rank > 0
+  KvHop upstream;  // rank > 0, or the decode worker, that gives rank 0 pages which it keeps
   KvHop downstream;  // the next rank, or the decode worker
   SamplingParams sampling;  // last rank
   std::vector<TokenId> prompt;  // last rank, if a penalty or a grammar is in use: the whole prompt of this attempt
@@ -50,9 +58,8 @@ struct ChainStep {
   LaneOrder order;
   std::optional<int32_t> prompt_logprobs;  // wanted: so many alternatives with each
   TokenId next_token = 0;  // behind the chunk, for them; not of the last rank
-  uint64_t from_prefix = 0;  // rank 0 that begins behind kept pages: their number
-  uint64_t keep_prefix = 0;  // last rank: keep its full pages under this number; 0: do not
-  std::vector<uint64_t> drop_prefixes;
+  PrefixOrder prefix;  // only rank 0 begins behind one, only the last rank keeps one
+  int32_t downstream_has = 0;  // last rank: first pages of each layer that the decode worker keeps
 
   bool is_last_rank() const { return rank == num_ranks - 1; }
   // Rows whose hidden state is needed behind the last layer, and whose next token is one of the prompt.
@@ -62,7 +69,6 @@ struct ChainStep {
   }
   TokenRange visible() const { return {0, chunk.end}; }
   int32_t prefix_pages() const { return chunk.first_page(); }  // a layer, received or kept
-  int32_t received_pages() const { return from_prefix != 0 ? 0 : prefix_pages(); }
   int32_t full_pages() const { return chunk.end / kPageTokens; }
 };
 
@@ -77,6 +83,12 @@ struct DecodeOrder {
   std::vector<TokenId> prompt;  // [prompt_len]
   int32_t prompt_len_original = 0;
   Time deadline{0};
+  PrefixOrder prefix;
+  KvHop
+      beginning;  // rank 0, which gets pages [beginning_from, prefix.pages) of each layer from here; no address: it does not
+  int32_t beginning_from = 0;
+
+  bool gives_beginning() const { return !beginning.address.empty(); }
 };
 
 // Why an attempt ended badly, and which peer is to blame (0: nobody).

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""What the prefix cache is worth: a second question about a document, and several choices of one prompt, over the real API.
+"""What the prefix cache is worth: a second question about a document, the next turn of a conversation about it, and several
+choices of one prompt, over the real API.
 
     bench/second_question.py                                 this build, deploy/examples/handbook.txt, one and two workers
     bench/second_question.py --document FILE --rounds 9
 
-Each round asks two questions about the document with a `cache_salt` of its own, so the first one finds nothing kept; then one
-choice and --choices choices of a prompt. It starts `runahead serve` itself, on free ports of this machine. The second question is
-asked once more with another salt: its logits must be the same, or the run is void. stdout: a Markdown table of medians
-(smallest to largest); only the standard library is used.
+Each round asks two questions about the document with a `cache_salt` of its own, so the first one finds nothing kept; then goes on
+behind an answer of --answer-tokens tokens to the second; then one choice and --choices choices of a prompt. It starts `runahead
+serve` itself, on free ports of this machine. The second question and the next turn are asked once more with another salt: their
+logits must be the same, or the run is void. stdout: a Markdown table of medians (smallest to largest); only the standard library
+is used.
 """
 import argparse
 import http.client
@@ -31,35 +33,44 @@ class Cluster:
             raise SystemExit(f"{binary} did not start: run it by hand to see why")
         self.host, self.port = json.loads(ready)["http"].rsplit(":", 1)
 
-    def ask(self, prompt, salt, choices=1):
-        """Seconds of the whole answer, and its usage."""
+    def ask(self, prompt, salt, choices=1, tokens=1):
+        """Seconds of the whole answer, its usage, and the text of its first choice."""
         connection = http.client.HTTPConnection(self.host, int(self.port), timeout=REQUEST_SECONDS)
-        body = {"prompt": prompt, "max_tokens": 1, "temperature": 0, "n": choices, "cache_salt": salt}
+        body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "n": choices, "cache_salt": salt, "min_tokens": tokens}
         started = time.monotonic()
         connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
         answer = connection.getresponse()
         text = answer.read()
         if answer.status != 200:
             raise SystemExit(f"the server answered {answer.status}: {text.decode(errors='replace')[:500]}")
-        return time.monotonic() - started, json.loads(text)["usage"]
+        whole = json.loads(text)
+        return time.monotonic() - started, whole["usage"], whole["choices"][0]["text"]
 
     def stop(self):
         self.process.terminate()
         self.process.wait()
 
 
-def one_round(cluster, document, choices):
+def check_same(warm, cold):
+    if warm["runahead"]["first_logits_sha256"] != cold["runahead"]["first_logits_sha256"]:
+        raise SystemExit("kept pages changed the logits: the run is void")
+
+
+def one_round(cluster, document, choices, answer_tokens):
     salts = [str(random.getrandbits(64)) for _ in range(4)]
     first, second = (document + question for question in ("\n\nWho keeps the light?", "\n\nWhat is the rule for fog?"))
     cold = cluster.ask(first, salts[0])[1]
     warm = cluster.ask(second, salts[0])[1]
-    again = cluster.ask(second, salts[1])[1]
-    if warm["runahead"]["first_logits_sha256"] != again["runahead"]["first_logits_sha256"]:
-        raise SystemExit("kept pages changed the logits: the run is void")
+    check_same(warm, cluster.ask(second, salts[1])[1])
+    turn = second + cluster.ask(second, salts[0], tokens=answer_tokens)[2] + "\n\nAnd what is the rule for snow?"
+    follows = cluster.ask(turn, salts[0])[1]
+    check_same(follows, cluster.ask(turn, salts[1])[1])
     alone, many = cluster.ask(first, salts[2])[0], cluster.ask(first, salts[3], choices)[0]
     return {"tokens": warm["prompt_tokens"], "cached": warm["prompt_tokens_details"]["cached_tokens"],
             "first": cold["runahead"]["ttft_seconds"], "second": warm["runahead"]["ttft_seconds"],
-            "share": warm["runahead"]["ttft_seconds"] / cold["runahead"]["ttft_seconds"], "choices": many / alone}
+            "share": warm["runahead"]["ttft_seconds"] / cold["runahead"]["ttft_seconds"], "choices": many / alone,
+            "turn": follows["runahead"]["ttft_seconds"],
+            "uncached": follows["prompt_tokens"] - follows["prompt_tokens_details"]["cached_tokens"]}
 
 
 def spread(rounds, name, digits=3):
@@ -73,19 +84,22 @@ def main():
     parser.add_argument("--document", type=Path, default=ROOT / "deploy/examples/handbook.txt")
     parser.add_argument("--workers", default="1,2", help="with commas between")
     parser.add_argument("--choices", type=int, default=4)
+    parser.add_argument("--answer-tokens", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     document = options.document.read_text()
-    print(f"| workers | tokens, cached | first question, s | second, s | second / first | n = {options.choices} / n = 1 |")
-    print("|---|---|---|---|---|---|")
+    print("| workers | tokens, cached | first question, s | second, s | second / first "
+          f"| next turn behind {options.answer_tokens} tokens, s | of it computed, tokens | n = {options.choices} / n = 1 |")
+    print("|---|---|---|---|---|---|---|---|")
     for workers in options.workers.split(","):
         cluster = Cluster(options.binary, workers)
         try:
-            rounds = [one_round(cluster, document, options.choices) for _ in range(options.rounds)]
+            rounds = [one_round(cluster, document, options.choices, options.answer_tokens) for _ in range(options.rounds)]
         finally:
             cluster.stop()
         cells = [workers, f"{rounds[0]['tokens']}, {rounds[0]['cached']}",
-                 *(spread(rounds, name) for name in ("first", "second", "share")), spread(rounds, "choices", 2)]
+                 *(spread(rounds, name) for name in ("first", "second", "share", "turn")), spread(rounds, "uncached", 0),
+                 spread(rounds, "choices", 2)]
         print("| " + " | ".join(cells) + " |", flush=True)
 
 

@@ -100,6 +100,8 @@ class Engine {
   virtual void when_published(std::function<void()> call) { call(); }
   // One decode step for a batch: out [batch, vocab_size]. Each row's result does not depend on the others.
   virtual void decode(std::span<const DecodeRow> batch, std::span<float> out) = 0;
+  // Is K/V that decode() writes that of a prefill, to the bit? Only then may a later prompt begin behind an answer.
+  virtual bool decodes_as_it_prefills() const { return true; }
 };
 
 // The pool of an engine's pages, with the device's memory for them if it has one. The engine outlives it. kDevice: for a

@@ -50,9 +50,15 @@ void note_sending(RankReport& rank, const proto::RankTiming& timing, double repo
 void CoordinatorCore::on_attempt_message(Worker& worker, const proto::Envelope& message, Time now) {
   const AttemptId id = attempt_of(message);
   // The ledger first: pages are back whether or not anybody still cares for the attempt.
-  if (message.has_rank_done() || message.has_decode_done() || message.has_attempt_ended())
-    WorkerRegistry::release(worker, id, message.has_rank_done() && message.rank_done().kept_prefix());
-  if (message.has_decode_done()) metrics_.handoff(message.decode_done().handoff_seconds());
+  if (message.has_rank_done()) WorkerRegistry::release(worker, id, message.rank_done().kept_pages());
+  if (message.has_decode_done()) WorkerRegistry::release(worker, id, message.decode_done().kept_pages());
+  if (message.has_attempt_ended()) WorkerRegistry::release(worker, id, 0);
+  if (message.has_decode_done()) {
+    const proto::DecodeDone& done = message.decode_done();
+    metrics_.handoff(done.handoff_seconds());
+    if (Worker* to = registry_.find(done.given_to()))
+      WorkerRegistry::learn_given(*to, static_cast<double>(done.kv_given_bytes()), done.kv_given_seconds());
+  }
 
   Request* request = is_current(worker, message);
   if (request == nullptr || !may_say(worker, *request->attempt, message)) return;
@@ -83,8 +89,9 @@ void CoordinatorCore::on_attempt_message(Worker& worker, const proto::Envelope& 
       const bool of_grammar = failure.error.code == ErrorCode::kTooLarge && !request->spec.sampling.grammar.empty();
       if (!is_worth_a_retry(failure.error.code) && failure.error.code != ErrorCode::kInvalidModel && !of_grammar)
         failure.error.code = ErrorCode::kInternal;
-      if (failure.error.code == ErrorCode::kStale && request->attempt->ranks.front() == worker.id)
-        worker.prefixes.forget(request->attempt->hit.prefix);
+      const KeptBeginning& kept = request->attempt->kept;
+      if (failure.error.code == ErrorCode::kStale)
+        worker.prefixes.forget(worker.id == request->attempt->decode ? kept.decode.prefix : kept.first.prefix);
       return fail_attempt(*request, std::move(failure), now);
     }
     case proto::Envelope::kAttemptEnded:
@@ -191,12 +198,12 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
   const double computed = timing.compute_seconds() + timing.sample_seconds();
   // Scoring is no part of a prefill that is planned; and how long a few tokens take, or some behind kept pages, says little of
   // what is worth planning.
-  const bool teaches = !attempt.scores && !(done.rank() == 0 && attempt.hit.columns > 0) && chunk.size() >= kPageTokens;
+  const bool teaches = !attempt.scores && !(done.rank() == 0 && attempt.kept.begin > 0) && chunk.size() >= kPageTokens;
   if (Worker* worker = registry_.find(attempt.ranks[done.rank()]); worker && teaches)
     registry_.learn(*worker, chunk, is_last, computed);
   WorkerSpeed& took = attempt.profiles[done.rank()].speed;
   took = scaled(took, computed / compute_seconds(took, chunk_work(registry_.model_cost(), chunk, is_last)));
-  const WorkerId receiver = is_last ? attempt.decode : attempt.ranks[done.rank() + 1];
+  const WorkerId receiver = this->receiver(attempt, done.rank());
   const auto sent = static_cast<double>(timing.kv_sent_bytes());
   if (Worker* worker = registry_.find(receiver)) registry_.learn_link(*worker, sent, timing.kv_wire_seconds());
   if (!is_last && sent > 0 && timing.kv_wire_seconds() > limits::kSampleSecondsMin)
@@ -217,9 +224,9 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
                           .sender = from != nullptr ? std::string_view(from->name) : "",
                           .receiver = to != nullptr ? std::string_view(to->name) : "",
                           .kv_rtt_seconds = timing.kv_rtt_seconds()},
-                         hop_transport(attempt, done.rank()));
+                         hop_transport(attempt.ranks[done.rank()], receiver));
   const bool is_reported = !request.reported || *request.reported == attempt.id;
-  if (is_last && done.kept_prefix() && is_reported) request.report.cache_write_tokens = attempt.keeps_tokens;
+  if (is_last && done.kept_pages() > 0 && is_reported) request.report.cache_write_tokens = attempt.keeps_tokens;
   attempt.rank_done[done.rank()] = true;
   if (--attempt.ranks_left == 0) learn_stretch(request);
   attempt.progress[done.rank()] = 1;
@@ -238,11 +245,19 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
 void CoordinatorCore::learn_stretch(const Request& request) {
   const Attempt& attempt = *request.attempt;
   if (!attempt.is_alone || last_started_ != request.id || attempt.scores || attempt.first_token_at == Time{0} ||
-      attempt.hit.columns > 0)
+      attempt.kept.begin > 0)
     return;
   const ChainTimeline timeline = chain_timeline(registry_.model_cost(), attempt.profiles, attempt.chunks);
   stretch_.add(static_cast<int32_t>(attempt.ranks.size()), timeline.ttft_seconds,
                seconds(attempt.first_token_at - attempt.dispatched_at));
+}
+
+// The whole answer is known, and so is what the decode worker can keep of it.
+void CoordinatorCore::key_answer(const Request& request) {
+  if (!options_.prefix_cache) return;
+  std::vector<TokenId> whole = request.spec.prompt;
+  whole.insert(whole.end(), request.emitted.begin(), request.emitted.end());
+  registry_.find(request.attempt->decode)->prefixes.set_keys(request.attempt->id, keys_of(request, whole));
 }
 
 // The order of tokens: each index once, none left out, nothing behind the end.
@@ -270,6 +285,7 @@ void CoordinatorCore::accept_tokens(Request& request, size_t first_index, std::v
     event.tokens.push_back(std::move(token));
     if (std::ssize(request.emitted) == request.spec.max_new_tokens) request.complete = FinishReason::kLength;
   }
+  if (request.complete) key_answer(request);
   if (!event.tokens.empty() && request.attempt->base + first_index > 0) pace_.decoded(event.tokens.size(), now);
   if (!event.tokens.empty()) actions_.push_back(EmitEvent{request.id, std::move(event)});
   finish_if_ready(request, now);

@@ -83,12 +83,19 @@ class CoordinatorCore {
   ClusterView view(Time now) const;
 
  private:
+  // What workers have of a prompt, in columns. The chain begins at `begin`: behind what rank 0 keeps, or behind what the decode
+  // worker does, which then gives rank 0 the rest.
+  struct KeptBeginning {
+    WorkerPrefixes::Hit first, decode;
+    int32_t begin = 0;
+    bool is_given() const { return begin > first.columns; }
+  };
   struct Attempt {
     AttemptId id;
     std::vector<WorkerId> ranks;  // [num_ranks]
     std::vector<TokenRange> chunks;
     WorkerId decode = 0;
-    WorkerPrefixes::Hit hit;  // what ranks[0] had
+    KeptBeginning kept;
     int32_t keeps_tokens = 0;  // that the last rank shall keep, beside those
     size_t base = 0;  // tokens that the client had before
     std::vector<double> progress;  // [num_ranks], of 1
@@ -136,7 +143,7 @@ class CoordinatorCore {
     std::vector<WorkerId> prefill;  // the ones to be taken first come first
     size_t prefill_max = 0;  // of those
     WorkerId decode = 0;
-    WorkerPrefixes::Hit hit;  // of the first one; it begins behind it then
+    KeptBeginning kept;  // rank 0 is the first one, if the chain begins behind it
   };
   struct Planned {
     Assignment assignment;
@@ -176,13 +183,19 @@ class CoordinatorCore {
   void dispatch(Request& request, const Assignment& assignment, const Plan& plan, Time now);
   std::vector<PageKey> keys_of(const Request& request, const std::vector<TokenId>& prompt) const;
   void send_step(Request& request, size_t rank, proto::Envelope message, std::vector<PageKey> keys);
+  void send_decode(Request& request, proto::Envelope message);
+  template <class Order>
+  void claim_pages(Worker& worker, AttemptId attempt, int64_t pages, WorkerPrefixes::Claim claim, Order& order);
   void begin_report(Request& request, const Plan& plan, Time now) const;
-  std::string hop_transport(const Attempt& attempt, size_t rank) const;
+  std::string hop_transport(WorkerId from_id, WorkerId to_id) const;
+  WorkerId receiver(const Attempt& attempt, size_t rank) const;
+  bool may_give(WorkerId decode, WorkerId first) const;
+  double giving_seconds(const Assignment& assignment) const;
   std::string transports_of(const Attempt& attempt) const;
   proto::Envelope chain_step(const Request& request, const std::vector<TokenId>& prompt, size_t rank,
                              const std::vector<uint64_t>& stream_tokens, Time now) const;
-  proto::Envelope decode_order(const Request& request, const std::vector<TokenId>& prompt, uint64_t stream_token,
-                               Time now) const;
+  proto::Envelope decode_order(const Request& request, const std::vector<TokenId>& prompt,
+                               const std::vector<uint64_t>& stream_tokens, Time now) const;
 
   // coordinator_attempts.cc: what happens to an attempt
   void on_attempt_message(Worker& worker, const proto::Envelope& message, Time now);
@@ -193,6 +206,7 @@ class CoordinatorCore {
   void on_first_token(Request& request, const proto::FirstToken& first, Time now);
   void on_rank_done(Request& request, const proto::RankDone& done, Time now);
   void learn_stretch(const Request& request);
+  void key_answer(const Request& request);
   void accept_tokens(Request& request, size_t first_index, std::vector<SampledToken> tokens, Time now);
   static bool may_say(const Worker& worker, const Attempt& attempt, const proto::Envelope& message);
   static WorkerId awaited(const Attempt& attempt);

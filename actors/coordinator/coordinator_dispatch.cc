@@ -92,7 +92,14 @@ std::optional<CoordinatorCore::Assignment> CoordinatorCore::choose_workers(const
     if (prefill.size() < ranks && static_cast<size_t>(all) >= ranks) return std::nullopt;
   }
   const auto most = static_cast<size_t>(request.spec.workers_max > 0 ? request.spec.workers_max : limits::kWorkersMax);
+  // Of those that are equally busy, the one that has most of the prompt.
   Assignment assignment{.prefill_max = std::min(prefill.size(), most), .decode = decode.front()->id};
+  for (const Worker* worker : decode) {
+    const WorkerPrefixes::Hit hit = worker->prefixes.find(request.keys, (prompt - 1) / kPageTokens);
+    if (worker->running() > decode.front()->running() || hit.columns <= assignment.kept.decode.columns) continue;
+    assignment.decode = worker->id;
+    assignment.kept.decode = hit;
+  }
   for (const Worker* worker : prefill) assignment.prefill.push_back(worker->id);
   return assignment;
 }
@@ -141,7 +148,7 @@ bool CoordinatorCore::await_beginning(Request& request, const Planned& planned, 
     const Worker* keeper = registry_.find(attempt.ranks.back());
     if (keeper == nullptr || keeper->stuck || keeper->draining || WorkerRegistry::is_suspect(*keeper, now)) continue;
     const int32_t columns = common_columns(request.keys, other.keys, (tokens - 1) / kPageTokens);
-    if (columns <= planned.assignment.hit.columns) continue;
+    if (columns <= planned.assignment.kept.begin) continue;
     const double left = attempt.predicted_seconds - seconds(now - attempt.dispatched_at);
     if (left < -attempt.predicted_seconds) continue;  // nobody knows when
     const double sum = std::max(left, 0.0) + seconds_behind(columns, tokens);
@@ -159,29 +166,49 @@ bool CoordinatorCore::await_beginning(Request& request, const Planned& planned, 
 
 std::vector<CoordinatorCore::Assignment> CoordinatorCore::with_kept_beginnings(const Request& request,
                                                                                const Assignment& assignment) const {
-  constexpr size_t kTried = 4;  // workers with the longest ones: each is a plan of its own
+  constexpr size_t kTried = 3;  // of each kind, those with the most: each is a plan of its own
   if (!may_begin_later(request)) return {};
   const auto columns_max =
       static_cast<int32_t>((request.spec.prompt.size() + request.emitted.size() - 1) / kPageTokens);
-  std::vector<Assignment> all;
+  std::vector<Assignment> own, given;
   for (const WorkerId id : assignment.prefill) {
     Assignment other = assignment;
-    other.hit = registry_.workers().at(id).prefixes.find(request.keys, columns_max);
-    if (other.hit.columns == 0) continue;
+    other.kept.first = registry_.workers().at(id).prefixes.find(request.keys, columns_max);
+    other.kept.begin = other.kept.first.columns;
     const auto place = std::ranges::find(other.prefill, id);
     std::rotate(other.prefill.begin(), place, place + 1);
     other.prefill.resize(other.prefill_max);
-    all.push_back(std::move(other));
+    if (other.kept.begin > 0) own.push_back(other);
+    if (other.kept.decode.columns <= other.kept.begin || !may_give(other.decode, id)) continue;
+    other.kept.begin = other.kept.decode.columns;
+    given.push_back(std::move(other));
   }
-  std::ranges::stable_sort(all, std::ranges::greater(), [](const Assignment& one) { return one.hit.columns; });
-  if (all.size() > kTried) all.resize(kTried);
+  std::vector<Assignment> all;
+  for (std::vector<Assignment>* kind : {&own, &given}) {
+    std::ranges::stable_sort(*kind, std::ranges::greater(),
+                             [](const Assignment& one) { return one.kept.first.columns; });
+    if (kind->size() > kTried) kind->resize(kTried);
+    std::ranges::move(*kind, std::back_inserter(all));
+  }
   return all;
+}
+
+// Not over NCCL: the same two GPUs would send to each other at once, over two communicators, which nobody has tried.
+bool CoordinatorCore::may_give(WorkerId decode, WorkerId first) const { return hop_transport(decode, first) != "nccl"; }
+
+// Before rank 0 begins, as if it computed nothing meanwhile.
+double CoordinatorCore::giving_seconds(const Assignment& assignment) const {
+  const KeptBeginning& kept = assignment.kept;
+  if (!kept.is_given()) return 0;
+  const LinkSpeed link = registry_.workers().at(assignment.prefill.front()).given.speed();
+  const double tokens = (kept.begin - kept.first.columns) * kPageTokens;
+  return tokens * registry_.model_cost().kv_bytes_per_token / link.bytes_per_second + link.latency_seconds;
 }
 
 Result<Plan> CoordinatorCore::plan_for(const Request& request, const Assignment& assignment) const {
   PlanRequest plan{.strategy = request.spec.strategy,
                    .context_len = static_cast<int32_t>(request.spec.prompt.size() + request.emitted.size()),
-                   .begin = assignment.hit.columns * kPageTokens,
+                   .begin = assignment.kept.begin * kPageTokens,
                    .model = registry_.model_cost(),
                    .cuts = request.spec.cuts,
                    .stretch = &stretch_};
@@ -210,6 +237,7 @@ Result<Plan> CoordinatorCore::plan_for(const Request& request, const Assignment&
                             .ingress = registry_.ingress_of(worker),
                             .busy_seconds = busy_seconds(id, request.order)});
   }
+  plan.workers.front().busy_seconds += giving_seconds(assignment);
   return make_plan(plan);
 }
 
@@ -225,10 +253,15 @@ double CoordinatorCore::busy_seconds(WorkerId worker, LaneOrder before) const {
   return busy;
 }
 
-// What carries the pages behind a rank: to the next one, or to the decode worker.
-std::string CoordinatorCore::hop_transport(const Attempt& attempt, size_t rank) const {
-  const Worker* from = registry_.find(attempt.ranks[rank]);
-  const Worker* to = registry_.find(rank + 1 < attempt.ranks.size() ? attempt.ranks[rank + 1] : attempt.decode);
+// Who gets the pages behind a rank.
+WorkerId CoordinatorCore::receiver(const Attempt& attempt, size_t rank) const {
+  return rank + 1 < attempt.ranks.size() ? attempt.ranks[rank + 1] : attempt.decode;
+}
+
+// What carries pages from one to the other.
+std::string CoordinatorCore::hop_transport(WorkerId from_id, WorkerId to_id) const {
+  const Worker* from = registry_.find(from_id);
+  const Worker* to = registry_.find(to_id);
   const std::string shared =
       from != nullptr && to != nullptr ? transport_in_common(from->kv_address, to->kv_address) : std::string();
   return shared.empty() ? registry_.kv_transport() : shared;
@@ -237,7 +270,9 @@ std::string CoordinatorCore::hop_transport(const Attempt& attempt, size_t rank) 
 // "tcp", or "tcp, ucx" where the hops are unlike.
 std::string CoordinatorCore::transports_of(const Attempt& attempt) const {
   std::set<std::string> all;
-  for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) all.insert(hop_transport(attempt, rank));
+  for (size_t rank = 0; rank < attempt.ranks.size(); ++rank)
+    all.insert(hop_transport(attempt.ranks[rank], receiver(attempt, rank)));
+  if (attempt.kept.is_given()) all.insert(hop_transport(attempt.decode, attempt.ranks.front()));
   return fmt::format("{}", fmt::join(all, ", "));
 }
 
@@ -246,7 +281,7 @@ void CoordinatorCore::dispatch(Request& request, const Assignment& assignment, c
   Attempt& attempt = request.attempt.emplace(Attempt{});  // clang 19 sees no default constructor here
   attempt.id = {options_.epoch, request.id, ++request.attempts};
   attempt.decode = assignment.decode;
-  attempt.hit = assignment.hit;
+  attempt.kept = assignment.kept;
   attempt.base = request.emitted.size();
   for (const PlannedRank& rank : plan.ranks) {
     attempt.ranks.push_back(assignment.prefill[static_cast<size_t>(rank.worker)]);
@@ -266,21 +301,20 @@ void CoordinatorCore::dispatch(Request& request, const Assignment& assignment, c
   attempt.progress_at = now;
   attempt.ranks_left = static_cast<int>(plan.ranks.size());
   if (!request.reported) begin_report(request, plan, now);
-  std::vector<uint64_t> stream_tokens;  // [num_ranks], of the hop behind each rank
-  for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) stream_tokens.push_back(rng_.next());
+  std::vector<uint64_t> stream_tokens;  // [num_ranks + 1], of the hop into each rank and into the decode worker
+  for (size_t rank = 0; rank <= attempt.ranks.size(); ++rank) stream_tokens.push_back(rng_.next());
   for (size_t rank = 0; rank < attempt.ranks.size(); ++rank)
     send_step(request, rank, chain_step(request, prompt, rank, stream_tokens, now),
               rank + 1 == attempt.ranks.size() ? keys_of(request, prompt) : std::vector<PageKey>());
-  registry_.hold(
-      *registry_.find(attempt.decode), attempt.id,
-      registry_.pages_for_tokens(static_cast<int32_t>(request.spec.prompt.size()) + request.spec.max_new_tokens));
-  send(attempt.decode, decode_order(request, prompt, stream_tokens.back(), now));
+  send_decode(request, decode_order(request, prompt, stream_tokens, now));
   last_started_ = request.id;
 }
 
 std::vector<PageKey> CoordinatorCore::keys_of(const Request& request, const std::vector<TokenId>& prompt) const {
   if (!options_.prefix_cache) return {};
-  return request.emitted.empty() ? request.keys : page_keys(request.spec.cache_salt, prompt);
+  std::vector<PageKey> keys = request.keys;
+  extend_page_keys(keys, request.spec.cache_salt, prompt);
+  return keys;
 }
 
 // With what the worker reads of its kept pages, what it keeps for later prompts (keys: of a last rank's full pages), and what it
@@ -290,20 +324,38 @@ void CoordinatorCore::send_step(Request& request, size_t rank, proto::Envelope m
   Worker& worker = *registry_.find(attempt.ranks[rank]);
   const bool is_last = rank + 1 == attempt.ranks.size();
   WorkerPrefixes::Claim claim;
-  if (rank == 0) claim.hit = attempt.hit;
+  if (rank == 0) claim.hit = attempt.kept.first;
   const int32_t columns = claim.hit.columns;
   if (std::ssize(keys) > columns) {
     claim.keep = ++last_prefix_;
     claim.keys = std::move(keys);
-    attempt.keeps_tokens = static_cast<int32_t>(std::ssize(claim.keys) - attempt.hit.columns) * kPageTokens;
+    attempt.keeps_tokens = static_cast<int32_t>(std::ssize(claim.keys) - attempt.kept.begin) * kPageTokens;
   }
-  proto::RunChainStep& step = *message.mutable_run_chain_step();
-  step.set_from_prefix(claim.hit.prefix);
-  step.set_keep_prefix(claim.keep);
-  registry_.hold(worker, attempt.id, registry_.pages_for_rank(attempt.chunks[rank], is_last, columns),
-                 std::move(claim));
-  for (const uint64_t dropped : worker.prefixes.take_dropped()) step.add_drop_prefixes(dropped);
+  claim_pages(worker, attempt.id, registry_.pages_for_rank(attempt.chunks[rank], is_last, columns), std::move(claim),
+              *message.mutable_run_chain_step());
   send(worker.id, std::move(message));
+}
+
+// It keeps the answer, too; the keys of that are known when it has ended (key_answer).
+void CoordinatorCore::send_decode(Request& request, proto::Envelope message) {
+  const Attempt& attempt = *request.attempt;
+  const auto tokens = static_cast<int32_t>(request.spec.prompt.size()) + request.spec.max_new_tokens;
+  WorkerPrefixes::Claim claim{.hit = attempt.kept.decode};
+  if (options_.prefix_cache && tokens > kPageTokens) claim.keep = ++last_prefix_;
+  claim_pages(*registry_.find(attempt.decode), attempt.id,
+              registry_.pages_for_tokens(tokens, attempt.kept.decode.columns), std::move(claim),
+              *message.mutable_run_decode());
+  send(attempt.decode, std::move(message));
+}
+
+template <class Order>
+void CoordinatorCore::claim_pages(Worker& worker, AttemptId attempt, int64_t pages, WorkerPrefixes::Claim claim,
+                                  Order& order) {
+  order.set_from_prefix(claim.hit.prefix);
+  order.set_kept_pages(claim.hit.columns);
+  order.set_keep_prefix(claim.keep);
+  registry_.hold(worker, attempt, pages, std::move(claim));
+  for (const uint64_t dropped : worker.prefixes.take_dropped()) order.add_drop_prefixes(dropped);
 }
 
 void CoordinatorCore::begin_report(Request& request, const Plan& plan, Time now) const {
@@ -314,7 +366,7 @@ void CoordinatorCore::begin_report(Request& request, const Plan& plan, Time now)
                     .cuts = cuts_of(attempt.chunks),
                     .transport = transports_of(attempt),
                     .compute = registry_.compute(),
-                    .cached_tokens = attempt.hit.columns * kPageTokens,
+                    .cached_tokens = attempt.kept.begin * kPageTokens,
                     .decode_worker = registry_.find(attempt.decode)->name};
   for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) {
     const Worker& worker = *registry_.find(attempt.ranks[rank]);
@@ -337,11 +389,12 @@ proto::Envelope CoordinatorCore::chain_step(const Request& request, const std::v
   step.set_begin(chunk.begin);
   step.set_end(chunk.end);
   step.mutable_tokens()->Add(prompt.begin() + chunk.begin, prompt.begin() + chunk.end);
-  if (rank > 0)
-    encode_hop(registry_.workers().at(attempt.ranks[rank - 1]), stream_tokens[rank - 1], *step.mutable_upstream());
-  encode_hop(registry_.workers().at(is_last ? attempt.decode : attempt.ranks[rank + 1]), stream_tokens[rank],
-             *step.mutable_downstream());
+  if (rank > 0 || attempt.kept.is_given())
+    encode_hop(registry_.workers().at(rank > 0 ? attempt.ranks[rank - 1] : attempt.decode), stream_tokens[rank],
+               *step.mutable_upstream());
+  encode_hop(registry_.workers().at(receiver(attempt, rank)), stream_tokens[rank + 1], *step.mutable_downstream());
   if (is_last) {
+    step.set_downstream_has(attempt.kept.decode.columns);
     encode(request.spec.sampling, *step.mutable_sampling());
     if (depends_on_tokens(request.spec.sampling)) step.mutable_prompt()->Add(prompt.begin(), prompt.end());
   }
@@ -356,12 +409,16 @@ proto::Envelope CoordinatorCore::chain_step(const Request& request, const std::v
 }
 
 proto::Envelope CoordinatorCore::decode_order(const Request& request, const std::vector<TokenId>& prompt,
-                                              uint64_t stream_token, Time now) const {
+                                              const std::vector<uint64_t>& stream_tokens, Time now) const {
   const Attempt& attempt = *request.attempt;
   proto::Envelope message = envelope(attempt.id);
   proto::RunDecode& order = *message.mutable_run_decode();
   order.set_prompt_len(static_cast<int32_t>(prompt.size()));
-  encode_hop(registry_.workers().at(attempt.ranks.back()), stream_token, *order.mutable_upstream());
+  encode_hop(registry_.workers().at(attempt.ranks.back()), stream_tokens.back(), *order.mutable_upstream());
+  if (attempt.kept.is_given()) {
+    encode_hop(registry_.workers().at(attempt.ranks.front()), stream_tokens.front(), *order.mutable_beginning());
+    order.set_beginning_from(attempt.kept.first.columns);
+  }
   encode(request.spec.sampling, *order.mutable_sampling());
   order.set_max_new_tokens(static_cast<uint32_t>(request.spec.max_new_tokens) - static_cast<uint32_t>(attempt.base));
   order.mutable_stop_tokens()->Add(request.spec.stop_tokens.begin(), request.spec.stop_tokens.end());

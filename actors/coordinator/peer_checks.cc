@@ -94,11 +94,18 @@ Result<void> check_heartbeat(const proto::Heartbeat& heartbeat) {
   return {};
 }
 
+Result<void> check_kept(int32_t pages, const ModelShape& shape) {
+  if (!within(pages, 0, pages_for(shape.context_len))) return odd("a prefix of " + std::to_string(pages) + " pages");
+  return {};
+}
+
 Result<void> check_decode_done(const proto::DecodeDone& done, const ModelShape& shape) {
   if (done.tokens() > static_cast<uint32_t>(shape.context_len)) return odd("more tokens than the context has");
   if (!is_seconds(done.handoff_seconds())) return odd("a time of " + std::to_string(done.handoff_seconds()) + " s");
-  if (done.kv_received_bytes() > limits::kReportedBytesMax) return odd("a number of bytes");
-  return {};
+  if (!is_seconds(done.kv_given_seconds())) return odd("a time of " + std::to_string(done.kv_given_seconds()) + " s");
+  if (done.kv_received_bytes() > limits::kReportedBytesMax || done.kv_given_bytes() > limits::kReportedBytesMax)
+    return odd("a number of bytes");
+  return check_kept(done.kept_pages(), shape);
 }
 
 }  // namespace
@@ -137,6 +144,7 @@ Result<void> check_report(const proto::Envelope& message, const ModelShape& shap
       return check_first_token(message.first_token(), shape);
     case proto::Envelope::kRankDone:
       TRY(check_rank(message.rank_done().rank()));
+      TRY(check_kept(message.rank_done().kept_pages(), shape));
       return check_timing(message.rank_done().timing());
     case proto::Envelope::kPromptScores:
       return check_scores(message.prompt_scores(), shape);

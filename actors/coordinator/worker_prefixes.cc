@@ -21,15 +21,24 @@ int32_t common_columns(std::span<const PageKey> left, std::span<const PageKey> r
 
 std::vector<PageKey> page_keys(std::string_view salt, std::span<const TokenId> tokens) {
   std::vector<PageKey> keys;
-  Sha256 before = sha256(std::as_bytes(std::span(salt)));
-  for (size_t begin = 0; begin + kPageTokens <= tokens.size(); begin += kPageTokens) {
-    std::array<std::byte, sizeof(Sha256) + sizeof(TokenId) * kPageTokens> link;
-    std::memcpy(link.data(), before.data(), sizeof before);
-    std::memcpy(&link[sizeof before], &tokens[begin], sizeof(TokenId) * kPageTokens);
-    before = sha256(link);
-    std::memcpy(keys.emplace_back().data(), before.data(), sizeof(PageKey));
-  }
+  extend_page_keys(keys, salt, tokens);
   return keys;
+}
+
+void extend_page_keys(std::vector<PageKey>& keys, std::string_view salt, std::span<const TokenId> tokens) {
+  constexpr size_t kPageBytes = sizeof(TokenId) * kPageTokens;
+  const auto key_of = [](std::span<const std::byte> bytes) {
+    PageKey key;
+    std::memcpy(key.data(), sha256(bytes).data(), sizeof key);
+    return key;
+  };
+  PageKey before = keys.empty() ? key_of(std::as_bytes(std::span(salt))) : keys.back();
+  for (size_t begin = keys.size() * kPageTokens; begin + kPageTokens <= tokens.size(); begin += kPageTokens) {
+    std::array<std::byte, sizeof(PageKey) + kPageBytes> link;
+    std::memcpy(link.data(), before.data(), sizeof before);
+    std::memcpy(&link[sizeof before], &tokens[begin], kPageBytes);
+    before = keys.emplace_back(key_of(link));
+  }
 }
 
 WorkerPrefixes::Hit WorkerPrefixes::find(std::span<const PageKey> keys, int32_t columns_max) const {
@@ -55,13 +64,25 @@ void WorkerPrefixes::begin(AttemptId attempt, Claim claim) {
   running_.emplace(attempt, std::move(running));
 }
 
-void WorkerPrefixes::end(AttemptId attempt, bool kept) {
+void WorkerPrefixes::set_keys(AttemptId attempt, std::vector<PageKey> keys) {
+  if (const auto found = running_.find(attempt); found != running_.end()) found->second.claim.keys = std::move(keys);
+}
+
+void WorkerPrefixes::end(AttemptId attempt, int32_t kept) {
   const auto found = running_.find(attempt);
   if (found == running_.end()) return;
   Running running = std::move(found->second);
   running_.erase(found);
   const std::vector<Column> read = running.columns;
-  if (kept && running.claim.keep != 0) add(std::move(running));
+  if (kept > 0 && running.claim.keep != 0) {
+    if (std::cmp_less(running.claim.keys.size(), kept)) {
+      dropped_.push_back(running.claim.keep);  // nobody can find it
+    } else {
+      running.claim.keys.resize(static_cast<size_t>(kept));
+      running.columns.resize(std::min(running.columns.size(), static_cast<size_t>(kept)));
+      add(std::move(running));
+    }
+  }
   for (const Column column : read) {
     if (--uses_[column].attempts == 0) --in_use_;
     forget_unused(column);

@@ -1,4 +1,5 @@
-// WorkerPrefixes: beginnings of prompts whose K/V pages one prefill worker keeps, as the coordinator knows them. It decides alone
+// WorkerPrefixes: beginnings of prompts whose K/V pages one worker keeps, a decode worker with the answers behind them, as the
+// coordinator knows them. It decides alone
 // what is kept, used and dropped, so a request that is planned to begin behind kept pages finds them there.
 //   identity  a page's key is a hash chain over the request's salt and every token up to its end (SHA-256, cut to 128 bits):
 //             equal keys mean equal tokens from the first one on, and so equal bits (ADR 2).
@@ -26,6 +27,8 @@ using PageKey = std::array<std::byte, 16>;
 
 // Of the full pages of a prompt, in order. Requests of unlike salts share nothing.
 std::vector<PageKey> page_keys(std::string_view salt, std::span<const TokenId> tokens);
+// Adds those that are missing: `keys` are of the first pages of the same tokens.
+void extend_page_keys(std::vector<PageKey>& keys, std::string_view salt, std::span<const TokenId> tokens);
 // How many the two have in common, from the first one on, `most` at most.
 int32_t common_columns(std::span<const PageKey> left, std::span<const PageKey> right, int32_t most);
 
@@ -39,15 +42,17 @@ class WorkerPrefixes {
   struct Claim {
     Hit hit;
     uint64_t keep = 0;  // the number under which its columns shall be kept; 0: not
-    std::vector<PageKey> keys;  // of those
+    std::vector<PageKey> keys;  // of those; of an answer's not known yet
   };
 
   // The longest beginning that is here, columns_max at most.
   Hit find(std::span<const PageKey> keys, int32_t columns_max) const;
   // An attempt begins: what it reads stays.
   void begin(AttemptId attempt, Claim claim);
-  // It has ended, and the worker has its columns no more, or keeps them. Columns that it has made are kept ones from now on.
-  void end(AttemptId attempt, bool kept);
+  // The keys of what it keeps are known now.
+  void set_keys(AttemptId attempt, std::vector<PageKey> keys);
+  // It has ended, and the worker keeps so many columns of it; 0: none. Columns that it has made are kept ones from now on.
+  void end(AttemptId attempt, int32_t kept);
 
   int64_t columns() const { return static_cast<int64_t>(uses_.size()); }  // beside those that attempts have made
   int64_t columns_in_use() const { return in_use_; }  // by attempts

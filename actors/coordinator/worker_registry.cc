@@ -304,7 +304,7 @@ void WorkerRegistry::hold(Worker& worker, AttemptId attempt, int64_t pages, Work
     if (!worker.prefixes.drop_oldest()) return;
 }
 
-void WorkerRegistry::release(Worker& worker, AttemptId attempt, bool kept) {
+void WorkerRegistry::release(Worker& worker, AttemptId attempt, int32_t kept) {
   worker.prefixes.end(attempt, kept);
   const auto found = worker.holds.find(attempt);
   if (found == worker.holds.end()) return;
@@ -312,8 +312,8 @@ void WorkerRegistry::release(Worker& worker, AttemptId attempt, bool kept) {
   worker.holds.erase(found);
 }
 
-int64_t WorkerRegistry::pages_for_tokens(int32_t tokens) const {
-  return static_cast<int64_t>(shape_.num_layers) * pages_for(tokens);
+int64_t WorkerRegistry::pages_for_tokens(int32_t tokens, int32_t columns) const {
+  return static_cast<int64_t>(shape_.num_layers) * (pages_for(tokens) - columns);
 }
 
 int64_t WorkerRegistry::pages_for_rank(TokenRange chunk, bool is_last_rank, int32_t columns) const {

@@ -34,6 +34,7 @@ struct Worker {
   int32_t attempts_max = 0;
   WorkerEstimate speed;
   LinkEstimate ingress;
+  LinkEstimate given;  // of what decode workers have given it, before it computed: chains' pages come while it does
   bool speed_known = false, ingress_known = false;  // from an earlier life
   double remembered_seconds = 0;  // of a typical chunk, in that life; 0: it had none
   int32_t link_idle = 0;  // requests since the link into it was last measured
@@ -50,7 +51,7 @@ struct Worker {
   int64_t pages_free_reported = 0;  // by its heartbeat, for people
   std::map<AttemptId, int64_t> holds;  // pages
   int64_t pages_held = 0;
-  WorkerPrefixes prefixes;  // of a prefill worker
+  WorkerPrefixes prefixes;
 
   int32_t running() const { return static_cast<int32_t>(holds.size()); }
 };
@@ -92,10 +93,10 @@ class WorkerRegistry {
 
   // What it keeps is dropped, the oldest first, as far as `pages` have no room beside it.
   void hold(Worker& worker, AttemptId attempt, int64_t pages, WorkerPrefixes::Claim claim = {}) const;
-  // kept: its pages are a prefix now, as the claim asks.
-  static void release(Worker& worker, AttemptId attempt, bool kept = false);
+  // kept: so many columns of it are a prefix now, as the claim asks.
+  static void release(Worker& worker, AttemptId attempt, int32_t kept);
 
-  int64_t pages_for_tokens(int32_t tokens) const;  // in all layers
+  int64_t pages_for_tokens(int32_t tokens, int32_t columns = 0) const;  // in all layers, but for the first columns
   // In as many layers as it has at once, but for the first columns, which it has.
   int64_t pages_for_rank(TokenRange chunk, bool is_last_rank, int32_t columns = 0) const;
   // What plans reckon with. A worker that has served nothing is as fast as the median of those of its role and device, the
@@ -107,6 +108,7 @@ class WorkerRegistry {
   // down for a while is avoided, and would never be measured again.
   LinkSpeed ingress_of(const Worker& worker) const;
   void learn_link(Worker& worker, double bytes, double seconds);
+  static void learn_given(Worker& worker, double bytes, double seconds) { worker.given.add_transfer(bytes, seconds); }
   void count_request();
   // What it took for a chunk.
   void learn(Worker& worker, TokenRange chunk, bool is_last_rank, double seconds);

@@ -18,9 +18,15 @@ namespace {
 // One sequence: the last link of its chain.
 struct SequenceAttempt : WorkerAttempt {
   SequenceAttempt(const WorkerEnv& env, const DecodeOrder& order)
-      : WorkerAttempt(env, order.attempt, order.deadline), upstream(order.upstream) {}
+      : WorkerAttempt(env, order.attempt, order.deadline),
+        upstream(order.upstream),
+        beginning(order.beginning),
+        prefix_order(order.prefix),
+        prompt_len(order.prompt_len) {}
 
-  const KvHop upstream;
+  const KvHop upstream, beginning;
+  const PrefixOrder prefix_order;
+  const int32_t prompt_len;
   grammar::AnswerGrammar grammar;  // touched on the lane
   int32_t tokens = 0;  // when done
   Duration handoff{0};
@@ -44,7 +50,7 @@ class DecodeWorker::Impl final : public WorkerRole {
 
   void on_message(const proto::Envelope& message) override;
   void end_all() override;
-  asio::awaitable<void> all_ended() override { return attempts_gate_.close(); }
+  asio::awaitable<void> all_ended() override;
   int running() const override { return attempts_gate_.running(); }
 
  private:
@@ -53,6 +59,8 @@ class DecodeWorker::Impl final : public WorkerRole {
   Result<void> open(SequenceAttempt& a, const DecodeOrder& order);
   asio::awaitable<void> supervise(SequenceAttempt& a);
   asio::awaitable<void> receive(SequenceAttempt& a);
+  asio::awaitable<void> give_beginning(SequenceAttempt& a);
+  int32_t keep(const SequenceAttempt& a);
   asio::awaitable<void> decode_loop();
   asio::awaitable<void> step(std::vector<DecodeStepRow> rows);
   void give_up(AttemptId id, const Error& why);
@@ -64,6 +72,7 @@ class DecodeWorker::Impl final : public WorkerRole {
   Wake work_;  // the batch may have changed
   bool closing_ = false;
   AttemptTable<SequenceAttempt> attempts_;
+  KeptPrefixes kept_;
   Gate attempts_gate_;         // one coroutine a sequence
   Gate loop_gate_;             // the decode loop
   std::vector<float> logits_;  // [batch, vocab_size] of the step in work
@@ -186,6 +195,7 @@ void DecodeWorker::Impl::start(const proto::Envelope& message) {
   SequenceAttempt& a = attempts_.insert(std::make_unique<SequenceAttempt>(env_, *order));
   const Result<void> opened = open(a, *order);
   if (opened) {
+    if (order->gives_beginning()) a.gate.spawn(give_beginning(a));
     core_.add(std::move(*order));
     a.gate.spawn(receive(a));
   } else {
@@ -195,9 +205,27 @@ void DecodeWorker::Impl::start(const proto::Envelope& message) {
 }
 
 Result<void> DecodeWorker::Impl::open(SequenceAttempt& a, const DecodeOrder& order) {
-  TRY(a.lease(env_, order.prompt_len + order.max_new_tokens, env_.engine.shape().num_layers));
-  const HopShape in{a.id(), env_.engine.shape().num_layers, pages_for(order.prompt_len), env_.pool.page_bytes()};
-  return a.prefix.open(env_.kv, in, order.upstream, a.kv);
+  const int32_t num_layers = env_.engine.shape().num_layers;
+  TRY(a.lease(env_, kept_, order.prefix, order.prompt_len + order.max_new_tokens, num_layers));
+  const HopShape in{a.id(), num_layers, {order.prefix.pages, pages_for(order.prompt_len)}, env_.pool.page_bytes()};
+  TRY(a.prefix.open(env_.kv, in, order.upstream, a.kv));
+  if (!order.gives_beginning()) return {};
+  const HopShape out{a.id(), num_layers, {order.beginning_from, order.prefix.pages}, env_.pool.page_bytes()};
+  return a.downstream.open(env_.kv, out, order.beginning, a.kv);
+}
+
+// An earlier answer, which nobody else has: the chain begins behind it, and so at this worker.
+asio::awaitable<void> DecodeWorker::Impl::give_beginning(SequenceAttempt& a) {
+  for (int32_t layer = 0; layer < env_.engine.shape().num_layers; ++layer)
+    a.downstream.post(layer, {0, a.prefix_order.pages});
+  const Result<void> given = co_await a.downstream.drain(a.deadline());
+  if (!given) a.end(WorkerAttempt::End::kFailed, {given.error(), a.beginning.worker});
+}
+
+// The last token of the answer was never an input: it has no keys and values.
+int32_t DecodeWorker::Impl::keep(const SequenceAttempt& a) {
+  const int32_t written = a.prompt_len + (env_.engine.decodes_as_it_prefills() ? a.tokens - 1 : 0);
+  return a.keep(env_, kept_, a.prefix_order, written / kPageTokens);
 }
 
 asio::awaitable<void> DecodeWorker::Impl::receive(SequenceAttempt& a) {
@@ -227,6 +255,10 @@ asio::awaitable<void> DecodeWorker::Impl::supervise(SequenceAttempt& a) {
     done.set_tokens(static_cast<uint32_t>(a.tokens));
     done.set_handoff_seconds(seconds(a.handoff));
     done.set_kv_received_bytes(a.prefix.stats().bytes);
+    done.set_kept_pages(keep(a));
+    done.set_kv_given_bytes(a.downstream.stats().bytes);
+    done.set_kv_given_seconds(a.downstream.stats().wire_seconds);
+    done.set_given_to(a.beginning.worker);
   } else {
     message.mutable_attempt_ended();
   }
@@ -234,6 +266,12 @@ asio::awaitable<void> DecodeWorker::Impl::supervise(SequenceAttempt& a) {
   env_.metrics.pages(env_.pool.usage());
   log::debug("{}: attempt {}.{} ended", options_.name, id.request, id.attempt);
   link_.send(message);
+}
+
+// Another coordinator knows of no kept prefix, and begins to count them anew.
+asio::awaitable<void> DecodeWorker::Impl::all_ended() {
+  co_await attempts_gate_.close();
+  kept_.drop_all();
 }
 
 void DecodeWorker::Impl::end_all() {

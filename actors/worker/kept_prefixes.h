@@ -1,4 +1,4 @@
-// KeptPrefixes: beginnings of prompts whose K/V pages stay with a prefill worker when their request has ended. The coordinator
+// KeptPrefixes: beginnings of prompts whose K/V pages stay with a worker when their request has ended. The coordinator
 // gives each its number, and says when it is dropped (actors/coordinator/worker_prefixes.h); all are dropped when it is lost, and
 // numbers of another epoch mean nothing.
 //   threads  the actor's executor only. limits: kKeptPrefixesMax, and as many that the coordinator drops with its next message.

@@ -3,6 +3,7 @@
 // once. Pure; one thread, but ready_pages() may be asked on the lane meanwhile: the pages that it counts can be read there.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <string>
@@ -16,19 +17,15 @@ namespace runahead {
 class KvManifest {
  public:
   KvManifest() = default;  // of an empty prefix: complete
-  KvManifest(int32_t num_layers, int32_t prefix_pages)
+  // Pages [0, have) of each layer are there already.
+  KvManifest(int32_t num_layers, int32_t prefix_pages, int32_t have = 0)
       : num_layers_(num_layers),
         prefix_pages_(prefix_pages),
         arrived_(static_cast<size_t>(num_layers) * static_cast<size_t>(prefix_pages)),
-        ready_(static_cast<size_t>(num_layers)) {}
-
-  // Everything is there already.
-  static KvManifest all(int32_t num_layers, int32_t prefix_pages) {
-    KvManifest manifest(num_layers, prefix_pages);
-    manifest.arrived_.assign(manifest.arrived_.size(), true);
-    manifest.ready_.assign(manifest.ready_.size(), prefix_pages);
-    manifest.count_ = manifest.arrived_.size();
-    return manifest;
+        ready_(static_cast<size_t>(num_layers), have),
+        count_(static_cast<size_t>(num_layers) * static_cast<size_t>(have)) {
+    for (size_t row = 0; row < arrived_.size(); row += static_cast<size_t>(prefix_pages))
+      std::fill_n(arrived_.begin() + static_cast<ptrdiff_t>(row), have, true);
   }
 
   // kCorrupt if the page is none of the prefix, or has come before.

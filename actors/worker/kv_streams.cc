@@ -4,9 +4,9 @@ namespace runahead {
 namespace {
 
 // The streams pin the lease for as long as they call this.
-KvChecksum checksum_of(const KvLease* pages) {
+KvChecksum checksum_of(const KvLease* pages, int32_t first) {
   if (!pages->is_on_host()) return {};
-  return [pages](KvPageKey key) { return pages->checksum(key.layer, key.page); };
+  return [pages, first](KvPageKey key) { return pages->checksum(key.layer, first + key.page); };
 }
 
 }  // namespace
@@ -14,26 +14,27 @@ KvChecksum checksum_of(const KvLease* pages) {
 Result<void> PageSender::open(KvTransport& transport, const HopShape& shape, const KvHop& to,
                               std::shared_ptr<KvLease> kv) {
   kv_ = kv;
+  first_ = shape.pages.begin;
   stream_ = TRY(transport.open_outbound({.attempt = shape.attempt,
                                          .stream_token = to.stream_token,
                                          .receiver_address = to.address,
                                          .pin = std::move(kv),
-                                         .prefix_pages = shape.pages,
+                                         .prefix_pages = shape.pages.end - shape.pages.begin,
                                          .num_layers = shape.num_layers,
                                          .page_bytes = shape.page_bytes,
-                                         .checksum = checksum_of(kv_.get())}));
+                                         .checksum = checksum_of(kv_.get(), first_)}));
   return {};
 }
 
 void PageSender::post(int32_t layer, PageRange pages) {
-  if (closing_) return;
-  for (int32_t page = pages.begin; page < pages.end; ++page)
-    stream_->post({layer, page}, kv_->page(layer, page), std::nullopt);
+  for (int32_t page = pages.begin; page < pages.end; ++page) post({layer, page}, std::nullopt);
 }
 
-void PageSender::forward(const KvArrival& arrival) {
-  if (closing_) return;
-  stream_->post(arrival.key, kv_->page(arrival.key.layer, arrival.key.page), arrival.crc32c);
+void PageSender::forward(const KvArrival& arrival) { post(arrival.key, arrival.crc32c); }
+
+void PageSender::post(KvPageKey key, std::optional<uint32_t> crc32c) {
+  if (closing_ || key.page < first_) return;
+  stream_->post({key.layer, key.page - first_}, kv_->page(key.layer, key.page), crc32c);
 }
 
 Task<void> PageSender::wait_for_sent_layers(int32_t count, Deadline deadline) {
@@ -51,25 +52,28 @@ asio::awaitable<void> PageSender::close() {
 
 Result<void> PrefixReceiver::open(KvTransport& transport, const HopShape& shape, const KvHop& from,
                                   std::shared_ptr<KvLease> kv) {
-  if (shape.pages == 0) return {};
-  manifest_ = KvManifest(shape.num_layers, shape.pages);
+  manifest_ = KvManifest(shape.num_layers, shape.pages.end, shape.pages.begin);
+  if (manifest_.complete()) return {};
+  first_ = shape.pages.begin;
   KvLease* pages = kv.get();  // alive as long as the pin
+  const auto buffer = [pages, first = first_](KvPageKey key) { return pages->page(key.layer, first + key.page); };
   stream_ = TRY(transport.open_inbound({.attempt = shape.attempt,
                                         .stream_token = from.stream_token,
                                         .sender_address = from.address,
                                         .pin = std::move(kv),
-                                        .buffer = [pages](KvPageKey key) { return pages->page(key.layer, key.page); },
-                                        .prefix_pages = shape.pages,
+                                        .buffer = buffer,
+                                        .prefix_pages = shape.pages.end - shape.pages.begin,
                                         .num_layers = shape.num_layers,
                                         .layers_open = pages->layers_at_once(),
                                         .page_bytes = shape.page_bytes,
-                                        .checksum = checksum_of(pages)}));
+                                        .checksum = checksum_of(pages, first_)}));
   return {};
 }
 
 Task<void> PrefixReceiver::relay(PageSender* downstream, Deadline deadline) {
   while (!manifest_.complete()) {
     Result<KvArrival> arrival = co_await stream_->next(deadline);
+    if (arrival) arrival->key.page += first_;
     const Result<void> marked = arrival ? manifest_.mark(arrival->key) : std::unexpected(arrival.error());
     if (!marked) {
       error_ = marked.error();

@@ -20,14 +20,14 @@ namespace runahead {
 struct HopShape {
   AttemptId attempt;
   int32_t num_layers = 0;
-  int32_t pages = 0;  // a layer, from page 0
+  PageRange pages;  // of each layer; the receiver has those before them
   size_t page_bytes = 0;
 };
 
 class PageSender {
  public:
   Result<void> open(KvTransport& transport, const HopShape& shape, const KvHop& to, std::shared_ptr<KvLease> kv);
-  // Own pages of one layer: they may not change any more.
+  // Of one layer: they may not change any more. Those that the peer has are left out, here as below.
   void post(int32_t layer, PageRange pages);
   // A page of the prefix, at the moment it arrives (cut-through). Its checksum goes on unchanged, end to end.
   void forward(const KvArrival& arrival);
@@ -40,7 +40,10 @@ class PageSender {
   KvStreamStats stats() const { return stream_ ? stream_->stats() : stats_; }
 
  private:
+  void post(KvPageKey key, std::optional<uint32_t> crc32c);
+
   std::shared_ptr<KvLease> kv_;
+  int32_t first_ = 0;  // page; streams count from it
   std::unique_ptr<KvOutbound> stream_;
   bool closing_ = false;
   KvStreamStats stats_;
@@ -52,10 +55,9 @@ class PrefixReceiver {
   PrefixReceiver(asio::any_io_executor executor, Clock& clock, std::shared_ptr<uint64_t> pages_come)
       : pages_come_(std::move(pages_come)), arrived_(std::move(executor), clock) {}
 
-  // Posts the buffers of every page of the layers that the lease has at once. An empty prefix needs no peer and is complete.
+  // Posts the buffers of every page of the layers that the lease has at once. Where none shall come, there is no peer, and all
+  // is complete.
   Result<void> open(KvTransport& transport, const HopShape& shape, const KvHop& from, std::shared_ptr<KvLease> kv);
-  // Instead: the pages are in the lease already.
-  void have(int32_t num_layers, int32_t pages) { manifest_ = KvManifest::all(num_layers, pages); }
   // The buffers of layers [0, count) are free now.
   void open_layers(int32_t count) {
     if (stream_) stream_->open_layers(count);
@@ -72,6 +74,7 @@ class PrefixReceiver {
 
  private:
   KvManifest manifest_;
+  int32_t first_ = 0;  // page; streams count from it
   std::unique_ptr<KvInbound> stream_;
   std::optional<Error> error_;
   std::shared_ptr<uint64_t> pages_come_;

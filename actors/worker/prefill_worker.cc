@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "actors/messages.h"
-#include "actors/worker/kept_prefixes.h"
 #include "actors/worker/lane_slices.h"
 #include "actors/worker/layer_window.h"
 #include "actors/worker/rank_clock.h"
@@ -68,9 +67,7 @@ class PrefillWorker::Impl final : public WorkerRole {
  private:
   void start(const proto::Envelope& message);
   Result<void> open(RankAttempt& a);
-  Result<void> take_pages(RankAttempt& a);
   void post_kept(RankAttempt& a);
-  bool keep(const RankAttempt& a);
   asio::awaitable<void> supervise(RankAttempt& a);
   asio::awaitable<void> relay(RankAttempt& a);
   asio::awaitable<void> recycle(RankAttempt& a);
@@ -219,14 +216,15 @@ Task<void> PrefillWorker::Impl::attend_and_mlp(RankAttempt& a, int32_t layer, Hi
   co_return finished;
 }
 
-// On the lane, behind a layer that took one job: K,V of the next one; and if no other rank gives or awaits pages, as many
+// On the lane, behind a layer that took one job: K,V of the next one; and if nobody gives or awaits pages, as many
 // layers more as fit into a slice. A hand-over wakes two threads: a layer each of a short prompt they took a third of TTFT.
 void PrefillWorker::Impl::run_ahead(RankAttempt& a, int32_t layer, Hidden& x) {
   const TokenRange chunk = a.step.chunk;
   const double layer_seconds =
       a.rows * (speed_.seconds_per_token + speed_.seconds_per_pair * kPageTokens * chunk.end_page());
   const double fit = layer_seconds > 0 ? std::min(seconds(kLaneSlice) / layer_seconds, 1e6) : 1;
-  int32_t more = a.step.num_ranks > 1 ? 0 : static_cast<int32_t>(fit);
+  const bool is_alone = a.step.num_ranks == 1 && a.step.upstream.address.empty();
+  int32_t more = is_alone ? static_cast<int32_t>(fit) : 0;
   for (; layer < a.window.open(); ++layer, --more) {
     project_rows(a, layer, x, {0, a.rows});
     if (more <= 0) return;
@@ -363,38 +361,20 @@ void PrefillWorker::Impl::start(const proto::Envelope& message) {
 // Pages, then receives for every layer that has some, then the way on: all of it before anything is computed.
 Result<void> PrefillWorker::Impl::open(RankAttempt& a) {
   const ChainStep& step = a.step;
-  TRY(take_pages(a));
+  // Of [0, end): the receive buffer is the cache.
+  TRY(a.lease(env_, kept_, step.prefix, step.visible().size(), kv_layers_at_once(num_layers_, step.is_last_rank())));
   a.window.begin(*a.kv);
-  const HopShape in{a.id(), num_layers_, step.received_pages(), env_.pool.page_bytes()};
-  const HopShape out{a.id(), num_layers_, step.chunk.end_page(), env_.pool.page_bytes()};
+  const HopShape in{a.id(), num_layers_, {step.prefix.pages, step.prefix_pages()}, env_.pool.page_bytes()};
+  const HopShape out{a.id(), num_layers_, {step.downstream_has, step.chunk.end_page()}, env_.pool.page_bytes()};
   TRY(a.prefix.open(env_.kv, in, step.upstream, a.kv));
   TRY(a.downstream.open(env_.kv, out, step.downstream, a.kv));
   if (!step.is_last_rank()) post_kept(a);  // the next rank attends to them first
   return {};
 }
 
-// Of [0, end): the receive buffer is the cache.
-Result<void> PrefillWorker::Impl::take_pages(RankAttempt& a) {
-  const ChainStep& step = a.step;
-  const std::shared_ptr<KvLease> beginning = kept_.find(a.id().epoch, step.from_prefix);  // before it may be dropped
-  for (const uint64_t id : step.drop_prefixes) kept_.drop(a.id().epoch, id);
-  const int32_t at_once = kv_layers_at_once(num_layers_, step.is_last_rank());
-  if (step.from_prefix == 0) return a.lease(env_, step.visible().size(), at_once);
-  if (!beginning || beginning->num_pages() < step.prefix_pages())
-    return fail(ErrorCode::kStale, "this worker does not keep the prompt's beginning any more");
-  return a.lease_behind(env_, *beginning, step.prefix_pages(), step.visible().size(), at_once);
-}
-
 // Pages of the prefix that nobody has sent here.
 void PrefillWorker::Impl::post_kept(RankAttempt& a) {
-  if (a.step.from_prefix == 0) return;
-  for (int32_t layer = 0; layer < num_layers_; ++layer) a.downstream.post(layer, {0, a.step.prefix_pages()});
-}
-
-// Of an attempt that is done, and whose pages nobody else touches any more.
-bool PrefillWorker::Impl::keep(const RankAttempt& a) {
-  if (a.step.keep_prefix == 0 || a.step.full_pages() == 0) return false;
-  return kept_.keep(a.id().epoch, a.step.keep_prefix, env_.pool.share(*a.kv, a.step.full_pages()));
+  for (int32_t layer = 0; layer < num_layers_; ++layer) a.downstream.post(layer, {0, a.step.prefix.pages});
 }
 
 asio::awaitable<void> PrefillWorker::Impl::supervise(RankAttempt& a) {
@@ -408,7 +388,7 @@ asio::awaitable<void> PrefillWorker::Impl::supervise(RankAttempt& a) {
   if (how == WorkerAttempt::End::kDone) {
     proto::RankDone& done = *message.mutable_rank_done();
     done.set_rank(static_cast<uint32_t>(a.step.rank));
-    done.set_kept_prefix(keep(a));
+    done.set_kept_pages(a.keep(env_, kept_, a.step.prefix, a.step.full_pages()));
     a.clock.report(env_.clock.now(), *done.mutable_timing());
     done.mutable_timing()->set_kv_sent_bytes(a.downstream.stats().bytes);
     done.mutable_timing()->set_kv_send_seconds(a.downstream.stats().span_seconds);

@@ -28,18 +28,24 @@ asio::awaitable<WorkerAttempt::End> WorkerAttempt::until_over() {
   co_return *end_;
 }
 
-Result<void> WorkerAttempt::lease(const WorkerEnv& env, int32_t tokens, int32_t layers_at_once) {
-  kv = TRY(env.pool.lease(env.engine.shape().num_layers, tokens, layers_at_once));
+Result<void> WorkerAttempt::lease(const WorkerEnv& env, KeptPrefixes& kept, const PrefixOrder& order, int32_t tokens,
+                                  int32_t layers_at_once) {
+  const std::shared_ptr<KvLease> beginning = kept.find(id_.epoch, order.from);  // before it may be dropped
+  for (const uint64_t number : order.drop) kept.drop(id_.epoch, number);
+  if (order.from == 0) {
+    kv = TRY(env.pool.lease(env.engine.shape().num_layers, tokens, layers_at_once));
+  } else {
+    if (!beginning || beginning->num_pages() < order.pages)
+      return fail(ErrorCode::kStale, "this worker does not keep the prompt's beginning any more");
+    kv = TRY(env.pool.lease_behind(*beginning, order.pages, tokens, layers_at_once));
+  }
   env.metrics.pages(env.pool.usage());
   return {};
 }
 
-Result<void> WorkerAttempt::lease_behind(const WorkerEnv& env, const KvLease& beginning, int32_t pages, int32_t tokens,
-                                         int32_t layers_at_once) {
-  kv = TRY(env.pool.lease_behind(beginning, pages, tokens, layers_at_once));
-  prefix.have(env.engine.shape().num_layers, pages);
-  env.metrics.pages(env.pool.usage());
-  return {};
+int32_t WorkerAttempt::keep(const WorkerEnv& env, KeptPrefixes& kept, const PrefixOrder& order, int32_t pages) const {
+  if (order.keep == 0 || pages == 0) return 0;
+  return kept.keep(id_.epoch, order.keep, env.pool.share(*kv, pages)) ? pages : 0;
 }
 
 asio::awaitable<void> WorkerAttempt::release(WorkerSink& metrics) {

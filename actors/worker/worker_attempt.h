@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "actors/messages.h"
+#include "actors/worker/kept_prefixes.h"
 #include "actors/worker/kv_streams.h"
 #include "actors/worker/worker_env.h"
 #include "base/async/gate.h"
@@ -38,11 +39,12 @@ class WorkerAttempt {
   // Waits for end(), or ends it when the deadline passes.
   asio::awaitable<End> until_over();
   const Failure& failure() const { return failure_; }
-  // Takes pages: tokens tokens in every layer, of which so many have memory at once.
-  Result<void> lease(const WorkerEnv& env, int32_t tokens, int32_t layers_at_once);
-  // The same, and the first ones are those of `beginning`, which are there.
-  Result<void> lease_behind(const WorkerEnv& env, const KvLease& beginning, int32_t pages, int32_t tokens,
-                            int32_t layers_at_once);
+  // Takes pages: tokens tokens in every layer, of which so many have memory at once. The first ones are those of a kept prefix,
+  // if it is to begin with one (kStale: there is none); what is to be dropped is, before others are taken.
+  Result<void> lease(const WorkerEnv& env, KeptPrefixes& kept, const PrefixOrder& order, int32_t tokens,
+                     int32_t layers_at_once);
+  // Of an attempt that is done, and whose pages nobody else touches any more: the first ones of every layer stay. 0: none does.
+  int32_t keep(const WorkerEnv& env, KeptPrefixes& kept, const PrefixOrder& order, int32_t pages) const;
   // Closes the streams, waits for the attempt's coroutines, gives the pages back. Until then the pages are quarantined.
   asio::awaitable<void> release(WorkerSink& metrics);
 

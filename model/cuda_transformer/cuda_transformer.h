@@ -60,6 +60,7 @@ class CudaTransformer final : public Engine {
   bool publishes_later() const override { return true; }
   void when_published(std::function<void()> call) override { copies_.when_done(std::move(call)); }
   void decode(std::span<const DecodeRow> batch, std::span<float> out) override;
+  bool decodes_as_it_prefills() const override { return false; }
 
  private:
   CudaTransformer(const cuda::CudaOps& ops, Gguf file, ModelConfig config);

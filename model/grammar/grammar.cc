@@ -36,6 +36,8 @@ class GrammarWriter {
     if (kind == "text" && value.is_string()) return automaton_.text(from, value.get_ref<const std::string&>());
     if (kind == "token" && value.is_string())
       return automaton_.text(from, control_bytes(value.get_ref<const std::string&>()));
+    if (kind == "text_until" && value.is_string() && !value.get_ref<const std::string&>().empty())
+      return write_text_until(automaton_, value.get_ref<const std::string&>(), from);
     if (kind == "text_with") return write_text_with(grammar, from);
     if (kind == "list" && grammar.contains("between")) return write_list(value, grammar["between"], from);
     if (!value.is_array()) return malformed();

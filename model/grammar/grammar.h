@@ -3,6 +3,7 @@
 //   {"json_schema": SCHEMA}      a JSON text by json_schema.h
 //   {"json_object": true}        any JSON object
 //   {"text": "..."}              these bytes
+//   {"text_until": "..."}        any text that ends with these bytes, and has them nowhere before
 //   {"sequence": [G, ...]}       one behind the other
 //   {"either": [G, ...]}         one of them
 //   {"list": G, "between": "..."}  one or more of them

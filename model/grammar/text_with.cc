@@ -26,15 +26,28 @@ size_t marker_length(std::string_view marker, size_t length, char c) {
   return kept;
 }
 
+// [n]: the marker's first n bytes have been read, and not all of it before.
+std::vector<Node> read_marker(Automaton& automaton, std::string_view marker) {
+  std::vector<Node> nodes;
+  while (nodes.size() <= marker.size()) nodes.push_back(automaton.node());
+  for (size_t length = 0; length < marker.size(); ++length)
+    read_each(automaton, nodes[length], [&](char c) { return nodes[marker_length(marker, length, c)]; });
+  return nodes;
+}
+
 }  // namespace
 
+Node write_text_until(Automaton& automaton, std::string_view marker, Node from) {
+  const std::vector<Node> nodes = read_marker(automaton, marker);
+  automaton.skip(from, nodes.front());
+  return nodes.back();
+}
+
 TextWith write_text(Automaton& automaton, std::string_view marker, std::string_view not_first, Node from) {
-  std::vector<Node> nodes;  // [n]: its first n bytes have been read
-  while (nodes.size() <= marker.size()) nodes.push_back(automaton.node());
+  const std::vector<Node> nodes = read_marker(automaton, marker);
   const TextWith text{nodes.back(), nodes.front(), automaton.node()};
   const std::string token = control_bytes(marker);
   for (size_t length = 0; length < marker.size(); ++length) {
-    read_each(automaton, nodes[length], [&](char c) { return nodes[marker_length(marker, length, c)]; });
     automaton.skip(automaton.text(nodes[length], token), text.found);
     automaton.skip(nodes[length], text.end);
   }

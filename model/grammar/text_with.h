@@ -17,4 +17,7 @@ struct TextWith {
 // beginning.
 TextWith write_text(Automaton& automaton, std::string_view marker, std::string_view not_first, Node from);
 
+// Any text up to the marker, as text: the node behind it.
+Node write_text_until(Automaton& automaton, std::string_view marker, Node from);
+
 }  // namespace runahead::grammar

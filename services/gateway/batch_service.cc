@@ -83,6 +83,8 @@ class BatchService::Impl {
   Task<void> put(Shared batch);
   Task<void> enter(Shared batch, BatchStatus status);
   static bool is_over(const Batch& batch);
+  int64_t open() const;
+  void count();  // for the metrics
   void forget_oldest();
   asio::awaitable<void> forget(std::string id);
   asio::awaitable<void> clean_up(std::set<std::string> kept);
@@ -113,7 +115,14 @@ void BatchService::Impl::resume() {
     gate_.spawn(run(std::move(batch)));
   }
   gate_.spawn(clean_up(std::move(kept)));
+  count();
 }
+
+int64_t BatchService::Impl::open() const {
+  return std::ranges::count_if(batches_, [](const auto& at) { return !has_ended(at.second->record.status); });
+}
+
+void BatchService::Impl::count() { context_.metrics.batches_open(open()); }
 
 Task<BatchRecord> BatchService::Impl::create(std::string owner, BatchRequest request) {
   if (stopping_) co_return fail(ErrorCode::kUnavailable, "the service is shutting down; try again");
@@ -123,9 +132,7 @@ Task<BatchRecord> BatchService::Impl::create(std::string owner, BatchRequest req
                    "input_file_id");
   if (file->purpose != "batch")
     co_return fail(ErrorCode::kInvalidArgument, "this file was not uploaded with purpose=batch", "input_file_id");
-  const auto open =
-      std::ranges::count_if(batches_, [](const auto& at) { return !has_ended(at.second->record.status); });
-  if (static_cast<size_t>(open) >= kBatchesOpenMax)
+  if (std::cmp_greater_equal(open(), kBatchesOpenMax))
     co_return overloaded("too many batches have not ended; wait for some, or cancel them", 60);
   auto batch = std::make_shared<Batch>();
   BatchRecord& record = batch->record;
@@ -140,6 +147,7 @@ Task<BatchRecord> BatchService::Impl::create(std::string owner, BatchRequest req
   auto committed = co_await files_.put_record(record.id, stored(record));
   if (!committed) batches_.erase(record.id);
   CO_TRY(committed);
+  count();
   forget_oldest();
   if (!stopping_) gate_.spawn(run(batch));
   co_return batch->record;
@@ -224,6 +232,7 @@ Task<void> BatchService::Impl::put(Shared batch) {
 
 Task<void> BatchService::Impl::enter(Shared batch, BatchStatus status) {
   batch->record.enter(status, unix_time_ms());
+  count();
   co_return co_await put(batch);
 }
 
@@ -449,7 +458,10 @@ Task<void> BatchService::Impl::write(Shared batch, bool completed, std::string l
   const std::string id = completed ? record.output_file_id : record.error_file_id;
   for (;;) {
     auto written = co_await files_.append(id, line);
-    if (written) ++(completed ? record.counts.completed : record.counts.failed);
+    if (written) {
+      ++(completed ? record.counts.completed : record.counts.failed);
+      context_.metrics.batch_line(completed);
+    }
     if (written || stopping_) co_return written;
     log::error("batch {}: {}; trying again", record.id, written.error().message);
     co_await context_.clock.sleep_for(kRetryPause);

@@ -25,10 +25,14 @@ inline RequestStatus request_status(const Error& error) {
 class GatewayMetrics {
  public:
   virtual ~GatewayMetrics() = default;
-  // endpoint: "completions", "chat", "jobs". seconds: from the first byte of the request to the last of the answer.
+  // endpoint: "completions", "chat", "messages", "responses", "jobs". seconds: from the first byte of the request to the last of
+  // the answer.
   virtual void http_request(std::string_view endpoint, RequestStatus status, double seconds) = 0;
   // Answered with an error before any work was done for it. reason: the error's `code`.
   virtual void request_rejected(std::string_view reason) = 0;
+  virtual void batches_open(int64_t count) = 0;  // that have not ended
+  // A line of a batch is in its output file, or in its error file.
+  virtual void batch_line(bool completed) = 0;
   virtual std::string text() = 0;  // of /metrics, in Prometheus' text format
 };
 

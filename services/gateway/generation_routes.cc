@@ -273,8 +273,9 @@ Result<GenerationRequest> prepare_now(const ParseGeneration& parse, const std::s
   const ParsedJson parsed = TRY(parse_json_object(body));
   GenerationRequest request = TRY(parse(parsed, model));
   std::string& grammar = request.inference.sampling.grammar;
-  if (!request.structured_at.empty()) grammar = TRY(structured_grammar(body, request.structured_at));
-  else grammar = TRY(prepare_tools(request.tools, request.messages, body, codec));
+  std::string structure;
+  if (!request.structured_at.empty()) structure = TRY(structured_grammar(body, request.structured_at));
+  grammar = TRY(prepare_tools(request.tools, request.messages, body, codec, structure));
   if (!grammar.empty() && codec.end_tokens().empty())
     return fail(ErrorCode::kUnsupported,
                 "this model has no token that ends an answer, so that none can be of a structure",

@@ -221,11 +221,7 @@ void take_chat_fields(JsonReader& reader, GenerationRequest& request, std::optio
   if (request.logprobs) request.inference.sampling.top_logprobs = static_cast<int32_t>(top.value_or(0));
   if (take_response_format(reader, error)) request.structured_at = "/response_format";
   request.tools = take_tools(reader, error);
-  const bool structured = !request.structured_at.empty();
-  if (structured && request.tools.choice != ToolUse::Choice::kNone)
-    reader.error("response_format",
-                 "of JSON beside tools is not supported; leave one out, or send \"tool_choice\": \"none\"",
-                 ErrorCode::kUnsupported);
+  const bool structured = request.tools.structured = !request.structured_at.empty();
   if ((structured || request.tools.holds_to_grammar()) && (request.ignore_eos || request.min_tokens > 0))
     reader.error(request.ignore_eos ? "ignore_eos" : "min_tokens",
                  structured

@@ -198,12 +198,12 @@ void order_arguments(ordered_json& messages, const ordered_json& body) {
 }  // namespace
 
 Result<std::string> prepare_tools(ToolUse& tools, ordered_json& messages, const std::string& body,
-                                  const TextCodec& codec) {
+                                  const TextCodec& codec, const std::string& structure) {
   const bool has_calls = std::ranges::any_of(messages, [](const ordered_json& m) { return m.contains("tool_calls"); });
-  if (tools.choice == ToolUse::Choice::kNone && !has_calls) return std::string();
+  if (tools.choice == ToolUse::Choice::kNone && !has_calls) return structure;
   const ordered_json whole = ordered_json::parse(body);  // it was parsed before
   if (has_calls) order_arguments(messages, whole);
-  if (tools.choice == ToolUse::Choice::kNone) return std::string();
+  if (tools.choice == ToolUse::Choice::kNone) return structure;
   const ToolFormat format = TRY(codec.tool_format());
   tools.shown = ordered_json::array();
   ToolReading reading{format, tools.holds_to_grammar(), {}};
@@ -222,9 +222,10 @@ Result<std::string> prepare_tools(ToolUse& tools, ordered_json& messages, const 
   }
   tools.reading = std::move(reading);
   if (!tools.holds_to_grammar()) return std::string();
-  const bool must_call = tools.choice != ToolUse::Choice::kAuto;
-  const bool many = tools.parallel && tools.choice != ToolUse::Choice::kNamed;
-  return tool_grammar(format, held, must_call, many);
+  return tool_grammar(format, held,
+                      {.must_call = tools.choice != ToolUse::Choice::kAuto,
+                       .many = tools.parallel && tools.choice != ToolUse::Choice::kNamed,
+                       .otherwise = structure});
 }
 
 }  // namespace runahead

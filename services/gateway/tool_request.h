@@ -3,8 +3,9 @@
 //   none       tool_choice "none": the model is shown no tools, and its answer is text, whatever it looks like.
 //   grammar    tool_choice "required" or a named function, a tool with "strict" and parallel_tool_calls false hold the answer to
 //              a grammar. A tool without "strict" whose schema no grammar can hold gets any JSON object there.
-//   refused    by name: tools where the model's template shows none or has calls that are not read, "strict" schemas that cannot
-//              be held, what needs a grammar where calls are XML, and a response_format beside tools.
+//   structure  beside tools, an answer of a structure is that or calls, nothing else; and calls where it must call.
+//   refused    by name: tools where the model's template shows none or has calls that are not read, and "strict" schemas that
+//              cannot be held.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -23,8 +24,11 @@ struct ToolUse {
   std::string named;  // kNamed
   bool parallel = true;  // more than one call in an answer
   bool strict = false;  // of any tool
+  bool structured = false;  // an answer that does not call is of a structure
 
-  bool holds_to_grammar() const { return choice != Choice::kNone && (choice != Choice::kAuto || strict || !parallel); }
+  bool holds_to_grammar() const {
+    return choice != Choice::kNone && (choice != Choice::kAuto || strict || !parallel || structured);
+  }
   // ---- by prepare_tools() ----
   nlohmann::ordered_json shown;  // to the model, as templates know them; null: none
   std::optional<ToolReading> reading;  // how calls are found in the answer; nothing: all is text
@@ -37,8 +41,9 @@ ToolUse take_tools(JsonReader& reader, std::optional<Error>& error);
 nlohmann::ordered_json take_tool_calls(JsonReader& message, std::optional<Error>& error);
 
 // With `body` as text, OpenAI's or Anthropic's: the order in which it names fields, which parsed JSON forgets, is what the model
-// is shown and has to keep to. Orders the arguments of calls in `messages`, too. Gives the grammar; empty: none.
+// is shown and has to keep to. Orders the arguments of calls in `messages`, too. Gives the grammar of the whole answer, where
+// `structure` is that of an answer without calls; empty: none.
 Result<std::string> prepare_tools(ToolUse& tools, nlohmann::ordered_json& messages, const std::string& body,
-                                  const TextCodec& codec);
+                                  const TextCodec& codec, const std::string& structure = {});
 
 }  // namespace runahead

@@ -10,7 +10,7 @@ ToolPieces::ToolPieces(const ToolReading& reading, std::string id_prefix, std::s
     : parser_(reading),
       id_prefix_(std::move(id_prefix)),
       id_seed_(std::move(id_seed)),
-      short_ids_(reading.format == ToolFormat::kMistral) {}
+      short_ids_(reading.format == ToolFormat::kMistral || reading.format == ToolFormat::kMistralArgs) {}
 
 std::string ToolPieces::new_id() const {
   constexpr size_t kDigits = 24, kShortDigits = 9;  // what Mistral's templates insist on

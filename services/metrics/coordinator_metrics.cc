@@ -18,7 +18,7 @@ using CounterFamily = prometheus::Family<prometheus::Counter>;
 using GaugeFamily = prometheus::Family<prometheus::Gauge>;
 using HistogramFamily = prometheus::Family<prometheus::Histogram>;
 
-constexpr std::array kEndpoints = {"completions", "chat", "messages", "jobs"};
+constexpr std::array kEndpoints = {"completions", "chat", "messages", "responses", "jobs"};
 constexpr std::array kStatuses = {"ok", "client_error", "rejected", "server_error", "cancelled"};  // as RequestStatus
 constexpr std::array kEnds = {"stop", "length", "failed", "cancelled"};  // runahead_requests_ended_total, outcome
 constexpr std::array kJobEnds = {JobStatus::kSucceeded, JobStatus::kFailed, JobStatus::kCancelled};
@@ -128,6 +128,9 @@ struct CoordinatorMetrics::Series {
   // Jobs, readiness, traces
   GaugeFamily& jobs = registry.gauges("runahead_jobs", "jobs that have not ended");
   CounterFamily& jobs_ended = registry.counters("runahead_jobs_ended_total", "jobs that have ended since the start");
+  GaugeFamily& batches = registry.gauges("runahead_batches_open", "batches that have not ended");
+  CounterFamily& batch_lines =
+      registry.counters("runahead_batch_lines_total", "lines of batches that have their answer, or an error");
   CounterFamily& canaries =
       registry.counters("runahead_canary_completions_total", "completions that readiness depends on, by result");
   GaugeFamily& canary_seconds = registry.gauges("runahead_canary_seconds", "the last such completion; 0: none yet");
@@ -170,6 +173,8 @@ CoordinatorMetrics::Series::Series(const ProcessInfo& process) : model_name(proc
   for (const char* how : kEnds) ended.Add(with({{"outcome", how}}));
   for (const char* state : {"waiting", "running"}) jobs.Add(with({{"state", state}}));
   for (const JobStatus status : kJobEnds) jobs_ended.Add(with({{"status", std::string(name(status))}}));
+  batches.Add(with({}));
+  for (const char* outcome : {"completed", "failed"}) batch_lines.Add(with({{"outcome", outcome}}));
   for (const char* result : {"passed", "failed"}) canaries.Add(with({{"result", result}}));
   canary_seconds.Add(with({}));
   for (auto* family : {&running, &waiting, &queued_tokens, &chain_length}) family->Add(model);
@@ -395,6 +400,14 @@ void CoordinatorMetrics::jobs_changed(const JobCounts& counts) {
     s.jobs_ended.Add(s.with({{"status", std::string(name(status))}})).Increment(static_cast<double>(count - counted));
     counted = count;
   }
+}
+
+void CoordinatorMetrics::batches_open(int64_t count) {
+  series_->batches.Add(series_->with({})).Set(static_cast<double>(count));
+}
+
+void CoordinatorMetrics::batch_line(bool completed) {
+  series_->batch_lines.Add(series_->with({{"outcome", completed ? "completed" : "failed"}})).Increment();
 }
 
 void CoordinatorMetrics::canary(bool passed, double seconds) {

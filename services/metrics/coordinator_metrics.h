@@ -38,6 +38,8 @@ class CoordinatorMetrics final : public CoordinatorSink, public GatewayMetrics, 
   void workers_changed(const ClusterView& cluster) override;
 
   void jobs_changed(const JobCounts& counts);
+  void batches_open(int64_t count) override;
+  void batch_line(bool completed) override;
   void canary(bool passed, double seconds);
   void spans_sent(int64_t spans) override;
   void requests_dropped(int64_t requests) override;

@@ -70,6 +70,37 @@ TEST(Chain, KeptBeginningsChangeNoBit) {
   EXPECT_GT(written, 2000);
 }
 
+// Turns of conversations, each behind what was asked and answered before. The answers are the decode worker's, which gives them
+// to whoever begins the next turn, and is sent only what it has not.
+TEST(Chain, KeptAnswersChangeNoBit) {
+  for (const size_t workers : {size_t{1}, size_t{3}}) {
+    HashCluster cluster(0);
+    for (size_t i = 0; i < workers; ++i) cluster.add(true, /*pages=*/150);
+    ASSERT_TRUE(cluster.run_until([&] { return cluster.coordinator->cluster().workers.size() == workers + 1; }));
+    SeededRng rng(workers);
+    int64_t of_answers = 0;
+    std::vector<std::vector<TokenId>> conversations(3);
+    for (int turn = 0; turn < 60; ++turn) {
+      std::vector<TokenId>& text = conversations[rng.next() % conversations.size()];
+      if (text.size() > 1200) text.clear();
+      const size_t before = text.size();
+      for (uint64_t own = 1 + rng.next() % 150; own > 0; --own)
+        text.push_back(static_cast<TokenId>(rng.next() % test::kHashVocab));
+      InferenceRequest request{.prompt = text, .max_new_tokens = static_cast<int32_t>(1 + rng.next() % 200)};
+      if (rng.next() % 4 == 0) request.strategy = Strategy::kEven;
+      const auto answer = cluster.answer_to(request);
+      ASSERT_TRUE(answer->finished) << answer->error->message;
+      ASSERT_EQ(answer->tokens, expected_tokens(request)) << turn;
+      const auto cached = static_cast<size_t>(answer->finished->report.cached_tokens);
+      ASSERT_LT(cached, text.size());
+      of_answers += before > 0 && before - cached < kPageTokens + 1 ? 1 : 0;
+      text.insert(text.end(), answer->tokens.begin(), answer->tokens.end());
+    }
+    EXPECT_GT(of_answers, 5) << "turns began behind the last answer";
+    EXPECT_GT(cluster.nodes[0]->pool.usage().kept, 0) << "of the decode worker";
+  }
+}
+
 TEST(Chain, ACoordinatorThatComesBackFindsNothingKept) {
   HashCluster cluster(1);
   const InferenceRequest request = request_of(400, 3);

@@ -51,6 +51,20 @@ proto::Envelope decode_order() {
   return message;
 }
 
+// Behind two pages that it keeps, of which it gives the second to the first rank.
+proto::Envelope giving_order() {
+  proto::Envelope message = decode_order();
+  proto::RunDecode& order = *message.mutable_run_decode();
+  for (int i = 3; i < 129; ++i) order.add_prompt(i % 100);
+  order.set_prompt_len(129);
+  order.set_prompt_len_original(129);
+  order.set_from_prefix(5);
+  order.set_kept_pages(2);
+  order.set_beginning_from(1);
+  order.mutable_beginning()->set_kv_address("first");
+  return message;
+}
+
 TEST(Messages, AnOrderThatIsRightIsTaken) {
   const auto step = parse_chain_step(chain_step(), kShape, 1s);
   ASSERT_TRUE(step) << step.error().message;
@@ -58,24 +72,36 @@ TEST(Messages, AnOrderThatIsRightIsTaken) {
   EXPECT_EQ(step->prefix_pages(), 1);
   EXPECT_TRUE(step->is_last_rank());
   EXPECT_EQ(step->deadline, Time(6s));
-  EXPECT_EQ(step->received_pages(), 1);
+  EXPECT_EQ(step->prefix.pages, 0) << "received";
   proto::Envelope behind = chain_step();
   behind.mutable_run_chain_step()->set_rank(0);
   behind.mutable_run_chain_step()->set_num_ranks(1);
+  behind.mutable_run_chain_step()->set_downstream_has(1);
+  ASSERT_TRUE(parse_chain_step(behind, kShape, 1s)) << "from the decode worker";
+  behind.mutable_run_chain_step()->clear_upstream();
   behind.mutable_run_chain_step()->set_from_prefix(3);
+  behind.mutable_run_chain_step()->set_kept_pages(1);
   behind.mutable_run_chain_step()->set_keep_prefix(4);
   behind.mutable_run_chain_step()->add_drop_prefixes(2);
   const auto later = parse_chain_step(behind, kShape, 1s);
   ASSERT_TRUE(later) << later.error().message;
-  EXPECT_EQ(later->from_prefix, 3u);
-  EXPECT_EQ(later->keep_prefix, 4u);
-  EXPECT_EQ(later->drop_prefixes, std::vector<uint64_t>{2});
+  EXPECT_EQ(later->prefix.from, 3u);
+  EXPECT_EQ(later->prefix.pages, 1);
+  EXPECT_EQ(later->prefix.keep, 4u);
+  EXPECT_EQ(later->prefix.drop, std::vector<uint64_t>{2});
+  EXPECT_EQ(later->downstream_has, 1);
   EXPECT_EQ(later->prefix_pages(), 1);
-  EXPECT_EQ(later->received_pages(), 0);
   EXPECT_EQ(later->full_pages(), 1);
   const auto order = parse_decode_order(decode_order(), kShape, 1s);
   ASSERT_TRUE(order) << order.error().message;
   EXPECT_EQ(order->prompt_len, 3);
+  EXPECT_FALSE(order->gives_beginning());
+  const auto giver = parse_decode_order(giving_order(), kShape, 1s);
+  ASSERT_TRUE(giver) << giver.error().message;
+  EXPECT_TRUE(giver->gives_beginning());
+  EXPECT_EQ(giver->prefix.from, 5u);
+  EXPECT_EQ(giver->prefix.pages, 2);
+  EXPECT_EQ(giver->beginning_from, 1);
 }
 
 TEST(Messages, NoOrderOutOfBoundsGetsIn) {
@@ -89,7 +115,16 @@ TEST(Messages, NoOrderOutOfBoundsGetsIn) {
       [](auto& s) { s.set_end(2000); },
       [](auto& s) { s.set_begin(0); },
       [](auto& s) { s.set_rank(0); },
-      [](auto& s) { s.set_from_prefix(3); },  // of another rank than the first
+      [](auto& s) { s.set_from_prefix(3), s.set_kept_pages(1); },  // of another rank than the first
+      [](auto& s) {
+        s.set_rank(0), s.set_num_ranks(1), s.set_from_prefix(3), s.set_kept_pages(1);
+      },  // and from upstream
+      [](auto& s) { s.set_rank(0), s.set_num_ranks(1), s.set_kept_pages(1), s.clear_upstream(); },  // of no number
+      [](auto& s) { s.set_rank(0), s.set_num_ranks(1), s.clear_upstream(); },  // from nowhere
+      [](auto& s) { s.set_rank(0), s.set_num_ranks(1), s.set_from_prefix(3), s.set_kept_pages(2), s.clear_upstream(); },
+      [](auto& s) { s.set_rank(0), s.set_num_ranks(1), s.set_from_prefix(3), s.set_kept_pages(-1); },
+      [](auto& s) { s.set_downstream_has(2); },
+      [](auto& s) { s.set_downstream_has(-1); },
       [](auto& s) {  // a rank that has not every layer
         s.set_num_ranks(3), s.set_end(128), s.set_keep_prefix(3);
         for (int i = 0; i < 28; ++i) s.add_tokens(i);
@@ -132,6 +167,20 @@ TEST(Messages, NoOrderOutOfBoundsGetsIn) {
   for (size_t i = 0; i < orders.size(); ++i) {
     proto::Envelope message = decode_order();
     orders[i](*message.mutable_run_decode());
+    EXPECT_FALSE(parse_decode_order(message, kShape, 1s)) << i;
+  }
+  const std::vector<std::function<void(proto::RunDecode&)>> givers = {
+      [](auto& o) { o.set_kept_pages(3); },
+      [](auto& o) { o.set_kept_pages(0); },
+      [](auto& o) { o.set_kept_pages(-1); },
+      [](auto& o) { o.set_from_prefix(0); },
+      [](auto& o) { o.set_beginning_from(2); },
+      [](auto& o) { o.set_beginning_from(-1); },
+      [](auto& o) { o.mutable_beginning()->clear_kv_address(); },
+  };
+  for (size_t i = 0; i < givers.size(); ++i) {
+    proto::Envelope message = giving_order();
+    givers[i](*message.mutable_run_decode());
     EXPECT_FALSE(parse_decode_order(message, kShape, 1s)) << i;
   }
 }
@@ -213,6 +262,16 @@ TEST(KvManifest, KnowsWhatIsThereWithoutAGapAndWhenAllIs) {
   for (const KvPageKey key : {KvPageKey{1, 1}, {2, 0}, {0, 3}, {-1, 0}, {0, -1}})
     EXPECT_EQ(manifest.mark(key).error().code, ErrorCode::kCorrupt);
   EXPECT_TRUE(KvManifest().complete());
+  EXPECT_TRUE(KvManifest(2, 3, 3).complete());
+}
+
+TEST(KvManifest, MayBeginWithPagesThatAreThere) {
+  KvManifest manifest(2, 3, 1);
+  EXPECT_EQ(manifest.ready_pages(1), 1);
+  EXPECT_EQ(manifest.mark({1, 0}).error().code, ErrorCode::kCorrupt);
+  for (const KvPageKey key : {KvPageKey{1, 1}, {0, 1}, {0, 2}, {1, 2}}) EXPECT_TRUE(manifest.mark(key));
+  EXPECT_TRUE(manifest.complete());
+  EXPECT_EQ(manifest.ready_pages(0), 3);
 }
 
 // A coordinator that has lost its mind: what a worker takes of it is within bounds, whatever it sends.
@@ -233,6 +292,9 @@ TEST(Messages, OrdersOfAnyNumbersAreRefusedOrWithinBounds) {
     if (sometimes()) s.set_begin(i32());
     if (sometimes()) s.set_from_prefix(u32());
     if (sometimes()) s.set_keep_prefix(u32());
+    if (sometimes()) s.set_kept_pages(i32());
+    if (sometimes()) s.set_downstream_has(i32());
+    if (sometimes()) s.clear_upstream();
     if (sometimes()) s.set_end(i32());
     if (sometimes()) s.set_tokens(0, i32());
     if (sometimes()) s.set_prompt_len_original(u32());
@@ -244,12 +306,18 @@ TEST(Messages, OrdersOfAnyNumbersAreRefusedOrWithinBounds) {
     if (sometimes()) o.set_prompt(0, i32());
     if (sometimes()) o.add_stop_tokens(i32());
     if (sometimes()) o.set_prompt_len_original(u32());
+    if (sometimes()) o.set_from_prefix(u32());
+    if (sometimes()) o.set_kept_pages(i32());
+    if (sometimes()) o.set_beginning_from(i32());
+    if (sometimes()) o.mutable_beginning()->set_kv_address("first");
     if (sometimes()) o.mutable_sampling()->set_temperature(static_cast<float>(number()));
     if (const auto step = parse_chain_step(chain, kShape, 1s)) {
       ++taken;
       EXPECT_TRUE(step->rank >= 0 && step->rank < step->num_ranks && step->num_ranks <= limits::kWorkersMax);
       EXPECT_TRUE(step->chunk.begin >= 0 && step->chunk.end <= kShape.context_len && !step->chunk.empty());
       EXPECT_EQ(std::ssize(step->tokens), step->chunk.size());
+      EXPECT_TRUE(step->prefix.pages >= 0 && step->prefix.pages <= step->prefix_pages());
+      EXPECT_TRUE(step->downstream_has >= 0 && step->downstream_has < step->chunk.end_page());
       EXPECT_LE(step->downstream.address.size(), limits::kPeerAddressBytesMax);
       EXPECT_LE(step->deadline, 1s + limits::kDeadlineMax);
     }
@@ -258,6 +326,7 @@ TEST(Messages, OrdersOfAnyNumbersAreRefusedOrWithinBounds) {
       EXPECT_TRUE(order->prompt_len >= 1 && order->max_new_tokens >= 1);
       EXPECT_LE(order->prompt_len + order->max_new_tokens, kShape.context_len);
       EXPECT_LE(order->prompt_len_original, order->prompt_len);
+      EXPECT_TRUE(order->prefix.pages >= 0 && order->prefix.pages * kPageTokens < order->prompt_len);
       for (const TokenId token : order->stop_tokens) EXPECT_TRUE(token >= 0 && token < kShape.vocab_size);
     }
   }

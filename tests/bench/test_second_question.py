@@ -22,3 +22,4 @@ def test_a_second_question_is_answered_from_kept_pages(tmp_path):
     tokens, cached = map(int, cells[2].split(", "))
     assert tokens - 128 < cached < tokens
     assert float(cells[5].split()[0]) < 1
+    assert int(cells[7].split()[0]) < 128, "the answer of 256 tokens was not computed again"

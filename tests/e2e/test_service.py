@@ -75,6 +75,22 @@ def test_a_second_question_about_a_document_begins_behind_the_first(service):
     assert refused.status == 400 and refused.json["error"]["param"] == "cache_salt"
 
 
+def test_the_next_turn_begins_behind_the_answer(service):
+    document, question = LONG_TEXT, " And what does the keeper do when the storm is over?"
+
+    def ask(prompt, salt, tokens):
+        return greedy(service, prompt, max_tokens=tokens, cache_salt=salt)
+
+    first = ask(document, "a conversation", 150)
+    turn = document + first["choices"][0]["text"] + question
+    warm, cold = ask(turn, "a conversation", 6), ask(turn, "another one", 6)
+    prompt = first["usage"]["prompt_tokens"]
+    assert warm["usage"]["prompt_tokens_details"]["cached_tokens"] >= prompt + 128 - 64, "two pages of the answer and more"
+    assert cold["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
+    assert warm["choices"][0]["text"] == cold["choices"][0]["text"]
+    assert warm["usage"]["runahead"]["first_logits_sha256"] == cold["usage"]["runahead"]["first_logits_sha256"]
+
+
 def test_cuts_off_the_page_are_refused(service):
     answer = service.post("/v1/completions", {"prompt": LONG_TEXT, "runahead": {"cuts": [100]}})
     assert answer.status == 400 and "64" in answer.json["error"]["message"]

@@ -123,6 +123,48 @@ def test_auto_may_answer_with_text_and_strict_is_held(gpt):
     assert none.choices[0].message.content == plain.choices[0].message.content, "none: the model is shown no tools"
 
 
+def test_beside_tools_an_answer_is_of_the_structure_or_calls(gpt):
+    schema = {"type": "object", "properties": {"degrees": {"type": "integer", "minimum": -99, "maximum": 99}},
+              "required": ["degrees"], "additionalProperties": False}
+    fields = {"model": "smollm2", "messages": ASK, "tools": TOOLS, "max_tokens": 120, "temperature": 1.5, "seed": 3,
+              "response_format": {"type": "json_schema", "json_schema": {"name": "t", "schema": schema}}}
+    for choice in gpt.chat.completions.create(n=6, parallel_tool_calls=False, **fields).choices:
+        assert choice.finish_reason in ("stop", "tool_calls"), choice
+        if choice.finish_reason == "tool_calls":
+            assert choice.message.content is None
+            check(choice.message.tool_calls[0])
+        else:
+            Draft202012Validator(schema).validate(json.loads(choice.message.content))
+    called = gpt.chat.completions.create(tool_choice=NAMED, **fields).choices[0]
+    assert called.finish_reason == "tool_calls" and called.message.tool_calls[0].function.name == "get_time"
+
+
+def test_calls_as_xml_are_held_too():
+    """As Qwen3-Coder writes them: a text is bare, all else is JSON."""
+    schema = {"type": "object", "properties": {"city": {"type": "string"}, "unit": {"type": "string", "enum": ["C", "F"]},
+                                               "days": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 9},
+                                                        "maxItems": 3}},
+              "required": ["city", "unit", "days"], "additionalProperties": False}
+    function = {"name": "get_weather", "description": "The weather.", "parameters": schema, "strict": True}
+    running = start_service("--chat-template", str(TEMPLATES / "xml.jinja"), workers=1)
+    try:
+        client = openai.OpenAI(base_url=running.url + "/v1", api_key="unused", max_retries=0, timeout=120)
+        answer = client.chat.completions.create(model="smollm2", messages=ASK, tools=[{"type": "function", "function": function}],
+                                                tool_choice="required", parallel_tool_calls=False, n=4, seed=5, temperature=0.7,
+                                                max_tokens=160)
+        called = [choice for choice in answer.choices if choice.finish_reason == "tool_calls"]
+        assert len(called) >= 2, answer
+        for choice in called:
+            assert choice.message.content is None
+            Draft202012Validator(schema).validate(json.loads(choice.message.tool_calls[0].function.arguments))
+        function["parameters"] = {**schema, "properties": {**schema["properties"], "city": {"type": "string", "pattern": "^P"}}}
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.chat.completions.create(model="smollm2", messages=ASK, tools=[{"type": "function", "function": function}])
+        assert refused.value.param == "tools[0].function.parameters.properties.city.pattern"
+    finally:
+        running.stop()
+
+
 def test_the_conversation_goes_on_with_the_tools_answer(calling, gpt):
     call = gpt.chat.completions.create(model="smollm2", messages=ASK, tools=TOOLS, tool_choice="required", max_tokens=120,
                                        parallel_tool_calls=False, temperature=0).choices[0].message
@@ -180,7 +222,6 @@ def test_what_cannot_be_is_refused_by_name(calling, gpt):
     assert refused(tools=[{"type": "web_search"}]) == "tools[0].type"
     assert refused(tool_choice={"type": "function", "function": {"name": "other"}}) == "tool_choice.function.name"
     assert refused(tool_choice="required", tools=None) == "tool_choice"
-    assert refused(response_format={"type": "json_object"}) == "response_format"
     assert refused(messages=[*ASK, {"role": "tool", "tool_call_id": "x", "content": "y"}]) == "messages[1].tool_call_id"
     strict[0]["function"]["strict"] = False  # no promise: any object will do
     answer = gpt.chat.completions.create(model="smollm2", messages=ASK, tools=strict, tool_choice="required", max_tokens=80,

@@ -65,7 +65,9 @@ RequestSpec draw_request(Prng& rng, int32_t number) {
   const int64_t length = rng.chance(0.2) ? rng.between(1, 70) : rng.between(65, 380);
   while (static_cast<int64_t>(request.prompt.size()) < length)
     request.prompt.push_back(static_cast<TokenId>(rng.below(kHashVocab)));
-  request.max_new_tokens = static_cast<int32_t>(rng.chance(0.1) ? 1 : rng.between(2, 14));
+  request.max_new_tokens = static_cast<int32_t>(rng.chance(0.1)    ? 1
+                                                : rng.chance(0.12) ? rng.between(70, 150)
+                                                                   : rng.between(2, 14));
   request.sampling = draw_sampling(rng);
   if (rng.chance(0.3))
     request.stop_tokens = {static_cast<TokenId>(rng.below(kHashVocab)), static_cast<TokenId>(rng.below(kHashVocab))};
@@ -81,16 +83,18 @@ RequestSpec draw_request(Prng& rng, int32_t number) {
   return spec;
 }
 
-// Prompts that begin like an earlier one, whose pages may be kept somewhere.
+// Prompts that begin like an earlier one, or go on behind its answer; pages of both may be kept somewhere.
 void draw_beginning(Prng& rng, const std::vector<RequestSpec>& earlier, RequestSpec& spec) {
   if (earlier.empty() || !rng.chance(0.6)) return;
   const auto other = static_cast<size_t>(rng.between(0, std::ssize(earlier) - 1));
-  const std::vector<TokenId>& like = earlier[other].request.prompt;
+  std::vector<TokenId> like = earlier[other].request.prompt;
+  const bool goes_on = rng.chance(0.4);
+  if (goes_on) like.insert(like.end(), earlier[other].answer.begin(), earlier[other].answer.end());
   std::vector<TokenId>& prompt = spec.request.prompt;
-  const auto common = static_cast<std::ptrdiff_t>(rng.between(1, std::ssize(like)));
+  const auto common = static_cast<std::ptrdiff_t>(goes_on ? std::ssize(like) : rng.between(1, std::ssize(like)));
   prompt.erase(prompt.begin(), prompt.begin() + std::min(common, std::ssize(prompt) - 1));
   prompt.insert(prompt.begin(), like.begin(), like.begin() + common);
-  if (prompt.size() > 400) prompt.resize(400);
+  if (prompt.size() > 600) prompt.resize(600);
   spec.request.strategy = rng.chance(0.3) ? Strategy::kSingle : Strategy::kBalanced;
   if (rng.chance(0.2)) spec.request.cache_salt = "other";
   spec.answer.clear();

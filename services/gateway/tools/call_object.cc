@@ -31,11 +31,23 @@ std::string_view CallObject::arguments() const {
   return std::string_view(text_).substr(arguments_begin_, end - arguments_begin_);
 }
 
+CallObject CallObject::named(std::string_view name, int depth_max) {
+  CallObject object(depth_max);
+  for (const char c : R"({"name": ")" + std::string(name) + R"(", "arguments": )") object.push(c);
+  object.is_named_ = true;
+  return object;
+}
+
 CallObject::State CallObject::push(char c) {
   if (!in_string_ && !is_outside_strings(c)) return State::kBroken;
   text_ += c;
   take(c);
   if (depth_ - 1 > depth_max_) return State::kBroken;
+  if (is_named_ && !arguments_begun_ && !is_space(c)) return State::kBroken;
+  if (is_named_ && arguments_end_ > 0) {
+    text_ += '}';
+    return close();
+  }
   return depth_ == 0 ? close() : State::kOpen;
 }
 

@@ -21,6 +21,9 @@ class CallObject {
   // Arguments that nest deeper than `depth_max` are none: no request could bring them back.
   explicit CallObject(int depth_max = limits::kJsonDepthMax) : depth_max_(depth_max) {}
 
+  // Of a call whose name stands before it: only its arguments follow.
+  static CallObject named(std::string_view name, int depth_max = limits::kJsonDepthMax);
+
   State push(char c);  // the first one is '{'; nothing after kWhole or kBroken
 
   const std::optional<std::string>& name() const { return name_; }  // once it is known
@@ -36,6 +39,7 @@ class CallObject {
 
   std::string text_;
   int depth_max_;
+  bool is_named_ = false;
   int depth_ = 0;
   bool in_string_ = false, escaped_ = false;
   bool in_value_ = false;  // of a field of the object itself, else before or in its name

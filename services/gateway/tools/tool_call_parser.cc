@@ -1,7 +1,6 @@
 #include "services/gateway/tools/tool_call_parser.h"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "services/gateway/tools/xml_call.h"
@@ -12,6 +11,20 @@ namespace {
 using nlohmann::json;
 
 bool is_space(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
+
+// A beginning of "name[ARGS]", or of "name[CALL_ID]id[ARGS]".
+bool may_be_named(std::string_view text) {
+  constexpr size_t kNameBytesMax = 128, kIdBytesMax = 64;
+  const size_t name = text.find('[');
+  if (name == std::string_view::npos)
+    return text.size() <= kNameBytesMax && text.find_first_of("{} \n\"") == std::string_view::npos;
+  std::string_view behind = text.substr(name);
+  if (name == 0 || kBeforeArguments.starts_with(behind) || kBeforeCallId.starts_with(behind)) return name > 0;
+  if (!behind.starts_with(kBeforeCallId)) return false;
+  behind.remove_prefix(kBeforeCallId.size());
+  const size_t id = behind.find('[');
+  return id == std::string_view::npos ? behind.size() <= kIdBytesMax : kBeforeArguments.starts_with(behind.substr(id));
+}
 
 }  // namespace
 
@@ -54,6 +67,8 @@ void ToolCallParser::take(char c) {
       return take_text(c);
     case State::kOpened:
       return take_opened(c);
+    case State::kNamed:
+      return take_named(c);
     case State::kObject:
       return take_object(c);
     case State::kXml:
@@ -78,7 +93,8 @@ void ToolCallParser::take_text(char c) {
     if (marker_.size() < opens.size()) return;
     raw_ = held_space() + std::exchange(marker_, {});
     listed_ = false;
-    state_ = State::kOpened;
+    named_.clear();
+    state_ = reading_.format == ToolFormat::kMistralArgs ? State::kNamed : State::kOpened;
     return;
   }
   if (!marker_.empty()) {  // its first byte opens nothing; what follows may
@@ -110,12 +126,29 @@ void ToolCallParser::take_opened(char c) {
   raw_ += c;
 }
 
+void ToolCallParser::take_named(char c) {
+  named_ += c;
+  if (!may_be_named(named_)) return give_up(c);
+  raw_ += c;
+  if (!named_.ends_with(kBeforeArguments)) return;
+  const std::string name = named_.substr(0, named_.find('['));
+  if (!offers(name)) {
+    raw_.pop_back();
+    return give_up(c);
+  }
+  begin_object(CallObject::named(name, depth_max()));
+}
+
 void ToolCallParser::open(char c) {
-  object_ = CallObject(reading_.certain ? std::numeric_limits<int>::max() : limits::kJsonDepthMax);
+  begin_object(CallObject(depth_max()));
+  take_object(c);
+}
+
+void ToolCallParser::begin_object(CallObject object) {
+  object_ = std::move(object);
   shown_ = false;
   shown_arguments_ = 0;
   state_ = State::kObject;
-  take_object(c);
 }
 
 void ToolCallParser::take_object(char c) {

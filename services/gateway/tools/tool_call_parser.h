@@ -7,6 +7,7 @@
 // Pure; one thread at a time.
 #pragma once
 
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -56,6 +57,7 @@ class ToolCallParser {
   enum class State {
     kText,
     kOpened,  // behind what opens a call
+    kNamed,  // in the name before the arguments
     kObject,
     kXml,
     kBehind,  // a call has ended: what closes it, or the next one of a list
@@ -64,10 +66,12 @@ class ToolCallParser {
   void take(char c);
   void take_text(char c);
   void take_opened(char c);
+  void take_named(char c);
   void take_object(char c);
   void take_xml(char c);
   void take_behind(char c);
   void open(char c);  // the object of a call
+  void begin_object(CallObject object);
   void give_up(char c);  // it is none; c belongs to what follows
   void resume_text(char c);
   void emit_call(const std::string& name, std::string_view arguments);
@@ -76,12 +80,14 @@ class ToolCallParser {
   void emit_content(std::string_view text);
   std::string held_space();
   bool offers(std::string_view name) const;
+  int depth_max() const { return reading_.certain ? std::numeric_limits<int>::max() : limits::kJsonDepthMax; }
 
   ToolReading reading_;
   State state_ = State::kText;
   std::string space_;  // held back: white space that a call may follow
   std::string marker_;  // held back: perhaps a beginning of what opens a call
   std::string raw_;  // of the call that is being read, with white space before it
+  std::string named_;  // of those, what stands between its mark and its arguments
   std::string behind_;  // perhaps a beginning of what closes a call
   bool listed_ = false;  // calls are in a list
   bool began_ = false;  // content or a call has come

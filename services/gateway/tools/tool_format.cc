@@ -1,5 +1,6 @@
 #include "services/gateway/tools/tool_format.h"
 
+#include <algorithm>
 #include <array>
 
 namespace runahead {
@@ -9,13 +10,14 @@ using namespace std::string_view_literals;
 
 struct Form {
   std::string_view name, opening, closing, arguments_key;
-  std::array<std::string_view, 2> markers;  // as many as are not empty
+  std::array<std::string_view, 3> markers;  // as many as are not empty
 };
 
-constexpr std::array<Form, 4> kForms = {{
+constexpr std::array<Form, 5> kForms = {{
     {"hermes", "<tool_call>", "</tool_call>", "arguments", {"<tool_call>", "</tool_call>"}},
-    {"llama", "<|python_tag|>", "", "parameters", {"<|python_tag|>", ""}},
-    {"mistral", "[TOOL_CALLS]", "", "arguments", {"[TOOL_CALLS]", ""}},
+    {"llama", "<|python_tag|>", "", "parameters", {"<|python_tag|>"}},
+    {"mistral", "[TOOL_CALLS]", "", "arguments", {"[TOOL_CALLS]"}},
+    {"mistral-args", "[TOOL_CALLS]", "", "", {"[TOOL_CALLS]", kBeforeArguments, kBeforeCallId}},
     {"xml", "<tool_call>", "</tool_call>", "", {"<tool_call>", "</tool_call>"}},
 }};
 
@@ -29,8 +31,7 @@ std::optional<ToolFormat> tool_format_of(std::string_view template_text) {
   };
   if (has("<function=") && has("<parameter=")) return ToolFormat::kXml;
   if (has("<tool_call>")) return ToolFormat::kHermes;
-  // Later templates of Mistral write [TOOL_CALLS]name[ARGS]{...}, which is not read.
-  if (has("[TOOL_CALLS]")) return has("[ARGS]") ? std::nullopt : std::optional(ToolFormat::kMistral);
+  if (has("[TOOL_CALLS]")) return has(kBeforeArguments) ? ToolFormat::kMistralArgs : ToolFormat::kMistral;
   if (has("<|start_header_id|>") && has("\"parameters\"")) return ToolFormat::kLlama;
   return {};
 }
@@ -49,7 +50,7 @@ std::string_view arguments_key(ToolFormat format) { return form(format).argument
 
 std::span<const std::string_view> markers(ToolFormat format) {
   const auto& all = form(format).markers;
-  return std::span(all).first(all[1].empty() ? 1 : 2);
+  return std::span(all).first(static_cast<size_t>(std::ranges::find(all, std::string_view()) - all.begin()));
 }
 
 }  // namespace runahead

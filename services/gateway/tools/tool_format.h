@@ -12,8 +12,12 @@ enum class ToolFormat {
   kHermes,  // <tool_call>{"name": "f", "arguments": {...}}</tool_call>: Hermes, Qwen 2.5 and 3, SmolLM3, Falcon 3 (a list in it)
   kLlama,  // {"name": "f", "parameters": {...}}, perhaps behind <|python_tag|>: Llama 3.1 and later
   kMistral,  // [TOOL_CALLS] [{"name": "f", "arguments": {...}}]: Mistral Nemo and others of its time
+  kMistralArgs,  // [TOOL_CALLS]f[ARGS]{...}, perhaps with [CALL_ID] and an id between: Mistral Small 3.2, Devstral, Ministral 3
   kXml,  // <tool_call><function=f><parameter=x>...</parameter></function></tool_call>: Qwen3-Coder
 };
+
+// Of kMistralArgs.
+inline constexpr std::string_view kBeforeArguments = "[ARGS]", kBeforeCallId = "[CALL_ID]";
 
 // Nothing if the template shows none of these.
 std::optional<ToolFormat> tool_format_of(std::string_view template_text);

@@ -18,8 +18,13 @@ struct GrammarTool {
   std::string field;  // where the request has the schema, for errors
 };
 
-// must_call: the answer is a call; else text in which calls may stand. many: one or more of them. kUnsupported for kXml, and for
-// schemas that cannot be held.
-Result<std::string> tool_grammar(ToolFormat format, std::span<const GrammarTool> tools, bool must_call, bool many);
+struct ToolAnswer {
+  bool must_call = false;  // else text in which calls may stand
+  bool many = false;  // one or more of them
+  std::string
+      otherwise;  // grammar of an answer that does not call, which then is all text or all calls; empty: any text
+};
+// kUnsupported for schemas that cannot be held.
+Result<std::string> tool_grammar(ToolFormat format, std::span<const GrammarTool> tools, const ToolAnswer& answer);
 
 }  // namespace runahead

@@ -139,16 +139,16 @@ class CoreDriver {
     for (const TokenId id : ids) message.mutable_token_batch()->add_tokens()->set_id(id);
     return message;
   }
-  static proto::Envelope rank_done(uint64_t request, uint32_t attempt, uint32_t rank, bool kept = false) {
+  static proto::Envelope rank_done(uint64_t request, uint32_t attempt, uint32_t rank, int32_t kept = 0) {
     proto::Envelope message = about(request, attempt);
-    message.mutable_rank_done()->set_kept_prefix(kept);
+    message.mutable_rank_done()->set_kept_pages(kept);
     message.mutable_rank_done()->set_rank(rank);
     message.mutable_rank_done()->mutable_timing()->set_compute_seconds(0.5);
     return message;
   }
-  static proto::Envelope decode_done(uint64_t request, uint32_t attempt) {
+  static proto::Envelope decode_done(uint64_t request, uint32_t attempt, int32_t kept = 0) {
     proto::Envelope message = about(request, attempt);
-    message.mutable_decode_done();
+    message.mutable_decode_done()->set_kept_pages(kept);
     return message;
   }
   static proto::Envelope failed(uint64_t request, uint32_t attempt, ErrorCode code, WorkerId blamed = 0) {

@@ -204,6 +204,14 @@ std::vector<Report> odd_reports() {
          message.mutable_decode_done()->set_handoff_seconds(kNan);
          return message;
        }},
+      {"given in negative time",
+       [](RequestId id) {
+         proto::Envelope message = CoreDriver::decode_done(id, 1);
+         message.mutable_decode_done()->set_kv_given_seconds(-1);
+         return message;
+       }},
+      {"a prefix beyond the context", [](RequestId id) { return CoreDriver::decode_done(id, 1, 65); }},
+      {"a prefix of -1 pages", [](RequestId id) { return CoreDriver::rank_done(id, 1, 0, -1); }},
       {"pages -1",
        [](RequestId) {
          proto::Envelope message = envelope({.epoch = CoreDriver::kEpoch});

@@ -21,12 +21,17 @@ struct Cached : CoreDriver {
     join(9, false);
   }
   const proto::RunChainStep& step(PeerId peer = 1) const { return last(peer, Kind::kRunChainStep)->run_chain_step(); }
-  // A chain of these workers does what it was told.
-  void complete(RequestId id, std::vector<PeerId> chain = {1}, bool kept = true, uint32_t attempt = 1) {
+  const proto::RunDecode& order() const { return last(9, Kind::kRunDecode)->run_decode(); }
+  // A chain of these workers does what it was told; the decode worker keeps as much as it says.
+  void complete(RequestId id, std::vector<PeerId> chain = {1}, bool kept = true, uint32_t attempt = 1,
+                int32_t decode_keeps = 0) {
     for (uint32_t rank = 0; rank + 1 < chain.size(); ++rank) from(chain[rank], rank_done(id, attempt, rank));
     from(chain.back(), first_token(id, attempt, 5));
-    from(chain.back(), rank_done(id, attempt, static_cast<uint32_t>(chain.size()) - 1, kept));
-    from(9, decode_done(id, attempt));
+    int32_t pages = 0;
+    for (const proto::Envelope& told : inbox[chain.back()])
+      if (kept && told.has_run_chain_step() && told.request() == id) pages = told.run_chain_step().end() / kPageTokens;
+    from(chain.back(), rank_done(id, attempt, static_cast<uint32_t>(chain.size()) - 1, pages));
+    from(9, decode_done(id, attempt, decode_keeps));
   }
   void ask_and_complete(TokenId question) { complete(*submit(about_document(question))); }
 };
@@ -241,6 +246,155 @@ TEST(PrefixCache, AChainBeginsWithTheWorkerThatHasTheBeginning) {
   const RequestId third = *driver.submit(about_document(2, 3100));
   EXPECT_EQ(driver.step(2).begin(), 3584) << "now the second worker has more";
   driver.complete(third, {2});
+}
+
+// A conversation of 640 tokens that were asked and 130 that were answered; the next turn has both, and 70 more.
+struct Conversation : Cached {
+  explicit Conversation(int32_t workers = 1) : Cached(workers), next(talk("")) {}
+  InferenceRequest talk(const std::string& salt) {
+    InferenceRequest request = about_document(1, 0);
+    request.max_new_tokens = 130;
+    request.workers_max = 1;
+    request.cache_salt = salt;
+    const RequestId id = *submit(request);
+    from(1, first_token(id, 1, 5));
+    from(1, rank_done(id, 1, 0, 10));
+    from(9, tokens(id, 1, 1, std::vector<TokenId>(129, 6)));
+    EXPECT_TRUE(finished.contains(id));
+    answer_kept = order().keep_prefix();
+    from(9, decode_done(id, 1, 12));  // 769 tokens were inputs
+    request.max_new_tokens = 1;
+    request.workers_max = 0;
+    request.prompt.push_back(5);
+    request.prompt.insert(request.prompt.end(), 129, 6);
+    request.prompt.insert(request.prompt.end(), 70, 7);
+    return request;
+  }
+  uint64_t answer_kept = 0;
+  InferenceRequest next;
+};
+
+TEST(PrefixCache, TheNextTurnBeginsBehindTheAnswer) {
+  Conversation driver;
+  EXPECT_NE(driver.answer_kept, 0u);
+  const RequestId id = *driver.submit(driver.next);
+  const proto::RunChainStep& step = driver.step();
+  EXPECT_EQ(step.begin(), 768);
+  EXPECT_EQ(step.kept_pages(), 10) << "the prompt, which the prefill worker keeps";
+  EXPECT_NE(step.from_prefix(), 0u);
+  EXPECT_EQ(step.downstream_has(), 12);
+  const proto::RunDecode& order = driver.order();
+  EXPECT_EQ(order.from_prefix(), driver.answer_kept);
+  EXPECT_EQ(order.kept_pages(), 12);
+  EXPECT_EQ(order.beginning_from(), 10) << "the answer, which only the decode worker has";
+  EXPECT_EQ(order.beginning().kv_address(), "kv-1");
+  EXPECT_EQ(step.upstream().kv_address(), "kv-9");
+  EXPECT_EQ(step.upstream().stream_token(), order.beginning().stream_token());
+  EXPECT_EQ(step.downstream().stream_token(), order.upstream().stream_token());
+  EXPECT_NE(step.downstream().stream_token(), step.upstream().stream_token());
+  driver.complete(id);
+  EXPECT_EQ(driver.finished.at(id).report.cached_tokens, 768);
+  EXPECT_EQ(driver.finished.at(id).report.cache_write_tokens, 64);
+}
+
+// What is given is on its way before anybody computes: how fast that is, chains do not say, and it is learnt.
+TEST(PrefixCache, WhatIsSlowToGiveIsComputed) {
+  Conversation driver;
+  const RequestId id = *driver.submit(driver.next);
+  ASSERT_TRUE(driver.order().has_beginning());
+  driver.from(1, CoreDriver::first_token(id, 1, 5));
+  driver.from(1, CoreDriver::rank_done(id, 1, 0, 13));
+  proto::Envelope done = CoreDriver::decode_done(id, 1);
+  done.mutable_decode_done()->set_kv_given_bytes(2 * CoreDriver::kLayers * CoreDriver::kPageBytes);
+  done.mutable_decode_done()->set_kv_given_seconds(20);
+  done.mutable_decode_done()->set_given_to(driver.order().beginning().worker());
+  driver.from(9, done);
+  (void)*driver.submit(driver.talk("another"));
+  EXPECT_EQ(driver.step().begin(), 640) << "behind what the prefill worker keeps";
+  EXPECT_FALSE(driver.order().has_beginning());
+  EXPECT_EQ(driver.order().kept_pages(), 12) << "but the decode worker is sent no page twice";
+}
+
+// The worker that had the prompt has gone; the decode worker has all of it.
+TEST(PrefixCache, AnotherWorkerGetsTheWholeBeginningFromTheDecodeWorker) {
+  Conversation driver;
+  driver.join(2, true);
+  driver.core.on_disconnected(1, driver.now);
+  driver.settle();
+  (void)*driver.submit(driver.next);
+  EXPECT_EQ(driver.step(2).begin(), 768);
+  EXPECT_EQ(driver.step(2).kept_pages(), 0);
+  EXPECT_EQ(driver.order().beginning_from(), 0);
+  EXPECT_EQ(driver.order().kept_pages(), 12);
+}
+
+// Whoever cuts by hand gets its cuts; the pages that the decode worker has are not sent to it all the same.
+TEST(PrefixCache, TheDecodeWorkerIsSentOnlyWhatItHasNot) {
+  Conversation driver(2);
+  driver.next.strategy = Strategy::kByHand;
+  driver.next.cuts = {448};
+  (void)*driver.submit(driver.next);
+  EXPECT_EQ(driver.step(1).begin(), 0);
+  EXPECT_FALSE(driver.step(1).has_upstream());
+  EXPECT_EQ(driver.step(1).downstream_has(), 0) << "the next rank needs all";
+  EXPECT_EQ(driver.step(2).downstream_has(), 12);
+  EXPECT_EQ(driver.order().kept_pages(), 12);
+  EXPECT_FALSE(driver.order().has_beginning());
+}
+
+TEST(PrefixCache, ADecodeWorkerThatHasItNoMoreIsSentAll) {
+  Conversation driver;
+  const RequestId id = *driver.submit(driver.next);
+  driver.from(9, CoreDriver::failed(id, 1, ErrorCode::kStale));
+  driver.from(1, CoreDriver::ended(id, 1));
+  driver.from(9, CoreDriver::ended(id, 1));
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->attempt(), 2u);
+  EXPECT_EQ(driver.step().begin(), 640) << "the prefill worker still has the prompt";
+  EXPECT_EQ(driver.step().downstream_has(), 0);
+  EXPECT_EQ(driver.order().kept_pages(), 0);
+  EXPECT_FALSE(driver.order().has_beginning());
+}
+
+// What a decode worker keeps is given up for whoever needs the pages, and it is told so with that order.
+TEST(PrefixCache, AnswersGiveWayToOthers) {
+  Cached driver(1);
+  driver.join(8, false, 44);  // 22 pages a layer
+  driver.core.on_disconnected(9, driver.now);
+  driver.settle();
+  const auto ask = [&](TokenId token, int32_t prompt) {
+    InferenceRequest request{.prompt = std::vector<TokenId>(static_cast<size_t>(prompt), token), .max_new_tokens = 1};
+    const RequestId id = *driver.submit(request);
+    const proto::RunDecode order = driver.last(8, Kind::kRunDecode)->run_decode();
+    driver.from(1, CoreDriver::first_token(id, 1, 5));
+    driver.from(1, CoreDriver::rank_done(id, 1, 0, 0));
+    driver.from(8, CoreDriver::decode_done(id, 1, prompt / kPageTokens));
+    return order;
+  };
+  const uint64_t first = ask(1, 640).keep_prefix();
+  EXPECT_TRUE(ask(2, 640).drop_prefixes().empty());
+  const proto::RunDecode third = ask(3, 640);
+  ASSERT_EQ(third.drop_prefixes_size(), 1);
+  EXPECT_EQ(third.drop_prefixes(0), first);
+  EXPECT_EQ(ask(2, 700).kept_pages(), 10);
+  EXPECT_EQ(ask(1, 700).kept_pages(), 0);
+}
+
+// An answer that somebody else has ended is not kept: nobody knows how far the decode worker was.
+TEST(PrefixCache, ACancelledAnswerIsNotKept) {
+  Cached driver;
+  InferenceRequest request = about_document(1, 0);
+  request.max_new_tokens = 130;
+  const RequestId id = *driver.submit(request);
+  driver.from(1, CoreDriver::first_token(id, 1, 5));
+  driver.from(1, CoreDriver::rank_done(id, 1, 0, 10));
+  const uint64_t number = driver.order().keep_prefix();
+  driver.core.cancel(id, driver.now);
+  driver.settle();
+  driver.from(9, CoreDriver::decode_done(id, 1, 11));  // it was done before it heard of that
+  (void)*driver.submit(about_document(1, 70));
+  EXPECT_EQ(driver.order().kept_pages(), 0);
+  ASSERT_EQ(driver.order().drop_prefixes_size(), 1);
+  EXPECT_EQ(driver.order().drop_prefixes(0), number);
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ AttemptId attempt(uint64_t request) { return {1, request, 1}; }
 // An attempt that begins behind `hit`, and leaves its pages under its own number.
 void run(WorkerPrefixes& prefixes, uint64_t number, const Keys& keys, WorkerPrefixes::Hit hit = {}, bool kept = true) {
   prefixes.begin(attempt(number), {.hit = hit, .keep = number, .keys = keys});
-  prefixes.end(attempt(number), kept);
+  prefixes.end(attempt(number), kept ? static_cast<int32_t>(keys.size()) : 0);
 }
 
 TEST(PageKeys, AreOfFullPagesAndSayAllThatIsBeforeThem) {
@@ -41,6 +41,35 @@ TEST(PageKeys, AreOfFullPagesAndSayAllThatIsBeforeThem) {
   EXPECT_NE(page_keys("salt", tokens(64))[0], keys[0]);
   const std::vector<TokenId> twice(128, 5);
   EXPECT_NE(page_keys("", twice)[0], page_keys("", twice)[1]) << "the same page at another place is another one";
+}
+
+TEST(PageKeys, ThoseOfALongerPromptGoOnFromThoseOfAShorterOne) {
+  Keys keys = page_keys("salt", tokens(200));
+  extend_page_keys(keys, "salt", tokens(391));
+  EXPECT_EQ(keys, page_keys("salt", tokens(391)));
+  Keys none;
+  extend_page_keys(none, "salt", tokens(391));
+  EXPECT_EQ(none, keys);
+}
+
+// An answer: its keys come while it is made, and the worker keeps what is full of it.
+TEST(WorkerPrefixes, WhatIsKeptOfAnAnswerIsKnownWhenItHasEnded) {
+  WorkerPrefixes prefixes;
+  const Keys prompt = page_keys("", tokens(128)), whole = page_keys("", tokens(640));
+  prefixes.begin(attempt(1), {.keep = 1});
+  prefixes.set_keys(attempt(1), whole);
+  prefixes.end(attempt(1), 9);
+  EXPECT_EQ(prefixes.find(whole, 100).columns, 9) << "the last page has a token that was no input";
+  EXPECT_EQ(prefixes.columns(), 9);
+  prefixes.begin(attempt(2), {.hit = prefixes.find(prompt, 1), .keep = 2});
+  prefixes.end(attempt(2), 3);
+  EXPECT_EQ(prefixes.take_dropped(), std::vector<uint64_t>{2}) << "kept under keys that nobody knows";
+  prefixes.begin(attempt(3), {.keep = 3});
+  prefixes.set_keys(attempt(3), page_keys("other", tokens(128)));
+  prefixes.end(attempt(3), -1);
+  prefixes.set_keys(attempt(3), whole);
+  EXPECT_EQ(prefixes.find(page_keys("other", tokens(128)), 2).columns, 0);
+  EXPECT_EQ(prefixes.columns(), 9);
 }
 
 TEST(WorkerPrefixes, TheLongestCommonBeginningIsFound) {
@@ -77,7 +106,7 @@ TEST(WorkerPrefixes, SharedColumnsCountOnceAndGoWithTheLastThatHasThem) {
   EXPECT_TRUE(prefixes.drop_oldest());
   EXPECT_FALSE(prefixes.drop_oldest());
   EXPECT_EQ(prefixes.columns(), 9) << "an attempt reads them";
-  prefixes.end(attempt(3), false);
+  prefixes.end(attempt(3), 0);
   EXPECT_EQ(prefixes.columns(), 0);
   EXPECT_EQ(prefixes.columns_in_use(), 0);
 }
@@ -100,7 +129,7 @@ TEST(WorkerPrefixes, TheOneThatWasNotUsedForLongestGoesFirst) {
   WorkerPrefixes prefixes;
   for (uint64_t id : {1, 2, 3}) run(prefixes, id, page_keys("", tokens(64, static_cast<TokenId>(1000 * id))));
   prefixes.begin(attempt(9), {.hit = {1, 1}});
-  prefixes.end(attempt(9), false);
+  prefixes.end(attempt(9), 0);
   while (prefixes.drop_oldest()) {
   }
   EXPECT_EQ(prefixes.take_dropped(), (std::vector<uint64_t>{2, 3, 1}));
@@ -155,7 +184,7 @@ TEST(WorkerPrefixes, TheLedgerIsThatOfAnOracle) {
         for (int32_t i = 0; std::ssize(mine) < std::ssize(claims[id].keys); ++i) mine.emplace_back(id, i);
         kept[id] = {mine.begin(), mine.end()};
       }
-      prefixes.end(attempt(id), is_kept);
+      prefixes.end(attempt(id), is_kept ? static_cast<int32_t>(claims[id].keys.size()) : 0);
       learn_drops();
     } else if (rng.next() % 8 == 0) {
       prefixes.drop_oldest();

@@ -240,6 +240,15 @@ TEST(Grammar, TextWithSomethingInIt) {
     EXPECT_EQ(compile(bad).error().code, ErrorCode::kInvalidArgument) << bad;
 }
 
+TEST(Grammar, TextUntilItsEnd) {
+  const auto until = compiled(R"({"sequence":[{"text_until":"</a>"},{"text":"!"}]})");
+  for (const std::string text : {"</a>!", "x</a>!", "<</a>!", "</</a>!", "</ a></a>!", "\xC3\xA9\n</a>!"})
+    EXPECT_TRUE(takes(until, text)) << text;
+  for (const std::string text : {"", "!", "</a>", "x</a>x</a>!", "</a>!!", "\xFF</a>!"})
+    EXPECT_FALSE(takes(until, text)) << text;
+  EXPECT_EQ(compile(R"({"text_until":""})").error().code, ErrorCode::kInvalidArgument);
+}
+
 // ---- masks ----
 
 std::shared_ptr<const TokenTree> tree_of(std::vector<std::string> bytes, TokenId end) {

@@ -115,6 +115,8 @@ TEST_F(BatchesTest, LinesThatAreDoneStayAndATornOneRunsAgain) {
     EXPECT_TRUE(old.emplace(line["custom_id"], line["response"]["body"].contains("old")).second) << "once";
   EXPECT_EQ(old, (std::map<std::string, bool>{{"id-1", false}, {"id-2", true}, {"id-3", false}}));
   EXPECT_EQ(inference_.requests().size(), 2u) << "a line that is done does not run";
+  EXPECT_EQ(metrics_.lines_completed, 2) << "since the start";
+  EXPECT_EQ(metrics_.open, 0);
 }
 
 class BatchesEndTest : public BatchesTest, public ::testing::WithParamInterface<int> {};

@@ -123,6 +123,11 @@ class CountingMetrics final : public GatewayMetrics {
     std::lock_guard lock(mutex_);
     rejected_.emplace_back(reason);
   }
+  void batches_open(int64_t count) override { open = count; }
+  void batch_line(bool completed) override { ++(completed ? lines_completed : lines_failed); }
+  std::atomic<int64_t> open{-1};  // batches
+  std::atomic<int> lines_completed{0}, lines_failed{0};
+
   std::string text() override { return "# TYPE runahead_up gauge\nrunahead_up 1\n"; }
   std::vector<std::string> seen() const {
     std::lock_guard lock(mutex_);

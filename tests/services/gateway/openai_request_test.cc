@@ -108,7 +108,6 @@ const Refused kRefused[] = {
     {kT, R"("tool_choice":{"type":"function","function":{"name":"f"}})", "tool_choice"},
     {kT, R"("tools":[{"function":{"name":"f"}}],"tool_choice":{"type":"function","function":{"name":"g"}})",
      "tool_choice.function.name"},
-    {kT, R"("tools":[{"function":{"name":"f"}}],"response_format":{"type":"json_object"})", "response_format", kNot},
     {kT, R"("tools":[{"function":{"name":"f"}}],"tool_choice":"required","min_tokens":3)", "min_tokens"},
     {kT, R"("tools":[{"function":{"name":"f","strict":true}}],"ignore_eos":true)", "ignore_eos"},
     {kC, R"("tools":[])", "tools", kNot},

@@ -364,12 +364,18 @@ TEST_F(ResponseTools, AChoiceOfToolsIsAsInChats) {
             "tool_choice.name");
 }
 
-TEST_F(ResponseTools, AStructureBesideToolsIsRefusedByItsName) {
-  const json format = {{"format", {{"type", "json_object"}}}};
-  const json refused = create(asked({{"text", format}}), 400);
-  EXPECT_EQ(refused["error"]["param"], "text.format");
-  EXPECT_EQ(refused["error"]["message"].get<std::string>().find("response_format"), std::string::npos) << refused;
-  EXPECT_EQ(create(asked({{"text", format}, {"tool_choice", "none"}}))["output"][0]["type"], "message");
+TEST_F(ResponseTools, BesideToolsAnAnswerIsOfTheStructureOrCalls) {
+  const auto grammar_of = [&](const json& more) {
+    json fields = {{"text", {{"format", {{"type", "json_object"}}}}}};
+    fields.update(more);
+    create(asked(fields));
+    return inference_.requests().back().sampling.grammar;
+  };
+  const std::string structure = R"({"json_object":true})";
+  EXPECT_EQ(grammar_of({{"tool_choice", "none"}}), structure);
+  const std::string either = grammar_of(json::object()), calls = grammar_of({{"tool_choice", "required"}});
+  EXPECT_TRUE(either.starts_with("{\"either\"") && either.ends_with("," + structure + "]}")) << either;
+  EXPECT_NE(either.find(calls), std::string::npos) << calls;
 }
 
 TEST_F(GatewayTest, WithoutAJobStoreAResponseIsAnsweredAndNotKept) {

@@ -108,6 +108,9 @@ TEST_F(ToolAnswers, ChoicesThatMustCallHaveAGrammar) {
   EXPECT_TRUE(
       grammar_of(R"(,"tool_choice":{"type":"function","function":{"name":"look"}})").starts_with("{\"sequence\""));
   EXPECT_TRUE(grammar_of(R"(,"parallel_tool_calls":false)").starts_with("{\"text_with\""));
+  EXPECT_TRUE(grammar_of(R"(,"response_format":{"type":"json_object"})").starts_with("{\"either\""));
+  EXPECT_EQ(grammar_of(R"(,"tool_choice":"required","response_format":{"type":"json_object"})"),
+            grammar_of(R"(,"tool_choice":"required")"));
   EXPECT_NE(grammar_of(R"(,"tool_choice":"required")").find(R"("properties":{"z":{"type":"string"},"a")"),
             std::string::npos)
       << "fields keep their order";

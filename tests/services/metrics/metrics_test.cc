@@ -48,6 +48,11 @@ void everything(CoordinatorMetrics& metrics) {
   metrics.first_decode(0.03);
   metrics.jobs_changed({.waiting = 2, .running = 1, .ended = {{JobStatus::kFailed, 3}}});
   metrics.jobs_changed({.waiting = 1, .running = 1, .ended = {{JobStatus::kFailed, 4}}});
+  metrics.batches_open(2);
+  metrics.batches_open(1);
+  metrics.batch_line(true);
+  metrics.batch_line(false);
+  metrics.batch_line(true);
   metrics.canary(true, 0.5);
   metrics.spans_sent(9);
   metrics.requests_dropped(2);
@@ -116,6 +121,8 @@ TEST(Metrics, WhatTheChainTheJobsAndTheTracesSayEndsUpInItsSeries) {
               count);
   EXPECT_EQ(value(text, R"(runahead_jobs{model_name="toy",state="waiting"})"), 1);
   EXPECT_EQ(value(text, R"(runahead_jobs_ended_total{model_name="toy",status="failed"})"), 4);
+  EXPECT_EQ(value(text, R"(runahead_batches_open{model_name="toy"})"), 1);
+  EXPECT_EQ(value(text, R"(runahead_batch_lines_total{model_name="toy",outcome="completed"})"), 2);
   EXPECT_EQ(value(text, R"(runahead_canary_completions_total{model_name="toy",result="passed"})"), 1);
   EXPECT_EQ(value(text, R"(runahead_otlp_spans_total{model_name="toy"})"), 9);
   EXPECT_EQ(value(text, R"(runahead_otlp_dropped_requests_total{model_name="toy"})"), 2);

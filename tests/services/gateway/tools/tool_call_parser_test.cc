@@ -2,12 +2,16 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <random>
 
 #include "base/limits.h"
 
 namespace runahead {
 namespace {
+
+constexpr std::array kAllForms = {ToolFormat::kHermes, ToolFormat::kLlama, ToolFormat::kMistral,
+                                  ToolFormat::kMistralArgs, ToolFormat::kXml};
 
 using Kind = ToolEvent::Kind;
 using Events = std::vector<ToolEvent>;
@@ -121,6 +125,21 @@ std::vector<Case> mistral_cases() {
   };
 }
 
+std::vector<Case> mistral_args_cases() {
+  const auto args = ToolFormat::kMistralArgs;
+  return {
+      {args, R"([TOOL_CALLS]look[ARGS]{"where": "}"}[TOOL_CALLS]add[CALL_ID]abcdefghi[ARGS]{})",
+       call("look", R"({"where": "}"})") + call("add", "{}")},
+      {args, "Well.\n[TOOL_CALLS]add[ARGS] {}", text("Well.") + call("add", "{}")},
+      {args, "[TOOL_CALLS]other[ARGS]{}", text("[TOOL_CALLS]other[ARGS]{}")},
+      {args, "[TOOL_CALLS]look and [ARGS]", text("[TOOL_CALLS]look and [ARGS]")},
+      {args, "[TOOL_CALLS]look[ARGS]\"x\"", text("[TOOL_CALLS]look[ARGS]\"x\"")},
+      {args, "[TOOL_CALLS]look[ARGS]{\"a\": 1", text("[TOOL_CALLS]look[ARGS]{\"a\": 1")},
+      {args, "[TOOL_CALLS][ARGS]{}", text("[TOOL_CALLS][ARGS]{}")},
+      {args, "[TOOL_CALLS]look[CALL_[ARGS]{}", text("[TOOL_CALLS]look[CALL_[ARGS]{}")},
+  };
+}
+
 std::vector<Case> xml_cases() {
   const auto xml = ToolFormat::kXml;
   return {
@@ -140,7 +159,8 @@ std::vector<Case> xml_cases() {
 
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const auto& some : {hermes_cases(), malformed_cases(), llama_cases(), mistral_cases(), xml_cases()})
+  for (const auto& some :
+       {hermes_cases(), malformed_cases(), llama_cases(), mistral_cases(), mistral_args_cases(), xml_cases()})
     all.insert(all.end(), some.begin(), some.end());
   return all;
 }
@@ -179,6 +199,9 @@ TEST(ToolCallParser, AnyCutGivesTheSame) {
                                           "</parameter>",
                                           "<|python_tag|>",
                                           "x",
+                                          "[ARGS]",
+                                          "add",
+                                          "[CALL_ID]",
                                           "\\",
                                           "{\"name\":\"add\"}"};
   for (int round = 0; round < 4000; ++round) {
@@ -187,7 +210,7 @@ TEST(ToolCallParser, AnyCutGivesTheSame) {
     std::vector<size_t> cuts;
     for (size_t at = 1; at < text.size(); ++at)
       if (random() % 3 == 0) cuts.push_back(at);
-    for (const ToolFormat format : {ToolFormat::kHermes, ToolFormat::kLlama, ToolFormat::kMistral, ToolFormat::kXml}) {
+    for (const ToolFormat format : kAllForms) {
       const Events whole = read(reading(format), text);
       ASSERT_EQ(read(reading(format), text, cuts), whole) << text;
       for (const ToolEvent& event : whole)
@@ -223,7 +246,7 @@ TEST(ToolCallParser, WithoutACallNothingIsLost) {
   for (int round = 0; round < 4000; ++round) {
     std::string said;
     for (size_t n = random() % 40; n > 0; --n) said += letters[random() % letters.size()];
-    for (const ToolFormat format : {ToolFormat::kHermes, ToolFormat::kLlama, ToolFormat::kMistral, ToolFormat::kXml})
+    for (const ToolFormat format : kAllForms)
       ASSERT_EQ(read(reading(format), said), said.empty() ? Events{} : text(said));
   }
 }
@@ -246,7 +269,7 @@ TEST(ToolCallParser, WhatIsCertainComesAsItIsWritten) {
 }
 
 TEST(ToolCallParser, ItsReadingIsKeptAsJson) {
-  for (const ToolFormat format : {ToolFormat::kHermes, ToolFormat::kLlama, ToolFormat::kMistral, ToolFormat::kXml})
+  for (const ToolFormat format : kAllForms)
     EXPECT_EQ(tool_reading_of(to_json(reading(format, true))), reading(format, true));
   EXPECT_EQ(tool_reading_of(nullptr), std::nullopt);
   EXPECT_EQ(tool_reading_of({{"format", "other"}}), std::nullopt);

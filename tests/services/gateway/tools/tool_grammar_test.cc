@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -16,14 +17,19 @@
 namespace runahead {
 namespace {
 
+constexpr std::array kAllForms = {ToolFormat::kHermes, ToolFormat::kLlama, ToolFormat::kMistral,
+                                  ToolFormat::kMistralArgs, ToolFormat::kXml};
+
 using nlohmann::ordered_json;
 
 const ordered_json kLook = ordered_json::parse(
     R"({"properties":{"where":{"type":"string","maxLength":3},"n":{"type":"integer","minimum":0,"maximum":9}},
         "required":["where","n"],"additionalProperties":false})");
 
-std::vector<GrammarTool> tools() {
-  return {{"look", kLook, true, "tools[0].function.parameters"},
+std::vector<GrammarTool> tools(ToolFormat format) {
+  ordered_json look = kLook;
+  if (format == ToolFormat::kXml) look["properties"]["where"].erase("maxLength");  // no bare text keeps to it
+  return {{"look", look, true, "tools[0].function.parameters"},
           {"stop-it", {{"type", "object"}, {"properties", {}}}, false, ""}};
 }
 
@@ -46,8 +52,10 @@ std::string random_text(const std::string& grammar, std::mt19937_64& random) {
     if (text.size() > 100 && may.size() > 1)
       for (const uint8_t end : {'"', '}', ']'})
         if (std::ranges::find(may, end) != may.end() && random() % 2 == 0) byte = end;
-    text += static_cast<char>(byte);
-    place = walk.read(place, byte);
+    std::string more(1, static_cast<char>(byte));
+    if (text.size() > 100 && may.size() > 200 && random() % 4 == 0) more = "</parameter>";
+    for (const char c : more) place = walk.read(place, static_cast<uint8_t>(c));
+    text += more;
   }
   EXPECT_TRUE(walk.may_end(place)) << "no end of " << text;
   return text;
@@ -83,19 +91,24 @@ size_t count(std::string_view text, std::string_view part) {
   return count;
 }
 
+// What stands before a call's name in each form.
+std::string_view naming(ToolFormat format) {
+  return format == ToolFormat::kXml ? "<function=" : format == ToolFormat::kMistralArgs ? "[ARGS]" : "\"name\": \"";
+}
+
 TEST(ToolGrammar, AllThatItLetsAModelWriteIsRead) {
   std::mt19937_64 random(21);
-  for (const ToolFormat format : {ToolFormat::kHermes, ToolFormat::kLlama, ToolFormat::kMistral})
+  for (const ToolFormat format : kAllForms)
     for (const bool must_call : {false, true})
       for (const bool many : {false, true}) {
-        const auto grammar = tool_grammar(format, tools(), must_call, many);
+        const auto grammar = tool_grammar(format, tools(format), {.must_call = must_call, .many = many});
         ASSERT_TRUE(grammar) << grammar.error().message;
         int calls = 0;
         for (int round = 0; round < 60; ++round) {
           const std::string written = random_text(*grammar, random), text = shown(written);
           const Read answer = read(format, text);
           calls += answer.calls;
-          EXPECT_EQ(answer.calls, count(text, "\"name\": \"")) << text;
+          EXPECT_EQ(answer.calls, count(text, naming(format))) << text;
           EXPECT_EQ(answer.arguments.size(), static_cast<size_t>(answer.calls)) << text;
           for (const std::string& arguments : answer.arguments) {
             EXPECT_TRUE(ordered_json::parse(arguments, nullptr, false).is_object()) << text;
@@ -115,24 +128,120 @@ TEST(ToolGrammar, WhatCannotBeHeld) {
   std::vector<GrammarTool> tools = {{"f",
                                      ordered_json::parse(R"({"properties":{"a":{"type":"number","multipleOf":0.5}}})"),
                                      false, "tools[0].function.parameters"}};
-  const auto any_object = tool_grammar(ToolFormat::kHermes, tools, true, false);
+  const auto any_object = tool_grammar(ToolFormat::kHermes, tools, {.must_call = true});
   ASSERT_TRUE(any_object) << any_object.error().message;
   EXPECT_NE(any_object->find("json_object"), std::string::npos);
   tools[0].strict = true;
-  const auto refused = tool_grammar(ToolFormat::kHermes, tools, true, false);
+  const auto refused = tool_grammar(ToolFormat::kHermes, tools, {.must_call = true});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().param, "tools[0].function.parameters.properties.a.multipleOf");
   EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
-  EXPECT_EQ(tool_grammar(ToolFormat::kXml, tools, true, false).error().code, ErrorCode::kUnsupported);
+  const auto as_xml = tool_grammar(ToolFormat::kXml, tools, {.must_call = true});
+  ASSERT_FALSE(as_xml);
+  EXPECT_EQ(as_xml.error().param, "tools[0].function.parameters.properties.a.multipleOf");
   tools = {{"f", ordered_json::parse(R"({"enum":[1]})"), true, "tools[0].function.parameters"}};
-  EXPECT_TRUE(tool_grammar(ToolFormat::kHermes, tools, true, false));
+  EXPECT_TRUE(tool_grammar(ToolFormat::kHermes, tools, {.must_call = true}));
+}
+
+bool takes(const std::string& grammar, std::string_view text) {
+  const auto automaton = grammar::compile(grammar);
+  EXPECT_TRUE(automaton) << grammar;
+  grammar::GrammarWalk walk(*automaton);
+  grammar::GrammarWalk::Place place = walk.start();
+  for (const char byte : text) {
+    place = walk.read(place, static_cast<uint8_t>(byte));
+    if (place == grammar::GrammarWalk::kNowhere) return false;
+  }
+  return walk.may_end(place);
+}
+
+TEST(ToolGrammar, OfXmlKeepsToWhatTheSchemaSays) {
+  const ordered_json schema = ordered_json::parse(
+      R"({"type":"object","properties":{"where":{"type":"string","description":"d"},"unit":{"type":"string","enum":["C","F"]},
+          "days":{"type":"array","items":{"$ref":"#/$defs/day"}}},
+          "required":["where","days"],"$defs":{"day":{"type":"integer"}}})");
+  const auto grammar = tool_grammar(ToolFormat::kXml, {{{"look", schema, true, "f"}}}, {.must_call = true});
+  ASSERT_TRUE(grammar) << grammar.error().message;
+  const auto call = [](const std::string& inside) {
+    return "<tool_call>\n<function=look>\n" + inside + "</function>\n</tool_call>";
+  };
+  const auto field = [](const std::string& name, const std::string& value) {
+    return "<parameter=" + name + ">\n" + value + "\n</parameter>\n";
+  };
+  const std::string paris = field("where", "Paris\nor\n</para> not"), days = field("days", "[1, 2]");
+  EXPECT_TRUE(takes(*grammar, call(paris + days)));
+  EXPECT_TRUE(takes(*grammar, call(paris + field("unit", "C") + days)));
+  EXPECT_TRUE(takes(*grammar, call("<parameter=where>\n</parameter>\n" + days))) << "an empty text";
+  EXPECT_FALSE(takes(*grammar, call(paris + field("unit", "K") + days)));
+  EXPECT_FALSE(takes(*grammar, call(days + paris))) << "another order";
+  EXPECT_FALSE(takes(*grammar, call(paris))) << "days are required";
+  EXPECT_FALSE(takes(*grammar, call(paris + field("days", "[\"a\"]"))));
+  EXPECT_FALSE(takes(*grammar, call(paris + days + field("more", "1"))));
+  EXPECT_FALSE(takes(*grammar, call(paris + days) + "."));
+
+  const auto error_of = [](const char* parameters) {
+    const auto held =
+        tool_grammar(ToolFormat::kXml, {{{"look", ordered_json::parse(parameters), true, "f"}}}, {.must_call = true});
+    return held ? "none" : held.error().param;
+  };
+  EXPECT_EQ(error_of(R"({"properties":{"a":{"type":"string","pattern":"^x$"}}})"), "f.properties.a.pattern");
+  EXPECT_EQ(error_of(R"({"properties":{"a":{"type":"string","enum":["x</parameter>"]}}})"), "f.properties.a.enum");
+  EXPECT_EQ(error_of(R"({"properties":{"a>b":{"type":"string"}}})"), "f.properties.a>b");
+  EXPECT_EQ(error_of(R"({"properties":{},"required":["a"]})"), "f.required");
+  EXPECT_EQ(error_of(R"({"properties":{},"minProperties":1})"), "f.minProperties");
+  EXPECT_EQ(error_of(R"({"properties":{"a":{"const":1},"b":true}})"), "none");
+}
+
+// A tool that is not strict: what cannot be held of it may be anything, the rest is held all the same.
+TEST(ToolGrammar, OfXmlThatIsNotStrictHoldsWhatItCan) {
+  const ordered_json schema = ordered_json::parse(
+      R"({"properties":{"a":{"type":"string","pattern":"^x$"},"n":{"type":"integer"},"b>":{}},
+          "required":["a","n","z"],"not":{}})");
+  const auto grammar = tool_grammar(ToolFormat::kXml, {{{"f", schema, false, "f"}}}, {.must_call = true});
+  ASSERT_TRUE(grammar) << grammar.error().message;
+  const std::string begin = "<tool_call>\n<function=f>\n<parameter=a>\nanything\n</parameter>\n<parameter=n>\n",
+                    end = "\n</parameter>\n</function>\n</tool_call>";
+  EXPECT_TRUE(takes(*grammar, begin + "12" + end));
+  EXPECT_FALSE(takes(*grammar, begin + "many" + end));
+  const auto open = tool_grammar(ToolFormat::kXml, {{{"f", ordered_json::object(), false, "f"}}}, {.must_call = true});
+  ASSERT_TRUE(open);
+  EXPECT_FALSE(takes(*open, begin + "many" + end));
+  EXPECT_TRUE(takes(*open, "<tool_call>\n<function=f>\n</function>\n</tool_call>"));
+}
+
+// response_format beside tools: the answer is of the structure, or calls.
+TEST(ToolGrammar, AnAnswerThatDoesNotCallIsOfItsStructure) {
+  std::mt19937_64 random(5);
+  const std::string otherwise =
+      R"({"json_schema":{"type":"object","properties":{"answer":{"type":"integer"}},"required":["answer"]}})";
+  for (const ToolFormat format : kAllForms) {
+    const auto grammar = tool_grammar(format, tools(format), {.many = true, .otherwise = otherwise});
+    ASSERT_TRUE(grammar) << grammar.error().message;
+    int calls = 0, structures = 0;
+    for (int round = 0; round < 60; ++round) {
+      const std::string text = shown(random_text(*grammar, random));
+      const Read answer = read(format, text);
+      calls += answer.calls > 0;
+      if (answer.calls > 0) {
+        EXPECT_EQ(answer.content, "") << text;
+      } else {
+        ++structures;
+        const auto written = ordered_json::parse(answer.content, nullptr, false);
+        EXPECT_TRUE(written.is_object() && written["answer"].is_number()) << text;
+      }
+    }
+    EXPECT_TRUE(calls > 5 && structures > 5) << calls << ", " << structures;
+    const auto must = tool_grammar(format, tools(format), {.must_call = true, .many = true, .otherwise = otherwise});
+    EXPECT_EQ(*must, *tool_grammar(format, tools(format), {.must_call = true, .many = true}));
+    EXPECT_FALSE(takes(*must, R"({"answer": 1})"));
+  }
 }
 
 TEST(ToolFormat, IsFoundInTheTemplate) {
   EXPECT_EQ(tool_format_of("a <tool_call>\\n{..."), ToolFormat::kHermes);
   EXPECT_EQ(tool_format_of("<tool_call>\\n<function=x>\\n<parameter=y>"), ToolFormat::kXml);
   EXPECT_EQ(tool_format_of("{{- \"[TOOL_CALLS][\" }}"), ToolFormat::kMistral);
-  EXPECT_EQ(tool_format_of("[TOOL_CALLS]name[ARGS]{}"), std::nullopt);
+  EXPECT_EQ(tool_format_of("[TOOL_CALLS]name[ARGS]{}"), ToolFormat::kMistralArgs);
   EXPECT_EQ(tool_format_of("<|start_header_id|> '\"parameters\": '"), ToolFormat::kLlama);
   EXPECT_EQ(tool_format_of("<|im_start|>"), std::nullopt);
 }
