@@ -398,6 +398,16 @@ Result<void> check_prompt_logprobs(const GenerationRequest& request) {
               "logprobs");
 }
 
+// In words by which clients of agents know that they must send less: OpenAI's and Anthropic's (litellm and langchain look for
+// them, not for the code; tests/e2e/test_agent_clients.py).
+std::string too_long(int64_t prompt_len, int64_t answer_len, int32_t context_len) {
+  const std::string most = "this model's maximum context length is " + std::to_string(context_len) + " tokens";
+  const std::string prompt = std::to_string(prompt_len) + " tokens";
+  if (prompt_len >= context_len) return "the prompt is too long: it has " + prompt + ", and " + most + "; shorten it";
+  return "prompt and answer are too long: " + most + ", the prompt has " + prompt + " and the answer may take " +
+         std::to_string(answer_len) + "; shorten the prompt, or ask for a shorter answer";
+}
+
 }  // namespace
 
 Result<void> tokenize_prompts(GenerationRequest& request, const TextCodec& codec, int32_t context_len) {
@@ -415,11 +425,7 @@ Result<void> tokenize_prompts(GenerationRequest& request, const TextCodec& codec
     if (request.scores_prompt()) answer_len = std::max<int64_t>(answer_len, 1);  // a chain ends with a token
     const int64_t wanted = prompt_len + answer_len;
     if (context_len > 0 && wanted > context_len)
-      return fail(ErrorCode::kContextOverflow,
-                  "the model's context has " + std::to_string(context_len) + " tokens; the prompt has " +
-                      std::to_string(prompt_len) + " and the answer may take " + std::to_string(answer_len) +
-                      ": shorten one of them",
-                  field);
+      return fail(ErrorCode::kContextOverflow, too_long(prompt_len, answer_len, context_len), field);
   }
   return request.scores_prompt() ? check_prompt_logprobs(request) : Result<void>{};
 }
