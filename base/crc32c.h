@@ -6,9 +6,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 namespace runahead {
 
 uint32_t crc32c(std::span<const std::byte> bytes, uint32_t seed = 0);
+inline uint32_t crc32c(std::string_view bytes, uint32_t seed = 0) {
+  return crc32c(std::as_bytes(std::span(bytes.data(), bytes.size())), seed);
+}
 
 }  // namespace runahead

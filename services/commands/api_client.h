@@ -18,6 +18,9 @@ struct ClientOptions {
 };
 
 inline constexpr std::chrono::seconds kClientTimeout{30};
+inline constexpr std::chrono::seconds kAnswerTimeout{600};  // as long as a request may take by default
+// Ids of tokens that every vocabulary has, for prompts of a length: what they say does not matter.
+inline constexpr uint32_t kPlainTokenMin = 100, kPlainTokens = 150;
 // How long a command that waits for something asks a server that does not answer: a coordinator that starts again needs less.
 inline constexpr std::chrono::seconds kServerAwayMax{60};
 

@@ -29,8 +29,6 @@ namespace {
 using nlohmann::json;
 using SteadyClock = std::chrono::steady_clock;
 
-constexpr std::chrono::seconds kSilenceTimeout{600};  // as long as a request may take by default
-constexpr uint64_t kTokenMin = 100, kTokens = 150;  // ids that every vocabulary has; what they say does not matter
 constexpr std::pair<const char*, double> kQuantiles[] = {{"p50", 0.5}, {"p90", 0.9}, {"p95", 0.95}, {"p99", 0.99}};
 constexpr const char* kTimes[] = {"ttft", "tpot", "e2e"};
 
@@ -51,7 +49,7 @@ json body_of(const BenchLoadOptions& options, uint64_t seed, size_t number) {
   SeededRng random(seed + number);
   json prompt = json::array();
   for (int i = options.prompt_tokens[number % options.prompt_tokens.size()]; i > 0; --i)
-    prompt.push_back(kTokenMin + random.next() % kTokens);
+    prompt.push_back(kPlainTokenMin + random.next() % kPlainTokens);
   return {{"model", "default"},
           {"prompt", std::move(prompt)},
           {"max_tokens", options.answer_tokens},
@@ -138,7 +136,7 @@ std::vector<Answered> run_clients(const BenchLoadOptions& options, bool quiet) {
   ProgressBar bar("bench load", !quiet);
   const uint64_t seed = random_seed();
   const auto client = [&] {
-    const HttpClient http(options.api.url, kSilenceTimeout, options.api.api_key);
+    const HttpClient http(options.api.url, kAnswerTimeout, options.api.api_key);
     for (size_t i = next++; i < all.size(); i = next++) {
       all[i] = ask_once(http, body_of(options, seed, i));
       const std::lock_guard lock(mutex);

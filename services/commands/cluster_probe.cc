@@ -1,15 +1,13 @@
 #include "services/commands/cluster_probe.h"
 
 #include "base/json_text.h"
+#include "services/commands/api_client.h"
 #include "services/process/process.h"
 
 namespace runahead {
 namespace {
 
 using nlohmann::json;
-
-constexpr auto kSilenceTimeout = std::chrono::seconds(600);  // one prompt, not streamed
-constexpr int32_t kTokenMin = 100, kTokens = 150;  // ids that every vocabulary has; what they say does not matter
 
 Result<json> body_of(const HttpAnswer& answer) {
   if (answer.status != 200) return std::unexpected(error_of(answer));
@@ -21,7 +19,7 @@ Result<json> body_of(const HttpAnswer& answer) {
 }  // namespace
 
 ClusterProbe::ClusterProbe(const std::string& url, const std::string& api_key)
-    : client_(url, kSilenceTimeout, api_key), salt_(random_seed()) {}
+    : client_(url, kAnswerTimeout, api_key), salt_(random_seed()) {}
 
 Result<json> ClusterProbe::cluster() const {
   json body = TRY(body_of(TRY(client_.get("/v1/cluster"))));
@@ -45,7 +43,7 @@ int32_t ClusterProbe::ready_prefill_workers(const json& cluster) {
 
 Result<json> ClusterProbe::ask(int32_t tokens, const std::vector<int32_t>& cuts) {
   std::vector<int32_t> prompt;
-  for (int32_t i = 0; i < tokens; ++i) prompt.push_back(kTokenMin + i * 7 % kTokens);
+  for (int32_t i = 0; i < tokens; ++i) prompt.push_back(kPlainTokenMin + i * 7 % kPlainTokens);
   json body = {{"model", "default"}, {"prompt", prompt}, {"max_tokens", 1}, {"temperature", 0}};
   body["cache_salt"] = std::to_string(salt_) + "-" + std::to_string(++asked_);  // nobody has computed any of it
   if (cuts.empty()) body["runahead"] = {{"strategy", "single"}};

@@ -23,7 +23,7 @@ namespace runahead {
 namespace {
 
 using nlohmann::json;
-constexpr auto kSilenceTimeout = std::chrono::seconds(60);  // the gateway pings every second
+constexpr auto kPingTimeout = std::chrono::seconds(60);  // the gateway pings every second
 
 struct RunOptions {
   LocalClusterOptions cluster;
@@ -119,7 +119,7 @@ class AnswerReader {
 
 Result<RunReport> ask(const std::string& address, const RunOptions& options, const Prompt& prompt,
                       const CommonOptions& common) {
-  const HttpClient client(address, kSilenceTimeout);
+  const HttpClient client(address, kPingTimeout);
   AnswerReader reader(common);
   const auto begin = std::chrono::steady_clock::now();
   const auto response = TRY(client.post_stream(prompt.chat ? "/v1/chat/completions" : "/v1/completions",

@@ -48,8 +48,6 @@ std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text.data(), text.size()));
 }
 
-uint32_t check_of(std::string_view bytes, uint32_t seed = 0) { return crc32c(bytes_of(bytes), seed); }
-
 // Durable under its name when it returns, and for its owner alone: a client's words, where write_whole_file() makes a cache.
 Result<void> write_synced(const fs::path& path, std::string_view bytes) {
   const fs::path fresh = path.string() + ".new";
@@ -66,7 +64,7 @@ Result<void> write_synced(const fs::path& path, std::string_view bytes) {
   return sync_folder(path);
 }
 
-std::string with_check(const std::string& text) { return fmt::format("{:08x}\n{}", check_of(text), text); }
+std::string with_check(const std::string& text) { return fmt::format("{:08x}\n{}", crc32c(text), text); }
 
 std::optional<std::string> checked(const std::string& stored) {
   constexpr size_t kCheckBytes = 9;
@@ -149,7 +147,7 @@ Result<FileFolder::Content> FileFolder::content(const std::string& name) const {
   Content content;
   for (;;) {
     const std::string piece = TRY(read(name, content.bytes, kReadBytes));
-    content.check = check_of(piece, content.check);
+    content.check = crc32c(piece, content.check);
     content.bytes += piece.size();
     if (piece.size() < kReadBytes) return content;
   }

@@ -12,8 +12,6 @@ using nlohmann::json;
 
 constexpr const char* kFilePrefix = "file-";
 
-uint32_t check_of(std::string_view bytes) { return crc32c(std::as_bytes(std::span(bytes.data(), bytes.size()))); }
-
 std::string to_json(const FileHead& head) {
   return to_text({{"owner", head.owner},
                   {"filename", head.filename},
@@ -113,7 +111,7 @@ Task<FileHead> FileStore::add(FileHead head, std::shared_ptr<const std::string> 
   const Coming coming(coming_bytes_, coming_, content.size());
   head.bytes = content.size();
   std::function<Result<FileHead>()> write = [this, head, body, content]() mutable -> Result<FileHead> {
-    head.check = check_of(content);
+    head.check = crc32c(content);
     TRY(folder_.write(head.id, content));
     const Result<void> known = folder_.put_json(head.id, to_json(head));
     if (!known) folder_.remove(head.id);

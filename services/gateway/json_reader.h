@@ -15,6 +15,8 @@
 
 namespace runahead {
 
+inline constexpr size_t kNameBytesMax = 1024;  // of a model, a role, a type and the like
+
 // A parsed text. It is emptied from the leaves up before it dies: nlohmann's destructor (3.11; nlohmann/json issue 5135) asks
 // for memory for every element of a list, and where there is none that ends the process.
 class ParsedJson {

@@ -12,10 +12,9 @@ namespace {
 using nlohmann::json;
 using namespace std::string_view_literals;
 
-constexpr size_t kNameBytesMax = 1024;
 // Without effect here: who asked, where and how fast Anthropic's own service computes; where a cache may cut.
-constexpr std::array kIgnored = {"metadata"sv, "service_tier"sv, "inference_geo"sv,
-                                 "speed"sv,    "diagnostics"sv,  "cache_control"sv};
+constexpr std::array kIgnoredOfMessages = {"metadata"sv, "service_tier"sv, "inference_geo"sv,
+                                           "speed"sv,    "diagnostics"sv,  "cache_control"sv};
 constexpr std::array kUnsupported = {"mcp_servers"sv, "container"sv, "context_management"sv, "output_config"sv};
 
 // What both APIs call the same, with the same meaning.
@@ -145,7 +144,7 @@ Result<GenerationRequest> parse_messages(const json& body, const ServedModel& mo
   take_thinking(reader, error);
   chat["messages"] = chat_messages(reader, error);
   take_message_tools(reader, chat, error);
-  reader.ignore(kIgnored);
+  reader.ignore(kIgnoredOfMessages);
   reader.unsupported(kUnsupported);
   reader.finish();
   if (error) return std::unexpected(std::move(*error));

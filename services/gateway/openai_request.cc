@@ -17,7 +17,6 @@ using nlohmann::ordered_json;
 using namespace std::string_view_literals;
 
 constexpr int32_t kCompletionMaxTokensDefault = 16;  // OpenAI's
-constexpr size_t kNameBytesMax = 1024;               // model, role and the like
 
 // OpenAI knows these, and they do not change the text that comes back.
 constexpr std::array kIgnored = {"user"sv,

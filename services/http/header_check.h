@@ -4,6 +4,7 @@
 // twice or not a plain number, a Transfer-Encoding other than "chunked" or in HTTP/1.0, Host missing or twice in HTTP/1.1.
 #pragma once
 
+#include <string>
 #include <string_view>
 
 #include "base/result.h"
@@ -12,5 +13,8 @@ namespace runahead {
 
 // `header` is everything up to and including the empty line.
 Result<void> check_header(std::string_view header);
+
+// Of names and tokens: ASCII letters alone.
+std::string lower(std::string_view text);
 
 }  // namespace runahead

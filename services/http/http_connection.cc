@@ -33,12 +33,6 @@ bool is_request_id(std::string_view id) {
   });
 }
 
-std::string lower(std::string_view text) {
-  std::string result(text);
-  for (char& c : result) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return result;
-}
-
 std::string media_type(std::string_view content_type) {
   const std::string type = lower(content_type.substr(0, content_type.find(';')));
   return type.substr(0, type.find_last_not_of(" \t") + 1);

@@ -138,7 +138,7 @@ StoredRow row_of(sqlite3_stmt* statement) {
   return row;
 }
 
-std::unexpected<Error> damaged(const std::string& name) {
+std::unexpected<Error> damaged_file(const std::string& name) {
   return fail(ErrorCode::kCorrupt,
               "the job store " + name + " is damaged; restore a copy, or move it away with its -wal and -ledger",
               "job-store");
@@ -161,12 +161,12 @@ std::unexpected<Error> SqliteDatabase::failed(int code) const {
     case SQLITE_NOTADB:
     case SQLITE_CORRUPT:
     case SQLITE_ERROR:  // our statements are right, so the file's tables are not
-      return damaged(name_);
+      return damaged_file(name_);
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
       return refused(" is in use by another process; stop it or name another file");
     case SQLITE_READONLY:  // also for a number of its format that is none
-      if (::access(name_.c_str(), W_OK) == 0) return damaged(name_);
+      if (::access(name_.c_str(), W_OK) == 0) return damaged_file(name_);
       [[fallthrough]];
     case SQLITE_CANTOPEN:
     case SQLITE_PERM:
@@ -215,7 +215,7 @@ Result<void> SqliteDatabase::check_kind() {
   const bool is_ours = TRY(schema()) == schema_of_a_new_one();
   if (sqlite3_db_readonly(handle_.get(), "main") == 1) return failed(SQLITE_READONLY);
   if (is_ours && version == kSchemaVersion) return {};
-  if (is_ours || version == kSchemaVersion) return damaged(name_);
+  if (is_ours || version == kSchemaVersion) return damaged_file(name_);
   if (version > kSchemaVersion)
     return fail(
         ErrorCode::kInvalidConfig,

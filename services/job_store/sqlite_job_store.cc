@@ -22,14 +22,14 @@ namespace {
 
 constexpr size_t kBatchMax = 256;  // operations of one transaction: bounds the wait of the first
 
-std::unexpected<Error> damaged(const std::string& id) {
+std::unexpected<Error> damaged_job(const std::string& id) {
   return fail(
       ErrorCode::kCorrupt,
       "the row of job " + id + " is damaged; the next start of the service mends the store, and says what is lost");
 }
 
 Result<std::shared_ptr<const JobRecord>> record_of(StoredRow row) {
-  if (!row.request_ok || !row.result_ok) return damaged(row.head.id);
+  if (!row.request_ok || !row.result_ok) return damaged_job(row.head.id);
   auto record = std::make_shared<JobRecord>();
   if (!row.result.empty()) record->result = std::make_shared<const StoredResult>(TRY(parse_stored_result(row.result)));
   record->client_json = std::move(row.client);
@@ -252,7 +252,7 @@ Task<std::shared_ptr<const JobHead>> SqliteJobStore::find_by_key(std::string own
       [this, owner = std::move(owner), key = std::move(key)]() -> Result<std::shared_ptr<const JobHead>> {
         const auto row = TRY(files_.database->find_by_key(owner, key));
         if (!row) return nullptr;
-        if (!row->head_ok) return damaged(row->head.id);
+        if (!row->head_ok) return damaged_job(row->head.id);
         return std::make_shared<const JobHead>(std::move(row->head));
       });
 }
@@ -271,7 +271,7 @@ Task<std::shared_ptr<const StoredRequest>> SqliteJobStore::request(std::string i
       [this, id = std::move(id)]() -> Result<std::shared_ptr<const StoredRequest>> {
         const auto row = TRY(files_.database->find(id, SqliteDatabase::Parts::kAll));
         if (!row) return nullptr;
-        if (!row->request_ok) return damaged(id);
+        if (!row->request_ok) return damaged_job(id);
         return std::make_shared<const StoredRequest>(
             StoredRequest{TRY(parse_stored_request(row->request)), std::move(row->client)});
       });

@@ -101,6 +101,20 @@ TEST(Chain, KeptAnswersChangeNoBit) {
   }
 }
 
+// An answer's last token was never an input: a page that ends with it is not full of keys and values.
+TEST(Chain, AnAnswerThatEndsWithAPageIsKeptWithoutIt) {
+  HashCluster cluster(1);
+  for (const int32_t answer_len : {27, 28, 29}) {
+    InferenceRequest request = request_of(100, answer_len, static_cast<uint64_t>(answer_len));
+    const auto first = cluster.answer_to(request);
+    request.prompt.insert(request.prompt.end(), first->tokens.begin(), first->tokens.end());
+    request.prompt.push_back(1);
+    const auto next = cluster.answer_to(request);
+    EXPECT_EQ(next->finished->report.cached_tokens, answer_len < 29 ? 64 : 128);
+    EXPECT_EQ(next->tokens, expected_tokens(request)) << answer_len;
+  }
+}
+
 TEST(Chain, ACoordinatorThatComesBackFindsNothingKept) {
   HashCluster cluster(1);
   const InferenceRequest request = request_of(400, 3);

@@ -75,7 +75,8 @@ def test_litellm_calls_tools_and_names_errors(served):
 
 
 def test_litellm_speaks_messages_and_responses(served, plain):
-    expected = plain.chat.completions.create(model="smollm2", messages=ASK, max_tokens=12, temperature=0).choices[0].message.content
+    chat = plain.chat.completions.create(model="smollm2", messages=ASK, max_tokens=12, temperature=0)
+    expected = chat.choices[0].message.content
     message = litellm.completion(model="anthropic/smollm2", messages=ASK, api_base=served.url, api_key="unused", num_retries=0,
                                  max_tokens=12, temperature=0)
     assert message.choices[0].message.content == expected

@@ -12,6 +12,7 @@ if it found anything, or a FILE that no source includes. A header is looked at t
 one that includes it, directly or not. The fuzzers are not in that build, and not looked at.
 """
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -22,6 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = "build/release"
+COMMANDS = "build/lint"  # the build's, one for each source
 COMMITS_BACK = 10
 FINDING = re.compile(r"^(/[^:]+):(\d+):\d+: (?:warning|error): (.*)$")
 
@@ -48,10 +50,17 @@ def changed_files(base):
 
 
 def compiled_sources():
-    """Relative paths of the sources in the build's compile commands."""
-    text = (ROOT / BUILD / "compile_commands.json").read_text()
-    files = re.findall(r'"file": "([^"]+)"', text)
-    paths = {os.path.relpath(file, ROOT) for file in files}
+    """Relative paths of the sources that the build compiles. Writes a compile command for each: in a unity build (RUNAHEAD_UNITY)
+    there is one for several, in a file that includes them."""
+    commands = {}
+    for entry in json.loads((ROOT / BUILD / "compile_commands.json").read_text()):
+        text = Path(entry["file"]).read_text() if "/Unity/" in entry["file"] else ""
+        included = re.findall(r'^#include "(.+)"$', text, re.MULTILINE)
+        for file in included or [entry["file"]]:
+            commands[file] = {**entry, "file": file, "command": entry["command"].replace(entry["file"], file)}
+    (ROOT / COMMANDS).mkdir(parents=True, exist_ok=True)
+    (ROOT / COMMANDS / "compile_commands.json").write_text(json.dumps(list(commands.values()), indent=1))
+    paths = {os.path.relpath(file, ROOT) for file in commands}
     return sorted(path for path in paths if not path.startswith(("..", "build/")))
 
 
@@ -89,7 +98,7 @@ def sources_for(files, sources):
 
 def check(source):
     """(findings, what went wrong with clang-tidy itself)"""
-    done = subprocess.run(["clang-tidy-19", "-p", BUILD, "--quiet", source], cwd=ROOT, capture_output=True, text=True,
+    done = subprocess.run(["clang-tidy-19", "-p", COMMANDS, "--quiet", source], cwd=ROOT, capture_output=True, text=True,
                           check=False)
     found = set()
     for line in done.stdout.splitlines():

@@ -11,7 +11,6 @@ namespace {
 using nlohmann::json;
 using namespace std::string_view_literals;
 
-constexpr size_t kNameBytesMax = 1024;
 // What an item of ours carries when it comes back.
 constexpr std::array kOfAnswers = {"id"sv, "status"sv, "phase"sv};
 

@@ -12,7 +12,6 @@ namespace {
 using nlohmann::json;
 using namespace std::string_view_literals;
 
-constexpr size_t kNameBytesMax = 1024;
 constexpr size_t kIdBytesMax = 64;
 constexpr size_t kIncludeMax = 16, kSchemaNameBytesMax = 64;  // OpenAI's
 constexpr size_t kToolsMax = 128;  // OpenAI's
@@ -22,7 +21,7 @@ constexpr std::array kSame = {"model"sv, "stream"sv,   "temperature"sv, "top_p"s
                               "min_p"sv, "runahead"sv, "cache_salt"sv,  "seed"sv};
 // Shown again, without effect here: who asked, and how OpenAI's own service computes.
 constexpr std::array kEchoed = {"user"sv, "safety_identifier"sv, "prompt_cache_key"sv, "prompt_cache_retention"sv};
-constexpr std::array kIgnored = {"service_tier"sv, "max_tool_calls"sv};
+constexpr std::array kIgnoredOfResponses = {"service_tier"sv, "max_tool_calls"sv};
 constexpr std::array kUnsupported = {"prompt"sv, "conversation"sv, "context_management"sv, "moderation"sv};
 
 // {"format": {"type", "name", "schema"}}: the schema lies beside the name, and not in an object of its own as in a chat.
@@ -168,7 +167,7 @@ Result<ResponseRequest> parse_response(const json& body, const ServedModel& mode
   take_fixed(reader, error);
   take_response_tools(reader, request, error);
   request.input = take_input(reader, error);
-  reader.ignore(kIgnored);
+  reader.ignore(kIgnoredOfResponses);
   reader.unsupported(kUnsupported);
   reader.finish();
   if (error) return std::unexpected(std::move(*error));

@@ -7,8 +7,6 @@ namespace {
 
 using nlohmann::json;
 
-bool is_space(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
-
 // What JSON has outside of strings. The rest is told at once: an answer that goes on as text is not held back to its end.
 bool is_outside_strings(char c) {
   return is_space(c) || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || c == 'E' ||

@@ -10,6 +10,8 @@
 
 namespace runahead {
 
+inline bool is_space(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }  // JSON's
+
 class CallObject {
  public:
   enum class State {

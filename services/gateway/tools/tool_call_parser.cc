@@ -10,20 +10,18 @@ namespace {
 
 using nlohmann::json;
 
-bool is_space(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
-
 // A beginning of "name[ARGS]", or of "name[CALL_ID]id[ARGS]".
 bool may_be_named(std::string_view text) {
-  constexpr size_t kNameBytesMax = 128, kIdBytesMax = 64;
+  constexpr size_t kToolNameMax = 128, kIdMax = 64;
   const size_t name = text.find('[');
   if (name == std::string_view::npos)
-    return text.size() <= kNameBytesMax && text.find_first_of("{} \n\"") == std::string_view::npos;
+    return text.size() <= kToolNameMax && text.find_first_of("{} \n\"") == std::string_view::npos;
   std::string_view behind = text.substr(name);
   if (name == 0 || kBeforeArguments.starts_with(behind) || kBeforeCallId.starts_with(behind)) return name > 0;
   if (!behind.starts_with(kBeforeCallId)) return false;
   behind.remove_prefix(kBeforeCallId.size());
   const size_t id = behind.find('[');
-  return id == std::string_view::npos ? behind.size() <= kIdBytesMax : kBeforeArguments.starts_with(behind.substr(id));
+  return id == std::string_view::npos ? behind.size() <= kIdMax : kBeforeArguments.starts_with(behind.substr(id));
 }
 
 }  // namespace
@@ -131,12 +129,7 @@ void ToolCallParser::take_named(char c) {
   if (!may_be_named(named_)) return give_up(c);
   raw_ += c;
   if (!named_.ends_with(kBeforeArguments)) return;
-  const std::string name = named_.substr(0, named_.find('['));
-  if (!offers(name)) {
-    raw_.pop_back();
-    return give_up(c);
-  }
-  begin_object(CallObject::named(name, depth_max()));
+  begin_object(CallObject::named(named_.substr(0, named_.find('[')), depth_max()));
 }
 
 void ToolCallParser::open(char c) {

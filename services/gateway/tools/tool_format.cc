@@ -1,7 +1,6 @@
 #include "services/gateway/tools/tool_format.h"
 
 #include <algorithm>
-#include <array>
 
 namespace runahead {
 namespace {
@@ -13,7 +12,7 @@ struct Form {
   std::array<std::string_view, 3> markers;  // as many as are not empty
 };
 
-constexpr std::array<Form, 5> kForms = {{
+constexpr std::array<Form, kToolFormats.size()> kForms = {{
     {"hermes", "<tool_call>", "</tool_call>", "arguments", {"<tool_call>", "</tool_call>"}},
     {"llama", "<|python_tag|>", "", "parameters", {"<|python_tag|>"}},
     {"mistral", "[TOOL_CALLS]", "", "arguments", {"[TOOL_CALLS]"}},
@@ -39,8 +38,8 @@ std::optional<ToolFormat> tool_format_of(std::string_view template_text) {
 std::string_view name(ToolFormat format) { return form(format).name; }
 
 std::optional<ToolFormat> tool_format_named(std::string_view name) {
-  for (size_t i = 0; i < kForms.size(); ++i)
-    if (kForms[i].name == name) return static_cast<ToolFormat>(i);
+  for (const ToolFormat format : kToolFormats)
+    if (form(format).name == name) return format;
   return {};
 }
 

@@ -2,6 +2,7 @@
 // model that form. Pure; any thread.
 #pragma once
 
+#include <array>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -15,6 +16,9 @@ enum class ToolFormat {
   kMistralArgs,  // [TOOL_CALLS]f[ARGS]{...}, perhaps with [CALL_ID] and an id between: Mistral Small 3.2, Devstral, Ministral 3
   kXml,  // <tool_call><function=f><parameter=x>...</parameter></function></tool_call>: Qwen3-Coder
 };
+
+inline constexpr std::array kToolFormats = {ToolFormat::kHermes, ToolFormat::kLlama, ToolFormat::kMistral,
+                                            ToolFormat::kMistralArgs, ToolFormat::kXml};
 
 // Of kMistralArgs.
 inline constexpr std::string_view kBeforeArguments = "[ARGS]", kBeforeCallId = "[CALL_ID]";

@@ -15,7 +15,7 @@ using namespace std::string_view_literals;
 
 constexpr auto kClosing = "</parameter>"sv;
 
-ordered_json text(std::string bytes) { return {{"text", std::move(bytes)}}; }
+ordered_json literal(std::string bytes) { return {{"text", std::move(bytes)}}; }
 ordered_json until(std::string_view bytes) { return {{"text_until", bytes}}; }
 
 // Of a value that is bare text: what says no more than that it is one.
@@ -45,7 +45,7 @@ Result<ordered_json> one_of(const ordered_json& values, const std::string& path)
     const bool is_plain =
         !bytes.empty() && bytes.find(kClosing) == std::string::npos && bytes.front() != '\n' && bytes.back() != '\n';
     if (!is_plain) return cannot_be_held(path, "has a value that cannot be written between tags, as this model does");
-    all.push_back(text(bytes + "\n" + std::string(kClosing)));
+    all.push_back(literal(bytes + "\n" + std::string(kClosing)));
   }
   return ordered_json{{"either", std::move(all)}};
 }
@@ -67,7 +67,7 @@ Result<ordered_json> json_value(const ordered_json& schema, const ordered_json& 
     const Error& error = compiled.error();
     return cannot_be_held(error.param.empty() ? path : path + "." + error.param, error.message);
   }
-  return ordered_json{{"sequence", {std::move(grammar), text("\n" + std::string(kClosing))}}};
+  return ordered_json{{"sequence", {std::move(grammar), literal("\n" + std::string(kClosing))}}};
 }
 
 Result<ordered_json> value(const ordered_json& schema, const ordered_json& whole, const std::string& path) {
@@ -111,9 +111,9 @@ Result<ordered_json> parameters(const GrammarTool& tool) {
     Result<ordered_json> held = value(field, schema, path);
     if (!held && tool.strict) return held;
     if (!held) held = until(kClosing);
-    ordered_json one = {{"sequence", {text("<parameter=" + name + ">\n"), std::move(*held), text("\n")}}};
+    ordered_json one = {{"sequence", {literal("<parameter=" + name + ">\n"), std::move(*held), literal("\n")}}};
     const bool must = std::ranges::find(required, ordered_json(name)) != required.end();
-    all.push_back(must ? std::move(one) : ordered_json{{"either", {std::move(one), text("")}}});
+    all.push_back(must ? std::move(one) : ordered_json{{"either", {std::move(one), literal("")}}});
   }
   return ordered_json{{"sequence", std::move(all)}};
 }
@@ -122,7 +122,8 @@ Result<ordered_json> parameters(const GrammarTool& tool) {
 
 Result<ordered_json> xml_call_grammar(const GrammarTool& tool) {
   ordered_json held = TRY(parameters(tool));
-  return ordered_json{{"sequence", {text("<function=" + tool.name + ">\n"), std::move(held), text("</function>")}}};
+  return ordered_json{
+      {"sequence", {literal("<function=" + tool.name + ">\n"), std::move(held), literal("</function>")}}};
 }
 
 }  // namespace runahead

@@ -288,12 +288,12 @@ class ResponseTools : public ResponsesTest {
   ToolCodec tool_codec_;
 };
 
-constexpr const char* kCalls =
+constexpr const char* kCallsText =
     "I look. <tool_call>{\"name\": \"look\", \"arguments\": {\"z\": 1}}</tool_call>\n"
     "<tool_call>{\"name\": \"look\", \"arguments\": {}}</tool_call>";
 
 TEST_F(ResponseTools, CallsAreItemsBehindWhatIsSaidAndTheConversationGoesOnWithTheirOutputs) {
-  inference_.set({.text = kCalls});
+  inference_.set({.text = kCallsText});
   const json made = create(asked(json::object()));
   const json& output = made["output"];
   ASSERT_EQ(output.size(), 3u) << made;
@@ -325,7 +325,7 @@ TEST_F(ResponseTools, CallsAreItemsBehindWhatIsSaidAndTheConversationGoesOnWithT
 }
 
 TEST_F(ResponseTools, AStreamHasTheItemsOfTheWholeInBothWays) {
-  inference_.set({.text = kCalls});
+  inference_.set({.text = kCallsText});
   for (const bool background : {false, true}) {
     const json body = asked({{"stream", true}, {"background", background}, {"tool_choice", "auto"}});
     const std::vector<NamedEvent> events = named_events(post("/v1/responses", to_text(body)).body);

@@ -2,16 +2,12 @@
 
 #include <gtest/gtest.h>
 
-#include <array>
 #include <random>
 
 #include "base/limits.h"
 
 namespace runahead {
 namespace {
-
-constexpr std::array kAllForms = {ToolFormat::kHermes, ToolFormat::kLlama, ToolFormat::kMistral,
-                                  ToolFormat::kMistralArgs, ToolFormat::kXml};
 
 using Kind = ToolEvent::Kind;
 using Events = std::vector<ToolEvent>;
@@ -210,7 +206,7 @@ TEST(ToolCallParser, AnyCutGivesTheSame) {
     std::vector<size_t> cuts;
     for (size_t at = 1; at < text.size(); ++at)
       if (random() % 3 == 0) cuts.push_back(at);
-    for (const ToolFormat format : kAllForms) {
+    for (const ToolFormat format : kToolFormats) {
       const Events whole = read(reading(format), text);
       ASSERT_EQ(read(reading(format), text, cuts), whole) << text;
       for (const ToolEvent& event : whole)
@@ -246,7 +242,7 @@ TEST(ToolCallParser, WithoutACallNothingIsLost) {
   for (int round = 0; round < 4000; ++round) {
     std::string said;
     for (size_t n = random() % 40; n > 0; --n) said += letters[random() % letters.size()];
-    for (const ToolFormat format : kAllForms)
+    for (const ToolFormat format : kToolFormats)
       ASSERT_EQ(read(reading(format), said), said.empty() ? Events{} : text(said));
   }
 }
@@ -269,7 +265,7 @@ TEST(ToolCallParser, WhatIsCertainComesAsItIsWritten) {
 }
 
 TEST(ToolCallParser, ItsReadingIsKeptAsJson) {
-  for (const ToolFormat format : kAllForms)
+  for (const ToolFormat format : kToolFormats)
     EXPECT_EQ(tool_reading_of(to_json(reading(format, true))), reading(format, true));
   EXPECT_EQ(tool_reading_of(nullptr), std::nullopt);
   EXPECT_EQ(tool_reading_of({{"format", "other"}}), std::nullopt);

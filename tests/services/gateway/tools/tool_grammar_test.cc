@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <array>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -17,17 +16,14 @@
 namespace runahead {
 namespace {
 
-constexpr std::array kAllForms = {ToolFormat::kHermes, ToolFormat::kLlama, ToolFormat::kMistral,
-                                  ToolFormat::kMistralArgs, ToolFormat::kXml};
-
 using nlohmann::ordered_json;
 
-const ordered_json kLook = ordered_json::parse(
+const ordered_json kLookSchema = ordered_json::parse(
     R"({"properties":{"where":{"type":"string","maxLength":3},"n":{"type":"integer","minimum":0,"maximum":9}},
         "required":["where","n"],"additionalProperties":false})");
 
 std::vector<GrammarTool> tools(ToolFormat format) {
-  ordered_json look = kLook;
+  ordered_json look = kLookSchema;
   if (format == ToolFormat::kXml) look["properties"]["where"].erase("maxLength");  // no bare text keeps to it
   return {{"look", look, true, "tools[0].function.parameters"},
           {"stop-it", {{"type", "object"}, {"properties", {}}}, false, ""}};
@@ -98,7 +94,7 @@ std::string_view naming(ToolFormat format) {
 
 TEST(ToolGrammar, AllThatItLetsAModelWriteIsRead) {
   std::mt19937_64 random(21);
-  for (const ToolFormat format : kAllForms)
+  for (const ToolFormat format : kToolFormats)
     for (const bool must_call : {false, true})
       for (const bool many : {false, true}) {
         const auto grammar = tool_grammar(format, tools(format), {.must_call = must_call, .many = many});
@@ -214,7 +210,7 @@ TEST(ToolGrammar, AnAnswerThatDoesNotCallIsOfItsStructure) {
   std::mt19937_64 random(5);
   const std::string otherwise =
       R"({"json_schema":{"type":"object","properties":{"answer":{"type":"integer"}},"required":["answer"]}})";
-  for (const ToolFormat format : kAllForms) {
+  for (const ToolFormat format : kToolFormats) {
     const auto grammar = tool_grammar(format, tools(format), {.many = true, .otherwise = otherwise});
     ASSERT_TRUE(grammar) << grammar.error().message;
     int calls = 0, structures = 0;
