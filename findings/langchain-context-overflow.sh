@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # langchain-openai 1.7.4 over openai 3.57.0: which refusals of a prompt that is too long become OpenAIContextOverflowError, the
 # error that agents catch to send less.
-#   expected  the one whose `code` is context_length_exceeded, whatever its words: langchain-openai looks for that code in the text
-#             of the client's exception
+#   expected  the one whose `code` is context_length_exceeded, whatever its words: langchain-openai looks for that code in the
+#             text of the client's exception
 #   seen      openai 3.57.0 puts only the error's `message` into that text, so the code is never found there: a server is
-#             understood only if its words contain "prompt is too long" or "Input tokens exceed the configured limit". OpenAI's own
-#             older sentence ("This model's maximum context length is ...") with its code is a plain BadRequestError
+#             understood only if its words contain "prompt is too long" or "Input tokens exceed the configured limit". OpenAI's
+#             own older sentence ("This model's maximum context length is ...") with its code is a plain BadRequestError
 # Needs python3 with venv and the network, works in a folder of its own, and fails if what is seen changes.
 set -euo pipefail
 folder=$(mktemp -d)
