@@ -34,7 +34,7 @@ class Cluster:
         self.host, self.port = json.loads(ready)["http"].rsplit(":", 1)
 
     def ask(self, prompt, salt, choices=1, tokens=1):
-        """Seconds of the whole answer, its usage, and the text of its first choice."""
+        """Seconds of the whole answer, its usage, and the text of its first choice; when all workers have said what they keep."""
         connection = http.client.HTTPConnection(self.host, int(self.port), timeout=REQUEST_SECONDS)
         body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "n": choices, "cache_salt": salt, "min_tokens": tokens}
         started = time.monotonic()
@@ -43,8 +43,15 @@ class Cluster:
         text = answer.read()
         if answer.status != 200:
             raise SystemExit(f"the server answered {answer.status}: {text.decode(errors='replace')[:500]}")
-        whole = json.loads(text)
-        return time.monotonic() - started, whole["usage"], whole["choices"][0]["text"]
+        took, whole = time.monotonic() - started, json.loads(text)
+        while any(worker["running"] for worker in self.get("/v1/cluster")["workers"]):
+            time.sleep(0.005)
+        return took, whole["usage"], whole["choices"][0]["text"]
+
+    def get(self, path):
+        connection = http.client.HTTPConnection(self.host, int(self.port), timeout=REQUEST_SECONDS)
+        connection.request("GET", path)
+        return json.loads(connection.getresponse().read())
 
     def stop(self):
         self.process.terminate()

@@ -87,6 +87,7 @@ class InProcessCluster::Impl {
     co_await stop_.wait();  // the destructor notifies it
     co_await front_->shutdown();
     co_await cluster_.stop();
+    io_.stop();  // a wait that was ended early may have left its timer: nobody waits for that
   }
 
   asio::io_context io_{1};

@@ -82,6 +82,8 @@ def test_the_next_turn_begins_behind_the_answer(service):
         return greedy(service, prompt, max_tokens=tokens, cache_salt=salt)
 
     first = ask(document, "a conversation", 150)
+    eventually(lambda: not any(worker["running"] for worker in service.get("/v1/cluster").json["workers"]),
+               what="the decode worker's word of what it keeps")
     turn = document + first["choices"][0]["text"] + question
     warm, cold = ask(turn, "a conversation", 6), ask(turn, "another one", 6)
     prompt = first["usage"]["prompt_tokens"]

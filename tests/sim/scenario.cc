@@ -94,7 +94,8 @@ void draw_beginning(Prng& rng, const std::vector<RequestSpec>& earlier, RequestS
   const auto common = static_cast<std::ptrdiff_t>(goes_on ? std::ssize(like) : rng.between(1, std::ssize(like)));
   prompt.erase(prompt.begin(), prompt.begin() + std::min(common, std::ssize(prompt) - 1));
   prompt.insert(prompt.begin(), like.begin(), like.begin() + common);
-  if (prompt.size() > 600) prompt.resize(600);
+  // The smallest pools hold 512 tokens.
+  prompt.resize(std::min(prompt.size(), static_cast<size_t>(500 - spec.request.max_new_tokens)));
   spec.request.strategy = rng.chance(0.3) ? Strategy::kSingle : Strategy::kBalanced;
   if (rng.chance(0.2)) spec.request.cache_salt = "other";
   spec.answer.clear();

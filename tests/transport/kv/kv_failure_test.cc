@@ -101,6 +101,8 @@ TEST_P(KvFailureTest, ASenderThatClosesMidStreamEndsTheReceiver) {
     out.reset();
     loop.run(expect_inbound_error(in.get(), ErrorCode::kWorkerLost, 5s, &loop));
     loop.run(in->close());
+    loop.run(sender->shutdown());  // who does not close has pages in the transport's hands until then
+    loop.run(receiver->shutdown());
   }
 }
 
