@@ -41,6 +41,12 @@ def test_a_run_that_went_well_says_nothing_but_its_summary(mode):
     assert quiet.stdout == done.stdout and quiet.stderr == ""
 
 
+def test_a_run_in_one_process_ends_with_its_answer():
+    """Its timers are as long as the drain of a service, 45 s: none of them holds it up."""
+    for _ in range(6):
+        assert runahead("run", *SHORT, "-p", "hi", "-q", "--in-process", timeout=30).returncode == 0
+
+
 def test_standard_input_is_the_prompt_without_a_flag_and_with_a_dash(hello):
     for words in ([], ["-p", "-"]):
         assert answer(*words, input=b"hi\n")["token_ids"] == hello["token_ids"], words
