@@ -236,10 +236,12 @@ Result<void> CoordinatorCore::check_room(const InferenceRequest& request, size_t
   if (registry_.pages_for_tokens(prompt + static_cast<int32_t>(generated)) <= prefill_pages &&
       registry_.pages_for_tokens(prompt + request.max_new_tokens) <= decode_pages)
     return {};
-  return fail(ErrorCode::kTooLarge,
-              "no worker has K/V memory for a request of this length; shorten it, or start workers "
-              "with more K/V memory",
-              "prompt");
+  const auto tokens_of = [&](int64_t pages) { return pages / registry_.pages_for_tokens(1) * kPageTokens; };
+  return fail(ErrorCode::kTooLarge, "no worker has K/V memory for a prompt of " + std::to_string(prompt) +
+                                        " tokens and an answer of up to " + std::to_string(request.max_new_tokens) +
+                                        ": there is room for a prompt of " + std::to_string(tokens_of(prefill_pages)) +
+                                        " and for " + std::to_string(tokens_of(decode_pages)) +
+                                        " with its answer; ask for less, or start workers with more K/V memory");
 }
 
 std::vector<WorkerProfile> CoordinatorCore::prefill_profiles() const {

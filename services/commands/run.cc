@@ -147,6 +147,7 @@ Result<void> run(const RunOptions& options, const CommonOptions& common) {
   RunReport report;
   if (options.in_process) {
     log::set_level(std::string_view(cluster_options.log_level));  // the actors' lines are this process's own
+    block_stop_signals();  // of the cluster's threads, too; looked for between two events of the answer
     const auto cluster = TRY(InProcessCluster::start(cluster_options));
     report = TRY(answer(cluster->http_address()));
   } else {

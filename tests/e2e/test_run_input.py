@@ -41,6 +41,19 @@ def test_a_run_that_went_well_says_nothing_but_its_summary(mode):
     assert quiet.stdout == done.stdout and quiet.stderr == ""
 
 
+def test_ctrl_c_of_a_run_in_one_process_is_said_and_is_130():
+    process = subprocess.Popen([BINARY, "run", "--raw", "-p", "A long story:", "--max-tokens", "4000", "--in-process",
+                                "-o", "json"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=3)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and "interrupted" in errors
+    assert json.loads(output)["error"]["code"] == "cancelled"
+
+
 def test_a_run_in_one_process_ends_with_its_answer():
     """Its timers are as long as the drain of a service, 45 s: none of them holds it up."""
     for _ in range(6):

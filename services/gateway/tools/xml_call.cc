@@ -46,6 +46,23 @@ std::optional<std::string> take_name(std::string_view& text, std::string_view ta
   return name;
 }
 
+// Takes a value and the tag behind it off the text, which has one. JSON may have such a tag in a string: then the first one
+// with JSON before it ends the value, of the first few.
+std::string take_value(std::string_view& text, bool is_bare) {
+  constexpr int kTagsTried = 8;
+  size_t end = text.find(kParameterEnd), next = end;
+  for (int tried = 0; !is_bare && tried < kTagsTried && next != std::string_view::npos; ++tried) {
+    if (ordered_json::accept(value_of(text.substr(0, next)))) {
+      end = next;
+      break;
+    }
+    next = text.find(kParameterEnd, next + 1);
+  }
+  std::string value(value_of(text.substr(0, end)));
+  text.remove_prefix(end + kParameterEnd.size());
+  return value;
+}
+
 }  // namespace
 
 bool in_value(std::string_view text) {
@@ -62,11 +79,10 @@ std::optional<Read> parse(std::string_view text, std::span<const OfferedTool> to
   ordered_json arguments = ordered_json::object();
   for (text = trimmed(text); !text.empty(); text = trimmed(text)) {
     const auto field = take_name(text, kParameter);
-    const size_t end = text.find(kParameterEnd);
-    if (!field || end == std::string_view::npos) return {};
-    const std::string value(value_of(text.substr(0, end)));
-    text.remove_prefix(end + kParameterEnd.size());
-    const bool is_text = tool->text_fields.contains(*field) || nests_too_deeply(value) || !ordered_json::accept(value);
+    if (!field || text.find(kParameterEnd) == std::string_view::npos) return {};
+    const bool is_bare = tool->text_fields.contains(*field);
+    const std::string value = take_value(text, is_bare);
+    const bool is_text = is_bare || nests_too_deeply(value) || !ordered_json::accept(value);
     arguments[*field] = is_text ? ordered_json(value) : ordered_json::parse(value);
   }
   return Read{*name, to_ordered_text(arguments)};

@@ -6,6 +6,7 @@
 
 #include "base/json_text.h"
 #include "model/grammar/grammar.h"
+#include "services/gateway/tools/xml_call.h"
 
 namespace runahead {
 namespace {
@@ -58,7 +59,19 @@ Result<ordered_json> bare_text(const ordered_json& schema, const std::string& pa
   return until(kClosing);
 }
 
+// In JSON, one with such a tag in it would be read as if it ended there.
+bool has_constant_with_tag(const ordered_json& schema) {
+  const auto has_tag = [&schema](const char* key) {
+    const std::string text = schema.contains(key) ? to_ordered_text(schema[key]) : std::string();
+    return text.find(kClosing) != std::string::npos || text.find(xml_call::kEnd) != std::string::npos;
+  };
+  if (schema.is_object() && (has_tag("enum") || has_tag("const"))) return true;
+  return schema.is_structured() && std::ranges::any_of(schema, has_constant_with_tag);
+}
+
 Result<ordered_json> json_value(const ordered_json& schema, const ordered_json& whole, const std::string& path) {
+  if (has_constant_with_tag(schema))
+    return cannot_be_held(path, "has a value that cannot be written between tags, as this model does");
   ordered_json held = schema;
   for (const char* shared : {"$defs", "definitions"})
     if (held.is_object() && whole.contains(shared)) held[shared] = whole[shared];

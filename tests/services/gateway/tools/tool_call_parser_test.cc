@@ -147,6 +147,8 @@ std::vector<Case> xml_cases() {
       {xml, "<tool_call><function=add></function></tool_call>.", call("add", "{}") + text(".")},
       {xml, "<tool_call><function=look><parameter=where>f()</function>g</parameter></function></tool_call>",
        call("look", R"({"where":"f()</function>g"})")},
+      {xml, "<tool_call><function=add><parameter=x>\n\"a</parameter>\"\n</parameter></function></tool_call>",
+       call("add", R"({"x":"a</parameter>"})")},
       {xml, "<tool_call><function=other></function></tool_call>",
        text("<tool_call><function=other></function></tool_call>")},
       {xml, "<tool_call>{\"name\": \"look\"}</tool_call>", text("<tool_call>{\"name\": \"look\"}</tool_call>")},

@@ -182,6 +182,8 @@ TEST(ToolGrammar, OfXmlKeepsToWhatTheSchemaSays) {
   };
   EXPECT_EQ(error_of(R"({"properties":{"a":{"type":"string","pattern":"^x$"}}})"), "f.properties.a.pattern");
   EXPECT_EQ(error_of(R"({"properties":{"a":{"type":"string","enum":["x</parameter>"]}}})"), "f.properties.a.enum");
+  EXPECT_EQ(error_of(R"({"properties":{"a":{"enum":["x</parameter>"]}}})"), "f.properties.a");
+  EXPECT_EQ(error_of(R"({"properties":{"a":{"items":{"const":"</function>"}}}})"), "f.properties.a");
   EXPECT_EQ(error_of(R"({"properties":{"a>b":{"type":"string"}}})"), "f.properties.a>b");
   EXPECT_EQ(error_of(R"({"properties":{},"required":["a"]})"), "f.required");
   EXPECT_EQ(error_of(R"({"properties":{},"minProperties":1})"), "f.minProperties");
