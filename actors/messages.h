@@ -84,8 +84,8 @@ struct DecodeOrder {
   int32_t prompt_len_original = 0;
   Time deadline{0};
   PrefixOrder prefix;
-  KvHop
-      beginning;  // rank 0, which gets pages [beginning_from, prefix.pages) of each layer from here; no address: it does not
+  // Rank 0, which gets pages [beginning_from, prefix.pages) of each layer from here; no address: it does not.
+  KvHop beginning;
   int32_t beginning_from = 0;
 
   bool gives_beginning() const { return !beginning.address.empty(); }

@@ -265,6 +265,7 @@ void CoordinatorCore::accept_tokens(Request& request, size_t first_index, std::v
   size_t index = request.attempt->base + first_index;
   if (options_.faults.double_token_index && request.attempt->base > 0) --index;
   TokensEvent event{.first_index = static_cast<int32_t>(request.emitted.size())};
+  const bool was_complete = request.complete.has_value();
   for (SampledToken& token : tokens) {
     const size_t expected = request.emitted.size();
     if (request.complete || index++ < expected) continue;  // said before
@@ -285,7 +286,7 @@ void CoordinatorCore::accept_tokens(Request& request, size_t first_index, std::v
     event.tokens.push_back(std::move(token));
     if (std::ssize(request.emitted) == request.spec.max_new_tokens) request.complete = FinishReason::kLength;
   }
-  if (request.complete) key_answer(request);
+  if (request.complete && !was_complete) key_answer(request);
   if (!event.tokens.empty() && request.attempt->base + first_index > 0) pace_.decoded(event.tokens.size(), now);
   if (!event.tokens.empty()) actions_.push_back(EmitEvent{request.id, std::move(event)});
   finish_if_ready(request, now);

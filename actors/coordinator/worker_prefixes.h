@@ -1,6 +1,6 @@
 // WorkerPrefixes: beginnings of prompts whose K/V pages one worker keeps, a decode worker with the answers behind them, as the
-// coordinator knows them. It decides alone
-// what is kept, used and dropped, so a request that is planned to begin behind kept pages finds them there.
+// coordinator knows them. It decides alone what is kept, used and dropped, so a request that is planned to begin behind kept
+// pages finds them there.
 //   identity  a page's key is a hash chain over the request's salt and every token up to its end (SHA-256, cut to 128 bits):
 //             equal keys mean equal tokens from the first one on, and so equal bits (ADR 2).
 //   unit      a column: one page in every layer.

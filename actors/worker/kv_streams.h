@@ -1,5 +1,5 @@
-// PrefixReceiver and PageSender: the two K/V hops of one attempt, over KvTransport. A rank has both, the decode worker
-// only the first; both workers receive by this one path (docs/ARCHITECTURE.md, idea 5).
+// PrefixReceiver and PageSender: the two K/V hops of one attempt, over KvTransport. A rank has both; the decode worker has
+// the second where it gives the chain's beginning; all receive by this one path (docs/ARCHITECTURE.md, idea 5).
 //   threads  the actor's executor only, but for ready_pages().
 //   owner    the attempt. close() both before they die: the lease's pages are in the transport's hands until then.
 #pragma once

@@ -137,7 +137,7 @@ class TimelineBuilder {
     return add(std::move(span));
   }
 
-  // The decode worker gets every page, and makes all tokens but the first.
+  // The decode worker gets the pages that it does not keep, and makes all tokens but the first.
   void add_decode() {
     const RequestMarks& at = request_.report->marks;
     const size_t process = timeline_.processes.size();

@@ -194,12 +194,7 @@ Result<GenerationRequest> response_chat(const ResponseRequest& request, const js
 
 Error in_words_of_responses(Error error) {
   if (error.param.starts_with("messages")) error.param = "input";
-  if (error.param == "response_format") {
-    constexpr std::string_view kOfChats = "response_format";
-    error.param = "text.format";
-    if (const size_t at = error.message.find(kOfChats); at != std::string::npos)
-      error.message.replace(at, kOfChats.size(), error.param);
-  }
+  if (error.param == "response_format") error.param = "text.format";
   if (error.param.starts_with("tool")) {
     without_function(error.param);
     without_function(error.message);

@@ -5,18 +5,15 @@
 
 #include "base/json_text.h"
 #include "model/grammar/grammar.h"
+#include "services/gateway/tools/grammar_parts.h"
 #include "services/gateway/tools/xml_grammar.h"
 
 namespace runahead {
 namespace {
 
+using grammar::sequence;
+using grammar::text;
 using nlohmann::ordered_json;
-
-ordered_json text(const std::string& bytes) { return {{"text", bytes}}; }
-
-ordered_json sequence(std::initializer_list<ordered_json> parts) {
-  return {{"sequence", ordered_json::array_t(parts)}};
-}
 
 ordered_json any_object() { return {{"json_object", true}}; }
 

@@ -21,8 +21,8 @@ struct GrammarTool {
 struct ToolAnswer {
   bool must_call = false;  // else text in which calls may stand
   bool many = false;  // one or more of them
-  std::string
-      otherwise;  // grammar of an answer that does not call, which then is all text or all calls; empty: any text
+  // Grammar of an answer that does not call: the answer is that, or calls and nothing else. Empty: any text.
+  std::string otherwise;
 };
 // kUnsupported for schemas that cannot be held.
 Result<std::string> tool_grammar(ToolFormat format, std::span<const GrammarTool> tools, const ToolAnswer& answer);

@@ -6,17 +6,19 @@
 
 #include "base/json_text.h"
 #include "model/grammar/grammar.h"
+#include "services/gateway/tools/grammar_parts.h"
 #include "services/gateway/tools/xml_call.h"
 
 namespace runahead {
 namespace {
 
+using grammar::sequence;
+using grammar::text;
 using nlohmann::ordered_json;
 using namespace std::string_view_literals;
 
 constexpr auto kClosing = "</parameter>"sv;
 
-ordered_json literal(std::string bytes) { return {{"text", std::move(bytes)}}; }
 ordered_json until(std::string_view bytes) { return {{"text_until", bytes}}; }
 
 // Of a value that is bare text: what says no more than that it is one.
@@ -46,7 +48,7 @@ Result<ordered_json> one_of(const ordered_json& values, const std::string& path)
     const bool is_plain =
         !bytes.empty() && bytes.find(kClosing) == std::string::npos && bytes.front() != '\n' && bytes.back() != '\n';
     if (!is_plain) return cannot_be_held(path, "has a value that cannot be written between tags, as this model does");
-    all.push_back(literal(bytes + "\n" + std::string(kClosing)));
+    all.push_back(text(bytes + "\n" + std::string(kClosing)));
   }
   return ordered_json{{"either", std::move(all)}};
 }
@@ -62,8 +64,8 @@ Result<ordered_json> bare_text(const ordered_json& schema, const std::string& pa
 // In JSON, one with such a tag in it would be read as if it ended there.
 bool has_constant_with_tag(const ordered_json& schema) {
   const auto has_tag = [&schema](const char* key) {
-    const std::string text = schema.contains(key) ? to_ordered_text(schema[key]) : std::string();
-    return text.find(kClosing) != std::string::npos || text.find(xml_call::kEnd) != std::string::npos;
+    const std::string constant = schema.contains(key) ? to_ordered_text(schema[key]) : std::string();
+    return constant.find(kClosing) != std::string::npos || constant.find(xml_call::kEnd) != std::string::npos;
   };
   if (schema.is_object() && (has_tag("enum") || has_tag("const"))) return true;
   return schema.is_structured() && std::ranges::any_of(schema, has_constant_with_tag);
@@ -80,7 +82,7 @@ Result<ordered_json> json_value(const ordered_json& schema, const ordered_json& 
     const Error& error = compiled.error();
     return cannot_be_held(error.param.empty() ? path : path + "." + error.param, error.message);
   }
-  return ordered_json{{"sequence", {std::move(grammar), literal("\n" + std::string(kClosing))}}};
+  return sequence({std::move(grammar), text("\n" + std::string(kClosing))});
 }
 
 Result<ordered_json> value(const ordered_json& schema, const ordered_json& whole, const std::string& path) {
@@ -124,9 +126,9 @@ Result<ordered_json> parameters(const GrammarTool& tool) {
     Result<ordered_json> held = value(field, schema, path);
     if (!held && tool.strict) return held;
     if (!held) held = until(kClosing);
-    ordered_json one = {{"sequence", {literal("<parameter=" + name + ">\n"), std::move(*held), literal("\n")}}};
+    ordered_json one = sequence({text("<parameter=" + name + ">\n"), std::move(*held), text("\n")});
     const bool must = std::ranges::find(required, ordered_json(name)) != required.end();
-    all.push_back(must ? std::move(one) : ordered_json{{"either", {std::move(one), literal("")}}});
+    all.push_back(must ? std::move(one) : ordered_json{{"either", {std::move(one), text("")}}});
   }
   return ordered_json{{"sequence", std::move(all)}};
 }
@@ -135,8 +137,7 @@ Result<ordered_json> parameters(const GrammarTool& tool) {
 
 Result<ordered_json> xml_call_grammar(const GrammarTool& tool) {
   ordered_json held = TRY(parameters(tool));
-  return ordered_json{
-      {"sequence", {literal("<function=" + tool.name + ">\n"), std::move(held), literal("</function>")}}};
+  return sequence({text("<function=" + tool.name + ">\n"), std::move(held), text("</function>")});
 }
 
 }  // namespace runahead

@@ -41,6 +41,8 @@ TEST(Admission, ARequestThatNoPoolCouldEverHoldIsTooLarge) {
   EXPECT_EQ(driver.submit(129, 1).error().code, ErrorCode::kTooLarge);
   EXPECT_EQ(driver.submit(100, 29).error().code, ErrorCode::kTooLarge)
       << "the decode worker needs room for new tokens too";
+  EXPECT_NE(driver.submit(129, 1).error().message.find("room for a prompt of 128 and for 128 with its answer"),
+            std::string::npos);
   EXPECT_TRUE(driver.submit(100, 28));
 }
 
