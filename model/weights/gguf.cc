@@ -261,6 +261,14 @@ Result<std::vector<float>> Gguf::f32s(std::string_view key) const {
   return out;
 }
 
+Result<std::vector<bool>> Gguf::booleans(std::string_view key) const {
+  const Value* value = TRY(find(key, true, "not an array of booleans"));
+  if (!is_type(value->type, GgufValueType::kBool)) return bad_key(key, "not an array of booleans");
+  std::vector<bool> out;
+  for (uint64_t i = 0; i < value->count; ++i) out.push_back(value->data[i] != std::byte{0});
+  return out;
+}
+
 Result<std::vector<uint64_t>> Gguf::u64s(std::string_view key) const {
   const auto found = values_.find(key);
   if (found == values_.end()) return bad_key(key, "missing");
@@ -326,6 +334,18 @@ Result<QuantMatrixView> Gguf::matrix(std::string_view name) const {
   if (info.num_dims < 2 || info.dims[2] != 1 || info.dims[3] != 1)
     return bad("the tensor " + quoted(name) + " is not a matrix; convert the model again");
   return QuantMatrixView{.type = info.type, .rows = info.dims[1], .cols = info.dims[0], .data = info.bytes.data()};
+}
+
+Result<QuantMatrixView> Gguf::matrix_of(std::string_view name, int32_t index, int32_t count) const {
+  const TensorInfo info = TRY(tensor(name));
+  if (info.num_dims < 3 || info.dims[2] != count || info.dims[3] != 1)
+    return bad("the tensor " + quoted(name) + " does not hold " + std::to_string(count) +
+               " matrices; convert the model again");
+  const size_t bytes = info.bytes.size() / static_cast<size_t>(count);
+  return QuantMatrixView{.type = info.type,
+                         .rows = info.dims[1],
+                         .cols = info.dims[0],
+                         .data = info.bytes.data() + static_cast<size_t>(index) * bytes};
 }
 
 Result<std::vector<float>> Gguf::vector(std::string_view name, int64_t size) const {

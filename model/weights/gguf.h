@@ -60,6 +60,7 @@ class Gguf {
   Result<std::vector<std::string_view>> strings(std::string_view key) const;
   Result<std::vector<int32_t>> i32s(std::string_view key) const;  // 32-bit integers, signed or not
   Result<std::vector<float>> f32s(std::string_view key) const;
+  Result<std::vector<bool>> booleans(std::string_view key) const;
   Result<std::vector<uint64_t>> u64s(std::string_view key) const;  // one integer comes as a list of one
   Result<uint64_t> array_size(std::string_view key) const;
   // The fallback if the key is missing; still an error if it has another type.
@@ -72,6 +73,8 @@ class Gguf {
   bool has_tensor(std::string_view name) const { return tensor_index_.contains(name); }
   Result<TensorInfo> tensor(std::string_view name) const;
   Result<QuantMatrixView> matrix(std::string_view name) const;  // two dimensions, but for trailing ones of 1
+  // Of a tensor of three dimensions, `count` matrices one behind the other: one of them.
+  Result<QuantMatrixView> matrix_of(std::string_view name, int32_t index, int32_t count) const;
   // A tensor of one dimension, but for trailing ones of 1, and `size` elements, as floats.
   Result<std::vector<float>> vector(std::string_view name, int64_t size) const;
 

@@ -40,7 +40,12 @@ TEST(Chain, EveryNumberOfWorkersAndEveryCutGivesTheSameTokensAndLogits) {
 
 // Conversations and documents: prompts that begin alike, one after the other and at once, over one to three workers with little
 // memory. Whatever is kept, shared and dropped, the tokens and logits are those of the model.
-TEST(Chain, KeptBeginningsChangeNoBit) {
+class KeptPages : public ::testing::TestWithParam<int32_t> {
+  test::HashWindow window_{GetParam()};
+};
+INSTANTIATE_TEST_SUITE_P(Windows, KeptPages, ::testing::Values(0, 100, 200));
+
+TEST_P(KeptPages, OfBeginningsChangeNoBit) {
   HashCluster cluster(0);
   for (int i = 0; i < 3; ++i) cluster.add(true, /*pages=*/120);
   ASSERT_TRUE(cluster.run_until([&] { return cluster.coordinator->cluster().workers.size() == 4; }));
@@ -72,7 +77,7 @@ TEST(Chain, KeptBeginningsChangeNoBit) {
 
 // Turns of conversations, each behind what was asked and answered before. The answers are the decode worker's, which gives them
 // to whoever begins the next turn, and is sent only what it has not.
-TEST(Chain, KeptAnswersChangeNoBit) {
+TEST_P(KeptPages, OfAnswersChangeNoBit) {
   for (const size_t workers : {size_t{1}, size_t{3}}) {
     HashCluster cluster(0);
     for (size_t i = 0; i < workers; ++i) cluster.add(true, /*pages=*/150);

@@ -12,6 +12,7 @@
 #include "services/cluster/actor_cluster.h"
 #include "simt_ops.h"
 #include "tests/chain/recording_engine.h"
+#include "tests/support/architectures/architecture_models.h"
 #include "tests/support/naive_score.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_model.h"
@@ -311,6 +312,30 @@ TEST_P(ChainExactness, LengthsThatTheKernelsDoNotTakeGiveTheBitsOfOneWorker) {
     ASSERT_FALSE(one.pages.empty());
     EXPECT_TRUE(chain.pages == one.pages) << "K/V pages differ";
     EXPECT_TRUE(chain.decode_logits == one.decode_logits);
+  }
+}
+
+// Layers of every kind; of those with a window only the pages in reach travel.
+TEST_P(ChainExactness, EveryArchitectureGivesTheBitsOfOneWorker) {
+  SeededRng rng(47);
+  for (const test::ArchitectureModel& architecture : test::architecture_models()) {
+    if (GetParam() != "memory" && architecture.window == 0) continue;
+    const auto path = *directory_ / architecture.name;
+    test::write_architecture_model(path, architecture);
+    Case c = random_case(rng, GetParam());
+    while (c.prompt.size() < 420) c.prompt.push_back(static_cast<TokenId>(3 + rng.next() % 290));
+    c.workers = 4, c.cuts = {128, 192, 320};
+    SCOPED_TRACE(architecture.name + (": " + describe(c)));
+    const Outcome one = run(path, {.prompt = c.prompt});
+    const Outcome chain = run(path, c);
+    ASSERT_EQ(one.tokens.size(), 6u);
+    EXPECT_EQ(chain.ranks, 4u);
+    EXPECT_EQ(chain.tokens, one.tokens);
+    EXPECT_EQ(chain.first_logits_sha256, one.first_logits_sha256);
+    ASSERT_FALSE(one.pages.empty());
+    EXPECT_TRUE(chain.pages == one.pages) << "K/V pages differ";
+    EXPECT_TRUE(chain.decode_logits == one.decode_logits);
+    EXPECT_EQ(chain.pages_left, 0);
   }
 }
 

@@ -1,4 +1,4 @@
-// RecordingEngine: a real engine that also remembers what it saw: the bytes of a sequence's pages at its first decode
+// RecordingEngine: a real engine that also remembers what it saw: the bytes of a sequence's pages in reach at its first decode
 // step, and its logits. Two runs agree if they saw the same.
 #pragma once
 
@@ -11,9 +11,9 @@
 namespace runahead::test {
 
 struct Recording {
-  std::mutex mutex;                         // the lane writes, the test reads
-  std::vector<std::byte> prompt_pages;      // all layers of the pages that the first decode step reads
-  std::vector<float> decode_logits;         // of every decode step, one after the other
+  std::mutex mutex;  // the lane writes, the test reads
+  std::vector<std::byte> prompt_pages;  // all layers of the pages that the first decode step reads
+  std::vector<float> decode_logits;  // of every decode step, one after the other
 };
 
 class RecordingEngine final : public Engine {
@@ -51,7 +51,8 @@ class RecordingEngine final : public Engine {
     const DecodeRow& row = batch.front();
     if (recording_->prompt_pages.empty())
       for (int32_t layer = 0; layer < row.kv->num_layers(); ++layer)
-        for (int32_t page = 0; page < pages_for(row.position); ++page) {
+        for (int32_t page = first_page_in_reach(row.position, shape().window(layer)); page < pages_for(row.position);
+             ++page) {
           const auto bytes = row.kv->page(layer, page);
           recording_->prompt_pages.insert(recording_->prompt_pages.end(), bytes.begin(), bytes.end());
         }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/check.h"
 #include "model/sampler.h"
@@ -53,7 +54,19 @@ struct HashHidden final : Hidden {
 
 HashHidden& hidden(Hidden& x) { return static_cast<HashHidden&>(x); }
 
+constexpr int32_t kWindowedLayer = 1;
+thread_local int32_t hash_window = 0;
+
+std::vector<int32_t> hash_windows() {
+  std::vector<int32_t> windows(kHashLayers);
+  windows[kWindowedLayer] = hash_window;
+  return hash_window > 0 ? windows : std::vector<int32_t>();
+}
+
 }  // namespace
+
+HashWindow::HashWindow(int32_t tokens) : before_(std::exchange(hash_window, tokens)) {}
+HashWindow::~HashWindow() { hash_window = before_; }
 
 HashEngine::HashEngine() {
   shape_ = {.architecture = "hash",
@@ -64,7 +77,16 @@ HashEngine::HashEngine() {
             .head_dim = 1,
             .ffn_dim = 4,
             .vocab_size = kHashVocab,
-            .context_len = kHashContextLen};
+            .context_len = kHashContextLen,
+            .windows = hash_windows()};
+}
+
+// The state of a token of a layer with a window, of its pages alone.
+uint64_t HashEngine::last_in_window(const KvLease& kv, int32_t layer, int32_t position) const {
+  uint64_t state = 0;
+  for (int32_t at = std::max(0, position - shape_.window(layer) + 1); at <= position; ++at)
+    state = fold(state, load(kv.page(layer, at / kPageTokens), at % kPageTokens));
+  return state;
 }
 
 std::unique_ptr<Hidden> HashEngine::embed(std::span<const TokenId> tokens) {
@@ -111,9 +133,14 @@ void HashEngine::attend(int32_t layer, Hidden& x, const KvLease& kv, TokenRange 
     const int32_t end = std::min(begin + kPageTokens, static_cast<int32_t>(std::ssize(h.rows)));
     for (int32_t position = pages.begin * kPageTokens; position < std::min(pages.end * kPageTokens, chunk.end);
          ++position) {
-      tile.state = fold(tile.state, load(kv.page(layer, position / kPageTokens), position % kPageTokens));
       const int32_t row = position - chunk.begin - h.first;
-      if (row >= begin && row < end) h.attended[static_cast<size_t>(row)] = tile.state;
+      const bool is_own = row >= begin && row < end;
+      if (shape_.window(layer) > 0) {
+        if (is_own) h.attended[static_cast<size_t>(row)] = last_in_window(kv, layer, position);
+        continue;
+      }
+      tile.state = fold(tile.state, load(kv.page(layer, position / kPageTokens), position % kPageTokens));
+      if (is_own) h.attended[static_cast<size_t>(row)] = tile.state;
     }
   }
 }
@@ -149,8 +176,10 @@ void HashEngine::decode(std::span<const DecodeRow> batch, std::span<float> out) 
     for (int32_t layer = 0; layer < kHashLayers; ++layer) {
       store(row.kv->page(layer, row.position / kPageTokens), row.position % kPageTokens, kv_of(layer, row.position, x));
       uint64_t state = 0;
-      for (int32_t position = 0; position <= row.position; ++position)
-        state = fold(state, load(row.kv->page(layer, position / kPageTokens), position % kPageTokens));
+      if (shape_.window(layer) > 0) state = last_in_window(*row.kv, layer, row.position);
+      else
+        for (int32_t position = 0; position <= row.position; ++position)
+          state = fold(state, load(row.kv->page(layer, position / kPageTokens), position % kPageTokens));
       x = mix(mix(x, state), static_cast<uint64_t>(layer));
     }
     fill_logits(x, out.subspan(i * kHashVocab, kHashVocab));
@@ -168,8 +197,16 @@ std::vector<float> hash_logits(std::span<const TokenId> context) {
   for (TokenId token : context) rows.push_back(embed_one(token));
   for (int32_t layer = 0; layer < kHashLayers; ++layer) {
     uint64_t state = 0;
+    std::vector<uint64_t> kv;
+    const auto window = static_cast<size_t>(layer == kWindowedLayer ? hash_window : 0);
     for (size_t position = 0; position < rows.size(); ++position) {
-      state = fold(state, kv_of(layer, static_cast<int32_t>(position), rows[position]));
+      kv.push_back(kv_of(layer, static_cast<int32_t>(position), rows[position]));
+      if (window > 0) {
+        state = 0;
+        for (size_t at = kv.size() > window ? kv.size() - window : 0; at < kv.size(); ++at) state = fold(state, kv[at]);
+      } else {
+        state = fold(state, kv.back());
+      }
       rows[position] = mix(mix(rows[position], state), static_cast<uint64_t>(layer));
     }
   }

@@ -2,6 +2,8 @@
 // (its token, its position, every K/V before it in the layer below), so that a missing, wrong, stale or reordered page
 // changes every later token. Same protocol as the real engine (model/engine.h); hash_tokens is its oracle, written
 // without pages.
+//   window  of the middle layer, if a test sets one (HashWindow): a token's hash is of the last K/V there, and no other
+//           page is read.
 //   page    64 x 8 bytes: one hash a token. Unwritten slots are zero.
 //   checks  attend() in the wrong order, twice, or with pages left out dies: that is a bug of the actor, not of a
 //   network.
@@ -20,6 +22,18 @@ inline constexpr TokenId kHashEnd =
     0;  // of answers that keep to a grammar; all others are the ASCII character of their number
 inline constexpr int32_t kHashContextLen = 2048;
 inline constexpr size_t kHashPageBytes = kPageTokens * sizeof(uint64_t);
+
+// While it lives, the engines that are made on this thread have this window, 0 for none, and so has hash_logits.
+class HashWindow {
+ public:
+  explicit HashWindow(int32_t tokens);
+  ~HashWindow();
+  HashWindow(const HashWindow&) = delete;
+  HashWindow& operator=(const HashWindow&) = delete;
+
+ private:
+  int32_t before_;
+};
 
 class HashEngine final : public Engine {
  public:
@@ -41,6 +55,8 @@ class HashEngine final : public Engine {
   void decode(std::span<const DecodeRow> batch, std::span<float> out) override;
 
  private:
+  uint64_t last_in_window(const KvLease& kv, int32_t layer, int32_t position) const;
+
   ModelShape shape_;
   std::string fingerprint_ = "hash-engine/1";
   std::string compute_name_ = "hash";

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "clients.h"
+#include "hash_engine.h"
 #include "nemesis.h"
 
 namespace runahead::test {
@@ -154,6 +155,7 @@ class SeedRun {
 }  // namespace
 
 SeedResult run_seed(uint64_t seed, const Mutant& mutant, bool verbose) {
+  const HashWindow window(seed % 3 == 0 ? 100 : 0);  // tokens, a page and a half
   SeedRun run(seed, mutant);
   if (verbose) {
     auto formatter = std::make_unique<spdlog::pattern_formatter>();

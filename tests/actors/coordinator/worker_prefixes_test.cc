@@ -52,6 +52,27 @@ TEST(PageKeys, ThoseOfALongerPromptGoOnFromThoseOfAShorterOne) {
   EXPECT_EQ(none, keys);
 }
 
+// Of a model with windows: what is before the reach of the last rank's chunk is not there.
+TEST(WorkerPrefixes, WhatLacksItsBeginningIsFoundFromSomeColumnOnOnly) {
+  WorkerPrefixes prefixes;
+  const Keys keys = page_keys("", tokens(640));
+  prefixes.begin(attempt(1), {.keep = 1, .keys = keys, .least = 6});
+  prefixes.end(attempt(1), 10);
+  EXPECT_EQ(prefixes.find(keys, 5).columns, 0);
+  EXPECT_EQ(prefixes.find(keys, 6).columns, 6);
+  EXPECT_EQ(prefixes.find(keys, 10).columns, 10);
+  EXPECT_EQ(prefixes.least_of({.prefix = 1, .columns = 8}), 6);
+  EXPECT_EQ(prefixes.least_of({}), 0);
+  // A shorter one that has its beginning is worth keeping beside it.
+  run(prefixes, 2, Keys(keys.begin(), keys.begin() + 4));
+  EXPECT_EQ(prefixes.find(keys, 5).columns, 4);
+  prefixes.begin(attempt(3), {.keep = 3, .keys = page_keys("", tokens(704)), .least = 8});
+  prefixes.end(attempt(3), 11);
+  EXPECT_EQ(prefixes.find(keys, 10).columns, 10);
+  EXPECT_EQ(prefixes.find(keys, 7).columns, 7) << "of the first";
+  EXPECT_EQ(prefixes.find(keys, 5).columns, 4) << "of the second";
+}
+
 // An answer: its keys come while it is made, and the worker keeps what is full of it.
 TEST(WorkerPrefixes, WhatIsKeptOfAnAnswerIsKnownWhenItHasEnded) {
   WorkerPrefixes prefixes;

@@ -59,6 +59,17 @@ TEST_P(KvFailureTest, AReceiverWithTheWrongTokenIsRefusedAndTheRightOneStillServ
   EXPECT_TRUE(from.data == to.data);
 }
 
+TEST_P(KvFailureTest, EndsThatDisagreeOnTheReachOfALayerBothFail) {
+  Pages from(2, 3, 4096), to(2, 3, 4096);
+  from.first_pages = {0, 1}, to.first_pages = {1, 0};  // as many pages
+  auto sender = make(from.data), receiver = make(to.data);
+  auto out = std::move(*sender->open_outbound(outbound(from, *receiver, kAttempt)));
+  auto in = std::move(*receiver->open_inbound(inbound(to, *sender, kAttempt)));
+  out->post({0, 0}, from.at({0, 0}), std::nullopt);
+  loop.run(expect_inbound_error(in.get(), ErrorCode::kIncompatible, 5s, &loop));
+  loop.run(expect_outbound_error(out.get(), ErrorCode::kIncompatible, 5s, &loop));
+}
+
 TEST_P(KvFailureTest, EndsThatDisagreeOnTheGeometryBothFail) {
   Pages from(2, 2, 4096), to(2, 3, 4096);
   auto sender = make(from.data), receiver = make(to.data);

@@ -40,11 +40,13 @@ struct Pages {
       std::memcpy(&data[at], &word, std::min(sizeof word, data.size() - at));
     }
   }
+  int32_t first_page(int32_t layer) const { return first_pages.empty() ? 0 : first_pages[static_cast<size_t>(layer)]; }
+  int32_t count() const { return static_cast<int32_t>(keys(0).size()); }
   // All keys, in an order that the seed decides.
   std::vector<KvPageKey> keys(uint64_t seed) const {
     std::vector<KvPageKey> all;
     for (int32_t l = 0; l < num_layers; ++l)
-      for (int32_t p = 0; p < num_pages; ++p) all.push_back({l, p});
+      for (int32_t p = first_page(l); p < num_pages; ++p) all.push_back({l, p});
     std::shuffle(all.begin(), all.end(), std::mt19937_64(seed));
     return all;
   }
@@ -52,6 +54,7 @@ struct Pages {
   int32_t num_layers, num_pages;
   size_t page_bytes;
   std::vector<std::byte> data;
+  std::vector<int32_t> first_pages = {};  // of the layers, as a stream has them
 };
 
 // Every transport that there is, for ucx with the value of UCX_TLS after a colon: network and shared memory.
@@ -102,6 +105,7 @@ class KvTest : public testing::TestWithParam<const char*> {
             .buffer = [&pages](KvPageKey key) { return pages.at(key); },
             .prefix_pages = pages.num_pages,
             .num_layers = pages.num_layers,
+            .first_pages = pages.first_pages,
             .page_bytes = pages.page_bytes,
             .checksum = is("nccl") || is("ipc") ? KvChecksum{} : pages.checksum()};
   }
@@ -112,6 +116,7 @@ class KvTest : public testing::TestWithParam<const char*> {
             .pin = std::make_shared<int>(0),
             .prefix_pages = pages.num_pages,
             .num_layers = pages.num_layers,
+            .first_pages = pages.first_pages,
             .page_bytes = pages.page_bytes,
             .checksum = is("nccl") || is("ipc") ? KvChecksum{} : pages.checksum()};
   }

@@ -91,13 +91,14 @@ class KvProcessTest : public KvTest {
             [&pages](KvPageKey key) { return pages.at(key); },
             pages.num_pages,
             pages.num_layers,
+            {},
             0,
             pages.page_bytes,
             pages.checksum()};
   }
   KvOutboundParams out_params(Pages& pages, std::string receiver) {
-    return {kAttempt,        kStreamToken,     std::move(receiver), std::make_shared<int>(0),
-            pages.num_pages, pages.num_layers, pages.page_bytes,    pages.checksum()};
+    return {kAttempt,         kStreamToken, std::move(receiver), std::make_shared<int>(0), pages.num_pages,
+            pages.num_layers, {},           pages.page_bytes,    pages.checksum()};
   }
 };
 
@@ -235,7 +236,7 @@ TEST(KvPeer, DISABLED_Run) {
   std::unique_ptr<KvOutbound> out;
   if (role == "send") {
     out = std::move(*(*made)->open_outbound(
-        {kAttempt, kStreamToken, other, nullptr, kPagesALayer, kLayers, kBytes, pages.checksum()}));
+        {kAttempt, kStreamToken, other, nullptr, kPagesALayer, kLayers, {}, kBytes, pages.checksum()}));
     for (const KvPageKey key : pages.keys(1)) {
       if (key.layer % 2 == 0) continue;
       out->post(key, pages.at(key), std::nullopt);
@@ -243,9 +244,17 @@ TEST(KvPeer, DISABLED_Run) {
       loop.io().run_for(20ms);
     }
   } else {
-    in = std::move(*(*made)->open_inbound({kAttempt, kStreamToken, other, nullptr,
-                                           [&pages](KvPageKey key) { return pages.at(key); }, kPagesALayer, kLayers, 0,
-                                           kBytes, pages.checksum()}));
+    in = std::move(*(*made)->open_inbound({kAttempt,
+                                           kStreamToken,
+                                           other,
+                                           nullptr,
+                                           [&pages](KvPageKey key) { return pages.at(key); },
+                                           kPagesALayer,
+                                           kLayers,
+                                           {},
+                                           0,
+                                           kBytes,
+                                           pages.checksum()}));
     asio::co_spawn(loop.io(), take(in.get(), &loop), asio::detached);
   }
   loop.io().restart();

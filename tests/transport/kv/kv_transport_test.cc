@@ -19,13 +19,13 @@ asio::awaitable<void> send_all(KvOutbound* out, Pages* pages, uint64_t seed, Run
   }
   auto drained = co_await out->drain(loop->in(10s));
   expect_ok(drained);
-  EXPECT_EQ(out->stats().pages, static_cast<uint64_t>(pages->num_layers * pages->num_pages));
+  EXPECT_EQ(out->stats().pages, static_cast<uint64_t>(pages->count()));
   co_await out->close();
   ++*done;
 }
 
 asio::awaitable<void> receive_all(KvInbound* in, Pages* pages, RunLoop* loop, int* done) {
-  const int64_t count = pages->num_layers * pages->num_pages;
+  const int64_t count = pages->count();
   auto taken = co_await take_all(in, count, loop->in(10s));
   expect_ok(taken);
   auto more = co_await in->next(loop->in(10s));
@@ -53,6 +53,14 @@ TEST_P(KvTransportTest, RandomPagesInRandomOrderArriveIntactAndOnceWhicheverEndO
     const size_t bytes = 64 * (1 + rng.next() % (round < 6 ? 8 : 4000));
     Pages from(layers, pages, bytes), to(layers, pages, bytes);
     from.fill(static_cast<uint64_t>(round) + 1);
+    to.data = from.data;
+    if (round % 3 == 2) {  // the last ones of each layer, perhaps none but of the last layer
+      for (int32_t layer = 0; layer + 1 < layers; ++layer)
+        from.first_pages.push_back(static_cast<int32_t>(rng.next() % static_cast<uint64_t>(pages + 1)));
+      from.first_pages.push_back(0);
+    }
+    to.first_pages = from.first_pages;
+    for (const KvPageKey key : to.keys(0)) std::ranges::fill(to.at(key), std::byte{0});
     auto sender = make(from.data), receiver = make(to.data);
     const AttemptId attempt{1, static_cast<uint64_t>(round), 1};
     int done = 0;
@@ -73,7 +81,7 @@ TEST_P(KvTransportTest, RandomPagesInRandomOrderArriveIntactAndOnceWhicheverEndO
     if (round % 2) open_out();
     else open_in();
     loop.run(until(&done, 2, &loop));
-    EXPECT_TRUE(from.data == to.data);
+    EXPECT_TRUE(from.data == to.data) << "every page of the stream, and no other";
     loop.run(sender->shutdown());
     loop.run(receiver->shutdown());
   }
@@ -272,12 +280,16 @@ TEST_P(KvTransportTest, ThePinIsHeldUntilCloseHasReturned) {
 TEST_P(KvTransportTest, RefusesStreamsThatAreOutOfBounds) {
   Pages pages(1, 1, 64);
   auto transport = make(pages.data);
-  for (int what = 0; what < 4; ++what) {
+  for (int what = 0; what < 8; ++what) {
     KvInboundParams params = inbound(pages, *transport, {1, 1, 1});
     if (what == 0) params.num_layers = 0;
     if (what == 1) params.prefix_pages = limits::kKvPagesMax + 1;
     if (what == 2) params.page_bytes = limits::kPageBytesMax + 1;
     if (what == 3) params.num_layers = -1;
+    if (what == 4) params.first_pages = {0, 0};
+    if (what == 5) params.first_pages = {2};
+    if (what == 6) params.first_pages = {-1};
+    if (what == 7) params.first_pages = {1};  // nothing is left
     auto opened = transport->open_inbound(params);
     expect_code(opened, ErrorCode::kInvalidArgument);
   }
