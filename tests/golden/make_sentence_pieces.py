@@ -26,7 +26,8 @@ SPECIAL = [("<unk>", 0.0, UNKNOWN), ("<s>", 0.0, CONTROL), ("</s>", 0.0, CONTROL
 # Bytes that are no UTF-8. None where the library takes a character's rest from the space behind: that space is lost.
 BROKEN = [b"\xff", b"a\xe2\x96", b"\x81\x96b", b"a\xc3", b"\xed\xa0\x80\xc0\x80"]
 TEXTS = ["", " ", "  ", "a", " a", "a ", "\n", "\t\n a", "a\n\nb", SPACE, "a" + SPACE + "b", "0<0x41>", "<s>",
-         "a<s>b </s> a<unk>", "<s> <s>a  </s>\n b", "\u00e9\u00fc\u4e2d\U0001f600", " " * 17 + "a", "x" + " " * 9 + "y  z", "ab " * 9, "a\0b"]
+         "a<s>b </s> a<unk>", "<s> <s>a  </s>\n b", "\u00e9\u00fc\u4e2d\U0001f600", " " * 17 + "a",
+         "x" + " " * 9 + "y  z", "ab " * 9, "a\0b"]
 
 
 def words(rng, alphabet, count, longest, inner_space):
