@@ -6,8 +6,8 @@
 //   unit      a column: one page in every layer.
 //   sharing   a prompt that begins with a kept one shares its columns; each is counted once, and free when neither a kept prefix
 //             nor an attempt has it.
-//   windows   of a model whose layers see the last tokens only, a worker lacks the pages before the reach of its own: what it keeps
-//             begins a prompt only from some column on.
+//   windows   of a model whose layers see the last tokens only, a worker lacks the pages before the reach of its own: what it
+//             keeps begins a prompt only from some column on.
 //   order     dropped is what was not used for longest. The columns that an attempt reads stay until it has ended.
 //   pure      owned by the worker's entry in the registry. limits: kKeptPrefixesMax prefixes.
 #pragma once
