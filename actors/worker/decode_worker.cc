@@ -60,6 +60,7 @@ class DecodeWorker::Impl final : public WorkerRole {
   asio::awaitable<void> supervise(SequenceAttempt& a);
   asio::awaitable<void> receive(SequenceAttempt& a);
   asio::awaitable<void> give_beginning(SequenceAttempt& a);
+  void keep_prompt(const SequenceAttempt& a);
   int32_t keep(const SequenceAttempt& a);
   asio::awaitable<void> decode_loop();
   asio::awaitable<void> step(std::vector<DecodeStepRow> rows);
@@ -222,17 +223,27 @@ asio::awaitable<void> DecodeWorker::Impl::give_beginning(SequenceAttempt& a) {
   if (!given) a.end(WorkerAttempt::End::kFailed, {given.error(), a.beginning.worker});
 }
 
+// While the answer is made: other choices of the prompt, and other questions, share its full pages. The answer is behind them.
+void DecodeWorker::Impl::keep_prompt(const SequenceAttempt& a) {
+  if (a.prefix_order.keep_prompt == 0) return;
+  proto::Envelope message = envelope(a.id());
+  message.mutable_prompt_kept()->set_kept_pages(
+      a.keep(env_, kept_, a.prefix_order.keep_prompt, a.prompt_len / kPageTokens));
+  link_.send(message);
+}
+
 // The last token of the answer was never an input: it has no keys and values.
 int32_t DecodeWorker::Impl::keep(const SequenceAttempt& a) {
   const int32_t written = a.prompt_len + (env_.engine.decodes_as_it_prefills() ? a.tokens - 1 : 0);
-  return a.keep(env_, kept_, a.prefix_order, written / kPageTokens);
+  return a.keep(env_, kept_, a.prefix_order.keep, written / kPageTokens);
 }
 
 asio::awaitable<void> DecodeWorker::Impl::receive(SequenceAttempt& a) {
   const Result<void> received = co_await a.prefix.relay(nullptr, a.deadline());
   if (a.over()) co_return;
-  if (received) perform(core_.pages_complete(a.id()));
-  else a.end(WorkerAttempt::End::kFailed, {received.error(), a.upstream.worker});
+  if (!received) co_return a.end(WorkerAttempt::End::kFailed, {received.error(), a.upstream.worker});
+  keep_prompt(a);  // before the lane may look at these pages
+  perform(core_.pages_complete(a.id()));
 }
 
 void DecodeWorker::Impl::on_first_token(const proto::Envelope& message) {

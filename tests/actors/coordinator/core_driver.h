@@ -146,6 +146,11 @@ class CoreDriver {
     message.mutable_rank_done()->mutable_timing()->set_compute_seconds(0.5);
     return message;
   }
+  static proto::Envelope prompt_kept(uint64_t request, uint32_t attempt, int32_t kept) {
+    proto::Envelope message = about(request, attempt);
+    message.mutable_prompt_kept()->set_kept_pages(kept);
+    return message;
+  }
   static proto::Envelope decode_done(uint64_t request, uint32_t attempt, int32_t kept = 0) {
     proto::Envelope message = about(request, attempt);
     message.mutable_decode_done()->set_kept_pages(kept);
