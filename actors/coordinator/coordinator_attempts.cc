@@ -53,7 +53,7 @@ void CoordinatorCore::book_pages(Worker& worker, const proto::Envelope& message)
   if (message.has_rank_done()) WorkerRegistry::release(worker, id, message.rank_done().kept_pages());
   if (message.has_prompt_kept()) registry_.keep_prompt(worker, id, message.prompt_kept().kept_pages());
   if (message.has_decode_done()) WorkerRegistry::release(worker, id, message.decode_done().kept_pages());
-  if (message.has_attempt_ended()) WorkerRegistry::release(worker, id, 0);
+  if (message.has_attempt_ended()) WorkerRegistry::release(worker, id, message.attempt_ended().kept_pages());
 }
 
 void CoordinatorCore::on_attempt_message(Worker& worker, const proto::Envelope& message, Time now) {
@@ -251,12 +251,13 @@ void CoordinatorCore::learn_stretch(const Request& request) {
                seconds(attempt.first_token_at - attempt.dispatched_at));
 }
 
-// The whole answer is known, and so is what the decode worker can keep of it.
+// The answer is known, and so is what the decode worker can keep of it.
 void CoordinatorCore::key_answer(const Request& request) {
-  if (!options_.prefix_cache) return;
+  Worker* worker = registry_.find(request.attempt->decode);
+  if (!options_.prefix_cache || worker == nullptr) return;
   std::vector<TokenId> whole = request.spec.prompt;
   whole.insert(whole.end(), request.emitted.begin(), request.emitted.end());
-  registry_.find(request.attempt->decode)->prefixes.set_keys(request.attempt->id, keys_of(request, whole));
+  worker->prefixes.set_keys(request.attempt->id, keys_of(request, whole));
 }
 
 // The order of tokens: each index once, none left out, nothing behind the end.
@@ -402,14 +403,18 @@ void CoordinatorCore::retry_or_give_up(Request& request, const Failure& failure,
   gauges();
 }
 
-// Everybody who still holds pages of it is told; the ledger waits for their answers.
+// Everybody who still holds pages of it is told; the ledger waits for their answers. A client that wants no more (a stop string,
+// a cancel) may go on behind what it has got.
 void CoordinatorCore::end_attempt(Request& request, ErrorCode reason) {
   if (!request.attempt) return;
+  const size_t answer = reason == ErrorCode::kCancelled ? request.emitted.size() - request.attempt->base : 0;
+  if (answer > 0) key_answer(request);
   const Attempt attempt = *std::exchange(request.attempt, std::nullopt);
   for (auto& [id, worker] : registry_.workers()) {
     if (!worker.holds.contains(attempt.id)) continue;
     proto::Envelope message = envelope(attempt.id);
     message.mutable_end_attempt()->set_reason(static_cast<uint32_t>(reason));
+    if (id == attempt.decode) message.mutable_end_attempt()->set_tokens(static_cast<int32_t>(answer));
     actions_.push_back(SendTo{worker.peer, std::move(message)});
   }
 }

@@ -28,7 +28,7 @@ struct SequenceAttempt : WorkerAttempt {
   const PrefixOrder prefix_order;
   const int32_t prompt_len;
   grammar::AnswerGrammar grammar;  // touched on the lane
-  int32_t tokens = 0;  // when done
+  int32_t tokens = 0;  // of the answer, when it has ended; 0: nothing of it is worth keeping
   Duration handoff{0};
 };
 
@@ -180,8 +180,10 @@ void DecodeWorker::Impl::on_message(const proto::Envelope& message) {
   if (message.has_run_decode() && !attempts_.find(id)) start(message);
   if (message.has_first_token()) on_first_token(message);
   if (!message.has_end_attempt()) return;
-  if (SequenceAttempt* attempt = attempts_.find(id)) return attempt->end(WorkerAttempt::End::kTold);
-  link_.send_ended(id);  // it has ended before, or was never begun
+  SequenceAttempt* a = attempts_.find(id);
+  if (a == nullptr) return link_.send_ended(id);  // it has ended before, or was never begun
+  if (!a->over()) a->tokens = std::min(message.end_attempt().tokens(), core_.made(id));
+  a->end(WorkerAttempt::End::kTold);
 }
 
 void DecodeWorker::Impl::start(const proto::Envelope& message) {
@@ -234,6 +236,7 @@ void DecodeWorker::Impl::keep_prompt(const SequenceAttempt& a) {
 
 // The last token of the answer was never an input: it has no keys and values.
 int32_t DecodeWorker::Impl::keep(const SequenceAttempt& a) {
+  if (a.tokens <= 0) return 0;
   const int32_t written = a.prompt_len + (env_.engine.decodes_as_it_prefills() ? a.tokens - 1 : 0);
   return a.keep(env_, kept_, a.prefix_order.keep, written / kPageTokens);
 }
@@ -271,7 +274,7 @@ asio::awaitable<void> DecodeWorker::Impl::supervise(SequenceAttempt& a) {
     done.set_kv_given_seconds(a.downstream.stats().wire_seconds);
     done.set_given_to(a.beginning.worker);
   } else {
-    message.mutable_attempt_ended();
+    message.mutable_attempt_ended()->set_kept_pages(keep(a));
   }
   attempts_.erase(id);  // the pages are back before the coordinator counts on them
   env_.metrics.pages(env_.pool.usage());

@@ -141,6 +141,33 @@ TEST(KeptPages, ChoicesGoOnBehindThePagesOfOneThatIsCancelled) {
   EXPECT_TRUE(choices.cluster.run_until([&] { return choices.cluster.pages_are_free(); }, 2s));
 }
 
+// A stop string, which only the gateway sees, and a client that stops: the next turn goes on behind what they have got.
+TEST(KeptPages, AnAnswerThatItsReaderEndsIsKeptAndChangesNoBit) {
+  HashCluster cluster(1);
+  for (auto& node : cluster.nodes) node->engine.step_delay = 1ms;
+  for (const bool cancelled : {false, true}) {
+    InferenceRequest request = request_of(100, 1000, cancelled ? 2 : 3);
+    Result<std::shared_ptr<TokenStream>> stream = cluster.coordinator->submit(request);
+    ASSERT_TRUE(stream);
+    auto answer = std::make_shared<Answer>();
+    asio::co_spawn(cluster.io, HashCluster::read(*stream, answer, cluster.clock), asio::detached);
+    ASSERT_TRUE(cluster.run_until([&] { return answer->tokens.size() >= 200; }));
+    if (cancelled) (*stream)->cancel();
+    else (*stream)->finish();
+    ASSERT_TRUE(cluster.run_until([&] { return answer->finished || answer->error; }));
+    ASSERT_TRUE(cluster.run_until([&] {
+      return std::ranges::all_of(cluster.coordinator->cluster().workers, [](const auto& w) { return w.running == 0; });
+    })) << "the decode worker has not said what it keeps";
+    request.prompt.insert(request.prompt.end(), answer->tokens.begin(), answer->tokens.end());
+    request.prompt.push_back(1);
+    request.max_new_tokens = 5;
+    const auto next = cluster.answer_to(request);
+    ASSERT_TRUE(next->finished);
+    EXPECT_GE(next->finished->report.cached_tokens, 256) << "of 100 and 200";
+    EXPECT_EQ(next->tokens, expected_tokens(request));
+  }
+}
+
 TEST(KeptPages, ACoordinatorThatComesBackFindsNothingKept) {
   HashCluster cluster(1);
   const InferenceRequest request = request_of(400, 3);

@@ -180,6 +180,7 @@ Scenario draw_scenario(uint64_t seed) {
   if (stick_rng.chance(0.2)) s.nemesis.stick_lane = static_cast<int32_t>(stick_rng.between(1, 3));
   Prng score_rng(seed ^ 0x5C08E5);  // likewise
   Prng alike_rng(seed ^ 0xCAC4E);  // likewise
+  Prng finish_rng(seed ^ 0xF1415);  // likewise
   Prng choice_rng(seed ^ 0xC401CE);  // likewise
   const auto requests = static_cast<int32_t>(rng.between(4, 14));
   for (int32_t number = 0; number < requests; ++number) {
@@ -192,6 +193,7 @@ Scenario draw_scenario(uint64_t seed) {
       spec.request.prompt_logprobs = static_cast<int32_t>(score_rng.between(0, 3));
       find_scores(spec);
     }
+    if (!spec.is_job && finish_rng.chance(0.2)) spec.finish_at = 1 + finish_rng.below(10);
     s.requests.push_back(std::move(spec));
     const size_t first = s.requests.size() - 1;
     for (int64_t more = choice_rng.chance(0.3) ? choice_rng.between(1, 3) : 0; more > 0; --more)

@@ -161,9 +161,9 @@ class CoreDriver {
     encode(Failure{{code, "it failed"}, blamed}, *message.mutable_attempt_failed()->mutable_failure());
     return message;
   }
-  static proto::Envelope ended(uint64_t request, uint32_t attempt) {
+  static proto::Envelope ended(uint64_t request, uint32_t attempt, int32_t kept = 0) {
     proto::Envelope message = about(request, attempt);
-    message.mutable_attempt_ended();
+    message.mutable_attempt_ended()->set_kept_pages(kept);
     return message;
   }
 

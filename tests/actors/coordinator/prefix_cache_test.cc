@@ -487,8 +487,37 @@ TEST(PrefixCache, ADecodeWorkerThatKeepsAnotherPromptIsNotBelieved) {
   EXPECT_EQ(driver.orders().at(driver.ids[1]).drop_prefixes_size(), 1);
 }
 
-// An answer that somebody else has ended is not kept: nobody knows how far the decode worker was.
-TEST(PrefixCache, ACancelledAnswerIsNotKept) {
+// A stop string, or a client that goes away: the decode worker is told how much of what it made is the answer.
+TEST(PrefixCache, AnAnswerThatItsClientEndsIsKeptAsFarAsItHasCome) {
+  for (const bool cancelled : {false, true}) {
+    Cached driver;
+    InferenceRequest request = about_document(1, 0);
+    request.max_new_tokens = 130;
+    const RequestId id = *driver.submit(request);
+    driver.from(1, CoreDriver::first_token(id, 1, 5));
+    driver.from(1, CoreDriver::rank_done(id, 1, 0, 10));
+    driver.from(9, CoreDriver::prompt_kept(id, 1, 10));
+    driver.from(9, CoreDriver::tokens(id, 1, 1, std::vector<TokenId>(70, 6)));
+    const uint64_t number = driver.order().keep_prefix();
+    if (cancelled) driver.core.cancel(id, driver.now);
+    else driver.core.finish(id, driver.now);
+    driver.settle();
+    EXPECT_EQ(driver.last(9, Kind::kEndAttempt)->end_attempt().tokens(), 71);
+    driver.from(9, CoreDriver::tokens(id, 1, 71, {7, 7}));  // it was faster
+    driver.from(9, CoreDriver::ended(id, 1, 11));
+    request.prompt.push_back(5);
+    request.prompt.insert(request.prompt.end(), 70, 6);
+    request.prompt.insert(request.prompt.end(), 70, 8);
+    (void)*driver.submit(request);
+    EXPECT_EQ(driver.order().from_prefix(), number);
+    EXPECT_EQ(driver.order().kept_pages(), 11);
+    EXPECT_EQ(driver.order().drop_prefixes_size(), 1) << "the prompt alone";
+    EXPECT_EQ(driver.step().begin(), 704);
+  }
+}
+
+// A decode worker that was done before it heard of that has kept what nobody knows.
+TEST(PrefixCache, AnAnswerThatIsLongerThanWhatTheClientHasGotIsNotKept) {
   Cached driver;
   InferenceRequest request = about_document(1, 0);
   request.max_new_tokens = 130;
