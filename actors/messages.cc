@@ -142,6 +142,7 @@ Result<DecodeOrder> parse_decode_order(const proto::Envelope& message, const Mod
     return invalid("the length of the original prompt");
   TRY(validate(order.sampling, shape.vocab_size));
   order.prefix = decode_prefix(from);
+  order.prefix.keep_prompt = from.keep_prompt();
   TRY(check_prefix(order.prefix, (order.prompt_len - 1) / kPageTokens));
   order.beginning_from = from.beginning_from();
   if (!from.has_beginning()) return order;

@@ -19,7 +19,7 @@
 
 namespace runahead {
 
-inline constexpr uint32_t kMessagesVersion = 7;  // Hello::protocol_version; unlike versions refuse each other
+inline constexpr uint32_t kMessagesVersion = 8;  // Hello::protocol_version; unlike versions refuse each other
 
 // One end of a K/V hop: who is at the other side.
 struct KvHop {
@@ -33,6 +33,7 @@ struct PrefixOrder {
   uint64_t from = 0;  // the first `pages` of each layer are those of this one; 0: of none
   int32_t pages = 0;
   uint64_t keep = 0;  // keep its full pages under this number; 0: do not
+  uint64_t keep_prompt = 0;  // likewise those of the prompt, as soon as they are there; decode worker
   std::vector<uint64_t> drop;
 };
 

@@ -47,12 +47,17 @@ void note_sending(RankReport& rank, const proto::RankTiming& timing, double repo
 
 }  // namespace
 
-void CoordinatorCore::on_attempt_message(Worker& worker, const proto::Envelope& message, Time now) {
+// The ledger first: pages are back whether or not anybody still cares for the attempt.
+void CoordinatorCore::book_pages(Worker& worker, const proto::Envelope& message) {
   const AttemptId id = attempt_of(message);
-  // The ledger first: pages are back whether or not anybody still cares for the attempt.
   if (message.has_rank_done()) WorkerRegistry::release(worker, id, message.rank_done().kept_pages());
+  if (message.has_prompt_kept()) registry_.keep_prompt(worker, id, message.prompt_kept().kept_pages());
   if (message.has_decode_done()) WorkerRegistry::release(worker, id, message.decode_done().kept_pages());
-  if (message.has_attempt_ended()) WorkerRegistry::release(worker, id, 0);
+  if (message.has_attempt_ended()) WorkerRegistry::release(worker, id, message.attempt_ended().kept_pages());
+}
+
+void CoordinatorCore::on_attempt_message(Worker& worker, const proto::Envelope& message, Time now) {
+  book_pages(worker, message);
   if (message.has_decode_done()) {
     const proto::DecodeDone& done = message.decode_done();
     metrics_.handoff(done.handoff_seconds());
@@ -73,6 +78,9 @@ void CoordinatorCore::on_attempt_message(Worker& worker, const proto::Envelope& 
       return hold_first_token(*request, message.first_token(), now);
     case proto::Envelope::kRankDone:
       return on_rank_done(*request, message.rank_done(), now);
+    case proto::Envelope::kPromptKept:
+      request->attempt->prompt_kept = true;
+      return;
     case proto::Envelope::kTokenBatch: {
       std::vector<SampledToken> tokens;
       for (const proto::Token& token : message.token_batch().tokens()) tokens.push_back(decode(token));
@@ -82,18 +90,8 @@ void CoordinatorCore::on_attempt_message(Worker& worker, const proto::Envelope& 
       if (!request->complete)
         fail_attempt(*request, {{ErrorCode::kInternal, "the decode worker ended before all tokens had come"}}, now);
       return;
-    case proto::Envelope::kAttemptFailed: {
-      Failure failure = decode(message.attempt_failed().failure());
-      // submit() has checked the request: no worker's word makes it the request's fault. Numbers that overflow do so on
-      // every worker, and so is a grammar too ambiguous.
-      const bool of_grammar = failure.error.code == ErrorCode::kTooLarge && !request->spec.sampling.grammar.empty();
-      if (!is_worth_a_retry(failure.error.code) && failure.error.code != ErrorCode::kInvalidModel && !of_grammar)
-        failure.error.code = ErrorCode::kInternal;
-      const KeptBeginning& kept = request->attempt->kept;
-      if (failure.error.code == ErrorCode::kStale)
-        worker.prefixes.forget(worker.id == request->attempt->decode ? kept.decode.prefix : kept.first.prefix);
-      return fail_attempt(*request, std::move(failure), now);
-    }
+    case proto::Envelope::kAttemptFailed:
+      return on_attempt_failed(*request, worker, decode(message.attempt_failed().failure()), now);
     case proto::Envelope::kAttemptEnded:
       return fail_attempt(*request,
                           {{ErrorCode::kUnavailable, "worker " + worker.name + " ended the attempt"}, worker.id}, now);
@@ -124,6 +122,7 @@ bool CoordinatorCore::may_say(const Worker& worker, const Attempt& attempt, cons
       return is_rank(message.prompt_scores().rank());
     case proto::Envelope::kFirstToken:
       return attempt.ranks.back() == worker.id;
+    case proto::Envelope::kPromptKept:
     case proto::Envelope::kTokenBatch:
     case proto::Envelope::kDecodeDone:
       return attempt.decode == worker.id;
@@ -252,12 +251,13 @@ void CoordinatorCore::learn_stretch(const Request& request) {
                seconds(attempt.first_token_at - attempt.dispatched_at));
 }
 
-// The whole answer is known, and so is what the decode worker can keep of it.
+// The answer is known, and so is what the decode worker can keep of it.
 void CoordinatorCore::key_answer(const Request& request) {
-  if (!options_.prefix_cache) return;
+  Worker* worker = registry_.find(request.attempt->decode);
+  if (!options_.prefix_cache || worker == nullptr) return;
   std::vector<TokenId> whole = request.spec.prompt;
   whole.insert(whole.end(), request.emitted.begin(), request.emitted.end());
-  registry_.find(request.attempt->decode)->prefixes.set_keys(request.attempt->id, keys_of(request, whole));
+  worker->prefixes.set_keys(request.attempt->id, keys_of(request, whole));
 }
 
 // The order of tokens: each index once, none left out, nothing behind the end.
@@ -339,6 +339,18 @@ void CoordinatorCore::fail_stalled(Time now) {
 
 // ---- failure and end ----
 
+// submit() has checked the request: no worker's word makes it the request's fault. Numbers that overflow do so on every worker,
+// and so is a grammar too ambiguous.
+void CoordinatorCore::on_attempt_failed(Request& request, Worker& worker, Failure failure, Time now) {
+  const bool of_grammar = failure.error.code == ErrorCode::kTooLarge && !request.spec.sampling.grammar.empty();
+  if (!is_worth_a_retry(failure.error.code) && failure.error.code != ErrorCode::kInvalidModel && !of_grammar)
+    failure.error.code = ErrorCode::kInternal;
+  const KeptBeginning& kept = request.attempt->kept;
+  if (failure.error.code == ErrorCode::kStale)
+    worker.prefixes.forget(worker.id == request.attempt->decode ? kept.decode.prefix : kept.first.prefix);
+  fail_attempt(request, std::move(failure), now);
+}
+
 void CoordinatorCore::fail_attempt(Request& request, Failure failure, Time now) {
   warn_limited("attempt", "request {} ({}{}{}), attempt {}: {}", request.id, foreign(request.spec.external_id),
                request.spec.trace_id.empty() ? "" : ", trace ", foreign(request.spec.trace_id), request.attempts,
@@ -391,14 +403,18 @@ void CoordinatorCore::retry_or_give_up(Request& request, const Failure& failure,
   gauges();
 }
 
-// Everybody who still holds pages of it is told; the ledger waits for their answers.
+// Everybody who still holds pages of it is told; the ledger waits for their answers. A client that wants no more (a stop string,
+// a cancel) may go on behind what it has got.
 void CoordinatorCore::end_attempt(Request& request, ErrorCode reason) {
   if (!request.attempt) return;
+  const size_t answer = reason == ErrorCode::kCancelled ? request.emitted.size() - request.attempt->base : 0;
+  if (answer > 0) key_answer(request);
   const Attempt attempt = *std::exchange(request.attempt, std::nullopt);
   for (auto& [id, worker] : registry_.workers()) {
     if (!worker.holds.contains(attempt.id)) continue;
     proto::Envelope message = envelope(attempt.id);
     message.mutable_end_attempt()->set_reason(static_cast<uint32_t>(reason));
+    if (id == attempt.decode) message.mutable_end_attempt()->set_tokens(static_cast<int32_t>(answer));
     actions_.push_back(SendTo{worker.peer, std::move(message)});
   }
 }

@@ -98,10 +98,12 @@ class CoordinatorCore {
     KeptBeginning kept;
     int32_t keeps_tokens = 0;  // that the last rank shall keep, beside those
     int32_t keeps_least = 0;  // WorkerPrefixes::Claim::least of them
+    bool prompt_kept = false;  // the decode worker has said what it keeps of the prompt, if it shall
     size_t base = 0;  // tokens that the client had before
     std::vector<double> progress;  // [num_ranks], of 1
     std::vector<double> rank_seconds;  // [num_ranks], predicted compute
     std::vector<bool> rank_done;  // [num_ranks]
+    bool has_left_pages() const { return rank_done.back() && prompt_kept; }  // where others can begin behind them
     int ranks_left = 0;  // that have not said RankDone
     std::optional<PromptScoreBook> scores;  // somebody asks for them
     std::optional<proto::FirstToken> first_token;  // it waits for the rest of them
@@ -185,7 +187,7 @@ class CoordinatorCore {
   std::vector<PageKey> keys_of(const Request& request, const std::vector<TokenId>& prompt) const;
   void send_step(Request& request, size_t rank, proto::Envelope message, std::vector<PageKey> keys);
   int32_t least_columns(const Worker& worker, const WorkerPrefixes::Hit& hit, int32_t begin) const;
-  void send_decode(Request& request, proto::Envelope message);
+  void send_decode(Request& request, proto::Envelope message, std::vector<PageKey> prompt_keys);
   template <class Order>
   void claim_pages(Worker& worker, AttemptId attempt, int64_t pages, WorkerPrefixes::Claim claim, Order& order);
   void begin_report(Request& request, const Plan& plan, Time now) const;
@@ -201,6 +203,7 @@ class CoordinatorCore {
 
   // coordinator_attempts.cc: what happens to an attempt
   void on_attempt_message(Worker& worker, const proto::Envelope& message, Time now);
+  void book_pages(Worker& worker, const proto::Envelope& message);
   Request* is_current(const Worker& worker, const proto::Envelope& message);
   void on_rank_progress(Request& request, const proto::RankProgress& progress);
   void on_prompt_scores(Request& request, const Worker& worker, const proto::PromptScores& part, Time now);
@@ -214,6 +217,7 @@ class CoordinatorCore {
   static WorkerId awaited(const Attempt& attempt);
   Duration stall_limit(const Worker& worker);
   void fail_stalled(Time now);
+  void on_attempt_failed(Request& request, Worker& worker, Failure failure, Time now);
   void fail_attempt(Request& request, Failure failure, Time now);
   void count_attempt(Request& request, ErrorCode code, Time now);
   void retry_or_give_up(Request& request, const Failure& failure, Time now);

@@ -70,17 +70,25 @@ void CoordinatorCore::dispatched(Time now) {
 std::optional<CoordinatorCore::Assignment> CoordinatorCore::choose_workers(const Request& request, Time now) const {
   const auto prompt = static_cast<int32_t>(request.spec.prompt.size() + request.emitted.size());
   const auto left = request.spec.max_new_tokens - static_cast<int32_t>(request.emitted.size());
-  const auto choose = [&](bool is_prefill, int64_t pages) {
+  const auto hit_of = [&](const Worker& worker) {
+    return worker.prefixes.find(request.keys, (prompt - 1) / kPageTokens);
+  };
+  // The decode worker's: what other attempts read of the prompt there needs no room.
+  const auto own_pages = [&](const Worker& worker) {
+    if (worker.is_prefill) return registry_.pages_for_tokens(prompt);
+    return registry_.pages_for_tokens(prompt + left, worker.prefixes.columns_in_use(hit_of(worker)));
+  };
+  const auto choose = [&](bool is_prefill) {
     std::vector<const Worker*> good, blamed;
     for (const auto& [id, worker] : registry_.workers())
-      if (worker.is_prefill == is_prefill && registry_.can_take(worker, pages, now))
+      if (worker.is_prefill == is_prefill && registry_.can_take(worker, own_pages(worker), now))
         (request.avoid.contains(id) ? blamed : good).push_back(&worker);
     if (good.empty()) good = std::move(blamed);
     std::ranges::stable_sort(good, {}, [](const Worker* worker) { return worker->running(); });
     return good;
   };
-  std::vector<const Worker*> prefill = choose(true, registry_.pages_for_tokens(prompt));
-  const std::vector<const Worker*> decode = choose(false, registry_.pages_for_tokens(prompt + left));
+  std::vector<const Worker*> prefill = choose(true);
+  const std::vector<const Worker*> decode = choose(false);
   if (prefill.empty() || decode.empty()) return std::nullopt;
   if (request.spec.strategy == Strategy::kByHand) {
     // Rank r is the worker with the r-th id. If there are enough workers, those that are busy are worth waiting for.
@@ -95,7 +103,7 @@ std::optional<CoordinatorCore::Assignment> CoordinatorCore::choose_workers(const
   // Of those that are equally busy, the one that has most of the prompt.
   Assignment assignment{.prefill_max = std::min(prefill.size(), most), .decode = decode.front()->id};
   for (const Worker* worker : decode) {
-    const WorkerPrefixes::Hit hit = worker->prefixes.find(request.keys, (prompt - 1) / kPageTokens);
+    const WorkerPrefixes::Hit hit = hit_of(*worker);
     if (worker->running() > decode.front()->running() || hit.columns <= assignment.kept.decode.columns) continue;
     assignment.decode = worker->id;
     assignment.kept.decode = hit;
@@ -128,7 +136,7 @@ bool CoordinatorCore::is_awaiting(const Request& request, Time now) const {
   if (!request.awaited || now >= request.awaited_until) return false;
   const auto other = requests_.find(request.awaited->request);
   return other != requests_.end() && other->second.attempt && other->second.attempt->id == *request.awaited &&
-         !other->second.attempt->rank_done.back();
+         !other->second.attempt->has_left_pages();
 }
 
 // Part of its prompt is being computed for an earlier request. If it has its first token sooner by waiting for that and beginning
@@ -304,10 +312,11 @@ void CoordinatorCore::dispatch(Request& request, const Assignment& assignment, c
   if (!request.reported) begin_report(request, plan, now);
   std::vector<uint64_t> stream_tokens;  // [num_ranks + 1], of the hop into each rank and into the decode worker
   for (size_t rank = 0; rank <= attempt.ranks.size(); ++rank) stream_tokens.push_back(rng_.next());
+  std::vector<PageKey> keys = keys_of(request, prompt);
   for (size_t rank = 0; rank < attempt.ranks.size(); ++rank)
     send_step(request, rank, chain_step(request, prompt, rank, stream_tokens, now),
-              rank + 1 == attempt.ranks.size() ? keys_of(request, prompt) : std::vector<PageKey>());
-  send_decode(request, decode_order(request, prompt, stream_tokens, now));
+              rank + 1 == attempt.ranks.size() ? keys : std::vector<PageKey>());
+  send_decode(request, decode_order(request, prompt, stream_tokens, now), std::move(keys));
   last_started_ = request.id;
 }
 
@@ -346,15 +355,22 @@ int32_t CoordinatorCore::least_columns(const Worker& worker, const WorkerPrefixe
   return has_all ? worker.prefixes.least_of(hit) : pages_for(begin);
 }
 
-// It keeps the answer, too; the keys of that are known when it has ended (key_answer).
-void CoordinatorCore::send_decode(Request& request, proto::Envelope message) {
-  const Attempt& attempt = *request.attempt;
+// It keeps the prompt as soon as it has come, and then the answer, too, whose keys are known when it has ended (key_answer).
+void CoordinatorCore::send_decode(Request& request, proto::Envelope message, std::vector<PageKey> prompt_keys) {
+  Attempt& attempt = *request.attempt;
   const auto tokens = static_cast<int32_t>(request.spec.prompt.size()) + request.spec.max_new_tokens;
   WorkerPrefixes::Claim claim{.hit = attempt.kept.decode};
   Worker& worker = *registry_.find(attempt.decode);
   if (options_.prefix_cache && tokens > kPageTokens) claim.keep = ++last_prefix_;
   claim.least = least_columns(worker, claim.hit, attempt.chunks.back().end);
-  claim_pages(worker, attempt.id, registry_.pages_for_tokens(tokens, attempt.kept.decode.columns), std::move(claim),
+  attempt.prompt_kept = std::ssize(prompt_keys) <= claim.hit.columns;
+  if (!attempt.prompt_kept) {
+    claim.keep_prompt = ++last_prefix_;
+    claim.prompt_keys = std::move(prompt_keys);
+  }
+  message.mutable_run_decode()->set_keep_prompt(claim.keep_prompt);
+  claim_pages(worker, attempt.id,
+              registry_.pages_for_tokens(tokens, attempt.kept.decode.columns), std::move(claim),
               *message.mutable_run_decode());
   send(attempt.decode, std::move(message));
 }

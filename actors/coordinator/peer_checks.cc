@@ -148,6 +148,10 @@ Result<void> check_report(const proto::Envelope& message, const ModelShape& shap
       return check_timing(message.rank_done().timing());
     case proto::Envelope::kPromptScores:
       return check_scores(message.prompt_scores(), shape);
+    case proto::Envelope::kPromptKept:
+      return check_kept(message.prompt_kept().kept_pages(), shape);
+    case proto::Envelope::kAttemptEnded:
+      return check_kept(message.attempt_ended().kept_pages(), shape);
     case proto::Envelope::kTokenBatch:
       return check_batch(message.token_batch(), shape);
     case proto::Envelope::kDecodeDone:

@@ -74,6 +74,35 @@ void WorkerPrefixes::set_keys(AttemptId attempt, std::vector<PageKey> keys) {
   if (const auto found = running_.find(attempt); found != running_.end()) found->second.claim.keys = std::move(keys);
 }
 
+int32_t WorkerPrefixes::columns_in_use(Hit hit) const {
+  const auto found = kept_.find(hit.prefix);
+  if (found == kept_.end()) return 0;
+  const auto in_use = [this](Column column) { return uses_.at(column).attempts > 0; };
+  return static_cast<int32_t>(
+      std::ranges::count_if(std::span(found->second.columns).first(static_cast<size_t>(hit.columns)), in_use));
+}
+
+int32_t WorkerPrefixes::keep_prompt(AttemptId attempt, int32_t kept) {
+  const auto found = running_.find(attempt);
+  if (found == running_.end() || kept <= 0) return 0;
+  Running& running = found->second;
+  const uint64_t number = std::exchange(running.claim.keep_prompt, 0);
+  std::vector<PageKey> keys = std::exchange(running.claim.prompt_keys, {});
+  if (number == 0) return 0;
+  if (std::cmp_not_equal(keys.size(), kept)) {
+    dropped_.push_back(number);  // not what it was told
+    return 0;
+  }
+  add(number, std::move(keys), running.columns, running.claim.least);
+  const auto added = kept_.find(number);
+  if (added == kept_.end()) return 0;
+  const auto made = std::span(added->second.columns).subspan(running.columns.size());
+  for (const Column column : made) uses_[column].attempts = 1;
+  in_use_ += std::ssize(made);
+  running.columns.insert(running.columns.end(), made.begin(), made.end());
+  return static_cast<int32_t>(made.size());
+}
+
 void WorkerPrefixes::end(AttemptId attempt, int32_t kept) {
   const auto found = running_.find(attempt);
   if (found == running_.end()) return;
@@ -86,7 +115,7 @@ void WorkerPrefixes::end(AttemptId attempt, int32_t kept) {
     } else {
       running.claim.keys.resize(static_cast<size_t>(kept));
       running.columns.resize(std::min(running.columns.size(), static_cast<size_t>(kept)));
-      add(std::move(running));
+      add(running.claim.keep, std::move(running.claim.keys), std::move(running.columns), running.claim.least);
     }
   }
   for (const Column column : read) {
@@ -95,33 +124,40 @@ void WorkerPrefixes::end(AttemptId attempt, int32_t kept) {
   }
 }
 
-void WorkerPrefixes::add(Running running) {
-  const std::vector<PageKey>& keys = running.claim.keys;
+// Columns behind those that it is given are new.
+void WorkerPrefixes::add(uint64_t number, std::vector<PageKey> keys, std::vector<Column> columns, int32_t least) {
   if (find(keys, static_cast<int32_t>(keys.size())).columns == std::ssize(keys)) {
-    dropped_.push_back(running.claim.keep);  // another attempt has made the same meanwhile
+    dropped_.push_back(number);  // another attempt has made the same meanwhile
     return;
   }
   // What is only the beginning of this one is worth nothing any more.
   std::vector<uint64_t> beginnings;
   for (const auto& [id, kept] : kept_)
-    if (kept.keys.size() <= keys.size() && kept.keys.back() == keys[kept.keys.size() - 1] &&
-        kept.least >= running.claim.least)
+    if (kept.keys.size() <= keys.size() && kept.keys.back() == keys[kept.keys.size() - 1] && kept.least >= least)
       beginnings.push_back(id);
-  Kept kept{.keys = std::move(running.claim.keys),
-            .columns = std::move(running.columns),
-            .least = running.claim.least,
-            .used = ++clock_};
+  Kept kept{.keys = std::move(keys), .columns = std::move(columns), .least = least, .used = ++clock_};
   while (kept.columns.size() < kept.keys.size()) kept.columns.push_back(++last_column_);
   for (const Column column : kept.columns) ++uses_[column].prefixes;
-  kept_.emplace(running.claim.keep, std::move(kept));
+  kept_.emplace(number, std::move(kept));
   for (const uint64_t id : beginnings) drop(id);
-  while (kept_.size() > limits::kKeptPrefixesMax) drop_oldest();
+  while (kept_.size() > limits::kKeptPrefixesMax) drop(oldest(/*even_if_read=*/true));
+}
+
+// 0: none. Attempts read from the first column on: who reads the last one reads all.
+uint64_t WorkerPrefixes::oldest(bool even_if_read) const {
+  uint64_t oldest = 0, used = clock_ + 1;
+  for (const auto& [id, kept] : kept_) {
+    if (kept.used >= used || (!even_if_read && uses_.at(kept.columns.back()).attempts > 0)) continue;
+    oldest = id;
+    used = kept.used;
+  }
+  return oldest;
 }
 
 bool WorkerPrefixes::drop_oldest() {
-  const auto oldest = std::ranges::min_element(kept_, {}, [](const auto& entry) { return entry.second.used; });
-  if (oldest == kept_.end()) return false;
-  drop(oldest->first);
+  const uint64_t prefix = oldest(/*even_if_read=*/false);
+  if (prefix == 0) return false;
+  drop(prefix);
   return true;
 }
 

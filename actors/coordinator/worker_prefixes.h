@@ -46,6 +46,8 @@ class WorkerPrefixes {
     uint64_t keep = 0;  // the number under which its columns shall be kept; 0: not
     std::vector<PageKey> keys;  // of those; of an answer's not known yet
     int32_t least = 0;  // columns that a prompt must have in common with them
+    uint64_t keep_prompt = 0;  // likewise for its prompt's columns, as soon as they are there
+    std::vector<PageKey> prompt_keys;
   };
 
   // The longest beginning that is here, columns_max at most.
@@ -56,12 +58,17 @@ class WorkerPrefixes {
   void begin(AttemptId attempt, Claim claim);
   // The keys of what it keeps are known now.
   void set_keys(AttemptId attempt, std::vector<PageKey> keys);
+  // Its prompt's columns are there, and the worker keeps so many; 0: none. Returns how many of them the attempt has made: they
+  // are kept ones from now on, which it reads.
+  int32_t keep_prompt(AttemptId attempt, int32_t kept);
   // It has ended, and the worker keeps so many columns of it; 0: none. Columns that it has made are kept ones from now on.
   void end(AttemptId attempt, int32_t kept);
 
   int64_t columns() const { return static_cast<int64_t>(uses_.size()); }  // beside those that attempts have made
   int64_t columns_in_use() const { return in_use_; }  // by attempts
-  // Drops the prefix that was not used for longest; false if there is none.
+  int32_t columns_in_use(Hit hit) const;  // of these
+  // Drops the prefix that was not used for longest, but for those that attempts read to their end: nothing would be free. False
+  // if there is none.
   bool drop_oldest();
   // The worker says that it does not have it.
   void forget(uint64_t prefix);
@@ -81,10 +88,11 @@ class WorkerPrefixes {
   };
   struct Running {
     Claim claim;
-    std::vector<Column> columns;  // [claim.hit.columns]
+    std::vector<Column> columns;  // that it reads: [claim.hit.columns], or those of its prompt
   };
 
-  void add(Running running);
+  void add(uint64_t number, std::vector<PageKey> keys, std::vector<Column> columns, int32_t least);
+  uint64_t oldest(bool even_if_read) const;
   void drop(uint64_t prefix);
   void forget_unused(Column column);
 

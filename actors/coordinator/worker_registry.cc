@@ -304,6 +304,14 @@ void WorkerRegistry::hold(Worker& worker, AttemptId attempt, int64_t pages, Work
     if (!worker.prefixes.drop_oldest()) return;
 }
 
+void WorkerRegistry::keep_prompt(Worker& worker, AttemptId attempt, int32_t kept) const {
+  const int64_t pages = int64_t{shape_.num_layers} * worker.prefixes.keep_prompt(attempt, kept);
+  const auto found = worker.holds.find(attempt);
+  if (found == worker.holds.end()) return;
+  found->second -= pages;
+  worker.pages_held -= pages;
+}
+
 void WorkerRegistry::release(Worker& worker, AttemptId attempt, int32_t kept) {
   worker.prefixes.end(attempt, kept);
   const auto found = worker.holds.find(attempt);

@@ -93,6 +93,8 @@ class WorkerRegistry {
 
   // What it keeps is dropped, the oldest first, as far as `pages` have no room beside it.
   void hold(Worker& worker, AttemptId attempt, int64_t pages, WorkerPrefixes::Claim claim = {}) const;
+  // Columns of its prompt are a prefix now, which it reads beside others: they are not its own any more.
+  void keep_prompt(Worker& worker, AttemptId attempt, int32_t kept) const;
   // kept: so many columns of it are a prefix now, as the claim asks.
   static void release(Worker& worker, AttemptId attempt, int32_t kept);
 

@@ -31,6 +31,11 @@ std::vector<DecodeAction> DecodeCore::first_token(AttemptId id, TokenId token, T
   return finish_if_done(sequence);
 }
 
+int32_t DecodeCore::made(AttemptId id) const {
+  const auto found = sequences_.find(id);
+  return found != sequences_.end() && has_joined(*found->second) ? found->second->made : 0;
+}
+
 std::vector<DecodeStepRow> DecodeCore::next_step(Time now) {
   std::vector<DecodeStepRow> rows;
   for (auto& [id, sequence] : sequences_) {

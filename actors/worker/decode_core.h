@@ -60,6 +60,8 @@ class DecodeCore {
   void add(DecodeOrder order);
   std::vector<DecodeAction> pages_complete(AttemptId id);
   std::vector<DecodeAction> first_token(AttemptId id, TokenId token, Time now);
+  // Tokens of this attempt, for which the sequence has keys and values but for the last one; 0: it has not joined.
+  int32_t made(AttemptId id) const;
   // Unknown ids are no error: the other side may have ended it meanwhile.
   void leave(AttemptId id) { sequences_.erase(id); }
 

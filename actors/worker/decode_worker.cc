@@ -28,7 +28,7 @@ struct SequenceAttempt : WorkerAttempt {
   const PrefixOrder prefix_order;
   const int32_t prompt_len;
   grammar::AnswerGrammar grammar;  // touched on the lane
-  int32_t tokens = 0;  // when done
+  int32_t tokens = 0;  // of the answer, when it has ended; 0: nothing of it is worth keeping
   Duration handoff{0};
 };
 
@@ -60,6 +60,7 @@ class DecodeWorker::Impl final : public WorkerRole {
   asio::awaitable<void> supervise(SequenceAttempt& a);
   asio::awaitable<void> receive(SequenceAttempt& a);
   asio::awaitable<void> give_beginning(SequenceAttempt& a);
+  void keep_prompt(const SequenceAttempt& a);
   int32_t keep(const SequenceAttempt& a);
   asio::awaitable<void> decode_loop();
   asio::awaitable<void> step(std::vector<DecodeStepRow> rows);
@@ -179,8 +180,10 @@ void DecodeWorker::Impl::on_message(const proto::Envelope& message) {
   if (message.has_run_decode() && !attempts_.find(id)) start(message);
   if (message.has_first_token()) on_first_token(message);
   if (!message.has_end_attempt()) return;
-  if (SequenceAttempt* attempt = attempts_.find(id)) return attempt->end(WorkerAttempt::End::kTold);
-  link_.send_ended(id);  // it has ended before, or was never begun
+  SequenceAttempt* a = attempts_.find(id);
+  if (a == nullptr) return link_.send_ended(id);  // it has ended before, or was never begun
+  if (!a->over()) a->tokens = std::min(message.end_attempt().tokens(), core_.made(id));
+  a->end(WorkerAttempt::End::kTold);
 }
 
 void DecodeWorker::Impl::start(const proto::Envelope& message) {
@@ -225,17 +228,28 @@ asio::awaitable<void> DecodeWorker::Impl::give_beginning(SequenceAttempt& a) {
   if (!given) a.end(WorkerAttempt::End::kFailed, {given.error(), a.beginning.worker});
 }
 
+// While the answer is made: other choices of the prompt, and other questions, share its full pages. The answer is behind them.
+void DecodeWorker::Impl::keep_prompt(const SequenceAttempt& a) {
+  if (a.prefix_order.keep_prompt == 0) return;
+  proto::Envelope message = envelope(a.id());
+  message.mutable_prompt_kept()->set_kept_pages(
+      a.keep(env_, kept_, a.prefix_order.keep_prompt, a.prompt_len / kPageTokens));
+  link_.send(message);
+}
+
 // The last token of the answer was never an input: it has no keys and values.
 int32_t DecodeWorker::Impl::keep(const SequenceAttempt& a) {
+  if (a.tokens <= 0) return 0;
   const int32_t written = a.prompt_len + (env_.engine.decodes_as_it_prefills() ? a.tokens - 1 : 0);
-  return a.keep(env_, kept_, a.prefix_order, written / kPageTokens);
+  return a.keep(env_, kept_, a.prefix_order.keep, written / kPageTokens);
 }
 
 asio::awaitable<void> DecodeWorker::Impl::receive(SequenceAttempt& a) {
   const Result<void> received = co_await a.prefix.relay(nullptr, a.deadline());
   if (a.over()) co_return;
-  if (received) perform(core_.pages_complete(a.id()));
-  else a.end(WorkerAttempt::End::kFailed, {received.error(), a.upstream.worker});
+  if (!received) co_return a.end(WorkerAttempt::End::kFailed, {received.error(), a.upstream.worker});
+  keep_prompt(a);  // before the lane may look at these pages
+  perform(core_.pages_complete(a.id()));
 }
 
 void DecodeWorker::Impl::on_first_token(const proto::Envelope& message) {
@@ -263,7 +277,7 @@ asio::awaitable<void> DecodeWorker::Impl::supervise(SequenceAttempt& a) {
     done.set_kv_given_seconds(a.downstream.stats().wire_seconds);
     done.set_given_to(a.beginning.worker);
   } else {
-    message.mutable_attempt_ended();
+    message.mutable_attempt_ended()->set_kept_pages(keep(a));
   }
   attempts_.erase(id);  // the pages are back before the coordinator counts on them
   env_.metrics.pages(env_.pool.usage());

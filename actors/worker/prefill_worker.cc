@@ -391,7 +391,7 @@ asio::awaitable<void> PrefillWorker::Impl::supervise(RankAttempt& a) {
   if (how == WorkerAttempt::End::kDone) {
     proto::RankDone& done = *message.mutable_rank_done();
     done.set_rank(static_cast<uint32_t>(a.step.rank));
-    done.set_kept_pages(a.keep(env_, kept_, a.step.prefix, a.step.full_pages()));
+    done.set_kept_pages(a.keep(env_, kept_, a.step.prefix.keep, a.step.full_pages()));
     a.clock.report(env_.clock.now(), *done.mutable_timing());
     done.mutable_timing()->set_kv_sent_bytes(a.downstream.stats().bytes);
     done.mutable_timing()->set_kv_send_seconds(a.downstream.stats().span_seconds);

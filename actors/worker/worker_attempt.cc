@@ -43,9 +43,9 @@ Result<void> WorkerAttempt::lease(const WorkerEnv& env, KeptPrefixes& kept, cons
   return {};
 }
 
-int32_t WorkerAttempt::keep(const WorkerEnv& env, KeptPrefixes& kept, const PrefixOrder& order, int32_t pages) const {
-  if (order.keep == 0 || pages == 0) return 0;
-  return kept.keep(id_.epoch, order.keep, env.pool.share(*kv, pages)) ? pages : 0;
+int32_t WorkerAttempt::keep(const WorkerEnv& env, KeptPrefixes& kept, uint64_t number, int32_t pages) const {
+  if (number == 0 || pages == 0) return 0;
+  return kept.keep(id_.epoch, number, env.pool.share(*kv, pages)) ? pages : 0;
 }
 
 asio::awaitable<void> WorkerAttempt::release(WorkerSink& metrics) {

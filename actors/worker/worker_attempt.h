@@ -43,8 +43,8 @@ class WorkerAttempt {
   // if it is to begin with one (kStale: there is none); what is to be dropped is, before others are taken.
   Result<void> lease(const WorkerEnv& env, KeptPrefixes& kept, const PrefixOrder& order, int32_t tokens,
                      int32_t layers_at_once);
-  // Of an attempt that is done, and whose pages nobody else touches any more: the first ones of every layer stay. 0: none does.
-  int32_t keep(const WorkerEnv& env, KeptPrefixes& kept, const PrefixOrder& order, int32_t pages) const;
+  // The first pages of every layer, which nobody writes any more, stay under this number when the attempt has gone. 0: none does.
+  int32_t keep(const WorkerEnv& env, KeptPrefixes& kept, uint64_t number, int32_t pages) const;
   // Closes the streams, waits for the attempt's coroutines, gives the pages back. Until then the pages are quarantined.
   asio::awaitable<void> release(WorkerSink& metrics);
 

@@ -61,6 +61,8 @@ proto::Envelope giving_order() {
   order.set_from_prefix(5);
   order.set_kept_pages(2);
   order.set_beginning_from(1);
+  order.set_keep_prefix(6);
+  order.set_keep_prompt(7);
   order.mutable_beginning()->set_kv_address("first");
   return message;
 }
@@ -101,6 +103,8 @@ TEST(Messages, AnOrderThatIsRightIsTaken) {
   EXPECT_TRUE(giver->gives_beginning());
   EXPECT_EQ(giver->prefix.from, 5u);
   EXPECT_EQ(giver->prefix.pages, 2);
+  EXPECT_EQ(giver->prefix.keep, 6u);
+  EXPECT_EQ(giver->prefix.keep_prompt, 7u);
   EXPECT_EQ(giver->beginning_from, 1);
 }
 

@@ -5,6 +5,7 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
+#include <set>
 
 #include "model/cuda_transformer/cuda_transformer.h"
 #include "model/transformer/prefill.h"
@@ -33,6 +34,9 @@ struct Case {
   Strategy strategy = Strategy::kSingle;
   std::vector<TokenId> prompt;
   int32_t company = 0;  // other requests in flight meanwhile
+  int32_t choices = 1;  // of the prompt, each with a seed of its own
+  int32_t max_new_tokens = 6;
+  uint64_t seed = 7;
   std::optional<int32_t> prompt_logprobs;
   bool compact_pages = false;
   bool cuda = false;  // over the emulation: with pages on a "device", and their twins
@@ -44,14 +48,15 @@ struct Outcome {
   std::optional<std::vector<SampledToken>> prompt;  // its log-probabilities
   std::vector<std::byte> pages;
   std::vector<float> decode_logits;
+  std::vector<Recording::Sequence> sequences;  // [choices], in the order of their first decode step
   size_t ranks = 0;
   int64_t pages_left = 0;
 };
 
 InferenceRequest request_of(const Case& c, std::vector<TokenId> prompt) {
-  InferenceRequest request{.external_id = "test", .prompt = std::move(prompt), .max_new_tokens = 6};
+  InferenceRequest request{.external_id = "test", .prompt = std::move(prompt), .max_new_tokens = c.max_new_tokens};
   request.sampling.temperature = 0.8f;
-  request.sampling.seed = 7;
+  request.sampling.seed = c.seed;
   request.strategy = c.cuts.empty() ? c.strategy : Strategy::kByHand;
   request.cuts = c.cuts;
   request.prompt_logprobs = c.prompt_logprobs;
@@ -80,6 +85,11 @@ Task<void> serve(ActorCluster& cluster, Clock& clock, const Case& c, Outcome& ou
   CO_TRY(ready);
   const auto stream = CO_TRY(cluster.coordinator().submit(request_of(c, c.prompt)));
   std::vector<std::shared_ptr<TokenStream>> company;
+  for (int32_t i = 1; i < c.choices; ++i) {
+    InferenceRequest request = request_of(c, c.prompt);
+    request.sampling.seed += static_cast<uint64_t>(i);
+    company.push_back(CO_TRY(cluster.coordinator().submit(std::move(request))));
+  }
   for (int32_t i = 0; i < c.company; ++i) {
     Case other = c;
     other.cuts.clear();
@@ -135,8 +145,10 @@ Outcome run(const std::filesystem::path& model, const Case& c) {
   });
   io.run();
   EXPECT_TRUE(served) << served.error().message;
-  outcome.pages = std::move(recording.prompt_pages);
-  outcome.decode_logits = std::move(recording.decode_logits);
+  outcome.sequences = std::move(recording.sequences);
+  if (outcome.sequences.empty()) return outcome;
+  outcome.pages = outcome.sequences.front().prompt_pages;
+  outcome.decode_logits = outcome.sequences.front().decode_logits;
   return outcome;
 }
 
@@ -337,6 +349,32 @@ TEST_P(ChainExactness, EveryArchitectureGivesTheBitsOfOneWorker) {
     EXPECT_TRUE(chain.decode_logits == one.decode_logits);
     EXPECT_EQ(chain.pages_left, 0);
   }
+}
+
+// Choices of one prompt are decoded behind the same pages, each as if it were alone.
+TEST_P(ChainExactness, ChoicesThatShareTheirPromptsPagesAreThoseOfColdRuns) {
+  SeededRng rng(41);
+  Case c{.workers = 2, .transport = GetParam(), .strategy = Strategy::kBalanced, .max_new_tokens = 150};
+  while (c.prompt.size() < 500) c.prompt.push_back(static_cast<TokenId>(3 + rng.next() % 290));
+  std::vector<Outcome> alone;
+  for (uint64_t seed = 7; seed < 11; ++seed)
+    alone.push_back(run(model(), {.prompt = c.prompt, .max_new_tokens = 150, .seed = seed}));
+  c.choices = 4;
+  const Outcome together = run(model(), c);
+  EXPECT_EQ(together.tokens, alone[0].tokens);
+  ASSERT_EQ(together.sequences.size(), 4u);
+  std::set<size_t> found;
+  for (const Recording::Sequence& choice : together.sequences) {
+    EXPECT_EQ(choice.first_page, together.sequences[0].first_page) << "one page for all";
+    EXPECT_TRUE(choice.prompt_pages == alone[0].pages) << "K/V pages differ";
+    for (size_t i = 0; i < alone.size(); ++i)
+      if (choice.decode_logits.size() == alone[i].decode_logits.size() &&
+          std::memcmp(choice.decode_logits.data(), alone[i].decode_logits.data(),
+                      choice.decode_logits.size() * sizeof(float)) == 0)
+        found.insert(i);
+  }
+  EXPECT_EQ(found.size(), 4u) << "every choice, to the bit";
+  EXPECT_EQ(together.pages_left, 0);
 }
 
 TEST_P(ChainExactness, CompanyChangesNothing) {

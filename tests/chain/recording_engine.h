@@ -1,4 +1,4 @@
-// RecordingEngine: a real engine that also remembers what it saw: the bytes of a sequence's pages in reach at its first decode
+// RecordingEngine: a real engine that also remembers what it saw of each sequence: the bytes of its pages in reach at its first decode
 // step, and its logits. Two runs agree if they saw the same.
 #pragma once
 
@@ -11,9 +11,15 @@
 namespace runahead::test {
 
 struct Recording {
+  struct Sequence {
+    const KvLease* kv = nullptr;  // another one may come to lie there when it has gone
+    int32_t position = 0;  // of its last step
+    const std::byte* first_page = nullptr;
+    std::vector<std::byte> prompt_pages;  // all layers of the pages that the first decode step reads
+    std::vector<float> decode_logits;  // of every decode step, one after the other
+  };
   std::mutex mutex;  // the lane writes, the test reads
-  std::vector<std::byte> prompt_pages;  // all layers of the pages that the first decode step reads
-  std::vector<float> decode_logits;  // of every decode step, one after the other
+  std::vector<Sequence> sequences;
 };
 
 class RecordingEngine final : public Engine {
@@ -48,19 +54,33 @@ class RecordingEngine final : public Engine {
 
   void decode(std::span<const DecodeRow> batch, std::span<float> out) override {
     const std::lock_guard lock(recording_->mutex);
-    const DecodeRow& row = batch.front();
-    if (recording_->prompt_pages.empty())
-      for (int32_t layer = 0; layer < row.kv->num_layers(); ++layer)
-        for (int32_t page = first_page_in_reach(row.position, shape().window(layer)); page < pages_for(row.position);
-             ++page) {
-          const auto bytes = row.kv->page(layer, page);
-          recording_->prompt_pages.insert(recording_->prompt_pages.end(), bytes.begin(), bytes.end());
-        }
+    std::vector<size_t> places;  // of each row among the sequences
+    for (const DecodeRow& row : batch) places.push_back(place_of(row));
     engine_->decode(batch, out);
-    recording_->decode_logits.insert(recording_->decode_logits.end(), out.begin(), out.end());
+    const size_t vocab = out.size() / batch.size();
+    for (size_t i = 0; i < batch.size(); ++i) {
+      std::vector<float>& logits = recording_->sequences[places[i]].decode_logits;
+      const auto row = out.subspan(i * vocab, vocab);
+      logits.insert(logits.end(), row.begin(), row.end());
+    }
   }
 
  private:
+  size_t place_of(const DecodeRow& row) {
+    std::vector<Recording::Sequence>& all = recording_->sequences;
+    for (size_t i = 0; i < all.size(); ++i)
+      if (all[i].kv == row.kv && all[i].position + 1 == row.position) return all[i].position = row.position, i;
+    Recording::Sequence& added = all.emplace_back();
+    added = {.kv = row.kv, .position = row.position, .first_page = row.kv->page(0, 0).data()};
+    for (int32_t layer = 0; layer < row.kv->num_layers(); ++layer)
+      for (int32_t page = first_page_in_reach(row.position, shape().window(layer)); page < pages_for(row.position);
+           ++page) {
+        const auto bytes = row.kv->page(layer, page);
+        added.prompt_pages.insert(added.prompt_pages.end(), bytes.begin(), bytes.end());
+      }
+    return all.size() - 1;
+  }
+
   std::unique_ptr<Engine> engine_;
   Recording* recording_;  // of the test, outlives the engine
 };

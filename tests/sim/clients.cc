@@ -122,6 +122,8 @@ Task<void> Clients::read_stream(Call call, std::shared_ptr<TokenStream> stream, 
       if (std::exchange(first, false)) stream->first_chunk_written();
     } else if (const auto* tokens = std::get_if<TokensEvent>(&*event)) {
       call.clients->on_tokens(call, *history, *tokens);
+      const size_t wanted = call.clients->specs_[call.index].finish_at;
+      if (wanted > 0 && history->tokens.size() >= wanted) stream->finish();
       if (std::exchange(first, false)) stream->first_chunk_written();
     } else if (const auto* finished = std::get_if<FinishedEvent>(&*event)) {
       call.clients->on_finished(call, *history, *finished);
@@ -154,11 +156,13 @@ void Clients::on_tokens(const Call& call, RequestHistory& history, const TokensE
 void Clients::judge_answer(size_t index, RequestHistory& history) {
   const RequestSpec& spec = specs_[index];
   log::debug("client: {} has all its {} tokens", spec.request.external_id, history.tokens.size());
+  history.state = RequestHistory::State::kFinished;
+  const bool ended_early = spec.finish_at > 0 && history.tokens.size() >= spec.finish_at;
+  if (ended_early && history.reason == FinishReason::kStop) return;  // each token was judged as it came
   if (history.tokens != spec.answer)
     violate(index,
             "WRONG_TOKENS: " + std::to_string(history.tokens.size()) + " of " + std::to_string(spec.answer.size()));
   else if (history.reason != spec.finish) violate(index, "WRONG_FINISH_REASON");
-  history.state = RequestHistory::State::kFinished;
 }
 
 void Clients::on_finished(const Call& call, RequestHistory& history, const FinishedEvent& event) {

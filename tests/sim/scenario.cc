@@ -102,6 +102,21 @@ void draw_beginning(Prng& rng, const std::vector<RequestSpec>& earlier, RequestS
   find_answer(spec);
 }
 
+// Another answer to the same prompt, asked for at the same time: `n`.
+RequestSpec draw_choice(Prng& rng, const RequestSpec& first, int32_t number) {
+  RequestSpec spec = first;
+  spec.number = number;
+  spec.request.external_id = "choice-" + std::to_string(number) + " of " + first.request.external_id;
+  spec.request.sampling.temperature = 0.8f;
+  spec.request.sampling.seed = rng.next();
+  spec.request.strategy = rng.chance(0.3) ? Strategy::kSingle : Strategy::kBalanced;
+  spec.cancel_after.reset();
+  if (rng.chance(0.15)) spec.cancel_after = rng.duration(0ms, 500ms);
+  spec.answer.clear();
+  find_answer(spec);
+  return spec;
+}
+
 void draw_weather(Prng& rng, Scenario& s) {
   auto sometimes = [&](double chance, double low, double high) {
     return rng.chance(chance) ? low + (high - low) * rng.uniform() : 0.0;
@@ -165,6 +180,8 @@ Scenario draw_scenario(uint64_t seed) {
   if (stick_rng.chance(0.2)) s.nemesis.stick_lane = static_cast<int32_t>(stick_rng.between(1, 3));
   Prng score_rng(seed ^ 0x5C08E5);  // likewise
   Prng alike_rng(seed ^ 0xCAC4E);  // likewise
+  Prng finish_rng(seed ^ 0xF1415);  // likewise
+  Prng choice_rng(seed ^ 0xC401CE);  // likewise
   const auto requests = static_cast<int32_t>(rng.between(4, 14));
   for (int32_t number = 0; number < requests; ++number) {
     RequestSpec spec = draw_request(rng, number);
@@ -176,7 +193,11 @@ Scenario draw_scenario(uint64_t seed) {
       spec.request.prompt_logprobs = static_cast<int32_t>(score_rng.between(0, 3));
       find_scores(spec);
     }
+    if (!spec.is_job && finish_rng.chance(0.2)) spec.finish_at = 1 + finish_rng.below(10);
     s.requests.push_back(std::move(spec));
+    const size_t first = s.requests.size() - 1;
+    for (int64_t more = choice_rng.chance(0.3) ? choice_rng.between(1, 3) : 0; more > 0; --more)
+      s.requests.push_back(draw_choice(choice_rng, s.requests[first], 100 + static_cast<int32_t>(s.requests.size())));
   }
   return s;
 }

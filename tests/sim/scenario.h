@@ -38,6 +38,7 @@ struct RequestSpec {
   FinishReason finish = FinishReason::kLength;
   Time submit_at{0};                     // of the world
   std::optional<Duration> cancel_after;  // the client goes away
+  size_t finish_at = 0;  // tokens, at which the client has all it wants, as with a stop string; 0: never. No job
   Duration read_pause_mean{0};           // a slow reader
 };
 

@@ -146,6 +146,11 @@ class CoreDriver {
     message.mutable_rank_done()->mutable_timing()->set_compute_seconds(0.5);
     return message;
   }
+  static proto::Envelope prompt_kept(uint64_t request, uint32_t attempt, int32_t kept) {
+    proto::Envelope message = about(request, attempt);
+    message.mutable_prompt_kept()->set_kept_pages(kept);
+    return message;
+  }
   static proto::Envelope decode_done(uint64_t request, uint32_t attempt, int32_t kept = 0) {
     proto::Envelope message = about(request, attempt);
     message.mutable_decode_done()->set_kept_pages(kept);
@@ -156,9 +161,9 @@ class CoreDriver {
     encode(Failure{{code, "it failed"}, blamed}, *message.mutable_attempt_failed()->mutable_failure());
     return message;
   }
-  static proto::Envelope ended(uint64_t request, uint32_t attempt) {
+  static proto::Envelope ended(uint64_t request, uint32_t attempt, int32_t kept = 0) {
     proto::Envelope message = about(request, attempt);
-    message.mutable_attempt_ended();
+    message.mutable_attempt_ended()->set_kept_pages(kept);
     return message;
   }
 

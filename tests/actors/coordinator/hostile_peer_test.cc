@@ -211,6 +211,8 @@ std::vector<Report> odd_reports() {
          return message;
        }},
       {"a prefix beyond the context", [](RequestId id) { return CoreDriver::decode_done(id, 1, 65); }},
+      {"a prompt beyond the context", [](RequestId id) { return CoreDriver::prompt_kept(id, 1, 65); }},
+      {"an answer of -1 pages", [](RequestId id) { return CoreDriver::ended(id, 1, -1); }},
       {"a prefix of -1 pages", [](RequestId id) { return CoreDriver::rank_done(id, 1, 0, -1); }},
       {"pages -1",
        [](RequestId) {

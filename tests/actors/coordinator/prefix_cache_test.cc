@@ -379,8 +379,145 @@ TEST(PrefixCache, AnswersGiveWayToOthers) {
   EXPECT_EQ(ask(1, 700).kept_pages(), 0);
 }
 
-// An answer that somebody else has ended is not kept: nobody knows how far the decode worker was.
-TEST(PrefixCache, ACancelledAnswerIsNotKept) {
+// Choices of one prompt: 650 tokens, ten full pages of them, and an answer within the eleventh.
+struct Choices : Cached {
+  explicit Choices(int64_t decode_pages = 4096) : Cached(1) {
+    join(8, false, decode_pages);
+    core.on_disconnected(9, now);
+    settle();
+    for (int i = 0; i < 4; ++i) {
+      InferenceRequest request = about_document(1, 10);
+      request.max_new_tokens = 54;
+      request.sampling = {.temperature = 1, .seed = static_cast<uint64_t>(i)};
+      ids.push_back(*submit(request));
+    }
+  }
+  // The first one's prompt is computed, and has come to the decode worker.
+  void compute_first() {
+    from(1, first_token(ids[0], 1, 5));
+    from(1, rank_done(ids[0], 1, 0, 10));
+    from(8, prompt_kept(ids[0], 1, 10));
+  }
+  std::map<RequestId, proto::RunDecode> orders() const {
+    std::map<RequestId, proto::RunDecode> all;
+    for (const proto::Envelope& told : inbox.at(8))
+      if (told.has_run_decode()) all[told.request()] = told.run_decode();
+    return all;
+  }
+  std::vector<RequestId> ids;
+};
+
+TEST(PrefixCache, ChoicesShareThePromptAtTheDecodeWorker) {
+  Choices driver;
+  ASSERT_EQ(driver.orders().size(), 1u);
+  const uint64_t number = driver.orders().at(driver.ids[0]).keep_prompt();
+  EXPECT_NE(number, 0u);
+  EXPECT_NE(number, driver.orders().at(driver.ids[0]).keep_prefix());
+  driver.from(1, CoreDriver::first_token(driver.ids[0], 1, 5));
+  driver.from(1, CoreDriver::rank_done(driver.ids[0], 1, 0, 10));
+  EXPECT_EQ(driver.orders().size(), 1u) << "they wait for the decode worker, too";
+  driver.from(8, CoreDriver::prompt_kept(driver.ids[0], 1, 10));
+  ASSERT_EQ(driver.orders().size(), 4u);
+  for (size_t i = 1; i < 4; ++i) {
+    const proto::RunDecode order = driver.orders().at(driver.ids[i]);
+    EXPECT_EQ(order.from_prefix(), number) << i;
+    EXPECT_EQ(order.kept_pages(), 10) << i;
+    EXPECT_EQ(order.keep_prompt(), 0u) << "nothing of it is new";
+  }
+  EXPECT_EQ(driver.step().downstream_has(), 10);
+  EXPECT_EQ(driver.step().begin(), 640);
+}
+
+// 22 pages of the prompt and the first answer, and one in each layer for each of the others.
+TEST(PrefixCache, ChoicesNeedRoomForOnePromptAndTheirAnswers) {
+  for (const int64_t pages : {28, 27}) {
+    Choices driver(pages);
+    driver.compute_first();
+    EXPECT_EQ(driver.orders().size(), pages == 28 ? 4u : 3u);
+    driver.from(8, CoreDriver::tokens(driver.ids[0], 1, 1, std::vector<TokenId>(53, 6)));
+    driver.from(8, CoreDriver::decode_done(driver.ids[0], 1, 10));
+    EXPECT_EQ(driver.orders().size(), 4u) << "its place is free";
+  }
+}
+
+TEST(PrefixCache, ChoicesGoOnWhenTheFirstIsCancelled) {
+  Choices driver(28);
+  driver.compute_first();
+  driver.core.cancel(driver.ids[0], driver.now);
+  driver.settle();
+  driver.from(8, CoreDriver::ended(driver.ids[0], 1));
+  const RequestId large = *driver.submit({.prompt = std::vector<TokenId>(320, 3), .max_new_tokens = 1});
+  for (size_t i = 1; i < 4; ++i) {
+    EXPECT_FALSE(driver.orders().contains(large)) << "three read the prompt's pages";
+    driver.from(1, CoreDriver::first_token(driver.ids[i], 1, 5));
+    driver.from(1, CoreDriver::rank_done(driver.ids[i], 1, 0, 10));
+    driver.from(8, CoreDriver::tokens(driver.ids[i], 1, 1, std::vector<TokenId>(53, 6)));
+    driver.from(8, CoreDriver::decode_done(driver.ids[i], 1, 10));
+    EXPECT_TRUE(driver.finished.contains(driver.ids[i]));
+  }
+  EXPECT_TRUE(driver.orders().contains(large));
+}
+
+TEST(PrefixCache, ChoicesAreTriedAgainWhenTheDecodeWorkerIsLost) {
+  Choices driver;
+  driver.compute_first();
+  driver.join(7, false);
+  driver.core.on_disconnected(8, driver.now);
+  driver.settle();
+  for (size_t i = 1; i < 4; ++i) driver.from(1, CoreDriver::ended(driver.ids[i], 1));
+  std::map<RequestId, int32_t> kept;
+  for (const proto::Envelope& told : driver.inbox.at(7))
+    if (told.has_run_decode()) kept[told.request()] = told.run_decode().kept_pages();
+  EXPECT_EQ(kept.size(), 4u);
+  for (const auto& [id, pages] : kept) EXPECT_EQ(pages, 0) << id;
+  EXPECT_EQ(driver.step().downstream_has(), 0);
+}
+
+// What it says of pages that nobody asked it to keep, or not so many, or again, changes nothing.
+TEST(PrefixCache, ADecodeWorkerThatKeepsAnotherPromptIsNotBelieved) {
+  Choices driver(28);
+  driver.from(1, CoreDriver::prompt_kept(driver.ids[0], 1, 10));
+  driver.from(8, CoreDriver::prompt_kept(driver.ids[1], 1, 10));
+  driver.from(8, CoreDriver::prompt_kept(driver.ids[0], 1, 4));
+  driver.compute_first();
+  EXPECT_EQ(driver.orders().size(), 1u) << "no room for a second prompt";
+  driver.from(8, CoreDriver::tokens(driver.ids[0], 1, 1, std::vector<TokenId>(53, 6)));
+  driver.from(8, CoreDriver::decode_done(driver.ids[0], 1, 0));
+  EXPECT_EQ(driver.orders().at(driver.ids[1]).kept_pages(), 0);
+  EXPECT_EQ(driver.orders().at(driver.ids[1]).drop_prefixes_size(), 1);
+}
+
+// A stop string, or a client that goes away: the decode worker is told how much of what it made is the answer.
+TEST(PrefixCache, AnAnswerThatItsClientEndsIsKeptAsFarAsItHasCome) {
+  for (const bool cancelled : {false, true}) {
+    Cached driver;
+    InferenceRequest request = about_document(1, 0);
+    request.max_new_tokens = 130;
+    const RequestId id = *driver.submit(request);
+    driver.from(1, CoreDriver::first_token(id, 1, 5));
+    driver.from(1, CoreDriver::rank_done(id, 1, 0, 10));
+    driver.from(9, CoreDriver::prompt_kept(id, 1, 10));
+    driver.from(9, CoreDriver::tokens(id, 1, 1, std::vector<TokenId>(70, 6)));
+    const uint64_t number = driver.order().keep_prefix();
+    if (cancelled) driver.core.cancel(id, driver.now);
+    else driver.core.finish(id, driver.now);
+    driver.settle();
+    EXPECT_EQ(driver.last(9, Kind::kEndAttempt)->end_attempt().tokens(), 71);
+    driver.from(9, CoreDriver::tokens(id, 1, 71, {7, 7}));  // it was faster
+    driver.from(9, CoreDriver::ended(id, 1, 11));
+    request.prompt.push_back(5);
+    request.prompt.insert(request.prompt.end(), 70, 6);
+    request.prompt.insert(request.prompt.end(), 70, 8);
+    (void)*driver.submit(request);
+    EXPECT_EQ(driver.order().from_prefix(), number);
+    EXPECT_EQ(driver.order().kept_pages(), 11);
+    EXPECT_EQ(driver.order().drop_prefixes_size(), 1) << "the prompt alone";
+    EXPECT_EQ(driver.step().begin(), 704);
+  }
+}
+
+// A decode worker that was done before it heard of that has kept what nobody knows.
+TEST(PrefixCache, AnAnswerThatIsLongerThanWhatTheClientHasGotIsNotKept) {
   Cached driver;
   InferenceRequest request = about_document(1, 0);
   request.max_new_tokens = 130;

@@ -93,6 +93,42 @@ TEST(WorkerPrefixes, WhatIsKeptOfAnAnswerIsKnownWhenItHasEnded) {
   EXPECT_EQ(prefixes.columns(), 9);
 }
 
+// The pages of its prompt are others' too while it goes on, and stay when it is broken off.
+TEST(WorkerPrefixes, WhatIsKeptOfAPromptIsReadByWhoeverMadeIt) {
+  WorkerPrefixes prefixes;
+  const Keys prompt = page_keys("", tokens(640)), whole = page_keys("", tokens(768));
+  prefixes.begin(attempt(1), {.keep = 2, .keep_prompt = 1, .prompt_keys = prompt});
+  EXPECT_EQ(prefixes.keep_prompt(attempt(1), 10), 10);
+  EXPECT_EQ(prefixes.keep_prompt(attempt(1), 10), 0) << "once";
+  EXPECT_EQ(prefixes.columns(), 10);
+  EXPECT_EQ(prefixes.columns_in_use(), 10);
+  EXPECT_FALSE(prefixes.drop_oldest()) << "nothing would be free";
+  const WorkerPrefixes::Hit hit = prefixes.find(prompt, 9);
+  EXPECT_EQ(hit.prefix, 1u);
+  EXPECT_EQ(prefixes.columns_in_use(hit), 9);
+  prefixes.begin(attempt(3), {.hit = hit, .keep = 4, .keep_prompt = 3, .prompt_keys = prompt});
+  EXPECT_EQ(prefixes.keep_prompt(attempt(3), 10), 0) << "the same, which is there";
+  EXPECT_EQ(prefixes.take_dropped(), std::vector<uint64_t>{3});
+  prefixes.set_keys(attempt(1), whole);
+  prefixes.end(attempt(1), 12);
+  EXPECT_EQ(prefixes.take_dropped(), std::vector<uint64_t>{1}) << "now the beginning of prompt and answer";
+  EXPECT_EQ(prefixes.columns(), 12);
+  EXPECT_EQ(prefixes.columns_in_use(), 9);
+  prefixes.end(attempt(3), 0);
+  EXPECT_EQ(prefixes.columns_in_use(), 0);
+  EXPECT_EQ(prefixes.find(whole, 20).columns, 12);
+
+  prefixes.begin(attempt(5), {.keep_prompt = 5, .prompt_keys = page_keys("other", tokens(640))});
+  EXPECT_EQ(prefixes.keep_prompt(attempt(5), 9), 0) << "not what it was told";
+  EXPECT_EQ(prefixes.take_dropped(), std::vector<uint64_t>{5});
+  prefixes.begin(attempt(6), {.hit = {2, 4}, .keep_prompt = 6, .prompt_keys = page_keys("other", tokens(640))});
+  EXPECT_EQ(prefixes.keep_prompt(attempt(6), 0), 0) << "it has no room to remember it";
+  EXPECT_EQ(prefixes.keep_prompt(attempt(7), 3), 0) << "nobody";
+  prefixes.end(attempt(5), 0);
+  prefixes.end(attempt(6), 0);
+  EXPECT_EQ(prefixes.columns(), 12);
+}
+
 TEST(WorkerPrefixes, TheLongestCommonBeginningIsFound) {
   WorkerPrefixes prefixes;
   const Keys document = page_keys("", tokens(640));
@@ -166,11 +202,13 @@ TEST(WorkerPrefixes, TheOneThatWasNotUsedForLongestGoesFirst) {
 
 // Whatever is asked, columns are those that kept prefixes and attempts have, and none twice.
 TEST(WorkerPrefixes, TheLedgerIsThatOfAnOracle) {
+  constexpr uint64_t kPrompt = 1'000'000;  // added to the numbers under which prompts are kept
   SeededRng rng(5);
   WorkerPrefixes prefixes;
   std::map<uint64_t, std::set<std::pair<uint64_t, int32_t>>> kept, running;  // (who made it, which)
   std::map<uint64_t, WorkerPrefixes::Claim> claims;
   std::map<uint64_t, std::vector<std::pair<uint64_t, int32_t>>> columns_of;
+  int prompts_kept = 0;
   const auto count = [](const auto& owners) {
     std::set<std::pair<uint64_t, int32_t>> all;
     for (const auto& [id, columns] : owners) all.insert(columns.begin(), columns.end());
@@ -184,16 +222,33 @@ TEST(WorkerPrefixes, TheLedgerIsThatOfAnOracle) {
       std::vector<TokenId> prompt(64 * (1 + rng.next() % 6), static_cast<TokenId>(rng.next() % 3));
       prompt[rng.next() % prompt.size()] = 9;
       const Keys keys = page_keys("", prompt);
-      WorkerPrefixes::Claim claim{.keep = step, .keys = keys};
+      WorkerPrefixes::Claim claim{.keep = step, .keys = keys, .keep_prompt = kPrompt + step, .prompt_keys = keys};
+      claim.prompt_keys.resize(1 + rng.next() % keys.size());
       if (rng.next() % 4 != 0) claim.hit = prefixes.find(keys, static_cast<int32_t>(keys.size()) - 1);
       auto& mine = columns_of[step];
       if (claim.hit.columns > 0) {
-        const auto& from = columns_of.at(claim.hit.prefix);
+        const auto& from = columns_of.at(claim.hit.prefix % kPrompt);
         mine.assign(from.begin(), from.begin() + claim.hit.columns);
       }
       running[step] = {mine.begin(), mine.end()};
       prefixes.begin(attempt(step), claim);
       claims.emplace(step, claim);
+    } else if (!running.empty() && rng.next() % 3 == 0) {
+      auto it = running.begin();
+      std::advance(it, static_cast<std::ptrdiff_t>(rng.next() % running.size()));
+      const uint64_t id = it->first;
+      const size_t columns = std::exchange(claims[id].prompt_keys, {}).size();
+      auto& mine = columns_of[id];
+      if (columns <= mine.size()) continue;  // it is not told to, then
+      const size_t before = mine.size();
+      const int32_t made = prefixes.keep_prompt(attempt(id), static_cast<int32_t>(columns));
+      if (made > 0) {
+        for (int32_t i = 0; mine.size() < columns; ++i) mine.emplace_back(id, i);
+        kept[kPrompt + id] = it->second = {mine.begin(), mine.end()};
+        ++prompts_kept;
+      }
+      ASSERT_EQ(made, made > 0 ? static_cast<int32_t>(columns - before) : 0) << step;
+      learn_drops();
     } else if (!running.empty() && rng.next() % 3 != 0) {
       auto it = running.begin();
       std::advance(it, static_cast<std::ptrdiff_t>(rng.next() % running.size()));
@@ -202,7 +257,7 @@ TEST(WorkerPrefixes, TheLedgerIsThatOfAnOracle) {
       const bool is_kept = rng.next() % 5 != 0;
       if (is_kept) {
         auto& mine = columns_of[id];
-        for (int32_t i = 0; std::ssize(mine) < std::ssize(claims[id].keys); ++i) mine.emplace_back(id, i);
+        for (int32_t i = 100; std::ssize(mine) < std::ssize(claims[id].keys); ++i) mine.emplace_back(id, i);
         kept[id] = {mine.begin(), mine.end()};
       }
       prefixes.end(attempt(id), is_kept ? static_cast<int32_t>(claims[id].keys.size()) : 0);
@@ -216,6 +271,7 @@ TEST(WorkerPrefixes, TheLedgerIsThatOfAnOracle) {
     all.insert(read.begin(), read.end());
     ASSERT_EQ(prefixes.columns(), std::ssize(all)) << step;
   }
+  EXPECT_GT(prompts_kept, 100);
 }
 
 }  // namespace

@@ -138,5 +138,20 @@ TEST(DecodeCore, MessagesAboutUnknownSequencesAndDoubleFirstTokensDoNothing) {
   EXPECT_EQ(core.next_step(kNow)[0].token, 7);
 }
 
+// What has keys and values, if the pages of the prompt have come.
+TEST(DecodeCore, SaysHowFarASequenceIsOnceItHasJoined) {
+  DecodeCore core;
+  core.add(order_of(1, 5));
+  EXPECT_EQ(core.made(id_of(1)), 0);
+  core.first_token(id_of(1), 7, 1s);
+  EXPECT_EQ(core.made(id_of(1)), 0) << "its pages are on their way";
+  core.pages_complete(id_of(1));
+  EXPECT_EQ(core.made(id_of(1)), 1);
+  (void)core.stepped(core.next_step(1s), {SampledToken{.token = 8}});
+  EXPECT_EQ(core.made(id_of(1)), 2);
+  core.leave(id_of(1));
+  EXPECT_EQ(core.made(id_of(1)), 0);
+}
+
 }  // namespace
 }  // namespace runahead::test
