@@ -3,6 +3,7 @@
 
     bench/random_model.py OUT.gguf                                        Llama 3 8B's layers, four of them, in Q4_1
     bench/random_model.py OUT.gguf --shape llama-3.2-1b --format Q4_K_M   llama.cpp's usual mix of Q4_K and Q6_K
+    bench/random_model.py OUT.gguf --shape llama-3.2-1b --format BF16     floats of 16 bits
     bench/random_model.py OUT.gguf --shape falcon-7b                      Falcon's shape on Llama's layers: 71 heads on one of K/V
     bench/random_model.py OUT.gguf --tokenizer-only                       for RUNAHEAD_TOKENIZER, where there is no model
 
@@ -37,6 +38,10 @@ FORMATS = {"Q4_0": (0, None, 4.6, 0), "Q4_1": (0, 2, 4.6, -7.5), "Q8_0": (0, Non
 
 def random_blocks(rng, name, rows, row_len):
     """[rows, bytes of a row] with weights of mean 0 and sd 1 / sqrt(row_len)."""
+    if name in ("F16", "BF16"):
+        weights = rng.standard_normal((rows, row_len), np.float32) * np.float32(1 / math.sqrt(row_len))
+        halves = weights.astype("<f2") if name == "F16" else (weights.view("<u4") + 0x8000 >> 16).astype("<u2")
+        return halves.view(np.uint8)
     block_len, block_bytes = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[name]]
     d_at, m_at, sd, m_over_d = FORMATS[name]
     blocks = rng.integers(0, 256, (rows * row_len // block_len, block_bytes), dtype=np.uint8)
@@ -141,7 +146,7 @@ def main():
     parser.add_argument("--layers", type=int, help="default: a few, see SHAPES")
     parser.add_argument("--context", type=int, default=32768, help="tokens that the model takes")
     parser.add_argument("--tokenizer-only", action="store_true")
-    parser.add_argument("--format", choices=["Q4_0", "Q4_1", "Q8_0", "Q4_K_M"], default="Q4_1")
+    parser.add_argument("--format", choices=["Q4_0", "Q4_1", "Q8_0", "Q4_K_M", "F16", "BF16"], default="Q4_1")
     args = parser.parse_args()
     if not TOKENIZER.exists():
         parser.error(f"there is no {TOKENIZER}, whose tokenizer the model gets; deploy/quickstart.sh fetches it")

@@ -1,7 +1,9 @@
 #include "kernels/quant_blocks.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <string>
 
@@ -69,12 +71,21 @@ void dequantize_q8_0(const uint8_t* block, float* out) {
 }
 
 void dequantize_iq4_nl(const uint8_t* block, float* out) {
-  static constexpr std::array<float, 16> kLevels = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                                    1,    13,   25,  38,  53,  69,  89,  113};
   const float d = load_half(block);
+  const auto weight = [&](size_t code) { return d * static_cast<float>(kIq4Codes[code] - kIq4Bias); };
   for (int i = 0; i < 16; ++i) {
-    out[i] = d * kLevels[block[2 + i] & 15];
-    out[i + 16] = d * kLevels[block[2 + i] >> 4];
+    out[i] = weight(block[2 + i] & 15);
+    out[i + 16] = weight(block[2 + i] >> 4);
+  }
+}
+
+// The scale is a power of two from 2^-128, below what fp32 holds where denormals are flushed; double holds all of them.
+void dequantize_mxfp4(const uint8_t* block, float* out) {
+  const double d = std::ldexp(1.0, block[0] - 128);
+  const auto weight = [&](size_t code) { return static_cast<float>(d * (kMxfp4Codes[code] - kMxfp4Bias)); };
+  for (int i = 0; i < 16; ++i) {
+    out[i] = weight(block[1 + i] & 15);
+    out[i + 16] = weight(block[1 + i] >> 4);
   }
 }
 
@@ -145,6 +156,19 @@ KQuantBlock read_q6_k(const uint8_t* block) {
   return k;
 }
 
+// 8 scales of 6 bits: low halves as nibbles in four bytes, the upper two bits of scale g in a word at bit 2 g.
+KQuantBlock read_iq4_xs(const uint8_t* block) {
+  KQuantBlock k{.d = load_half(block), .bias = kIq4Bias};
+  const uint32_t high = block[2] | uint32_t{block[3]} << 8;
+  for (size_t g = 0; g < 8; ++g) {
+    const uint32_t scale = (block[4 + g / 2] >> (g % 2 * 4) & 15) | (high >> (2 * g) & 3) << 4;
+    k.scales[2 * g] = k.scales[2 * g + 1] = static_cast<int8_t>(static_cast<int>(scale) - 32);
+  }
+  for (size_t w = 0; w < k.codes.size(); ++w)
+    k.codes[w] = kIq4Codes[block[8 + w / 32 * 16 + w % 16] >> (w / 16 % 2 * 4) & 15];
+  return k;
+}
+
 template <KQuantBlock (*kRead)(const uint8_t*)>
 void dequantize_k(const uint8_t* block, float* out) {
   const KQuantBlock k = kRead(block);
@@ -153,6 +177,20 @@ void dequantize_k(const uint8_t* block, float* out) {
     out[w] = k.d * k.scales[g] * static_cast<float>(k.codes[w] - k.bias);
     if (k.bias == 0) out[w] += k.m * k.minima[g];
   }
+}
+
+// Every scale is a number; the largest of them, times a large level, is beyond fp32.
+bool is_finite_mxfp4(std::span<const std::byte> blocks) {
+  constexpr size_t kBytes = 17, kWeights = 32;
+  constexpr uint8_t kSafe = 252;  // 12 * 2^124 is below 2^128
+  float weights[kWeights];
+  for (size_t at = 0; at < blocks.size(); at += kBytes) {
+    const auto* block = reinterpret_cast<const uint8_t*>(blocks.data() + at);
+    if (block[0] <= kSafe) continue;
+    dequantize_mxfp4(block, weights);
+    if (!std::ranges::all_of(weights, [](float w) { return std::isfinite(w); })) return false;
+  }
+  return true;
 }
 
 struct Row {
@@ -179,6 +217,8 @@ constexpr Row kRows[] = {
     {QuantType::kQ4_K, {"Q4_K", kSuperblock, 144}, dequantize_k<read_q4_k>, kF16Exponent, {0, 2}},
     {QuantType::kQ5_K, {"Q5_K", kSuperblock, 176}, dequantize_k<read_q5_k>, kF16Exponent, {0, 2}},
     {QuantType::kQ6_K, {"Q6_K", kSuperblock, 210}, dequantize_k<read_q6_k>, kF16Exponent, {208, -1}},
+    {QuantType::kIQ4_XS, {"IQ4_XS", kSuperblock, 136}, dequantize_k<read_iq4_xs>, kF16Exponent, {0, -1}},
+    {QuantType::kMXFP4, {"MXFP4", 32, 17}, dequantize_mxfp4, 0, {-1, -1}},
 };
 
 // ggml's other types, so that a file of them is told what it is. Those that ggml has taken back are among them.
@@ -187,11 +227,11 @@ struct OtherType {
   std::string_view name;
 };
 constexpr OtherType kOtherTypes[] = {
-    {4, "Q4_2"},        {5, "Q4_3"},      {9, "Q8_1"},   {15, "Q8_K"},  {16, "IQ2_XXS"},    {17, "IQ2_XS"},
-    {18, "IQ3_XXS"},    {19, "IQ1_S"},    {21, "IQ3_S"}, {22, "IQ2_S"}, {23, "IQ4_XS"},     {24, "I8"},
-    {25, "I16"},        {26, "I32"},      {27, "I64"},   {28, "F64"},   {29, "IQ1_M"},      {31, "Q4_0_4_4"},
-    {32, "Q4_0_4_8"},   {33, "Q4_0_8_8"}, {34, "TQ1_0"}, {35, "TQ2_0"}, {36, "IQ4_NL_4_4"}, {37, "IQ4_NL_4_8"},
-    {38, "IQ4_NL_8_8"}, {39, "MXFP4"},    {40, "NVFP4"}, {41, "Q1_0"},  {42, "Q2_0"},
+    {4, "Q4_2"},      {5, "Q4_3"},   {9, "Q8_1"},   {15, "Q8_K"},       {16, "IQ2_XXS"},    {17, "IQ2_XS"},
+    {18, "IQ3_XXS"},  {19, "IQ1_S"}, {21, "IQ3_S"}, {22, "IQ2_S"},      {24, "I8"},         {25, "I16"},
+    {26, "I32"},      {27, "I64"},   {28, "F64"},   {29, "IQ1_M"},      {31, "Q4_0_4_4"},   {32, "Q4_0_4_8"},
+    {33, "Q4_0_8_8"}, {34, "TQ1_0"}, {35, "TQ2_0"}, {36, "IQ4_NL_4_4"}, {37, "IQ4_NL_4_8"}, {38, "IQ4_NL_8_8"},
+    {40, "NVFP4"},    {41, "Q1_0"},  {42, "Q2_0"},
 };
 
 std::string name_of_other(uint32_t gguf_type) {
@@ -226,6 +266,7 @@ Result<QuantFormat> quant_format(uint32_t gguf_type) {
 const QuantFormat& quant_format(QuantType type) { return row_of(type).format; }
 
 bool is_finite(QuantType type, std::span<const std::byte> blocks) {
+  if (type == QuantType::kMXFP4) return is_finite_mxfp4(blocks);
   const Row& row = row_of(type);
   const auto block_bytes = static_cast<size_t>(row.format.block_bytes);
   const size_t float_bytes = type == QuantType::kF32 ? 4 : 2;
@@ -267,6 +308,8 @@ KQuantBlock read_k_quant(QuantType type, const std::byte* block) {
       return read_q5_k(bytes);
     case QuantType::kQ6_K:
       return read_q6_k(bytes);
+    case QuantType::kIQ4_XS:
+      return read_iq4_xs(bytes);
     default:
       RUNAHEAD_CHECK(false, "not a K-quant");
   }

@@ -28,7 +28,9 @@ enum class QuantType : uint32_t {
   kQ5_K = 13,
   kQ6_K = 14,
   kIQ4_NL = 20,
+  kIQ4_XS = 23,
   kBF16 = 30,
+  kMXFP4 = 39,
 };
 
 struct QuantFormat {
@@ -41,12 +43,18 @@ struct QuantFormat {
 Result<QuantFormat> quant_format(uint32_t gguf_type);
 const QuantFormat& quant_format(QuantType type);
 
+// ggml's tables of the levels that codes of 4 bits stand for, shifted by a bias to be unsigned. MXFP4's are OCP's, doubled.
+inline constexpr std::array<uint8_t, 16> kIq4Codes = {1,   24,  45,  63,  79,  93,  106, 118,
+                                                      129, 141, 153, 166, 181, 197, 217, 241};
+inline constexpr std::array<uint8_t, 16> kMxfp4Codes = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+inline constexpr int32_t kIq4Bias = 128, kMxfp4Bias = 12;
+
 // A weight matrix as it lies in the file. out = W x: rows are output features.
 struct QuantMatrixView {
   QuantType type = QuantType::kF32;
-  int64_t rows = 0;                   // N
-  int64_t cols = 0;                   // K, a multiple of block_len
-  const std::byte* data = nullptr;    // [rows, cols / block_len] blocks
+  int64_t rows = 0;  // N
+  int64_t cols = 0;  // K, a multiple of block_len
+  const std::byte* data = nullptr;  // [rows, cols / block_len] blocks
 
   size_t row_bytes() const {
     const QuantFormat& f = quant_format(type);
@@ -61,8 +69,8 @@ void dequantize(QuantType type, std::span<const std::byte> blocks, std::span<flo
 // Whether every weight is a number: no NaN or infinity, be it a weight itself or the scale of a block.
 bool is_finite(QuantType type, std::span<const std::byte> blocks);
 
-// The 256 weights of a block of Q2_K to Q6_K, exactly: d * scales[i / 16] * (codes[i] - bias) + m * minima[i / 16]. A format
-// has a bias or minima; those with a scale for 32 weights have each twice.
+// The 256 weights of a block of Q2_K to Q6_K or IQ4_XS, exactly: d * scales[i / 16] * (codes[i] - bias) + m * minima[i / 16].
+// A format has a bias or minima; those with a scale for 32 weights have each twice.
 struct KQuantBlock {
   static constexpr int kWeights = 256, kGroup = 16;
   float d = 0, m = 0;  // fp16 values

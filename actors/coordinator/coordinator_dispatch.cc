@@ -369,8 +369,7 @@ void CoordinatorCore::send_decode(Request& request, proto::Envelope message, std
     claim.prompt_keys = std::move(prompt_keys);
   }
   message.mutable_run_decode()->set_keep_prompt(claim.keep_prompt);
-  claim_pages(worker, attempt.id,
-              registry_.pages_for_tokens(tokens, attempt.kept.decode.columns), std::move(claim),
+  claim_pages(worker, attempt.id, registry_.pages_for_tokens(tokens, attempt.kept.decode.columns), std::move(claim),
               *message.mutable_run_decode());
   send(attempt.decode, std::move(message));
 }

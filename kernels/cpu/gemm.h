@@ -34,26 +34,51 @@ inline void finish_tile(const GemmArgs& args, int32_t p, int32_t r0, const VecF 
   }
 }
 
+// Panels of this format are what the products of a number format read, as they lie in memory.
+template <class Num>
+inline constexpr PanelFormat kReadyFormat = PanelFormat::kFloat32;
+template <>
+inline constexpr PanelFormat kReadyFormat<Bf16> = PanelFormat::kBfloat16;
+
+// The first tile of a panel, block by block: each is widened right before it is multiplied, into `wide`, or needs not be
+// if `wide` is null. A call with one tile has all of them in one place, in the first-level cache.
+template <class Num, int kRows>
+inline void multiply_first_tile(const PanelReader& reader, TileOperands<Num> t, int k, bool one_tile,
+                                typename Num::Element* wide, VecF (&acc)[kRows][2]) {
+  constexpr size_t kBlockElements = size_t{kPanelBlock} * kPanelOutputs;
+  for (int b = 0; b < k / kPanelBlock; ++b, t.a += kPanelBlock) {
+    fetch_ahead(reader.block(b), reader.layout.block_bytes);
+    if (wide != nullptr) unpack_block<Num>(reader, b, wide);
+    if (wide != nullptr) t.b = wide;
+    multiply_tile<Num, kRows, 2>(t, kPanelBlock / Num::kPack, acc);
+    t.b += kBlockElements;
+    if (wide != nullptr && !one_tile) wide += kBlockElements;
+  }
+}
+
 template <class Num>
 void gemm(const GemmArgs& args) {
   using Element = typename Num::Element;
   static_assert(kTileVecs == 2, "a tile is one panel wide");
-  const int32_t k = args.operand.k;
-  auto* panel = reinterpret_cast<Element*>(args.scratch);  // [k / kPack, 32, kPack]
+  const int32_t k = args.operand.k, rows = args.operand.rows;
+  auto* scratch = reinterpret_cast<Element*>(args.scratch);  // [k / kPack, 32, kPack]
   const auto* a = reinterpret_cast<const Element*>(args.a);
   const auto stride = static_cast<size_t>(k);
   for (int32_t p = args.panel_begin; p < args.panel_end; ++p) {
-    unpack_panel<Num>(args.panels[p], k, panel);
-    for (int32_t r0 = 0; r0 < args.operand.rows;) {
-      with_tile_rows<kTileRows>(args.operand.rows - r0, [&]<int kRows>() {
+    const PanelReader reader(args.panels[p]);
+    Element* const wide = reader.format == kReadyFormat<Num> ? nullptr : scratch;
+    const Element* panel = wide != nullptr ? wide : reinterpret_cast<const Element*>(reader.data);
+    for (int32_t r0 = 0; r0 < rows;) {
+      with_tile_rows<kTileRows>(rows - r0, [&]<int kRows>() {
         VecF acc[kRows][2];
 #pragma GCC unroll 12
         for (int r = 0; r < kRows; ++r) acc[r][0] = acc[r][1] = zero();
-        multiply_tile<Num, kRows, 2>({.a = a + static_cast<size_t>(r0) * stride,
-                                      .a_row = stride,
-                                      .b = panel,
-                                      .b_step = kPanelOutputs * Num::kPack},
-                                     k / Num::kPack, acc);
+        const TileOperands<Num> tile{.a = a + static_cast<size_t>(r0) * stride,
+                                     .a_row = stride,
+                                     .b = panel,
+                                     .b_step = kPanelOutputs * Num::kPack};
+        if (r0 == 0) multiply_first_tile<Num, kRows>(reader, tile, k, rows <= kTileRows, wide, acc);
+        else multiply_tile<Num, kRows, 2>(tile, k / Num::kPack, acc);
         finish_tile<kRows>(args, p, r0, acc);
         r0 += kRows;
       });

@@ -78,17 +78,22 @@ struct WidePairs {
 };
 
 // Floats of one block, rounded to 12 bits with a scale of their own; to: a block of WidePairs<1>.
-inline void quantize_to_pairs(const float* from, std::byte* to) {
+template <PanelFormat kFormat>
+inline void quantize_to_pairs(const std::byte* from, std::byte* to) {
   auto* scales = reinterpret_cast<float*>(to);
-  for (int half = 0; half < 2; ++half, from += 16) {
-    VecF largest = set1(1e-30f);
-    for (int kk = 0; kk < kPanelBlock; ++kk) largest = max(largest, abs(load(from + kk * kPanelOutputs)));
+  for (int half = 0; half < 2; ++half) {
+    VecF largest = set1(1e-30f), w[4];
+    for (int k = 0; k < kPanelBlock; k += 2) {
+      load_two_k<kFormat>(from, k, half, w[0], w[1]);
+      largest = max(max(largest, abs(w[0])), abs(w[1]));
+    }
     const VecF inverse = div(set1(kWeightCodeMax), largest);
-    const auto code = [&](int kk) { return mul(load(from + kk * kPanelOutputs), inverse); };
     std::byte* pairs = to + WidePairs<1>::kScaleBytes + half * 64;
-    for (int kk = 0; kk < kPanelBlock; kk += 4, pairs += WidePairs<1>::kGroupBytes) {
-      store_bytes(pairs, interleave_int16(code(kk), code(kk + 2)));
-      store_bytes(pairs + 128, interleave_int16(code(kk + 1), code(kk + 3)));
+    for (int k = 0; k < kPanelBlock; k += 4, pairs += WidePairs<1>::kGroupBytes) {
+      load_two_k<kFormat>(from, k, half, w[0], w[1]);
+      load_two_k<kFormat>(from, k + 2, half, w[2], w[3]);
+      store_bytes(pairs, interleave_int16(mul(w[0], inverse), mul(w[2], inverse)));
+      store_bytes(pairs + 128, interleave_int16(mul(w[1], inverse), mul(w[3], inverse)));
     }
     store(scales + half * 16, mul(largest, set1(1 / kWeightCodeMax)));
     store(scales + kPanelOutputs + half * 16, zero());
@@ -102,8 +107,8 @@ inline void widen_to_pairs(const Panel& panel, int begin, int end, std::byte* to
   const PanelReader reader(panel);
   for (int b = begin; b < end; ++b, to += Target::kBlockBytes) {
     fetch_ahead(reader.block(b), reader.layout.block_bytes);
-    if (kSubs == 1 && reader.layout.code_bits == 0) {
-      quantize_to_pairs(reader.floats(b), to);
+    if (kSubs == 1 && reader.has_floats()) {
+      with_float_format(reader.format, [&]<PanelFormat kFormat>() { quantize_to_pairs<kFormat>(reader.block(b), to); });
       continue;
     }
     for (int sub = 0; sub < kSubs; ++sub) WidePanelOf<kSubs>::store_scales(reader.scales(b, sub), to, sub);
@@ -182,12 +187,20 @@ inline void gemm_int16_of_format(const GemmArgs& args, PanelFormat format) {
           return gemm_in_place<Int16Rows, PairsInPlace<PanelFormat::kCodes4>>(args);
         case PanelFormat::kCodes4K:
           return gemm_in_place<Int16Rows, PairsInPlace<PanelFormat::kCodes4K>>(args);
+        case PanelFormat::kIq4:
+          return gemm_in_place<Int16Rows, PairsInPlace<PanelFormat::kIq4>>(args);
+        case PanelFormat::kIq4K:
+          return gemm_in_place<Int16Rows, PairsInPlace<PanelFormat::kIq4K>>(args);
+        case PanelFormat::kMxfp4:
+          return gemm_in_place<Int16Rows, PairsInPlace<PanelFormat::kMxfp4>>(args);
         case PanelFormat::kCodes8:
           return gemm_in_place<Int16Rows, PairsInPlace<PanelFormat::kCodes8>>(args);
         case PanelFormat::kCodes6K:
           return gemm_in_place<Int16Rows, PairsInPlace<PanelFormat::kCodes6K>>(args);
         case PanelFormat::kCodes6K16:
           return gemm_in_place<Int16Rows, PairsInPlace<PanelFormat::kCodes6K16>>(args);
+        case PanelFormat::kFloat16:
+        case PanelFormat::kBfloat16:
         case PanelFormat::kFloat32:
           break;
       }

@@ -37,6 +37,15 @@ inline void gemm_plain(const GemmArgs& args, PanelFormat format) {
     case PanelFormat::kCodes4:
       if (few) return gemm_in_place<PlainRows, PackedPanel<PanelFormat::kCodes4>>(args);
       break;
+    case PanelFormat::kIq4:
+      if (few) return gemm_in_place<PlainRows, PackedPanel<PanelFormat::kIq4>>(args);
+      break;
+    case PanelFormat::kMxfp4:
+      if (few) return gemm_in_place<PlainRows, PackedPanel<PanelFormat::kMxfp4>>(args);
+      break;
+    case PanelFormat::kIq4K:
+      if (very_few) return gemm_in_place<FewPlainRows, PackedPanel<PanelFormat::kIq4K>>(args);
+      break;
     case PanelFormat::kCodes4K:
       if (very_few) return gemm_in_place<FewPlainRows, PackedPanel<PanelFormat::kCodes4K>>(args);
       break;
@@ -46,6 +55,8 @@ inline void gemm_plain(const GemmArgs& args, PanelFormat format) {
     case PanelFormat::kCodes6K16:
       if (very_few) return gemm_in_place<FewPlainRows, PackedPanel<PanelFormat::kCodes6K16>>(args);
       return gemm_widened<PlainRows, WidePanel16>(args, widen_to_bytes<WidePanel16>);
+    case PanelFormat::kFloat16:
+    case PanelFormat::kBfloat16:
     case PanelFormat::kFloat32:
       break;
   }

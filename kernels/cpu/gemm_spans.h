@@ -26,10 +26,19 @@ inline constexpr size_t kTotalsBytes = size_t{kGroupPanels} * kGroupRows * kPane
 // Of GemmArgs::scratch: totals [kGroupPanels, kGroupRows, 32], then a widened span.
 inline size_t span_scratch_bytes(int32_t) { return kTotalsBytes + kSpanBytes; }
 
+// What a block counts in a span. Where rows have outliers the spans decide the order of sums, so few rows, which read a
+// panel in place, go through the spans of many, which read it widened; kCodes8 never is.
+template <class Source>
+inline constexpr size_t kSpanBlockBytes = Source::kBlockBytes;
+template <PanelFormat kFormat>
+inline constexpr size_t kSpanBlockBytes<PackedPanel<kFormat>> =
+    kFormat == PanelFormat::kCodes8 ? PackedPanel<kFormat>::kBlockBytes
+                                    : WidePanelOf<PackedPanel<kFormat>::kSubBlocks>::kBlockBytes;
+
 // Blocks of a span: spans of a product are about as long as each other.
 template <class Source>
 inline int span_blocks(int blocks) {
-  constexpr int kMost = kSpanBytes / static_cast<int>(Source::kBlockBytes);
+  constexpr int kMost = kSpanBytes / static_cast<int>(kSpanBlockBytes<Source>);
   const int spans = (blocks + kMost - 1) / kMost;
   return (blocks + spans - 1) / spans;
 }

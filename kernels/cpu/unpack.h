@@ -51,9 +51,42 @@ inline void codes_to_bytes(const std::byte* codes, int group, VecI (&w)[2]) {
   }
 }
 
+inline void levels_of(const std::array<uint8_t, 16>& levels, VecI (&w)[2]) {
+  w[0] = look_up(w[0], levels.data()), w[1] = look_up(w[1], levels.data());
+}
+
+// Of a block of floats: the weights k and k + 1, k even, of outputs 0..15 or 16..31.
+template <PanelFormat kFormat>
+inline void load_two_k(const std::byte* block, int k, int half, VecF& first, VecF& second) {
+  if constexpr (kFormat == PanelFormat::kBfloat16) {
+    const VecH pairs = load_pairs(reinterpret_cast<const uint16_t*>(block) + k * kPanelOutputs + half * 32);
+    first = even_of_pairs(pairs), second = odd_of_pairs(pairs);
+  } else if constexpr (kFormat == PanelFormat::kFloat16) {
+    const auto* p = reinterpret_cast<const uint16_t*>(block) + k * kPanelOutputs + half * 16;
+    first = load_half(p), second = load_half(p + kPanelOutputs);
+  } else {
+    const auto* p = reinterpret_cast<const float*>(block) + k * kPanelOutputs + half * 16;
+    first = load(p), second = load(p + kPanelOutputs);
+  }
+}
+
+// Calls f.template operator()<format>() with the format of a panel of floats.
+template <class F>
+inline void with_float_format(PanelFormat format, const F& f) {
+  switch (format) {
+    case PanelFormat::kFloat16:
+      return f.template operator()<PanelFormat::kFloat16>();
+    case PanelFormat::kBfloat16:
+      return f.template operator()<PanelFormat::kBfloat16>();
+    default:
+      return f.template operator()<PanelFormat::kFloat32>();
+  }
+}
+
 // A panel of whatever format, block by block.
 struct PanelReader {
-  explicit PanelReader(const Panel& panel) : data(panel.data), layout(panel_layout(panel.format)) {}
+  explicit PanelReader(const Panel& panel)
+      : format(panel.format), data(panel.data), layout(panel_layout(panel.format)) {}
   const std::byte* superblock(int b) const {
     const auto blocks = static_cast<size_t>(layout.blocks);
     return data + static_cast<size_t>(b) / blocks * (layout.shared_bytes + blocks * layout.block_bytes);
@@ -66,11 +99,16 @@ struct PanelReader {
   }
   void codes(int b, int group, VecI (&w)[2]) const {
     const std::byte* at = block(b) + layout.scale_bytes;
-    if (layout.code_bits == 4) return codes_to_bytes<4>(at, group, w);
+    if (layout.code_bits == 4) {
+      codes_to_bytes<4>(at, group, w);
+      if (layout.levels != nullptr) levels_of(*layout.levels, w);
+      return;
+    }
     if (layout.code_bits == 6) return codes_to_bytes<6>(at, group, w);
     codes_to_bytes<8>(at, group, w);
   }
-  const float* floats(int b) const { return reinterpret_cast<const float*>(block(b)); }
+  bool has_floats() const { return layout.code_bits == 0; }
+  PanelFormat format;
   const std::byte* data;
   const PanelLayout& layout;
 };
@@ -98,30 +136,31 @@ inline void widen_group(const VecI (&codes)[2], const BlockScales& s, typename N
   }
 }
 
-// out: [k / kPack, 32, kPack]
-template <class Num>
-inline void unpack_panel(const Panel& panel, int k, typename Num::Element* out) {
-  const PanelReader reader(panel);
-  const PanelLayout& layout = reader.layout;
-  for (int b = 0; b < k / kPanelBlock; ++b) {
-    fetch_ahead(reader.block(b), layout.block_bytes);
-    typename Num::Element* to = out + static_cast<size_t>(b) * kPanelBlock * kPanelOutputs;
-    if (layout.code_bits == 0) {
-      const float* from = reader.floats(b);
-      for (int kk = 0; kk < kPanelBlock; kk += 2, from += 2 * kPanelOutputs, to += 2 * kPanelOutputs)
-        for (int half = 0; half < 2; ++half)
-          Num::store_two_k(to + half * 16 * Num::kPack, kPanelOutputs, load(from + half * 16),
-                           load(from + kPanelOutputs + half * 16));
-      continue;
+// A block of floats. out: [32 / kPack, 32, kPack]
+template <class Num, PanelFormat kFormat>
+inline void unpack_floats(const std::byte* block, typename Num::Element* out) {
+  for (int k = 0; k < kPanelBlock; k += 2, out += 2 * kPanelOutputs)
+    for (int half = 0; half < 2; ++half) {
+      VecF first, second;
+      load_two_k<kFormat>(block, k, half, first, second);
+      Num::store_two_k(out + half * 16 * Num::kPack, kPanelOutputs, first, second);
     }
-    const int groups = kPanelBlock / 4 / layout.sub_blocks;
-    for (int sub = 0; sub < layout.sub_blocks; ++sub) {
-      const BlockScales scales = reader.scales(b, sub);
-      for (int g = sub * groups; g < (sub + 1) * groups; ++g, to += 4 * kPanelOutputs) {
-        VecI w[2];
-        reader.codes(b, g, w);
-        widen_group<Num>(w, scales, to);
-      }
+}
+
+// Block b. out: [32 / kPack, 32, kPack]. A call of its own: within the loops of a tile it would take their registers.
+template <class Num>
+[[gnu::noinline]] void unpack_block(const PanelReader& reader, int b, typename Num::Element* out) {
+  const PanelLayout& layout = reader.layout;
+  if (reader.has_floats())
+    return with_float_format(reader.format,
+                             [&]<PanelFormat kFormat>() { unpack_floats<Num, kFormat>(reader.block(b), out); });
+  const int groups = kPanelBlock / 4 / layout.sub_blocks;
+  for (int sub = 0; sub < layout.sub_blocks; ++sub) {
+    const BlockScales scales = reader.scales(b, sub);
+    for (int g = sub * groups; g < (sub + 1) * groups; ++g, out += 4 * kPanelOutputs) {
+      VecI w[2];
+      reader.codes(b, g, w);
+      widen_group<Num>(w, scales, out);
     }
   }
 }
@@ -140,6 +179,7 @@ struct PackedPanel {
   }
   static void codes(const std::byte* block, int group, VecI (&w)[2]) {
     codes_to_bytes<kLayout.code_bits>(block + kLayout.scale_bytes, group, w);
+    if constexpr (kLayout.levels != nullptr) levels_of(*kLayout.levels, w);
   }
   static BlockScales scales(const std::byte* block, int b, int sub) {
     if constexpr (kLayout.blocks == 1) return BlockScales(block);
@@ -207,26 +247,39 @@ struct MultipliedPanel {
   }
 };
 
-// Weights that come as floats: 8 bits between the least and the largest of the block, as exact as Q8_0. Such panels are
-// right but slow, four passes over 4 KB a block and call.
-inline void quantize_to_bytes(const float* from, std::byte* to) {
+// Weights that come as floats: 8 bits between the least and the largest of the block, as exact as Q8_0. Two passes over the
+// block, which the first one brings into the first-level cache; with a row of activations that is as fast as memory.
+template <PanelFormat kFormat>
+inline void quantize_to_bytes(const std::byte* from, std::byte* to) {
   auto* scales = reinterpret_cast<float*>(to);
-  auto* codes = reinterpret_cast<uint8_t*>(to + WidePanel::kScaleBytes);
-  for (int half = 0; half < 2; ++half, from += 16) {
-    VecF least = load(from), largest = least;
-    for (int kk = 1; kk < kPanelBlock; ++kk) {
-      const VecF w = load(from + kk * kPanelOutputs);
-      least = min(least, w), largest = max(largest, w);
-    }
-    const VecF range = max(sub(largest, least), set1(1e-30f)), inverse = div(set1(255.0f), range);
-    store(scales + half * 16, mul(range, set1(1 / 255.0f)));
-    store(scales + kPanelOutputs + half * 16, least);
-    for (int kk = 0; kk < kPanelBlock; ++kk) {
-      uint8_t rounded[16];
-      store_uint8(rounded, mul(sub(load(from + kk * kPanelOutputs), least), inverse));
-      for (int j = 0; j < 16; ++j) codes[(kk / 4 * kPanelOutputs + half * 16 + j) * 4 + kk % 4] = rounded[j];
-    }
+  std::byte* codes = to + WidePanel::kScaleBytes;
+  VecF least[2], largest[2], w[4];
+  for (int half = 0; half < 2; ++half) {
+    load_two_k<kFormat>(from, 0, half, largest[half], w[0]);
+    least[half] = min(largest[half], w[0]), largest[half] = max(largest[half], w[0]);
   }
+  for (int k = 2; k < kPanelBlock; k += 2)
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      load_two_k<kFormat>(from, k, half, w[0], w[1]);
+      least[half] = min(min(least[half], w[0]), w[1]), largest[half] = max(max(largest[half], w[0]), w[1]);
+    }
+  VecF inverse[2];
+  for (int half = 0; half < 2; ++half) {
+    const VecF range = max(sub(largest[half], least[half]), set1(1e-30f));
+    inverse[half] = div(set1(255.0f), range);
+    store(scales + half * 16, mul(range, set1(1 / 255.0f)));
+    store(scales + kPanelOutputs + half * 16, least[half]);
+  }
+  for (int k = 0; k < kPanelBlock; k += 4)
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half, codes += 64) {
+      load_two_k<kFormat>(from, k, half, w[0], w[1]);
+      load_two_k<kFormat>(from, k + 2, half, w[2], w[3]);
+#pragma GCC unroll 4
+      for (VecF& weight : w) weight = mul(sub(weight, least[half]), inverse[half]);
+      store_bytes(codes, interleave_uint8(w[0], w[1], w[2], w[3]));
+    }
 }
 
 // Blocks [begin, end) of a panel. Target: WidePanel, or WidePanel16 for kCodes6K16.
@@ -235,8 +288,8 @@ inline void widen_to_bytes(const Panel& panel, int begin, int end, std::byte* to
   const PanelReader reader(panel);
   for (int b = begin; b < end; ++b, to += Target::kBlockBytes) {
     fetch_ahead(reader.block(b), reader.layout.block_bytes);
-    if (Target::kSubBlocks == 1 && reader.layout.code_bits == 0) {
-      quantize_to_bytes(reader.floats(b), to);
+    if (Target::kSubBlocks == 1 && reader.has_floats()) {
+      with_float_format(reader.format, [&]<PanelFormat kFormat>() { quantize_to_bytes<kFormat>(reader.block(b), to); });
       continue;
     }
     for (int sub = 0; sub < Target::kSubBlocks; ++sub) Target::store_scales(reader.scales(b, sub), to, sub);

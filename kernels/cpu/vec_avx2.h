@@ -99,6 +99,10 @@ inline VecI bit_or(VecI a, VecI b) { return {_mm256_or_si256(a.lo, b.lo), _mm256
 inline VecI shift_left(VecI a, int bits) { return {_mm256_slli_epi32(a.lo, bits), _mm256_slli_epi32(a.hi, bits)}; }
 inline VecI add_bytes(VecI a, VecI b) { return {_mm256_add_epi8(a.lo, b.lo), _mm256_add_epi8(a.hi, b.hi)}; }
 inline VecI sub_bytes(VecI a, VecI b) { return {_mm256_sub_epi8(a.lo, b.lo), _mm256_sub_epi8(a.hi, b.hi)}; }
+inline VecI look_up(VecI places, const uint8_t* table) {
+  const __m256i both = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+  return {_mm256_shuffle_epi8(both, places.lo), _mm256_shuffle_epi8(both, places.hi)};
+}
 // Bytes 2i and 2i + 1 become their sum and their difference.
 inline __m256i sums_and_differences(__m256i x) {
   const __m256i order =
@@ -189,6 +193,8 @@ inline __m256 odd_floats(__m256i x) {
   return _mm256_castsi256_ps(_mm256_and_si256(x, _mm256_set1_epi32(static_cast<int32_t>(0xFFFF0000u))));
 }
 inline __m256 even_floats(__m256i x) { return _mm256_castsi256_ps(_mm256_slli_epi32(x, 16)); }
+inline VecF even_of_pairs(VecH x) { return {even_floats(x.lo), even_floats(x.hi)}; }
+inline VecF odd_of_pairs(VecH x) { return {odd_floats(x.lo), odd_floats(x.hi)}; }
 inline VecF dot_pairs(VecF acc, VecH a, VecH b) {
   acc = fma({odd_floats(a.lo), odd_floats(a.hi)}, {odd_floats(b.lo), odd_floats(b.hi)}, acc);
   return fma({even_floats(a.lo), even_floats(a.hi)}, {even_floats(b.lo), even_floats(b.hi)}, acc);

@@ -76,6 +76,10 @@ inline VecI bit_or(VecI a, VecI b) { return _mm512_or_si512(a, b); }
 inline VecI shift_left(VecI a, int bits) { return _mm512_slli_epi32(a, static_cast<unsigned>(bits)); }
 inline VecI add_bytes(VecI a, VecI b) { return _mm512_add_epi8(a, b); }
 inline VecI sub_bytes(VecI a, VecI b) { return _mm512_sub_epi8(a, b); }
+// Each byte, which is below 16, becomes what stands there in the table of 16.
+inline VecI look_up(VecI places, const uint8_t* table) {
+  return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), places);
+}
 // Bytes 2i and 2i + 1 become their sum and their difference.
 inline VecI sums_and_differences(VecI x) {
   const __m512i order = _mm512_broadcast_i32x4(_mm_setr_epi8(1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14));
@@ -138,6 +142,12 @@ inline VecH broadcast_pair(const uint16_t* p) {
   int32_t pair;
   std::memcpy(&pair, p, sizeof(pair));
   return _mm512_set1_epi32(pair);
+}
+
+// The first and the second of each pair, as floats.
+inline VecF even_of_pairs(VecH x) { return _mm512_castsi512_ps(_mm512_slli_epi32(x, 16)); }
+inline VecF odd_of_pairs(VecH x) {
+  return _mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32(static_cast<int32_t>(0xFFFF0000u))));
 }
 
 #if defined(__AVX512BF16__)

@@ -138,6 +138,9 @@ inline VecI add_bytes(VecI a, VecI b) {
 inline VecI sub_bytes(VecI a, VecI b) {
   return each_byte(a, b, [](uint32_t x, uint32_t y, int) { return x - y; });
 }
+inline VecI look_up(VecI places, const uint8_t* table) {
+  return each_byte(places, places, [&](uint32_t place, uint32_t, int) { return uint32_t{table[place & 15]}; });
+}
 inline VecI sums_and_differences(VecI x) {
   const VecI neighbours = each_int([&](int i) {
     const auto y = static_cast<uint32_t>(x.v[i]);
@@ -233,6 +236,12 @@ inline VecH broadcast_pair(const uint16_t* p) {
   int32_t pair;
   std::memcpy(&pair, p, sizeof(pair));
   return set1_int(pair);
+}
+inline VecF even_of_pairs(VecH x) {
+  return each([&](int i) { return float_of(static_cast<uint32_t>(x.v[i]) << 16); });
+}
+inline VecF odd_of_pairs(VecH x) {
+  return each([&](int i) { return float_of(static_cast<uint32_t>(x.v[i]) & 0xFFFF0000u); });
 }
 inline VecF dot_pairs(VecF acc, VecH a, VecH b) {
   return each([&](int i) {

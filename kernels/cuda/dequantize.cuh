@@ -68,6 +68,21 @@ DEVICE float weight_q6_k(const uint8_t* block, int w) {
   return half_at(block + 208) * static_cast<float>(scale) * static_cast<float>((low | high << 4) - 32);
 }
 
+DEVICE float weight_iq4_xs(const uint8_t* block, int w) {
+  const int g = w / 32;
+  const int high = (block[2] | block[3] << 8) >> (2 * g) & 3;
+  const int scale = ((block[4 + g / 2] >> (g % 2 * 4) & 15) | high << 4) - 32;
+  return half_at(block) * static_cast<float>(scale) * level_of_iq4(nibble_of(block + 8 + g * 16, w % 32));
+}
+
+// 2^(byte - 128) times 0 1 2 3 4 6 8 12, the upper eight negative. The scale as 2^8 times another: 2^-128 is no normal float.
+DEVICE float weight_mxfp4(const uint8_t* block, int i) {
+  const int code = nibble_of(block + 1, i), level = static_cast<int>(0xc8643210u >> (code % 8 * 4) & 15);
+  const float signed_level = static_cast<float>(code < 8 ? level : -level);
+  const float scale = float_of(static_cast<uint32_t>(block[0] < 8 ? block[0] + 7 : block[0] - 1) << 23);
+  return block[0] < 8 ? signed_level * scale * 0x1p-8f : signed_level * scale;
+}
+
 // Weight i of a block. type: QuantType's number.
 DEVICE float weight_of(uint32_t type, const uint8_t* block, int i) {
   switch (type) {
@@ -101,6 +116,10 @@ DEVICE float weight_of(uint32_t type, const uint8_t* block, int i) {
       return weight_q6_k(block, i);
     case 20:  // IQ4_NL
       return half_at(block) * level_of_iq4(nibble_of(block + 2, i));
+    case 23:
+      return weight_iq4_xs(block, i);
+    case 39:
+      return weight_mxfp4(block, i);
     default:
       return float_of(0x7fc00000u);  // the host has refused the file
   }

@@ -116,7 +116,7 @@ void pack_plain(const float* x, int32_t k, std::byte* out) {
 // The weights of one output and block as the mode sees them.
 void block_weights(const Panel& panel, int32_t b, int32_t output, float (&weights)[kPanelBlock]) {
   for (int32_t i = 0; i < kPanelBlock; ++i) weights[i] = reference_weight(panel, b * kPanelBlock + i, output);
-  if (panel.format != PanelFormat::kFloat32) return;
+  if (panel_layout(panel.format).code_bits != 0) return;
   const auto [least, most] = std::minmax_element(weights, weights + kPanelBlock);
   const float from = *least, range = std::max(*most - *least, 1e-30f);
   for (float& w : weights) w = std::nearbyint((w - from) * (255.0f / range)) * (range / 255.0f) + from;

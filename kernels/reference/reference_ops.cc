@@ -168,7 +168,11 @@ float reference_weight(const Panel& panel, int32_t k, int32_t output) {
   const int32_t b = k / kPanelBlock, kk = k % kPanelBlock;
   const std::byte* super = panel.data + panel_bytes(panel.format, b / layout.blocks * layout.blocks * kPanelBlock);
   const std::byte* block = super + layout.shared_bytes + static_cast<size_t>(b % layout.blocks) * layout.block_bytes;
-  if (layout.code_bits == 0) return reinterpret_cast<const float*>(block)[kk * kPanelOutputs + output];
+  if (panel.format == PanelFormat::kFloat32) return reinterpret_cast<const float*>(block)[kk * kPanelOutputs + output];
+  if (panel.format == PanelFormat::kFloat16)
+    return half_to_float(reinterpret_cast<const uint16_t*>(block)[kk * kPanelOutputs + output]);
+  if (panel.format == PanelFormat::kBfloat16)
+    return bf16_to_float(reinterpret_cast<const uint16_t*>(block)[(kk / 2 * kPanelOutputs + output) * 2 + kk % 2]);
   const auto* codes = reinterpret_cast<const uint8_t*>(block) + layout.scale_bytes;
   int code;
   if (layout.code_bits == 8) code = codes[(kk / 4 * kPanelOutputs + output) * 4 + kk % 4];
@@ -177,6 +181,7 @@ float reference_weight(const Panel& panel, int32_t k, int32_t output) {
     const int high = codes[512 + (kk / 8 * 16 + output % 16) * 4 + kk % 4];
     code |= (high >> (kk / 4 % 2 * 4 + output / 16 * 2) & 3) << 4;
   }
+  if (layout.levels != nullptr) code = (*layout.levels)[static_cast<size_t>(code)];
   const auto* halves = reinterpret_cast<const uint16_t*>(super);
   double d = half_to_float(halves[output]), m = half_to_float(halves[kPanelOutputs + output]);
   if (layout.blocks > 1) {

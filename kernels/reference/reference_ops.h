@@ -1,4 +1,4 @@
-// What the naive oracles of the modes share. Private to kernels/reference.
+// What the naive oracles of the modes share. Private to kernels/reference and its tests.
 #pragma once
 
 #include <functional>

@@ -368,8 +368,15 @@ Result<std::vector<float>> Gguf::vector(std::string_view name, int64_t size) con
 }
 
 std::string Gguf::bytes_hash() const {
+  constexpr size_t kSliceBytes = 64 << 20;  // dropped one by one: hashing takes no memory, however large the file
   XXH3_state_t* state = new_hash();
-  for (const auto part : parts_) XXH3_128bits_update(state, part.data(), part.size());
+  for (auto part : parts_)
+    while (!part.empty()) {
+      const auto slice = part.first(std::min(kSliceBytes, part.size()));
+      XXH3_128bits_update(state, slice.data(), slice.size());
+      part = part.subspan(slice.size());
+      drop_pages();
+    }
   return hex_digest(state);
 }
 

@@ -81,7 +81,8 @@ class Gguf {
 
   Result<void> set_overrides(std::vector<KvOverride> overrides);
 
-  // XXH3-128 over every byte of every part, as 32 hex digits: part of Engine::fingerprint. About 10 ms for 100 MB.
+  // XXH3-128 over every byte of every part, as 32 hex digits: part of Engine::fingerprint. About 10 ms for 100 MB. Drops
+  // the pages that it has read.
   std::string bytes_hash() const;
   // A hash of the bytes and what is overridden; the bytes' own if nothing is.
   std::string with_overrides(std::string bytes_hash) const;

@@ -93,7 +93,7 @@ Result<PackedMatrix> view_matrix(std::span<const std::byte> file, const PackedFi
   std::vector<PanelFormat> formats;
   uint64_t bytes = 0;
   for (const std::byte format : format_bytes) {
-    if (format > std::byte{static_cast<uint8_t>(PanelFormat::kFloat32)}) return bad("a panel's format is unknown");
+    if (format > std::byte{static_cast<uint8_t>(kLastPanelFormat)}) return bad("a panel's format is unknown");
     formats.push_back(static_cast<PanelFormat>(format));
     if (shape.k / kPanelBlock % panel_layout(formats.back()).blocks != 0)
       return bad("a panel has no whole superblocks");

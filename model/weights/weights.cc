@@ -141,10 +141,12 @@ Result<void> pack_all(const Gguf& file, const ModelConfig& config, ThreadTeam& t
   team.run(s.num_layers + 1, [&](int32_t part, int32_t) {
     if (part == 0) {  // the head is the largest piece, so it comes first
       weights.head = PackedMatrix(rows_of(head), PaddedShape(s).model_dim);
+      file.drop_pages();
       const std::lock_guard lock(mutex);
       return finished(head_share);
     }
     Result<void> layer = pack_layer(file, config, part - 1, weights.layers[static_cast<size_t>(part - 1)]);
+    file.drop_pages();  // else the whole file would be resident beside its packed form
     const std::lock_guard lock(mutex);
     if (!layer) {
       outcome = std::move(layer);

@@ -14,8 +14,8 @@ SEED = 20240508  # the day of arXiv 2405.05329
 WEIGHTS = 2048   # of each format: 64 blocks of 32, or 8 superblocks of 256
 # Byte offsets of the half-precision scales in a block: they get finite values, since NaN has many bit patterns.
 HALVES = {"F16": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "IQ4_NL": [0],
-          "Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208]}
-TYPES = ["F32", "F16", "BF16", *list(HALVES)[1:]]
+          "Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_XS": [0]}
+TYPES = ["F32", "F16", "BF16", *list(HALVES)[1:], "MXFP4"]
 
 
 def random_blocks(rng, name, count, size):
@@ -25,6 +25,10 @@ def random_blocks(rng, name, count, size):
     if name == "BF16":
         halves = np.ascontiguousarray(rng.standard_normal(count).astype("<f4").view("<u2")[1::2])
         return halves.view(np.uint8).reshape(count, 2)
+    if name == "MXFP4":  # its scale is a byte, a power of two; from 253 on the weights leave float32
+        blocks[:, 0] = rng.integers(0, 253, count)
+        blocks[:2, 0] = 0, 1
+        return blocks
     for offset in HALVES[name]:
         scale = (rng.standard_normal(count) * 10.0 ** rng.integers(-7, 4, count)).astype("<f2")  # subnormals included
         scale[0] = -0.0

@@ -1,5 +1,6 @@
 #include <bit>
 
+#include "kernels/reference/reference_ops.h"
 #include "tests/kernels/op_cases.h"
 
 namespace runahead::test {
@@ -27,10 +28,12 @@ class Gemm : public EveryOpTable {
   }
 };
 
-constexpr QuantType kTypes[] = {QuantType::kQ4_0, QuantType::kQ4_1,   QuantType::kQ5_0, QuantType::kQ5_1,
-                                QuantType::kQ8_0, QuantType::kIQ4_NL, QuantType::kQ2_K, QuantType::kQ3_K,
-                                QuantType::kQ4_K, QuantType::kQ5_K,   QuantType::kQ6_K, QuantType::kF32,
-                                QuantType::kF16,  QuantType::kBF16};
+constexpr QuantType kTypes[] = {QuantType::kQ4_0, QuantType::kQ4_1,   QuantType::kQ5_0,   QuantType::kQ5_1,
+                                QuantType::kQ8_0, QuantType::kIQ4_NL, QuantType::kQ2_K,   QuantType::kQ3_K,
+                                QuantType::kQ4_K, QuantType::kQ5_K,   QuantType::kQ6_K,   QuantType::kF32,
+                                QuantType::kF16,  QuantType::kBF16,   QuantType::kIQ4_XS, QuantType::kMXFP4};
+
+bool is_of_floats(const TestMatrix& m) { return panel_layout(m.packed.panels()->format).code_bits == 0; }
 
 // K-quants come in 256 values; `k` for the others.
 int32_t depth_of(QuantType type, int32_t k) { return is_k_quant(type) ? (k + 255) / 256 * 256 : k; }
@@ -43,7 +46,7 @@ TEST_P(Gemm, AgreesWithTheReferenceForEveryFormatAndRowCount) {
       const std::vector<float> x =
           random_floats(static_cast<uint64_t>(rows), static_cast<size_t>(rows) * static_cast<size_t>(k));
       // int16 rounds weights that come as floats to 12 bits; everything else is exact but for the order of sums.
-      const bool rounds = ops().mode == ComputeMode::kInt16 && m.packed.panels()->format == PanelFormat::kFloat32;
+      const bool rounds = ops().mode == ComputeMode::kInt16 && is_of_floats(m);
       for (Epilogue epilogue : {Epilogue::kStore, Epilogue::kAdd, Epilogue::kSiluMul, Epilogue::kGeluMul})
         expect_close(run(ops(), m, x, rows, epilogue, 0, 3), run(reference(), m, x, rows, epilogue, 0, 3),
                      rounds ? 2e-2f : 1e-4f,
@@ -115,12 +118,15 @@ TEST_P(Gemm, ExtremeActivationsAgreeWithTheReferenceInEveryPathAndStayFinite) {
 TEST_P(Gemm, UnevenRowsAgreeWithTheReferenceAndDoNotDependOnTheirMates) {
   for (int32_t depth : {32, 96, 1056}) {  // 1056: more than a span of blocks
     for (QuantType type :
-         {QuantType::kQ4_1, QuantType::kQ5_1, QuantType::kQ8_0, QuantType::kQ4_K, QuantType::kQ5_K, QuantType::kQ6_K}) {
+         {QuantType::kQ4_1, QuantType::kQ5_1, QuantType::kQ8_0, QuantType::kQ4_K, QuantType::kQ5_K, QuantType::kQ6_K,
+          QuantType::kIQ4_NL, QuantType::kIQ4_XS, QuantType::kMXFP4, QuantType::kF16, QuantType::kBF16}) {
       const int32_t k = depth_of(type, depth);
       const TestMatrix m(21, type, 64, k);
       const std::vector<float> x = uneven_rows(40, k);
       const std::vector<float> all = run(ops(), m, x, 40, Epilogue::kStore, 0, 2);
-      if (ops().mode != ComputeMode::kBf16)  // whose sums of large products round differently
+      // Sums of large products in bf16 round differently, and int16 rounds weights that come as floats.
+      const bool rounds = ops().mode == ComputeMode::kInt16 && is_of_floats(m);
+      if (ops().mode != ComputeMode::kBf16 && !rounds)
         expect_close(all, run(reference(), m, x, 40, Epilogue::kStore, 0, 2), 2e-4f, "uneven rows");
       for (int32_t rows = 1; rows <= 40; rows += depth == 96 ? 1 : 13) {  // few rows take their codes from other places
         const std::vector<float> some(x.end() - rows * k, x.end());
@@ -135,8 +141,9 @@ TEST_P(Gemm, UnevenRowsAgreeWithTheReferenceAndDoNotDependOnTheirMates) {
 // More rows than a group, more panels than a group, more blocks than a span, and none of them whole groups.
 TEST_P(Gemm, ManyRowsPanelsAndBlocksGiveTheSameBitsAsFew) {
   constexpr int32_t kRows = 300, kOutputs = 192;
-  for (QuantType type : {QuantType::kQ4_1, QuantType::kQ8_0, QuantType::kQ4_K, QuantType::kQ6_K}) {
-    const int32_t k = depth_of(type, 1184);
+  for (QuantType type : {QuantType::kQ4_1, QuantType::kQ8_0, QuantType::kQ4_K, QuantType::kQ5_K, QuantType::kQ6_K,
+                         QuantType::kIQ4_XS, QuantType::kIQ4_NL, QuantType::kMXFP4, QuantType::kBF16}) {
+    const int32_t k = is_k_quant(type) ? 2560 : 1184;  // of which in place and widened would be unlike spans
     const TestMatrix m(24, type, kOutputs, k);
     const std::vector<float> x = uneven_rows(kRows, k);
     const std::vector<float> all = run(ops(), m, x, kRows, Epilogue::kStore, 0, 6);
@@ -147,7 +154,8 @@ TEST_P(Gemm, ManyRowsPanelsAndBlocksGiveTheSameBitsAsFew) {
           << quant_format(type).name << ", row " << begin;
     }
     const std::vector<float> last(x.end() - k, x.end());
-    if (ops().mode != ComputeMode::kBf16)  // whose sums of large products round differently
+    const bool rounds = ops().mode == ComputeMode::kInt16 && is_of_floats(m);
+    if (ops().mode != ComputeMode::kBf16 && !rounds)  // whose sums of large products round differently
       expect_close({all.end() - kOutputs, all.end()}, run(reference(), m, last, 1, Epilogue::kStore, 0, 6), 2e-4f,
                    "the last row");
   }
@@ -199,7 +207,7 @@ TEST(Int8, RoundsEachBlockByItsOwnSize) {
 }
 
 TEST_P(Gemm, EveryInstructionSetGivesTheSameBits) {
-  for (QuantType type : {QuantType::kQ4_1, QuantType::kQ8_0, QuantType::kQ4_K, QuantType::kQ6_K}) {
+  for (QuantType type : kTypes) {
     const int32_t k = depth_of(type, 576);
     const TestMatrix m(8, type, 64, k);
     const std::vector<float> x = uneven_rows(13, k);
@@ -216,12 +224,42 @@ TEST_P(Gemm, EveryInstructionSetGivesTheSameBits) {
   }
 }
 
+// Floats of 16 bits and the same floats in 32, and codes among levels and the same codes as bytes: the same bits in every
+// mode, few rows and many. Among the floats are subnormals, zeros of both signs and large ones.
+TEST_P(Gemm, PanelsOfSixteenBitsGiveTheBitsOfTheSameFloats) {
+  for (const QuantType type : {QuantType::kF16, QuantType::kBF16}) {
+    constexpr int32_t kOutputs = 64, kDepth = 1056;
+    TestMatrix narrow(41, type, kOutputs, kDepth), wide(41, QuantType::kF32, kOutputs, kDepth);
+    constexpr uint16_t kOdd[] = {0, 0x8000, 1, 0x8001, 0x003f, 0x807f, 0x03ff, 0x5bff, 0xdbff};
+    for (size_t i = 0; i < 400; ++i) std::memcpy(narrow.bytes.data() + 2 * (i * 97), kOdd + i % std::size(kOdd), 2);
+    std::fill_n(narrow.bytes.data() + 2 * 5 * kDepth, 64, std::byte{0});  // a block of zeros
+    dequantize(type, narrow.bytes, narrow.weights);
+    const auto pack = [](QuantType of, const auto& bytes) {
+      const QuantMatrixView view{of, kOutputs, kDepth, reinterpret_cast<const std::byte*>(bytes.data())};
+      std::vector<RowSource> rows;
+      for (int r = 0; r < kOutputs; ++r) rows.push_back({of, view.row(r)});
+      return PackedMatrix(rows, kDepth);
+    };
+    narrow.packed = pack(type, narrow.bytes), wide.packed = pack(QuantType::kF32, narrow.weights);
+    ASSERT_EQ(2 * narrow.packed.bytes(), wide.packed.bytes());
+    const std::vector<float> x = uneven_rows(40, kDepth);
+    for (const int32_t rows : {1, 2, 5, 12, 13, 40})
+      for (const Epilogue epilogue : {Epilogue::kStore, Epilogue::kSiluMul}) {
+        const std::vector<float> got = run(ops(), narrow, x, rows, epilogue, 0, 2),
+                                 want = run(ops(), wide, x, rows, epilogue, 0, 2);
+        ASSERT_EQ(0, std::memcmp(got.data(), want.data(), got.size() * sizeof(float)))
+            << quant_format(type).name << ", " << rows << " rows";
+      }
+  }
+}
+
 // Q, K and V of one product often have different formats: each of the two panels has its own.
 TEST_P(Gemm, PanelsOfSeveralFormatsAgreeWithTheReference) {
-  constexpr std::pair<QuantType, QuantType> kPairs[] = {{QuantType::kQ4_1, QuantType::kQ8_0},
-                                                        {QuantType::kQ4_K, QuantType::kQ6_K},
-                                                        {QuantType::kQ4_K, QuantType::kQ4_0},
-                                                        {QuantType::kQ5_K, QuantType::kQ4_1}};
+  constexpr std::pair<QuantType, QuantType> kPairs[] = {
+      {QuantType::kQ4_1, QuantType::kQ8_0},   {QuantType::kQ4_K, QuantType::kQ6_K},
+      {QuantType::kQ4_K, QuantType::kQ4_0},   {QuantType::kQ5_K, QuantType::kQ4_1},
+      {QuantType::kIQ4_XS, QuantType::kQ5_K}, {QuantType::kMXFP4, QuantType::kQ4_1},
+      {QuantType::kQ4_K, QuantType::kBF16},   {QuantType::kF16, QuantType::kBF16}};
   constexpr int32_t kDepth = 256;
   for (const auto& [first, second] : kPairs) {
     const TestMatrix a(31, first, 32, kDepth), b(32, second, 32, kDepth);
@@ -234,7 +272,8 @@ TEST_P(Gemm, PanelsOfSeveralFormatsAgreeWithTheReference) {
     ASSERT_EQ(both.packed.panels()[1].format, b.packed.widest());
     const std::vector<float> x = uneven_rows(40, kDepth);
     const std::vector<float> all = run(ops(), both, x, 40, Epilogue::kStore, 0, 2);
-    if (ops().mode != ComputeMode::kBf16)
+    const bool rounds = ops().mode == ComputeMode::kInt16 && (is_of_floats(a) || is_of_floats(b));
+    if (ops().mode != ComputeMode::kBf16 && !rounds)
       expect_close(all, run(reference(), both, x, 40, Epilogue::kStore, 0, 2), 2e-4f, "panels of two formats");
     for (int32_t count : {1, 4, 5, 31}) {
       const std::vector<float> got = run(ops(), both, x, count, Epilogue::kStore, 0, 2);
@@ -284,8 +323,77 @@ TEST(PackedMatrix, KeepsCodesAsCodes) {
   EXPECT_EQ(bits(QuantType::kQ4_K), 4.625);
   EXPECT_EQ(bits(QuantType::kQ5_K), 6.625);
   EXPECT_EQ(bits(QuantType::kQ8_0), 9.0);
+  for (QuantType type : {QuantType::kIQ4_NL, QuantType::kMXFP4}) EXPECT_EQ(bits(type), 5.0) << quant_format(type).name;
+  EXPECT_EQ(bits(QuantType::kIQ4_XS), 4.625);
+  for (QuantType type : {QuantType::kF16, QuantType::kBF16}) EXPECT_EQ(bits(type), 16.0) << quant_format(type).name;
   for (QuantType type : {QuantType::kQ2_K, QuantType::kQ3_K, QuantType::kQ6_K})
     EXPECT_EQ(bits(type), 7.125) << quant_format(type).name;
+}
+
+// Which format a panel has whose rows have two.
+TEST(PackedMatrix, RowsOfTwoFormatsShareTheSmallestThatHoldsBoth) {
+  struct Case {
+    QuantType first, second;
+    PanelFormat panel;
+  };
+  constexpr Case kCases[] = {
+      {QuantType::kF16, QuantType::kBF16, PanelFormat::kFloat32},
+      {QuantType::kBF16, QuantType::kF32, PanelFormat::kFloat32},
+      {QuantType::kBF16, QuantType::kMXFP4, PanelFormat::kBfloat16},
+      {QuantType::kF16, QuantType::kMXFP4, PanelFormat::kFloat32},
+      {QuantType::kQ4_0, QuantType::kBF16, PanelFormat::kFloat32},
+      {QuantType::kQ4_0, QuantType::kMXFP4, PanelFormat::kCodes8},
+      {QuantType::kIQ4_NL, QuantType::kMXFP4, PanelFormat::kCodes8},
+      {QuantType::kIQ4_NL, QuantType::kQ5_1, PanelFormat::kCodes8},
+      {QuantType::kIQ4_XS, QuantType::kQ4_K, PanelFormat::kFloat32},
+      {QuantType::kIQ4_XS, QuantType::kIQ4_NL, PanelFormat::kFloat32},
+      {QuantType::kQ4_K, QuantType::kQ6_K, PanelFormat::kCodes6K16},
+  };
+  constexpr int32_t kDepth = 256;
+  for (const Case& c : kCases)
+    for (const bool swapped : {false, true}) {
+      const TestMatrix a(1, swapped ? c.second : c.first, 16, kDepth), b(2, swapped ? c.first : c.second, 16, kDepth);
+      std::vector<RowSource> rows;
+      std::vector<float> want = a.weights;
+      for (const TestMatrix* m : {&a, &b})
+        for (int r = 0; r < 16; ++r)
+          rows.push_back({m->type, QuantMatrixView{m->type, 16, kDepth, m->bytes.data()}.row(r)});
+      want.insert(want.end(), b.weights.begin(), b.weights.end());
+      const PackedMatrix packed(rows, kDepth);
+      ASSERT_EQ(packed.num_panels(), 1);
+      EXPECT_EQ(packed.panels()[0].format, c.panel)
+          << quant_format(c.first).name << " and " << quant_format(c.second).name;
+      for (int32_t n = 0; n < 32; ++n)
+        for (int32_t k = 0; k < kDepth; ++k)
+          ASSERT_EQ(reference_weight(packed.panels()[0], k, n), want[static_cast<size_t>(n * kDepth + k)])
+              << quant_format(c.first).name << " and " << quant_format(c.second).name << ", output " << n << ", k "
+              << k;
+    }
+}
+
+// fp16 holds 2^-24 to 12 * 2^12; a row with another scale is bf16, and a block of zeros may have any.
+TEST(PackedMatrix, ScalesOfMxfp4ThatAreNoHalvesMakeTheirPanelBf16) {
+  struct Case {
+    int first, last;  // scales of a row's blocks
+    PanelFormat panel;
+  };
+  for (const Case& c : {Case{104, 140, PanelFormat::kMxfp4}, Case{103, 110, PanelFormat::kBfloat16},
+                        Case{130, 141, PanelFormat::kBfloat16}, Case{0, 252, PanelFormat::kBfloat16}}) {
+    TestMatrix m(3, QuantType::kMXFP4, 32, 96);
+    for (size_t at = 0; at < m.bytes.size(); at += 17)
+      m.bytes[at] = static_cast<std::byte>(at % 2 == 0 ? c.first : c.last);
+    std::fill_n(m.bytes.begin(), 17, std::byte{0});  // a block of zeros
+    std::vector<RowSource> rows;
+    const QuantMatrixView view{QuantType::kMXFP4, 32, 96, m.bytes.data()};
+    for (int r = 0; r < 32; ++r) rows.push_back({QuantType::kMXFP4, view.row(r)});
+    const PackedMatrix packed(rows, 96);
+    dequantize(QuantType::kMXFP4, m.bytes, m.weights);
+    ASSERT_EQ(packed.panels()[0].format, c.panel) << c.first << " to " << c.last;
+    for (int32_t n = 0; n < 32; ++n)
+      for (int32_t k = 0; k < 96; ++k)
+        ASSERT_EQ(reference_weight(packed.panels()[0], k, n), m.weights[static_cast<size_t>(n * 96 + k)])
+            << c.first << " to " << c.last << ", output " << n << ", k " << k;
+  }
 }
 
 TEST(PackedMatrix, MixesFormatsInOnePanel) {

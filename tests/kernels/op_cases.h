@@ -14,7 +14,7 @@ namespace runahead::test {
 
 // A matrix of random blocks and its packed form.
 struct TestMatrix {
-  TestMatrix(uint64_t seed, QuantType type, int32_t n, int32_t k) : rows(n), cols(k) {
+  TestMatrix(uint64_t seed, QuantType format, int32_t n, int32_t k) : type(format), rows(n), cols(k) {
     bytes = RandomWeights(seed).blocks(type, static_cast<size_t>(n) * static_cast<size_t>(k), 1.0f);
     const QuantMatrixView view{type, n, k, bytes.data()};
     std::vector<RowSource> sources;
@@ -23,6 +23,7 @@ struct TestMatrix {
     weights.resize(static_cast<size_t>(n) * static_cast<size_t>(k));
     dequantize(type, bytes, weights);
   }
+  QuantType type;
   int32_t rows, cols;
   std::vector<std::byte> bytes;
   std::vector<float> weights;  // [rows, cols]

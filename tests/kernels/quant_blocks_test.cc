@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -10,6 +11,8 @@
 #include <iterator>
 #include <limits>
 #include <set>
+
+#include "kernels/thread_team.h"
 
 namespace runahead {
 namespace {
@@ -44,12 +47,12 @@ TEST(QuantBlocks, EveryFormatDequantisesToTheBitsOfTheReferenceImplementation) {
     types.insert(type);
   }
   EXPECT_EQ(at, fixture.size());
-  EXPECT_EQ(types, (std::set<uint32_t>{0, 1, 2, 3, 6, 7, 8, 10, 11, 12, 13, 14, 20, 30}));
+  EXPECT_EQ(types, (std::set<uint32_t>{0, 1, 2, 3, 6, 7, 8, 10, 11, 12, 13, 14, 20, 23, 30, 39}));
 }
 
 // Every two bytes of a block made an infinity and a NaN of each width: found if and only if a weight is none of the numbers.
 TEST(QuantBlocks, WhatIsNoNumberIsFoundWhereverItStands) {
-  for (const uint32_t type : {0, 1, 2, 3, 6, 7, 8, 10, 11, 12, 13, 14, 20, 30}) {
+  for (const uint32_t type : {0, 1, 2, 3, 6, 7, 8, 10, 11, 12, 13, 14, 20, 23, 30, 39}) {
     const auto quant = static_cast<QuantType>(type);
     const QuantFormat& format = quant_format(quant);
     const size_t blocks = 2, bytes = blocks * static_cast<size_t>(format.block_bytes);
@@ -68,11 +71,28 @@ TEST(QuantBlocks, WhatIsNoNumberIsFoundWhereverItStands) {
   }
 }
 
+// Scales of MXFP4 go from 2^-128 to 2^127, past fp32 on both sides where the model's threads flush denormals.
+TEST(QuantBlocks, EveryScaleOfMxfp4IsExactWhereDenormalsAreFlushed) {
+  const FlushDenormals flush;
+  std::array<std::byte, 17> block{};
+  std::array<float, 32> weights;
+  for (int scale = 0; scale < 256; ++scale) {
+    block[0] = static_cast<std::byte>(scale);
+    block[1] = std::byte{0xf7};  // 12, -12
+    dequantize(QuantType::kMXFP4, block, weights);
+    const double want = std::ldexp(12.0, scale - 128);
+    EXPECT_EQ(is_finite(QuantType::kMXFP4, block), want <= double{std::numeric_limits<float>::max()}) << scale;
+    if (want > double{std::numeric_limits<float>::max()}) continue;
+    EXPECT_EQ(double{weights[0]}, want) << scale;
+    EXPECT_EQ(double{weights[16]}, -want) << scale;
+  }
+}
+
 TEST(QuantBlocks, AnUnknownTypeIsRefusedByItsNameWithTheSupportedOnes) {
-  const auto format = quant_format(uint32_t{23});  // IQ4_XS
+  const auto format = quant_format(uint32_t{21});  // IQ3_S
   ASSERT_FALSE(format);
   EXPECT_EQ(format.error().code, ErrorCode::kUnsupported);
-  EXPECT_NE(format.error().message.find("IQ4_XS"), std::string::npos) << format.error().message;
+  EXPECT_NE(format.error().message.find("IQ3_S"), std::string::npos) << format.error().message;
   EXPECT_NE(format.error().message.find("Q4_1"), std::string::npos);
 }
 

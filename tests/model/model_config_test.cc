@@ -50,7 +50,7 @@ TEST(ModelConfig, EveryFormatMakesATinyModelWithWeightsOfTheAskedSize) {
   for (const QuantType type :
        {QuantType::kF32, QuantType::kF16, QuantType::kBF16, QuantType::kQ4_0, QuantType::kQ4_1, QuantType::kQ5_0,
         QuantType::kQ5_1, QuantType::kQ8_0, QuantType::kIQ4_NL, QuantType::kQ2_K, QuantType::kQ3_K, QuantType::kQ4_K,
-        QuantType::kQ5_K, QuantType::kQ6_K}) {
+        QuantType::kQ5_K, QuantType::kQ6_K, QuantType::kIQ4_XS, QuantType::kMXFP4}) {
     const std::vector<std::byte> bytes = test::tiny_llama(7, shape, type).build();
     const auto file = Gguf::parse(bytes, "tiny.gguf");
     ASSERT_TRUE(file) << file.error().message;

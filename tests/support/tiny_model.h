@@ -141,7 +141,7 @@ inline BlockScales block_scales(QuantType type) {
     case QuantType::kQ6_K:
       return {208};
     default:
-      return {0};  // Q4_0 Q5_0 Q8_0 IQ4_NL
+      return {0};  // Q4_0 Q5_0 Q8_0 IQ4_NL IQ4_XS
   }
 }
 
@@ -181,7 +181,20 @@ class RandomWeights {
       std::memcpy(at, &bits, 2);
     }
   }
+  // Scales that are powers of two: two neighbours, so many of each that the mean of the squares is the scale's.
+  static void set_powers(std::vector<std::byte>& bytes, size_t step, float scale) {
+    const double power = std::floor(std::log2(scale)), excess = std::pow(scale / std::exp2(power), 2.0);
+    const double share = (excess - 1) / 3;  // of the larger one, whose square is four times as large
+    double owed = 0;
+    for (size_t b = 0; b < bytes.size(); b += step) {
+      owed += share;
+      const bool larger = owed >= 1;
+      if (larger) owed -= 1;
+      bytes[b] = static_cast<std::byte>(128 + static_cast<int>(power) + (larger ? 1 : 0));
+    }
+  }
   static void set_scales(QuantType type, std::vector<std::byte>& bytes, float scale) {
+    if (type == QuantType::kMXFP4) return set_powers(bytes, 17, scale);
     const BlockScales at = block_scales(type);
     const auto step = static_cast<size_t>(quant_format(type).block_bytes);
     for (size_t b = 0; b < bytes.size(); b += step) {

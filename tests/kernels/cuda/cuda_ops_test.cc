@@ -37,10 +37,10 @@ class Random {
   SeededRng rng_;
 };
 
-constexpr QuantType kTypes[] = {QuantType::kF32,    QuantType::kF16,  QuantType::kBF16, QuantType::kQ4_0,
-                                QuantType::kQ4_1,   QuantType::kQ5_0, QuantType::kQ5_1, QuantType::kQ8_0,
-                                QuantType::kIQ4_NL, QuantType::kQ2_K, QuantType::kQ3_K, QuantType::kQ4_K,
-                                QuantType::kQ5_K,   QuantType::kQ6_K};
+constexpr QuantType kTypes[] = {QuantType::kF32,    QuantType::kF16,  QuantType::kBF16,   QuantType::kQ4_0,
+                                QuantType::kQ4_1,   QuantType::kQ5_0, QuantType::kQ5_1,   QuantType::kQ8_0,
+                                QuantType::kIQ4_NL, QuantType::kQ2_K, QuantType::kQ3_K,   QuantType::kQ4_K,
+                                QuantType::kQ5_K,   QuantType::kQ6_K, QuantType::kIQ4_XS, QuantType::kMXFP4};
 
 TEST(CudaOps, WeightsOfEveryFormatAreTheReadersBitByBit) {
   for (const QuantType type : kTypes) {

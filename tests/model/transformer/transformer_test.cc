@@ -77,7 +77,7 @@ TEST(Transformer, Fp32AgreesWithTheOracleForShapesAndFormats) {
       {.num_layers = 2, .num_heads = 2, .num_kv_heads = 2, .head_dim = 96, .tied_head = false}};
   int number = 0;
   for (const TinyShape& shape : shapes) {
-    for (QuantType type : {QuantType::kQ4_1, QuantType::kQ8_0, QuantType::kF16}) {
+    for (QuantType type : {QuantType::kQ4_1, QuantType::kQ8_0, QuantType::kF16, QuantType::kBF16, QuantType::kMXFP4}) {
       const auto path = dir / (std::to_string(number++) + ".gguf");
       write_tiny_llama(path, 40 + static_cast<uint64_t>(number), shape, type);
       expect_agrees_with_the_oracle(path, nullptr, ComputeMode::kFp32, 2e-4);
