@@ -1,5 +1,5 @@
-// RecordingEngine: a real engine that also remembers what it saw of each sequence: the bytes of its pages in reach at its first decode
-// step, and its logits. Two runs agree if they saw the same.
+// RecordingEngine: a real engine that also remembers what it saw of each sequence: the bytes of its pages in reach at its first
+// decode step, and its logits. Two runs agree if they saw the same.
 #pragma once
 
 #include <memory>

@@ -41,9 +41,9 @@ def library():
 
 
 class Engine:
-    """One model file with 32-bit K/V, no flash attention, two threads."""
+    """One model file with 32-bit K/V and no flash attention, or as it is by default; two threads."""
 
-    def __init__(self, path, context=1024):
+    def __init__(self, path, context=1024, f32_pages=True):
         self.lib = lib = library()
         lib.llama_model_default_params.restype = ModelParams
         lib.llama_context_default_params.restype = ContextParams
@@ -65,8 +65,9 @@ class Engine:
         assert (params.type_k, params.type_v, params.n_seq_max) == (F16, F16, 1), "another llama.h than the one written here"
         params.n_ctx, params.n_batch, params.n_ubatch = context, context, context
         params.n_threads = params.n_threads_batch = 2
-        params.type_k = params.type_v = F32
-        params.flash_attn_type = 0
+        if f32_pages:
+            params.type_k = params.type_v = F32
+            params.flash_attn_type = 0
         self.context = ctypes.c_void_p(lib.llama_init_from_model(self.model, params))
         if not self.context:
             raise ValueError(b"".join(self.log[-6:]).decode())
