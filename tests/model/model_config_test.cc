@@ -166,7 +166,7 @@ TEST(ModelConfig, WhatWouldBeComputedWronglyIsUnsupported) {
     EXPECT_EQ(config.error().code, ErrorCode::kUnsupported);
     EXPECT_THAT(config.error().message, HasSubstr(word));
   };
-  expect_unsupported([](GgufBuilder& file) { file.u32("llama.expert_count", 8); }, "experts");
+  expect_unsupported([](GgufBuilder& file) { file.u32("llama.expert_shared_count", 1); }, "expert_shared_count");
   expect_unsupported([](GgufBuilder& file) { file.str("llama.rope.scaling.type", "dynamic"); }, "dynamic");
   expect_unsupported([](GgufBuilder& file) { file.f32_tensor("blk.0.ffn_up.bias", {1}, {0}); }, "ffn_up.bias");
 }
