@@ -21,6 +21,11 @@ struct TokenRange {
   auto operator<=>(const TokenRange&) const = default;
 };
 
+// The first page that a token sees something of, if it sees `window` tokens, its own included; 0: it sees all.
+constexpr int32_t first_page_in_reach(int32_t position, int32_t window) {
+  return window > 0 && position >= window ? (position - window + 1) / kPageTokens : 0;
+}
+
 constexpr int32_t pages_for(int32_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
 
 }  // namespace runahead

@@ -50,7 +50,9 @@ enum class Epilogue {
   kStore,  // out[r, n] = y[r, n]
   kAdd,  // out[r, n] += y[r, n]: the residual
   kSiluMul,  // out[r, n / 2] = silu(gate) * up; each panel holds 16 gate rows, then the 16 up rows of the same columns
+  kGeluMul,  // out[r, n / 2] = gelu(gate) * up, likewise; GELU by its tanh formula
 };
+inline constexpr bool is_gated(Epilogue e) { return e == Epilogue::kSiluMul || e == Epilogue::kGeluMul; }
 
 // The activations of a product: operand rows fit the product that they are made for.
 struct Operand {
@@ -82,6 +84,17 @@ struct AttentionTile {
   int32_t head_dim = 0;
 };
 
+// A norm of `count` values. Rows are padded by zeros, in x, gain and bias alike, to a multiple of 16. out may be x.
+struct NormArgs {
+  const float* x = nullptr;  // [padded]
+  const float* gain = nullptr;  // [padded]
+  const float* bias = nullptr;  // [padded], or null: none; of layer_norm
+  float epsilon = 0;
+  int32_t count = 0;  // RMS: anywhere among the padding; LayerNorm: the first ones
+  int32_t padded = 0;
+  float* out = nullptr;  // [padded]
+};
+
 // One online-softmax step of a tile over one page; a row sees the keys of tokens up to its own. The order of pages decides the
 // last bits: the engine's is ascending.
 struct AttendArgs {
@@ -89,6 +102,8 @@ struct AttendArgs {
   int32_t position = 0;  // of the tile's first token
   int32_t page_position = 0;  // of the page's first token; <= position
   bool anew = false;  // the first page: what the tile held is forgotten
+  int32_t window = 0;  // tokens that a row sees, its own included, the last ones; 0: all
+  float soft_cap = 0;  // scores, in powers of two, become cap * tanh(score / cap); 0: they stay
   const std::byte* keys = nullptr;  // the page at key_offset(head)
   const std::byte* values = nullptr;  // the page at value_offset(head)
   // The same of the page that comes next, or null: attend_page_part fetches them ahead, where the processor's own
@@ -113,14 +128,17 @@ struct OpTable {
   size_t (*panel_scratch_bytes)(int32_t k) = nullptr;  // of GemmArgs::scratch
   size_t (*attention_tile_bytes)(int32_t rows, int32_t head_dim) = nullptr;
 
-  // out[i] = x[i] * gain[i] / sqrt(mean(x^2) + epsilon); k padded to a multiple of 16 by zeros in all. out may be x.
-  void (*rms_norm)(const float* x, const float* gain, float epsilon, int32_t k, float* out) = nullptr;
+  void (*rms_norm)(const NormArgs& args) = nullptr;  // x * gain / sqrt(mean(x^2) + epsilon)
+  void (*layer_norm)(const NormArgs& args) = nullptr;  // (x - mean(x)) * gain / sqrt(variance(x) + epsilon) + bias
+  // In place, k a multiple of 16.
+  void (*gelu)(float* x, int32_t k) = nullptr;  // by its tanh formula
+  void (*soft_cap)(float* x, float cap, int32_t k) = nullptr;  // cap * tanh(x / cap)
   void (*pack_row)(const float* x, const Operand& operand, std::byte* out) = nullptr;
   void (*gemm)(const GemmArgs& args) = nullptr;
 
   // Rotates the pairs (i, i + head_dim / 2) of one head by the position's angles. cos_sin: [2, head_dim / 2].
   void (*rotate)(float* head, const float* cos_sin, int32_t head_dim) = nullptr;
-  // scale: log2(e) / sqrt(head_dim); the softmax is one of powers of two.
+  // scale: log2(e) times that of the scores; the softmax is one of powers of two.
   void (*store_query)(const float* head, float scale, const AttentionTile& tile, int32_t row) = nullptr;
   void (*copy_query)(const AttentionTile& from, int32_t from_row, const AttentionTile& to, int32_t to_row) = nullptr;
   // One token's head into slot `slot` of a page, at key_offset or value_offset.

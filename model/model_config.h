@@ -1,7 +1,6 @@
 // ModelConfig: what a model file says about its model, checked and complete: nobody else reads these keys.
-// Architectures: model/architecture.h; `llama` is Llama 1 to 3, Mistral 7B, SmolLM2, TinyLlama, ... Anything that we would
-// compute wrongly (experts, biases, YaRN) is refused with kUnsupported and a sentence, never guessed
-// (model/weights/unread_parts.h).
+// Architectures: model/architecture.h. Anything that we would compute wrongly is refused with kUnsupported and a sentence,
+// never guessed (model/weights/unread_parts.h).
 //   threads  plain data.
 #pragma once
 
@@ -22,8 +21,14 @@ struct SpecialTokens {
 struct ModelConfig {
   ModelShape shape;
   LayerConfig layer;  // of all layers
+  std::vector<RopeConfig> ropes;
+  bool long_rope = false;  // rope_factors_long.weight or rope_factors_short.weight is in them
+  std::vector<int32_t> rope_of_layer;  // [num_layers] its index in `ropes`
   NormConfig output_norm;
   bool tied_head = false;  // no output.weight: token_embd.weight makes the logits
+  float embedding_scale = 1;  // of a token's row
+  float logit_scale = 1;  // of the logits
+  float logit_soft_cap = 0;  // then they become cap * tanh(logit / cap); 0: they stay
   SpecialTokens special;
 };
 

@@ -45,20 +45,20 @@ std::vector<Costs> prepare(const ModelCost& model, std::span<const WorkerProfile
     const bool last = i + 1 == ranks.size();
     rank.qkv = (model.qkv_share * per_token * n + per_chunk) / layers;
     rank.rest = (1 - model.qkv_share) * per_token * n / layers;
-    const double own = model.diagonal_share * per_pair * n * n / layers;
-    const double walk = per_prefix_token * prefix / layers;
-    rank.attention = per_pair * n * prefix / layers + own + walk;
+    const double own = per_pair * attention_pairs(model, 0, n) / layers;
+    const double in_reach = tokens_in_reach(model, prefix), walk = per_prefix_token * in_reach / layers;
+    rank.attention = per_pair * attention_pairs(model, prefix, n) / layers + walk;
     rank.after_prefix = own + per_pair * n * std::min<double>(prefix, kPageTokens) / layers;
     rank.last_attention = rank.attention;
     rank.last_rest = rank.rest;
     if (model.skip_last_layer) {
-      rank.last_attention = last ? per_pair * partition[i].end / layers + walk : 0;
+      rank.last_attention = last ? per_pair * tokens_in_reach(model, partition[i].end) / layers + walk : 0;
       rank.last_rest = last ? (1 - model.qkv_share) * per_token / layers : 0;
     }
     if (i == 0) continue;
     rank.link_tokens_per_second = chain[i].ingress.bytes_per_second / kv_layer_bytes;
-    rank.link_layer = prefix / rank.link_tokens_per_second;
-    rank.link_own = partition[i - 1].size() / rank.link_tokens_per_second;
+    rank.link_layer = in_reach / rank.link_tokens_per_second;
+    rank.link_own = std::min(in_reach, tokens_in_reach(model, partition[i - 1].size())) / rank.link_tokens_per_second;
     rank.link_page = std::min<double>(prefix, kPageTokens) / rank.link_tokens_per_second * chain[i].ingress.links;
     rank.latency = chain[i].ingress.latency_seconds;
   }

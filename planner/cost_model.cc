@@ -1,5 +1,8 @@
 #include "planner/cost_model.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "base/check.h"
 
 namespace runahead {
@@ -19,7 +22,10 @@ ModelCost model_cost(const ModelShape& shape, size_t page_bytes) {
   const double heads_dim = static_cast<double>(shape.num_heads) * shape.head_dim;
   const double kv_dim = static_cast<double>(shape.num_kv_heads) * shape.head_dim;
   const double qkv = model_dim * (heads_dim + 2 * kv_dim);  // multiply-adds a token and layer
-  const double layer = qkv + heads_dim * model_dim + 3 * model_dim * shape.ffn_dim;  // + output projection + gated MLP
+  const double layer = qkv + heads_dim * model_dim + shape.ffn_matrices * model_dim * shape.ffn_dim;  // + output, MLP
+  double windowed = 0, window = 0;  // layers, and their tokens together
+  for (const int32_t tokens : shape.windows)
+    if (tokens > 0) ++windowed, window += tokens + kPageTokens / 2.0;  // half a page more than needed
   return {
       .num_layers = shape.num_layers,
       .kv_bytes_per_token = static_cast<double>(page_bytes) * layers / kPageTokens,
@@ -27,20 +33,41 @@ ModelCost model_cost(const ModelShape& shape, size_t page_bytes) {
       .head_tokens = model_dim * shape.vocab_size / (layers * layer),
       .linear_flops_per_token = 2 * layers * layer,
       .attention_flops_per_pair = 4 * layers * heads_dim,  // QK^T and PV
+      .windowed_share = windowed / layers,
+      .window = windowed > 0 ? window / windowed : 0,
   };
 }
 
+double attention_pairs(const ModelCost& model, double prefix, double n) {
+  const double full = n * prefix + model.diagonal_share * n * n;
+  if (model.windowed_share == 0) return full;
+  const double filling = std::clamp(model.window - prefix, 0.0, n);  // tokens that see less than a window
+  const double windowed = filling * prefix + model.diagonal_share * filling * filling + (n - filling) * model.window;
+  return (1 - model.windowed_share) * full + model.windowed_share * std::min(windowed, full);
+}
+
+double tokens_in_reach(const ModelCost& model, double prefix) {
+  if (model.windowed_share == 0) return prefix;
+  return (1 - model.windowed_share) * prefix + model.windowed_share * std::min(prefix, model.window);
+}
+
+double prefix_of_reach(const ModelCost& model, double tokens) {
+  if (model.windowed_share == 0 || tokens <= model.window) return tokens;
+  if (model.windowed_share >= 1) return std::numeric_limits<double>::infinity();
+  return (tokens - model.windowed_share * model.window) / (1 - model.windowed_share);
+}
+
 Work chunk_work(const ModelCost& model, TokenRange chunk, bool is_last_rank) {
-  const double n = chunk.size(), prefix = chunk.begin;
-  Work work{.tokens = n, .pairs = n * prefix + model.diagonal_share * n * n, .chunks = 1, .prefix_tokens = prefix};
+  const double n = chunk.size(), prefix = chunk.begin, in_reach = tokens_in_reach(model, prefix);
+  Work work{.tokens = n, .pairs = attention_pairs(model, prefix, n), .chunks = 1, .prefix_tokens = in_reach};
   if (model.skip_last_layer) {
     const double last_layer = 1.0 / model.num_layers;
     work.tokens -= n * (1 - model.qkv_share) * last_layer;
     work.pairs -= work.pairs * last_layer;
-    if (!is_last_rank) work.prefix_tokens -= prefix * last_layer;
+    if (!is_last_rank) work.prefix_tokens -= in_reach * last_layer;
     if (is_last_rank) {
       work.tokens += (1 - model.qkv_share) * last_layer;
-      work.pairs += chunk.end * last_layer;
+      work.pairs += tokens_in_reach(model, chunk.end) * last_layer;
     }
   }
   if (is_last_rank) work.tokens += model.head_tokens;

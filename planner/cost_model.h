@@ -3,6 +3,7 @@
 //   T(prefix, n) = c + w * prefix + a * n + b * (n * prefix + g * n^2)   seconds of one worker for n tokens behind `prefix`
 //   link(bytes)  = latency + bytes / bandwidth
 //
+// Where layers have a window, prefix stands for what of it is in their reach, n * prefix + g n^2 for the pairs that they see.
 // a is WorkerSpeed::seconds_per_token (projections, MLP), b is seconds_per_pair (attention): these two alone reproduce the
 // paper's searched splits (docs/paper.md). Measured workers have two more: c, seconds_per_chunk, whatever its length, and w,
 // seconds_per_prefix_token, for pages that are received, checked and walked once. g is the share of the diagonal block that
@@ -54,18 +55,28 @@ struct ModelCost {
   double linear_flops_per_token = 0;  // for speeds before the first measurement
   double attention_flops_per_pair = 0;
   double diagonal_share = 0.5;  // g
+  // Layers that see the last tokens only: their share, and how many tokens they see, on average, to whole pages.
+  double windowed_share = 0;
+  double window = 0;
   bool skip_last_layer = true;  // false is the paper's chain
 };
 
 // page_bytes: of one page of one layer (Engine::page_bytes).
 ModelCost model_cost(const ModelShape& shape, size_t page_bytes);
 
+// Means over the layers, for `n` tokens behind `prefix` others: (query, key) pairs; and how many of those others are in reach,
+// which is what K/V is sent for.
+double attention_pairs(const ModelCost& model, double prefix, double n);
+double tokens_in_reach(const ModelCost& model, double prefix);
+// The longest prefix of which so many tokens are in reach; infinite if there is none.
+double prefix_of_reach(const ModelCost& model, double tokens);
+
 // The work of one chunk, in units of WorkerSpeed.
 struct Work {
   double tokens = 0;  // linear work, in tokens through all layers
   double pairs = 0;  // attention, in (query, key) pairs through all layers
   double chunks = 0;
-  double prefix_tokens = 0;  // through all layers
+  double prefix_tokens = 0;  // through all layers; those in reach
 };
 
 Work chunk_work(const ModelCost& model, TokenRange chunk, bool is_last_rank);

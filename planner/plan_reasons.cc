@@ -41,14 +41,14 @@ double last_owner_bound(const PlanRequest& request) {
       const int32_t begin = low + (high - low) / 2;
       const double compute =
           compute_seconds(worker.speed, chunk_work(request.model, {begin, request.context_len}, true));
-      const double link = request.model.kv_bytes_per_token * begin / worker.ingress.bytes_per_second;
+      const double link = request.model.kv_bytes_per_token * tokens_in_reach(request.model, begin) / worker.ingress.bytes_per_second;
       if (compute <= link) high = begin;
       else low = begin + 1;
     }
     // At `low` the link takes longer, or everything is computed here; one token before, the compute does.
     const auto longer = [&](int32_t begin) {
       return std::max(compute_seconds(worker.speed, chunk_work(request.model, {begin, request.context_len}, true)),
-                      request.model.kv_bytes_per_token * begin / worker.ingress.bytes_per_second);
+                      request.model.kv_bytes_per_token * tokens_in_reach(request.model, begin) / worker.ingress.bytes_per_second);
     };
     const double here = std::min(longer(low), longer(std::max(0, low - 1)));
     least = std::min(least.value_or(here), here);

@@ -25,9 +25,20 @@ WorkerSpeed effective(const ModelCost& model, const WorkerSpeed& speed) {
           .seconds_per_prefix_token = speed.seconds_per_prefix_token};
 }
 
-// The n that solves c + w prefix + a n + b n (prefix + g n) = seconds, at least 0.
-double tokens_in(const WorkerSpeed& speed, double g, double prefix, double seconds) {
-  seconds = std::max(0.0, seconds - speed.seconds_per_chunk - speed.seconds_per_prefix_token * prefix);
+// The n that solves c + w prefix + a n + b n (prefix + g n) = seconds, at least 0 and at most `most`.
+double tokens_in(const ModelCost& model, const WorkerSpeed& speed, double prefix, double seconds, double most) {
+  seconds = std::max(0.0, seconds - speed.seconds_per_chunk -
+                              speed.seconds_per_prefix_token * tokens_in_reach(model, prefix));
+  if (model.windowed_share > 0) {  // pairs grow with n, but not as one polynomial
+    double low = 0, high = most;
+    for (int i = 0; i < kBisections; ++i) {
+      const double n = (low + high) / 2;
+      const double needed = speed.seconds_per_token * n + speed.seconds_per_pair * attention_pairs(model, prefix, n);
+      (needed <= seconds ? low : high) = n;
+    }
+    return high;
+  }
+  const double g = model.diagonal_share;
   const double linear = speed.seconds_per_token + speed.seconds_per_pair * prefix,
                quadratic = speed.seconds_per_pair * g;
   if (quadratic <= 0) return seconds / linear;
@@ -42,14 +53,14 @@ bool fits(const ModelCost& model, std::span<const WorkerProfile> chain, double b
   double prefix = begin;
   for (size_t i = 0; i + 1 < chain.size(); ++i) {
     const double link_tokens = seconds * chain[i + 1].ingress.bytes_per_second / model.kv_bytes_per_token;
-    const double computed =
-        tokens_in(effective(model, chain[i].speed), model.diagonal_share, prefix, time_left(chain[i], seconds));
-    chunks[i] = std::clamp(link_tokens - prefix, 0.0, std::min(computed, context_len - prefix));
+    const double left = context_len - prefix;
+    const double computed = tokens_in(model, effective(model, chain[i].speed), prefix, time_left(chain[i], seconds), left);
+    chunks[i] = std::clamp(prefix_of_reach(model, link_tokens) - prefix, 0.0, std::min(computed, left));
     prefix += chunks[i];
   }
   chunks.back() = context_len - prefix;
-  return chunks.back() <= tokens_in(effective(model, chain.back().speed), model.diagonal_share, prefix,
-                                    time_left(chain.back(), seconds));
+  return chunks.back() <= tokens_in(model, effective(model, chain.back().speed), prefix,
+                                    time_left(chain.back(), seconds), 2 * chunks.back());
 }
 
 struct CandidatePlan {
@@ -282,7 +293,7 @@ std::vector<double> balanced_chunks(const ModelCost& model, std::span<const Work
   double high =
       chain.back().busy_seconds +  // the last worker alone always makes it
       compute_seconds(effective(model, chain.back().speed), {.tokens = n,
-                                                             .pairs = (begin + model.diagonal_share * n) * n,
+                                                             .pairs = attention_pairs(model, begin, n),
                                                              .chunks = 1,
                                                              .prefix_tokens = static_cast<double>(context_len)});
   for (int i = 0; i < kBisections; ++i) {

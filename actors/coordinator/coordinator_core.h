@@ -97,6 +97,7 @@ class CoordinatorCore {
     WorkerId decode = 0;
     KeptBeginning kept;
     int32_t keeps_tokens = 0;  // that the last rank shall keep, beside those
+    int32_t keeps_least = 0;  // WorkerPrefixes::Claim::least of them
     size_t base = 0;  // tokens that the client had before
     std::vector<double> progress;  // [num_ranks], of 1
     std::vector<double> rank_seconds;  // [num_ranks], predicted compute
@@ -183,6 +184,7 @@ class CoordinatorCore {
   void dispatch(Request& request, const Assignment& assignment, const Plan& plan, Time now);
   std::vector<PageKey> keys_of(const Request& request, const std::vector<TokenId>& prompt) const;
   void send_step(Request& request, size_t rank, proto::Envelope message, std::vector<PageKey> keys);
+  int32_t least_columns(const Worker& worker, const WorkerPrefixes::Hit& hit, int32_t begin) const;
   void send_decode(Request& request, proto::Envelope message);
   template <class Order>
   void claim_pages(Worker& worker, AttemptId attempt, int64_t pages, WorkerPrefixes::Claim claim, Order& order);

@@ -148,7 +148,7 @@ bool CoordinatorCore::await_beginning(Request& request, const Planned& planned, 
     const Worker* keeper = registry_.find(attempt.ranks.back());
     if (keeper == nullptr || keeper->stuck || keeper->draining || WorkerRegistry::is_suspect(*keeper, now)) continue;
     const int32_t columns = common_columns(request.keys, other.keys, (tokens - 1) / kPageTokens);
-    if (columns <= planned.assignment.kept.begin) continue;
+    if (columns <= planned.assignment.kept.begin || columns < attempt.keeps_least) continue;
     const double left = attempt.predicted_seconds - seconds(now - attempt.dispatched_at);
     if (left < -attempt.predicted_seconds) continue;  // nobody knows when
     const double sum = std::max(left, 0.0) + seconds_behind(columns, tokens);
@@ -201,7 +201,9 @@ double CoordinatorCore::giving_seconds(const Assignment& assignment) const {
   const KeptBeginning& kept = assignment.kept;
   if (!kept.is_given()) return 0;
   const LinkSpeed link = registry_.workers().at(assignment.prefill.front()).given.speed();
-  const double tokens = (kept.begin - kept.first.columns) * kPageTokens;
+  const double tokens =
+      std::min<double>((kept.begin - kept.first.columns) * kPageTokens,
+                       tokens_in_reach(registry_.model_cost(), kept.begin * kPageTokens));
   return tokens * registry_.model_cost().kv_bytes_per_token / link.bytes_per_second + link.latency_seconds;
 }
 
@@ -329,6 +331,7 @@ void CoordinatorCore::send_step(Request& request, size_t rank, proto::Envelope m
   if (std::ssize(keys) > columns) {
     claim.keep = ++last_prefix_;
     claim.keys = std::move(keys);
+    claim.least = attempt.keeps_least = least_columns(worker, claim.hit, attempt.chunks[rank].begin);
     attempt.keeps_tokens = static_cast<int32_t>(std::ssize(claim.keys) - attempt.kept.begin) * kPageTokens;
   }
   claim_pages(worker, attempt.id, registry_.pages_for_rank(attempt.chunks[rank], is_last, columns), std::move(claim),
@@ -336,13 +339,23 @@ void CoordinatorCore::send_step(Request& request, size_t rank, proto::Envelope m
   send(worker.id, std::move(message));
 }
 
+// WorkerPrefixes::Claim::least of a worker whose tokens begin at `begin`: it gets, of layers with a window, only what those see.
+int32_t CoordinatorCore::least_columns(const Worker& worker, const WorkerPrefixes::Hit& hit, int32_t begin) const {
+  const std::vector<int32_t>& windows = options_.shape.windows;
+  const bool has_all = std::ranges::all_of(
+      windows, [&](int32_t window) { return first_page_in_reach(begin, window) <= hit.columns; });
+  return has_all ? worker.prefixes.least_of(hit) : pages_for(begin);
+}
+
 // It keeps the answer, too; the keys of that are known when it has ended (key_answer).
 void CoordinatorCore::send_decode(Request& request, proto::Envelope message) {
   const Attempt& attempt = *request.attempt;
   const auto tokens = static_cast<int32_t>(request.spec.prompt.size()) + request.spec.max_new_tokens;
   WorkerPrefixes::Claim claim{.hit = attempt.kept.decode};
+  Worker& worker = *registry_.find(attempt.decode);
   if (options_.prefix_cache && tokens > kPageTokens) claim.keep = ++last_prefix_;
-  claim_pages(*registry_.find(attempt.decode), attempt.id,
+  claim.least = least_columns(worker, claim.hit, attempt.chunks.back().end);
+  claim_pages(worker, attempt.id,
               registry_.pages_for_tokens(tokens, attempt.kept.decode.columns), std::move(claim),
               *message.mutable_run_decode());
   send(attempt.decode, std::move(message));

@@ -46,11 +46,16 @@ WorkerPrefixes::Hit WorkerPrefixes::find(std::span<const PageKey> keys, int32_t 
   uint64_t used = 0;
   for (const auto& [id, kept] : kept_) {
     const int32_t columns = common_columns(keys, kept.keys, columns_max);
-    if (columns == 0 || std::pair(columns, kept.used) <= std::pair(best.columns, used)) continue;
+    if (columns == 0 || columns < kept.least || std::pair(columns, kept.used) <= std::pair(best.columns, used)) continue;
     best = {id, columns};
     used = kept.used;
   }
   return best;
+}
+
+int32_t WorkerPrefixes::least_of(const Hit& hit) const {
+  const auto found = kept_.find(hit.prefix);
+  return found == kept_.end() ? 0 : found->second.least;
 }
 
 void WorkerPrefixes::begin(AttemptId attempt, Claim claim) {
@@ -98,8 +103,13 @@ void WorkerPrefixes::add(Running running) {
   // What is only the beginning of this one is worth nothing any more.
   std::vector<uint64_t> beginnings;
   for (const auto& [id, kept] : kept_)
-    if (kept.keys.size() <= keys.size() && kept.keys.back() == keys[kept.keys.size() - 1]) beginnings.push_back(id);
-  Kept kept{.keys = std::move(running.claim.keys), .columns = std::move(running.columns), .used = ++clock_};
+    if (kept.keys.size() <= keys.size() && kept.keys.back() == keys[kept.keys.size() - 1] &&
+        kept.least >= running.claim.least)
+      beginnings.push_back(id);
+  Kept kept{.keys = std::move(running.claim.keys),
+            .columns = std::move(running.columns),
+            .least = running.claim.least,
+            .used = ++clock_};
   while (kept.columns.size() < kept.keys.size()) kept.columns.push_back(++last_column_);
   for (const Column column : kept.columns) ++uses_[column].prefixes;
   kept_.emplace(running.claim.keep, std::move(kept));

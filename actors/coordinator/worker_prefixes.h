@@ -6,6 +6,8 @@
 //   unit      a column: one page in every layer.
 //   sharing   a prompt that begins with a kept one shares its columns; each is counted once, and free when neither a kept prefix
 //             nor an attempt has it.
+//   windows   of a model whose layers see the last tokens only, a worker has not got the pages before the reach of its own: what it
+//             keeps begins a prompt only from some column on.
 //   order     dropped is what was not used for longest. The columns that an attempt reads stay until it has ended.
 //   pure      owned by the worker's entry in the registry. limits: kKeptPrefixesMax prefixes.
 #pragma once
@@ -43,10 +45,13 @@ class WorkerPrefixes {
     Hit hit;
     uint64_t keep = 0;  // the number under which its columns shall be kept; 0: not
     std::vector<PageKey> keys;  // of those; of an answer's not known yet
+    int32_t least = 0;  // columns that a prompt must have in common with them
   };
 
   // The longest beginning that is here, columns_max at most.
   Hit find(std::span<const PageKey> keys, int32_t columns_max) const;
+  // Claim::least of what it was found in; 0 if there is none.
+  int32_t least_of(const Hit& hit) const;
   // An attempt begins: what it reads stays.
   void begin(AttemptId attempt, Claim claim);
   // The keys of what it keeps are known now.
@@ -68,6 +73,7 @@ class WorkerPrefixes {
   struct Kept {
     std::vector<PageKey> keys;
     std::vector<Column> columns;  // [keys.size()]
+    int32_t least = 0;  // Claim's
     uint64_t used = 0;  // when
   };
   struct Uses {

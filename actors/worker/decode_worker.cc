@@ -205,12 +205,15 @@ void DecodeWorker::Impl::start(const proto::Envelope& message) {
 }
 
 Result<void> DecodeWorker::Impl::open(SequenceAttempt& a, const DecodeOrder& order) {
-  const int32_t num_layers = env_.engine.shape().num_layers;
-  TRY(a.lease(env_, kept_, order.prefix, order.prompt_len + order.max_new_tokens, num_layers));
-  const HopShape in{a.id(), num_layers, {order.prefix.pages, pages_for(order.prompt_len)}, env_.pool.page_bytes()};
+  const ModelShape& model = env_.engine.shape();
+  const size_t page_bytes = env_.pool.page_bytes();
+  TRY(a.lease(env_, kept_, order.prefix, order.prompt_len + order.max_new_tokens, model.num_layers));
+  const HopShape in =
+      hop_shape(a.id(), model, {order.prefix.pages, pages_for(order.prompt_len)}, order.prompt_len, page_bytes);
   TRY(a.prefix.open(env_.kv, in, order.upstream, a.kv));
   if (!order.gives_beginning()) return {};
-  const HopShape out{a.id(), num_layers, {order.beginning_from, order.prefix.pages}, env_.pool.page_bytes()};
+  const HopShape out = hop_shape(a.id(), model, {order.beginning_from, order.prefix.pages},
+                                 order.prefix.pages * kPageTokens, page_bytes);
   return a.downstream.open(env_.kv, out, order.beginning, a.kv);
 }
 

@@ -19,13 +19,17 @@ class KvManifest {
   KvManifest() = default;  // of an empty prefix: complete
   // Pages [0, have) of each layer are there already.
   KvManifest(int32_t num_layers, int32_t prefix_pages, int32_t have = 0)
-      : num_layers_(num_layers),
+      : KvManifest(prefix_pages, std::vector<int32_t>(static_cast<size_t>(num_layers), have)) {}
+  // Pages [0, have[l]) of layer l are there already, or nobody reads them.
+  KvManifest(int32_t prefix_pages, const std::vector<int32_t>& have)
+      : num_layers_(static_cast<int32_t>(have.size())),
         prefix_pages_(prefix_pages),
-        arrived_(static_cast<size_t>(num_layers) * static_cast<size_t>(prefix_pages)),
-        ready_(static_cast<size_t>(num_layers), have),
-        count_(static_cast<size_t>(num_layers) * static_cast<size_t>(have)) {
-    for (size_t row = 0; row < arrived_.size(); row += static_cast<size_t>(prefix_pages))
-      std::fill_n(arrived_.begin() + static_cast<ptrdiff_t>(row), have, true);
+        arrived_(have.size() * static_cast<size_t>(prefix_pages)),
+        ready_(have) {
+    for (size_t layer = 0; layer < have.size(); ++layer) {
+      std::fill_n(arrived_.begin() + static_cast<ptrdiff_t>(layer * static_cast<size_t>(prefix_pages)), have[layer], true);
+      count_ += static_cast<size_t>(have[layer]);
+    }
   }
 
   // kCorrupt if the page is none of the prefix, or has come before.

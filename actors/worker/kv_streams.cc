@@ -1,5 +1,7 @@
 #include "actors/worker/kv_streams.h"
 
+#include <algorithm>
+
 namespace runahead {
 namespace {
 
@@ -9,18 +11,35 @@ KvChecksum checksum_of(const KvLease* pages, int32_t first) {
   return [pages, first](KvPageKey key) { return pages->checksum(key.layer, first + key.page); };
 }
 
+// As the streams count them.
+std::vector<int32_t> counted_from(int32_t first, std::vector<int32_t> pages) {
+  for (int32_t& page : pages) page -= first;
+  return pages;
+}
+
 }  // namespace
+
+HopShape hop_shape(AttemptId attempt, const ModelShape& model, PageRange pages, int32_t reader, size_t page_bytes) {
+  HopShape shape{attempt, model.num_layers, pages, page_bytes};
+  if (model.windows.empty() || pages.begin == pages.end) return shape;
+  for (int32_t layer = 0; layer < model.num_layers; ++layer)
+    shape.first_pages.push_back(
+        std::clamp(first_page_in_reach(reader, model.window(layer)), pages.begin, pages.end));
+  return shape;
+}
 
 Result<void> PageSender::open(KvTransport& transport, const HopShape& shape, const KvHop& to,
                               std::shared_ptr<KvLease> kv) {
   kv_ = kv;
   first_ = shape.pages.begin;
+  first_pages_ = shape.first_pages;
   stream_ = TRY(transport.open_outbound({.attempt = shape.attempt,
                                          .stream_token = to.stream_token,
                                          .receiver_address = to.address,
                                          .pin = std::move(kv),
                                          .prefix_pages = shape.pages.end - shape.pages.begin,
                                          .num_layers = shape.num_layers,
+                                         .first_pages = counted_from(first_, first_pages_),
                                          .page_bytes = shape.page_bytes,
                                          .checksum = checksum_of(kv_.get(), first_)}));
   return {};
@@ -33,7 +52,8 @@ void PageSender::post(int32_t layer, PageRange pages) {
 void PageSender::forward(const KvArrival& arrival) { post(arrival.key, arrival.crc32c); }
 
 void PageSender::post(KvPageKey key, std::optional<uint32_t> crc32c) {
-  if (closing_ || key.page < first_) return;
+  const int32_t first = first_pages_.empty() ? first_ : first_pages_[static_cast<size_t>(key.layer)];
+  if (closing_ || key.page < first) return;
   stream_->post({key.layer, key.page - first_}, kv_->page(key.layer, key.page), crc32c);
 }
 
@@ -52,7 +72,8 @@ asio::awaitable<void> PageSender::close() {
 
 Result<void> PrefixReceiver::open(KvTransport& transport, const HopShape& shape, const KvHop& from,
                                   std::shared_ptr<KvLease> kv) {
-  manifest_ = KvManifest(shape.num_layers, shape.pages.end, shape.pages.begin);
+  manifest_ = shape.first_pages.empty() ? KvManifest(shape.num_layers, shape.pages.end, shape.pages.begin)
+                                        : KvManifest(shape.pages.end, shape.first_pages);
   if (manifest_.complete()) return {};
   first_ = shape.pages.begin;
   KvLease* pages = kv.get();  // alive as long as the pin
@@ -64,6 +85,7 @@ Result<void> PrefixReceiver::open(KvTransport& transport, const HopShape& shape,
                                         .buffer = buffer,
                                         .prefix_pages = shape.pages.end - shape.pages.begin,
                                         .num_layers = shape.num_layers,
+                                        .first_pages = counted_from(first_, shape.first_pages),
                                         .layers_open = pages->layers_at_once(),
                                         .page_bytes = shape.page_bytes,
                                         .checksum = checksum_of(pages, first_)}));

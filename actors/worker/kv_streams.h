@@ -22,7 +22,10 @@ struct HopShape {
   int32_t num_layers = 0;
   PageRange pages;  // of each layer; the receiver has those before them
   size_t page_bytes = 0;
+  std::vector<int32_t> first_pages = {};  // [num_layers] the first that the receiver's tokens see; empty: pages.begin
 };
+// reader: the first token of the receiver's. Layers with a window give only the pages within its reach.
+HopShape hop_shape(AttemptId attempt, const ModelShape& model, PageRange pages, int32_t reader, size_t page_bytes);
 
 class PageSender {
  public:
@@ -44,6 +47,7 @@ class PageSender {
 
   std::shared_ptr<KvLease> kv_;
   int32_t first_ = 0;  // page; streams count from it
+  std::vector<int32_t> first_pages_;  // HopShape's
   std::unique_ptr<KvOutbound> stream_;
   bool closing_ = false;
   KvStreamStats stats_;

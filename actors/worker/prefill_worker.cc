@@ -364,8 +364,12 @@ Result<void> PrefillWorker::Impl::open(RankAttempt& a) {
   // Of [0, end): the receive buffer is the cache.
   TRY(a.lease(env_, kept_, step.prefix, step.visible().size(), kv_layers_at_once(num_layers_, step.is_last_rank())));
   a.window.begin(*a.kv);
-  const HopShape in{a.id(), num_layers_, {step.prefix.pages, step.prefix_pages()}, env_.pool.page_bytes()};
-  const HopShape out{a.id(), num_layers_, {step.downstream_has, step.chunk.end_page()}, env_.pool.page_bytes()};
+  const ModelShape& model = env_.engine.shape();
+  const size_t page_bytes = env_.pool.page_bytes();
+  const HopShape in =
+      hop_shape(a.id(), model, {step.prefix.pages, step.prefix_pages()}, step.chunk.begin, page_bytes);
+  const HopShape out =
+      hop_shape(a.id(), model, {step.downstream_has, step.chunk.end_page()}, step.chunk.end, page_bytes);
   TRY(a.prefix.open(env_.kv, in, step.upstream, a.kv));
   TRY(a.downstream.open(env_.kv, out, step.downstream, a.kv));
   if (!step.is_last_rank()) post_kept(a);  // the next rank attends to them first

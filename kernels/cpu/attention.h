@@ -2,8 +2,9 @@
 // rows, keys and values are broadcast from the page. So maxima and sums over keys are plain vector operations, a lane's
 // result depends on nothing but its own row, and all query heads of a group share each K/V page.
 //
-//   page   a page wholly in the past has no mask; on the diagonal page the keys after a row's own token weigh exactly
-//          nothing. No mask tensor exists.
+//   page   a page that all rows see has no mask; on the diagonal page, and where a row's window begins, the keys that a row
+//          does not see weigh exactly nothing. No mask tensor exists. A row that sees nothing of its first pages is as if
+//          they were not there: its sums stay zero.
 //   step   p = 2^(score - page_max) in the mode's number format; out = out * 2^(old_max - new_max) + sum p v *
 //          2^(page_max - new_max). In the scaled modes a weight is p times its value's scale, relative to the largest
 //          such product of the row and page: a model's attention sink has p near 1 and tiny values, and would leave the
@@ -14,8 +15,8 @@
 
 namespace runahead::RUNAHEAD_ISA {
 
-// kBlocks blocks of rows and one page. kDiagonal: some row does not see all of it.
-template <class Mode, int kBlocks, bool kDiagonal>
+// kBlocks blocks of rows and one page. kMasked: some row does not see all of it.
+template <class Mode, int kBlocks, bool kMasked>
 class PageStep {
   using Key = typename Mode::Scores::Element;
   using Value = typename Mode::Mix::Element;
@@ -25,11 +26,12 @@ class PageStep {
  public:
   PageStep(const AttendArgs& args, int32_t first_row)
       : args_(args), layout_(args.tile.head_dim), block_(block_of(args.tile, first_row, layout_)) {
-    if constexpr (kDiagonal) {
+    if constexpr (kMasked) {
       int32_t seen_most = 0;
       for (int32_t r = 0; r < kBlocks * kBlockRows; ++r) {
-        const int32_t behind = args.position + (first_row + r) / args.tile.group - args.page_position;
-        behind_[r] = behind < kPageTokens - 1 ? behind : kPageTokens - 1;
+        const int32_t own = args.position + (first_row + r) / args.tile.group - args.page_position;
+        behind_[r] = own < kPageTokens - 1 ? own : kPageTokens - 1;
+        before_[r] = args.window - 1 - own;
         if (first_row + r < args.tile.rows && behind_[r] > seen_most) seen_most = behind_[r];
       }
       keys_ = seen_most + 1;
@@ -38,6 +40,7 @@ class PageStep {
 
   void run() {
     score();
+    if (args_.soft_cap > 0) cap_scores();
     for (int v = 0; v < kBlocks; ++v) weigh(v);
     mix();
   }
@@ -49,9 +52,11 @@ class PageStep {
     return reinterpret_cast<float*>(block_ + static_cast<size_t>(v) * layout_.bytes + offset);
   }
   VecF only_visible(VecF x, int v, int key, float other) const {
-    if constexpr (kDiagonal) return keep_where_least(x, load_bytes(behind_ + v * kBlockRows), key, other);
-    else return x;
+    if constexpr (!kMasked) return x;
+    x = keep_where_least(x, load_bytes(behind_ + v * kBlockRows), key, other);
+    return args_.window > 0 ? keep_where_least(x, load_bytes(before_ + v * kBlockRows), -key, other) : x;
   }
+  VecF query_scale(int v) const { return args_.soft_cap > 0 ? set1(1.0f) : load(field(v, layout_.scale)); }
 
   // scores_[key][v]: q . k, less the query's scale; page_max_[v] their maximum over the keys that a row sees.
   void score() {
@@ -90,11 +95,27 @@ class PageStep {
     for (int v = 0; v < kBlocks; ++v) page_max_[v] = most[v];
   }
 
+  // scores_ are whole from here on, the query's scale included.
+  void cap_scores() {
+    for (int v = 0; v < kBlocks; ++v) {
+      [[maybe_unused]] const VecF scale = load(field(v, layout_.scale));
+      VecF most = set1(kNoScore);
+      for (int j = 0; j < keys_; ++j) {
+        float* at = scores_[j] + v * kBlockRows;
+        const VecF s = Mode::kScaled ? mul(load(at), scale) : load(at);
+        const VecF capped = only_visible(soft_cap(s, args_.soft_cap), v, j, kNoScore);
+        most = max(most, capped);
+        store(at, capped);
+      }
+      page_max_[v] = most;
+    }
+  }
+
   // The rows' maxima and sums move on; weights_ of block v come out, and by what old and new sums are scaled.
   void weigh(int v) {
     const bool first = args_.anew;
-    const VecF query_scale = load(field(v, layout_.scale));
-    const VecF page_max = Mode::kScaled ? mul(page_max_[v], query_scale) : page_max_[v];
+    [[maybe_unused]] const VecF scale = query_scale(v);
+    const VecF page_max = Mode::kScaled ? mul(page_max_[v], scale) : page_max_[v];
     const VecF old_max = first ? set1(kNoScore) : load(field(v, layout_.row_max));
     const VecF new_max = max(old_max, page_max);
     shrink_[v] = exp2(sub(old_max, new_max));
@@ -107,7 +128,7 @@ class PageStep {
     VecF sum = zero(), most = set1(1e-30f);  // most: above zero, so that its inverse is finite
     for (int j = 0; j < keys; ++j) {
       float* at = scores_[j] + v * kBlockRows;
-      const VecF exponent = Mode::kScaled ? fma(load(at), query_scale, low) : add(load(at), low);
+      const VecF exponent = Mode::kScaled ? fma(load(at), scale, low) : add(load(at), low);
       VecF p = only_visible(Mode::weight(exponent), v, j, 0.0f);
       sum = add(sum, p);
       if constexpr (Mode::kScaled) {
@@ -165,7 +186,8 @@ class PageStep {
 
   alignas(64) float scores_[kPageTokens][kBlocks * kBlockRows];
   alignas(64) Value weights_[kPageTokens * kBlocks * kBlockRows];
-  alignas(64) int32_t behind_[kBlocks * kBlockRows];  // diagonal: the page's last key that a row sees
+  alignas(64) int32_t behind_[kBlocks * kBlockRows];  // masked: the page's last key that a row sees
+  alignas(64) int32_t before_[kBlocks * kBlockRows];  // and, of a window, its first one, with the other sign
   VecF page_max_[kBlocks], shrink_[kBlocks], grow_[kBlocks];
   const AttendArgs& args_;
   BlockLayout<Mode> layout_;
@@ -181,10 +203,10 @@ void attend_page(const AttendArgs& args) {
     return fold_page_parts<Mode>(args.tile, args.anew, part, 1);
   }
   const int32_t blocks = (args.tile.rows + kBlockRows - 1) / kBlockRows;
-  const bool diagonal = args.position - args.page_position < kPageTokens - 1;
+  const bool masked = is_masked(args);
   for (int32_t b = 0; b < blocks;) {
     with_tile_rows<kAttendBlocks>(blocks - b, [&]<int kBlocks>() {
-      if (diagonal) PageStep<Mode, kBlocks, true>(args, b * kBlockRows).run();
+      if (masked) PageStep<Mode, kBlocks, true>(args, b * kBlockRows).run();
       else PageStep<Mode, kBlocks, false>(args, b * kBlockRows).run();
       b += kBlocks;
     });

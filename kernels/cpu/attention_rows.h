@@ -22,8 +22,15 @@ struct Swapped : Num {  // the page is the vector, the query or weight is broadc
 
 inline size_t part_row_floats(int32_t head_dim) { return kPartHead + static_cast<size_t>(head_dim); }
 
-// kDiagonal: some row does not see all of the page.
-template <class Mode, int kRows, bool kDiagonal>
+// Does some row not see all of the page?
+inline bool is_masked(const AttendArgs& args) {
+  const int32_t last = args.position + (args.tile.rows - 1) / args.tile.group;
+  return args.position - args.page_position < kPageTokens - 1 ||
+         (args.window > 0 && last - args.window + 1 > args.page_position);
+}
+
+// kMasked: some row does not see all of the page.
+template <class Mode, int kRows, bool kMasked>
 class PagePart {
   using Key = typename Mode::Scores::Element;
   using Value = typename Mode::Mix::Element;
@@ -104,28 +111,39 @@ class PagePart {
       }
   }
 
-  VecF only_visible(VecF x, VecI least, int key, float other) const {
-    if constexpr (kDiagonal) return keep_where_least(x, least, key, other);
-    else return x;
-  }
+  // Of 16 keys: lane i of `behind` is the last one that the row sees, less i; of `before` the first one, with the other sign,
+  // and i more.
+  struct Visible {
+    Visible(const AttendArgs& args, int r) : windowed(args.window > 0) {
+      if constexpr (!kMasked) return;
+      const int32_t own = args.position + r / args.tile.group - args.page_position;
+      int32_t last[16], first[16];
+      for (int lane = 0; lane < 16; ++lane) last[lane] = own - lane, first[lane] = args.window - 1 - own + lane;
+      behind = load_bytes(last), before = load_bytes(first);
+    }
+    VecF only(VecF x, int key, float other) const {
+      if constexpr (!kMasked) return x;
+      x = keep_where_least(x, behind, key, other);
+      return windowed ? keep_where_least(x, before, -key, other) : x;
+    }
+    bool windowed;
+    VecI behind = zero_int(), before = zero_int();
+  };
 
   void weigh(int r) {
-    [[maybe_unused]] VecI least = zero_int();  // lane i: the last key that the row sees, less i
-    if constexpr (kDiagonal) {
-      const int32_t behind = args_.position + r / args_.tile.group - args_.page_position;
-      int32_t lanes[16];
-      for (int lane = 0; lane < 16; ++lane) lanes[lane] = behind - lane;
-      least = load_bytes(lanes);
-    }
+    const Visible visible(args_, r);
     const float* value_scales = token_scales<Value>(args_.values, args_.tile.head_dim);
 
+    VecF query_scale = set1(*row_field(args_.tile, layout_.scale, r));
     VecF s[kKeyVecs], page_max = set1(kNoScore);
 #pragma GCC unroll 4
     for (int v = 0; v < kKeyVecs; ++v) {
-      s[v] = only_visible(load(scores_[r] + 16 * v), least, 16 * v, kNoScore);
+      s[v] = load(scores_[r] + 16 * v);
+      if (args_.soft_cap > 0) s[v] = soft_cap(Mode::kScaled ? mul(s[v], query_scale) : s[v], args_.soft_cap);
+      s[v] = visible.only(s[v], 16 * v, kNoScore);
       page_max = max(page_max, s[v]);
     }
-    const VecF query_scale = set1(*row_field(args_.tile, layout_.scale, r));
+    if (args_.soft_cap > 0) query_scale = set1(1.0f);
     page_max = set1(reduce_max(page_max));
     if constexpr (Mode::kScaled) page_max = mul(page_max, query_scale);
 
@@ -134,9 +152,9 @@ class PagePart {
 #pragma GCC unroll 4
     for (int v = 0; v < kKeyVecs; ++v) {
       VecF p = Mode::weight(Mode::kScaled ? fma(s[v], query_scale, low) : add(s[v], low));
-      p = only_visible(p, least, 16 * v, 0.0f);
+      p = visible.only(p, 16 * v, 0.0f);
       store(scores_[r] + 16 * v, p);
-      if constexpr (Mode::kScaled) p = only_visible(mul(p, load(value_scales + 16 * v)), least, 16 * v, 0.0f);
+      if constexpr (Mode::kScaled) p = visible.only(mul(p, load(value_scales + 16 * v)), 16 * v, 0.0f);
       most = max(most, p);
       s[v] = p;
     }
@@ -180,7 +198,7 @@ class PagePart {
 
   // Of the page, by some row.
   int seen_keys() const {
-    if constexpr (!kDiagonal) return kPageTokens;
+    if constexpr (!kMasked) return kPageTokens;
     const int32_t behind = args_.position + (kRows - 1) / args_.tile.group - args_.page_position;
     return behind + 1 < kPageTokens ? behind + 1 : kPageTokens;
   }
@@ -195,9 +213,9 @@ class PagePart {
 
 template <class Mode>
 void attend_page_part(const AttendArgs& args, float* part) {
-  const bool diagonal = args.position - args.page_position < kPageTokens - 1;
+  const bool masked = is_masked(args);
   with_tile_rows<kPartRowsMax>(args.tile.rows, [&]<int kRows>() {
-    if (diagonal) PagePart<Mode, kRows, true>(args, part).run();
+    if (masked) PagePart<Mode, kRows, true>(args, part).run();
     else PagePart<Mode, kRows, false>(args, part).run();
   });
 }

@@ -10,7 +10,7 @@ namespace runahead::RUNAHEAD_ISA {
 // Writes a tile that starts at row `r0` of panel `p`.
 template <int kRows>
 inline void finish_tile(const GemmArgs& args, int32_t p, int32_t r0, const VecF (&acc)[kRows][2]) {
-  const int width = args.epilogue == Epilogue::kSiluMul ? kPanelOutputs / 2 : kPanelOutputs;
+  const int width = is_gated(args.epilogue) ? kPanelOutputs / 2 : kPanelOutputs;
   float* out =
       args.out + static_cast<size_t>(r0) * args.out_stride + static_cast<size_t>(p) * static_cast<size_t>(width);
 #pragma GCC unroll 12
@@ -26,6 +26,9 @@ inline void finish_tile(const GemmArgs& args, int32_t p, int32_t r0, const VecF 
         break;
       case Epilogue::kSiluMul:
         store(out, mul(silu(acc[r][0]), acc[r][1]));
+        break;
+      case Epilogue::kGeluMul:
+        store(out, mul(gelu(acc[r][0]), acc[r][1]));
         break;
     }
   }

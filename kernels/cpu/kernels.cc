@@ -58,6 +58,9 @@ OpTable common_ops(ComputeMode mode) {
   ops.isa = RUNAHEAD_STRING(RUNAHEAD_ISA);
   ops.mode = mode;
   ops.rms_norm = rms_norm;
+  ops.layer_norm = layer_norm;
+  ops.gelu = gelu_row;
+  ops.soft_cap = soft_cap_row;
   ops.rotate = rotate;
   return ops;
 }

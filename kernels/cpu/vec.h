@@ -53,11 +53,24 @@ inline VecF exp2_coarse(VecF x) {
   return scale_by_exp2(p, n);
 }
 
+inline constexpr float kLog2e = 1.44269504f;
+
+// x / (1 + 2^z); past z = 126 that is zero in fp32 for every x of a model.
+inline VecF gated(VecF x, VecF z) { return div(x, add(set1(1.0f), exp2(min(z, set1(126.0f))))); }
+
 // x * sigmoid(x), the activation of SwiGLU.
-inline VecF silu(VecF x) {
-  constexpr float kLog2e = 1.44269504f;
-  const VecF z = min(mul(x, set1(-kLog2e)), set1(126.0f));  // past this, x * sigmoid(x) is zero in fp32
-  return div(x, add(set1(1.0f), exp2(z)));
+inline VecF silu(VecF x) { return gated(x, mul(x, set1(-kLog2e))); }
+
+// GELU by its tanh formula, x / 2 * (1 + tanh(u)) with u = sqrt(2 / pi) * (x + 0.044715 x^3), which is x * sigmoid(2 u).
+inline VecF gelu(VecF x) {
+  constexpr float kLinear = -2 * 0.797884561f * kLog2e, kCubic = kLinear * 0.044715f;
+  return gated(x, mul(x, fma(mul(x, x), set1(kCubic), set1(kLinear))));
+}
+
+// cap * tanh(x / cap), within 1e-7 of cap.
+inline VecF soft_cap(VecF x, float cap) {
+  const VecF z = min(mul(x, set1(2 * kLog2e / cap)), set1(126.0f));
+  return fma(set1(-2 * cap), div(set1(1.0f), add(exp2(z), set1(1.0f))), set1(cap));
 }
 
 }  // namespace runahead::RUNAHEAD_ISA

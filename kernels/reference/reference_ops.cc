@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numbers>
 #include <vector>
 
 #include "base/check.h"
@@ -40,11 +41,29 @@ void gemm(const GemmArgs& args) {
   });
 }
 
-void rms_norm(const float* x, const float* gain, float epsilon, int32_t k, float* out) {
+void rms_norm(const NormArgs& a) {
   double sum = 0;
-  for (int32_t i = 0; i < k; ++i) sum += static_cast<double>(x[i]) * x[i];
-  const double scale = 1 / std::sqrt(sum / k + epsilon);
-  for (int32_t i = 0; i < k; ++i) out[i] = static_cast<float>(x[i] * scale * gain[i]);
+  for (int32_t i = 0; i < a.padded; ++i) sum += static_cast<double>(a.x[i]) * a.x[i];
+  const double scale = 1 / std::sqrt(sum / a.count + a.epsilon);
+  for (int32_t i = 0; i < a.padded; ++i) a.out[i] = static_cast<float>(a.x[i] * scale * a.gain[i]);
+}
+
+void layer_norm(const NormArgs& a) {
+  double sum = 0, squares = 0;
+  for (int32_t i = 0; i < a.count; ++i) sum += a.x[i];
+  const double mean = sum / a.count;
+  for (int32_t i = 0; i < a.count; ++i) squares += (a.x[i] - mean) * (a.x[i] - mean);
+  const double scale = 1 / std::sqrt(squares / a.count + a.epsilon);
+  for (int32_t i = 0; i < a.padded; ++i)
+    a.out[i] = static_cast<float>((a.x[i] - mean) * scale * a.gain[i] + (a.bias != nullptr ? a.bias[i] : 0));
+}
+
+double gelu(double x) { return x / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x))); }
+void gelu_row(float* x, int32_t k) {
+  for (int32_t i = 0; i < k; ++i) x[i] = static_cast<float>(gelu(x[i]));
+}
+void soft_cap_row(float* x, float cap, int32_t k) {
+  for (int32_t i = 0; i < k; ++i) x[i] = static_cast<float>(cap * std::tanh(double{x[i]} / cap));
 }
 
 template <class Num>
@@ -131,6 +150,9 @@ OpTable float_table(ComputeMode mode) {
 
 OpTable with_common_ops(OpTable ops) {
   ops.rms_norm = rms_norm;
+  ops.layer_norm = layer_norm;
+  ops.gelu = gelu_row;
+  ops.soft_cap = soft_cap_row;
   ops.rotate = rotate;
   ops.attention_tile_bytes = attention_tile_bytes;
   ops.copy_query = copy_query;
@@ -169,10 +191,11 @@ void reference_gemm(const GemmArgs& args, const std::function<double(int32_t, co
     float* out = args.out + static_cast<size_t>(r) * args.out_stride;
     for (int32_t p = args.panel_begin; p < args.panel_end; ++p) {
       const Panel& w = args.panels[p];
-      if (args.epilogue == Epilogue::kSiluMul) {
+      if (is_gated(args.epilogue)) {
         for (int32_t n = 0; n < 16; ++n) {
           const double gate = dot(r, w, n);
-          out[p * 16 + n] = static_cast<float>(gate / (1 + std::exp(-gate)) * dot(r, w, 16 + n));
+          const double open = args.epilogue == Epilogue::kGeluMul ? gelu(gate) : gate / (1 + std::exp(-gate));
+          out[p * 16 + n] = static_cast<float>(open * dot(r, w, 16 + n));
         }
         continue;
       }
@@ -197,17 +220,22 @@ void reference_attend(const AttendArgs& args, const RealAt& key, const RealAt& v
       row.row_max = kNoScore, row.row_sum = 0;
       std::fill_n(row.out, dim, 0.0);
     }
-    const int32_t visible = std::min(kPageTokens, args.position + r / args.tile.group - args.page_position + 1);
+    const int32_t own = args.position + r / args.tile.group - args.page_position;
+    const int32_t visible = std::min(kPageTokens, own + 1);
+    const int32_t first = args.window > 0 ? std::max(0, own - args.window + 1) : 0;
+    if (first >= visible) continue;
     std::vector<double> scores(static_cast<size_t>(visible), 0.0);
     double new_max = row.row_max;
-    for (int32_t t = 0; t < visible; ++t) {
-      for (int32_t i = 0; i < dim; ++i) scores[static_cast<size_t>(t)] += row.query[i] * key(t, i);
-      new_max = std::max(new_max, scores[static_cast<size_t>(t)]);
+    for (int32_t t = first; t < visible; ++t) {
+      double& score = scores[static_cast<size_t>(t)];
+      for (int32_t i = 0; i < dim; ++i) score += row.query[i] * key(t, i);
+      if (args.soft_cap > 0) score = args.soft_cap * std::tanh(score / args.soft_cap);
+      new_max = std::max(new_max, score);
     }
     const double shrink = std::exp2(row.row_max - new_max);
     row.row_sum *= shrink;
     for (int32_t i = 0; i < dim; ++i) row.out[i] *= shrink;
-    for (int32_t t = 0; t < visible; ++t) {
+    for (int32_t t = first; t < visible; ++t) {
       const double p = std::exp2(scores[static_cast<size_t>(t)] - new_max);
       row.row_sum += p;
       for (int32_t i = 0; i < dim; ++i) row.out[i] += p * value(t, i);

@@ -8,7 +8,7 @@ namespace runahead {
 
 CudaActivations::CudaActivations(const cuda::CudaOps& ops, const ModelConfig& config, int32_t padded_dim, int32_t rows)
     : ops_(ops),
-      rope_(config.layer.rope),
+      rope_(config.ropes.front()),
       model_dim_(static_cast<size_t>(config.shape.model_dim)),
       qkv_dim_(static_cast<size_t>((config.shape.num_heads + 2 * config.shape.num_kv_heads) * config.shape.head_dim)),
       rotated_(2 * rope_.frequencies.size()),

@@ -11,6 +11,7 @@
 #include "model/cuda_transformer/cuda_activations.h"
 #include "model/sampler.h"
 #include "model/transformer/transformer.h"
+#include "model/weights/layer_tensors.h"
 #include "model/weights/padded_shape.h"
 
 namespace runahead {
@@ -60,12 +61,30 @@ class CudaPages final : public DevicePages {
   bool can_travel_;
 };
 
+// The kernels here are those of Llama's layers.
+Result<void> check_layers(const ModelConfig& config, const Gguf& file) {
+  const LayerConfig& layer = config.layer;
+  const bool plain = layer.norm.kind == NormKind::kRms && layer.qk_norm == QkNorm::kNone && layer.pre_norms &&
+                     !layer.post_norms && !layer.parallel && layer.ffn == FfnKind::kSiluGated && layer.residual_scale == 1 &&
+                     layer.attention_soft_cap == 0 && layer.rotated == config.shape.head_dim && config.shape.windows.empty() &&
+                     config.ropes.size() == 1 && config.ropes.front().magnitude == 1 && config.embedding_scale == 1 &&
+                     config.logit_scale == 1 && config.logit_soft_cap == 0 &&
+                     layer.attention_scale == 1 / std::sqrt(static_cast<float>(config.shape.head_dim));
+  const LayerTensors tensors(file, layer, 0);
+  const bool biased = !tensors.q.bias.empty() || !tensors.k.bias.empty() || !tensors.v.bias.empty() ||
+                      !tensors.qkv.bias.empty() || !tensors.attention_out.bias.empty() || !tensors.down.bias.empty();
+  if (plain && !biased) return {};
+  return fail(ErrorCode::kUnsupported, "a GPU does not run the layers of this model (architecture " +
+                                           config.shape.architecture + ") here; use --compute auto, the processor");
+}
+
 }  // namespace
 
 Result<std::unique_ptr<CudaTransformer>> CudaTransformer::load(const cuda::CudaOps& ops,
                                                                const CudaEngineOptions& options) {
   Gguf file = TRY(Gguf::open(options.model, options.overrides));
   ModelConfig config = TRY(read_model_config(file));
+  TRY(check_layers(config, file));
   std::unique_ptr<CudaTransformer> engine(new CudaTransformer(ops, std::move(file), std::move(config)));
   const int32_t head_dim = engine->shape().head_dim;
   engine->padded_dim_ = padded_head_dim(head_dim);
@@ -234,7 +253,7 @@ void CudaTransformer::project(int32_t layer, CudaActivations& x, RowRange rows, 
                   .kv_heads = shape().num_kv_heads,
                   .head_dim = shape().head_dim,
                   .padded_dim = padded_dim_,
-                  .rotated = static_cast<int>(2 * config_.layer.rope.frequencies.size()),
+                  .rotated = static_cast<int>(2 * config_.ropes.front().frequencies.size()),
                   .query_scale = kLog2E / std::sqrt(static_cast<float>(shape().head_dim)),
                   .queries = x.queries_row(rows.begin),
                   .keys = keys,

@@ -39,13 +39,13 @@ class Loader {
  private:
   Result<CudaLayer> load_layer(int32_t index) {
     const ModelShape& s = config_.shape;
-    const LayerTensors tensors(file_, index);
+    const LayerTensors tensors(file_, config_.layer, index);
     const LayerRows rows = TRY(layer_rows(file_, config_, index, s.head_dim));
     WeightRows gate_up;
     for (size_t r = 0; r < rows.gate.size(); ++r) gate_up.insert(gate_up.end(), {rows.gate[r], rows.up[r]});
     CudaLayer layer;
-    layer.attention_norm = TRY(norm(tensors.attention_norm));
-    layer.ffn_norm = TRY(norm(tensors.ffn_norm));
+    layer.attention_norm = TRY(norm(tensors.attention_norm.gain));
+    layer.ffn_norm = TRY(norm(tensors.ffn_norm.gain));
     layer.qkv = TRY(matrix(rows.qkv, s.model_dim));
     layer.attention_out = TRY(matrix(rows.attention_out, s.num_heads * s.head_dim));
     layer.gate_up = TRY(matrix(gate_up, s.model_dim));

@@ -5,30 +5,35 @@
 
 namespace runahead {
 
-Activations::Activations(const ModelShape& shape, const OpTable& ops, int32_t rows, int32_t tile_tokens)
+Activations::Activations(const ModelConfig& config, const OpTable& ops, int32_t rows, int32_t tile_tokens)
     : ops_(ops),
-      model_dim_(static_cast<size_t>(PaddedShape(shape).model_dim)),
-      head_dim_(PaddedShape(shape).head_dim),
-      group_(shape.num_heads / shape.num_kv_heads),
-      num_kv_heads_(shape.num_kv_heads),
+      model_dim_(static_cast<size_t>(PaddedShape(config.shape).model_dim)),
+      head_dim_(PaddedShape(config.shape).head_dim),
+      group_(config.shape.num_heads / config.shape.num_kv_heads),
+      num_kv_heads_(config.shape.num_kv_heads),
+      num_ropes_(static_cast<int32_t>(config.ropes.size())),
       rows_(rows),
       tile_tokens_(tile_tokens),
       tile_bytes_(ops.attention_tile_bytes(std::min(rows, tile_tokens) * group_, head_dim_)),
       places_(static_cast<size_t>(rows)) {
   const auto tokens = static_cast<size_t>(rows);
   x_ = AlignedBuffer(tokens * model_dim_ * sizeof(float));
-  cos_sin_ = AlignedBuffer(tokens * static_cast<size_t>(head_dim_) * sizeof(float));
+  cos_sin_ = AlignedBuffer(tokens * static_cast<size_t>(num_ropes_ * head_dim_) * sizeof(float));
   tiles_ = AlignedBuffer(static_cast<size_t>(num_kv_heads_ * num_tiles()) * tile_bytes_);
 }
 
-void Activations::place(int32_t r, Place place, const std::vector<double>& frequencies) {
+void Activations::place(int32_t r, Place place, const std::vector<RopeConfig>& ropes) {
   places_[static_cast<size_t>(r)] = place;
-  float* angles = cos_sin_.as<float>().data() + static_cast<size_t>(r) * static_cast<size_t>(head_dim_);
   const auto half = static_cast<size_t>(head_dim_ / 2);
-  for (size_t i = 0; i < frequencies.size(); ++i) {
-    const double angle = place.position * frequencies[i];
-    angles[i] = static_cast<float>(std::cos(angle));
-    angles[half + i] = static_cast<float>(std::sin(angle));
+  float* angles = cos_sin_.as<float>().data() + static_cast<size_t>(r * num_ropes_) * 2 * half;
+  for (const RopeConfig& rope : ropes) {
+    for (size_t i = 0; i < rope.frequencies.size(); ++i) {
+      const bool turns = rope.frequencies[i] > 0;
+      const double angle = place.position * rope.frequencies[i];
+      angles[i] = turns ? static_cast<float>(std::cos(angle)) * rope.magnitude : 1.0f;
+      angles[half + i] = turns ? static_cast<float>(std::sin(angle)) * rope.magnitude : 0.0f;
+    }
+    angles += 2 * half;
   }
 }
 
@@ -48,7 +53,7 @@ void Activations::keep_last_row() {
     for (int32_t g = 0; g < group_; ++g) ops_.copy_query(tile(h, last_tile), tile_row(last, g), to, g);
   }
   std::copy_n(row(last), model_dim_, row(0));
-  std::copy_n(cos_sin(last), head_dim_, cos_sin_.as<float>().data());
+  std::copy_n(cos_sin(last, 0), num_ropes_ * head_dim_, cos_sin_.as<float>().data());
   places_ = {places_.back()};
   tiles_ = std::move(tiles);
   tile_bytes_ = tile_bytes;

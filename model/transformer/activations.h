@@ -8,6 +8,7 @@
 
 #include "base/memory.h"
 #include "kernels/ops.h"
+#include "model/model_config.h"
 #include "model/weights/padded_shape.h"
 
 namespace runahead {
@@ -20,14 +21,17 @@ class Activations final : public Hidden {
   };
 
   // tile_tokens: kPageTokens for a chunk, 1 for a batch.
-  Activations(const ModelShape& shape, const OpTable& ops, int32_t rows, int32_t tile_tokens);
+  Activations(const ModelConfig& config, const OpTable& ops, int32_t rows, int32_t tile_tokens);
 
   int32_t rows() const { return rows_; }
   float* row(int32_t r) { return x_.as<float>().data() + static_cast<size_t>(r) * model_dim_; }
   const std::vector<Place>& places() const { return places_; }
   // Says where row r stands and computes its rotary angles (in double, so that long contexts keep their precision).
-  void place(int32_t r, Place place, const std::vector<double>& frequencies);
-  const float* cos_sin(int32_t r) const { return cos_sin_.as<float>().data() + static_cast<size_t>(r * head_dim_); }
+  void place(int32_t r, Place place, const std::vector<RopeConfig>& ropes);
+  // Of ModelConfig::ropes[rope].
+  const float* cos_sin(int32_t r, int32_t rope) const {
+    return cos_sin_.as<float>().data() + static_cast<size_t>(r * num_ropes_ + rope) * static_cast<size_t>(head_dim_);
+  }
 
   int32_t tile_tokens() const { return tile_tokens_; }
   int32_t num_tiles() const { return (rows_ + tile_tokens_ - 1) / tile_tokens_; }
@@ -39,11 +43,11 @@ class Activations final : public Hidden {
  private:
   const OpTable& ops_;
   size_t model_dim_;  // padded, as the head's
-  int32_t head_dim_, group_, num_kv_heads_;
+  int32_t head_dim_, group_, num_kv_heads_, num_ropes_;
   int32_t rows_, tile_tokens_;
   size_t tile_bytes_;
   AlignedBuffer x_;            // [rows, model_dim]
-  AlignedBuffer cos_sin_;      // [rows, 2, head_dim / 2]
+  AlignedBuffer cos_sin_;      // [rows, ropes, 2, head_dim / 2]
   AlignedBuffer tiles_;        // [num_kv_heads, tiles] of tile_bytes_
   std::vector<Place> places_;  // [rows]
 };

@@ -13,8 +13,8 @@ constexpr size_t kPartsBytes = size_t{4} << 20;  // stays in the caches of a few
 }  // namespace
 
 DecodeAttention::DecodeAttention(const OpTable& ops, const KvLayout& layout, CompactPages* compact, Activations& x,
-                                 ThreadTeam& team, AlignedBuffer& buffer)
-    : ops_(ops), layout_(layout), compact_(compact), x_(x), team_(team), buffer_(buffer) {
+                                 ThreadTeam& team, AlignedBuffer& buffer, Scores scores)
+    : ops_(ops), layout_(layout), compact_(compact), x_(x), team_(team), buffer_(buffer), scores_(scores) {
   page_floats_ = static_cast<size_t>(x.tile(0, 0).rows) * ops.part_row_floats(layout.head_dim);
   for (int32_t row = 0; row < x.rows(); ++row) add_row(row);
   size_t most = 0;
@@ -25,7 +25,8 @@ DecodeAttention::DecodeAttention(const OpTable& ops, const KvLayout& layout, Com
 }
 
 void DecodeAttention::add_row(int32_t row) {
-  const int32_t pages = x_.places()[static_cast<size_t>(row)].position / kPageTokens + 1;
+  const int32_t position = x_.places()[static_cast<size_t>(row)].position, end_page = position / kPageTokens + 1;
+  const int32_t first = first_page_in_reach(position, scores_.window), pages = end_page - first;
   const size_t head_floats = static_cast<size_t>(pages) * page_floats_;
   const size_t floats = head_floats * static_cast<size_t>(layout_.num_kv_heads);
   if (waves_.empty() || (wave_floats_ + floats) * sizeof(float) > kPartsBytes) {
@@ -34,11 +35,11 @@ void DecodeAttention::add_row(int32_t row) {
   }
   Wave& wave = waves_.back();
   for (int32_t head = 0; head < layout_.num_kv_heads; ++head, wave_floats_ += head_floats) {
-    const Span all{row, head, 0, pages, wave_floats_, pages <= kSpanPages};
-    for (int32_t begin = 0; begin < pages; begin += kSpanPages) {
+    const Span all{row, head, first, first, end_page, wave_floats_, pages <= kSpanPages};
+    for (int32_t begin = first; begin < end_page; begin += kSpanPages) {
       Span span = all;
-      span.begin = begin, span.end = std::min(pages, begin + kSpanPages);
-      span.part += static_cast<size_t>(begin) * page_floats_;
+      span.begin = begin, span.end = std::min(end_page, begin + kSpanPages);
+      span.part += static_cast<size_t>(begin - first) * page_floats_;
       wave.spans.push_back(span);
     }
     if (!all.whole) wave.folds.push_back(all);
@@ -47,7 +48,10 @@ void DecodeAttention::add_row(int32_t row) {
 
 void DecodeAttention::attend(int32_t layer, const Span& span, int32_t thread) {
   const Activations::Place& place = x_.places()[static_cast<size_t>(span.row)];
-  AttendArgs args{.tile = x_.tile(span.head, span.row), .position = place.position};
+  AttendArgs args{.tile = x_.tile(span.head, span.row),
+                  .position = place.position,
+                  .window = scores_.window,
+                  .soft_cap = scores_.soft_cap};
   float* part = buffer_.as<float>().data() + span.part;
   const size_t keys = layout_.key_offset(span.head), values = layout_.value_offset(span.head);
   for (int32_t p = span.begin; p < span.end; ++p, part += page_floats_) {
@@ -64,7 +68,7 @@ void DecodeAttention::attend(int32_t layer, const Span& span, int32_t thread) {
 }
 
 void DecodeAttention::fold(const Span& all) {
-  ops_.fold_page_parts(x_.tile(all.head, all.row), true, buffer_.as<float>().data() + all.part, all.end);
+  ops_.fold_page_parts(x_.tile(all.head, all.row), true, buffer_.as<float>().data() + all.part, all.end - all.first);
 }
 
 void DecodeAttention::run(int32_t layer) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 
 #include "base/check.h"
 #include "base/limits.h"
@@ -94,7 +95,7 @@ Transformer::Transformer(Gguf file, ModelConfig config, const OpTable& ops, int3
 void Transformer::allocate_scratch() {
   const PaddedShape& p = padded_;
   const int32_t inputs_max = std::max({p.model_dim, p.ffn_dim, p.heads_dim});
-  const int32_t outputs_max = std::max({p.qkv_dim, p.ffn_dim, p.mixed_stride}) + kPanelOutputs;
+  const int32_t outputs_max = std::max({p.qkv_dim, p.ffn_dim, p.mixed_stride, p.model_dim}) + kPanelOutputs;
   scratch_.resize(static_cast<size_t>(team_.size()));
   for (Scratch& scratch : scratch_) {
     scratch.panel = AlignedBuffer(ops_.panel_scratch_bytes(inputs_max));
@@ -162,13 +163,16 @@ std::unique_ptr<Hidden> Transformer::embed(std::span<const TokenId> tokens) { re
 std::unique_ptr<Activations> Transformer::embed_rows(std::span<const TokenId> tokens, int32_t tile_tokens) {
   RUNAHEAD_CHECK(!tokens.empty(), "a chunk has tokens");
   const auto rows = static_cast<int32_t>(tokens.size());
-  auto x = std::make_unique<Activations>(shape(), ops_, rows, tile_tokens);
+  auto x = std::make_unique<Activations>(config_, ops_, rows, tile_tokens);
   const QuantMatrixView& table = weights_.embedding;
   for_row_blocks({0, rows}, [&](const Block& block) {
     for (int32_t r = block.begin; r < block.end; ++r) {
       const TokenId token = tokens[static_cast<size_t>(r)];
       RUNAHEAD_CHECK(token >= 0 && token < shape().vocab_size, "a token is outside the vocabulary");
-      dequantize(table.type, table.row(token), {x->row(r), static_cast<size_t>(shape().model_dim)});
+      const std::span<float> row(x->row(r), static_cast<size_t>(shape().model_dim));
+      dequantize(table.type, table.row(token), row);
+      if (config_.embedding_scale != 1)
+        for (float& value : row) value *= config_.embedding_scale;
     }
   });
   return x;
@@ -182,25 +186,26 @@ void Transformer::project_qkv(int32_t layer, Hidden& hidden, KvLease& kv, TokenR
                  "a chunk begins a page and has a row a token");
   RUNAHEAD_CHECK(rows.begin >= 0 && rows.begin < rows.end && rows.end <= x.rows(), "rows of the chunk");
   if (x.places().front().kv != &kv || x.places().front().position != chunk.begin) {
-    for (int32_t r = 0; r < x.rows(); ++r) x.place(r, {&kv, chunk.begin + r}, config_.layer.rope.frequencies);
+    for (int32_t r = 0; r < x.rows(); ++r) x.place(r, {&kv, chunk.begin + r}, config_.ropes);
   }
   // The kernels read whole pages, and probability zero times a NaN that an earlier request left is no zero.
   if (rows.begin == 0 && chunk.end % kPageTokens != 0) kv.clear(layer, chunk.end / kPageTokens);
-  for_row_blocks(
-      rows, [&](const Block& block) { project_block(weights_.layers[static_cast<size_t>(layer)], layer, x, block); });
+  for_row_blocks(rows, [&](const Block& block) { project_block(layer, x, block); });
 }
 
 void Transformer::keep_last_row(Hidden& x) { static_cast<Activations&>(x).keep_last_row(); }
 
 // One KV head of a page of a chunk, or of one decode row.
-void Transformer::attend_tile(const PageOf& page_of, Activations& x, int32_t head, int32_t tile, PageRange pages,
-                              bool anew) {
+void Transformer::attend_tile(const PageOf& page_of, Activations& x, int32_t head, int32_t tile,
+                              const LayerPages& part) {
   const int32_t position = x.places()[static_cast<size_t>(tile * x.tile_tokens())].position;
-  AttendArgs args{.tile = x.tile(head, tile), .position = position};
-  for (int32_t p = pages.begin; p < pages.end && p <= position / kPageTokens; ++p) {
+  const int32_t window = shape().window(part.layer), in_reach = first_page_in_reach(position, window);
+  AttendArgs args{.tile = x.tile(head, tile), .position = position, .window = window, .soft_cap = soft_cap()};
+  const int32_t anew = part.first_page == kNoPage ? kNoPage : std::max(part.first_page, in_reach);
+  for (int32_t p = std::max(part.pages.begin, in_reach); p < part.pages.end && p <= position / kPageTokens; ++p) {
     const std::byte* page = page_of(p);
     args.page_position = p * kPageTokens;
-    args.anew = anew && p == pages.begin;
+    args.anew = p == anew;
     args.keys = page + layout_.key_offset(head);
     args.values = page + layout_.value_offset(head);
     ops_.attend_page(args);
@@ -210,43 +215,47 @@ void Transformer::attend_tile(const PageOf& page_of, Activations& x, int32_t hea
 void Transformer::attend(int32_t layer, Hidden& hidden, const KvLease& kv, TokenRange chunk, PageRange pages,
                          RowRange rows) {
   RUNAHEAD_CHECK(pages.begin >= 0 && pages.end <= chunk.end_page(), "a chunk attends to its visible pages");
-  attend_in_any_order(layer, hidden, kv, pages, rows, pages.begin == 0);
+  attend_pages({layer, pages, 0}, hidden, kv, rows);
 }
 
 void Transformer::attend_in_any_order(int32_t layer, Hidden& hidden, const KvLease& kv, PageRange pages, RowRange rows,
                                       bool anew) {
+  attend_pages({layer, pages, anew ? pages.begin : kNoPage}, hidden, kv, rows);
+}
+
+void Transformer::attend_pages(const LayerPages& part, Hidden& hidden, const KvLease& kv, RowRange rows) {
   auto& x = static_cast<Activations&>(hidden);
-  const int32_t tile_tokens = x.tile_tokens(), heads = shape().num_kv_heads;
+  const int32_t tile_tokens = x.tile_tokens(), heads = shape().num_kv_heads, layer = part.layer;
   RUNAHEAD_CHECK(rows.begin >= 0 && rows.begin < rows.end && rows.begin % tile_tokens == 0 &&
                      (rows.end % tile_tokens == 0 ? rows.end <= x.rows() : rows.end == x.rows()),
                  "whole tiles of the chunk");
   const RowRange tiles{rows.begin / tile_tokens, (rows.end + tile_tokens - 1) / tile_tokens};
-  if (!compact_) return attend_tiles([&](int32_t p) { return kv.page(layer, p).data(); }, x, tiles, pages, anew);
-  const int32_t seen = x.places()[static_cast<size_t>(rows.end - 1)].position / kPageTokens + 1;
-  for (int32_t begin = pages.begin; begin < std::min(pages.end, seen); begin += CompactPages::kGroupPages) {
-    const PageRange group{begin, std::min({pages.end, seen, begin + CompactPages::kGroupPages})};
-    team_.run((group.end - group.begin) * heads, [&](int32_t part, int32_t) {
-      const int32_t page = part / heads;
-      compact_->expand(kv.page(layer, begin + page), part % heads, compact_->group_page(page));
+  if (!compact_) return attend_tiles([&](int32_t p) { return kv.page(layer, p).data(); }, x, tiles, part);
+  const auto position_of = [&](int32_t row) { return x.places()[static_cast<size_t>(row)].position; };
+  const int32_t seen = std::min(part.pages.end, position_of(rows.end - 1) / kPageTokens + 1);
+  const int32_t first = std::max(part.pages.begin, first_page_in_reach(position_of(rows.begin), shape().window(layer)));
+  for (int32_t begin = first; begin < seen; begin += CompactPages::kGroupPages) {
+    const PageRange group{begin, std::min(seen, begin + CompactPages::kGroupPages)};
+    team_.run((group.end - group.begin) * heads, [&](int32_t of, int32_t) {
+      const int32_t page = of / heads;
+      compact_->expand(kv.page(layer, begin + page), of % heads, compact_->group_page(page));
     });
-    attend_tiles([&](int32_t p) { return compact_->group_page(p - begin); }, x, tiles, group,
-                 anew && begin == pages.begin);
+    attend_tiles([&](int32_t p) { return compact_->group_page(p - begin); }, x, tiles, {layer, group, part.first_page});
   }
 }
 
-void Transformer::attend_tiles(const PageOf& page_of, Activations& x, RowRange tiles, PageRange pages, bool anew) {
+void Transformer::attend_tiles(const PageOf& page_of, Activations& x, RowRange tiles, const LayerPages& part) {
   const int32_t heads = shape().num_kv_heads;
-  team_.run(tiles.size() * heads, [&](int32_t part, int32_t) {
+  team_.run(tiles.size() * heads, [&](int32_t of, int32_t) {
     // The tile that sees most first, so that threads end together.
-    attend_tile(page_of, x, part % heads, tiles.end - 1 - part / heads, pages, anew);
+    attend_tile(page_of, x, of % heads, tiles.end - 1 - of / heads, part);
   });
 }
 
 void Transformer::finish_layer(int32_t layer, Hidden& hidden, RowRange rows) {
   auto& x = static_cast<Activations&>(hidden);
   RUNAHEAD_CHECK(rows.begin >= 0 && rows.begin < rows.end && rows.end <= x.rows(), "rows of the chunk");
-  for_row_blocks(rows,
-                 [&](const Block& block) { finish_block(weights_.layers[static_cast<size_t>(layer)], x, block); });
+  for_row_blocks(rows, [&](const Block& block) { finish_block(layer, x, block); });
 }
 
 void Transformer::logits(Hidden& hidden, std::span<float> out) {
@@ -291,6 +300,28 @@ Result<void> Transformer::score_rows(Hidden& hidden, RowRange rows, std::span<co
   return {};
 }
 
+void Transformer::decode_layer(int32_t layer, Activations& x, std::span<const DecodeRow> batch,
+                               DecodeAttention* attention) {
+  const int32_t heads = shape().num_kv_heads;
+  for (const DecodeRow& row : batch)
+    if (row.position % kPageTokens == 0) row.kv->clear(layer, row.position / kPageTokens);
+  for_row_blocks({0, x.rows()}, [&](const Block& block) { project_block(layer, x, block); });
+  if (attention != nullptr) {
+    attention->run(layer);
+  } else {
+    team_.run(x.rows() * heads, [&](int32_t part, int32_t thread) {
+      const DecodeRow& row = batch[static_cast<size_t>(part / heads)];
+      const int32_t head = part % heads;
+      const auto page_of = [&](int32_t p) {
+        const std::span<const std::byte> page = row.kv->page(layer, p);
+        return compact_ ? compact_->expanded(page, head, thread) : page.data();
+      };
+      attend_tile(page_of, x, head, part / heads, {layer, {0, row.position / kPageTokens + 1}, 0});
+    });
+  }
+  for_row_blocks({0, x.rows()}, [&](const Block& block) { finish_block(layer, x, block); });
+}
+
 void Transformer::decode(std::span<const DecodeRow> batch, std::span<float> out) {
   std::vector<TokenId> tokens;
   for (const DecodeRow& row : batch) tokens.push_back(row.token);
@@ -298,31 +329,16 @@ void Transformer::decode(std::span<const DecodeRow> batch, std::span<float> out)
   Activations& x = *rows;
   for (int32_t r = 0; r < x.rows(); ++r) {
     const DecodeRow& row = batch[static_cast<size_t>(r)];
-    x.place(r, {row.kv, row.position}, config_.layer.rope.frequencies);
+    x.place(r, {row.kv, row.position}, config_.ropes);
   }
-  std::optional<DecodeAttention> attention;
-  if (x.tile(0, 0).rows <= kPartRowsMax)
-    attention.emplace(ops_, layout_, compact_ ? &*compact_ : nullptr, x, team_, decode_parts_);
-  const int32_t heads = shape().num_kv_heads;
+  std::map<int32_t, DecodeAttention> attentions;  // by window
   for (int32_t layer = 0; layer < shape().num_layers; ++layer) {
-    const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
-    for (const DecodeRow& row : batch)
-      if (row.position % kPageTokens == 0) row.kv->clear(layer, row.position / kPageTokens);
-    for_row_blocks({0, x.rows()}, [&](const Block& block) { project_block(w, layer, x, block); });
-    if (attention) {
-      attention->run(layer);
-    } else {
-      team_.run(x.rows() * heads, [&](int32_t part, int32_t thread) {
-        const DecodeRow& row = batch[static_cast<size_t>(part / heads)];
-        const int32_t head = part % heads;
-        const auto page_of = [&](int32_t p) {
-          const std::span<const std::byte> page = row.kv->page(layer, p);
-          return compact_ ? compact_->expanded(page, head, thread) : page.data();
-        };
-        attend_tile(page_of, x, head, part / heads, {0, row.position / kPageTokens + 1}, true);
-      });
-    }
-    for_row_blocks({0, x.rows()}, [&](const Block& block) { finish_block(w, x, block); });
+    const int32_t window = shape().window(layer);
+    if (x.tile(0, 0).rows <= kPartRowsMax && !attentions.contains(window))
+      attentions.try_emplace(window, ops_, layout_, compact_ ? &*compact_ : nullptr, x, team_, decode_parts_,
+                             DecodeAttention::Scores{window, soft_cap()});
+    const auto found = attentions.find(window);
+    decode_layer(layer, x, batch, found == attentions.end() ? nullptr : &found->second);
   }
   logits_of_rows(x, 0, x.rows(), out);
 }

@@ -49,6 +49,7 @@ std::string model_fingerprint(std::string_view content_hash);
 std::string engine_fingerprint(std::string_view content_hash, ComputeMode mode, bool compact_pages);
 
 class Activations;  // the Hidden of this engine
+class DecodeAttention;
 
 class Transformer final : public Engine {
  public:
@@ -107,19 +108,35 @@ class Transformer final : public Engine {
   void multiply(const Block& block, const PackedMatrix& weights, Epilogue epilogue, float* out, size_t out_stride);
   std::byte* operand_row(const Block& block, int32_t row, int32_t k);
   // model/transformer/transformer_layer.cc
-  void pack_normalized(Activations& x, const Block& block, const NormConfig& norm, const std::vector<float>& gain,
+  void normalize(const NormConfig& norm, const NormArgs& args) const;
+  void pack_normalized(Activations& x, const Block& block, const NormConfig& norm, const NormWeights& weights,
                        const PackedMatrix& product);
-  void project_block(const LayerWeights& w, int32_t layer, Activations& x, const Block& block);
+  void add_product(Activations& x, const Block& block, const PackedMatrix& product, const std::vector<float>& bias,
+                   const NormWeights& post_norm);
+  void normalize_heads(float* heads, int32_t count, const std::vector<float>& gains) const;
+  void project_block(int32_t layer, Activations& x, const Block& block);
+  void store_row(int32_t layer, Activations& x, int32_t row, float* head);
   void collect_heads(Activations& x, const Block& block, float* mixed);
-  void finish_block(const LayerWeights& w, Activations& x, const Block& block);
+  void finish_block(int32_t layer, Activations& x, const Block& block);
+  void add_attention(const LayerWeights& w, Activations& x, const Block& block);
   void feed_forward(const LayerWeights& w, Activations& x, const Block& block);
   size_t head_stride() const;  // floats of one row's logits, with the padding of the last panel
   void project_head(Activations& x, const Block& block, float* out);
   std::unique_ptr<Activations> embed_rows(std::span<const TokenId> tokens, int32_t tile_tokens);
   // Where pages lie that the kernels take: page p at page_of(p).
   using PageOf = std::function<const std::byte*(int32_t)>;
-  void attend_tile(const PageOf& page_of, Activations& x, int32_t head, int32_t tile, PageRange pages, bool anew);
-  void attend_tiles(const PageOf& page_of, Activations& x, RowRange tiles, PageRange pages, bool anew);
+  // What a layer's attention is over some pages; first_page: where a tile's sums begin, or kNoPage.
+  struct LayerPages {
+    int32_t layer = 0;
+    PageRange pages;
+    int32_t first_page = 0;
+  };
+  static constexpr int32_t kNoPage = -1;
+  void attend_tile(const PageOf& page_of, Activations& x, int32_t head, int32_t tile, const LayerPages& part);
+  void attend_tiles(const PageOf& page_of, Activations& x, RowRange tiles, const LayerPages& part);
+  void attend_pages(const LayerPages& part, Hidden& hidden, const KvLease& kv, RowRange rows);
+  float soft_cap() const;  // of scores in powers of two
+  void decode_layer(int32_t layer, Activations& x, std::span<const DecodeRow> batch, DecodeAttention* attention);
 
   Gguf file_;
   ModelConfig config_;

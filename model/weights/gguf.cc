@@ -261,6 +261,14 @@ Result<std::vector<float>> Gguf::f32s(std::string_view key) const {
   return out;
 }
 
+Result<std::vector<bool>> Gguf::booleans(std::string_view key) const {
+  const Value* value = TRY(find(key, true, "not an array of booleans"));
+  if (!is_type(value->type, GgufValueType::kBool)) return bad_key(key, "not an array of booleans");
+  std::vector<bool> out;
+  for (uint64_t i = 0; i < value->count; ++i) out.push_back(value->data[i] != std::byte{0});
+  return out;
+}
+
 Result<std::vector<uint64_t>> Gguf::u64s(std::string_view key) const {
   const auto found = values_.find(key);
   if (found == values_.end()) return bad_key(key, "missing");

@@ -7,29 +7,45 @@
 namespace runahead {
 namespace {
 
-// What the file does not have is empty.
-void add(WeightRows& rows, const QuantMatrixView& m, int64_t row) { rows.push_back({m.type, m.row(row)}); }
+// The order of a head's rows: for each of `padded` places the row of the file's, or -1.
+using HeadOrder = std::vector<int32_t>;
 
-// Heads of Q or K. The two halves of a head are what rotate-half RoPE turns: place i of each is pair i.
-void add_rotary_heads(const QuantMatrixView& m, RopePairing pairing, int64_t head_dim, int64_t padded,
-                      WeightRows& rows) {
-  const bool interleaved = pairing == RopePairing::kInterleaved;
-  const int64_t half = head_dim / 2, step = interleaved ? 2 : 1, second = interleaved ? 1 : half;
-  for (int64_t head = 0; head < m.rows; head += head_dim) {
-    const auto begin = static_cast<int64_t>(rows.size());
-    for (int64_t i = 0; i < half; ++i) add(rows, m, head + step * i);
-    rows.resize(static_cast<size_t>(begin + padded / 2));
-    for (int64_t i = 0; i < half; ++i) add(rows, m, head + step * i + second);
-    rows.resize(static_cast<size_t>(begin + padded));
+// The two halves are what rotate-half RoPE turns: place i of each is pair i.
+HeadOrder rotary_order(const LayerConfig& layer, int32_t head_dim, int32_t padded) {
+  const bool interleaved = layer.rope_pairing == RopePairing::kInterleaved;
+  const int32_t pairs = layer.rotated / 2, step = interleaved ? 2 : 1, second = interleaved ? 1 : pairs;
+  HeadOrder order(static_cast<size_t>(padded), -1);
+  for (int32_t i = 0; i < head_dim / 2; ++i) {
+    const bool turned = i < pairs;  // behind them the others, also two at a time
+    const int32_t first = turned ? step * i : 2 * i;
+    order[static_cast<size_t>(i)] = first;
+    order[static_cast<size_t>(padded / 2 + i)] = turned ? first + second : first + 1;
   }
+  return order;
 }
 
-void add_heads(const QuantMatrixView& m, int64_t head_dim, int64_t padded, WeightRows& rows) {
-  for (int64_t head = 0; head < m.rows; head += head_dim) {
-    const auto begin = static_cast<int64_t>(rows.size());
-    for (int64_t i = 0; i < head_dim; ++i) add(rows, m, head + i);
-    rows.resize(static_cast<size_t>(begin + padded));
-  }
+HeadOrder plain_order(int32_t head_dim, int32_t padded) {
+  HeadOrder order(static_cast<size_t>(padded), -1);
+  for (int32_t i = 0; i < head_dim; ++i) order[static_cast<size_t>(i)] = i;
+  return order;
+}
+
+void add(WeightRows& rows, const QuantMatrixView& m, int64_t row) { rows.push_back({m.type, m.row(row)}); }
+
+void add_heads(const QuantMatrixView& m, int32_t head_dim, const HeadOrder& order, WeightRows& rows) {
+  for (int64_t head = 0; head < m.rows; head += head_dim)
+    for (const int32_t row : order) {
+      if (row < 0) rows.emplace_back();
+      else add(rows, m, head + row);
+    }
+}
+
+// Numbers of one head, or of several one after the other.
+std::vector<float> ordered(std::span<const float> values, int32_t head_dim, const HeadOrder& order) {
+  std::vector<float> out;
+  for (size_t head = 0; head < values.size(); head += static_cast<size_t>(head_dim))
+    for (const int32_t i : order) out.push_back(i < 0 ? 0.0f : values[head + static_cast<size_t>(i)]);
+  return out;
 }
 
 Result<QuantMatrixView> matrix(const Gguf& file, const std::string& name, int64_t rows, int64_t cols) {
@@ -52,6 +68,17 @@ Result<QuantMatrixView> finite_matrix(const Gguf& file, const std::string& name,
   return m;
 }
 
+QuantMatrixView part_of(const QuantMatrixView& all, int64_t begin, int64_t rows) {
+  QuantMatrixView view = all;
+  view.rows = rows;
+  view.data = all.row(begin).data();
+  return view;
+}
+
+Result<WeightRows> finite_rows(const Gguf& file, const std::string& name, int64_t rows, int64_t cols) {
+  return rows_of(TRY(finite_matrix(file, name, rows, cols)));
+}
+
 struct QkvViews {
   QuantMatrixView q, k, v;
 };
@@ -59,25 +86,68 @@ struct QkvViews {
 // Of three tensors, or of one that holds their rows one after the other.
 Result<QkvViews> qkv_views(const Gguf& file, const ModelShape& s, const LayerTensors& tensors) {
   const int64_t q_rows = int64_t{s.num_heads} * s.head_dim, kv_rows = int64_t{s.num_kv_heads} * s.head_dim;
-  if (tensors.qkv.empty()) {
+  if (tensors.qkv.weight.empty()) {
     QkvViews views;
-    views.q = TRY(finite_matrix(file, tensors.q, q_rows, s.model_dim));
-    views.k = TRY(finite_matrix(file, tensors.k, kv_rows, s.model_dim));
-    views.v = TRY(finite_matrix(file, tensors.v, kv_rows, s.model_dim));
+    views.q = TRY(finite_matrix(file, tensors.q.weight, q_rows, s.model_dim));
+    views.k = TRY(finite_matrix(file, tensors.k.weight, kv_rows, s.model_dim));
+    views.v = TRY(finite_matrix(file, tensors.v.weight, kv_rows, s.model_dim));
     return views;
   }
-  const QuantMatrixView all = TRY(finite_matrix(file, tensors.qkv, q_rows + 2 * kv_rows, s.model_dim));
-  const auto part = [&](int64_t begin, int64_t rows) {
-    QuantMatrixView view = all;
-    view.rows = rows;
-    view.data = all.row(begin).data();
-    return view;
-  };
-  return QkvViews{part(0, q_rows), part(q_rows, kv_rows), part(q_rows + kv_rows, kv_rows)};
+  const QuantMatrixView all = TRY(finite_matrix(file, tensors.qkv.weight, q_rows + 2 * kv_rows, s.model_dim));
+  return QkvViews{part_of(all, 0, q_rows), part_of(all, q_rows, kv_rows), part_of(all, q_rows + kv_rows, kv_rows)};
 }
 
-Result<WeightRows> finite_rows(const Gguf& file, const std::string& name, int64_t rows, int64_t cols) {
-  return rows_of(TRY(finite_matrix(file, name, rows, cols)));
+Result<void> add_ffn_rows(const Gguf& file, const ModelConfig& config, const LayerTensors& tensors, LayerRows& rows) {
+  const ModelShape& s = config.shape;
+  if (config.layer.fused_gate_up) {
+    const QuantMatrixView both = TRY(finite_matrix(file, tensors.up.weight, 2 * int64_t{s.ffn_dim}, s.model_dim));
+    rows.gate = rows_of(part_of(both, 0, s.ffn_dim)), rows.up = rows_of(part_of(both, s.ffn_dim, s.ffn_dim));
+    return {};
+  }
+  if (!tensors.gate.weight.empty()) rows.gate = TRY(finite_rows(file, tensors.gate.weight, s.ffn_dim, s.model_dim));
+  rows.up = TRY(finite_rows(file, tensors.up.weight, s.ffn_dim, s.model_dim));
+  return {};
+}
+
+Result<std::vector<float>> vector_or_none(const Gguf& file, const std::string& name, int64_t size) {
+  return name.empty() ? std::vector<float>() : file.vector(name, size);
+}
+
+// Of the norm of Q or K with so many heads.
+Result<std::vector<float>> qk_gains(const Gguf& file, const ModelConfig& config, const std::string& name, int64_t heads) {
+  const int64_t dim = config.shape.head_dim;
+  switch (config.layer.qk_norm) {
+    case QkNorm::kNone:
+      return std::vector<float>();
+    case QkNorm::kHead:
+      return file.vector(name, dim);
+    case QkNorm::kRow:
+      return file.vector(name, heads * dim);
+    case QkNorm::kOwnHead:
+      break;
+  }
+  const QuantMatrixView m = TRY(finite_matrix(file, name, heads, dim));
+  std::vector<float> gains(static_cast<size_t>(heads * dim));
+  dequantize(m.type, {m.data, m.row_bytes() * static_cast<size_t>(heads)}, gains);
+  return gains;
+}
+
+// Of Q, K and V together; empty if none has one.
+Result<std::vector<float>> qkv_bias(const Gguf& file, const ModelShape& s, const LayerTensors& tensors) {
+  const int64_t q_rows = int64_t{s.num_heads} * s.head_dim, kv_rows = int64_t{s.num_kv_heads} * s.head_dim;
+  if (!tensors.qkv.weight.empty()) return vector_or_none(file, tensors.qkv.bias, q_rows + 2 * kv_rows);
+  if (tensors.q.bias.empty() && tensors.k.bias.empty() && tensors.v.bias.empty()) return std::vector<float>();
+  std::vector<float> all;
+  const auto append = [&](const std::string& name, int64_t rows) -> Result<void> {
+    std::vector<float> part = TRY(vector_or_none(file, name, rows));
+    part.resize(static_cast<size_t>(rows));
+    all.insert(all.end(), part.begin(), part.end());
+    return {};
+  };
+  TRY(append(tensors.q.bias, q_rows));
+  TRY(append(tensors.k.bias, kv_rows));
+  TRY(append(tensors.v.bias, kv_rows));
+  return all;
 }
 
 }  // namespace
@@ -100,22 +170,40 @@ Result<QuantMatrixView> head_matrix(const Gguf& file, const ModelConfig& config)
 
 Result<LayerRows> layer_rows(const Gguf& file, const ModelConfig& config, int32_t layer, int32_t padded_head_dim) {
   const ModelShape& s = config.shape;
-  const LayerTensors tensors(file, layer);
+  const LayerTensors tensors(file, config.layer, layer);
   const QkvViews qkv = TRY(qkv_views(file, s, tensors));
-  const RopePairing pairing = config.layer.rope.pairing;
+  const HeadOrder rotary = rotary_order(config.layer, s.head_dim, padded_head_dim);
   LayerRows rows;
-  add_rotary_heads(qkv.q, pairing, s.head_dim, padded_head_dim, rows.qkv);
-  add_rotary_heads(qkv.k, pairing, s.head_dim, padded_head_dim, rows.qkv);
-  add_heads(qkv.v, s.head_dim, padded_head_dim, rows.qkv);
-  rows.attention_out = TRY(finite_rows(file, tensors.attention_out, s.model_dim, int64_t{s.num_heads} * s.head_dim));
-  switch (config.layer.ffn) {
-    case FfnKind::kSiluGated:
-      rows.gate = TRY(finite_rows(file, tensors.gate, s.ffn_dim, s.model_dim));
-      rows.up = TRY(finite_rows(file, tensors.up, s.ffn_dim, s.model_dim));
-      break;
-  }
-  rows.down = TRY(finite_rows(file, tensors.down, s.model_dim, s.ffn_dim));
+  add_heads(qkv.q, s.head_dim, rotary, rows.qkv);
+  add_heads(qkv.k, s.head_dim, rotary, rows.qkv);
+  add_heads(qkv.v, s.head_dim, plain_order(s.head_dim, padded_head_dim), rows.qkv);
+  rows.attention_out =
+      TRY(finite_rows(file, tensors.attention_out.weight, s.model_dim, int64_t{s.num_heads} * s.head_dim));
+  TRY(add_ffn_rows(file, config, tensors, rows));
+  rows.down = TRY(finite_rows(file, tensors.down.weight, s.model_dim, s.ffn_dim));
   return rows;
+}
+
+Result<LayerVectors> layer_vectors(const Gguf& file, const ModelConfig& config, int32_t layer,
+                                   int32_t padded_head_dim) {
+  const ModelShape& s = config.shape;
+  const LayerTensors tensors(file, config.layer, layer);
+  const HeadOrder rotary = rotary_order(config.layer, s.head_dim, padded_head_dim);
+  LayerVectors vectors;
+  const std::vector<float> bias = TRY(qkv_bias(file, s, tensors));
+  if (!bias.empty()) {
+    const size_t turned = static_cast<size_t>(s.num_heads + s.num_kv_heads) * static_cast<size_t>(s.head_dim);
+    vectors.qkv_bias = ordered(std::span(bias).first(turned), s.head_dim, rotary);
+    const std::vector<float> of_v =
+        ordered(std::span(bias).subspan(turned), s.head_dim, plain_order(s.head_dim, padded_head_dim));
+    vectors.qkv_bias.insert(vectors.qkv_bias.end(), of_v.begin(), of_v.end());
+  }
+  vectors.attention_out_bias = TRY(vector_or_none(file, tensors.attention_out.bias, s.model_dim));
+  vectors.up_bias = TRY(vector_or_none(file, tensors.up.bias, s.ffn_dim));
+  vectors.down_bias = TRY(vector_or_none(file, tensors.down.bias, s.model_dim));
+  vectors.q_norm = ordered(TRY(qk_gains(file, config, tensors.q_norm, s.num_heads)), s.head_dim, rotary);
+  vectors.k_norm = ordered(TRY(qk_gains(file, config, tensors.k_norm, s.num_kv_heads)), s.head_dim, rotary);
+  return vectors;
 }
 
 }  // namespace runahead

@@ -1,24 +1,38 @@
-// LayerTensors: the names that GGUF has for the tensors of one layer. weights.cc packs them all, and unread_parts.cc
-// takes no others.
+// LayerTensors: the names that GGUF has for the tensors of one layer. layer_rows.cc and weights.cc read them all, and
+// unread_parts.cc takes no others.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "model/architecture.h"
 #include "model/weights/gguf.h"
 
 namespace runahead {
 
+// Empty names: the layer has none of it.
 struct LayerTensors {
-  LayerTensors(const Gguf& file, int32_t layer);
+  struct Norm {
+    std::string gain, bias;
+  };
+  // What a product is made of.
+  struct Product {
+    std::string weight, bias;
+  };
+
+  LayerTensors(const Gguf& file, const LayerConfig& config, int32_t layer);
   std::vector<std::string> all() const;
 
-  std::string attention_norm, ffn_norm;
-  std::string q, k, v;
-  std::string qkv;  // the rows of the three in one tensor, instead of them; empty if the file has none
-  std::string attention_out;
-  std::string gate, up, down;
+  Norm attention_norm, attention_post_norm, ffn_norm, ffn_post_norm;
+  std::string q_norm, k_norm;  // gains
+  Product q, k, v;
+  Product qkv;  // the rows of the three in one tensor, instead of them
+  Product attention_out;
+  Product gate, up, down;
 };
+
+// Of the norm before the head.
+LayerTensors::Norm output_norm_tensors(const Gguf& file);
 
 }  // namespace runahead

@@ -11,33 +11,17 @@
 namespace runahead {
 namespace {
 
-// Read by model/model_config.cc.
-constexpr std::string_view kReadKeys[] = {
-    "block_count",
-    "context_length",
-    "embedding_length",
-    "feed_forward_length",
-    "attention.head_count",
-    "attention.head_count_kv",
-    "attention.key_length",
-    "attention.value_length",
-    "attention.sliding_window",
-    "attention.layer_norm_rms_epsilon",
-    "rope.dimension_count",
-    "rope.freq_base",
-    "rope.scaling.type",
-    "rope.scaling.factor",
-    "rope.scale_linear",
-};
-
-// Whatever their value, the logits of a Llama model are the same.
+// Whatever their value, the logits are the same, unless model/model_config.cc asked for them.
 constexpr std::string_view kHarmlessKeys[] = {
     "vocab_size",  // the embedding's rows and the tokens decide; fine-tunes leave it behind
     "tensor_data_layout",  // a remark of old converters
     "pooling_type",  // of embeddings, not of logits
-    "attention.layer_norm_epsilon",  // the norms are RMS norms
+    "attention.layer_norm_epsilon",  // of norms of the other kind
+    "attention.layer_norm_rms_epsilon",
     "attention.sliding_window_pattern",  // the context ends with the window, within which all layers are alike
-    "rope.scaling.original_context_length",  // of YaRN, which is refused by rope.scaling.type
+    "rope.scaling.factor",  // of a scaling whose type is none, as the old key is behind the new one
+    "rope.scale_linear",
+    "rope.scaling.original_context_length",
     "rope.scaling.finetuned",  // a remark
     "rope.scaling.yarn_beta_fast",  // of YaRN
     "rope.scaling.yarn_beta_slow",
@@ -97,10 +81,10 @@ constexpr NeutralKey kNeutralKeys[] = {
 // The values that say what we compute anyway.
 std::vector<NeutralKey> keys_of_shape(const ModelConfig& config) {
   const ModelShape& s = config.shape;
-  const double head_dim = s.head_dim, base = config.layer.rope.base;
-  return {{"embedding_length_out", double{1} * s.model_dim, 0}, {"attention.scale", 1 / std::sqrt(head_dim), 0},
+  const double head_dim = s.head_dim, base = config.ropes.front().base, rotated = config.layer.rotated;
+  return {{"embedding_length_out", double{1} * s.model_dim, 0}, {"attention.scale", config.layer.attention_scale, 0},
           {"attention.key_length_swa", head_dim, head_dim},     {"attention.value_length_swa", head_dim, head_dim},
-          {"rope.dimension_count_swa", head_dim, head_dim},     {"rope.freq_base_swa", base, base}};
+          {"rope.dimension_count_swa", rotated, rotated},       {"rope.freq_base_swa", base, base}};
 }
 
 std::unexpected<Error> unsupported(const std::string& what) {
@@ -109,8 +93,7 @@ std::unexpected<Error> unsupported(const std::string& what) {
 
 Result<void> check_key(const Gguf& file, std::string_view key, std::string_view name,
                        std::span<const NeutralKey> of_shape) {
-  const auto is_in = [&](const auto& list) { return std::ranges::find(list, name) != std::end(list); };
-  if (is_in(kReadKeys) || is_in(kHarmlessKeys)) return {};
+  if (std::ranges::find(kHarmlessKeys, name) != std::end(kHarmlessKeys)) return {};
   const std::string what = "the key " + quoted(key) + " is " + file.shown(key);
   for (const std::span<const NeutralKey> list : {std::span<const NeutralKey>(kNeutralKeys), of_shape}) {
     const auto known = std::ranges::find(list, name, &NeutralKey::name);
@@ -123,20 +106,24 @@ Result<void> check_key(const Gguf& file, std::string_view key, std::string_view 
   return unsupported(what + ", and this version does not know what that changes");
 }
 
-Result<void> check_keys(const Gguf& file, const ModelConfig& config) {
+Result<void> check_keys(const Gguf& file, const ModelConfig& config,
+                        const std::set<std::string, std::less<>>& read_keys) {
   const std::string prefix = config.shape.architecture + ".";
   const std::vector<NeutralKey> of_shape = keys_of_shape(config);
   for (const std::string_view key : file.keys())
-    if (key.starts_with(prefix)) TRY(check_key(file, key, key.substr(prefix.size()), of_shape));
+    if (key.starts_with(prefix) && !read_keys.contains(key.substr(prefix.size())))
+      TRY(check_key(file, key, key.substr(prefix.size()), of_shape));
   return {};
 }
 
 // The tensors that model/weights/weights.cc and model/model_config.cc read.
-std::unordered_set<std::string> read_tensors(const Gguf& file, int32_t num_layers) {
+std::unordered_set<std::string> read_tensors(const Gguf& file, const ModelConfig& config) {
   std::unordered_set<std::string> names = {"token_embd.weight", "output_norm.weight", "output.weight",
                                            "rope_freqs.weight"};
-  for (int32_t layer = 0; layer < num_layers; ++layer)
-    for (std::string& name : LayerTensors(file, layer).all()) names.insert(std::move(name));
+  if (config.long_rope) names.insert({"rope_factors_long.weight", "rope_factors_short.weight"});
+  if (config.output_norm.kind == NormKind::kLayer) names.insert("output_norm.bias");
+  for (int32_t layer = 0; layer < config.shape.num_layers; ++layer)
+    for (std::string& name : LayerTensors(file, config.layer, layer).all()) names.insert(std::move(name));
   return names;
 }
 
@@ -152,7 +139,7 @@ int64_t layer_of(std::string_view tensor) {
 
 Result<void> check_tensors(const Gguf& file, const ModelConfig& config) {
   const int32_t num_layers = config.shape.num_layers;
-  const std::unordered_set<std::string> known = read_tensors(file, num_layers);
+  const std::unordered_set<std::string> known = read_tensors(file, config);
   for (const std::string_view name : file.tensor_names()) {
     if (known.contains(std::string(name))) continue;
     if (layer_of(name) >= num_layers)
@@ -178,8 +165,9 @@ Result<void> check_quantization(const Gguf& file) {
 
 }  // namespace
 
-Result<void> refuse_unread_parts(const Gguf& file, const ModelConfig& config) {
-  TRY(check_keys(file, config));
+Result<void> refuse_unread_parts(const Gguf& file, const ModelConfig& config,
+                                 const std::set<std::string, std::less<>>& read_keys) {
+  TRY(check_keys(file, config, read_keys));
   TRY(check_tensors(file, config));
   return check_quantization(file);
 }

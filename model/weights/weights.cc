@@ -34,16 +34,33 @@ Result<void> pack_layer(const Gguf& file, const ModelConfig& config, int32_t lay
   const LayerRows rows = TRY(layer_rows(file, config, layer, padded.head_dim));
   w.qkv = PackedMatrix(rows.qkv, padded.model_dim);
   w.attention_out = PackedMatrix(rows.attention_out, padded.heads_dim);
-  w.gate_up = pack_gate_up(rows.gate, rows.up, padded);
+  w.ffn_in = rows.gate.empty() ? PackedMatrix(rows.up, padded.model_dim) : pack_gate_up(rows.gate, rows.up, padded);
   w.down = PackedMatrix(rows.down, padded.ffn_dim);
   return {};
 }
 
-// The gain of a norm.
-Result<std::vector<float>> norm(const Gguf& file, const std::string& name, const ModelShape& s) {
-  std::vector<float> gain = TRY(file.vector(name, s.model_dim));
-  gain.resize(static_cast<size_t>(PaddedShape(s).model_dim));
-  return gain;
+Result<NormWeights> load_norm(const Gguf& file, const LayerTensors::Norm& tensors, const ModelShape& s) {
+  NormWeights norm;
+  const auto padded = static_cast<size_t>(PaddedShape(s).model_dim);
+  if (tensors.gain.empty()) return norm;
+  norm.gain = TRY(file.vector(tensors.gain, s.model_dim));
+  norm.gain.resize(padded);
+  if (tensors.bias.empty()) return norm;
+  norm.bias = TRY(file.vector(tensors.bias, s.model_dim));
+  norm.bias.resize(padded);
+  return norm;
+}
+
+Result<LayerVectors> load_vectors(const Gguf& file, const ModelConfig& config, int32_t layer) {
+  const PaddedShape padded(config.shape);
+  LayerVectors vectors = TRY(layer_vectors(file, config, layer, padded.head_dim));
+  const auto pad = [](std::vector<float>& values, int32_t size) {
+    if (!values.empty()) values.resize(static_cast<size_t>(size));
+  };
+  pad(vectors.attention_out_bias, padded.model_dim);
+  pad(vectors.down_bias, padded.model_dim);
+  pad(vectors.up_bias, padded.ffn_dim);
+  return vectors;
 }
 
 // What is used as it lies in the file.
@@ -51,12 +68,15 @@ Result<Weights> load_unpacked(const Gguf& file, const ModelConfig& config) {
   const ModelShape& s = config.shape;
   Weights weights;
   weights.embedding = TRY(embedding_matrix(file, s));
-  weights.output_norm = TRY(norm(file, "output_norm.weight", s));
+  weights.output_norm = TRY(load_norm(file, output_norm_tensors(file), s));
   for (int32_t layer = 0; layer < s.num_layers; ++layer) {
-    const LayerTensors tensors(file, layer);
+    const LayerTensors tensors(file, config.layer, layer);
     LayerWeights& w = weights.layers.emplace_back();
-    w.attention_norm = TRY(norm(file, tensors.attention_norm, s));
-    w.ffn_norm = TRY(norm(file, tensors.ffn_norm, s));
+    w.attention_norm = TRY(load_norm(file, tensors.attention_norm, s));
+    w.attention_post_norm = TRY(load_norm(file, tensors.attention_post_norm, s));
+    w.ffn_norm = TRY(load_norm(file, tensors.ffn_norm, s));
+    w.ffn_post_norm = TRY(load_norm(file, tensors.ffn_post_norm, s));
+    w.vectors = TRY(load_vectors(file, config, layer));
   }
   return weights;
 }
@@ -64,17 +84,19 @@ Result<Weights> load_unpacked(const Gguf& file, const ModelConfig& config) {
 // The order of the cache file; shapes_of says the same of the shapes.
 std::vector<PackedMatrix*> packed_matrices(Weights& weights) {
   std::vector<PackedMatrix*> all = {&weights.head};
-  for (LayerWeights& w : weights.layers) all.insert(all.end(), {&w.qkv, &w.attention_out, &w.gate_up, &w.down});
+  for (LayerWeights& w : weights.layers) all.insert(all.end(), {&w.qkv, &w.attention_out, &w.ffn_in, &w.down});
   return all;
 }
 
-std::vector<PackedShape> shapes_of(const ModelShape& s) {
+std::vector<PackedShape> shapes_of(const ModelConfig& config) {
+  const ModelShape& s = config.shape;
   const PaddedShape padded(s);
+  const int64_t ffn_in = config.layer.ffn == FfnKind::kGelu ? s.ffn_dim : 2 * int64_t{padded.ffn_dim};
   std::vector<PackedShape> shapes = {{s.vocab_size, padded.model_dim}};
   for (int32_t layer = 0; layer < s.num_layers; ++layer)
     shapes.insert(shapes.end(), {{padded.qkv_dim, padded.model_dim},
                                  {s.model_dim, padded.heads_dim},
-                                 {2 * int64_t{padded.ffn_dim}, padded.model_dim},
+                                 {ffn_in, padded.model_dim},
                                  {s.model_dim, padded.ffn_dim}});
   return shapes;
 }
@@ -88,7 +110,7 @@ Result<void> check_shape(const ModelShape& s) {
 }
 
 size_t layer_bytes(const LayerWeights& w) {
-  return w.qkv.bytes() + w.attention_out.bytes() + w.gate_up.bytes() + w.down.bytes();
+  return w.qkv.bytes() + w.attention_out.bytes() + w.ffn_in.bytes() + w.down.bytes();
 }
 
 Result<void> pack_all(const Gguf& file, const ModelConfig& config, ThreadTeam& team, const LoadProgress& progress,
@@ -126,7 +148,7 @@ Result<void> pack_all(const Gguf& file, const ModelConfig& config, ThreadTeam& t
 // True if the weights now point into the cache's file. `level`: of the line about a file that is refused.
 bool map_cached(const PackedCache& cache, const ModelConfig& config, ThreadTeam& team, WeightsOrigin origin,
                 log::Level level, Weights& weights) {
-  Result<PackedFile> found = cache.open(shapes_of(config.shape), team);
+  Result<PackedFile> found = cache.open(shapes_of(config), team);
   if (!found) {
     if (found.error().code != ErrorCode::kNotFound)
       log::line(level, "the packed weights in {} are not used, and packed anew: {}", cache.path().string(),

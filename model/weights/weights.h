@@ -1,7 +1,7 @@
 // Weights: a model's matrices, packed once for the kernels, with what belongs together in one product: Q, K and V of a
-// layer are one matrix, gate and up rows alternate in one panel (Epilogue::kSiluMul).
-//   rows    of Q and K are reordered to rotate-half RoPE, whatever pairing the file has, so that K/V pages of one model
-//           are the same whichever file they come from (whole rows move: lossless for every format).
+// layer are one matrix, gate and up rows alternate in one panel (kernels/ops.h, is_gated).
+//   rows    of Q and K are reordered to rotate-half RoPE (model/weights/layer_rows.h), so that K/V pages of one model are the
+//           same whichever file they come from.
 //   owner   the packed copies are owned here, or mapped from the machine's packed cache (model/weights/packed_cache.h);
 //           `embedding` points into the model file, which must stay open.
 //   threads constant after load.
@@ -14,18 +14,27 @@
 #include "kernels/packed_matrix.h"
 #include "kernels/thread_team.h"
 #include "model/model_config.h"
+#include "model/weights/layer_rows.h"
 #include "model/weights/packed_cache.h"
 #include "model/weights/padded_shape.h"
 
 namespace runahead {
 
-// Lengths are those of PaddedShape.
+// Empty gains: there is no such norm.
+struct NormWeights {
+  std::vector<float> gain, bias;  // [model_dim]; bias: of LayerNorm, may be empty
+
+  bool is_there() const { return !gain.empty(); }
+};
+
+// Lengths are those of PaddedShape. A bias is empty if its product has none.
 struct LayerWeights {
-  std::vector<float> attention_norm;  // [model_dim]
-  std::vector<float> ffn_norm;  // [model_dim]
+  NormWeights attention_norm, attention_post_norm;
+  NormWeights ffn_norm, ffn_post_norm;
+  LayerVectors vectors;
   PackedMatrix qkv;  // [qkv_dim, model_dim]
   PackedMatrix attention_out;  // [model_dim, heads_dim]
-  PackedMatrix gate_up;  // [2 ffn_dim, model_dim], 16 gate rows, then their 16 up rows
+  PackedMatrix ffn_in;  // gated: [2 ffn_dim, model_dim], 16 gate rows, then their 16 up rows; else [ffn_dim, model_dim]
   PackedMatrix down;  // [model_dim, ffn_dim]
 };
 
@@ -38,7 +47,7 @@ enum class WeightsOrigin {
 struct Weights {
   QuantMatrixView embedding;  // [vocab_size, model_dim], in the file, not padded
   std::vector<LayerWeights> layers;
-  std::vector<float> output_norm;  // [model_dim]
+  NormWeights output_norm;
   PackedMatrix head;  // [vocab_size, model_dim]
 
   WeightsOrigin origin = WeightsOrigin::kPacked;

@@ -26,8 +26,8 @@ void try_both(const Wire& wire) {
   if (!hello) return;
   check(runahead::encode(*hello) == wire);
   check(hello->geometry.page_bytes <= runahead::limits::kPageBytesMax);
-  check(hello->geometry.pages() >= 1 &&
-        hello->geometry.pages() <= int64_t{runahead::limits::kKvLayersMax} * runahead::limits::kKvPagesMax);
+  check(hello->geometry.num_layers >= 1 && hello->geometry.num_layers <= runahead::limits::kKvLayersMax);
+  check(hello->geometry.prefix_pages >= 1 && hello->geometry.prefix_pages <= runahead::limits::kKvPagesMax);
 }
 
 }  // namespace

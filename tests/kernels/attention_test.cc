@@ -7,6 +7,11 @@ namespace {
 
 struct AttentionCase {
   int32_t head_dim, group, tokens, position, pages;  // queries of `tokens` tokens from `position`, over `pages` pages
+  int32_t window = 0;
+  float soft_cap = 0;
+
+  // The first that a token sees something of.
+  int32_t first_page(int32_t token) const { return window > 0 ? std::max(0, token - window + 1) / kPageTokens : 0; }
 };
 
 // Queries, pages and online-softmax state of one KV head, in one table's formats.
@@ -40,12 +45,15 @@ class AttentionState {
     AlignedBuffer state(ops_.attention_tile_bytes(tile.rows, c_.head_dim));
     tile.data = state.data();
     for (int32_t r = 0; r < tile.rows; ++r) ops_.copy_query(tile_, begin * c_.group + r, tile, r);
-    for (int32_t p = 0; p < c_.pages && p * kPageTokens <= c_.position + begin; ++p) {
+    const int32_t first = c_.first_page(c_.position + begin);
+    for (int32_t p = first; p < c_.pages && p * kPageTokens <= c_.position + begin; ++p) {
       const std::byte* page = pages.data() + static_cast<size_t>(p) * layout_.page_bytes();
       ops_.attend_page({.tile = tile,
                         .position = c_.position + begin,
                         .page_position = p * kPageTokens,
-                        .anew = p == 0,
+                        .anew = p == first,
+                        .window = c_.window,
+                        .soft_cap = c_.soft_cap,
                         .keys = page + layout_.key_offset(0),
                         .values = page + layout_.value_offset(0)});
     }
@@ -58,17 +66,20 @@ class AttentionState {
     const size_t page_floats = static_cast<size_t>(tile_.rows) * ops_.part_row_floats(c_.head_dim);
     AlignedBuffer parts(static_cast<size_t>(c_.pages) * page_floats * sizeof(float));
     const auto part = [&](int32_t p) { return parts.as<float>().data() + static_cast<size_t>(p) * page_floats; };
-    for (int32_t p = c_.pages - 1; p >= 0; --p) {
+    const int32_t first = c_.first_page(c_.position);
+    for (int32_t p = c_.pages - 1; p >= first; --p) {
       const std::byte* page = pages.data() + static_cast<size_t>(p) * layout_.page_bytes();
       ops_.attend_page_part({.tile = tile_,
                              .position = c_.position,
                              .page_position = p * kPageTokens,
+                             .window = c_.window,
+                             .soft_cap = c_.soft_cap,
                              .keys = page + layout_.key_offset(0),
                              .values = page + layout_.value_offset(0)},
                             part(p));
     }
-    for (int32_t p = 0; p < c_.pages; p += pages_a_fold)
-      ops_.fold_page_parts(tile_, p == 0, part(p), std::min(pages_a_fold, c_.pages - p));
+    for (int32_t p = first; p < c_.pages; p += pages_a_fold)
+      ops_.fold_page_parts(tile_, p == first, part(p), std::min(pages_a_fold, c_.pages - p));
     for (int32_t r = 0; r < tile_.rows; ++r)
       ops_.finish_attention(tile_, r, out.data() + static_cast<size_t>(r * c_.head_dim));
   }
@@ -84,7 +95,11 @@ class AttentionState {
 };
 
 constexpr AttentionCase kCases[] = {{32, 2, 64, 0, 1}, {64, 3, 64, 128, 3}, {64, 3, 1, 200, 4},  {96, 1, 17, 64, 2},
-                                    {128, 4, 5, 3, 1}, {64, 9, 30, 34, 1},  {160, 2, 64, 64, 2}, {64, 1, 7, 57, 1}};
+                                    {128, 4, 5, 3, 1}, {64, 9, 30, 34, 1},  {160, 2, 64, 64, 2}, {64, 1, 7, 57, 1},
+                                    // Windows that begin within a page, on its edge, and that are shorter than one.
+                                    {64, 3, 64, 128, 3, 70}, {64, 2, 64, 192, 4, 128}, {32, 1, 64, 128, 3, 5},
+                                    {64, 3, 1, 200, 4, 65},  {64, 2, 64, 128, 3, 1},   {96, 2, 30, 64, 2, 1000},
+                                    {64, 3, 64, 128, 3, 0, 5.0f}, {64, 2, 1, 200, 4, 100, 3.0f}};
 
 class Attention : public EveryOpTable {};
 
@@ -117,7 +132,8 @@ TEST_P(Attention, ARowDoesNotDependOnItsMates) {
 }
 
 TEST_P(Attention, PartsOfPagesFoldToTheSameBits) {
-  for (const AttentionCase& c : {AttentionCase{64, 3, 1, 330, 6}, {128, 4, 1, 255, 4}, {96, 1, 5, 66, 2}}) {
+  for (const AttentionCase& c : {AttentionCase{64, 3, 1, 330, 6}, {128, 4, 1, 255, 4}, {96, 1, 5, 66, 2},
+                                 {64, 3, 1, 330, 6, 100}, {64, 1, 5, 250, 4, 60}, {64, 4, 1, 255, 4, 128, 4.0f}}) {
     AttentionState whole(ops(), c);
     whole.run(0, c.tokens);
     for (int32_t pages_a_fold : {1, 2, 4, 6}) {
@@ -160,11 +176,13 @@ TEST_P(Elementwise, NormAndRotationAgreeWithTheReferenceAndGiveTheSameBitsEveryw
     const std::vector<float> x = random_floats(31, static_cast<size_t>(k), 3.0f),
                              gain = random_floats(32, static_cast<size_t>(k));
     std::vector<float> fast(x.size()), naive(x.size());
-    ops().rms_norm(x.data(), gain.data(), 1e-5f, k, fast.data());
-    reference().rms_norm(x.data(), gain.data(), 1e-5f, k, naive.data());
+    NormArgs args{.x = x.data(), .gain = gain.data(), .epsilon = 1e-5f, .count = k, .padded = k};
+    const auto into = [&](std::vector<float>& out) { return args.out = out.data(), args; };
+    ops().rms_norm(into(fast));
+    reference().rms_norm(into(naive));
     expect_close(fast, naive, 1e-6f, "norm of " + std::to_string(k));
     std::vector<float> generic(x.size());
-    runnable_ops().back()->rms_norm(x.data(), gain.data(), 1e-5f, k, generic.data());
+    runnable_ops().back()->rms_norm(into(generic));
     ASSERT_EQ(0, std::memcmp(fast.data(), generic.data(), fast.size() * sizeof(float)));
   }
   for (int32_t dim : {32, 64, 96, 128}) {
@@ -174,6 +192,43 @@ TEST_P(Elementwise, NormAndRotationAgreeWithTheReferenceAndGiveTheSameBitsEveryw
     reference().rotate(naive.data(), angles.data(), dim);
     expect_close(fast, naive, 1e-6f, "rotation");
   }
+}
+
+TEST_P(Elementwise, LayerNormAgreesWithTheReferenceAndGivesTheSameBitsEverywhere) {
+  for (int32_t count : {33, 42, 64, 576}) {
+    const int32_t padded = (count + 31) / 32 * 32;
+    std::vector<float> x = random_floats(41, static_cast<size_t>(padded), 3.0f),
+                       gain = random_floats(42, static_cast<size_t>(padded)), bias = random_floats(43, gain.size());
+    for (float& v : x) v += 5;  // the mean matters
+    for (std::vector<float>* row : {&x, &gain, &bias}) std::fill(row->begin() + count, row->end(), 0.0f);
+    for (const float* added : {static_cast<const float*>(nullptr), static_cast<const float*>(bias.data())}) {
+      std::vector<float> fast(x.size()), naive(x.size()), generic(x.size());
+      NormArgs args{.x = x.data(), .gain = gain.data(), .bias = added, .epsilon = 1e-5f, .count = count, .padded = padded};
+      const auto into = [&](std::vector<float>& out) { return args.out = out.data(), args; };
+      ops().layer_norm(into(fast));
+      reference().layer_norm(into(naive));
+      runnable_ops().back()->layer_norm(into(generic));
+      expect_close(fast, naive, 2e-6f, "LayerNorm of " + std::to_string(count));
+      ASSERT_EQ(0, std::memcmp(fast.data(), generic.data(), fast.size() * sizeof(float)));
+      for (int32_t i = count; i < padded; ++i) ASSERT_EQ(fast[static_cast<size_t>(i)], 0.0f);
+    }
+  }
+}
+
+TEST_P(Elementwise, GeluAndSoftCapAgreeWithTheReferenceAndGiveTheSameBitsEverywhere) {
+  std::vector<float> x = random_floats(44, 256, 8.0f);
+  x[0] = 0, x[1] = 1e4f, x[2] = -1e4f, x[3] = 1e-6f;
+  const auto compare = [&](const auto& apply, float tolerance) {
+    std::vector<float> fast = x, naive = x, generic = x;
+    apply(ops(), fast);
+    apply(reference(), naive);
+    apply(*runnable_ops().back(), generic);
+    expect_close(fast, naive, tolerance, "value by value");
+    ASSERT_EQ(0, std::memcmp(fast.data(), generic.data(), fast.size() * sizeof(float)));
+  };
+  compare([](const OpTable& ops, std::vector<float>& row) { ops.gelu(row.data(), 256); }, 1e-6f);
+  for (float cap : {5.0f, 30.0f})
+    compare([&](const OpTable& ops, std::vector<float>& row) { ops.soft_cap(row.data(), cap, 256); }, cap * 3e-7f);
 }
 
 TEST_P(Elementwise, OperandsAndPagesAreTheReferencesBitByBit) {

@@ -11,7 +11,7 @@ class Gemm : public EveryOpTable {
                          Epilogue epilogue, int32_t panel_begin, int32_t panel_end) const {
     const Operand operand{m.cols, rows, m.packed.widest()};
     const std::vector<std::byte> packed = pack_rows(table, x, operand);
-    const size_t width = static_cast<size_t>(m.packed.num_panels()) * (epilogue == Epilogue::kSiluMul ? 16 : 32);
+    const size_t width = static_cast<size_t>(m.packed.num_panels()) * (is_gated(epilogue) ? 16 : 32);
     std::vector<float> out = random_floats(99, static_cast<size_t>(rows) * width);  // kAdd starts from something
     AlignedBuffer scratch(table.panel_scratch_bytes(m.cols));
     table.gemm({.a = packed.data(),
@@ -44,7 +44,7 @@ TEST_P(Gemm, AgreesWithTheReferenceForEveryFormatAndRowCount) {
           random_floats(static_cast<uint64_t>(rows), static_cast<size_t>(rows) * static_cast<size_t>(k));
       // int16 rounds weights that come as floats to 12 bits; everything else is exact but for the order of sums.
       const bool rounds = ops().mode == ComputeMode::kInt16 && m.packed.panels()->format == PanelFormat::kFloat32;
-      for (Epilogue epilogue : {Epilogue::kStore, Epilogue::kAdd, Epilogue::kSiluMul})
+      for (Epilogue epilogue : {Epilogue::kStore, Epilogue::kAdd, Epilogue::kSiluMul, Epilogue::kGeluMul})
         expect_close(run(ops(), m, x, rows, epilogue, 0, 3), run(reference(), m, x, rows, epilogue, 0, 3),
                      rounds ? 2e-2f : 1e-4f,
                      std::string(quant_format(type).name) + " with " + std::to_string(rows) + " rows");

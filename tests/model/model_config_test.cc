@@ -14,7 +14,9 @@ namespace {
 
 using test::GgufBuilder;
 using test::TinyShape;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::Not;
 
 TEST(ModelConfig, ReadsEveryFieldOfATinyModel) {
@@ -34,10 +36,10 @@ TEST(ModelConfig, ReadsEveryFieldOfATinyModel) {
   EXPECT_EQ(config->shape.context_len, 4096);
   EXPECT_FLOAT_EQ(config->layer.norm.epsilon, 1e-5f);
   EXPECT_FALSE(config->tied_head);
-  EXPECT_EQ(config->layer.rope.pairing, RopePairing::kInterleaved);
-  ASSERT_EQ(config->layer.rope.frequencies.size(), 16u);
-  EXPECT_DOUBLE_EQ(config->layer.rope.frequencies[0], 1.0);
-  EXPECT_DOUBLE_EQ(config->layer.rope.frequencies[8], 0.01);  // 10000^(-16/32)
+  EXPECT_EQ(config->layer.rope_pairing, RopePairing::kInterleaved);
+  ASSERT_EQ(config->ropes.front().frequencies.size(), 16u);
+  EXPECT_DOUBLE_EQ(config->ropes.front().frequencies[0], 1.0);
+  EXPECT_DOUBLE_EQ(config->ropes.front().frequencies[8], 0.01);  // 10000^(-16/32)
   EXPECT_EQ(config->special.bos, 1);
   EXPECT_EQ(config->special.eos, 2);
   EXPECT_EQ(config->special.eot, kNoToken);
@@ -82,18 +84,76 @@ TEST(ModelConfig, LinearScalingAndRopeFreqsDivideTheFrequencies) {
     file.f32("llama.rope.scaling.factor", 4);
   });
   ASSERT_TRUE(linear) << linear.error().message;
-  EXPECT_DOUBLE_EQ(linear->layer.rope.frequencies[8], 0.0025);
+  EXPECT_DOUBLE_EQ(linear->ropes.front().frequencies[8], 0.0025);
   std::vector<float> divisors(16, 1);
   divisors[8] = 2;
   const auto llama31 = config_with([&](GgufBuilder& file) { file.f32_tensor("rope_freqs.weight", {16}, divisors); });
   ASSERT_TRUE(llama31) << llama31.error().message;
-  EXPECT_DOUBLE_EQ(llama31->layer.rope.frequencies[8], 0.005);
-  EXPECT_DOUBLE_EQ(llama31->layer.rope.frequencies[0], 1.0);
+  EXPECT_DOUBLE_EQ(llama31->ropes.front().frequencies[8], 0.005);
+  EXPECT_DOUBLE_EQ(llama31->ropes.front().frequencies[0], 1.0);
 }
 
-TEST(ModelConfig, TheContextEndsWithASlidingWindow) {
-  EXPECT_EQ(config_with([](GgufBuilder& file) { file.u32("llama.attention.sliding_window", 1024); })->shape.context_len,
-            1024);
+TEST(ModelConfig, ASlidingWindowIsThatOfEveryLayer) {
+  const auto config = config_with([](GgufBuilder& file) { file.u32("llama.attention.sliding_window", 1024); });
+  EXPECT_EQ(config->shape.context_len, 4096);
+  EXPECT_EQ(config->shape.windows, std::vector<int32_t>(3, 1024));
+}
+
+// The keys of `llama`, told by another architecture.
+Result<ModelConfig> config_of(const char* architecture, const std::function<void(GgufBuilder&)>& change, int32_t layers) {
+  GgufBuilder file;
+  test::add_tiny_keys(file, {.num_layers = layers}, 300, architecture);
+  file.f32_tensor("token_embd.weight", {64, 300}, std::vector<float>(64 * 300));
+  change(file);
+  const std::vector<std::byte> bytes = file.build();
+  return read_model_config(TRY(Gguf::parse(bytes, "test.gguf")));
+}
+
+TEST(ModelConfig, WhichLayersHaveAWindowTheFileOrItsArchitectureSays) {
+  const auto windows = [](const char* architecture, const std::function<void(GgufBuilder&)>& change) {
+    const auto config = config_of(architecture, change, 7);
+    EXPECT_TRUE(config) << config.error().message;
+    return config ? config->shape.windows : std::vector<int32_t>();
+  };
+  const auto none = [](GgufBuilder&) {};
+  EXPECT_THAT(windows("gemma3", [](GgufBuilder& file) { file.u32("gemma3.attention.sliding_window", 512); }),
+              ElementsAre(512, 512, 512, 512, 512, 0, 512));
+  EXPECT_THAT(windows("gemma3", none), IsEmpty());
+  EXPECT_THAT(windows("gemma2", [](GgufBuilder& file) { file.u32("gemma2.attention.sliding_window", 100); }),
+              ElementsAre(100, 0, 100, 0, 100, 0, 100));
+  EXPECT_THAT(windows("gemma3",
+                      [](GgufBuilder& file) {
+                        file.u32("gemma3.attention.sliding_window", 512);
+                        file.u32("gemma3.attention.sliding_window_pattern", 3);
+                      }),
+              ElementsAre(512, 512, 0, 512, 512, 0, 512));
+  EXPECT_THAT(windows("olmo2",
+                      [](GgufBuilder& file) {
+                        file.u32("olmo2.attention.sliding_window", 512);
+                        file.booleans("olmo2.attention.sliding_window_pattern", {true, false, true, true, false, false, true});
+                      }),
+              ElementsAre(512, 0, 512, 512, 0, 0, 512));
+  EXPECT_THAT(windows("phi3", [](GgufBuilder& file) { file.u32("phi3.attention.sliding_window", 512); }), IsEmpty());
+  // Where nobody knows which layers are meant, the context ends with the window.
+  const auto qwen = config_of("qwen2", [](GgufBuilder& file) { file.u32("qwen2.attention.sliding_window", 512); }, 7);
+  EXPECT_EQ(qwen->shape.context_len, 512);
+  EXPECT_THAT(qwen->shape.windows, IsEmpty());
+  const auto short_list = config_of(
+      "olmo2",
+      [](GgufBuilder& file) {
+        file.u32("olmo2.attention.sliding_window", 512);
+        file.booleans("olmo2.attention.sliding_window_pattern", {true, false});
+      },
+      7);
+  EXPECT_EQ(short_list.error().code, ErrorCode::kInvalidModel);
+}
+
+// A window that no context reaches changes no score, but the layers that have it turn by another base.
+TEST(ModelConfig, LayersWithAWindowBeyondTheContextKeepTheirBase) {
+  const auto config = config_of("gemma3", [](GgufBuilder& file) { file.u32("gemma3.attention.sliding_window", 1u << 20); }, 7);
+  ASSERT_EQ(config->ropes.size(), 2u);
+  EXPECT_EQ(config->rope_of_layer, (std::vector<int32_t>{1, 1, 1, 1, 1, 0, 1}));
+  EXPECT_EQ(config->shape.windows[0], config->shape.context_len);
 }
 
 TEST(ModelConfig, WhatWouldBeComputedWronglyIsUnsupported) {
@@ -104,8 +164,8 @@ TEST(ModelConfig, WhatWouldBeComputedWronglyIsUnsupported) {
     EXPECT_THAT(config.error().message, HasSubstr(word));
   };
   expect_unsupported([](GgufBuilder& file) { file.u32("llama.expert_count", 8); }, "experts");
-  expect_unsupported([](GgufBuilder& file) { file.str("llama.rope.scaling.type", "yarn"); }, "yarn");
-  expect_unsupported([](GgufBuilder& file) { file.f32_tensor("blk.0.attn_q.bias", {1}, {0}); }, "attn_q.bias");
+  expect_unsupported([](GgufBuilder& file) { file.str("llama.rope.scaling.type", "dynamic"); }, "dynamic");
+  expect_unsupported([](GgufBuilder& file) { file.f32_tensor("blk.0.ffn_up.bias", {1}, {0}); }, "ffn_up.bias");
 }
 
 // What a file says in other words than ours, with the same meaning.
@@ -114,7 +174,7 @@ TEST(ModelConfig, WhatChangesNothingIsAccepted) {
     const auto config = config_with(change);
     ASSERT_TRUE(config) << what << ": " << config.error().message;
     EXPECT_EQ(config->shape.context_len, 4096) << what;
-    EXPECT_DOUBLE_EQ(config->layer.rope.frequencies[8], 0.01) << what;
+    EXPECT_DOUBLE_EQ(config->ropes.front().frequencies[8], 0.01) << what;
   };
   for (const char* key : {"attention.sliding_window", "expert_count", "expert_used_count", "nextn_predict_layers"})
     expect_plain([&](GgufBuilder& file) { file.u32(std::string("llama.") + key, 0); }, key);
@@ -234,7 +294,7 @@ TEST(ModelConfig, AKeyThatCouldChangeAnAnswerIsRefusedByNameAndValue) {
   };
   for (const char* key : {"logit_scale", "residual_scale", "embedding_scale", "attention.scale", "attention.clamp_kqv",
                           "attn_logit_softcapping", "final_logit_softcapping", "attention.max_alibi_bias",
-                          "rope.scaling.attn_factor", "rope.scaling.yarn_ext_factor", "rope.freq_base_swa"}) {
+                          "rope.scaling.yarn_ext_factor", "rope.freq_base_swa"}) {
     const std::string full = std::string("llama.") + key;
     expect_refused([&](GgufBuilder& file) { file.f32(full, 0.5f); }, full.c_str(), "0.5");
     expect_refused([&](GgufBuilder& file) { file.f32(full, NAN); }, full.c_str(), "nan");
@@ -269,7 +329,7 @@ TEST(ModelConfig, ATensorThatNothingReadsIsRefusedByName) {
                            "blk.1.ffn_gate_inp.weight",
                            "blk.0.ffn_gate_exps.weight",
                            "blk.0.ffn_norm_exps.weight",
-                           "blk.0.attn_output.bias",
+                           "blk.0.ffn_gate.bias",
                            "blk.0.attn_sub_norm.weight",
                            "blk.0.attn_sinks.weight",
                            "blk.0.attn_norm_2.weight",
@@ -357,7 +417,7 @@ TEST(ModelConfig, ReadsTheDefaultModel) {
   EXPECT_EQ(config->shape.vocab_size, 49152);
   EXPECT_EQ(config->shape.context_len, 8192);
   EXPECT_TRUE(config->tied_head);
-  EXPECT_EQ(config->layer.rope.base, 100000.0f);
+  EXPECT_EQ(config->ropes.front().base, 100000.0f);
   EXPECT_EQ(config->special.eos, 2);
 }
 

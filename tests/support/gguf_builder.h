@@ -61,6 +61,10 @@ class GgufBuilder {
   void i32s(std::string_view name, const std::vector<int32_t>& list) {
     key(name, 9).number<uint32_t>(5).number<uint64_t>(list.size()).raw(std::as_bytes(std::span(list)));
   }
+  void booleans(std::string_view name, const std::vector<bool>& list) {
+    ByteWriter& out = key(name, 9).number<uint32_t>(7).number<uint64_t>(list.size());
+    for (const bool value : list) out.number<uint8_t>(value);
+  }
   void f32s(std::string_view name, const std::vector<float>& list) {
     key(name, 9).number<uint32_t>(6).number<uint64_t>(list.size()).raw(std::as_bytes(std::span(list)));
   }

@@ -83,7 +83,7 @@ class NaiveLlama {
     const auto dim = static_cast<size_t>(config_.shape.head_dim);
     for (size_t h = 0; h < heads.size(); h += dim) {
       for (size_t i = 0; i < dim / 2; ++i) {
-        const double angle = static_cast<double>(position) * config_.layer.rope.frequencies[i];
+        const double angle = static_cast<double>(position) * config_.ropes.front().frequencies[i];
         double &a = heads[h + 2 * i], &b = heads[h + 2 * i + 1];
         const double turned = a * std::cos(angle) - b * std::sin(angle);
         b = b * std::cos(angle) + a * std::sin(angle);

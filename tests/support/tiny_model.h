@@ -209,11 +209,12 @@ inline void add_tiny_tokenizer(GgufBuilder& file, const TinyVocabulary& vocabula
       "'\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}");
 }
 
-inline void add_tiny_keys(GgufBuilder& file, const TinyShape& shape, uint32_t vocab_size) {
+inline void add_tiny_keys(GgufBuilder& file, const TinyShape& shape, uint32_t vocab_size,
+                          const std::string& architecture = "llama") {
   const auto u32 = [&](const char* name, int32_t value) {
-    file.u32(std::string("llama.") + name, static_cast<uint32_t>(value));
+    file.u32(architecture + "." + name, static_cast<uint32_t>(value));
   };
-  file.str("general.architecture", "llama");
+  file.str("general.architecture", architecture);
   file.str("general.name", "tiny");
   u32("block_count", shape.num_layers);
   u32("context_length", shape.context_len);
@@ -224,9 +225,9 @@ inline void add_tiny_keys(GgufBuilder& file, const TinyShape& shape, uint32_t vo
   u32("attention.key_length", shape.head_dim);
   u32("attention.value_length", shape.head_dim);
   u32("rope.dimension_count", shape.head_dim);
-  file.f32("llama.rope.freq_base", shape.rope_base);
-  file.f32("llama.attention.layer_norm_rms_epsilon", 1e-5f);
-  file.u32("llama.vocab_size", vocab_size);
+  file.f32(architecture + ".rope.freq_base", shape.rope_base);
+  file.f32(architecture + ".attention.layer_norm_rms_epsilon", 1e-5f);
+  file.u32(architecture + ".vocab_size", vocab_size);
 }
 
 // `type` is the format of every matrix but for V, down and the embedding if they have their own; norms are F32.

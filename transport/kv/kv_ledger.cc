@@ -11,7 +11,7 @@ KvInboundLedger::KvInboundLedger(asio::any_io_executor executor, Clock& clock, K
       params_(std::move(params)),
       geometry_(geometry_of(params_)),
       layers_open_(params_.layers_open > 0 ? params_.layers_open : geometry_.num_layers),
-      claimed_(static_cast<size_t>(geometry_.pages())),
+      claimed_(geometry_.places()),
       changed_(std::move(executor), clock) {}
 
 bool KvInboundLedger::open_layers(int32_t count) {
@@ -83,9 +83,10 @@ KvOutboundLedger::KvOutboundLedger(asio::any_io_executor executor, Clock& clock,
     : clock_(clock),
       params_(std::move(params)),
       geometry_(geometry_of(params_)),
-      posted_(static_cast<size_t>(geometry_.pages())),
-      unsent_(static_cast<size_t>(geometry_.num_layers), geometry_.prefix_pages),
-      changed_(std::move(executor), clock) {}
+      posted_(geometry_.places()),
+      changed_(std::move(executor), clock) {
+  for (int32_t layer = 0; layer < geometry_.num_layers; ++layer) unsent_.push_back(geometry_.pages_of(layer));
+}
 
 void KvOutboundLedger::post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c) {
   RUNAHEAD_CHECK(geometry_.contains(key), "a page was posted that the stream does not have");

@@ -16,8 +16,12 @@
 
 namespace runahead {
 
-inline KvGeometry geometry_of(const KvInboundParams& p) { return {p.num_layers, p.prefix_pages, p.page_bytes}; }
-inline KvGeometry geometry_of(const KvOutboundParams& p) { return {p.num_layers, p.prefix_pages, p.page_bytes}; }
+inline KvGeometry geometry_of(const KvInboundParams& p) {
+  return {p.num_layers, p.prefix_pages, p.page_bytes, p.first_pages};
+}
+inline KvGeometry geometry_of(const KvOutboundParams& p) {
+  return {p.num_layers, p.prefix_pages, p.page_bytes, p.first_pages};
+}
 
 class KvInboundLedger {
  public:
@@ -50,7 +54,7 @@ class KvInboundLedger {
   KvInboundParams params_;
   KvGeometry geometry_;
   int32_t layers_open_;
-  std::vector<bool> claimed_;  // [num_layers, prefix_pages]
+  std::vector<bool> claimed_;  // [places()]
   std::deque<KvArrival> arrivals_;
   uint64_t taken_ = 0;
   std::optional<Error> error_;
@@ -145,7 +149,7 @@ class KvOutboundLedger {
   Clock& clock_;
   KvOutboundParams params_;
   KvGeometry geometry_;
-  std::vector<bool> posted_;  // [num_layers, prefix_pages]
+  std::vector<bool> posted_;  // [places()]
   int64_t num_posted_ = 0;
   int32_t layers_open_ = 0;
   std::map<int32_t, std::deque<Page>> queue_;  // by layer; none is empty

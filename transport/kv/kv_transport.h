@@ -8,7 +8,8 @@
 //                    some of the layers opens those, and later ones as it has done with the first (open_layers). Unasked
 //                    pages are never stored.
 //   order            of the pages that are posted and may go, those of the lowest layer go first: they are needed first.
-//   stream           one AttemptId on one hop. Both ends know the same page geometry: num_layers x pages of the prefix.
+//   stream           one AttemptId on one hop. Both ends know the same page geometry: num_layers x pages of
+//                    the prefix, less those that a layer's window does not reach.
 //   owner            pages belong to leases (model/kv_pages.h); an open stream holds `pin`, a share of the lease, until
 //                    close() has returned, so memory that a peer may still write is never given to somebody else.
 //   threads          everything on the process's io_context thread. No call blocks.
@@ -63,7 +64,7 @@ struct KvStreamStats {
   double rtt_seconds = 0;  // of a sender: the least round trip that its transport saw; 0: it measures none
 };
 
-// The receiving end: buffers for pages [0, prefix_pages) of every layer.
+// The receiving end: buffers for the pages of every layer.
 class KvInbound {
  public:
   virtual ~KvInbound() = default;  // close() first
@@ -87,7 +88,7 @@ class KvOutbound {
   virtual void post(KvPageKey key, std::span<const std::byte> page, std::optional<uint32_t> crc32c) = 0;
   // Returns when no page of layers [0, count) is read any more, or with the stream's error.
   virtual Task<void> wait_for_sent_layers(int32_t count, Deadline deadline) = 0;
-  // Returns when every posted page has been handed over, or with the stream's error. When all num_layers * prefix_pages
+  // Returns when every posted page has been handed over, or with the stream's error. When all of the stream's
   // pages are posted, handed over means that the receiver has verified every one of them.
   virtual Task<void> drain(Deadline deadline) = 0;
   // Abandons what is queued. Returns when the transport will read no posted page any more.
@@ -104,8 +105,9 @@ struct KvInboundParams {
   std::string sender_address;  // KvTransport::address() of the rank before
   std::shared_ptr<const void> pin;  // share of the lease that owns the buffers
   std::function<std::span<std::byte>(KvPageKey)> buffer;  // where a page goes; valid while `pin` is held
-  int32_t prefix_pages = 0;  // pages a layer, from page 0
+  int32_t prefix_pages = 0;  // pages [first_pages[layer], prefix_pages) of each layer
   int32_t num_layers = 0;
+  std::vector<int32_t> first_pages = {};  // [num_layers], or empty: 0
   int32_t layers_open = 0;  // from the first on, whose pages may come at once; 0: all
   size_t page_bytes = 0;
   KvChecksum checksum;  // of pages that have arrived
@@ -116,8 +118,9 @@ struct KvOutboundParams {
   uint64_t stream_token = 0;
   std::string receiver_address;  // KvTransport::address() of the rank after
   std::shared_ptr<const void> pin;  // share of the lease that owns the posted pages
-  int32_t prefix_pages = 0;  // pages a layer that will be posted in all
+  int32_t prefix_pages = 0;  // pages [first_pages[layer], prefix_pages) of each layer will be posted in all
   int32_t num_layers = 0;
+  std::vector<int32_t> first_pages = {};  // [num_layers], or empty: 0
   size_t page_bytes = 0;
   KvChecksum checksum;  // of pages that are posted without one
 };

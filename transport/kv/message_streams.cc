@@ -40,7 +40,7 @@ void MessageInStream::start() { stall_.start(context_->connect_timeout, shared_f
 StreamHello MessageInStream::hello(uint64_t incarnation) {
   told_layers_ = ledger_.layers_open();
   const KvInboundParams& params = ledger_.params();
-  return {params.attempt, params.stream_token, incarnation, ledger_.geometry(), told_layers_};
+  return {params.attempt, params.stream_token, incarnation, ledger_.geometry().digest(), told_layers_};
 }
 
 // A sender that has not answered yet is told when it has: before that it may not know the stream.
@@ -137,7 +137,7 @@ StreamReply MessageOutStream::attach(const StreamHello& hello, std::shared_ptr<M
   if (hello.stream_token != ledger_.params().stream_token) return StreamReply::kWrongToken;
   if (endpoint_) return StreamReply::kAlreadyOpen;
   if (closed_ || ledger_.error()) return StreamReply::kUnknownStream;  // came too late
-  if (hello.geometry != ledger_.geometry()) {
+  if (hello.geometry != ledger_.geometry().digest()) {
     stop(error_of(StreamReply::kOtherGeometry));
     return StreamReply::kOtherGeometry;
   }

@@ -1,5 +1,6 @@
 #include "transport/kv/stream_hello.h"
 
+#include <algorithm>
 #include <string>
 
 #include "base/crc32c.h"
@@ -22,20 +23,46 @@ enum : size_t {
   kAtLayers = 40,
   kAtPages = 44,
   kAtPageBytes = 48,
+  kAtFirstPages = 52,
   kAtLayersOpen = 56,
   kAtCrc = 60,  // of bytes [0, 60)
 };
 
+bool is_bounded(int32_t num_layers, int32_t prefix_pages, uint64_t page_bytes) {
+  return num_layers >= 1 && num_layers <= limits::kKvLayersMax && prefix_pages >= 1 &&
+         prefix_pages <= limits::kKvPagesMax && page_bytes >= 1 && page_bytes <= limits::kPageBytesMax;
+}
+
+std::unexpected<Error> out_of_bounds(int32_t num_layers, int32_t prefix_pages, uint64_t page_bytes) {
+  return fail(ErrorCode::kInvalidArgument, "a KV stream of " + std::to_string(num_layers) + " layers x " +
+                                               std::to_string(prefix_pages) + " pages of " +
+                                               std::to_string(page_bytes) + " bytes is outside of base/limits.h");
+}
+
 }  // namespace
 
+int64_t KvGeometry::pages() const {
+  int64_t count = static_cast<int64_t>(num_layers) * prefix_pages;
+  for (const int32_t first : first_pages) count -= first;
+  return count;
+}
+
+KvGeometryDigest KvGeometry::digest() const {
+  KvGeometryDigest digest{num_layers, prefix_pages, static_cast<uint32_t>(page_bytes), 0};
+  std::vector<std::byte> bytes(first_pages.size() * sizeof(uint32_t));
+  for (size_t i = 0; i < first_pages.size(); ++i)
+    store_le<uint32_t>(&bytes[i * sizeof(uint32_t)], static_cast<uint32_t>(first_pages[i]));
+  if (!bytes.empty()) digest.first_pages_crc = crc32c(bytes);
+  return digest;
+}
+
 Result<void> check_geometry(const KvGeometry& g) {
-  const bool bounded = g.num_layers >= 1 && g.num_layers <= limits::kKvLayersMax && g.prefix_pages >= 1 &&
-                       g.prefix_pages <= limits::kKvPagesMax && g.page_bytes >= 1 &&
-                       g.page_bytes <= limits::kPageBytesMax;
-  if (bounded) return {};
-  return fail(ErrorCode::kInvalidArgument, "a KV stream of " + std::to_string(g.num_layers) + " layers x " +
-                                               std::to_string(g.prefix_pages) + " pages of " +
-                                               std::to_string(g.page_bytes) + " bytes is outside of base/limits.h");
+  const bool each = g.first_pages.empty() || std::ssize(g.first_pages) == g.num_layers;
+  const auto is_page = [&](int32_t first) { return first >= 0 && first <= g.prefix_pages; };
+  if (is_bounded(g.num_layers, g.prefix_pages, g.page_bytes) && each && std::ranges::all_of(g.first_pages, is_page) &&
+      g.pages() > 0)
+    return {};
+  return out_of_bounds(g.num_layers, g.prefix_pages, g.page_bytes);
 }
 
 std::array<std::byte, kStreamHelloBytes> encode(const StreamHello& hello) {
@@ -48,7 +75,8 @@ std::array<std::byte, kStreamHelloBytes> encode(const StreamHello& hello) {
   store_le<uint64_t>(&bytes[kAtIncarnation], hello.incarnation);
   store_le<uint32_t>(&bytes[kAtLayers], static_cast<uint32_t>(hello.geometry.num_layers));
   store_le<uint32_t>(&bytes[kAtPages], static_cast<uint32_t>(hello.geometry.prefix_pages));
-  store_le<uint64_t>(&bytes[kAtPageBytes], hello.geometry.page_bytes);
+  store_le<uint32_t>(&bytes[kAtPageBytes], hello.geometry.page_bytes);
+  store_le<uint32_t>(&bytes[kAtFirstPages], hello.geometry.first_pages_crc);
   store_le<uint32_t>(&bytes[kAtLayersOpen], static_cast<uint32_t>(hello.layers_open));
   store_le<uint32_t>(&bytes[kAtCrc], crc32c(std::span(bytes).first(kAtCrc)));
   return bytes;
@@ -66,9 +94,11 @@ Result<StreamHello> parse_stream_hello(std::span<const std::byte, kStreamHelloBy
   hello.stream_token = load_le<uint64_t>(at + kAtStreamToken);
   hello.incarnation = load_le<uint64_t>(at + kAtIncarnation);
   hello.geometry = {static_cast<int32_t>(load_le<uint32_t>(at + kAtLayers)),
-                    static_cast<int32_t>(load_le<uint32_t>(at + kAtPages)), load_le<uint64_t>(at + kAtPageBytes)};
-  auto checked = check_geometry(hello.geometry);
-  if (!checked) return fail(ErrorCode::kCorrupt, std::move(checked).error().message);
+                    static_cast<int32_t>(load_le<uint32_t>(at + kAtPages)), load_le<uint32_t>(at + kAtPageBytes),
+                    load_le<uint32_t>(at + kAtFirstPages)};
+  const KvGeometryDigest& g = hello.geometry;
+  if (!is_bounded(g.num_layers, g.prefix_pages, g.page_bytes))
+    return fail(ErrorCode::kCorrupt, out_of_bounds(g.num_layers, g.prefix_pages, g.page_bytes).error().message);
   hello.layers_open = static_cast<int32_t>(load_le<uint32_t>(at + kAtLayersOpen));
   if (hello.layers_open < 1 || hello.layers_open > hello.geometry.num_layers)
     return fail(ErrorCode::kCorrupt, "a stream's greeting opens layers that there are not");

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "base/ids.h"
 #include "base/result.h"
@@ -15,20 +16,35 @@
 
 namespace runahead {
 
-// What both ends of a stream must agree on.
+// A geometry as the two ends compare it.
+struct KvGeometryDigest {
+  int32_t num_layers = 0;
+  int32_t prefix_pages = 0;
+  uint32_t page_bytes = 0;
+  uint32_t first_pages_crc = 0;  // CRC32C of KvGeometry::first_pages as little-endian numbers; 0: there are none
+  bool operator==(const KvGeometryDigest&) const = default;
+};
+
+// What both ends of a stream must agree on: pages [first_page(layer), prefix_pages) of every layer.
 struct KvGeometry {
   int32_t num_layers = 0;
-  int32_t prefix_pages = 0;  // a layer
+  int32_t prefix_pages = 0;
   uint64_t page_bytes = 0;
+  std::vector<int32_t> first_pages = {};  // [num_layers], or empty: 0
   bool operator==(const KvGeometry&) const = default;
 
-  int64_t pages() const { return static_cast<int64_t>(num_layers) * prefix_pages; }
+  KvGeometryDigest digest() const;
+  int32_t first_page(int32_t layer) const { return first_pages.empty() ? 0 : first_pages[static_cast<size_t>(layer)]; }
+  int32_t pages_of(int32_t layer) const { return prefix_pages - first_page(layer); }
+  int64_t pages() const;
   bool contains(KvPageKey key) const {
-    return key.layer >= 0 && key.layer < num_layers && key.page >= 0 && key.page < prefix_pages;
+    return key.layer >= 0 && key.layer < num_layers && key.page >= first_page(key.layer) && key.page < prefix_pages;
   }
+  // Below places().
   size_t index(KvPageKey key) const {
     return static_cast<size_t>(key.layer) * static_cast<size_t>(prefix_pages) + static_cast<size_t>(key.page);
   }
+  size_t places() const { return static_cast<size_t>(num_layers) * static_cast<size_t>(prefix_pages); }
 };
 
 // Within limits::kKvLayersMax, kKvPagesMax and kPageBytesMax, and not empty; else kInvalidArgument.
@@ -40,7 +56,7 @@ struct StreamHello {
   AttemptId attempt;
   uint64_t stream_token = 0;
   uint64_t incarnation = 0;  // of the sender that is meant
-  KvGeometry geometry;
+  KvGeometryDigest geometry;
   int32_t layers_open = 0;  // from the first on, whose buffers are posted: 1 to geometry.num_layers
   bool operator==(const StreamHello&) const = default;
 };

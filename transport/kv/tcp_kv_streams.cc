@@ -98,7 +98,7 @@ Task<void> TcpInStream::meet_sender() {
   const auto preamble = encode_preamble(Plane::kData);
   const int32_t told = ledger_.layers_open();
   const auto hello =
-      encode(StreamHello{params.attempt, params.stream_token, sender_.incarnation, ledger_.geometry(), told});
+      encode(StreamHello{params.attempt, params.stream_token, sender_.incarnation, ledger_.geometry().digest(), told});
   const std::array<asio::const_buffer, 2> greeting = {asio::buffer(preamble), asio::buffer(hello)};
   std::array<std::byte, kPreambleBytes> their_preamble;
   std::array<std::byte, kStreamReplyBytes> reply;
@@ -219,7 +219,7 @@ StreamReply TcpOutStream::attach(const StreamHello& hello, Tcp::socket& socket) 
   if (hello.stream_token != ledger_.params().stream_token) return StreamReply::kWrongToken;
   if (attached_) return StreamReply::kAlreadyOpen;
   if (closed_ || ledger_.error()) return StreamReply::kUnknownStream;  // came too late
-  if (hello.geometry != ledger_.geometry()) {
+  if (hello.geometry != ledger_.geometry().digest()) {
     stop(error_of(StreamReply::kOtherGeometry));
     return StreamReply::kOtherGeometry;
   }

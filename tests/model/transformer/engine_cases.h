@@ -79,6 +79,13 @@ inline std::vector<std::vector<std::byte>> copy_pages(const KvLease& kv) {
   return pages;
 }
 
+// Of every layer, those that no token from `position` on sees: whatever reads them is found out.
+inline void spoil_pages_out_of_reach(const Engine& engine, KvLease& kv, int32_t position) {
+  for (int32_t layer = 0; layer < kv.num_layers(); ++layer)
+    for (int32_t p = 0; p < first_page_in_reach(position, engine.shape().window(layer)); ++p)
+      std::ranges::fill(kv.page(layer, p), std::byte{0xFF});
+}
+
 inline Outcome run_case(Engine& engine, const std::vector<TokenId>& prompt, const std::vector<TokenId>& continuation,
                         const std::vector<int32_t>& cuts, int32_t mates, Case& c) {
   const auto tokens = static_cast<int32_t>(prompt.size()), more = static_cast<int32_t>(continuation.size());

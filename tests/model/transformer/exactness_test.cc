@@ -4,6 +4,7 @@
 
 #include "model/transformer/transformer.h"
 #include "tests/model/transformer/engine_cases.h"
+#include "tests/support/architectures/architecture_models.h"
 #include "tests/support/default_model.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_model.h"
@@ -61,6 +62,43 @@ TEST_P(Exactness, HoldsForLengthsThatTheKernelsDoNotTake) {
     SCOPED_TRACE(odd.name);
     write_odd_model(dir / odd.name, odd);
     expect_the_same_bits_however_run(dir / odd.name, GetParam(), 1);
+  }
+}
+
+// Windows, norms, rotations and FFNs of every kind; the prompts are longer than the windows.
+TEST_P(Exactness, HoldsForEveryArchitecture) {
+  TempDir dir;
+  for (const ArchitectureModel& model : architecture_models()) {
+    SCOPED_TRACE(model.name);
+    write_architecture_model(dir / model.name, model);
+    expect_the_same_bits_however_run(dir / model.name, GetParam(), 1);
+  }
+}
+
+// What a rank does not get because it is out of reach of its layers' windows.
+TEST_P(Exactness, PagesOutOfReachAreNotRead) {
+  TempDir dir;
+  for (const ArchitectureModel& model : architecture_models()) {
+    if (model.window == 0) continue;
+    SCOPED_TRACE(model.name);
+    write_architecture_model(dir / model.name, model);
+    const auto engine = load(dir / model.name, GetParam(), 2);
+    Case c(5);
+    const std::vector<TokenId> prompt = prompt_of(c, 300, 300), more = prompt_of(c, 3, 300);
+    const Outcome want = run_case(*engine, prompt, more, {}, 0, c);
+    SequenceCache cache(*engine, 303);
+    const auto kv = *cache.lease(303);
+    run_chunk(*engine, *kv, prompt, {0, 192}, false, c);
+    spoil_pages_out_of_reach(*engine, *kv, 192);
+    std::vector<float> logits(want.logits.size());
+    engine->logits(*run_chunk(*engine, *kv, prompt, {192, 300}, true, c), logits);
+    ASSERT_TRUE(same_bits(logits, want.logits));
+    spoil_pages_out_of_reach(*engine, *kv, 300);
+    for (int32_t step = 0; step < 3; ++step) {
+      const DecodeRow row{kv.get(), more[static_cast<size_t>(step)], 300 + step};
+      engine->decode({&row, 1}, logits);
+      ASSERT_TRUE(same_bits(logits, want.decoded[static_cast<size_t>(step)])) << step;
+    }
   }
 }
 

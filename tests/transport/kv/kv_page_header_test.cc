@@ -79,8 +79,8 @@ TEST(StreamHello, RoundTripsAndAnyFlippedBitIsCorrupt) {
 }
 
 TEST(StreamHello, AGeometryOutOfBoundsIsCorruptThoughItsChecksumIsRight) {
-  for (const KvGeometry bad :
-       {KvGeometry{0, 1, 1}, {1, 0, 1}, {1, 1, 0}, {-1, 1, 1}, {1, 1 << 30, 1}, {1, 1, 1ull << 40}})
+  for (const KvGeometryDigest bad :
+       {KvGeometryDigest{0, 1, 1}, {1, 0, 1}, {1, 1, 0}, {-1, 1, 1}, {1, 1 << 30, 1}, {1, 1, 1u << 31}})
     EXPECT_FALSE(parse_stream_hello(encode(StreamHello{{1, 2, 3}, 4, 5, bad, 1})).has_value());
   for (const int32_t layers : {-1, 0, 7})
     EXPECT_FALSE(parse_stream_hello(encode(StreamHello{{1, 2, 3}, 4, 5, {6, 7, 8}, layers})).has_value());
