@@ -292,12 +292,24 @@ Result<void> read_ends(const Source& s, ModelConfig& config) {
   return {};
 }
 
+// What files of SentencePiece leave out, because its own models have it so.
+SpecialTokens usual_special_tokens(const Gguf& file, int32_t vocab_size) {
+  const auto kind = file.str("tokenizer.ggml.model");
+  SpecialTokens special;
+  if (kind && *kind == "llama") special = {.bos = 1, .eos = 2, .add_bos = true};
+  if (kind && *kind == "t5") special = {.eos = 1, .add_eos = true};
+  for (TokenId* id : {&special.bos, &special.eos})
+    if (*id >= vocab_size) *id = kNoToken;
+  return special;
+}
+
 }  // namespace
 
 Result<SpecialTokens> read_special_tokens(const Gguf& file, int32_t vocab_size) {
-  SpecialTokens special;
+  SpecialTokens special = usual_special_tokens(file, vocab_size);
   const auto read = [&](std::string_view key, TokenId& id) -> Result<void> {
     if (!file.has(key)) return {};
+    id = kNoToken;
     const double value = TRY(file.number(key));
     if (value == -1 || value == UINT32_MAX) return {};  // converters write -1 for "none"
     if (!(value >= 0 && value < vocab_size) || value != std::floor(value))
@@ -315,8 +327,8 @@ Result<SpecialTokens> read_special_tokens(const Gguf& file, int32_t vocab_size) 
   TRY(read("tokenizer.ggml.eos_token_id", special.eos));
   TRY(read_if_known("tokenizer.ggml.eot_token_id", special.eot));
   TRY(read_if_known("tokenizer.ggml.eom_token_id", special.eom));
-  special.add_bos = TRY(file.boolean_or("tokenizer.ggml.add_bos_token", false));
-  special.add_eos = TRY(file.boolean_or("tokenizer.ggml.add_eos_token", false));
+  special.add_bos = TRY(file.boolean_or("tokenizer.ggml.add_bos_token", special.add_bos && special.bos != kNoToken));
+  special.add_eos = TRY(file.boolean_or("tokenizer.ggml.add_eos_token", special.add_eos && special.eos != kNoToken));
   const auto lacks = [](const char* name) {
     const std::string token(name);
     return fail(ErrorCode::kInvalidModel,

@@ -1,15 +1,11 @@
 #include "model/tokenizer/byte_pairs.h"
 
-#include <algorithm>
 #include <array>
-#include <functional>
 
 #include "model/model_config.h"
 
 namespace runahead {
 namespace {
-
-constexpr uint32_t kNone = UINT32_MAX;
 
 // GPT-2's table: printable bytes of Latin-1 stand for themselves, the others for U+0100 and on, in order.
 std::array<int16_t, 512> byte_of_code_point() {
@@ -70,66 +66,29 @@ Result<BytePairs> BytePairs::load(const std::unordered_map<std::string, TokenId>
           ErrorCode::kInvalidModel,
           "merge " + std::to_string(rank) + " of the tokenizer is no pair of byte strings; convert the model again",
           "tokenizer.ggml.merges");
-    const Merge merge{static_cast<uint32_t>(rank), symbol_of(left + right)};
+    const PairMerging::Merge merge{static_cast<uint32_t>(rank), symbol_of(left + right)};
     pairs.merges_.try_emplace(pair_key(symbol_of(left), symbol_of(right)), merge);
   }
   return pairs;
 }
 
-bool BytePairs::add_candidate(Work& work, uint32_t left) const {
-  Work::Node& node = work.nodes[left];
-  node.rank = kNone;
-  if (node.next == kNone) return false;
-  const auto merge = merges_.find(pair_key(node.symbol, work.nodes[node.next].symbol));
-  if (merge == merges_.end()) return false;
-  node.rank = merge->second.rank;
-  node.merged = merge->second.symbol;
-  work.heap.push_back(uint64_t{node.rank} << 32 | left);
-  return true;
-}
-
-void BytePairs::merge_all(Work& work) const {
-  std::vector<uint64_t>& heap = work.heap;
-  const std::greater<> later;
-  const auto push = [&](uint32_t left) {
-    if (add_candidate(work, left)) std::push_heap(heap.begin(), heap.end(), later);
-  };
-  std::make_heap(heap.begin(), heap.end(), later);
-  while (!heap.empty()) {
-    std::pop_heap(heap.begin(), heap.end(), later);
-    const auto at = static_cast<uint32_t>(heap.back());
-    const auto rank = static_cast<uint32_t>(heap.back() >> 32);
-    heap.pop_back();
-    Work::Node& left = work.nodes[at];
-    if (left.rank != rank) continue;  // another merge came first
-    Work::Node& right = work.nodes[left.next];
-    left.symbol = left.merged;
-    left.next = right.next;
-    right.rank = kNone;
-    if (left.next != kNone) work.nodes[left.next].previous = at;
-    push(at);
-    if (left.previous != kNone) push(left.previous);
-  }
-}
-
-void BytePairs::encode(std::string_view piece, Work& work, std::vector<TokenId>& out,
+void BytePairs::encode(std::string_view piece, PairMerging& merging, std::vector<TokenId>& out,
                        std::vector<size_t>& missing) const {
-  const auto size = static_cast<uint32_t>(piece.size());
-  work.nodes.clear();
-  work.heap.clear();
-  for (uint32_t i = 0; i < size; ++i)
-    work.nodes.push_back({byte_symbols_[static_cast<uint8_t>(piece[i])], i, i - 1, i + 1 < size ? i + 1 : kNone, kNone,
-                          0});  // 0 - 1 is kNone
-  for (uint32_t i = 0; i < size; ++i) add_candidate(work, i);
-  merge_all(work);
-  for (uint32_t at = 0; at != kNone && at < size; at = work.nodes[at].next) {
-    const Work::Node& node = work.nodes[at];
-    if (node.symbol < vocab_size_) {
-      out.push_back(node.symbol);
-      continue;
+  using Symbol = PairMerging::Symbol;
+  merging.start();
+  for (uint32_t i = 0; i < piece.size(); ++i) merging.add({byte_symbols_[static_cast<uint8_t>(piece[i])], i});
+  merging.run(static_cast<uint32_t>(piece.size()),
+              [&](Symbol left, Symbol right, uint32_t) -> std::optional<PairMerging::Merge> {
+                const auto merge = merges_.find(pair_key(left.id, right.id));
+                if (merge == merges_.end()) return std::nullopt;
+                return merge->second;
+              });
+  merging.each([&](int32_t symbol, uint32_t begin, uint32_t end) {
+    if (symbol < vocab_size_) {
+      out.push_back(symbol);
+      return;
     }
-    const uint32_t end = node.next == kNone ? size : work.nodes[node.next].begin;
-    for (uint32_t i = node.begin; i < end; ++i) {
+    for (uint32_t i = begin; i < end; ++i) {
       const TokenId token = byte_tokens_[static_cast<uint8_t>(piece[i])];
       if (token == kNoToken) {
         missing.push_back(i);
@@ -137,7 +96,7 @@ void BytePairs::encode(std::string_view piece, Work& work, std::vector<TokenId>&
         out.push_back(token);
       }
     }
-  }
+  });
 }
 
 }  // namespace runahead

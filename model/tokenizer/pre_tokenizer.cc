@@ -22,9 +22,61 @@ constexpr std::string_view kQwen2 =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
     R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
+// Digits, then everything else, of DeepSeek V3 and those who took its tokenizer over.
+constexpr std::string_view kThreeDigits = R"(\p{N}{1,3})";
+constexpr std::string_view kIdeographs = R"([一-龥぀-ゟ゠-ヿ]+)";
+constexpr std::string_view kDeepSeek3 =
+    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*)"
+    R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kSpark =
+    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+|[\r\n])"
+    R"(|\s+(?!\S)|\s+)";
+// Words by their capitals: GPT-4o's and its kin.
+constexpr std::string_view kTekken = R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
+                                     R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)"
+                                     R"(|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kGpt4o =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
+    R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
+    R"(|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kQwen35 =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*)"
+    R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kSeedCoder =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kBailing =
+    R"('(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+)";
+constexpr std::string_view kUfakzeka =
+    R"([^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kMiniCpm5 =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*)"
+    R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kJais2 =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+)"
+    R"(|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S))"
+    R"(|\s{1,2}(?!\S)|\s)";
+constexpr std::string_view kExaoneMoe =  // possessive: nothing that follows could need what was taken
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*+(?: \p{L}\p{M}*+)*+)++|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?)"
+    R"(|\s*[\r\n]|\s+(?!\S)|\s+)";
+// Kimi K2 as llama.cpp cuts it: not by capitals, as the model's own expression does.
+constexpr std::string_view kKimi =
+    R"([\x{4E00}-\x{9FFF}\x{3400}-\x{4DBF}\x{20000}-\x{2A6DF}\x{2A700}-\x{2EBEF}\x{F900}-\x{FAFF}\x{2F800}-\x{2FA1F}]+)"
+    R"(|[^\r\n\p{L}\p{N}]?[^\P{L}\x{4E00}-\x{9FFF}\x{3400}-\x{4DBF}\x{20000}-\x{2A6DF}\x{2A700}-\x{2EBEF}\x{F900}-\x{FAFF})"
+    R"(\x{2F800}-\x{2FA1F}]+)"
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+// Words end at spaces and stops: Bloom's and its kin.
+constexpr std::string_view kBloom = R"( ?[^(\s|.,!?…。，、।۔،)]+)";
+constexpr std::string_view kDeepSeekLetters =  // escapes: these look like other characters
+    R"(\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-)"
+    R"(ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-\x{1F7D}ᾀ-ᾴᾶ-ᾼ\x{1FBE}ῂ-ῄῆ-ῌῐ-\x{1FD3}ῖ-\x{1FDB}ῠ-Ῥῲ-ῴῶ-ῼ)"
+    R"(ℂℇℊ-ℓℕℙ-ℝℤ\x{2126}ℨ\x{212A}-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+)";
+constexpr std::string_view kDeepSeekScripts = R"([一-龥ࠀ-一가-퟿]+)";
+// Not an expression: digits in threes, counted from the right (an expression would take quadratic time).
+constexpr std::string_view kThousands = "thousands";
+
 struct Family {
   std::string_view names;                       // as llama.cpp's converter writes them, separated by spaces
-  std::array<std::string_view, 4> expressions;  // the rest are empty
+  std::array<std::string_view, 6> expressions;  // the rest are empty
   bool ignore_merges = false;
   bool adds_bos = false;
 };
@@ -36,11 +88,48 @@ constexpr Family kFamilies[] = {
      "roberta-bpe mpt olmo jais trillion granite-docling exaone4",
      {kGpt2}},
     {"smollm starcoder refact command-r codeshell exaone minerva-7b mellum2", {R"(\p{N})", kGpt2}},
+    {"falcon", {R"([\p{P}\$\+<=>\^~\|`]+)", kGpt2, R"([0-9][0-9][0-9])"}},
     {"llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano", {kLlama3}, true, true},
     {"glm4 glm5", {kLlama3}, true},
     {"smaug-bpe dbrx chatglm-bpe", {kLlama3}},
+    {"jais-2", {kJais2}},
+    {"minicpm5", {kThreeDigits, kMiniCpm5}, true},
     {"qwen2 deepseek-r1-qwen kormo f2llmv2 stablelm2 hunyuan solar-open megrez grok-2", {kQwen2}},
+    {"qwen35", {kQwen35}},
+    {"seed-coder", {kSeedCoder}},
+    {"bailingmoe bailingmoe2 llada-moe", {kBailing}},
+    {"ufakzeka", {kUfakzeka}},
+    {"laguna", {R"([^\n]+|\n+)", kQwen2}},
+    {"exaone-moe", {kExaoneMoe}},
+    {"tekken", {kTekken}, true, true},
+    {"gpt-4o llama4 kanana2 talkie minimax-m2", {kGpt4o}},
+    {"kimi-k2", {kKimi}},
+    {"deepseek-llm",
+     {R"([\r\n])", kDeepSeekLetters, R"(\s?[!-/:-~！-／：-～‘-‟　-。]+)", R"((?<!\s)\s++\z)", kDeepSeekScripts,
+      R"(\p{N}+)"}},
+    {"deepseek-coder", {R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)", kDeepSeekScripts, R"(\p{N})"}},
+    {"deepseek-v3 hunyuan-dense joyai-llm hy_v4", {kThreeDigits, kIdeographs, kDeepSeek3}},
+    {"spark2_5", {kThreeDigits, kIdeographs, kSpark, R"(\p{N})"}},
+    {"bloom poro-chat gpt3-finnish", {kBloom}},
+    {"viking", {kBloom, R"(\p{N})"}},
+    {"superbpe", {R"(\p{N}+)", kThousands}},
 };
+
+// Cuts where a multiple of three digits follows, and then no digit.
+void split_thousands(std::string_view text, std::vector<std::string_view>& pieces) {
+  const auto is_digit = [&](size_t at) { return text[at] >= '0' && text[at] <= '9'; };
+  size_t begin = 0;
+  for (size_t at = 0; at < text.size();) {
+    size_t end = at;
+    while (end < text.size() && is_digit(end)) ++end;
+    for (size_t cut = at + (end - at) % 3; cut < end; cut += 3) {
+      if (cut > begin) pieces.push_back(text.substr(begin, cut - begin));
+      begin = cut;
+    }
+    at = std::max(end, at + 1);
+  }
+  if (begin < text.size()) pieces.push_back(text.substr(begin));
+}
 
 bool has_name(std::string_view names, std::string_view wanted) {
   while (!names.empty()) {
@@ -75,6 +164,7 @@ std::string with_exact_spaces(std::string_view expression) {
 class PreTokenizer::Expression {
  public:
   explicit Expression(std::string_view text) {
+    if (text == kThousands) return;
     const std::string pattern = with_exact_spaces(text);
     int error = 0;
     PCRE2_SIZE at = 0;
@@ -87,7 +177,7 @@ class PreTokenizer::Expression {
   Expression(const Expression&) = delete;
   Expression& operator=(const Expression&) = delete;
 
-  const pcre2_code* code() const { return code_; }
+  const pcre2_code* code() const { return code_; }  // null: kThousands
 
  private:
   pcre2_code* code_ = nullptr;
@@ -108,6 +198,10 @@ class PreTokenizer::Matcher {
 
   // Appends matches and the gaps between them. `text` is valid UTF-8.
   Result<void> split(const Expression& expression, std::string_view text, std::vector<std::string_view>& pieces) {
+    if (expression.code() == nullptr) {
+      split_thousands(text, pieces);
+      return {};
+    }
     const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
     size_t at = 0;
     while (at < text.size()) {

@@ -20,7 +20,8 @@ class SpecialTokenMatcher {
     size_t bytes = 0;  // 0: none
   };
 
-  void add(std::string_view text, TokenId id, bool is_control);
+  // takes_spaces: the spaces and line ends behind it belong to it.
+  void add(std::string_view text, TokenId id, bool is_control, bool takes_spaces = false);
   // The longest token that `text` begins with; control tokens only if asked for.
   Match match(std::string_view text, bool with_control) const;
 
@@ -28,6 +29,7 @@ class SpecialTokenMatcher {
   struct Node {
     TokenId id = kNoToken;
     bool is_control = false;
+    bool takes_spaces = false;
   };
   static uint64_t edge(uint32_t node, char byte) { return uint64_t{node} << 8 | static_cast<uint8_t>(byte); }
 

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "base/limits.h"
-#include "model/tokenizer/token_roles.h"
+#include "model/tokenizer/byte_level_bpe.h"
+#include "model/tokenizer/scored_pairs.h"
+#include "model/tokenizer/unigram.h"
 
 namespace runahead {
 namespace {
@@ -13,92 +16,112 @@ std::unexpected<Error> bad(const std::string& what) {
   return fail(ErrorCode::kInvalidModel, what + "; download or convert the model again");
 }
 
-Result<PreTokenizer> load_pre_tokenizer(const Gguf& file) {
-  constexpr const char* kKey = "tokenizer.ggml.pre";
-  if (file.has(kKey)) return PreTokenizer::load(TRY(file.str(kKey)));
-  return fail(
-      ErrorCode::kUnsupported,
-      "the file does not say how its tokenizer cuts words (tokenizer.ggml.pre), as conversions of early 2024; convert "
-      "the model anew, or name it: --override-kv tokenizer.ggml.pre=str:NAME (llama.cpp takes 'default')",
-      kKey);
+using LoadEncoder = Result<std::unique_ptr<const PlainEncoder>>(const Gguf& file, const Vocabulary& vocabulary);
+
+struct Kind {
+  std::string_view name;  // tokenizer.ggml.model
+  LoadEncoder* load;
+};
+constexpr Kind kKinds[] = {{"gpt2", ByteLevelBpe::load}, {"llama", ScoredPairs::load}, {"t5", Unigram::load}};
+
+// Kinds of llama.cpp that are not built, and what they are.
+constexpr std::pair<std::string_view, std::string_view> kOtherKinds[] = {
+    {"bert", "WordPiece, of BERT and other embedding models"},
+    {"rwkv", "the longest match of RWKV"},
+    {"plamo2", "the table of PLaMo 2"},
+    {"gemma4", "the merges of Gemma 4, over characters"},
+    {"hybriddna", "k-mers of DNA"},
+    {"whitespace", "whole words"}};
+
+Result<LoadEncoder*> find_kind(std::string_view name) {
+  constexpr const char* kKey = "tokenizer.ggml.model";
+  if (name == "none" || name == "no_vocab")
+    return fail(ErrorCode::kUnsupported, "the file holds no tokenizer (tokenizer.ggml.model); choose one that does",
+                kKey);
+  for (const Kind& kind : kKinds)
+    if (kind.name == name) return kind.load;
+  std::string what;
+  for (const auto& [other, is] : kOtherKinds)
+    if (other == name) what = " (" + std::string(is) + ")";
+  return fail(ErrorCode::kUnsupported,
+              "a tokenizer of kind " + quoted(name) + what +
+                  " is not supported; choose a model whose tokenizer.ggml.model is gpt2, llama or t5",
+              kKey);
+}
+
+// Phi-3's special tokens take the spaces behind them, and no key says so: its name does, to llama.cpp, too.
+bool special_tokens_take_spaces(const Gguf& file) {
+  const auto name = file.str("general.name");
+  std::string lower(name ? *name : std::string_view());
+  for (char& c : lower)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return lower.contains("phi-3") || lower.contains("phi3");
 }
 
 }  // namespace
 
-struct Tokenizer::EncodeState {
-  std::string_view text;  // all of it
-  BytePairs::Work work;
-  std::vector<std::string_view> pieces;
-  std::string word;
-  std::vector<TokenId> ids;
-  std::vector<size_t> missing_in_piece, missing;  // offsets
-};
-
 Result<Tokenizer> Tokenizer::load(const Gguf& file) {
-  const std::string_view kind = file.has("tokenizer.ggml.model") ? TRY(file.str("tokenizer.ggml.model")) : "none";
-  if (kind == "none" || kind == "no_vocab")
-    return fail(ErrorCode::kUnsupported, "the file holds no tokenizer (tokenizer.ggml.model); choose one that does",
-                "tokenizer.ggml.model");
-  if (kind != "gpt2")
-    return fail(ErrorCode::kUnsupported, "a tokenizer of kind '" + std::string(kind) +
-                                             "' is not supported; choose a model with byte-level BPE (kind gpt2)");
-  if (TRY(file.boolean_or("tokenizer.ggml.normalizer.lowercase", false)))
-    return fail(ErrorCode::kUnsupported,
-                "a tokenizer that writes all text in lower case first is not supported; choose "
-                "another model",
-                "tokenizer.ggml.normalizer.lowercase");
-  Tokenizer tokenizer(TRY(load_pre_tokenizer(file)));
-  TRY(tokenizer.load_vocabulary(file));
-  tokenizer.pairs_ =
-      TRY(BytePairs::load(tokenizer.by_bytes_, tokenizer.vocab_size(), TRY(file.strings("tokenizer.ggml.merges"))));
+  Tokenizer tokenizer;
+  TRY(tokenizer.load_vocabulary(file,
+                                file.has("tokenizer.ggml.model") ? TRY(file.str("tokenizer.ggml.model")) : "none"));
   return tokenizer;
 }
 
-Result<void> Tokenizer::load_vocabulary(const Gguf& file) {
-  const auto texts = TRY(file.strings("tokenizer.ggml.tokens"));
-  if (texts.empty() || texts.size() > static_cast<size_t>(limits::kVocabMax))
-    return bad("the vocabulary has " + std::to_string(texts.size()) + " tokens");
-  special_ = TRY(read_special_tokens(file, static_cast<int32_t>(texts.size())));
-  if (!file.has("tokenizer.ggml.add_bos_token")) special_.add_bos = pre_.adds_bos() && special_.bos != kNoToken;
-  TokenRoles roles = TRY(read_token_roles(file, texts, special_));
+Result<void> Tokenizer::load_vocabulary(const Gguf& file, std::string_view kind) {
+  LoadEncoder* const load_encoder = TRY(find_kind(kind));
+  Vocabulary vocabulary;
+  vocabulary.texts = TRY(file.strings("tokenizer.ggml.tokens"));
+  const size_t count = vocabulary.texts.size();
+  if (count == 0 || count > static_cast<size_t>(limits::kVocabMax))
+    return bad("the vocabulary has " + std::to_string(count) + " tokens");
+  special_ = TRY(read_special_tokens(file, static_cast<int32_t>(count)));
+  TokenRoles roles = TRY(read_token_roles(file, vocabulary.texts, special_));
   end_tokens_ = std::move(roles.end_tokens);
-  tokens_.resize(texts.size());
-  for (size_t i = 0; i < texts.size(); ++i) {
-    const auto id = static_cast<TokenId>(i);
-    Token& token = tokens_[i];
-    token.is_control = roles.kinds[i] == TokenKind::kControl;
-    if (roles.kinds[i] != TokenKind::kText) {
-      token.bytes = texts[i];
-      matcher_.add(token.bytes, id, token.is_control);
-    } else if (bytes_from_stand_ins(texts[i], token.bytes)) {
-      by_bytes_.try_emplace(token.bytes, id);
-    } else {
-      token.bytes = texts[i];  // no text becomes it, but the model may still say it
-    }
-  }
+  vocabulary.kinds = std::move(roles.kinds);
+  plain_ = TRY(load_encoder(file, vocabulary));
+  if (!file.has("tokenizer.ggml.add_bos_token") && plain_->adds_bos()) special_.add_bos = special_.bos != kNoToken;
+  tokens_.resize(count);
+  const bool take_spaces = special_tokens_take_spaces(file);
+  for (size_t i = 0; i < count; ++i) add_token(vocabulary, i, take_spaces);
   return {};
+}
+
+void Tokenizer::add_token(const Vocabulary& vocabulary, size_t index, bool takes_spaces) {
+  const std::string_view text = vocabulary.texts[index];
+  Token& token = tokens_[index];
+  token.kind = vocabulary.kinds[index];
+  const bool is_control = token.kind == TokenKind::kControl;
+  token.bytes = is_control ? std::string(text) : plain_->bytes_of(text, token.kind);
+  if (token.kind == TokenKind::kText) return;
+  constexpr std::string_view kNeverTake[] = {"<unk>", "<s>", "<|endoftext|>"};
+  token.is_cut_out = is_control || token.bytes == text;  // one with U+2581 is made by scores
+  matcher_.add(text, static_cast<TokenId>(index), is_control,
+               takes_spaces && std::ranges::find(kNeverTake, text) == std::end(kNeverTake));
 }
 
 Result<std::vector<TokenId>> Tokenizer::encode(std::string_view text, bool parse_special) const {
   if (text.size() > limits::kTextBytesMax)
     return fail(ErrorCode::kTooLarge, "the text has " + std::to_string(text.size()) + " bytes; at most " +
                                           std::to_string(limits::kTextBytesMax) + " are taken");
-  EncodeState state{.text = text};
+  EncodedText encoded;
   size_t plain = 0;  // where the text that no special token has taken begins
+  const auto encode_plain = [&](size_t end) -> Result<void> {
+    return plain < end ? plain_->encode(text.substr(plain, end - plain), plain, encoded) : Result<void>();
+  };
   for (size_t at = 0; at < text.size();) {
     const SpecialTokenMatcher::Match match = matcher_.match(text.substr(at), parse_special);
     if (match.bytes == 0) {
       ++at;
       continue;
     }
-    TRY(encode_plain(text.substr(plain, at - plain), state));
-    state.ids.push_back(match.id);
+    TRY(encode_plain(at));
+    encoded.ids.push_back(match.id);
     at += match.bytes;
     plain = at;
   }
-  TRY(encode_plain(text.substr(plain), state));
-  if (!state.missing.empty()) return missing_bytes(text, state.missing);
-  return std::move(state.ids);
+  TRY(encode_plain(text.size()));
+  if (!encoded.missing.empty()) return missing_bytes(text, encoded.missing);
+  return std::move(encoded.ids);
 }
 
 Tokenizer::Spelled Tokenizer::find_control(std::string_view text, size_t from) const {
@@ -107,25 +130,6 @@ Tokenizer::Spelled Tokenizer::find_control(std::string_view text, size_t from) c
     if (match.bytes > 0 && is_control(match.id)) return {at, match.bytes, match.id};
   }
   return {text.size(), 0, kNoToken};
-}
-
-Result<void> Tokenizer::encode_plain(std::string_view text, EncodeState& state) const {
-  state.pieces.clear();
-  TRY(pre_.split(text, state.pieces));
-  for (const std::string_view piece : state.pieces) {
-    if (pre_.ignore_merges()) {
-      state.word = piece;
-      if (const auto whole = by_bytes_.find(state.word); whole != by_bytes_.end()) {
-        state.ids.push_back(whole->second);
-        continue;
-      }
-    }
-    state.missing_in_piece.clear();
-    pairs_.encode(piece, state.work, state.ids, state.missing_in_piece);
-    const auto offset = static_cast<size_t>(piece.data() - state.text.data());
-    for (const size_t in_piece : state.missing_in_piece) state.missing.push_back(offset + in_piece);
-  }
-  return {};
 }
 
 std::unexpected<Error> Tokenizer::missing_bytes(std::string_view text, const std::vector<size_t>& offsets) const {
@@ -152,13 +156,18 @@ std::string_view Tokenizer::token_bytes(TokenId id) const {
 }
 
 bool Tokenizer::is_control(TokenId id) const {
-  return id >= 0 && id < vocab_size() && tokens_[static_cast<size_t>(id)].is_control;
+  return id >= 0 && id < vocab_size() && tokens_[static_cast<size_t>(id)].kind == TokenKind::kControl;
 }
 
 std::string Tokenizer::decode(std::span<const TokenId> ids, bool with_control) const {
   std::string out;
+  bool begins = plain_->adds_space();  // a stretch that encode put a space in front of
   for (const TokenId id : ids) {
-    if (with_control || !is_control(id)) out += token_bytes(id);
+    if (id < 0 || id >= vocab_size()) continue;
+    const Token& token = tokens_[static_cast<size_t>(id)];
+    if (with_control || token.kind != TokenKind::kControl)
+      out += std::string_view(token.bytes).substr(begins && !token.is_cut_out && token.bytes.starts_with(' ') ? 1 : 0);
+    begins = plain_->adds_space() && token.is_cut_out;
   }
   return out;
 }

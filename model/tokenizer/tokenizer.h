@@ -1,15 +1,17 @@
-// Tokenizer: text to token ids and back, as the model file says: byte-level BPE (tokenizer.ggml.model = gpt2) with the
-// file's own vocabulary, merges, pre-tokenizer and special tokens.
-//   exact   decode(encode(text)) == text, byte for byte, for every text that encode takes: also for invalid UTF-8,
-//           whose bytes are pieces of their own. A byte that the vocabulary has no token for is an error, never dropped.
-//           Texts are not normalised (no NFC), as in llama.cpp.
+// Tokenizer: text to token ids and back, as the model file says (tokenizer.ggml.model): byte-level BPE (gpt2), SentencePiece's
+// BPE (llama) or unigram (t5), with the file's own vocabulary and special tokens.
+//   exact   gpt2: decode(encode(text)) == text, byte for byte, for every text that encode takes: also for invalid UTF-8,
+//           whose bytes are pieces of their own. llama: the same, but U+2581 comes back as the space for which it stands.
+//           A byte that the vocabulary has no token for is an error, never dropped; t5 normalises, and has an unknown token.
+//           Texts are not normalised otherwise (no NFC), as in llama.cpp.
 //   threads immutable once loaded: any number of threads may call it.
 //   memory  owns all it needs: the file may be closed after load.
 //   limits  limits::kTextBytesMax a text; time O(n log n).
-// Oracles: tests/golden/make_tokens.py; docs/tokenizers.md.
+// Oracles: tests/golden/make_tokens.py, make_llama_vocab.py, make_sentence_pieces.py; docs/tokenizers.md.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,9 +21,9 @@
 #include "base/result.h"
 #include "base/utf8.h"
 #include "model/model_config.h"
-#include "model/tokenizer/byte_pairs.h"
-#include "model/tokenizer/pre_tokenizer.h"
+#include "model/tokenizer/plain_encoder.h"
 #include "model/tokenizer/special_text.h"
+#include "model/tokenizer/token_roles.h"
 #include "model/weights/gguf.h"
 
 namespace runahead {
@@ -52,7 +54,8 @@ class Tokenizer {
   std::string_view token_bytes(TokenId id) const;
   // A control or unknown token: its text is no part of an answer.
   bool is_control(TokenId id) const;
-  // The bytes of all the tokens: may begin or end inside a character.
+  // The bytes of all the tokens: may begin or end inside a character. Where encode puts a space in front of a text, the
+  // first space of the ids' text and of what follows a special token is left out: it is not the text's.
   std::string decode(std::span<const TokenId> ids, bool with_control) const;
 
   // Tokens after which nothing is generated: eos, eot, eom and those known by their text (token_roles.h). Ascending.
@@ -64,21 +67,19 @@ class Tokenizer {
  private:
   struct Token {
     std::string bytes;
-    bool is_control = false;
+    TokenKind kind = TokenKind::kText;
+    bool is_cut_out = false;  // of any text before the rest is encoded
   };
-  struct EncodeState;
 
-  explicit Tokenizer(PreTokenizer pre) : pre_(std::move(pre)) {}
-  Result<void> load_vocabulary(const Gguf& file);
-  Result<void> encode_plain(std::string_view text, EncodeState& state) const;
+  Tokenizer() = default;
+  Result<void> load_vocabulary(const Gguf& file, std::string_view kind);
+  void add_token(const Vocabulary& vocabulary, size_t index, bool takes_spaces);
   std::unexpected<Error> missing_bytes(std::string_view text, const std::vector<size_t>& offsets) const;
 
-  PreTokenizer pre_;
-  BytePairs pairs_;
+  std::unique_ptr<const PlainEncoder> plain_;
   SpecialTokenMatcher matcher_;
   SpecialTokens special_;
   std::vector<Token> tokens_;  // [vocab_size]
-  std::unordered_map<std::string, TokenId> by_bytes_;  // tokens that text may become; control tokens are not among them
   std::vector<TokenId> end_tokens_;
 };
 

@@ -269,6 +269,13 @@ Result<std::vector<bool>> Gguf::booleans(std::string_view key) const {
   return out;
 }
 
+Result<std::span<const std::byte>> Gguf::bytes(std::string_view key) const {
+  const Value* value = TRY(find(key, true, "not an array of bytes"));
+  if (!is_type(value->type, GgufValueType::kI8) && !is_type(value->type, GgufValueType::kU8))
+    return bad_key(key, "not an array of bytes");
+  return std::span(value->data, value->count);
+}
+
 Result<std::vector<uint64_t>> Gguf::u64s(std::string_view key) const {
   const auto found = values_.find(key);
   if (found == values_.end()) return bad_key(key, "missing");

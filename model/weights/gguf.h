@@ -61,6 +61,7 @@ class Gguf {
   Result<std::vector<int32_t>> i32s(std::string_view key) const;  // 32-bit integers, signed or not
   Result<std::vector<float>> f32s(std::string_view key) const;
   Result<std::vector<bool>> booleans(std::string_view key) const;
+  Result<std::span<const std::byte>> bytes(std::string_view key) const;  // 8-bit integers, signed or not
   Result<std::vector<uint64_t>> u64s(std::string_view key) const;  // one integer comes as a list of one
   Result<uint64_t> array_size(std::string_view key) const;
   // The fallback if the key is missing; still an error if it has another type.

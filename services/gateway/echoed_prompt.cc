@@ -13,6 +13,8 @@ std::vector<int64_t> token_offsets(std::string_view text, std::span<const TokenI
   };
   for (const TokenId token : tokens) {
     std::string bytes = spelled(token, codec);
+    // A space that the tokenizer put in front of the text, or the token is not in it at all.
+    if (bytes.starts_with(' ') && !text.starts_with(bytes)) bytes.erase(0, 1);
     if (!text.starts_with(bytes)) bytes.clear();
     text.remove_prefix(bytes.size());
     take(shown.push({.token = token}, bytes));

@@ -113,7 +113,9 @@ Result<HttpReply> detokenize(const std::string& body, const TextCodec& codec, co
   constexpr size_t kIdsAtOnce = 4096;
   std::string bytes;
   for (size_t at = 0; at < ids.size(); at += kIdsAtOnce) {
-    bytes += codec.decode(std::span(ids).subspan(at, std::min(kIdsAtOnce, ids.size() - at)));
+    const size_t before = at == 0 ? 0 : 1;  // the id in front says whether a first space is the text's
+    const auto some = std::span(ids).subspan(at - before, std::min(kIdsAtOnce, ids.size() - at) + before);
+    bytes += codec.decode(some).substr(codec.decode(some.first(before)).size());
     TRY(check_text_size(bytes.size()));
   }
   bytes = valid_utf8(bytes);

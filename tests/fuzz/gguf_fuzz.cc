@@ -29,7 +29,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (const auto tokenizer = Tokenizer::load(*file)) {
     for (const char* text : {"the one and\n  only <|im_end|> 12 caf\xC3\xA9", "\xFF\x80", ""}) {
       const auto ids = tokenizer->encode(text, true);
-      if (ids) RUNAHEAD_CHECK(tokenizer->decode(*ids, true) == text, "the text comes back");
+      const bool is_exact = file->str("tokenizer.ggml.model") == "gpt2";
+      const std::string back = ids ? tokenizer->decode(*ids, true) : "";
+      if (ids && is_exact) RUNAHEAD_CHECK(back == text, "the text comes back");
     }
   }
   return 0;

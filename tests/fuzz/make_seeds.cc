@@ -29,6 +29,19 @@ GgufBuilder tokenizer() {
   return file;
 }
 
+GgufBuilder sentence_pieces(const char* model) {
+  GgufBuilder file;
+  file.str("tokenizer.ggml.model", model);
+  file.strings("tokenizer.ggml.tokens", {"<unk>", "<s>", "</s>", "<0x61>", "\xE2\x96\x81", "a", "aa"});
+  file.i32s("tokenizer.ggml.token_type", {2, 3, 3, 6, 1, 1, 1});
+  file.f32s("tokenizer.ggml.scores", {0, 0, 0, 0, -3, -2, -1});
+  file.boolean("tokenizer.ggml.add_space_prefix", true);
+  std::vector<std::byte> rules(32);  // an empty trie of four units, and right sides
+  rules[0] = std::byte{16};
+  file.key("tokenizer.ggml.precompiled_charsmap", 9).number<uint32_t>(0).number<uint64_t>(rules.size()).raw(rules);
+  return file;
+}
+
 GgufBuilder config() {
   GgufBuilder file;
   add_tiny_keys(file, TinyShape{}, 2);
@@ -49,6 +62,7 @@ int main(int argc, char** argv) {
   std::filesystem::create_directories(gguf);
   runahead::test::values().write(gguf / "values");
   runahead::test::tokenizer().write(gguf / "tokenizer");
+  for (const char* model : {"llama", "t5"}) runahead::test::sentence_pieces(model).write(gguf / model);
   runahead::test::config().write(gguf / "config");
   return 0;
 }

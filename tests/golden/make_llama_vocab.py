@@ -23,11 +23,14 @@ PRE_TOKENIZERS = """
     default gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert jina-v1-en jina-v2-code
     roberta-bpe mpt olmo jais trillion granite-docling exaone4 llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0
     lfm2 jina-v5-nano dbrx smaug-bpe glm4 glm5 chatglm-bpe qwen2 deepseek-r1-qwen kormo f2llmv2 stablelm2 hunyuan solar-open
-    megrez grok-2 smollm starcoder refact command-r codeshell exaone minerva-7b mellum2""".split()
+    megrez grok-2 smollm starcoder refact command-r codeshell exaone minerva-7b mellum2 falcon jais-2 minicpm5 qwen35 seed-coder
+    bailingmoe bailingmoe2 llada-moe ufakzeka laguna exaone-moe tekken gpt-4o llama4 kanana2 talkie minimax-m2 kimi-k2
+    deepseek-llm deepseek-coder deepseek-v3 hunyuan-dense joyai-llm hy_v4 spark2_5 bloom poro-chat gpt3-finnish viking
+    superbpe""".split()
 # Pairs of these are tokens and all merge, so that a cut between two pieces shows in the ids.
-ALPHABET = "aZé12 \n\r\t'sS.!$<"
+ALPHABET = "aZé12 \n\r\t'sS.!$</一か"
 TEXTS = ["aaZa 1212121 's'S 'sa", "a\r\n\r\n  a \t\n1", "...!!!  a!\n\n a$<$.a", "é1é a  1", "  \n a", "Za'Sa12!\n", "ab",
-         " Qx Qx"]
+         " Qx Qx", "a/\n//\r\n1", "一か一1か aか", "1212121212 12", "ZaS'sa'S Za", "$$!a<1/ /a", "Sa S一S"]
 
 # A control token's usual texts, and what else might pass for one.
 MARKERS = """

@@ -62,4 +62,5 @@ def main():
         out.write("[\n" + ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases) + "\n]\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -10,6 +10,7 @@
 
 #include "base/limits.h"
 #include "base/rng.h"
+#include "model/tokenizer/pre_tokenizer.h"
 #include "tests/support/default_model.h"
 #include "tests/support/tiny_model.h"
 
@@ -28,6 +29,13 @@ nlohmann::json read_cases() {
 }
 
 std::string escaped(const std::string& text) { return nlohmann::json(text).dump(-1, ' ', true); }
+
+// One of each row of the table.
+constexpr const char* kNames[] = {
+    "default",      "gpt-2",          "smollm",      "falcon",   "llama-bpe",  "glm4",   "smaug-bpe",
+    "jais-2",       "minicpm5",       "qwen2",       "qwen35",   "seed-coder", "laguna", "bailingmoe",
+    "ufakzeka",     "exaone-moe",     "tekken",      "gpt-4o",   "kimi-k2",    "bloom",  "viking",
+    "deepseek-llm", "deepseek-coder", "deepseek-v3", "spark2_5", "superbpe"};
 
 const Tokenizer& default_tokenizer() {
   static const Tokenizer kTokenizer = Tokenizer::load(Gguf::open(test::default_model()).value()).value();
@@ -86,9 +94,43 @@ TEST(PreTokenizer, CutsAsThePublishedExpressionsDo) {
   }
 }
 
+TEST(PreTokenizer, CutsAsHuggingFacesLibraryDoes) {
+  std::ifstream file(RUNAHEAD_SOURCE_DIR "/tests/golden/pieces.json");
+  const auto golden = nlohmann::json::parse(file);
+  EXPECT_EQ(golden["pieces"].size(), 15u);
+  for (const auto& [name, wanted] : golden["pieces"].items()) {
+    const PreTokenizer pre = PreTokenizer::load(name).value();
+    for (size_t i = 0; i < golden["texts"].size(); ++i) {
+      const std::string text = golden["texts"][i];
+      std::vector<std::string_view> pieces;
+      ASSERT_TRUE(pre.split(text, pieces));
+      std::vector<size_t> got;
+      for (const std::string_view piece : pieces) got.push_back(piece.size());
+      EXPECT_EQ(got, wanted[i].get<std::vector<size_t>>()) << name << " " << escaped(text);
+    }
+  }
+}
+
+TEST(PreTokenizer, TakesLinearTimeForEveryName) {
+  std::string mixed;
+  while (mixed.size() < 1 << 18) mixed += "aA \n 12\xCC\x81/";
+  for (const char* name : kNames) {
+    const PreTokenizer pre = PreTokenizer::load(name).value();
+    for (const std::string& text :
+         {std::string(1 << 18, 'a'), std::string(1 << 18, 'A'), std::string(1 << 18, ' ') + "1",
+          std::string(1 << 18, '\n'), std::string(1 << 18, '7'), std::string(1 << 18, '!'), mixed}) {
+      const std::clock_t begin = std::clock();
+      std::vector<std::string_view> pieces;
+      const auto split = pre.split(text, pieces);
+      ASSERT_TRUE(split) << name << " '" << text[0] << "': " << split.error().message;
+      EXPECT_LT(static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC, 2.0) << name << " '" << text[0] << "'";
+    }
+  }
+}
+
 TEST(PreTokenizer, PiecesOfAnyBytesAreTheText) {
   SeededRng random(3);
-  for (const char* name : {"smollm", "gpt-2", "llama-bpe", "smaug-bpe", "qwen2", "default"}) {
+  for (const char* name : kNames) {
     const PreTokenizer pre = PreTokenizer::load(name).value();
     for (int round = 0; round < 200; ++round) {
       std::string text;
@@ -106,10 +148,10 @@ TEST(PreTokenizer, PiecesOfAnyBytesAreTheText) {
 }
 
 TEST(PreTokenizer, AnUnknownNameIsAnErrorNeverAGuess) {
-  const auto pre = PreTokenizer::load("tekken");
+  const auto pre = PreTokenizer::load("afmoe");
   ASSERT_FALSE(pre);
   EXPECT_EQ(pre.error().code, ErrorCode::kUnsupported);
-  EXPECT_THAT(pre.error().message, HasSubstr("'tekken'"));
+  EXPECT_THAT(pre.error().message, HasSubstr("'afmoe'"));
   EXPECT_THAT(pre.error().message, HasSubstr("--override-kv tokenizer.ggml.pre=str:NAME"));
   for (const char* part : {"", " ", "gpt", "gpt-2 phi-2", "llama", "gpt-2 "})
     EXPECT_FALSE(PreTokenizer::load(part)) << part;
@@ -291,7 +333,10 @@ TEST(Tokenizer, KindsThatAreNotBuiltAreRefusedByName) {
     EXPECT_EQ(tokenizer.error().code, ErrorCode::kUnsupported);
     return tokenizer.error().message;
   };
-  EXPECT_THAT(refusal([](GgufBuilder& file) { file.str("tokenizer.ggml.model", "llama"); }), HasSubstr("kind 'llama'"));
+  for (const char* kind : {"bert", "rwkv", "plamo2", "gemma4", "test", ""})
+    EXPECT_THAT(refusal([&](GgufBuilder& file) { file.str("tokenizer.ggml.model", kind); }),
+                HasSubstr("kind '" + std::string(kind) + "'"));
+  EXPECT_THAT(refusal([](GgufBuilder& file) { file.str("tokenizer.ggml.model", "bert"); }), HasSubstr("WordPiece"));
   EXPECT_THAT(refusal([](GgufBuilder& file) { file.str("tokenizer.ggml.model", "none"); }), HasSubstr("no tokenizer"));
   EXPECT_THAT(refusal([](GgufBuilder&) {}), HasSubstr("the file holds no tokenizer"));
 }

@@ -124,6 +124,38 @@ TEST(Prompts, HaveTheBeginAndEndThatTheFileAsksForOnce) {
   EXPECT_THAT((*codec)->encode("", true, false).value(), ElementsAre(256, 257));
 }
 
+// SentencePiece's pairs, whose texts begin with a space of their own: tokens 3 to 258 are the bytes.
+TEST(SentencePieces, AChatIsTheRenderedTextAndComesBackAsIt) {
+  test::GgufBuilder file;
+  std::vector<std::string> tokens = {"<unk>", "<s>", "</s>"};
+  std::vector<int32_t> types = {2, 3, 3};
+  for (int byte = 0; byte < 256; ++byte) {
+    std::string token = "<0x00>";
+    token[3] = "0123456789ABCDEF"[byte / 16];
+    token[4] = "0123456789ABCDEF"[byte % 16];
+    tokens.push_back(token);
+    types.push_back(6);
+  }
+  tokens.insert(tokens.end(), {"\xE2\x96\x81", "x", "\xE2\x96\x81x", "<own>"});
+  types.insert(types.end(), {1, 1, 1, 4});
+  file.str("tokenizer.ggml.model", "llama");
+  file.strings("tokenizer.ggml.tokens", tokens);
+  file.i32s("tokenizer.ggml.token_type", types);
+  file.str("tokenizer.chat_template", "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}x<own>x");
+  const std::vector<std::byte> bytes = file.build();
+  const auto codec = ModelTextCodec::load(Gguf::parse(bytes, "test.gguf").value(), [] { return std::tm{}; }).value();
+  const auto messages = [](const char* content) {
+    return ordered_json::array({{{"role", "user"}, {"content", content}}});
+  };
+  EXPECT_THAT(codec->encode_chat(messages("x x"), false).value(), ElementsAre(1, 261, 261, 2, 261, 262, 261));
+  EXPECT_THAT(codec->encode("x", true, false).value(), ElementsAre(1, 261));
+  const std::vector<TokenId> ids = codec->encode_chat(messages("x</s> <s>"), false).value();
+  EXPECT_EQ(std::ranges::count(ids, 1) + std::ranges::count(ids, 2), 2) << "the template's own";
+  EXPECT_EQ(codec->decode(ids), "<s>x</s> <s></s>x<own>x");
+  EXPECT_EQ(codec->token_bytes(261), " x") << "a piece of an answer";
+  EXPECT_EQ(codec->token_bytes(3 + 0xC3), "\xC3");
+}
+
 // What is quoted in a tool's description, in the name of a field or in an argument ends no turn.
 TEST(Tools, AreShownAndOnlyQuoted) {
   const auto with = [](const char* chat_template) {

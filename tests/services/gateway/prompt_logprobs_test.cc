@@ -131,5 +131,17 @@ TEST(TokenOffsets, ATokenThatTheTextDoesNotHaveTakesNoRoom) {
   EXPECT_EQ(token_offsets("<s>ab", tokens, codec), (std::vector<int64_t>{0, 3, 4})) << "written by the client";
 }
 
+// SentencePiece's tokenizers put a space in front of a text, which is a token's and not the text's.
+TEST(TokenOffsets, ASpaceInFrontOfTheTextTakesNoRoom) {
+  struct Spaced final : ToyCodec {
+    std::string token_bytes(TokenId token) const override {
+      return token < 256 ? (token < 'm' ? " " : "") + ToyCodec::token_bytes(token) : "";
+    }
+  } codec;
+  const std::vector<TokenId> tokens = {'a', 'x', 'b'};  // " a", "x", " b"
+  EXPECT_EQ(token_offsets("ax b", tokens, codec), (std::vector<int64_t>{0, 1, 2}));
+  EXPECT_EQ(token_offsets(" ax b", tokens, codec), (std::vector<int64_t>{0, 2, 3}));
+}
+
 }  // namespace
 }  // namespace runahead

@@ -1,0 +1,63 @@
+#include "model/tokenizer/byte_level_bpe.h"
+
+namespace runahead {
+namespace {
+
+Result<PreTokenizer> load_pre_tokenizer(const Gguf& file) {
+  constexpr const char* kKey = "tokenizer.ggml.pre";
+  if (file.has(kKey)) return PreTokenizer::load(TRY(file.str(kKey)));
+  return fail(
+      ErrorCode::kUnsupported,
+      "the file does not say how its tokenizer cuts words (tokenizer.ggml.pre), as conversions of early 2024; convert "
+      "the model anew, or name it: --override-kv tokenizer.ggml.pre=str:NAME (llama.cpp takes 'default')",
+      kKey);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<const PlainEncoder>> ByteLevelBpe::load(const Gguf& file, const Vocabulary& vocabulary) {
+  constexpr const char* kLowerCase = "tokenizer.ggml.normalizer.lowercase";
+  if (TRY(file.boolean_or(kLowerCase, false)))
+    return fail(ErrorCode::kUnsupported,
+                "a tokenizer that writes all text in lower case first is not supported; choose another model",
+                kLowerCase);
+  std::unique_ptr<ByteLevelBpe> bpe(new ByteLevelBpe(TRY(load_pre_tokenizer(file))));
+  std::string bytes;
+  for (size_t i = 0; i < vocabulary.texts.size(); ++i) {
+    if (vocabulary.kinds[i] == TokenKind::kText && bytes_from_stand_ins(vocabulary.texts[i], bytes))
+      bpe->by_bytes_.try_emplace(bytes, static_cast<TokenId>(i));
+  }
+  bpe->pairs_ = TRY(BytePairs::load(bpe->by_bytes_, static_cast<int32_t>(vocabulary.texts.size()),
+                                    TRY(file.strings("tokenizer.ggml.merges"))));
+  return bpe;
+}
+
+Result<void> ByteLevelBpe::encode(std::string_view text, size_t offset, EncodedText& out) const {
+  PairMerging merging;
+  std::vector<std::string_view> pieces;
+  std::vector<size_t> missing;  // in one piece
+  std::string word;
+  TRY(pre_.split(text, pieces));
+  for (const std::string_view piece : pieces) {
+    if (pre_.ignore_merges()) {
+      word = piece;
+      if (const auto whole = by_bytes_.find(word); whole != by_bytes_.end()) {
+        out.ids.push_back(whole->second);
+        continue;
+      }
+    }
+    missing.clear();
+    pairs_.encode(piece, merging, out.ids, missing);
+    const size_t at = offset + static_cast<size_t>(piece.data() - text.data());
+    for (const size_t in_piece : missing) out.missing.push_back(at + in_piece);
+  }
+  return {};
+}
+
+std::string ByteLevelBpe::bytes_of(std::string_view token, TokenKind kind) const {
+  std::string bytes;
+  if (kind == TokenKind::kText && bytes_from_stand_ins(token, bytes)) return bytes;
+  return std::string(token);  // no text becomes it by merges, but the model may still say it
+}
+
+}  // namespace runahead

@@ -1,0 +1,40 @@
+// PlainEncoder: how one kind of tokenizer makes tokens of text that no special token is in. Private to model/tokenizer.
+//   threads  const: any number may encode at once.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "model/tokenizer/token_roles.h"
+
+namespace runahead {
+
+// What is read from the file for all kinds. Views into the file.
+struct Vocabulary {
+  std::vector<std::string_view> texts;  // tokenizer.ggml.tokens
+  std::vector<TokenKind> kinds;
+};
+
+struct EncodedText {
+  std::vector<TokenId> ids;
+  std::vector<size_t> missing;  // offsets of the bytes that the vocabulary has no token for
+};
+
+class PlainEncoder {
+ public:
+  virtual ~PlainEncoder() = default;
+  // Appends the tokens of `text`, which is not empty and begins at `offset` of the whole one: at its start or behind a
+  // special token, and it ends before one or with the text.
+  virtual Result<void> encode(std::string_view text, size_t offset, EncodedText& out) const = 0;
+  // What the text of a token stands for that is no control token.
+  virtual std::string bytes_of(std::string_view token, TokenKind kind) const = 0;
+  // The first word of each text is spelled with a space in front, as all the others are.
+  virtual bool adds_space() const { return false; }
+  // What add_bos_token means in a file that lacks it.
+  virtual bool adds_bos() const { return false; }
+};
+
+}  // namespace runahead

@@ -1,0 +1,31 @@
+// What the vocabularies of SentencePiece share: tokens are UTF-8 with U+2581 for a space, have scores, and some stand for a
+// byte. Private to model/tokenizer.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "model/tokenizer/plain_encoder.h"
+#include "model/weights/gguf.h"
+
+namespace runahead {
+
+inline constexpr std::string_view kSpaceSymbol = "\xE2\x96\x81";  // U+2581
+
+void append_with_space_symbols(std::string_view text, std::string& out);
+std::string with_spaces(std::string_view piece);
+// `<0x0A>` -> 10; -1 for any other text.
+int byte_of_piece(std::string_view piece);
+// What a token stands for that is no control token.
+std::string piece_bytes(std::string_view piece, TokenKind kind);
+// tokenizer.ggml.scores, 0 for all if the file has none. kInvalidModel if they are too few or one is no number.
+Result<std::vector<float>> read_scores(const Gguf& file, size_t count);
+// May text become this token by its scores? Not what is no text, and not a byte's `<0x0A>`.
+bool is_made_of_text(std::string_view piece, TokenKind kind);
+
+}  // namespace runahead

@@ -1,0 +1,54 @@
+// Unigram: `tokenizer.ggml.model` = t5. SentencePiece's unigram model as llama.cpp runs it: the text is normalised by the
+// file's rules, and of all its ways to be cut into tokens the one of the largest sum of scores is taken. What no token spells
+// is the unknown token, once for a run of it. Private to model/tokenizer.
+//   exact    not: the text is normalised, and what is unknown is lost.
+//   limits   O(n) in the text, times the longest token's length; 16 bytes of memory a byte of the text.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+
+#include "model/tokenizer/charsmap.h"
+#include "model/tokenizer/plain_encoder.h"
+#include "model/weights/gguf.h"
+
+namespace runahead {
+
+class Unigram final : public PlainEncoder {
+ public:
+  // kInvalidModel for scores or rules that are none.
+  static Result<std::unique_ptr<const PlainEncoder>> load(const Gguf& file, const Vocabulary& vocabulary);
+
+  Result<void> encode(std::string_view text, size_t offset, EncodedText& out) const override;
+  std::string bytes_of(std::string_view token, TokenKind kind) const override;
+  bool adds_space() const override { return adds_space_; }
+
+ private:
+  struct Piece {
+    std::string text;
+    TokenId id;
+    double score;
+  };
+  struct Best {  // of the ways to cut the text up to here
+    double score;
+    TokenId last;  // its last token
+    uint32_t begin;  // of that token
+  };
+
+  Unigram() = default;
+  Result<void> load_pieces(const Gguf& file, const Vocabulary& vocabulary);
+  Result<std::string> normalised(std::string_view text) const;
+  // Tries every token that begins at `begin`; true if one has exactly `length` bytes.
+  bool extend(std::string_view text, size_t begin, size_t length, std::vector<Best>& best) const;
+  std::vector<Best> best_cuts(std::string_view text) const;
+
+  std::vector<Piece> pieces_;  // by text
+  std::array<size_t, 257> begins_{};  // where the pieces of each first byte begin
+  CharsMap rules_;
+  TokenId unknown_ = kNoToken;
+  double unknown_score_ = 0;
+  bool adds_space_ = false, merges_spaces_ = false;
+};
+
+}  // namespace runahead
