@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "model/weights/gguf_parser.h"
+#include "model/weights/hf_folder.h"
 
 namespace runahead {
 namespace {
@@ -132,6 +133,8 @@ Result<Gguf> Gguf::parse(std::span<const std::byte> file, std::string name) {
 }
 
 Result<Gguf> Gguf::open(const std::filesystem::path& path, std::vector<KvOverride> overrides) {
+  if (std::error_code ignored; std::filesystem::is_directory(path, ignored))
+    return open_hf_folder(path, std::move(overrides));
   Gguf gguf;
   gguf.name_ = path.string();
   const uint64_t count = TRY(gguf.add_part(path, 0)).split_count();
