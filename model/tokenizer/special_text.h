@@ -20,7 +20,7 @@ class SpecialTokenMatcher {
     size_t bytes = 0;  // 0: none
   };
 
-  // takes_spaces: the spaces and line ends behind it belong to it.
+  // takes_spaces: the spaces and line ends behind it belong to it, up to a longer token.
   void add(std::string_view text, TokenId id, bool is_control, bool takes_spaces = false);
   // The longest token that `text` begins with; control tokens only if asked for.
   Match match(std::string_view text, bool with_control) const;
@@ -31,6 +31,11 @@ class SpecialTokenMatcher {
     bool is_control = false;
     bool takes_spaces = false;
   };
+  struct Found {
+    Match match;
+    bool takes_spaces = false;
+  };
+  Found longest(std::string_view text, bool with_control) const;
   static uint64_t edge(uint32_t node, char byte) { return uint64_t{node} << 8 | static_cast<uint8_t>(byte); }
 
   std::vector<Node> nodes_{1};                    // a trie; 0 is its root

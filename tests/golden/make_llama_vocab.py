@@ -28,9 +28,13 @@ PRE_TOKENIZERS = """
     deepseek-llm deepseek-coder deepseek-v3 hunyuan-dense joyai-llm hy_v4 spark2_5 bloom poro-chat gpt3-finnish viking
     superbpe""".split()
 # Pairs of these are tokens and all merge, so that a cut between two pieces shows in the ids.
-ALPHABET = "aZé12 \n\r\t'sS.!$</一か"
+ALPHABET = "aZé12 \n\r\t'sS.!$</一か\u00c0\u0301\u0928\u00b2\u2026"
 TEXTS = ["aaZa 1212121 's'S 'sa", "a\r\n\r\n  a \t\n1", "...!!!  a!\n\n a$<$.a", "é1é a  1", "  \n a", "Za'Sa12!\n", "ab",
          " Qx Qx", "a/\n//\r\n1", "一か一1か aか", "1212121212 12", "ZaS'sa'S Za", "$$!a<1/ /a", "Sa S一S"]
+# Capitals outside ASCII and marks, which the library takes for small letters and for none of a word in the names of PARTING.
+WIDE_TEXTS = ["Z\u00c0a\u00c0Z \u00e9\u00c0", "a\u0301 \u0301a\u0928\u0301 \u0928", "1\u00b21\u00b2\u00b2 \u00b2a",
+              "\u2026\u2026a \u2026\n!\u2026 \u00c0.", "\u4e00\u0301\u304b\u0928\u00c0 \u4e00", "$\u304b<\r\n<\tZ\u304b\u00e9S"]
+PARTING = "tekken gpt-4o llama4 kanana2 talkie minimax-m2".split()
 
 # A control token's usual texts, and what else might pass for one.
 MARKERS = """
@@ -90,8 +94,10 @@ def vocabulary():
     stand = lambda text: "".join(STAND_INS[b] for b in text.encode())
     tokens, merges = [STAND_INS[b] for b in range(256)], []
     symbols = [stand(c) for c in ALPHABET]
-    merges.append(" ".join(stand("é")))
-    tokens.append(stand("é"))
+    for symbol in symbols:  # first the bytes of a character
+        for length in range(2, len(symbol) + 1):
+            merges.append(symbol[:length - 1] + " " + symbol[length - 1])
+            tokens.append(symbol[:length])
     for left in symbols:
         for right in symbols:
             tokens.append(left + right)
@@ -116,6 +122,10 @@ def write(path, tokens, types, merges, pre, keys):
     writer.close()
 
 
+def texts_of(name):
+    return TEXTS if name in PARTING else TEXTS + WIDE_TEXTS
+
+
 def pre_tokenizers(llama, path):
     tokens, types, merges = vocabulary()
     ends = {"bos_token_id": len(tokens) - 3, "eos_token_id": len(tokens) - 2, "seperator_token_id": len(tokens) - 1}
@@ -124,14 +134,15 @@ def pre_tokenizers(llama, path):
         write(path, tokens, types, merges, name, ends)
         vocab = llama.vocab(path)
         names[name] = {"add_bos": bool(llama.lib.llama_vocab_get_add_bos(vocab) & 1),
-                       "ids": [llama.encode(vocab, text, True, True) for text in TEXTS]}
+                       "ids": [llama.encode(vocab, text, True, True) for text in texts_of(name)]}
     flags = []
     for bos in (None, False, True):
         for eos in (None, False, True):
             keys = {key: value for key, value in (("add_bos_token", bos), ("add_eos_token", eos)) if value is not None}
             write(path, tokens, types, merges, "qwen2", {**ends, **keys})
             flags.append({"keys": keys, "ids": llama.encode(llama.vocab(path), "ab", True, True)})
-    return {"tokens": tokens, "types": types, "merges": merges, "keys": ends, "texts": TEXTS, "names": names, "flags": flags}
+    return {"tokens": tokens, "types": types, "merges": merges, "keys": ends, "texts": TEXTS + WIDE_TEXTS, "names": names,
+            "flags": flags}
 
 
 def marked(llama, path, words, keys=None):

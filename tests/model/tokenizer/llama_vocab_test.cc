@@ -56,7 +56,7 @@ TEST(LlamaVocab, EveryNameOfItsTableThatWeKnowMakesItsIds) {
     const auto tokenizer = with_golden_vocabulary(name, json::object());
     ASSERT_TRUE(tokenizer) << name << ": " << tokenizer.error().message;
     EXPECT_EQ(tokenizer->special().add_bos, wanted["add_bos"].get<bool>()) << name;
-    for (size_t i = 0; i < golden()["texts"].size(); ++i) {
+    for (size_t i = 0; i < wanted["ids"].size(); ++i) {  // of some names fewer than all
       const auto text = golden()["texts"][i].get<std::string>();
       std::vector<TokenId> ids = tokenizer->encode(text, true).value();
       tokenizer->add_bos_eos(ids);
