@@ -85,12 +85,14 @@ Result<void> Tokenizer::load_vocabulary(const Gguf& file, std::string_view kind)
   plain_ = TRY(load_encoder(file, vocabulary));
   if (!file.has("tokenizer.ggml.add_bos_token") && plain_->adds_bos()) special_.add_bos = special_.bos != kNoToken;
   tokens_.resize(count);
-  const bool take_spaces = special_tokens_take_spaces(file);
-  std::vector<int32_t> takers;  // a folder names them (hf_tokenizer.h); ascending
-  if (constexpr const char* kTakers = "runahead.tokenizer.takes_spaces"; file.has(kTakers))
-    takers = TRY(file.i32s(kTakers));
-  for (size_t i = 0; i < count; ++i)
-    add_token(vocabulary, i, take_spaces || std::ranges::binary_search(takers, static_cast<int32_t>(i)));
+  constexpr const char* kTakers = "runahead.tokenizer.takes_spaces";  // a folder names them (hf_tokenizer.h); ascending
+  const bool named = file.has(kTakers), all = !named && special_tokens_take_spaces(file);
+  const std::vector<int32_t> takers = named ? TRY(file.i32s(kTakers)) : std::vector<int32_t>();
+  constexpr std::string_view kNeverTake[] = {"<unk>", "<s>", "<|endoftext|>"};
+  for (size_t i = 0; i < count; ++i) {
+    const bool may = all && std::ranges::find(kNeverTake, vocabulary.texts[i]) == std::end(kNeverTake);
+    add_token(vocabulary, i, may || std::ranges::binary_search(takers, static_cast<int32_t>(i)));
+  }
   return {};
 }
 
@@ -101,10 +103,8 @@ void Tokenizer::add_token(const Vocabulary& vocabulary, size_t index, bool takes
   const bool is_control = token.kind == TokenKind::kControl;
   token.bytes = is_control ? std::string(text) : plain_->bytes_of(text, token.kind);
   if (token.kind == TokenKind::kText) return;
-  constexpr std::string_view kNeverTake[] = {"<unk>", "<s>", "<|endoftext|>"};
   token.is_cut_out = is_control || token.bytes == text;  // one with U+2581 is made by scores
-  matcher_.add(text, static_cast<TokenId>(index), is_control,
-               takes_spaces && std::ranges::find(kNeverTake, text) == std::end(kNeverTake));
+  matcher_.add(text, static_cast<TokenId>(index), is_control, takes_spaces);
 }
 
 Result<std::vector<TokenId>> Tokenizer::encode(std::string_view text, bool parse_special) const {

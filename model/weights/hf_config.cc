@@ -32,76 +32,40 @@ constexpr HfFamily kFamilies[] = {
 };
 
 // Whatever they say, the logits are the same: notes of the training, of the program that wrote the file, of where tensors lie.
-constexpr std::string_view kHarmless[] = {
-    "model_type",
-    "transformers_version",
-    "torch_dtype",
-    "dtype",
-    "use_cache",
-    "initializer_range",
-    "auto_map",
-    "name_or_path",
-    "attention_dropout",
-    "hidden_dropout",
-    "attn_pdrop",
-    "embd_pdrop",
-    "resid_pdrop",
-    "embedding_dropout",
-    "residual_dropout",
-    "attn_implementation",
-    "mlp_type",
-    "norm_type",
-    "pretraining_tp",
-    "vocab_size",
-    "bos_token_id",
-    "eos_token_id",
-    "pad_token_id",
-    "unk_token_id",
-    "cache_implementation",
-    "max_window_layers",
-    "output_attentions",
-    "output_hidden_states",
-    "return_dict",
-    "torchscript",
-    "use_bfloat16",
-    "id2label",
-    "label2id",
-    "problem_type",
-    "finetuning_task",
-    "task_specific_params",
-    "chunk_size_feed_forward",
-    "gradient_checkpointing",
-    "is_decoder",
-    "tokenizer_class",
-    "prefix",
-    "unsloth_version",
-    "unsloth_fixed",
-    "model_name",
-    "multi_query",
-    "use_return_dict",
-    "keys_to_ignore_at_inference",
-    "layer_norm_type",
-    "mup_enabled",
-};
+constexpr std::string_view kHarmless =
+    " architectures attention_dropout attn_implementation attn_pdrop auto_map bos_token_id cache_implementation "
+    "chunk_size_feed_forward do_sample dtype embd_pdrop embedding_dropout eos_token_id ff_factor finetuning_task "
+    "gradient_checkpointing hidden_dropout id2label initializer_range is_decoder is_llama_config "
+    "keys_to_ignore_at_inference label2id layer_norm_type max_length max_window_layers mlp_type model_name model_type "
+    "multi_query name_or_path norm_type num_ln_in_parallel_attn output_attentions output_hidden_states pad_token_id "
+    "prefix "
+    "pretraining_tp problem_type repetition_penalty resid_pdrop residual_dropout return_dict task_specific_params "
+    "temperature "
+    "tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config transformers_version unk_token_id "
+    "unsloth_fixed unsloth_version use_bfloat16 use_cache use_return_dict vocab_size ";
 
 // What must say no, or nothing, because the forward pass has none of it.
-constexpr std::string_view kAbsent[] = {"quantization_config",
-                                        "compression_config",
-                                        "vision_config",
+constexpr std::string_view kAbsent[] = {"add_cross_attention",
+                                        "alibi",
+                                        "apply_residual_connection_post_layernorm",
                                         "audio_config",
-                                        "text_config",
+                                        "clip_qkv",
+                                        "is_encoder_decoder",
+                                        "lm_head_bias",
+                                        "n_routed_experts",
                                         "num_experts",
                                         "num_local_experts",
-                                        "n_routed_experts",
-                                        "is_encoder_decoder",
-                                        "add_cross_attention",
-                                        "use_bidirectional_attention",
-                                        "alibi",
                                         "pruned_heads",
-                                        "apply_residual_connection_post_layernorm",
-                                        "layer_norm_elementwise_affine",
-                                        "clip_qkv",
-                                        "use_cross_attention"};
+                                        "rope_interleaved",
+                                        "text_config",
+                                        "use_bidirectional_attention",
+                                        "use_cross_attention",
+                                        "use_mrope",
+                                        "vision_config"};
+// What must be 1.
+constexpr std::string_view kOnes[] = {"full_attn_mod", "interpolate_factor"};
+
+bool is_harmless(const std::string& name) { return name.starts_with('_') || kHarmless.contains(" " + name + " "); }
 
 bool says_no(const nlohmann::json& value) {
   return value.is_null() || (value.is_boolean() && !value.get<bool>()) ||
@@ -311,7 +275,6 @@ Result<void> read_heads(const HfObject& c, HfModel& model) {
     const uint64_t kv_heads = TRY(c.size_or("num_kv_heads", limits::kModelHeadsMax, model.num_heads));
     model.num_kv_heads = one ? 1 : grouped ? kv_heads : model.num_heads;
     model.grouped_qkv = !one;
-    static_cast<void>(c.has("num_ln_in_parallel_attn"));  // its tensors say which norms there are
   } else {
     model.num_kv_heads = TRY(c.size_or("num_key_value_heads", limits::kModelHeadsMax, model.num_heads));
   }
@@ -322,9 +285,16 @@ Result<void> read_heads(const HfObject& c, HfModel& model) {
   return {};
 }
 
+constexpr const char* kPositions = "max_position_embeddings";
+
+// Falcon's first ones do not say it.
+Result<uint64_t> read_positions(const HfObject& c, const HfFamily& family) {
+  return family.architecture == "falcon" ? c.size_or(kPositions, limits::kModelContextMax, 2048)
+                                         : c.size(kPositions, limits::kModelContextMax);
+}
+
 // Of Phi-3, whose windows its readers of GGUF leave out: within the window there are none.
-Result<uint64_t> read_context(const HfObject& c, const HfFamily& family) {
-  const uint64_t context = TRY(c.size("max_position_embeddings", limits::kModelContextMax));
+Result<uint64_t> read_context(const HfObject& c, const HfFamily& family, uint64_t context) {
   if (family.architecture != "phi3") return context;
   return std::min(context, TRY(c.size_or("sliding_window", limits::kModelContextMax, context)));
 }
@@ -332,8 +302,10 @@ Result<uint64_t> read_context(const HfObject& c, const HfFamily& family) {
 Result<void> refuse_unread(const HfObject& c) {
   for (const std::string_view name : kAbsent)
     if (const nlohmann::json* value = c.find(name); value != nullptr && !says_no(*value)) return c.unsupported(name);
+  for (const std::string_view name : kOnes)
+    if (TRY(c.number_or(name, 1)) != 1) return c.unsupported(name);
   for (const std::string& name : c.unread()) {
-    if (std::ranges::find(kHarmless, name) != std::end(kHarmless) || name.starts_with('_')) continue;
+    if (is_harmless(name)) continue;
     return fail(
         ErrorCode::kUnsupported,
         c.named(name) + " is " + c.shown(name) +
@@ -353,10 +325,9 @@ Result<HfModel> read_hf_config(const nlohmann::json& config, const std::string& 
   TRY(read_heads(c, model));
   TRY(read_presence(c, model));
   model.tied = TRY(c.flag_or("tie_word_embeddings", model.family->tied));
-  const uint64_t context = TRY(read_context(c, *model.family));
-  TRY(Keys(c, model, keys).add(context));
-  // Phi-3's factors are for the context that it was made for, window or not.
-  TRY(read_hf_rope(c, TRY(c.size("max_position_embeddings", limits::kModelContextMax)), model, keys));
+  const uint64_t positions = TRY(read_positions(c, *model.family));
+  TRY(Keys(c, model, keys).add(TRY(read_context(c, *model.family, positions))));
+  TRY(read_hf_rope(c, positions, model, keys));  // Phi-3's factors are for all of them, window or not
   TRY(refuse_unread(c));
   return model;
 }

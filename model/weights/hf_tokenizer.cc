@@ -28,7 +28,7 @@ class Reader {
     TRY(read_added_tokens());
     keys_.strings("tokenizer.ggml.tokens", tokens_);
     keys_.i32s("tokenizer.ggml.token_type", types_);
-    if (!takes_spaces_.empty()) keys_.i32s("runahead.tokenizer.takes_spaces", takes_spaces_);
+    keys_.i32s("runahead.tokenizer.takes_spaces", takes_spaces_);
     TRY(read_special_ids());
     TRY(read_post_processor());
     TRY(read_ends());

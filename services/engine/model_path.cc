@@ -7,6 +7,7 @@
 #include <cctype>
 #include <cstdlib>
 
+#include "base/utf8.h"
 #include "model/weights/hf_folder.h"
 
 namespace runahead {
@@ -115,10 +116,8 @@ Result<void> check_absent(const std::string& model) {
     return missing("there is no file " + model +
                    ": the shell has not put your home in place of ~; write $HOME instead");
   if (is_repository(model) && !model.ends_with(".gguf"))
-    return missing("there is no file " + model +
-                   "; if it is a repository of Hugging Face, download one of its .gguf files (hf "
-                   "download " +
-                   model + " FILE.gguf) and give that file's path");
+    return missing("there is no file " + model + "; if it is a repository of Hugging Face, download it (hf download " +
+                   model + " --local-dir FOLDER) and give that folder, or one of its .gguf files");
   return missing("there is no model file " + model + "; give the path of a .gguf file or the name smollm2");
 }
 
@@ -170,6 +169,13 @@ Result<std::filesystem::path> find_model(const std::string& model) {
     return fail(ErrorCode::kInvalidModel, model + " is no file or folder of a model; give the path of a .gguf file",
                 "model");
   return std::filesystem::path(model);
+}
+
+std::string model_name_of(const std::filesystem::path& model) {
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(model, ignored)) return valid_utf8(model.stem().string());
+  const std::filesystem::path whole = std::filesystem::absolute(model, ignored).lexically_normal();
+  return valid_utf8((whole.has_filename() ? whole : whole.parent_path()).filename().string());
 }
 
 Result<Gguf> open_model(const ModelFlags& flags) {

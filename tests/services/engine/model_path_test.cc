@@ -71,6 +71,14 @@ TEST_F(ModelPathTest, WhatIsNoPathIsRecognised) {
   expect(link.string(), ErrorCode::kNotFound, "a link to ../blobs/gone, which is not there");
 }
 
+TEST_F(ModelPathTest, NamesForPeople) {
+  std::filesystem::create_directories(dir_ / "Qwen3-0.6B");
+  EXPECT_EQ(model_name_of(dir_ / "Qwen3-0.6B"), "Qwen3-0.6B");
+  EXPECT_EQ(model_name_of((dir_ / "Qwen3-0.6B").string() + "/"), "Qwen3-0.6B");
+  EXPECT_EQ(model_name_of("/models/Qwen3-0.6B.Q4_0.gguf"), "Qwen3-0.6B.Q4_0");
+  EXPECT_EQ(model_name_of("smollm2"), "smollm2");
+}
+
 TEST_F(ModelPathTest, AModelFileIsFound) {
   EXPECT_EQ(find_model(write("m.gguf")).value(), dir_ / "m.gguf");
   EXPECT_EQ(find_model(write("ggml-model")).value(), dir_ / "ggml-model") << "whatever its name";
