@@ -40,7 +40,8 @@ Result<std::unique_ptr<const PlainEncoder>> ByteLevelBpe::load(const Gguf& file,
     return fail(ErrorCode::kUnsupported,
                 "a tokenizer that writes all text in lower case first is not supported; choose another model",
                 kLowerCase);
-  std::unique_ptr<ByteLevelBpe> bpe(new ByteLevelBpe(TRY(load_pre_tokenizer(file))));
+  PreTokenizer pre = TRY(load_pre_tokenizer(file));  // not inside of new: what has been allocated would leak
+  std::unique_ptr<ByteLevelBpe> bpe(new ByteLevelBpe(std::move(pre)));
   bpe->composes_ = file.has("runahead.tokenizer.normalizer");
   std::string bytes;
   for (size_t i = 0; i < vocabulary.texts.size(); ++i) {

@@ -125,8 +125,8 @@ class Reader {
       }
       if (!id || *id >= files_.vocab_size) continue;
       keys_.u32("tokenizer.ggml." + std::string(key) + "_token_id", *id);
-      if (std::string_view(name) == "bos") bos_ = *id;
-      if (std::string_view(name) == "eos") eos_ = *id;
+      if (std::string_view(name) == "bos") bos_ = id;
+      if (std::string_view(name) == "eos") eos_ = id;
     }
     return {};
   }

@@ -1,4 +1,4 @@
-// Where models lie: `model` is a short name, the path of a .gguf file or of a folder as Hugging Face's models come, or such a path
+// Where models lie: `model` is a short name, the path of a .gguf file or of a folder as Hugging Face's models come, or one
 // below $RUNAHEAD_MODEL_DIR, default ~/.cache/runahead/models (deploy/quickstart.sh puts the default model there).
 #pragma once
 
