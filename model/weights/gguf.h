@@ -111,6 +111,7 @@ class Gguf {
 
   Result<const Value*> find(std::string_view key, bool is_array, std::string_view otherwise) const;
   std::unexpected<Error> bad(std::string message) const;
+  std::string remedy() const;  // of a message's end
   std::unexpected<Error> bad_key(std::string_view key, std::string_view what) const;
   std::string folded(std::string bytes_hash, bool tokenizer_too) const;
   Result<GgufParser> add_part(const std::filesystem::path& path, uint64_t part);

@@ -31,6 +31,19 @@ std::string_view pattern_of(const json& step, const char* kind) {
   return step.is_object() && found != step.end() ? text_of(*found, kind) : std::string_view();
 }
 
+// Of the stand-ins of bytes, \p{N}: 0 to 9, and in Latin-1 the raised 1 to 3 and three fractions.
+bool is_number(std::string_view stand_in) {
+  if (stand_in.size() == 1) return stand_in[0] >= '0' && stand_in[0] <= '9';
+  constexpr std::string_view kNumbers = "\xB2\xB3\xB9\xBC\xBD\xBE";
+  return stand_in.size() == 2 && stand_in[0] == '\xC2' && kNumbers.contains(stand_in[1]);
+}
+bool ends_in_number(std::string_view token) {
+  return is_number(token.substr(token.size() - 1)) || (token.size() > 1 && is_number(token.substr(token.size() - 2)));
+}
+bool begins_with_number(std::string_view token) {
+  return is_number(token.substr(0, 1)) || is_number(token.substr(0, 2));
+}
+
 class Steps {
  public:
   Steps(const json& tokenizer, const std::string& name) : t_(tokenizer), name_(name) {}
@@ -132,26 +145,22 @@ class Steps {
   }
   // `Removed` and inverted: what does not match goes. The expressions that we have match everything.
   bool take_split(const json& step) {
+    constexpr std::string_view kThreeDigits = "[0-9][0-9][0-9]";
     const std::string_view behavior = text_of(step, "behavior"), regex = pattern_of(step, "Regex");
     const bool invert = flag_of(step, "invert", false);
     if (replaces_space_ && pattern_of(step, "String") == " " && !invert)
       return true;  // Gemma: there are no spaces by then
-    if (regex.empty()) return take_digit_string(step);
+    if (regex.empty() || (byte_level_ && regex != kThreeDigits))
+      return false;  // behind ByteLevel it cuts stand-ins of bytes
     if (!(behavior == "Isolated" && !invert) && !(behavior == "Removed" && invert)) return false;
     expressions_.emplace_back(regex);
     return true;
   }
-  // Falcon's last step, as older versions of the library wrote an expression.
-  bool take_digit_string(const json& step) {
-    constexpr std::string_view kDigits = "[0-9][0-9][0-9]";
-    if (pattern_of(step, "String") != kDigits || text_of(step, "behavior") != "Isolated") return false;
-    expressions_.emplace_back(kDigits);
-    return true;
-  }
   bool take_digits(const json& step) {
-    if (flag_of(step, "individual_digits", false)) expressions_.emplace_back(R"(\p{N})");
-    // Falcon's, behind ByteLevel: spaces and digits part, which its merges never join (docs/models.md).
-    else if (!byte_level_) return false;
+    const bool each = flag_of(step, "individual_digits", false);
+    if (each == byte_level_) return false;
+    if (each) expressions_.emplace_back(R"(\p{N})");
+    else parts_digits_ = true;
     return true;
   }
   bool take_punctuation(const json& step) {
@@ -170,7 +179,8 @@ class Steps {
 
   // Of "a b" or ["a", "b"].
   Result<std::pair<std::string, std::string>> merge_of(const json& merge) const {
-    if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string())
+    if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string() &&
+        !merge[0].get_ref<const std::string&>().empty() && !merge[1].get_ref<const std::string&>().empty())
       return std::pair(merge[0].get<std::string>(), merge[1].get<std::string>());
     const std::string text = merge.is_string() ? merge.get<std::string>() : std::string();
     const size_t space = text.find(' ');
@@ -188,6 +198,9 @@ class Steps {
     std::vector<std::string> merges;
     for (const json& one : *TRY(merges_of(model))) {
       const auto [left, right] = TRY(merge_of(one));
+      // Falcon's Digits behind ByteLevel would part them. Its merges, learned so, join none; then it changes nothing.
+      if (parts_digits_ && ends_in_number(left) != begins_with_number(right))
+        return unsupported("pre_tokenizer", member("pre_tokenizer"));
       merges.push_back(left + " " + right);
     }
     keys.strings("tokenizer.ggml.merges", merges);
@@ -207,6 +220,7 @@ class Steps {
   const json& t_;
   const std::string& name_;
   bool nfc_ = false, prepends_ = false, replaces_space_ = false, byte_level_ = false;
+  bool parts_digits_ = false;  // behind ByteLevel
   std::string space_prefix_ = "none";
   std::vector<std::string> expressions_;
 };

@@ -114,6 +114,8 @@ class Reader {
       std::optional<uint64_t> id;
       if (const auto text = token_text((std::string(name) + "_token").c_str())) {
         const auto found = ids_.find(*text);
+        const bool needed = std::string_view(name) == "bos" || std::string_view(name) == "eos";
+        if (found == ids_.end() && !needed) continue;
         if (found == ids_.end())
           return fail(ErrorCode::kInvalidModel, files_.folder + "/tokenizer_config.json: " + name + "_token is " +
                                                     runahead::quoted(*text) +

@@ -25,13 +25,20 @@ TEXTS = ["", " ", "  ", "a", " a", "  a  b ", "The quick brown fox", "the dogs, 
          "one<|extra|> two <|extra|>  three", "<|end|>  \n after", "if (a == b) { return 100; }", "\u00a0x\u3000y"]
 
 
-def byte_level(expressions, *, normalizer=None, ignore_merges=False, digits=False, bos=None):
+GPT4O = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+         r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+         r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+
+
+def byte_level(expressions, *, normalizer=None, ignore_merges=False, digits=False, bos=None, steps=None):
     t = Tokenizer(BPE(ignore_merges=ignore_merges))
     splits = [pre_tokenizers.Split(Regex(e), "isolated") for e in expressions]
     if digits:
         splits = [pre_tokenizers.Digits(individual_digits=True)]
     last = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not expressions)
     t.pre_tokenizer = pre_tokenizers.Sequence(splits + [last]) if splits else last
+    if steps:
+        t.pre_tokenizer = pre_tokenizers.Sequence(steps)
     t.normalizer = normalizer
     t.train_from_iterator(CORPUS, BpeTrainer(vocab_size=420, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
                                             show_progress=False))
@@ -86,6 +93,11 @@ def cases():
     yield "smollm", byte_level([], digits=True)
     yield "llama3", byte_level([LLAMA3], ignore_merges=True, bos="<s>")
     yield "qwen2", byte_level([QWEN2], normalizer=normalizers.NFC())
+    bare = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    yield "gpt-4o", byte_level([], steps=[pre_tokenizers.Split(Regex(GPT4O), "removed", invert=True), bare])
+    yield "falcon", byte_level([], steps=[
+        pre_tokenizers.Punctuation("contiguous"), pre_tokenizers.ByteLevel(add_prefix_space=False),
+        pre_tokenizers.Digits(individual_digits=False), pre_tokenizers.Split(Regex("[0-9][0-9][0-9]"), "isolated")])
     yield "llama2", characters(normalizer=normalizers.Sequence([normalizers.Prepend("\u2581"), replace]))
     for scheme in ("first", "always", "never"):
         yield "metaspace-" + scheme, characters(
