@@ -117,7 +117,7 @@ Result<void> check_absent(const std::string& model) {
                    ": the shell has not put your home in place of ~; write $HOME instead");
   if (is_repository(model) && !model.ends_with(".gguf"))
     return missing("there is no file " + model + "; if it is a repository of Hugging Face, download it (hf download " +
-                   model + " --local-dir FOLDER) and give that folder, or one of its .gguf files");
+                   model + " prints its folder) and give that folder, or one of its .gguf files");
   return missing("there is no model file " + model + "; give the path of a .gguf file or the name smollm2");
 }
 
