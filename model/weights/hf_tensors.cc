@@ -7,6 +7,8 @@
 #include <optional>
 #include <unordered_set>
 
+#include "base/limits.h"
+
 namespace runahead {
 namespace {
 
@@ -186,7 +188,8 @@ class Conversion {
   }
 
   Result<void> add_gains(const std::string& name, const TensorInfo& info, const SafeTensor& tensor) {
-    if (tensor.num_dims != 1) return bad("the tensor " + runahead::quoted(tensor.name) + " is no vector");
+    if (tensor.num_dims != 1 || tensor.elements() > static_cast<int64_t>(limits::kModelDimMax))
+      return bad("the tensor " + runahead::quoted(tensor.name) + " is no vector of a model's size");
     std::vector<float> values = floats_of(tensor, info.type);
     for (float& value : values) value += 1;
     add_floats(name, 1, {info.dims[0], 1}, values);
@@ -216,9 +219,9 @@ class Conversion {
   Result<void> add_heads(const std::string& name, const std::map<uint64_t, const SafeTensor*>& heads) {
     std::vector<float> all;
     for (const auto& [head, tensor] : heads) {
-      const std::vector<float> one = floats_of(*tensor, TRY(type_of(*tensor)));
-      if (one.size() != model_.head_dim)
+      if (static_cast<uint64_t>(tensor->elements()) != model_.head_dim)
         return bad("the tensor " + runahead::quoted(tensor->name) + " is no vector of a head's size");
+      const std::vector<float> one = floats_of(*tensor, TRY(type_of(*tensor)));
       all.insert(all.end(), one.begin(), one.end());
     }
     const uint64_t count = heads.size();

@@ -133,6 +133,24 @@ TEST_F(HfTokenizerTest, WhatIsNotDoneIsRefusedByName) {
   expect_refused(changed("metaspace-first", "/pre_tokenizer/split", true), refused, "'Metaspace'");
 }
 
+TEST_F(HfTokenizerTest, StepsBehindByteLevelAreTakenIfNoMergeFeelsThem) {
+  ordered_json tokenizer = golden()["falcon"]["tokenizer"];
+  tokenizer["model"]["vocab"]["a1"] = 599;
+  tokenizer["model"]["merges"].push_back({"a", "1"});
+  expect_refused(tokenizer, ErrorCode::kUnsupported, "pre_tokenizer is 'Sequence'");
+  tokenizer = golden()["falcon"]["tokenizer"];
+  tokenizer["pre_tokenizer"]["pretokenizers"][3]["pattern"]["Regex"] = "x";
+  expect_refused(tokenizer, ErrorCode::kUnsupported, "pre_tokenizer is 'Split'");
+}
+
+TEST_F(HfTokenizerTest, APaddingTokenThatIsNoneDoesNoHarm) {
+  write(golden()["gpt2"]["tokenizer"], 500);
+  write_config({{"pad_token", "[PAD]"}});
+  EXPECT_TRUE(load());
+  write_config({{"eos_token", "[PAD]"}});
+  EXPECT_THAT(load().error().message, HasSubstr("eos_token is '[PAD]', which is no token"));
+}
+
 TEST_F(HfTokenizerTest, ExpressionsThatWeDoNotHaveAreShown) {
   ordered_json tokenizer = golden()["qwen2"]["tokenizer"];
   tokenizer["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "(a+)+b";
