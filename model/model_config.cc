@@ -278,6 +278,11 @@ Result<LayerConfig> read_layer(const Source& s, ModelShape& shape) {
                     .parallel = a.parallel,
                     .shared_norm = a.parallel && !s.file.has_tensor("blk.0.attn_norm_2.weight"),
                     .fused_gate_up = a.fused_gate_up};
+  if (constexpr const char* kPairing = "runahead.rope_pairing"; s.file.has(kPairing)) {  // of a folder (hf_config.cc)
+    if (TRY(s.file.str(kPairing)) != "halves")
+      return contradiction(std::string(kPairing) + " is " + s.file.shown(kPairing));
+    layer.rope_pairing = RopePairing::kHalves;
+  }
   layer.norm = TRY(read_norm(s));
   TRY(read_experts(s, layer, shape));
   layer.rotated = TRY(read_rotated(s.keys, shape.head_dim));

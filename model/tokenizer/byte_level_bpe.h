@@ -1,6 +1,7 @@
 // ByteLevelBpe: `tokenizer.ggml.model` = gpt2. A text is cut into words, within which bytes are merged by the file's list.
 // Private to model/tokenizer.
-//   exact    the tokens' bytes are the text's, of every text: also of invalid UTF-8.
+//   exact    the tokens' bytes are the text's, of every text: also of invalid UTF-8. But for tokenizers that make NFC of a text
+//            first, as folders of Hugging Face's may say (Qwen's do).
 #pragma once
 
 #include <memory>
@@ -27,6 +28,7 @@ class ByteLevelBpe final : public PlainEncoder {
   explicit ByteLevelBpe(PreTokenizer pre) : pre_(std::move(pre)) {}
 
   PreTokenizer pre_;
+  bool composes_ = false;  // texts become NFC first
   BytePairs pairs_;
   std::unordered_map<std::string, TokenId> by_bytes_;  // tokens that text may become; control tokens are not among them
 };

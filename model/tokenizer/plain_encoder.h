@@ -33,6 +33,8 @@ class PlainEncoder {
   virtual std::string bytes_of(std::string_view token, TokenKind kind) const = 0;
   // The first word of each text is spelled with a space in front, as all the others are.
   virtual bool adds_space() const { return false; }
+  // Of the first text alone, not of what follows a special token.
+  virtual bool adds_first_space() const { return false; }
   // What add_bos_token means in a file that lacks it.
   virtual bool adds_bos() const { return false; }
 };

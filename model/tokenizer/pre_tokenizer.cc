@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/limits.h"
 #include "base/utf8.h"
+#include "model/weights/gguf.h"
 
 namespace runahead {
 namespace {
@@ -246,6 +247,20 @@ Result<PreTokenizer> PreTokenizer::load(std::string_view name) {
           "' is not supported; docs/tokenizers.md lists those that are. If the file misnames it, give the right name: "
           "--override-kv tokenizer.ggml.pre=str:NAME",
       "tokenizer.ggml.pre");
+}
+
+Result<PreTokenizer> PreTokenizer::of(std::span<const std::string_view> expressions, bool ignore_merges) {
+  for (const Family& family : kFamilies) {
+    std::vector<std::string_view> own(family.expressions.begin(), family.expressions.end());
+    std::erase(own, "");
+    if (ignore_merges != family.ignore_merges || !std::ranges::equal(own, expressions)) continue;
+    return load(family.names.substr(0, family.names.find(' ')));
+  }
+  std::string all;
+  for (const std::string_view one : expressions) all += (all.empty() ? "" : ", then ") + quoted(one);
+  return fail(ErrorCode::kUnsupported, "the pre-tokenizer that cuts by " + (all.empty() ? "nothing" : all) +
+                                           (ignore_merges ? " and takes words that are tokens whole" : "") +
+                                           " is not supported; choose another model");
 }
 
 Result<void> PreTokenizer::split(std::string_view text, std::vector<std::string_view>& pieces) const {

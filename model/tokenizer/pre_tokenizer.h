@@ -6,6 +6,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -17,6 +18,8 @@ class PreTokenizer {
  public:
   // kUnsupported, naming the sets we have, for any other name.
   static Result<PreTokenizer> load(std::string_view name);
+  // The set of these expressions, for files that tell them instead of a name; kUnsupported if we have none.
+  static Result<PreTokenizer> of(std::span<const std::string_view> expressions, bool ignore_merges);
   ~PreTokenizer();
   PreTokenizer(PreTokenizer&&) noexcept;
   PreTokenizer& operator=(PreTokenizer&&) noexcept;

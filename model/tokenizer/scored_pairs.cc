@@ -17,13 +17,6 @@ uint32_t rank_of(float score) {
   return (bits >> 31) != 0 ? bits : ~(bits | 0x80000000u);
 }
 
-// Does a token hold a space behind another character?
-bool joins_words(std::string_view piece) {
-  for (size_t at = piece.find(kSpaceSymbol, 1); at != std::string_view::npos; at = piece.find(kSpaceSymbol, at + 1))
-    if (at < kSpaceSymbol.size() || !piece.substr(at - kSpaceSymbol.size()).starts_with(kSpaceSymbol)) return true;
-  return false;
-}
-
 // Offsets in the spelled text, ascending -> offsets in `text`, each once. prefix: what was put in front.
 void append_original(std::string_view text, size_t offset, size_t prefix, std::span<const size_t> spelled,
                      std::vector<size_t>& out) {

@@ -30,6 +30,12 @@ std::string with_spaces(std::string_view piece) {
   return out += piece;
 }
 
+bool joins_words(std::string_view piece) {
+  for (size_t at = piece.find(kSpaceSymbol, 1); at != std::string_view::npos; at = piece.find(kSpaceSymbol, at + 1))
+    if (at < kSpaceSymbol.size() || !piece.substr(at - kSpaceSymbol.size()).starts_with(kSpaceSymbol)) return true;
+  return false;
+}
+
 int byte_of_piece(std::string_view piece) {
   if (piece.size() != 6 || !piece.starts_with("<0x") || piece[5] != '>') return -1;
   const int high = hex_digit(piece[3]), low = hex_digit(piece[4]);

@@ -19,6 +19,8 @@ inline constexpr std::string_view kSpaceSymbol = "\xE2\x96\x81";  // U+2581
 
 void append_with_space_symbols(std::string_view text, std::string& out);
 std::string with_spaces(std::string_view piece);
+// Does a token hold a space behind another character?
+bool joins_words(std::string_view piece);
 // `<0x0A>` -> 10; -1 for any other text.
 int byte_of_piece(std::string_view piece);
 // What a token stands for that is no control token.

@@ -78,6 +78,9 @@ class Roles {
     for (const std::string_view text : kEndTexts) make_end(id_of(text));
     for (const std::string_view text : kChannelTexts) set(id_of(text), TokenKind::kUserDefined);
     for (const TokenId id : {special.eos, special.eot, special.eom}) add_end(id);
+    if (constexpr const char* kEnds = "runahead.tokenizer.ends"; file_.has(kEnds))  // of a folder (hf_tokenizer.h)
+      for (const int32_t id : TRY(file_.i32s(kEnds)))
+        if (id >= 0 && static_cast<size_t>(id) < count) add_end(id);
     mend_contradictions();
     return TokenRoles{.kinds = std::move(kinds_), .end_tokens = {ends_.begin(), ends_.end()}};
   }

@@ -6,6 +6,7 @@
 
 #include "base/limits.h"
 #include "model/tokenizer/byte_level_bpe.h"
+#include "model/tokenizer/merged_characters.h"
 #include "model/tokenizer/scored_pairs.h"
 #include "model/tokenizer/unigram.h"
 
@@ -22,7 +23,10 @@ struct Kind {
   std::string_view name;  // tokenizer.ggml.model
   LoadEncoder* load;
 };
-constexpr Kind kKinds[] = {{"gpt2", ByteLevelBpe::load}, {"llama", ScoredPairs::load}, {"t5", Unigram::load}};
+constexpr Kind kKinds[] = {{"gpt2", ByteLevelBpe::load},
+                           {"llama", ScoredPairs::load},
+                           {"t5", Unigram::load},
+                           {"merged-characters", MergedCharacters::load}};
 
 // Kinds of llama.cpp that are not built, and what they are.
 constexpr std::pair<std::string_view, std::string_view> kOtherKinds[] = {
@@ -81,8 +85,14 @@ Result<void> Tokenizer::load_vocabulary(const Gguf& file, std::string_view kind)
   plain_ = TRY(load_encoder(file, vocabulary));
   if (!file.has("tokenizer.ggml.add_bos_token") && plain_->adds_bos()) special_.add_bos = special_.bos != kNoToken;
   tokens_.resize(count);
-  const bool take_spaces = special_tokens_take_spaces(file);
-  for (size_t i = 0; i < count; ++i) add_token(vocabulary, i, take_spaces);
+  constexpr const char* kTakers = "runahead.tokenizer.takes_spaces";  // a folder names them (hf_tokenizer.h); ascending
+  const bool named = file.has(kTakers), all = !named && special_tokens_take_spaces(file);
+  const std::vector<int32_t> takers = named ? TRY(file.i32s(kTakers)) : std::vector<int32_t>();
+  constexpr std::string_view kNeverTake[] = {"<unk>", "<s>", "<|endoftext|>"};
+  for (size_t i = 0; i < count; ++i) {
+    const bool may = all && std::ranges::find(kNeverTake, vocabulary.texts[i]) == std::end(kNeverTake);
+    add_token(vocabulary, i, may || std::ranges::binary_search(takers, static_cast<int32_t>(i)));
+  }
   return {};
 }
 
@@ -93,10 +103,8 @@ void Tokenizer::add_token(const Vocabulary& vocabulary, size_t index, bool takes
   const bool is_control = token.kind == TokenKind::kControl;
   token.bytes = is_control ? std::string(text) : plain_->bytes_of(text, token.kind);
   if (token.kind == TokenKind::kText) return;
-  constexpr std::string_view kNeverTake[] = {"<unk>", "<s>", "<|endoftext|>"};
   token.is_cut_out = is_control || token.bytes == text;  // one with U+2581 is made by scores
-  matcher_.add(text, static_cast<TokenId>(index), is_control,
-               takes_spaces && std::ranges::find(kNeverTake, text) == std::end(kNeverTake));
+  matcher_.add(text, static_cast<TokenId>(index), is_control, takes_spaces);
 }
 
 Result<std::vector<TokenId>> Tokenizer::encode(std::string_view text, bool parse_special) const {
@@ -161,13 +169,13 @@ bool Tokenizer::is_control(TokenId id) const {
 
 std::string Tokenizer::decode(std::span<const TokenId> ids, bool with_control) const {
   std::string out;
-  bool begins = plain_->adds_space();  // a stretch that encode put a space in front of
+  bool begins = plain_->adds_space() || plain_->adds_first_space();  // a stretch that encode put a space in front of
   for (const TokenId id : ids) {
     if (id < 0 || id >= vocab_size()) continue;
     const Token& token = tokens_[static_cast<size_t>(id)];
     if (with_control || token.kind != TokenKind::kControl)
       out += std::string_view(token.bytes).substr(begins && !token.is_cut_out && token.bytes.starts_with(' ') ? 1 : 0);
-    begins = plain_->adds_space() && token.is_cut_out;
+    begins = token.is_cut_out && (plain_->adds_space() || begins);
   }
   return out;
 }

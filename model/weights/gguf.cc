@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "model/weights/gguf_parser.h"
+#include "model/weights/hf_folder.h"
 
 namespace runahead {
 namespace {
@@ -132,6 +133,8 @@ Result<Gguf> Gguf::parse(std::span<const std::byte> file, std::string name) {
 }
 
 Result<Gguf> Gguf::open(const std::filesystem::path& path, std::vector<KvOverride> overrides) {
+  if (std::error_code ignored; std::filesystem::is_directory(path, ignored))
+    return open_hf_folder(path, std::move(overrides));
   Gguf gguf;
   gguf.name_ = path.string();
   const uint64_t count = TRY(gguf.add_part(path, 0)).split_count();
@@ -185,9 +188,11 @@ std::unexpected<Error> Gguf::bad(std::string message) const {
   return fail(ErrorCode::kInvalidModel, name_ + ": " + std::move(message));
 }
 
+std::string Gguf::remedy() const { return memory_ ? "; download the model again" : "; convert the model again"; }
+
 std::unexpected<Error> Gguf::bad_key(std::string_view key, std::string_view what) const {
   const std::string message = name_ + ": the key " + quoted(key) + " is " + std::string(what);
-  return fail(ErrorCode::kInvalidModel, message + "; convert the model again", std::string(key));
+  return fail(ErrorCode::kInvalidModel, message + remedy(), std::string(key));
 }
 
 Result<const Gguf::Value*> Gguf::find(std::string_view key, bool is_array, std::string_view otherwise) const {
@@ -332,14 +337,14 @@ std::vector<std::string_view> Gguf::tensor_names() const {
 
 Result<TensorInfo> Gguf::tensor(std::string_view name) const {
   const auto found = tensor_index_.find(name);
-  if (found == tensor_index_.end()) return bad("the tensor " + quoted(name) + " is missing; convert the model again");
+  if (found == tensor_index_.end()) return bad("the tensor " + quoted(name) + " is missing" + remedy());
   return tensors_[found->second];
 }
 
 Result<QuantMatrixView> Gguf::matrix(std::string_view name) const {
   const TensorInfo info = TRY(tensor(name));
   if (info.num_dims < 2 || info.dims[2] != 1 || info.dims[3] != 1)
-    return bad("the tensor " + quoted(name) + " is not a matrix; convert the model again");
+    return bad("the tensor " + quoted(name) + " is not a matrix" + remedy());
   return QuantMatrixView{.type = info.type, .rows = info.dims[1], .cols = info.dims[0], .data = info.bytes.data()};
 }
 
@@ -358,8 +363,7 @@ Result<QuantMatrixView> Gguf::matrix_of(std::string_view name, int32_t index, in
 Result<std::vector<float>> Gguf::vector(std::string_view name, int64_t size) const {
   const TensorInfo info = TRY(tensor(name));
   if (info.dims[0] != size || info.elements() != size)
-    return bad("the tensor " + quoted(name) + " is not a vector of " + std::to_string(size) +
-               " weights; convert the model again");
+    return bad("the tensor " + quoted(name) + " is not a vector of " + std::to_string(size) + " weights" + remedy());
   if (!is_finite(info.type, info.bytes))
     return bad("the tensor " + quoted(name) + " holds weights that are no numbers; download the file again");
   std::vector<float> out(static_cast<size_t>(size));

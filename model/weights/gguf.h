@@ -1,6 +1,7 @@
 // Gguf: a model file, opened read-only and checked once. GGUF versions 2 and 3, little-endian, one file or the parts of
 // a split one (`name-00001-of-0000N.gguf`: open the first). Nothing in the file is trusted: sizes are overflow-checked,
-// counts are bounded by base/limits.h and by the bytes left, types are checked before a value is read.
+// counts are bounded by base/limits.h and by the bytes left, types are checked before a value is read. A folder of Hugging
+// Face's is opened as the GGUF that it would have been converted to (model/weights/hf_folder.h).
 //   memory  the files stay mapped for the Gguf's life; every string_view and tensor span below points into them.
 //   threads immutable once open: any number of threads may read.
 // Format: gguf.md of ggml's documents; what is taken and refused: docs/models.md.
@@ -8,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -34,6 +36,13 @@ struct TensorInfo {
 };
 
 class GgufParser;
+class HfFolder;
+
+// What a Gguf that is made of other files points into beside them. Neither container moves what it holds.
+struct GgufMemory {
+  std::deque<std::string> names;
+  std::deque<std::vector<std::byte>> bytes;
+};
 
 // A key or tensor's name for a message, in quotes: what is not printable ASCII as '?', at most 80 bytes.
 std::string quoted(std::string_view name);
@@ -95,6 +104,7 @@ class Gguf {
 
  private:
   friend class GgufParser;
+  friend class HfFolder;
   struct Value {
     uint32_t type = 0;  // GGUF's number of the value's type, or of an array's elements
     bool is_array = false;
@@ -104,6 +114,7 @@ class Gguf {
 
   Result<const Value*> find(std::string_view key, bool is_array, std::string_view otherwise) const;
   std::unexpected<Error> bad(std::string message) const;
+  std::string remedy() const;  // of a message's end
   std::unexpected<Error> bad_key(std::string_view key, std::string_view what) const;
   std::string folded(std::string bytes_hash, bool tokenizer_too) const;
   Result<GgufParser> add_part(const std::filesystem::path& path, uint64_t part);
@@ -111,6 +122,7 @@ class Gguf {
   std::string name_;
   std::vector<MappedFile> files_;
   std::vector<std::span<const std::byte>> parts_;
+  std::unique_ptr<GgufMemory> memory_;  // of a folder
   std::unordered_map<std::string_view, Value> values_;  // of the first part, and overrides
   std::shared_ptr<const std::vector<KvOverride>> overrides_;  // values_ points into them
   std::vector<TensorInfo> tensors_;

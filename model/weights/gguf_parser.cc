@@ -29,7 +29,8 @@ std::string not_gguf(std::span<const std::byte> file) {
   const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
   for (const OtherFile& other : kOtherFiles)
     if (text.starts_with(other.begins)) return "this is not a GGUF file but " + std::string(other.is);
-  if (text.size() > 8 && text[8] == '{') return "this is not a GGUF file but one of safetensors; convert it to GGUF";
+  if (text.size() > 8 && text[8] == '{')
+    return "this is not a GGUF file but one of safetensors; give the folder that it is in";
   return "this is not a GGUF file; choose another one";
 }
 

@@ -7,6 +7,9 @@
 #include <cctype>
 #include <cstdlib>
 
+#include "base/utf8.h"
+#include "model/weights/hf_folder.h"
+
 namespace runahead {
 namespace {
 
@@ -56,14 +59,27 @@ bool is_repository(const std::string& model) {
          is_word(std::string_view(model).substr(slash + 1));
 }
 
+// A folder as Hugging Face's models come. With a .gguf file beside them it could be either: then the file must be named.
+bool has_hf_model(const std::filesystem::path& folder) {
+  if (!is_hf_folder(folder)) return false;
+  bool weights = false;
+  std::error_code failed;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, failed)) {
+    if (entry.path().extension() == ".gguf") return false;
+    if (entry.path().extension() == ".safetensors") weights = true;
+  }
+  return weights;
+}
+
 Result<void> check_folder(const std::string& model) {
   size_t count = 0;
-  bool safetensors = false;
+  bool safetensors = false, pickled = false;
   std::string first;
   std::error_code failed;
   for (const auto& entry : std::filesystem::directory_iterator(model, failed)) {
     const std::string name = entry.path().filename().string();
     if (name.ends_with(".safetensors")) safetensors = true;
+    if (name.starts_with("pytorch_model")) pickled = true;
     if (!name.ends_with(".gguf")) continue;
     if (first.empty() || name < first) first = name;
     ++count;
@@ -76,8 +92,14 @@ Result<void> check_folder(const std::string& model) {
                  (std::filesystem::path(model) / first).string());
   if (safetensors)
     return wrong(model +
-                 " is a folder of safetensors; convert it (llama.cpp's convert_hf_to_gguf.py) and give the .gguf file");
-  return wrong(model + " is a folder without a .gguf file; give the path of a .gguf file");
+                 " is a folder of safetensors without the config.json that says what they are; download that, too");
+  if (pickled)
+    return wrong(
+        model +
+        " is a folder of PyTorch's pickled weights, which are not read; choose one of safetensors, or a .gguf file");
+  return wrong(
+      model +
+      " is a folder without a model; give the path of a .gguf file, or a folder with config.json and safetensors");
 }
 
 Result<void> check_absent(const std::string& model) {
@@ -94,10 +116,8 @@ Result<void> check_absent(const std::string& model) {
     return missing("there is no file " + model +
                    ": the shell has not put your home in place of ~; write $HOME instead");
   if (is_repository(model) && !model.ends_with(".gguf"))
-    return missing("there is no file " + model +
-                   "; if it is a repository of Hugging Face, download one of its .gguf files (hf "
-                   "download " +
-                   model + " FILE.gguf) and give that file's path");
+    return missing("there is no file " + model + "; if it is a repository of Hugging Face, download it (hf download " +
+                   model + " prints its folder) and give that folder, or one of its .gguf files");
   return missing("there is no model file " + model + "; give the path of a .gguf file or the name smollm2");
 }
 
@@ -140,12 +160,22 @@ Result<std::filesystem::path> find_model(const std::string& model) {
   }
   std::error_code error;
   if (std::filesystem::path stored = model_folder() / model;
-      !std::filesystem::exists(model, error) && std::filesystem::is_regular_file(stored, error))
+      !model.empty() && !std::filesystem::exists(model, error) &&
+      (std::filesystem::is_regular_file(stored, error) || has_hf_model(stored)))
     return stored;
+  if (has_hf_model(model)) return std::filesystem::path(model);
   TRY(check_path(model));
   if (!std::filesystem::is_regular_file(model, error))
-    return fail(ErrorCode::kInvalidModel, model + " is not a file; give the path of a .gguf file", "model");
+    return fail(ErrorCode::kInvalidModel, model + " is no file or folder of a model; give the path of a .gguf file",
+                "model");
   return std::filesystem::path(model);
+}
+
+std::string model_name_of(const std::filesystem::path& model) {
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(model, ignored)) return valid_utf8(model.stem().string());
+  const std::filesystem::path whole = std::filesystem::absolute(model, ignored).lexically_normal();
+  return valid_utf8((whole.has_filename() ? whole : whole.parent_path()).filename().string());
 }
 
 Result<Gguf> open_model(const ModelFlags& flags) {

@@ -1,5 +1,5 @@
-// Where models lie: `model` is a short name, a path, or a path below $RUNAHEAD_MODEL_DIR, default ~/.cache/runahead/models
-// (deploy/quickstart.sh puts the default model there).
+// Where models lie: `model` is a short name, the path of a .gguf file or of a folder as Hugging Face's models come, or one
+// below $RUNAHEAD_MODEL_DIR, default ~/.cache/runahead/models (deploy/quickstart.sh puts the default model there).
 #pragma once
 
 #include <filesystem>
@@ -18,6 +18,8 @@ std::filesystem::path packed_cache_folder(const std::string& option);
 
 // kNotFound with what to do.
 Result<std::filesystem::path> find_model(const std::string& model);
+// For people: a file's name without its ending, a folder's name with all that it has.
+std::string model_name_of(const std::filesystem::path& model);
 // The model's file, with what --override-kv sets (model/weights/kv_override.h).
 Result<Gguf> open_model(const ModelFlags& flags);
 

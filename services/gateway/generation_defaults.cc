@@ -111,7 +111,9 @@ Result<GenerationDefaults> load_generation_defaults(const GenerationFlags& flags
     if (!said) return with_source(ErrorCode::kInvalidArgument, "--generation-defaults", said.error());
     defaults.fall_back_to(*said);
   }
-  defaults.fall_back_to(TRY(from_file(model_path.parent_path() / kFileName)));
+  std::error_code ignored;
+  const bool is_folder = std::filesystem::is_directory(model_path, ignored);
+  defaults.fall_back_to(TRY(from_file((is_folder ? model_path : model_path.parent_path()) / kFileName)));
   defaults.fall_back_to(TRY(from_gguf(model)));
   return defaults;
 }

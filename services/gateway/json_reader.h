@@ -11,31 +11,14 @@
 #include <string_view>
 #include <vector>
 
+#include "base/parsed_json.h"
 #include "base/result.h"
 
 namespace runahead {
 
 inline constexpr size_t kNameBytesMax = 1024;  // of a model, a role, a type and the like
 
-// A parsed text. It is emptied from the leaves up before it dies: nlohmann's destructor (3.11; nlohmann/json issue 5135) asks
-// for memory for every element of a list, and where there is none that ends the process.
-class ParsedJson {
- public:
-  ParsedJson() = default;
-  explicit ParsedJson(nlohmann::json value) : value_(std::move(value)) {}
-  ParsedJson(ParsedJson&&) = default;
-  ~ParsedJson();
-  operator const nlohmann::json&() const { return value_; }
-  const nlohmann::json* operator->() const { return &value_; }
-  nlohmann::json& value() { return value_; }
-  const nlohmann::json& value() const { return value_; }
-
- private:
-  nlohmann::json value_;
-};
-
-// kInvalidArgument with the place: what is no JSON, nests deeper than kJsonDepthMax or has a key twice; kTooLarge for more
-// than kJsonMemoryMax of values.
+// Within limits::kJsonDepthMax and limits::kJsonMemoryMax (base/parsed_json.h).
 Result<ParsedJson> parse_json(std::string_view text);
 Result<ParsedJson> parse_json_object(std::string_view text);
 

@@ -73,7 +73,7 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
   const std::string fingerprint = TRY(required_fingerprint(hash, options.compute));
   file.drop_pages();
   parts.model = TRY(read_model_config(file));
-  parts.model_name = valid_utf8(path.stem().string());
+  parts.model_name = model_name_of(path);
   parts.codec = TRY(open_text_codec(file, options.chat_template, &local_time_now));
   const GenerationDefaults generation = TRY(load_generation_defaults(options.generation, path, file));
   parts.metrics = std::make_unique<CoordinatorMetrics>(

@@ -14,6 +14,7 @@
 #include "services/engine/engine_loading.h"
 #include "services/engine/engine_profile.h"
 #include "services/engine/kernel_timings.h"
+#include "services/engine/model_path.h"
 #include "services/engine/token_tree_loading.h"
 #include "services/metrics/worker_metrics.h"
 #include "services/process/admin_endpoints.h"
@@ -181,11 +182,11 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   parts.pool = TRY(make_kv_pool(*parts.engine, pages, place));
   parts.grammars = std::make_unique<grammar::Grammars>(token_tree_of(options.engine.model));
   parts.lane = std::make_unique<ThreadLane>(parts.process.clock());
-  parts.metrics = std::make_unique<WorkerMetrics>(
-      ProcessInfo{.role = options.role == WorkerKind::kPrefill ? "prefill" : "decode",
-                  .version = kVersion,
-                  .revision = kRevision,
-                  .model_name = valid_utf8(std::filesystem::path(options.engine.model.name).stem().string())});
+  parts.metrics =
+      std::make_unique<WorkerMetrics>(ProcessInfo{.role = options.role == WorkerKind::kPrefill ? "prefill" : "decode",
+                                                  .version = kVersion,
+                                                  .revision = kRevision,
+                                                  .model_name = model_name_of(options.engine.model.name)});
   parts.metrics->kernels_chosen(prepare_kernels().timings);
   parts.metrics->model_loaded(parts.engine->compute_name(), parts.engine->shape().context_len, load_seconds);
   kv_options.device = parts.engine->device();

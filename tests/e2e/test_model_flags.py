@@ -128,7 +128,7 @@ def test_a_worker_with_other_overrides_is_refused():
 
 
 @pytest.mark.parametrize("name,words", [
-    ("folder", "is a folder without a .gguf file"),
+    ("folder", "is a folder without a model"),
     ("m.gguf.part", "is an unfinished download"),
     ("empty.gguf", "is empty (0 bytes)"),
     ("missing/model", "a repository of Hugging Face"),

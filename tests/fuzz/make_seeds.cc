@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "tests/support/gguf_builder.h"
+#include "tests/support/hf_folder_builder.h"
 #include "tests/support/tiny_model.h"
 
 namespace runahead::test {
@@ -50,6 +51,44 @@ GgufBuilder config() {
   return file;
 }
 
+// The files of a folder, each behind the letter of its kind.
+void write_hf_seeds(const std::filesystem::path& folder) {
+  SafetensorsBuilder weights;
+  weights.tensor("transformer.h.0.self_attention.query_key_value.weight", "F16", {8, 2}, std::vector<float>(16));
+  weights.tensor("transformer.ln_f.weight", "F32", {2}, std::vector<float>(2));
+  weights.tensor("transformer.word_embeddings.weight", "BF16", {3, 2}, std::vector<float>(6));
+  weights.header["__metadata__"] = {{"format", "pt"}};
+  write_file(folder / "weights", "s" + weights.build());
+  write_file(folder / "llama", "c" + to_ordered_text(tiny_hf_config(3)));
+  nlohmann::ordered_json config = tiny_hf_config(3);
+  config["model_type"] = "gemma3_text", config["hidden_act"] = "gelu_pytorch_tanh", config["sliding_window"] = 8;
+  config["rope_parameters"] = {{"full_attention", {{"rope_type", "yarn"}, {"factor", 2}, {"rope_theta", 1e6}}},
+                               {"sliding_attention", {{"rope_type", "default"}}}};
+  write_file(folder / "gemma3", "c" + to_ordered_text(config));
+  nlohmann::ordered_json tokenizer = {
+      {"added_tokens", {{{"id", 0}, {"content", "<s>"}, {"special", true}, {"rstrip", true}}}},
+      {"normalizer", {{"type", "NFC"}}},
+      {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}}},
+      {"model", {{"type", "BPE"}, {"vocab", {{"<s>", 0}, {"a", 1}, {"b", 2}, {"ab", 3}}}, {"merges", {"a b"}}}},
+      {"post_processor",
+       {{"type", "TemplateProcessing"},
+        {"single", {{{"SpecialToken", {{"id", "<s>"}}}}, {{"Sequence", {{"id", "A"}}}}}}}},
+      {"bos_token", "<s>"},
+      {"eos_token_id", {3}},
+      {"chat_template", {{{"name", "default"}, {"template", "t"}}}}};
+  write_file(folder / "byte-level", "t" + to_ordered_text(tokenizer));
+  for (int byte = 0; byte < 256; ++byte) {
+    char name[8];
+    std::snprintf(name, sizeof(name), "<0x%02X>", static_cast<unsigned>(byte));
+    tokenizer["model"]["vocab"][name] = 4 + byte;
+  }
+  tokenizer["model"]["byte_fallback"] = true;
+  tokenizer["normalizer"] = nullptr;
+  tokenizer["pre_tokenizer"] = {
+      {"type", "Metaspace"}, {"replacement", "\xE2\x96\x81"}, {"prepend_scheme", "first"}, {"split", false}};
+  write_file(folder / "characters", "t" + to_ordered_text(tokenizer));
+}
+
 }  // namespace
 }  // namespace runahead::test
 
@@ -64,5 +103,6 @@ int main(int argc, char** argv) {
   runahead::test::tokenizer().write(gguf / "tokenizer");
   for (const char* model : {"llama", "t5"}) runahead::test::sentence_pieces(model).write(gguf / model);
   runahead::test::config().write(gguf / "config");
+  runahead::test::write_hf_seeds(std::filesystem::path(argv[1]) / "hf_folder_fuzz");
   return 0;
 }

@@ -38,10 +38,16 @@ TEST_F(ModelPathTest, AFolderNamesTheFileInIt) {
   const std::string first = write("two/a.gguf");
   write("hf/model-00001-of-00002.safetensors");
   const auto folder = [&](const char* name) { return (dir_ / name).string(); };
-  expect(folder("none"), ErrorCode::kInvalidModel, "a folder without a .gguf file");
+  expect(folder("none"), ErrorCode::kInvalidModel, "a folder without a model");
   expect(folder("one"), ErrorCode::kInvalidModel, "give the file in it: " + one);
   expect(folder("two"), ErrorCode::kInvalidModel, "give one of its 2 files, such as " + first);
-  expect(folder("hf"), ErrorCode::kInvalidModel, "convert_hf_to_gguf.py");
+  expect(folder("hf"), ErrorCode::kInvalidModel, "without the config.json");
+  write("hf/config.json", "{}");
+  EXPECT_EQ(find_model(folder("hf")).value(), dir_ / "hf");
+  write("hf/model.gguf");
+  expect(folder("hf"), ErrorCode::kInvalidModel, "give the file in it");
+  write("pt/config.json"), write("pt/pytorch_model.bin");
+  expect(folder("pt"), ErrorCode::kInvalidModel, "PyTorch's pickled weights");
 }
 
 TEST_F(ModelPathTest, UnfinishedDownloadsAreCalledSo) {
@@ -63,6 +69,14 @@ TEST_F(ModelPathTest, WhatIsNoPathIsRecognised) {
   const std::filesystem::path link = dir_ / "link.gguf";
   std::filesystem::create_symlink("../blobs/gone", link);
   expect(link.string(), ErrorCode::kNotFound, "a link to ../blobs/gone, which is not there");
+}
+
+TEST_F(ModelPathTest, NamesForPeople) {
+  std::filesystem::create_directories(dir_ / "Qwen3-0.6B");
+  EXPECT_EQ(model_name_of(dir_ / "Qwen3-0.6B"), "Qwen3-0.6B");
+  EXPECT_EQ(model_name_of((dir_ / "Qwen3-0.6B").string() + "/"), "Qwen3-0.6B");
+  EXPECT_EQ(model_name_of("/models/Qwen3-0.6B.Q4_0.gguf"), "Qwen3-0.6B.Q4_0");
+  EXPECT_EQ(model_name_of("smollm2"), "smollm2");
 }
 
 TEST_F(ModelPathTest, AModelFileIsFound) {

@@ -64,6 +64,13 @@ TEST_F(GenerationDefaultsTest, ModelsThatSayNothingHaveNone) {
   EXPECT_FALSE(defaults->max_tokens);
 }
 
+TEST_F(GenerationDefaultsTest, AFolderHasItsOwn) {
+  config(R"({"temperature":0.25})");
+  const std::string bytes = MetadataFile().bytes();
+  const auto file = Gguf::parse(std::as_bytes(std::span(bytes)), "model.gguf");
+  EXPECT_EQ(load_generation_defaults({}, folder_, *file)->temperature, 0.25f);
+}
+
 TEST_F(GenerationDefaultsTest, FlagBeforeFileBeforeModelFieldByField) {
   MetadataFile model;
   model.f32("general.sampling.temp", 0.5f).f32("general.sampling.top_p", 0.5f).f32("general.sampling.min_p", 0.25f);
