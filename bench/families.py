@@ -83,7 +83,8 @@ def main():
                 random_model.write_model(path, args.shape, None, args.format, family=family)
             return path
 
-        print(f"| family | mode | tokens/s at {args.tokens} | of Llama's | llama.cpp (AVX2) | ours over it |\n|---|---|---|---|---|---|")
+        print(f"| family | mode | tokens/s at {args.tokens} | of Llama's | llama.cpp (AVX2) | ours over it |")
+        print("|---|---|---|---|---|---|")
         for family in args.families.split(","):
             print(measure(family, models, args, f"{folder}/packed"), flush=True)
             (Path(folder) / f"{family}.gguf").unlink()

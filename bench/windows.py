@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What a chain sends of a model whose layers have a window, beside the same model without: Gemma 3's layers, 8,192 tokens, four ranks.
+"""What a chain sends of a model whose layers have a window, beside the same model without: Gemma 3's layers, 8,192 tokens, four
+ranks.
 
     bench/windows.py                                           K/V bytes into each rank, and the time to the first token
     bench/windows.py --shape gemma-3-1b --tokens 8192          the whole width: minutes
 
-Both clusters run on this machine, over TCP, one after the other, with even cuts; the weights are random
-(bench/random_model.py). The narrow shape of the default has Gemma 3 1B's layers and window, so the same pages are left out; only the
-pages are smaller.
+Both clusters run on this machine, over TCP, one after the other, with even cuts; the weights are random (bench/random_model.py). The
+narrow shape of the default has Gemma 3 1B's layers, window and K/V head, so the same pages are left out, and they are as large.
 """
 import argparse
 import http.client
@@ -77,7 +77,8 @@ def main():
             finally:
                 cluster.stop()
             busiest[name] = max(received)
-            print(f"{name}: MiB into each rank {[round(b / 2**20, 1) for b in received]}, first token after {seconds:.2f} s", flush=True)
+            mib = [round(b / 2**20, 1) for b in received]
+            print(f"{name}: MiB into each rank {mib}, first token after {seconds:.2f} s", flush=True)
     print(f"busiest link: {busiest['windows'] / busiest['no windows']:.3f} of the same model without windows")
 
 

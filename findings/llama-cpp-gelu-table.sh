@@ -2,8 +2,8 @@
 # llama.cpp (PyPI xllamacpp 2026.10.11549) on the processor: how exactly a model in 32-bit floats is computed whose FFN has GELU
 # (Gemma, Falcon, StarCoder2, GPT-2, ...).
 #   expected  to the accuracy of 32-bit sums: log-probabilities within some 1e-5 of the same arithmetic in 64 bits
-#   seen      GELU is looked up in a table of 16-bit floats, by the input rounded to 16 bits, so log-probabilities are off by 1e-3.
-#             64-bit arithmetic with that table in it is ten times nearer; the rest are inputs that round the other way
+#   seen      GELU is looked up in a table of 16-bit floats, by the input rounded to 16 bits, so log-probabilities are off by
+#             1e-3. 64-bit arithmetic with that table in it is ten times nearer; the rest are inputs that round the other way
 # Needs python3 with venv and the network, works in a folder of its own, and fails if what is seen changes.
 set -euo pipefail
 folder=$(mktemp -d)
@@ -87,7 +87,8 @@ def forward(ids, activation):
         scores = np.where(np.tril(np.ones(scores.shape[1:])), scores, -np.inf)
         p = np.exp(scores - scores.max(-1, keepdims=True))
         mixed = np.einsum("hqk,khd->qhd", p / p.sum(-1, keepdims=True), v).reshape(len(ids), WIDTH)
-        x = x + mixed @ w[block + "attn_output.weight"].T + activation(n @ w[block + "ffn_up.weight"].T) @ w[block + "ffn_down.weight"].T
+        inner = activation(n @ w[block + "ffn_up.weight"].T)
+        x = x + mixed @ w[block + "attn_output.weight"].T + inner @ w[block + "ffn_down.weight"].T
     logits = norm(x[-1], "output_norm") @ w["token_embd.weight"].T
     return logits - logits.max() - np.log(np.exp(logits - logits.max()).sum())
 
@@ -100,7 +101,8 @@ params.model.path, params.n_ctx, params.warmup = "falcon.gguf", 512, False
 params.cache_type_k = params.cache_type_v = xlc.ggml_type.GGML_TYPE_F32
 params.flash_attn_type = xlc.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
 server = xlc.Server(params)
-answer = server.handle_completions({"prompt": ids.tolist(), "n_predict": 1, "temperature": 0, "n_probs": 20, "cache_prompt": False})
+answer = server.handle_completions({"prompt": ids.tolist(), "n_predict": 1, "temperature": 0, "n_probs": 20,
+                                    "cache_prompt": False})
 answer = answer if isinstance(answer, dict) else json.loads(answer)
 top = answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
 said, of = np.array([t["logprob"] for t in top]), [t["id"] for t in top]
