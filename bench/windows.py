@@ -5,8 +5,8 @@ ranks.
     bench/windows.py                                           K/V bytes into each rank, and the time to the first token
     bench/windows.py --shape gemma-3-1b --tokens 8192          the whole width: minutes
 
-Both clusters run on this machine, over TCP, one after the other, with even cuts; the weights are random (bench/random_model.py). The
-narrow shape of the default has Gemma 3 1B's layers, window and K/V head, so the same pages are left out, and they are as large.
+Both clusters run on this machine, over TCP, one after the other, with even cuts; the weights are random (bench/random_model.py).
+The narrow shape of the default has Gemma 3 1B's layers, window and K/V head: the same pages are left out, and they are as large.
 """
 import argparse
 import http.client
