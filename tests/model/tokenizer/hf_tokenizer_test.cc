@@ -14,7 +14,6 @@ namespace runahead {
 namespace {
 
 using nlohmann::ordered_json;
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 const ordered_json& golden() {
