@@ -100,7 +100,7 @@ def test_the_comparison_asks_one_worker_the_same(gateway):
 
 def test_the_prompt_holds_the_document_and_the_question(gateway):
     ask(gateway.url)
-    content = gateway.bodies[0]["messages"][0]["content"]
+    content = gateway.bodies[0]["messages"][-1]["content"]
     assert (ASK.parent / "handbook.txt").read_text() in content
     assert content.endswith((ASK.parent / "question.txt").read_text().strip())
 
