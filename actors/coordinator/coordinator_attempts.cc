@@ -186,11 +186,8 @@ void CoordinatorCore::on_first_token(Request& request, const proto::FirstToken& 
   accept_tokens(request, 0, {decode(first.token())}, now);
 }
 
-void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done, Time now) {
-  Attempt& attempt = *request.attempt;
-  if (attempt.scores && !request.scored && !attempt.scores->is_complete(done.rank()))
-    return fail_attempt(request, {{ErrorCode::kInternal, "a rank ended before it had scored its part of the prompt"}},
-                        now);
+// How fast this worker was, and the link behind it.
+void CoordinatorCore::learn_from_rank(Attempt& attempt, const proto::RankDone& done) {
   const proto::RankTiming& timing = done.timing();
   const bool is_last = done.rank() + 1 == attempt.ranks.size();
   const TokenRange chunk = attempt.chunks[done.rank()];
@@ -202,16 +199,21 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
     registry_.learn(*worker, chunk, is_last, computed);
   WorkerSpeed& took = attempt.profiles[done.rank()].speed;
   took = scaled(took, computed / compute_seconds(took, chunk_work(registry_.model_cost(), chunk, is_last)));
-  const WorkerId receiver = this->receiver(attempt, done.rank());
   const auto sent = static_cast<double>(timing.kv_sent_bytes());
-  if (Worker* worker = registry_.find(receiver)) registry_.learn_link(*worker, sent, timing.kv_wire_seconds());
+  if (Worker* worker = registry_.find(receiver(attempt, done.rank())))
+    registry_.learn_link(*worker, sent, timing.kv_wire_seconds());
   if (!is_last && sent > 0 && timing.kv_wire_seconds() > limits::kSampleSecondsMin)
     attempt.profiles[done.rank() + 1].ingress.bytes_per_second = sent / timing.kv_wire_seconds();
-  const Worker* from = registry_.find(attempt.ranks[done.rank()]);
+}
+
+void CoordinatorCore::count_rank(const Attempt& attempt, const proto::RankDone& done) {
+  const proto::RankTiming& timing = done.timing();
+  const WorkerId sender = attempt.ranks[done.rank()], receiver = this->receiver(attempt, done.rank());
+  const Worker* from = registry_.find(sender);
   const Worker* to = registry_.find(receiver);
   metrics_.rank_finished({.rank = static_cast<int32_t>(done.rank()),
-                          .is_last = is_last,
-                          .chunk_tokens = chunk.size(),
+                          .is_last = done.rank() + 1 == attempt.ranks.size(),
+                          .chunk_tokens = attempt.chunks[done.rank()].size(),
                           .compute_seconds = timing.compute_seconds(),
                           .kv_wait_seconds = timing.kv_wait_seconds(),
                           .lane_wait_seconds = timing.lane_wait_seconds(),
@@ -223,7 +225,17 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
                           .sender = from != nullptr ? std::string_view(from->name) : "",
                           .receiver = to != nullptr ? std::string_view(to->name) : "",
                           .kv_rtt_seconds = timing.kv_rtt_seconds()},
-                         hop_transport(attempt.ranks[done.rank()], receiver));
+                         hop_transport(sender, receiver));
+}
+
+void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done, Time now) {
+  Attempt& attempt = *request.attempt;
+  if (attempt.scores && !request.scored && !attempt.scores->is_complete(done.rank()))
+    return fail_attempt(request, {{ErrorCode::kInternal, "a rank ended before it had scored its part of the prompt"}},
+                        now);
+  learn_from_rank(attempt, done);
+  count_rank(attempt, done);
+  const bool is_last = done.rank() + 1 == attempt.ranks.size();
   const bool is_reported = !request.reported || *request.reported == attempt.id;
   if (is_last && done.kept_pages() > 0 && is_reported) request.report.cache_write_tokens = attempt.keeps_tokens;
   attempt.rank_done[done.rank()] = true;
@@ -232,8 +244,8 @@ void CoordinatorCore::on_rank_done(Request& request, const proto::RankDone& done
   if (is_reported) {
     RankReport& rank = request.report.ranks[done.rank()];
     const double reported_at = seconds(now - request.stamps.received);
-    if (!is_last) note_work(rank, timing, reported_at);
-    note_sending(rank, timing, reported_at);
+    if (!is_last) note_work(rank, done.timing(), reported_at);
+    note_sending(rank, done.timing(), reported_at);
     if (attempt.ranks_left == 0 && request.reported) metrics_.chain_finished(request.report);
   }
   finish_if_ready(request, now);

@@ -209,6 +209,8 @@ class CoordinatorCore {
   void on_prompt_scores(Request& request, const Worker& worker, const proto::PromptScores& part, Time now);
   void hold_first_token(Request& request, const proto::FirstToken& first, Time now);
   void on_first_token(Request& request, const proto::FirstToken& first, Time now);
+  void learn_from_rank(Attempt& attempt, const proto::RankDone& done);
+  void count_rank(const Attempt& attempt, const proto::RankDone& done);
   void on_rank_done(Request& request, const proto::RankDone& done, Time now);
   void learn_stretch(const Request& request);
   void key_answer(const Request& request);
