@@ -65,6 +65,24 @@ Result<std::unique_ptr<FileStore>> open_files(const CoordinatorServiceOptions& o
   return store;
 }
 
+Result<void> open_jobs(CoordinatorParts& parts, const CoordinatorServiceOptions& options) {
+  parts.job_store = TRY(SqliteJobStore::open(options.job_store));
+  parts.loaded = TRY(parts.job_store->load());
+  for (const std::string& loss : parts.loaded.damage) log::error("job store: {}", loss);
+  parts.files = TRY(open_files(options));
+  return {};
+}
+
+ApiFrontOptions api_options(const CoordinatorParts& parts, const CoordinatorServiceOptions& options,
+                            const HostPort& http) {
+  ApiFrontOptions api = options.api;
+  api.gateway.http.listen = http;
+  api.gateway.http.allow_remote = options.insecure_network;
+  api.gateway.model_name = parts.model_name;
+  api.gateway.model_aliases = {"default", options.model.name};
+  return api;
+}
+
 Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& options) {
   const HostPort listen = TRY(parse_host_port(options.listen)), http = TRY(parse_host_port(options.http));
   const std::filesystem::path path = TRY(find_model(options.model.name));
@@ -81,10 +99,7 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
       options.api.metrics_compat == "vllm");
   std::optional<SplitTable> split_table;
   if (!options.split_table.empty()) split_table = TRY(read_split_table(options.split_table));
-  parts.job_store = TRY(SqliteJobStore::open(options.job_store));
-  parts.loaded = TRY(parts.job_store->load());
-  for (const std::string& loss : parts.loaded.damage) log::error("job store: {}", loss);
-  parts.files = TRY(open_files(options));
+  TRY(open_jobs(parts, options));
   const auto executor = parts.process.io().get_executor();
   parts.control = TRY(TcpControlServer::create(executor, parts.process.clock(),
                                                {.listen = listen, .allow_remote = options.insecure_network}));
@@ -103,11 +118,7 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
                                                        .prefix_cache = options.prefix_cache,
                                                        .stall_timeout = from_seconds(options.stall_timeout_s),
                                                        .queue_wait = options.api.queue_wait});
-  ApiFrontOptions api = options.api;
-  api.gateway.http.listen = http;
-  api.gateway.http.allow_remote = options.insecure_network;
-  api.gateway.model_name = parts.model_name;
-  api.gateway.model_aliases = {"default", options.model.name};
+  ApiFrontOptions api = api_options(parts, options, http);
   api.gateway.generation_defaults = generation;
   parts.front = std::make_unique<ApiFront>(ApiFrontEnv{.executor = executor,
                                                        .clock = parts.process.clock(),
