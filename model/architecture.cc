@@ -60,7 +60,11 @@ constexpr Architecture kArchitectures[] = {
      .rope_pairing = kHalves,
      .qk_norm = QkNorm::kOwnHead,
      .optional_norms = true},
-    {.name = "starcoder2", .norm = NormKind::kLayer, .rope_pairing = kHalves, .ffn = FfnKind::kGelu},
+    {.name = "starcoder2",
+     .norm = NormKind::kLayer,
+     .rope_pairing = kHalves,
+     .ffn = FfnKind::kGelu,
+     .windowed = WindowedLayers::kPeriod},  // of all layers
 };
 
 }  // namespace

@@ -136,8 +136,8 @@ Result<void> read_context(const Source& s, ModelShape& shape) {
   const int32_t window = TRY(read_window(s, shape.context_len));
   // One that no context reaches is none, unless its layers turn by another base.
   if (window == 0 || (window == shape.context_len && !s.architecture.window_rope_base)) return {};
-  if (s.architecture.windowed ==
-      WindowedLayers::kUnknown) {  // within the window, sliding and full attention are the same
+  // Within the window, sliding and full attention are the same.
+  if (s.architecture.windowed == WindowedLayers::kUnknown) {
     shape.context_len = window;
     return {};
   }

@@ -65,6 +65,7 @@ CASES = {
     "stablelm": ("stablelm", {"use_qkv_bias": True}, "F32"),
     "stablelm-12b": ("stablelm", {"qk_layernorm": True, "use_parallel_residual": True, "hidden_size": 128}, "F32"),
     "starcoder2": ("starcoder2", {}, "F32"),
+    "starcoder2-window": ("starcoder2", {"sliding_window": 16}, "F32"),
 }
 
 
