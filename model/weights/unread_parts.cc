@@ -25,9 +25,9 @@ constexpr std::string_view kHarmlessKeys[] = {
     "rope.scaling.finetuned",  // a remark
     "rope.scaling.yarn_beta_fast",  // of YaRN
     "rope.scaling.yarn_beta_slow",
-    "expert_feed_forward_length",  // of experts, whose tensors are refused
+    "expert_feed_forward_length",  // of experts: where there are any, keys_of_shape comes first
     "expert_shared_feed_forward_length",
-    "expert_weights_norm",  // they are normalised, as llama.cpp does
+    "expert_weights_norm",
     "leading_dense_block_count",
     "interleave_moe_layer_step",
     "router_logit_softcapping",
@@ -82,9 +82,18 @@ constexpr NeutralKey kNeutralKeys[] = {
 std::vector<NeutralKey> keys_of_shape(const ModelConfig& config) {
   const ModelShape& s = config.shape;
   const double head_dim = s.head_dim, base = config.ropes.front().base, rotated = config.layer.rotated;
-  return {{"embedding_length_out", double{1} * s.model_dim, 0}, {"attention.scale", config.layer.attention_scale, 0},
-          {"attention.key_length_swa", head_dim, head_dim},     {"attention.value_length_swa", head_dim, head_dim},
-          {"rope.dimension_count_swa", rotated, rotated},       {"rope.freq_base_swa", base, base}};
+  std::vector<NeutralKey> keys = {
+      {"embedding_length_out", double{1} * s.model_dim, 0}, {"attention.scale", config.layer.attention_scale, 0},
+      {"attention.key_length_swa", head_dim, head_dim},     {"attention.value_length_swa", head_dim, head_dim},
+      {"rope.dimension_count_swa", rotated, rotated},       {"rope.freq_base_swa", base, base}};
+  // Experts in every layer, none of them shared, and weights that sum to 1 (model/transformer/experts.h).
+  if (config.layer.experts > 0)
+    keys.insert(keys.end(), {{"expert_shared_feed_forward_length", 0, 0},
+                             {"expert_weights_norm", 1, 1},
+                             {"leading_dense_block_count", 0, 0},
+                             {"interleave_moe_layer_step", 0, 1},
+                             {"router_logit_softcapping", 0, 0}});
+  return keys;
 }
 
 std::unexpected<Error> unsupported(const std::string& what) {
@@ -93,9 +102,8 @@ std::unexpected<Error> unsupported(const std::string& what) {
 
 Result<void> check_key(const Gguf& file, std::string_view key, std::string_view name,
                        std::span<const NeutralKey> of_shape) {
-  if (std::ranges::find(kHarmlessKeys, name) != std::end(kHarmlessKeys)) return {};
   const std::string what = "the key " + quoted(key) + " is " + file.shown(key);
-  for (const std::span<const NeutralKey> list : {std::span<const NeutralKey>(kNeutralKeys), of_shape}) {
+  for (const std::span<const NeutralKey> list : {of_shape, std::span<const NeutralKey>(kNeutralKeys)}) {
     const auto known = std::ranges::find(list, name, &NeutralKey::name);
     if (known == list.end()) continue;
     const Result<double> value = file.number(key);
@@ -103,6 +111,7 @@ Result<void> check_key(const Gguf& file, std::string_view key, std::string_view 
     if (value && (is(known->value) || is(known->other))) return {};
     return unsupported(what + ", which this version does not compute with");
   }
+  if (std::ranges::find(kHarmlessKeys, name) != std::end(kHarmlessKeys)) return {};
   return unsupported(what + ", and this version does not know what that changes");
 }
 

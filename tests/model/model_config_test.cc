@@ -171,6 +171,37 @@ TEST(ModelConfig, WhatWouldBeComputedWronglyIsUnsupported) {
   expect_unsupported([](GgufBuilder& file) { file.f32_tensor("blk.0.ffn_up.bias", {1}, {0}); }, "ffn_up.bias");
 }
 
+// Where there are none, what is said of experts changes nothing.
+TEST(ModelConfig, OfExpertsThatAreThereEveryKeyCounts) {
+  const auto config_of_experts = [](uint32_t count, const std::function<void(GgufBuilder&)>& change) {
+    return config_with([&](GgufBuilder& file) {
+      file.u32("llama.expert_count", count);
+      file.u32("llama.expert_used_count", count / 2);
+      change(file);
+    });
+  };
+  const std::function<void(GgufBuilder&)> plain = [](GgufBuilder& file) {
+    file.boolean("llama.expert_weights_norm", true);
+    file.u32("llama.leading_dense_block_count", 0);
+  };
+  ASSERT_TRUE(config_of_experts(4, plain));
+  EXPECT_EQ(config_of_experts(4, plain)->layer.experts_used, 2);
+  const std::pair<const char*, std::function<void(GgufBuilder&)>> changes[] = {
+      {"expert_weights_norm", [](GgufBuilder& file) { file.boolean("llama.expert_weights_norm", false); }},
+      {"leading_dense_block_count", [](GgufBuilder& file) { file.u32("llama.leading_dense_block_count", 1); }},
+      {"interleave_moe_layer_step", [](GgufBuilder& file) { file.u32("llama.interleave_moe_layer_step", 2); }},
+      {"router_logit_softcapping", [](GgufBuilder& file) { file.f32("llama.router_logit_softcapping", 30); }},
+      {"expert_shared_feed_forward_length",
+       [](GgufBuilder& file) { file.u32("llama.expert_shared_feed_forward_length", 64); }}};
+  for (const auto& [key, change] : changes) {
+    const auto config = config_of_experts(4, change);
+    ASSERT_FALSE(config) << key;
+    EXPECT_EQ(config.error().code, ErrorCode::kUnsupported);
+    EXPECT_THAT(config.error().message, HasSubstr(key));
+    EXPECT_TRUE(config_of_experts(0, change)) << key;
+  }
+}
+
 // What a file says in other words than ours, with the same meaning.
 TEST(ModelConfig, WhatChangesNothingIsAccepted) {
   const auto expect_plain = [](const std::function<void(GgufBuilder&)>& change, const char* what) {
