@@ -13,6 +13,7 @@
 
 #include "model/tokenizer/pair_merging.h"
 #include "model/tokenizer/plain_encoder.h"
+#include "model/tokenizer/sentence_pieces.h"
 #include "model/weights/gguf.h"
 
 namespace runahead {
@@ -30,10 +31,6 @@ class MergedCharacters final : public PlainEncoder {
  private:
   // Which stretches of text get a space in front.
   enum class Prefix { kNone, kEach, kEachIfMissing, kFirstIfMissing };
-  struct TextHash {
-    using is_transparent = void;
-    size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
-  };
 
   MergedCharacters() = default;
   Result<void> load_tokens(const Vocabulary& vocabulary);
@@ -42,7 +39,7 @@ class MergedCharacters final : public PlainEncoder {
   TokenId find(std::string_view text) const;
   void take_word(std::string_view word, PairMerging& merging, std::vector<TokenId>& out) const;
 
-  std::unordered_map<std::string, TokenId, TextHash, std::equal_to<>> tokens_;
+  TextMap<TokenId> tokens_;
   std::unordered_map<uint64_t, PairMerging::Merge> merges_;  // left << 32 | right
   std::array<TokenId, 256> byte_tokens_{};
   Prefix prefix_ = Prefix::kNone;

@@ -12,6 +12,7 @@
 
 #include "model/tokenizer/pair_merging.h"
 #include "model/tokenizer/plain_encoder.h"
+#include "model/tokenizer/sentence_pieces.h"
 #include "model/weights/gguf.h"
 
 namespace runahead {
@@ -30,10 +31,6 @@ class ScoredPairs final : public PlainEncoder {
     TokenId id;
     uint32_t rank;  // the better the score, the lower
   };
-  struct TextHash {
-    using is_transparent = void;
-    size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
-  };
 
   ScoredPairs() = default;
   void add(std::string_view text, TokenId id, float score);
@@ -42,7 +39,7 @@ class ScoredPairs final : public PlainEncoder {
   // Merges what is in `merging`, symbols of text[begin, end), and appends the tokens.
   void take_word(std::string_view word, PairMerging& merging, size_t offset, EncodedText& out) const;
 
-  std::unordered_map<std::string, Piece, TextHash, std::equal_to<>> pieces_;
+  TextMap<Piece> pieces_;
   std::array<TokenId, 256> byte_tokens_;  // kNoToken where the vocabulary has none
   size_t longest_ = 0;  // of pieces_, in bytes
   bool adds_space_ = true;

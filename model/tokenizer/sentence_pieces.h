@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "base/ids.h"
@@ -16,6 +17,14 @@
 namespace runahead {
 
 inline constexpr std::string_view kSpaceSymbol = "\xE2\x96\x81";  // U+2581
+
+// Found by a std::string_view without a copy of it.
+struct TextHash {
+  using is_transparent = void;
+  size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
+};
+template <typename T>
+using TextMap = std::unordered_map<std::string, T, TextHash, std::equal_to<>>;
 
 void append_with_space_symbols(std::string_view text, std::string& out);
 std::string with_spaces(std::string_view piece);

@@ -86,7 +86,7 @@ std::vector<NeutralKey> keys_of_shape(const ModelConfig& config) {
       {"embedding_length_out", double{1} * s.model_dim, 0}, {"attention.scale", config.layer.attention_scale, 0},
       {"attention.key_length_swa", head_dim, head_dim},     {"attention.value_length_swa", head_dim, head_dim},
       {"rope.dimension_count_swa", rotated, rotated},       {"rope.freq_base_swa", base, base}};
-  // Experts in every layer, none of them shared, and weights that sum to 1 (model/transformer/experts.h).
+  // Experts in every layer, none of them shared, and weights that sum to 1 (model/transformer/experts.cc).
   if (config.layer.experts > 0)
     keys.insert(keys.end(), {{"expert_shared_feed_forward_length", 0, 0},
                              {"expert_weights_norm", 1, 1},

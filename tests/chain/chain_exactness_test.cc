@@ -152,6 +152,20 @@ Outcome run(const std::filesystem::path& model, const Case& c) {
   return outcome;
 }
 
+void expect_bits(const Outcome& chain, const Outcome& one) {
+  ASSERT_EQ(one.tokens.size(), 6u);
+  EXPECT_EQ(chain.tokens, one.tokens);
+  EXPECT_EQ(chain.first_logits_sha256.size(), 64u);
+  EXPECT_EQ(chain.first_logits_sha256, one.first_logits_sha256);
+  ASSERT_FALSE(one.pages.empty());
+  EXPECT_TRUE(chain.pages == one.pages) << "K/V pages differ";
+  ASSERT_FALSE(one.decode_logits.empty());
+  ASSERT_EQ(chain.decode_logits.size(), one.decode_logits.size());
+  EXPECT_EQ(std::memcmp(chain.decode_logits.data(), one.decode_logits.data(), one.decode_logits.size() * sizeof(float)),
+            0);
+  EXPECT_EQ(chain.pages_left, 0);
+}
+
 std::string describe(const Case& c) {
   std::string text = std::to_string(c.workers) + " workers, " + std::to_string(c.threads) + " threads, " + c.transport +
                      ", " + std::to_string(c.prompt.size()) + " tokens, cuts";
@@ -199,17 +213,8 @@ TEST_P(ChainExactness, AnyChainGivesTheBitsOfOneWorker) {
     SCOPED_TRACE(describe(c));
     const Outcome one = run(model(), {.prompt = c.prompt});
     const Outcome chain = run(model(), c);
-    ASSERT_EQ(one.tokens.size(), 6u);
     EXPECT_EQ(chain.ranks, c.cuts.size() + 1);
-    EXPECT_EQ(chain.tokens, one.tokens);
-    EXPECT_EQ(chain.first_logits_sha256, one.first_logits_sha256);
-    EXPECT_EQ(chain.first_logits_sha256.size(), 64u);
-    ASSERT_FALSE(one.pages.empty());
-    EXPECT_TRUE(chain.pages == one.pages) << "K/V pages differ";
-    ASSERT_EQ(chain.decode_logits.size(), one.decode_logits.size());
-    EXPECT_EQ(
-        std::memcmp(chain.decode_logits.data(), one.decode_logits.data(), one.decode_logits.size() * sizeof(float)), 0);
-    EXPECT_EQ(chain.pages_left, 0);
+    expect_bits(chain, one);
     if (HasFailure()) return;
   }
 }
@@ -221,11 +226,8 @@ TEST_P(ChainExactness, PagesOf8BitsGiveTheBitsOfOneWorkerToo) {
     c.compact_pages = true;
     SCOPED_TRACE(describe(c));
     const Outcome one = run(model(), {.prompt = c.prompt, .compact_pages = true}), chain = run(model(), c);
-    EXPECT_EQ(chain.first_logits_sha256, one.first_logits_sha256);
     EXPECT_NE(chain.first_logits_sha256, run(model(), {.prompt = c.prompt}).first_logits_sha256);
-    EXPECT_EQ(chain.tokens, one.tokens);
-    EXPECT_TRUE(chain.pages == one.pages) << "K/V pages differ";
-    EXPECT_TRUE(chain.decode_logits == one.decode_logits);
+    expect_bits(chain, one);
   }
 }
 
@@ -236,18 +238,12 @@ void expect_bits_of_one_gpu(const std::filesystem::path& path, const std::string
   Case c{.transport = transport, .cuda = true};
   while (c.prompt.size() < 170) c.prompt.push_back(static_cast<TokenId>(3 + rng.next() % 290));
   const Outcome one = run(path, {.prompt = c.prompt, .cuda = true});
-  ASSERT_EQ(one.tokens.size(), 6u);
-  ASSERT_FALSE(one.pages.empty());
   for (const std::vector<int32_t>& cuts : {std::vector{64}, {64, 128}}) {
     c.workers = static_cast<int32_t>(cuts.size()) + 1, c.cuts = cuts;
     SCOPED_TRACE(describe(c));
     const Outcome chain = run(path, c);
     EXPECT_EQ(chain.ranks, cuts.size() + 1);
-    EXPECT_EQ(chain.tokens, one.tokens);
-    EXPECT_EQ(chain.first_logits_sha256, one.first_logits_sha256);
-    EXPECT_TRUE(chain.pages == one.pages) << "K/V pages differ";
-    EXPECT_TRUE(chain.decode_logits == one.decode_logits);
-    EXPECT_EQ(chain.pages_left, 0);
+    expect_bits(chain, one);
   }
 }
 
@@ -317,13 +313,8 @@ TEST_P(ChainExactness, LengthsThatTheKernelsDoNotTakeGiveTheBitsOfOneWorker) {
     SCOPED_TRACE(odd.name + (": " + describe(c)));
     const Outcome one = run(path, {.prompt = c.prompt});
     const Outcome chain = run(path, c);
-    ASSERT_EQ(one.tokens.size(), 6u);
     EXPECT_EQ(chain.ranks, 3u);
-    EXPECT_EQ(chain.tokens, one.tokens);
-    EXPECT_EQ(chain.first_logits_sha256, one.first_logits_sha256);
-    ASSERT_FALSE(one.pages.empty());
-    EXPECT_TRUE(chain.pages == one.pages) << "K/V pages differ";
-    EXPECT_TRUE(chain.decode_logits == one.decode_logits);
+    expect_bits(chain, one);
   }
 }
 
@@ -340,14 +331,8 @@ TEST_P(ChainExactness, EveryArchitectureGivesTheBitsOfOneWorker) {
     SCOPED_TRACE(architecture.name + (": " + describe(c)));
     const Outcome one = run(path, {.prompt = c.prompt});
     const Outcome chain = run(path, c);
-    ASSERT_EQ(one.tokens.size(), 6u);
     EXPECT_EQ(chain.ranks, 4u);
-    EXPECT_EQ(chain.tokens, one.tokens);
-    EXPECT_EQ(chain.first_logits_sha256, one.first_logits_sha256);
-    ASSERT_FALSE(one.pages.empty());
-    EXPECT_TRUE(chain.pages == one.pages) << "K/V pages differ";
-    EXPECT_TRUE(chain.decode_logits == one.decode_logits);
-    EXPECT_EQ(chain.pages_left, 0);
+    expect_bits(chain, one);
   }
 }
 

@@ -3,16 +3,20 @@
     make_llama_vocab.py LIBRARY > llama_vocab.json
 
 LIBRARY is a shared object that exports llama.h's C functions: `pip download --no-deps xllamacpp==2026.10.11549`, unzip, and
-take xllamacpp/xllamacpp.abi3.so. Needs PyPI `gguf` 0.19.0. Every file here is made of a vocabulary alone, opened as vocab_only.
+take xllamacpp/xllamacpp.abi3.so. Needs PyPI `gguf` 0.19.0 and `numpy`. Every file here is made of a vocabulary alone, opened as
+vocab_only.
 """
 import ctypes
 import json
 import os
 import sys
 import tempfile
+from pathlib import Path
 
 import gguf
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "e2e"))
+from llama_cpp import ModelParams
 from tokenizer_oracle import STAND_INS
 
 CONTROL, USER_DEFINED, NORMAL = 3, 4, 1
@@ -47,14 +51,6 @@ MARKERS = """
     <|fim_pad|> <fim-pad> <fim_pad> <PAD> [PAD] <|fim_repo|> <|repo_name|> <fim-repo> <REPO> <reponame> <|file_sep|>
     <|channel|> <|message|> <|start|> <|constrain|> <|im_start|> <s> <|user|> <unk> <|eot|> <|EOT|>""".split()
 FIM_KEYS = ["fim_pre", "fim_suf", "fim_mid", "fim_pad", "fim_rep", "fim_sep"]
-
-
-class ModelParams(ctypes.Structure):
-    _fields_ = [("devices", ctypes.c_void_p), ("overrides", ctypes.c_void_p), ("gpu_layers", ctypes.c_int32),
-                ("split_mode", ctypes.c_int32), ("load_mode", ctypes.c_int32), ("lazy_mode", ctypes.c_int32),
-                ("main_gpu", ctypes.c_int32), ("tensor_split", ctypes.c_void_p), ("progress", ctypes.c_void_p),
-                ("progress_data", ctypes.c_void_p), ("kv_overrides", ctypes.c_void_p), ("vocab_only", ctypes.c_bool),
-                ("others", ctypes.c_bool * 31)]
 
 
 class Llama:
