@@ -17,7 +17,6 @@ table; --json FILE: every run with its waterfall; --svg FOLDER: plots of the tim
 rank of each scheme's middle run beside its prediction; stderr: progress. Only the standard library is used.
 """
 import argparse
-import http.client
 import json
 import random
 import statistics
@@ -26,9 +25,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import plots
+from cluster import call
 from rank_processes import RankProcesses
-
-REQUEST_SECONDS = 900
 
 
 def say(text):
@@ -39,22 +37,6 @@ def prompt(tokens):
     """Token ids of plain words."""
     chance = random.Random(tokens)
     return [chance.randrange(1000, 20000) for _ in range(tokens)]
-
-
-def call(url, method, path, body=None):
-    host, port = url.rsplit(":", 1)
-    connection = http.client.HTTPConnection(host, int(port), timeout=REQUEST_SECONDS)
-    try:
-        connection.request(method, path, body and json.dumps(body), {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        text = answer.read()
-        if answer.status != 200:
-            raise SystemExit(f"{path} answered {answer.status}: {text.decode(errors='replace')[:500]}")
-        return json.loads(text)
-    except OSError as error:
-        raise SystemExit(f"{url} does not answer: {error}") from None
-    finally:
-        connection.close()
 
 
 def options_of(scheme):

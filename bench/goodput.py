@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import chain
+from cluster import REQUEST_SECONDS
 from open_loop import ROOT, Cluster, percentile, say
 
 POLICIES = ["single", "even", "auto"]
@@ -98,7 +99,7 @@ def load(url, policy, times, lengths):
         callers.append(Caller(url, policy, tokens))
         callers[-1].start()
     for caller in callers:
-        caller.join(chain.REQUEST_SECONDS)
+        caller.join(REQUEST_SECONDS)
     return callers
 
 

@@ -12,50 +12,25 @@ logits must be the same, or the run is void. stdout: a Markdown table of medians
 is used.
 """
 import argparse
-import http.client
-import json
 import random
 import statistics
-import subprocess
 import time
 from pathlib import Path
 
+from cluster import Cluster
+
 ROOT = Path(__file__).resolve().parent.parent
-REQUEST_SECONDS = 300
 
 
-class Cluster:
-    def __init__(self, binary, workers):
-        command = [binary, "serve", "-q", "-o", "json", "--http", "127.0.0.1:0", "--workers", str(workers)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        ready = self.process.stdout.readline()
-        if not ready:
-            raise SystemExit(f"{binary} did not start: run it by hand to see why")
-        self.host, self.port = json.loads(ready)["http"].rsplit(":", 1)
-
-    def ask(self, prompt, salt, choices=1, tokens=1):
-        """Seconds of the whole answer, its usage, and the text of its first choice; when all workers have said what they keep."""
-        connection = http.client.HTTPConnection(self.host, int(self.port), timeout=REQUEST_SECONDS)
-        body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "n": choices, "cache_salt": salt, "min_tokens": tokens}
-        started = time.monotonic()
-        connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        text = answer.read()
-        if answer.status != 200:
-            raise SystemExit(f"the server answered {answer.status}: {text.decode(errors='replace')[:500]}")
-        took, whole = time.monotonic() - started, json.loads(text)
-        while any(worker["running"] for worker in self.get("/v1/cluster")["workers"]):
-            time.sleep(0.005)
-        return took, whole["usage"], whole["choices"][0]["text"]
-
-    def get(self, path):
-        connection = http.client.HTTPConnection(self.host, int(self.port), timeout=REQUEST_SECONDS)
-        connection.request("GET", path)
-        return json.loads(connection.getresponse().read())
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
+def ask(cluster, prompt, salt, choices=1, tokens=1):
+    """Seconds of the whole answer, its usage, and the text of its first choice; when all workers have said what they keep."""
+    body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "n": choices, "cache_salt": salt, "min_tokens": tokens}
+    started = time.monotonic()
+    whole = cluster.call("POST", "/v1/completions", body)
+    took = time.monotonic() - started
+    while any(worker["running"] for worker in cluster.call("GET", "/v1/cluster")["workers"]):
+        time.sleep(0.005)
+    return took, whole["usage"], whole["choices"][0]["text"]
 
 
 def check_same(warm, cold):
@@ -66,13 +41,13 @@ def check_same(warm, cold):
 def one_round(cluster, document, choices, answer_tokens):
     salts = [str(random.getrandbits(64)) for _ in range(4)]
     first, second = (document + question for question in ("\n\nWho keeps the light?", "\n\nWhat is the rule for fog?"))
-    cold = cluster.ask(first, salts[0])[1]
-    warm = cluster.ask(second, salts[0])[1]
-    check_same(warm, cluster.ask(second, salts[1])[1])
-    turn = second + cluster.ask(second, salts[0], tokens=answer_tokens)[2] + "\n\nAnd what is the rule for snow?"
-    follows = cluster.ask(turn, salts[0])[1]
-    check_same(follows, cluster.ask(turn, salts[1])[1])
-    alone, many = cluster.ask(first, salts[2])[0], cluster.ask(first, salts[3], choices)[0]
+    cold = ask(cluster, first, salts[0])[1]
+    warm = ask(cluster, second, salts[0])[1]
+    check_same(warm, ask(cluster, second, salts[1])[1])
+    turn = second + ask(cluster, second, salts[0], tokens=answer_tokens)[2] + "\n\nAnd what is the rule for snow?"
+    follows = ask(cluster, turn, salts[0])[1]
+    check_same(follows, ask(cluster, turn, salts[1])[1])
+    alone, many = ask(cluster, first, salts[2])[0], ask(cluster, first, salts[3], choices)[0]
     return {"tokens": warm["prompt_tokens"], "cached": warm["prompt_tokens_details"]["cached_tokens"],
             "first": cold["runahead"]["ttft_seconds"], "second": warm["runahead"]["ttft_seconds"],
             "share": warm["runahead"]["ttft_seconds"] / cold["runahead"]["ttft_seconds"], "choices": many / alone,
@@ -99,11 +74,8 @@ def main():
           f"| next turn behind {options.answer_tokens} tokens, s | of it computed, tokens | n = {options.choices} / n = 1 |")
     print("|---|---|---|---|---|---|---|---|")
     for workers in options.workers.split(","):
-        cluster = Cluster(options.binary, workers)
-        try:
+        with Cluster(options.binary, "--workers", workers) as cluster:
             rounds = [one_round(cluster, document, options.choices, options.answer_tokens) for _ in range(options.rounds)]
-        finally:
-            cluster.stop()
         cells = [workers, f"{rounds[0]['tokens']}, {rounds[0]['cached']}",
                  *(spread(rounds, name) for name in ("first", "second", "share", "turn")), spread(rounds, "uncached", 0),
                  spread(rounds, "choices", 2)]

@@ -9,50 +9,23 @@ Both clusters run on this machine, over TCP, one after the other, with even cuts
 The narrow shape of the default has Gemma 3 1B's layers, window and K/V head: the same pages are left out, and they are as large.
 """
 import argparse
-import http.client
-import json
 import os
-import subprocess
 import tempfile
 from pathlib import Path
 
 import random_model
+from cluster import Cluster
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNAHEAD = Path(os.environ.get("RUNAHEAD_BINARY", ROOT / "build" / "release" / "runahead"))
-REQUEST_SECONDS = 1200
 random_model.SHAPES["narrow"] = (256, 512, 1, 1, 26)
-
-
-class Cluster:
-    def __init__(self, model, workers, folder):
-        command = [RUNAHEAD, "serve", "-q", "-o", "json", "--http", "127.0.0.1:0", "--workers", str(workers), "--model", model,
-                   "--transport", "tcp", "--packed-cache", folder]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        ready = self.process.stdout.readline()
-        if not ready:
-            raise SystemExit(f"{RUNAHEAD} did not start: run it by hand to see why")
-        self.host, self.port = json.loads(ready)["http"].rsplit(":", 1)
-
-    def request(self, method, path, body=None):
-        connection = http.client.HTTPConnection(self.host, int(self.port), timeout=REQUEST_SECONDS)
-        connection.request(method, path, body and json.dumps(body), {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        text = answer.read()
-        if answer.status != 200:
-            raise SystemExit(f"the server answered {answer.status}: {text.decode(errors='replace')[:500]}")
-        return json.loads(text)
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
 
 
 def measure(cluster, tokens):
     body = {"prompt": [100 + 7 * i % 9000 for i in range(tokens)], "max_tokens": 2, "temperature": 0, "cache_salt": "bench",
             "runahead": {"strategy": "even"}}
-    answer = cluster.request("POST", "/v1/completions", body)
-    trace = cluster.request("GET", f"/v1/requests/{answer['id']}/trace")
+    answer = cluster.call("POST", "/v1/completions", body)
+    trace = cluster.call("GET", f"/v1/requests/{answer['id']}/trace")
     received = {}
     for event in trace["traceEvents"]:
         if event.get("name") == "kv_send":
@@ -71,11 +44,9 @@ def main():
         for name, changes in (("windows", {}), ("no windows", {"window": 0})):
             path = Path(folder) / f"{name.split()[0]}.gguf"
             random_model.write_model(path, args.shape, None, "Q8_0", family="gemma3", **changes)
-            cluster = Cluster(path, args.ranks, folder)
-            try:
+            flags = ["--workers", str(args.ranks), "--model", path, "--transport", "tcp", "--packed-cache", folder]
+            with Cluster(RUNAHEAD, *flags) as cluster:
                 received, seconds = measure(cluster, args.tokens)
-            finally:
-                cluster.stop()
             busiest[name] = max(received)
             mib = [round(b / 2**20, 1) for b in received]
             print(f"{name}: MiB into each rank {mib}, first token after {seconds:.2f} s", flush=True)
