@@ -103,20 +103,32 @@ TEST_P(Exactness, PagesOutOfReachAreNotRead) {
 }
 
 // A retry after a crash prefills what was decoded before: the answer must continue as if nothing had happened.
-TEST_P(Exactness, ARetryThatPrefillsEmittedTokensContinuesExactly) {
-  TempDir dir;
-  write_tiny_llama(dir / "m.gguf", 78);
-  auto engine = load(dir / "m.gguf", GetParam(), 2);
-  for (int32_t tokens : {1, 60, 63, 64, 65, 130}) {
+void expect_a_retry_continues(Engine& engine, std::initializer_list<int32_t> lengths) {
+  for (const int32_t tokens : lengths) {
     Case c(static_cast<uint64_t>(tokens));
     std::vector<TokenId> prompt = prompt_of(c, tokens, 300);
     const std::vector<TokenId> emitted = prompt_of(c, 5, 300);
-    const Outcome decoded = run_case(*engine, prompt, emitted, {}, 0, c);
+    const Outcome decoded = run_case(engine, prompt, emitted, {}, 0, c);
     for (size_t step = 0; step < emitted.size(); ++step) {
       prompt.push_back(emitted[step]);
-      const Outcome again = run_case(*engine, prompt, {}, {}, 0, c);
+      const Outcome again = run_case(engine, prompt, {}, {}, 0, c);
       ASSERT_TRUE(same_bits(again.logits, decoded.decoded[step])) << tokens << " tokens, step " << step;
     }
+  }
+}
+
+TEST_P(Exactness, ARetryThatPrefillsEmittedTokensContinuesExactly) {
+  TempDir dir;
+  write_tiny_llama(dir / "m.gguf", 78);
+  expect_a_retry_continues(*load(dir / "m.gguf", GetParam(), 2), {1, 60, 63, 64, 65, 130});
+}
+
+TEST_P(Exactness, ARetryContinuesExactlyInEveryArchitecture) {
+  TempDir dir;
+  for (const ArchitectureModel& model : architecture_models()) {
+    SCOPED_TRACE(model.name);
+    write_architecture_model(dir / model.name, model);
+    expect_a_retry_continues(*load(dir / model.name, GetParam(), 2), {1, 65, 200});  // the last beyond the windows
   }
 }
 
