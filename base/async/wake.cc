@@ -59,6 +59,7 @@ struct Wake::State {
   struct Timer {
     asio::cancellation_signal cancel;
     Time at;  // when it wakes up
+    bool begun = false;
   };
 
   asio::any_io_executor executor;
@@ -90,8 +91,11 @@ struct Wake::State {
     }
   }
 
+  // One that has not begun ends by itself. It may not be cancelled: co_spawn of Boost.Asio 1.74 then throws out of the event
+  // loop, as it awaits once more before it calls its handler.
   void cancel_timer() {
-    if (const auto sleeping = std::exchange(timer, nullptr)) sleeping->cancel.emit(asio::cancellation_type::terminal);
+    const auto sleeping = std::exchange(timer, nullptr);
+    if (sleeping && sleeping->begun) sleeping->cancel.emit(asio::cancellation_type::terminal);
   }
 
   // Sleeps until the first deadline, again and again while there is one. A timer that is not in charge any more ends.
@@ -104,6 +108,7 @@ struct Wake::State {
       State* state;
       std::shared_ptr<Timer> timer;
     } const in_charge{state.get(), timer};
+    timer->begun = true;
     while (state->timer == timer) {
       const auto next = state->next_deadline();
       if (!next) co_return;

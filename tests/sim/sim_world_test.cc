@@ -136,5 +136,22 @@ TEST(SimWorld, AWakeSleepsInVirtualTime) {
   world.end(process);
 }
 
+// Between its spawn and its first step, in an order that the seed decides.
+TEST(SimWorld, AWakesTimerIsReplacedAlsoBeforeItHasBegun) {
+  for (uint64_t seed = 1; seed <= 50; ++seed) {
+    SimWorld world(seed);
+    Process& process = world.start(1);
+    SimClock clock(process);
+    Wake wake(process.executor(), clock);
+    std::vector<double> woke;
+    for (const Duration timeout : {3s, 2s, 1s}) process.spawn(wait_for(wake, clock, timeout, woke));
+    while (world.step(4s)) {
+    }
+    ASSERT_EQ(woke.size(), 3u) << seed;
+    for (size_t i = 0; i < 3; ++i) EXPECT_NEAR(woke[i], 1.0 + static_cast<double>(i), 0.01) << seed;
+    world.end(process);
+  }
+}
+
 }  // namespace
 }  // namespace runahead::test
