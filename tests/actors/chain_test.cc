@@ -65,8 +65,11 @@ TEST(Chain, PromptsOfEveryLengthAroundAPageAreAnswered) {
 
 // Every layer job of the long one takes a while; the short one has three layers too, and waits for no more than one of them.
 TEST(Chain, AShortPromptPassesALongOne) {
-  HashCluster cluster(1);
-  cluster.nodes[0]->engine.layer_delay = 30ms;
+  HashCluster cluster(0);
+  // So the long one is due seconds later than a short one that comes with it, however late this test asks for that.
+  auto& node = cluster.add(true, 4096, {.seconds_per_token = 1e-3});
+  ASSERT_TRUE(cluster.run_until([&] { return cluster.coordinator->cluster().workers.size() == 2; }));
+  node.engine.layer_delay = 30ms;
   InferenceRequest long_request = request_of(1900, 2);  // 29 slices a layer
   const auto long_answer = cluster.ask(long_request);
   ASSERT_TRUE(cluster.run_until([&] { return cluster.coordinator->cluster().running == 1; }));
@@ -74,7 +77,7 @@ TEST(Chain, AShortPromptPassesALongOne) {
   const auto answer = cluster.answer_to(request);
   EXPECT_EQ(answer->tokens, expected_tokens(request));
   EXPECT_TRUE(long_answer->tokens.empty()) << "the long one was first, and is not done";
-  cluster.nodes[0]->engine.layer_delay = 0ms;
+  node.engine.layer_delay = 0ms;
   ASSERT_TRUE(cluster.run_until([&] { return long_answer->finished || long_answer->error; }));
   EXPECT_EQ(long_answer->tokens, expected_tokens(long_request)) << "it was interrupted, and no bit is another";
 }
