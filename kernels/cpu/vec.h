@@ -26,8 +26,8 @@
 
 namespace runahead::RUNAHEAD_ISA {
 
-// 2^x for x in [-125, 127]; smaller x gives 2^-125. Relative error 8e-8 (a degree 5 minimax polynomial on
-// [-0.5, 0.5]) and the rounding of its evaluation.
+// 2^x for x in [-125, 127]; smaller x gives 2^-125, larger x anything: a weight of a key that its row does not see, which is then
+// put out. Relative error 8e-8 (a degree 5 minimax polynomial on [-0.5, 0.5]) and the rounding of its evaluation.
 inline VecF exp2(VecF x) {
   x = max(x, set1(-125.0f));
   const VecF n = round_nearest(x);

@@ -70,7 +70,7 @@ inline VecF round_nearest(VecF x) {
 }
 inline VecF scale_by_exp2(VecF x, VecF n) {
   return each([&](int i) {
-    const int32_t bits = (static_cast<int32_t>(n.v[i]) + 127) << 23;
+    const int32_t bits = (static_cast<int32_t>(n.v[i] < 128 ? n.v[i] : 128) + 127) << 23;
     float power;
     std::memcpy(&power, &bits, sizeof(power));
     return x.v[i] * power;
