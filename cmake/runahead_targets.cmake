@@ -1,6 +1,6 @@
 # runahead_library(NAME [FOLDERS ...] [LINKS ...] [EXCLUDE REGEX]): the static library of the current folder, from its *.cc
 # files and those of the named subfolders. A subfolder with a CMakeLists.txt of its own is another library (ADR 18).
-# runahead_tests(NAME [LINKS ...] [EXCLUDE REGEX]): the test binary of the current folder and all below it.
+# runahead_tests(NAME [LINKS ...] [EXCLUDE REGEX] [COMPUTING]): the test binary of the current folder and all below it.
 # PRECOMPILE async|json|gtest ...: libraries that most files of the target include, parsed once for all of them: 1 to 2 s less
 # for a file that takes 5, nothing where code generation is the most. Never our own headers: each change would compile everything
 # anew.
@@ -13,7 +13,7 @@ set(RUNAHEAD_PRECOMPILE_json <nlohmann/json.hpp>)
 set(RUNAHEAD_PRECOMPILE_gtest <gtest/gtest.h> <gmock/gmock.h>)
 
 # Each set is parsed once for all targets that have it, by a target of nothing else: 4 to 9 s a set. KIND: lib, or tests, whose
-# optimisation and whose code for executables differ.
+# optimisation and whose code for executables differ, or computing_tests (runahead_quick_to_build).
 function(runahead_precompile target kind)
   if(NOT ARGN)
     return()
@@ -24,13 +24,14 @@ function(runahead_precompile target kind)
     file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/${host}.cc CONTENT "// Of cmake/runahead_targets.cmake.\n")
     add_library(${host} OBJECT ${CMAKE_BINARY_DIR}/${host}.cc)
     target_include_directories(${host} PRIVATE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
-    target_link_libraries(${host} PRIVATE runahead_base $<$<STREQUAL:${kind},tests>:GTest::gmock>)
+    target_link_libraries(${host} PRIVATE runahead_base $<$<NOT:$<STREQUAL:${kind},lib>>:GTest::gmock>)
     foreach(library ${ARGN})
       target_precompile_headers(${host} PRIVATE ${RUNAHEAD_PRECOMPILE_${library}})
     endforeach()
-    if(kind STREQUAL tests)
+    if(NOT kind STREQUAL lib)
       set_target_properties(${host} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
-      target_compile_options(${host} PRIVATE -fPIE $<$<CONFIG:Release>:-O1>)
+      target_compile_options(${host} PRIVATE -fPIE)
+      runahead_test_options(${host} ${kind})
     endif()
   endif()
   target_precompile_headers(${target} REUSE_FROM ${host})
@@ -66,14 +67,31 @@ function(runahead_library name)
   endif()
 endfunction()
 
-# Tests are compiled oftener than they run.
+# Tests are compiled oftener than they run. Under a sanitizer with clang most are compiled as they stand, in half the time; and
+# paths through a test are no fuzzer's. KIND: computing_tests themselves compute much, and would take ten times as long.
+function(runahead_test_options target kind)
+  set(level -O1)
+  if(RUNAHEAD_SANITIZE AND kind STREQUAL tests AND CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    set(level -O0)
+  endif()
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:${level}>)
+  if(RUNAHEAD_FUZZ)
+    target_compile_options(${target} PRIVATE -fno-sanitize=fuzzer-no-link)
+  endif()
+endfunction()
+
 function(runahead_quick_to_build target)
-  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
-  runahead_precompile(${target} tests gtest ${ARGN})
+  cmake_parse_arguments(ARG "COMPUTING" "" "PRECOMPILE" ${ARGN})
+  set(kind tests)
+  if(ARG_COMPUTING AND RUNAHEAD_SANITIZE)
+    set(kind computing_tests)
+  endif()
+  runahead_test_options(${target} ${kind})
+  runahead_precompile(${target} ${kind} gtest ${ARG_PRECOMPILE})
 endfunction()
 
 function(runahead_tests name)
-  cmake_parse_arguments(ARG "UNITY" "EXCLUDE" "LINKS;LABELS;PRECOMPILE" ${ARGN})
+  cmake_parse_arguments(ARG "UNITY;COMPUTING" "EXCLUDE" "LINKS;LABELS;PRECOMPILE" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   if(ARG_EXCLUDE)
     list(FILTER sources EXCLUDE REGEX ${ARG_EXCLUDE})
@@ -82,7 +100,11 @@ function(runahead_tests name)
   target_link_libraries(${name}_tests PRIVATE ${ARG_LINKS} GTest::gtest GTest::gmock GTest::gtest_main)
   target_compile_definitions(${name}_tests PRIVATE RUNAHEAD_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
                              RUNAHEAD_BINARY_DIR="${CMAKE_BINARY_DIR}")
-  runahead_quick_to_build(${name}_tests ${ARG_PRECOMPILE})
+  set(computing "")
+  if(ARG_COMPUTING)
+    set(computing COMPUTING)
+  endif()
+  runahead_quick_to_build(${name}_tests ${computing} PRECOMPILE ${ARG_PRECOMPILE})
   if(ARG_UNITY)
     runahead_unity(${name}_tests)
   endif()

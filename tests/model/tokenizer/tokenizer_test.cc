@@ -353,8 +353,8 @@ TEST(Tokenizer, AMebibyteOfOneKindTakesNoMoreThanLinearTime) {
     const double seconds = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
     ASSERT_TRUE(ids) << ids.error().message;
     EXPECT_TRUE(default_tokenizer().decode(*ids, true) == text);
-    // Measured 0.1 to 0.25 s; quadratic work would take minutes, and the sanitizers need some five times as long.
-    EXPECT_LT(seconds, 3.0) << "of '" << text[0] << "'";
+    // Measured 0.1 to 0.25 s, under the sanitizers of a busy machine 5 s; quadratic work would take many minutes.
+    EXPECT_LT(seconds, 60) << "of '" << text[0] << "'";
     RecordProperty("seconds_" + std::to_string(static_cast<int>(text[0])), std::to_string(seconds));
   }
 }
