@@ -1,3 +1,4 @@
-// The one place where Asio's and Beast's implementation is compiled (cmake/dependencies.cmake).
+// The one place where the implementation of Asio, its TLS and Beast is compiled (cmake/dependencies.cmake).
 #include <boost/asio/impl/src.hpp>
+#include <boost/asio/ssl/impl/src.hpp>
 #include <boost/beast/src.hpp>

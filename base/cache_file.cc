@@ -62,9 +62,10 @@ Result<void> sync_folder(const std::filesystem::path& of_file) {
   return {};
 }
 
-Result<void> write_whole_file(const std::filesystem::path& path, const std::vector<std::span<const std::byte>>& parts) {
+Result<void> write_whole_file(const std::filesystem::path& path, const std::vector<std::span<const std::byte>>& parts,
+                              unsigned mode) {
   const std::filesystem::path unfinished = path.string() + ".tmp-" + std::to_string(getpid());
-  const int fd = ::open(unfinished.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  const int fd = ::open(unfinished.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
   if (fd < 0) return io_error("create", unfinished);
   const bool written = std::ranges::all_of(parts, [fd](const auto& part) { return write_all(fd, part); });
   const int write_errno = errno;

@@ -33,7 +33,8 @@ bool write_all(int fd, std::span<const std::byte> bytes);
 Result<void> sync_folder(const std::filesystem::path& of_file);
 
 // The parts in order, as the file `path`. kUnavailable with the reason (a full disk, no permission); then nothing is
-// left behind and what was at `path` stays.
-Result<void> write_whole_file(const std::filesystem::path& path, const std::vector<std::span<const std::byte>>& parts);
+// left behind and what was at `path` stays. mode: of the file, as for open().
+Result<void> write_whole_file(const std::filesystem::path& path, const std::vector<std::span<const std::byte>>& parts,
+                              unsigned mode = 0644);
 
 }  // namespace runahead

@@ -10,7 +10,7 @@ find_package(CLI11 2.1 REQUIRED)            # command line with help and suggest
 find_package(spdlog 1.10 REQUIRED)          # logging to stderr
 find_package(fmt REQUIRED)                  # 9.1: formatting, which spdlog brings anyway
 find_package(yaml-cpp 0.7 REQUIRED)         # --config FILE
-find_package(OpenSSL 3.0 REQUIRED)          # SHA-256
+find_package(OpenSSL 3.0 REQUIRED)          # SHA-256; TLS between the processes, by Asio's streams
 find_package(SQLite3 3.40 REQUIRED)         # job store: durable, embedded, one file
 find_package(prometheus-cpp REQUIRED COMPONENTS core)  # 1.0 (its package names no version): metrics in the text format
 find_package(PkgConfig REQUIRED)

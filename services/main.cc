@@ -54,6 +54,7 @@ int main(int argc, char** argv) {
   add_doctor(line);
   add_bench(line);
   add_client(line);
+  add_certs(line);
   add_trace(line);
   add_logs(line);
   add_top(line);

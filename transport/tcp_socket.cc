@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <boost/asio/ip/v6_only.hpp>
+#include <boost/asio/ssl/error.hpp>
 #include <functional>
 
 #include "base/limits.h"
@@ -85,14 +86,12 @@ class ExpiryTimer {
 }  // namespace
 
 Result<std::vector<Tcp::endpoint>> listen_endpoints(asio::any_io_executor executor, const HostPort& address,
-                                                    bool allow_remote) {
+                                                    bool allow_remote, std::string_view remote_needs) {
   std::vector<Tcp::endpoint> endpoints = TRY(resolve_now(executor, address));
   for (const Tcp::endpoint& endpoint : endpoints)
     if (!endpoint.address().is_loopback() && !allow_remote)
       return fail(ErrorCode::kInvalidArgument,
-                  "refusing to listen on " + to_string(address) +
-                      ": there is no TLS yet, so an address beyond loopback needs --insecure-network",
-                  "host");
+                  "refusing to listen on " + to_string(address) + ": " + std::string(remote_needs), "host");
   return endpoints;
 }
 
@@ -153,8 +152,9 @@ Result<TcpListener> listen_on(asio::any_io_executor executor, std::vector<Tcp::e
   return listener;
 }
 
-Result<TcpListener> listen_tcp(asio::any_io_executor executor, const HostPort& address, bool allow_remote) {
-  const auto endpoints = TRY(listen_endpoints(executor, address, allow_remote));
+Result<TcpListener> listen_tcp(asio::any_io_executor executor, const HostPort& address, bool allow_remote,
+                               std::string_view remote_needs) {
+  const auto endpoints = TRY(listen_endpoints(executor, address, allow_remote, remote_needs));
   for (int tries = 1;; ++tries) {
     auto listener = listen_on(executor, endpoints);
     const bool taken = !listener && listener.error().code == ErrorCode::kAddressInUse;
@@ -242,7 +242,9 @@ void close_socket(Tcp::socket& socket) {
 }
 
 Error connection_lost(std::string_view who, const boost::system::error_code& why) {
-  const std::string reason = why == asio::error::eof ? "it closed the connection" : why.message();
+  const bool closed =
+      why == asio::error::eof || why == asio::ssl::error::stream_truncated;  // our frames end themselves
+  const std::string reason = closed ? "it closed the connection" : why.message();
   return {ErrorCode::kWorkerLost, "lost the connection to " + std::string(who) + ": " + reason, {}};
 }
 

@@ -1,6 +1,6 @@
 // What every TCP connection of ours has in common: listening, connecting with a deadline, socket options, and Asio's
-// error codes as our Errors. A name may have several addresses: we listen on all of them, and try all of them. No TLS
-// yet, so listening beyond loopback must be asked for.
+// error codes as our Errors. A name may have several addresses: we listen on all of them, and try all of them. TLS is above
+// (transport/tls); without it listening beyond loopback must be asked for.
 #pragma once
 
 #include <boost/asio/ip/tcp.hpp>
@@ -16,9 +16,12 @@ namespace runahead {
 using Tcp = asio::ip::tcp;
 
 // Where to listen: every address of the host; for "*" the one that takes all of both families. kInvalidArgument for an
-// unknown host, or one that is not loopback without allow_remote.
+// unknown host, or one that is not loopback without allow_remote: then `remote_needs` says what to do.
+inline constexpr std::string_view kRemoteNeedsTls =
+    "an address beyond loopback needs --tls-cert, --tls-key and --tls-ca (`runahead certs` makes the files), or "
+    "--insecure-network where everybody on the network is trusted";
 Result<std::vector<Tcp::endpoint>> listen_endpoints(asio::any_io_executor executor, const HostPort& address,
-                                                    bool allow_remote);
+                                                    bool allow_remote, std::string_view remote_needs = kRemoteNeedsTls);
 Error address_in_use(const HostPort& address);
 
 // The sockets of one listen address: one for each address of the host, on the same port.
@@ -29,7 +32,8 @@ struct TcpListener {
 };
 
 // Port 0 takes a free one. kAddressInUse; else as listen_endpoints.
-Result<TcpListener> listen_tcp(asio::any_io_executor executor, const HostPort& address, bool allow_remote);
+Result<TcpListener> listen_tcp(asio::any_io_executor executor, const HostPort& address, bool allow_remote,
+                               std::string_view remote_needs = kRemoteNeedsTls);
 // An address that this machine does not have is left out, unless it is the only one.
 Result<TcpListener> listen_on(asio::any_io_executor executor, std::vector<Tcp::endpoint> endpoints);
 

@@ -104,7 +104,7 @@ asio::awaitable<void> Coordinator::Impl::run() {
 void Coordinator::Impl::on_event(const ControlEvent& event, Time now) {
   switch (event.kind) {
     case ControlEvent::Kind::kConnected:
-      return core_.on_connected(event.peer, now);
+      return core_.on_connected(event.peer, now, event.payload);
     case ControlEvent::Kind::kDisconnected:
       return core_.on_disconnected(event.peer, now);
     case ControlEvent::Kind::kMessage:

@@ -21,10 +21,10 @@ CoordinatorCore::CoordinatorCore(CoordinatorOptions options, Rng& rng, Coordinat
 
 // ---- membership ----
 
-void CoordinatorCore::on_connected(PeerId peer, Time now) {
-  unregistered_.emplace(peer, now);
+void CoordinatorCore::on_connected(PeerId peer, Time now, std::string_view certified_role) {
+  unregistered_.emplace(peer, Stranger{now, std::string(certified_role)});
   if (unregistered_.size() <= limits::kUnregisteredPeersMax) return;
-  const auto oldest = std::ranges::min_element(unregistered_, {}, [](const auto& entry) { return entry.second; });
+  const auto oldest = std::ranges::min_element(unregistered_, {}, [](const auto& entry) { return entry.second.since; });
   actions_.push_back(DropPeer{oldest->first});
   unregistered_.erase(oldest);
 }
@@ -58,8 +58,10 @@ void CoordinatorCore::on_message(PeerId peer, const proto::Envelope& message, Ti
 }
 
 void CoordinatorCore::on_hello(PeerId peer, const proto::Hello& hello, Time now) {
-  unregistered_.erase(peer);
-  if (const Result<void> fits = registry_.check(hello); !fits) {
+  const Stranger stranger = unregistered_.extract(peer).mapped();
+  Result<void> fits = check_certified(hello, stranger.certified_role);
+  if (fits) fits = registry_.check(hello);
+  if (!fits) {
     warn_limited("refused worker", "refused worker {}: {}", foreign(hello.name()), fits.error().message);
     return refuse(peer, fits.error());
   }
@@ -120,7 +122,7 @@ void CoordinatorCore::on_absence(Duration absence, Time now) {
             seconds(absence));
   forgiven_until_ = now + limits::kLeaseDuration;
   registry_.forgive(absence);
-  for (auto& [peer, since] : unregistered_) since += absence;
+  for (auto& [peer, stranger] : unregistered_) stranger.since += absence;
   for (auto& [id, request] : requests_) {
     if (request.attempt) request.attempt->progress_at += absence;
     if (request.no_room_since) *request.no_room_since += absence;
@@ -141,7 +143,7 @@ void CoordinatorCore::sweep_silent(Time now) {
     worker_lost(id, "it was silent for its whole lease", now);
   }
   for (auto it = unregistered_.begin(); it != unregistered_.end();) {
-    if (now - it->second < limits::kConnectTimeout) {
+    if (now - it->second.since < limits::kConnectTimeout) {
       ++it;
       continue;
     }

@@ -61,7 +61,7 @@ class CoordinatorCore {
   void cancel(RequestId id, Time now);
   void first_chunk_written(RequestId id, Time now);
   // From the control plane.
-  void on_connected(PeerId peer, Time now);
+  void on_connected(PeerId peer, Time now, std::string_view certified_role = {});  // as in ControlEvent::payload
   void on_message(PeerId peer, const proto::Envelope& message, Time now);
   void on_disconnected(PeerId peer, Time now);
   // Time passes: leases, heartbeats, deadlines, stalls.
@@ -238,7 +238,11 @@ class CoordinatorCore {
   Rng& rng_;
   CoordinatorSink& metrics_;
   WorkerRegistry registry_;
-  std::map<PeerId, Time> unregistered_;  // connected, no Hello yet
+  struct Stranger {
+    Time since{0};
+    std::string certified_role;
+  };
+  std::map<PeerId, Stranger> unregistered_;  // connected, no Hello yet
   std::map<RequestId, Request> requests_;
   std::vector<RequestId> waiting_;  // served by their order
   int64_t waiting_tokens_ = 0;  // prompt tokens of those

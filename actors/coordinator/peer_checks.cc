@@ -110,6 +110,13 @@ Result<void> check_decode_done(const proto::DecodeDone& done, const ModelShape& 
 
 }  // namespace
 
+Result<void> check_certified(const proto::Hello& hello, std::string_view certified_role) {
+  const std::string_view claimed = hello.role() == proto::Hello::PREFILL ? "prefill" : "decode";
+  if (certified_role.empty() || certified_role == claimed) return {};
+  return fail(ErrorCode::kIncompatible, "the worker's certificate is of a " + std::string(certified_role) +
+                                            " worker, and it joins as one for " + std::string(claimed));
+}
+
 Result<void> check_hello(const proto::Hello& hello) {
   if (hello.incarnation() == 0) return odd("it has no incarnation");
   if (hello.role() != proto::Hello::PREFILL && hello.role() != proto::Hello::DECODE) return odd("an unknown role");

@@ -12,6 +12,8 @@ namespace runahead {
 
 // kInvalidArgument with the field that no worker of ours would send.
 Result<void> check_hello(const proto::Hello& hello);
+// certified_role: as in ControlEvent::payload. kIncompatible: it joins as something else.
+Result<void> check_certified(const proto::Hello& hello, std::string_view certified_role);
 // Every other message of a worker.
 Result<void> check_report(const proto::Envelope& message, const ModelShape& shape);
 

@@ -16,6 +16,7 @@ void add_perplexity(CommandLine& line);
 void add_plan(CommandLine& line);
 void add_doctor(CommandLine& line);
 void add_bench(CommandLine& line);
+void add_certs(CommandLine& line);
 void add_trace(CommandLine& line);
 void add_client(CommandLine& line);  // status, submit, wait, jobs, cancel
 void add_logs(CommandLine& line);

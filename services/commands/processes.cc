@@ -17,6 +17,17 @@ void add_child_flag(CLI::App& command, int& announce_fd) {
   command.add_option("--announce-fd", announce_fd, "where to say that it is ready")->group("");
 }
 
+void add_network_flags(CLI::App& command, TlsFiles& tls, bool& insecure_network, bool& insecure_http,
+                       const std::string& http) {
+  command.add_option("--tls-cert", tls.certificate, "PEM file: this process's certificate; `runahead certs` makes one");
+  command.add_option("--tls-key", tls.key, "PEM file: the key of the certificate");
+  command.add_option("--tls-ca", tls.authorities, "PEM file: the authority that the others' certificates come from");
+  command.add_option("--tls-revoked", tls.revoked, "PEM file: the authority's list of revoked certificates");
+  command.add_flag("--insecure-network", insecure_network, "listen beyond loopback without TLS");
+  command.add_flag("--insecure-http", insecure_http,
+                   "let " + http + " listen beyond loopback: it has no TLS of its own");
+}
+
 // A child's parent has been told, and says it once.
 Result<void> told_to_parent(Result<void> result, int announce_fd) {
   if (!result && announce_fd >= 0) result.error().message.clear();
@@ -50,7 +61,7 @@ void add_worker(CommandLine& line, WorkerKind role, const std::string& name, con
     command
         ->add_option("--slots", options->slots, "answers that one decode step carries on; 0: all that the memory holds")
         ->check(whole_number(0, limits::kAttemptsPerWorkerMax));
-  command->add_flag("--insecure-network", options->insecure_network, "listen beyond loopback; there is no TLS yet");
+  add_network_flags(*command, options->tls, options->insecure_network, options->insecure_http, "--admin");
   command->add_flag("--progress", options->progress, "show a bar while the weights load")->group("");
   command->add_option("--sharers", options->sharers, "workers that share the memory of this machine")->group("");
   add_child_flag(*command, options->announce_fd);
@@ -89,7 +100,7 @@ void add_coordinator(CommandLine& line) {
                       "SQLite file of /v1/jobs; without it jobs end with the process");
   add_api_flags(*command, options->api);
   add_generation_flags(*command, options->generation);
-  command->add_flag("--insecure-network", options->insecure_network, "listen beyond loopback; there is no TLS yet");
+  add_network_flags(*command, options->tls, options->insecure_network, options->insecure_http, "--http");
   add_child_flag(*command, options->announce_fd);
 }
 

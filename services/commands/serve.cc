@@ -25,7 +25,7 @@ Result<void> serve(const ServeOptions& options, const CommonOptions& common) {
   cluster_options.log_format = common.log_format;
   cluster_options.progress = !common.quiet;
   cluster_options.coordinator_flags = given_api_flags(*options.command);
-  if (options.insecure_network) cluster_options.coordinator_flags.push_back("--insecure-network");
+  if (options.insecure_network) cluster_options.coordinator_flags.push_back("--insecure-network,--insecure-http");
   LocalCluster cluster = TRY(LocalCluster::start(cluster_options));
   if (common.json()) {
     print_json({{"http", cluster.http_address()}});
@@ -58,7 +58,7 @@ void add_serve(CommandLine& line) {
   add_api_flags(*command, options->api);
   options->command = command;
   command->add_flag("--insecure-network", options->insecure_network,
-                    "let --http listen beyond loopback; there is no TLS yet");
+                    "let --http listen beyond loopback: it has no TLS of its own");
 }
 
 }  // namespace runahead

@@ -14,6 +14,9 @@ namespace {
 using asio::ip::tcp;
 using namespace std::chrono_literals;
 
+constexpr std::string_view kRemoteNeedsProxy =
+    "HTTP has no TLS of its own here: keep it on loopback behind a proxy, or let it listen beyond loopback by "
+    "--insecure-http (or --insecure-network, which lets everything)";
 constexpr auto kAcceptRetry = 50ms;  // after running out of file descriptors
 
 std::string random_prefix() {
@@ -43,7 +46,7 @@ HttpServer::HttpServer(asio::any_io_executor executor, Clock& clock, const HttpH
 HttpServer::~HttpServer() = default;
 
 Result<void> HttpServer::listen() {
-  listener_ = TRY(listen_tcp(executor_, options_.listen, options_.allow_remote));
+  listener_ = TRY(listen_tcp(executor_, options_.listen, options_.allow_remote, kRemoteNeedsProxy));
   address_ = {options_.listen.host, listener_.port()};
   for (tcp::acceptor& acceptor : listener_.acceptors) gate_.spawn(accept_loop(acceptor));
   return {};

@@ -56,7 +56,7 @@ class HttpHandler {
 
 struct HttpServerOptions {
   HostPort listen{"127.0.0.1", 0};  // port 0: any
-  bool allow_remote = false;  // needed to listen beyond loopback, for there is no TLS yet
+  bool allow_remote = false;  // needed to listen beyond loopback, for it has no TLS of its own
   size_t connections_max = limits::kHttpConnectionsMax;
   size_t unauthenticated_max = limits::kHttpUnauthenticatedMax;
   size_t bodies_bytes_max = limits::kHttpBodiesBytesMax;

@@ -77,10 +77,20 @@ ApiFrontOptions api_options(const CoordinatorParts& parts, const CoordinatorServ
                             const HostPort& http) {
   ApiFrontOptions api = options.api;
   api.gateway.http.listen = http;
-  api.gateway.http.allow_remote = options.insecure_network;
+  api.gateway.http.allow_remote = options.insecure_network || options.insecure_http;
   api.gateway.model_name = parts.model_name;
   api.gateway.model_aliases = {"default", options.model.name};
   return api;
+}
+
+Result<std::unique_ptr<TcpControlServer>> listen_to_workers(ServiceProcess& process,
+                                                            const CoordinatorServiceOptions& options,
+                                                            const HostPort& listen) {
+  std::shared_ptr<TlsIdentity> identity;
+  if (options.tls.wanted()) identity = TRY(TlsIdentity::open(options.tls, TlsRole::kCoordinator, process.clock()));
+  return TcpControlServer::create(
+      process.io().get_executor(), process.clock(),
+      {.listen = listen, .allow_remote = options.insecure_network, .identity = std::move(identity)});
 }
 
 Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& options) {
@@ -101,8 +111,7 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
   if (!options.split_table.empty()) split_table = TRY(read_split_table(options.split_table));
   TRY(open_jobs(parts, options));
   const auto executor = parts.process.io().get_executor();
-  parts.control = TRY(TcpControlServer::create(executor, parts.process.clock(),
-                                               {.listen = listen, .allow_remote = options.insecure_network}));
+  parts.control = TRY(listen_to_workers(parts.process, options, listen));
   parts.coordinator =
       std::make_unique<Coordinator>(CoordinatorEnv{.executor = executor,
                                                    .clock = parts.process.clock(),

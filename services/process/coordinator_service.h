@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "services/engine/engine_flags.h"
 #include "services/process/api_front.h"
+#include "transport/tls/tls_identity.h"
 
 namespace runahead {
 
@@ -25,7 +26,9 @@ struct CoordinatorServiceOptions {
   ApiFrontOptions api;  // as far as flags say it
   GenerationFlags generation;
   double stall_timeout_s = seconds(limits::kStallTimeout);  // of an attempt on which nothing moves
+  TlsFiles tls;  // of the control plane
   bool insecure_network = false;  // listen beyond loopback without TLS
+  bool insecure_http = false;  // let `http` do so
   int announce_fd = -1;  // set by services/cluster/local_cluster
 };
 

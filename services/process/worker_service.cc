@@ -123,6 +123,7 @@ struct WorkerParts {
   std::unique_ptr<ThreadLane> lane;
   std::unique_ptr<WorkerMetrics> metrics;
   std::unique_ptr<grammar::Grammars> grammars;
+  std::shared_ptr<TlsIdentity> identity;  // none: plain
   std::unique_ptr<KvTransport> kv;
   HostPort coordinator;
   std::optional<std::string> derive_from;  // the wildcard that is listened on, if nobody said what peers connect to
@@ -130,7 +131,8 @@ struct WorkerParts {
   WorkerOptions worker_options;
 
   Task<std::unique_ptr<ControlPlane>> connect_control(Deadline deadline) {
-    auto client = std::make_unique<TcpControlClient>(process.io().get_executor(), process.clock(), coordinator);
+    auto client =
+        std::make_unique<TcpControlClient>(process.io().get_executor(), process.clock(), coordinator, identity);
     auto connected = co_await client->connect(deadline);
     CO_TRY(connected);
     if (derive_from) {
@@ -170,7 +172,10 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   const Result<HostPort> coordinator = parse_destination(options.coordinator);
   if (!coordinator) return fail(coordinator.error().code, coordinator.error().message, "coordinator");
   parts.coordinator = *coordinator;
+  const TlsRole role = options.role == WorkerKind::kPrefill ? TlsRole::kPrefill : TlsRole::kDecode;
+  if (options.tls.wanted()) parts.identity = TRY(TlsIdentity::open(options.tls, role, parts.process.clock()));
   KvTransportOptions kv_options = TRY(transport_options(options));
+  kv_options.identity = parts.identity;
   if (!kv_options.advertise && is_wildcard(kv_options.listen.host)) parts.derive_from = kv_options.listen.host;
   const Time load_begin = parts.process.clock().now();
   WorkerEngine opened = TRY(open_worker_engine(options.engine, options.progress));
@@ -227,7 +232,7 @@ Result<void> run_role(WorkerParts& parts, const WorkerServiceOptions& options, c
     admin = std::make_unique<AdminEndpoints>(
         parts.process.io().get_executor(), parts.process.clock(),
         AdminEndpoints::Sources{reasons, [metrics = parts.metrics.get()] { return metrics->text(); }});
-    TRY(admin->listen(TRY(parse_host_port(options.admin)), options.insecure_network));
+    TRY(admin->listen(TRY(parse_host_port(options.admin)), options.insecure_network || options.insecure_http));
     addresses["admin"] = admin->address();
   }
   log::info("{}: {}; {}; {} K/V pages of {} KiB", parts.worker_options.name, parts.worker_options.device,

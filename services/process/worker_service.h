@@ -8,6 +8,7 @@
 #include "base/machine_limits.h"
 #include "base/result.h"
 #include "services/engine/engine_flags.h"
+#include "transport/tls/tls_identity.h"
 
 namespace runahead {
 
@@ -26,7 +27,9 @@ struct WorkerServiceOptions {
   int64_t kv_memory_mib = 0;  // of the page pool; 0: four full contexts, or what base/machine_limits leaves
   int slots = 0;  // decode: sequences in one step; 0: all that the memory holds
   int sharers = 1;  // workers that share this machine's memory, this one included
+  TlsFiles tls;
   bool insecure_network = false;  // listen beyond loopback without TLS
+  bool insecure_http = false;  // let `admin` do so
   bool progress = false;  // a bar while the weights load
   int announce_fd = -1;  // set by services/cluster/local_cluster
 };

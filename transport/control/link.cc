@@ -53,26 +53,32 @@ Link::Link(PeerId peer, Tcp::socket socket, Clock& clock, std::shared_ptr<Contro
       changed_(socket_.get_executor(), clock),
       timeout_(socket_.get_executor(), clock, [this] { close("it took too long to answer"); }) {}
 
-Task<void> Link::open(std::shared_ptr<Link> self, Deadline deadline) {
-  self->timeout_.start(std::max<Duration>(deadline.at - self->clock_.now(), Duration(0)), self);
+Task<void> Link::greet(std::shared_ptr<TlsIdentity> identity, PeerSocket::End end) {
+  const auto expected = end == PeerSocket::End::kConnected ? PeerSocket::Peer::kCoordinator : PeerSocket::Peer::kWorker;
+  auto secured = co_await socket_.secure(std::move(identity), end, expected);
+  CO_TRY(secured);
   const auto ours = encode_preamble(Plane::kControl);
   std::array<std::byte, kPreambleBytes> theirs;
-  auto [write_error, written] = co_await asio::async_write(self->socket_, asio::buffer(ours), kAsTuple);
-  if (!write_error) {
-    auto [read_error, read] = co_await asio::async_read(self->socket_, asio::buffer(theirs), kAsTuple);
-    write_error = read_error;
-  }
+  auto [write_error, written] = co_await asio::async_write(socket_, asio::buffer(ours), kAsTuple);
+  if (write_error) co_return fail(ErrorCode::kUnavailable, connection_lost("the peer", write_error).message);
+  auto [read_error, read] = co_await asio::async_read(socket_, asio::buffer(theirs), kAsTuple);
+  if (read_error) co_return fail(ErrorCode::kUnavailable, connection_lost("the peer", read_error).message);
+  co_return check_preamble(theirs, Plane::kControl);
+}
+
+Task<void> Link::open(std::shared_ptr<Link> self, std::shared_ptr<TlsIdentity> identity, PeerSocket::End end,
+                      Deadline deadline) {
+  self->timeout_.start(std::max<Duration>(deadline.at - self->clock_.now(), Duration(0)), self);
+  auto greeted = co_await self->greet(std::move(identity), end);
   self->timeout_.stop();
   if (self->closed_) co_return fail(ErrorCode::kDeadlineExceeded, "the peer did not answer with our protocol in time");
-  auto checked = write_error
-                     ? Result<void>(fail(ErrorCode::kUnavailable, connection_lost("the peer", write_error).message))
-                     : check_preamble(theirs, Plane::kControl);
-  if (!checked) {
-    self->close(checked.error().message);
-    co_return checked;
+  if (!greeted) {
+    self->close(greeted.error().message);
+    co_return greeted;
   }
   self->connected_ = true;
-  self->inbox_->push({ControlEvent::Kind::kConnected, self->peer_, {}});
+  const auto role = self->socket_.certified_role();
+  self->inbox_->push({ControlEvent::Kind::kConnected, self->peer_, std::string(role ? to_string(*role) : "")});
   const auto ended = [self](std::exception_ptr) {
     --self->coroutines_;
     self->changed_.notify();
@@ -107,7 +113,7 @@ void Link::close(std::string why) {
   if (closed_) return;
   closed_ = true;
   timeout_.cancel();
-  close_socket(socket_);
+  close_socket(socket_.tcp());
   queue_.clear();
   if (connected_) inbox_->push({ControlEvent::Kind::kDisconnected, peer_, leaving_ ? "disconnected" : std::move(why)});
   inbox_->wake_links();

@@ -1,5 +1,6 @@
-// Link: one TCP connection of the control plane: the preamble, then frames both ways. Reads into a ControlInbox, which
-// all links of a process share and the actor takes events from; writes from a bounded queue by one writer.
+// Link: one TCP connection of the control plane: TLS where the process has an identity, the preamble, then frames both ways.
+// Reads into a ControlInbox, which all links of a process share and the actor takes events from; writes from a bounded queue by
+// one writer.
 //   owner    owns its socket. The plane holds the link until kDisconnected; the link's own coroutines keep it alive.
 //   threads  the process's io_context thread.
 //   limits   kLinkQueueFramesMax and kLinkQueueBytesMax waiting to be written: then the peer is dropped as stuck.
@@ -13,7 +14,7 @@
 #include "base/async/stall_timer.h"
 #include "base/limits.h"
 #include "transport/control/control_plane.h"
-#include "transport/tcp_socket.h"
+#include "transport/tls/peer_socket.h"
 
 namespace runahead {
 
@@ -25,7 +26,7 @@ class ControlInbox {
   bool full() const;
   asio::awaitable<void> wait_for_room();  // may return early
   void wake_links() { taken_.notify(); }  // those that wait for room look at their own state again
-  void push(ControlEvent event);          // messages: not while full
+  void push(ControlEvent event);  // messages: not while full
   Task<ControlEvent> receive(Deadline deadline);
 
  private:
@@ -42,8 +43,10 @@ class Link : public std::enable_shared_from_this<Link> {
                                       std::shared_ptr<ControlInbox> inbox);
 
   PeerId peer() const { return peer_; }
-  // Exchanges preambles, pushes kConnected and begins to move frames; the caller ends up with an open or a closed link.
-  static Task<void> open(std::shared_ptr<Link> self, Deadline deadline);
+  // As the end that has called or been called: shows the identity, if there is one, and checks the peer's, exchanges preambles,
+  // pushes kConnected and begins to move frames; the caller ends up with an open or a closed link.
+  static Task<void> open(std::shared_ptr<Link> self, std::shared_ptr<TlsIdentity> identity, PeerSocket::End end,
+                         Deadline deadline);
   void send(std::string payload);
   // Frames of any allowed size may come from now on. Until then it is unregistered, whose frames are short.
   void admit() { frame_bytes_max_ = limits::kControlFrameBytesMax; }
@@ -57,12 +60,13 @@ class Link : public std::enable_shared_from_this<Link> {
 
  private:
   Link(PeerId peer, Tcp::socket socket, Clock& clock, std::shared_ptr<ControlInbox> inbox);
+  Task<void> greet(std::shared_ptr<TlsIdentity> identity, PeerSocket::End end);
   static asio::awaitable<void> read_frames(std::shared_ptr<Link> self);
   static asio::awaitable<void> write_frames(std::shared_ptr<Link> self);
   asio::awaitable<bool> deliver(std::vector<std::string> frames);
 
   PeerId peer_;
-  Tcp::socket socket_;
+  PeerSocket socket_;
   Clock& clock_;
   std::shared_ptr<ControlInbox> inbox_;
   std::deque<std::string> queue_;  // encoded frames

@@ -8,9 +8,10 @@
 namespace runahead {
 
 struct TcpControlServer::State {
-  State(asio::any_io_executor e, Clock& c, TcpListener l)
+  State(asio::any_io_executor e, Clock& c, TcpListener l, std::shared_ptr<TlsIdentity> i)
       : executor(std::move(e)),
         clock(c),
+        identity(std::move(i)),
         listener(std::move(l)),
         inbox(std::make_shared<ControlInbox>(executor, clock)),
         changed(executor, clock) {}
@@ -20,6 +21,7 @@ struct TcpControlServer::State {
 
   asio::any_io_executor executor;
   Clock& clock;
+  std::shared_ptr<TlsIdentity> identity;
   TcpListener listener;
   std::shared_ptr<ControlInbox> inbox;
   std::map<PeerId, std::shared_ptr<Link>> links;
@@ -46,8 +48,8 @@ auto on_end(const auto& self) {
 
 Result<std::unique_ptr<TcpControlServer>> TcpControlServer::create(asio::any_io_executor executor, Clock& clock,
                                                                    Options options) {
-  auto state =
-      std::make_shared<State>(executor, clock, TRY(listen_tcp(executor, options.listen, options.allow_remote)));
+  auto listener = TRY(listen_tcp(executor, options.listen, options.allow_remote || options.identity));
+  auto state = std::make_shared<State>(executor, clock, std::move(listener), std::move(options.identity));
   for (Tcp::acceptor& acceptor : state->listener.acceptors) {
     ++state->coroutines;
     asio::co_spawn(executor, State::accept_peers(state, &acceptor), on_end(state));
@@ -88,7 +90,8 @@ asio::awaitable<void> TcpControlServer::State::accept_peers(std::shared_ptr<Stat
 }
 
 asio::awaitable<void> TcpControlServer::State::serve_peer(std::shared_ptr<State> self, std::shared_ptr<Link> link) {
-  auto opened = co_await Link::open(link, self->clock.after(limits::kConnectTimeout));
+  auto opened =
+      co_await Link::open(link, self->identity, PeerSocket::End::kAccepted, self->clock.after(limits::kConnectTimeout));
   if (!opened) warn_limited("control refused", "control: refused a connection: {}", opened.error().message);
   if (self->stopping) link->disconnect();
   co_await link->join();
@@ -124,10 +127,12 @@ asio::awaitable<void> TcpControlServer::shutdown() {
   while (state->coroutines > 0) co_await state->changed.wait();
 }
 
-TcpControlClient::TcpControlClient(asio::any_io_executor executor, Clock& clock, HostPort server)
+TcpControlClient::TcpControlClient(asio::any_io_executor executor, Clock& clock, HostPort server,
+                                   std::shared_ptr<TlsIdentity> identity)
     : executor_(executor),
       clock_(clock),
       server_(std::move(server)),
+      identity_(std::move(identity)),
       inbox_(std::make_shared<ControlInbox>(executor, clock)) {}
 
 TcpControlClient::~TcpControlClient() {
@@ -143,7 +148,7 @@ Task<PeerId> TcpControlClient::connect(Deadline deadline) {
   local_address_ = socket.local_endpoint(ignored).address().to_string();
   auto link = Link::create(++last_peer_, std::move(socket), clock_, inbox_);
   link->admit();  // whom we call is no stranger
-  auto opened = co_await Link::open(link, deadline);
+  auto opened = co_await Link::open(link, identity_, PeerSocket::End::kConnected, deadline);
   CO_TRY(opened);
   link_ = link;
   co_return link->peer();

@@ -1,6 +1,6 @@
 // TcpControlServer, TcpControlClient: the control plane over framed TCP (transport/control/link.h). The coordinator runs the
-// server, each worker a client whose one peer is the coordinator. No TLS yet, so a host beyond loopback is refused
-// unless allow_remote is set.
+// server, each worker a client whose one peer is the coordinator. Without an identity (TLS) a host beyond loopback
+// is refused unless allow_remote is set.
 //   threads  the process's io_context thread; both are destroyed after shutdown() has returned, or with the io_context.
 //   limits   kUnregisteredPeersMax connections that nobody has admitted: the oldest goes when another one comes, so idle
 //            ones keep nobody out. Members' places are their own; the registry bounds them. Queues: link.h.
@@ -16,7 +16,8 @@ class TcpControlServer final : public ControlPlane {
  public:
   struct Options {
     HostPort listen{"127.0.0.1", 0};  // port 0: any free one
-    bool allow_remote = false;
+    bool allow_remote = false;  // without TLS
+    std::shared_ptr<TlsIdentity> identity;  // none: plain
   };
   // Listens when it returns. kAddressInUse, kInvalidArgument.
   static Result<std::unique_ptr<TcpControlServer>> create(asio::any_io_executor executor, Clock& clock,
@@ -39,7 +40,9 @@ class TcpControlServer final : public ControlPlane {
 
 class TcpControlClient final : public ControlPlane {
  public:
-  TcpControlClient(asio::any_io_executor executor, Clock& clock, HostPort server);
+  // identity: none, plain.
+  TcpControlClient(asio::any_io_executor executor, Clock& clock, HostPort server,
+                   std::shared_ptr<TlsIdentity> identity = nullptr);
   ~TcpControlClient() override;
 
   // One connection at a time: an earlier one is dropped. kUnavailable, kDeadlineExceeded, kIncompatible. On success
@@ -56,6 +59,7 @@ class TcpControlClient final : public ControlPlane {
   asio::any_io_executor executor_;
   Clock& clock_;
   HostPort server_;
+  std::shared_ptr<TlsIdentity> identity_;
   std::string local_address_;
   std::shared_ptr<ControlInbox> inbox_;  // shared with the link, whose coroutines may outlive this object
   std::shared_ptr<Link> link_;

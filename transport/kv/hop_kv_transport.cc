@@ -72,7 +72,8 @@ void State::spawn(std::shared_ptr<State> self, asio::awaitable<void> work) {
 }
 
 std::shared_ptr<KvHopContext> State::hop_context(std::weak_ptr<State> self) {
-  auto made = std::make_shared<KvHopContext>(KvHopContext{streams, way.make_lane, options.transfer_timeout, {}});
+  auto made = std::make_shared<KvHopContext>(
+      KvHopContext{streams, way.make_lane, options.identity, options.transfer_timeout, {}});
   made->on_hello = [self](const std::shared_ptr<KvHopEndpoint>& endpoint, const StreamHello& hello) {
     const auto state = self.lock();
     if (!state || state->stopping) return;
@@ -163,7 +164,7 @@ void State::stop() {
 
 Result<std::unique_ptr<KvTransport>> HopKvTransport::create(HopWay way, KvTransportOptions options,
                                                             asio::any_io_executor executor, Clock& clock) {
-  auto listener = TRY(listen_tcp(executor, options.listen, options.allow_remote));
+  auto listener = TRY(listen_tcp(executor, options.listen, options.may_be_remote()));
   auto state = std::make_shared<State>(std::move(way), std::move(options), executor, clock, std::move(listener));
   const auto& own = state->options;
   state->address = {own.advertised(state->listener.port()), own.incarnation, state->way.name};

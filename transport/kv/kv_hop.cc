@@ -109,7 +109,7 @@ std::shared_ptr<KvHop> KvHop::connect(std::shared_ptr<KvHopContext> context, Hos
 std::shared_ptr<KvHop> KvHop::accept(std::shared_ptr<KvHopContext> context, Tcp::socket socket) {
   const asio::any_io_executor executor = context->streams->executor;
   std::shared_ptr<KvHop> self(new KvHop(std::move(context), executor));
-  self->socket_ = std::move(socket);
+  self->socket_ = PeerSocket(std::move(socket));
   self->sends_ = true;
   self->spawn(run(self, std::nullopt));
   return self;
@@ -139,12 +139,15 @@ Task<void> KvHop::greet(std::optional<HostPort> sender) {
     auto connected = co_await connect_tcp(*sender, streams().clock, deadline);
     if (!connected && connected.error().code == ErrorCode::kUnavailable)
       co_return runahead::fail(ErrorCode::kWorkerLost, "the sender is gone: " + connected.error().message);
-    socket_ = CO_TRY(connected);
+    socket_ = PeerSocket(CO_TRY(connected));
   }
   if (error_) co_return std::unexpected(*error_);
   const auto ours = encode_preamble(Plane::kData);
   std::array<std::byte, kPreambleBytes> theirs;
   greeting_.start(deadline.at - streams().clock.now(), shared_from_this());
+  const auto end = sender ? PeerSocket::End::kConnected : PeerSocket::End::kAccepted;
+  auto secured = co_await socket_.secure(context_->identity, end, PeerSocket::Peer::kWorker);
+  if (!secured) co_return runahead::fail(ErrorCode::kWorkerLost, secured.error().message);
   auto [write_error, written] = co_await asio::async_write(socket_, asio::buffer(ours), kAsTuple);
   if (write_error) co_return std::unexpected(connection_lost("the peer", write_error));
   auto [read_error, read] = co_await asio::async_read(socket_, asio::buffer(theirs), kAsTuple);
@@ -192,7 +195,7 @@ void KvHop::fail(Error why) {
   error_ = std::move(why);
   greeting_.cancel();
   stall_.cancel();
-  close_socket(socket_);
+  close_socket(socket_.tcp());
   if (lane_) lane_->abort();
   frames_.clear();
   const auto left = endpoints_;  // a copy: they leave

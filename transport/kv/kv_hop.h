@@ -16,7 +16,7 @@
 #include "transport/kv/hop_frame.h"
 #include "transport/kv/hop_lane.h"
 #include "transport/kv/message_streams.h"
-#include "transport/tcp_socket.h"
+#include "transport/tls/peer_socket.h"
 
 namespace runahead {
 
@@ -55,6 +55,7 @@ class KvHopEndpoint final : public MessageEndpoint, public std::enable_shared_fr
 struct KvHopContext {
   std::shared_ptr<MessageStreamContext> streams;
   MakeLane make_lane;
+  std::shared_ptr<TlsIdentity> identity;  // none: plain
   Duration transfer_timeout;  // without progress on a page, once the lane stands; that of `streams` is longer
   // Of a sender: a receiver has said which stream it wants.
   std::function<void(const std::shared_ptr<KvHopEndpoint>&, const StreamHello&)> on_hello;
@@ -111,7 +112,7 @@ class KvHop : public std::enable_shared_from_this<KvHop> {
   void meet();
 
   std::shared_ptr<KvHopContext> context_;
-  Tcp::socket socket_;
+  PeerSocket socket_;
   StallTimer greeting_;  // until both ends have said what they are
   StallTimer stall_;  // while a page is under way
   int transfers_ = 0;

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/write.hpp>
 #include <charconv>
@@ -32,11 +33,12 @@ Error unexpected_end(std::exception_ptr error) {
 
 }  // namespace
 
-TcpInStream::TcpInStream(asio::any_io_executor executor, Clock& clock, TcpKvTimeouts timeouts, KvAddress sender,
-                         KvInboundParams params)
+TcpInStream::TcpInStream(asio::any_io_executor executor, Clock& clock, TcpKvTimeouts timeouts,
+                         std::shared_ptr<TlsIdentity> identity, KvAddress sender, KvInboundParams params)
     : executor_(executor),
       clock_(clock),
       timeouts_(timeouts),
+      identity_(std::move(identity)),
       sender_(std::move(sender)),
       ledger_(executor, clock, std::move(params)),
       socket_(executor),
@@ -44,8 +46,10 @@ TcpInStream::TcpInStream(asio::any_io_executor executor, Clock& clock, TcpKvTime
       ended_(executor, clock) {}
 
 std::shared_ptr<TcpInStream> TcpInStream::start(asio::any_io_executor executor, Clock& clock, TcpKvTimeouts timeouts,
-                                                KvAddress sender, KvInboundParams params) {
-  std::shared_ptr<TcpInStream> self(new TcpInStream(executor, clock, timeouts, std::move(sender), std::move(params)));
+                                                std::shared_ptr<TlsIdentity> identity, KvAddress sender,
+                                                KvInboundParams params) {
+  std::shared_ptr<TcpInStream> self(
+      new TcpInStream(executor, clock, timeouts, std::move(identity), std::move(sender), std::move(params)));
   asio::co_spawn(executor, run(self), [self](std::exception_ptr error) {
     if (error) self->stop(unexpected_end(error));
     self->running_ = false;
@@ -58,7 +62,7 @@ std::shared_ptr<TcpInStream> TcpInStream::start(asio::any_io_executor executor, 
 void TcpInStream::stop(Error why) {
   ledger_.fail(std::move(why));
   stall_.cancel();
-  close_socket(socket_);
+  close_socket(socket_.tcp());
 }
 
 void TcpInStream::abandon() {
@@ -78,7 +82,8 @@ asio::awaitable<void> TcpInStream::run(std::shared_ptr<TcpInStream> self) {
   auto received = co_await self->meet_sender();
   if (received) received = co_await self->receive_pages();
   self->stall_.stop();
-  if (self->socket_.is_open()) {  // tells the sender how it ended; one that is gone does not matter any more
+  while (self->telling_) co_await self->ended_.wait();
+  if (self->socket_.tcp().is_open()) {  // tells the sender how it ended; one that is gone does not matter any more
     const bool corrupt = !received && received.error().code == ErrorCode::kCorrupt;
     const auto reply = encode(corrupt ? StreamReply::kCorruptPage : StreamReply::kOk);
     if (received || corrupt) co_await asio::async_write(self->socket_, asio::buffer(reply), kAsTuple);
@@ -93,41 +98,54 @@ Task<void> TcpInStream::meet_sender() {
     co_return fail(ErrorCode::kWorkerLost, "the sender is gone: " + connected.error().message);
   Tcp::socket socket = CO_TRY(connected);
   if (closed_) co_return fail(ErrorCode::kCancelled, kClosed);
-  socket_ = std::move(socket);
+  socket_ = PeerSocket(std::move(socket));
+  told_layers_ = ledger_.layers_open();
+  stall_.start(deadline.at - clock_.now(), shared_from_this());
+  auto greeted = co_await greet(told_layers_);
+  CO_TRY(greeted);
+  stall_.stop();
+  met_ = true;
+  open_layers(ledger_.layers_open());
+  co_return Result<void>{};
+}
+
+Task<void> TcpInStream::greet(int32_t layers_open) {
+  auto secured = co_await socket_.secure(identity_, PeerSocket::End::kConnected, PeerSocket::Peer::kWorker);
+  if (!secured) co_return fail(ErrorCode::kWorkerLost, secured.error().message);
   const KvInboundParams& params = ledger_.params();
   const auto preamble = encode_preamble(Plane::kData);
-  const int32_t told = ledger_.layers_open();
-  const auto hello =
-      encode(StreamHello{params.attempt, params.stream_token, sender_.incarnation, ledger_.geometry().digest(), told});
+  const auto hello = encode(
+      StreamHello{params.attempt, params.stream_token, sender_.incarnation, ledger_.geometry().digest(), layers_open});
   const std::array<asio::const_buffer, 2> greeting = {asio::buffer(preamble), asio::buffer(hello)};
   std::array<std::byte, kPreambleBytes> their_preamble;
   std::array<std::byte, kStreamReplyBytes> reply;
   const std::array<asio::mutable_buffer, 2> answer = {asio::buffer(their_preamble), asio::buffer(reply)};
-  stall_.start(deadline.at - clock_.now(), shared_from_this());
   auto [write_error, written] = co_await asio::async_write(socket_, greeting, kAsTuple);
   if (write_error) co_return std::unexpected(connection_lost("the sender", write_error));
   auto [read_error, read] = co_await asio::async_read(socket_, answer, kAsTuple);
   if (read_error) co_return std::unexpected(connection_lost("the sender", read_error));
-  stall_.stop();
   CO_TRY(check_preamble(their_preamble, Plane::kData));
   CO_TRY(parse_stream_reply(reply));
-  met_ = true;
-  if (ledger_.layers_open() > told) tell_layers();
   co_return Result<void>{};
 }
 
 void TcpInStream::open_layers(int32_t count) {
-  if (ledger_.open_layers(count) && met_) tell_layers();
+  ledger_.open_layers(count);
+  if (!met_ || telling_ || ledger_.layers_open() <= told_layers_) return;
+  telling_ = true;
+  asio::co_spawn(executor_, tell_layers(shared_from_this()), asio::detached);
 }
 
-// At once: a socket's buffer has room for four bytes a layer, or the peer reads nothing any more. So it never mixes with the
-// reply that ends the stream, whose four bytes are written as whole.
-void TcpInStream::tell_layers() {
-  boost::system::error_code error;
-  socket_.non_blocking(true, error);
-  const auto word = encode_layers_open(ledger_.layers_open());
-  const size_t size = error ? 0 : socket_.write_some(asio::buffer(word), error);
-  if (size != word.size()) stop(connection_lost("the sender", error));
+// One at a time: a socket takes one write, and the reply that ends the stream comes behind.
+asio::awaitable<void> TcpInStream::tell_layers(std::shared_ptr<TcpInStream> self) {
+  while (self->told_layers_ < self->ledger_.layers_open()) {
+    self->told_layers_ = self->ledger_.layers_open();
+    const auto word = encode_layers_open(self->told_layers_);
+    auto [error, size] = co_await asio::async_write(self->socket_, asio::buffer(word), kAsTuple);
+    if (error) break;  // whoever reads finds out why
+  }
+  self->telling_ = false;
+  self->ended_.notify();
 }
 
 Task<void> TcpInStream::receive_pages() {
@@ -190,7 +208,7 @@ void TcpOutStream::spawn(asio::awaitable<void> work) {
 void TcpOutStream::stop(Error why) {
   ledger_.fail(std::move(why));
   stall_.cancel();
-  close_socket(socket_);
+  close_socket(socket_.tcp());
   ledger_.wake();
 }
 
@@ -215,7 +233,7 @@ asio::awaitable<void> TcpOutStream::expect_receiver(std::shared_ptr<TcpOutStream
     self->stop({ErrorCode::kDeadlineExceeded, "no receiver opened its end of the KV stream in time", {}});
 }
 
-StreamReply TcpOutStream::attach(const StreamHello& hello, Tcp::socket& socket) {
+StreamReply TcpOutStream::attach(const StreamHello& hello, PeerSocket& socket) {
   if (hello.stream_token != ledger_.params().stream_token) return StreamReply::kWrongToken;
   if (attached_) return StreamReply::kAlreadyOpen;
   if (closed_ || ledger_.error()) return StreamReply::kUnknownStream;  // came too late
@@ -284,7 +302,7 @@ asio::awaitable<void> TcpOutStream::read_replies(std::shared_ptr<TcpOutStream> s
   if (!parsed) co_return self->stop(parsed.error());
   if (!self->ledger_.all_taken())
     co_return self->stop({ErrorCode::kCorrupt, "the receiver confirmed pages that it cannot have", {}});
-  const int socket = self->socket_.native_handle();
+  const int socket = self->socket_.tcp().native_handle();
   self->ledger_.confirm(tcp_busy_time(socket), tcp_round_trip(socket));
   self->stop({});
 }

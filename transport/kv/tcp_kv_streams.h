@@ -7,7 +7,7 @@
 #include "base/async/stall_timer.h"
 #include "transport/kv/kv_address.h"
 #include "transport/kv/kv_ledger.h"
-#include "transport/tcp_socket.h"
+#include "transport/tls/peer_socket.h"
 
 namespace runahead {
 
@@ -19,7 +19,8 @@ struct TcpKvTimeouts {
 class TcpInStream : public std::enable_shared_from_this<TcpInStream> {
  public:
   static std::shared_ptr<TcpInStream> start(asio::any_io_executor executor, Clock& clock, TcpKvTimeouts timeouts,
-                                            KvAddress sender, KvInboundParams params);
+                                            std::shared_ptr<TlsIdentity> identity, KvAddress sender,
+                                            KvInboundParams params);
 
   KvInboundLedger& ledger() { return ledger_; }
   void open_layers(int32_t count);
@@ -27,23 +28,27 @@ class TcpInStream : public std::enable_shared_from_this<TcpInStream> {
   asio::awaitable<void> close();  // returns when it has ended
 
  private:
-  TcpInStream(asio::any_io_executor executor, Clock& clock, TcpKvTimeouts timeouts, KvAddress sender,
-              KvInboundParams params);
+  TcpInStream(asio::any_io_executor executor, Clock& clock, TcpKvTimeouts timeouts,
+              std::shared_ptr<TlsIdentity> identity, KvAddress sender, KvInboundParams params);
   static asio::awaitable<void> run(std::shared_ptr<TcpInStream> self);
   Task<void> meet_sender();
+  Task<void> greet(int32_t layers_open);
   Task<void> receive_pages();
   Task<uint32_t> read_page(std::span<std::byte> page);  // its CRC32C
-  void tell_layers();
+  static asio::awaitable<void> tell_layers(std::shared_ptr<TcpInStream> self);
   void stop(Error why);
 
   asio::any_io_executor executor_;
   Clock& clock_;
   TcpKvTimeouts timeouts_;
+  std::shared_ptr<TlsIdentity> identity_;
   KvAddress sender_;
   KvInboundLedger ledger_;
-  Tcp::socket socket_;
+  PeerSocket socket_;
   StallTimer stall_;
   bool met_ = false;  // the sender has the hello
+  int32_t told_layers_ = 0;  // that are open
+  bool telling_ = false;
   bool running_ = true;
   bool closed_ = false;
   Wake ended_;
@@ -59,7 +64,7 @@ class TcpOutStream : public std::enable_shared_from_this<TcpOutStream> {
     ledger_.post(key, page, crc32c);
   }
   // The receiver has come. kOk takes the socket; every other reply is to be sent to whoever it is.
-  StreamReply attach(const StreamHello& hello, Tcp::socket& socket);
+  StreamReply attach(const StreamHello& hello, PeerSocket& socket);
   void abandon();
   asio::awaitable<void> close();
 
@@ -76,7 +81,7 @@ class TcpOutStream : public std::enable_shared_from_this<TcpOutStream> {
   Clock& clock_;
   TcpKvTimeouts timeouts_;
   KvOutboundLedger ledger_;
-  Tcp::socket socket_;
+  PeerSocket socket_;
   StallTimer stall_;
   bool attached_ = false;
   bool closed_ = false;

@@ -18,8 +18,8 @@ struct TcpKvTransport::State {
   // comes and kKvGreetingsMax are there, so strangers keep no receiver out.
   struct Greeting {
     Greeting(Tcp::socket s, Clock& clock)
-        : socket(std::move(s)), timeout(socket.get_executor(), clock, [this] { close_socket(socket); }) {}
-    Tcp::socket socket;
+        : socket(std::move(s)), timeout(socket.get_executor(), clock, [this] { close_socket(socket.tcp()); }) {}
+    PeerSocket socket;
     StallTimer timeout;
   };
 
@@ -76,7 +76,7 @@ void State::stop() {
   stopping = true;
   listener.close();
   for (const Greetings* greetings : {&silent, &named})
-    for (const auto& [number, greeting] : *greetings) close_socket(greeting->socket);
+    for (const auto& [number, greeting] : *greetings) close_socket(greeting->socket.tcp());
   changed.notify();
 }
 
@@ -98,7 +98,7 @@ uint64_t State::enter(Greetings& greetings, std::shared_ptr<Greeting> greeting) 
   if (greetings.size() >= limits::kKvGreetingsMax) {
     warn_limited("kv tcp full", "kv tcp: {} connections have not found their stream; dropping the oldest",
                  greetings.size());
-    close_socket(greetings.begin()->second->socket);  // which ends its coroutine
+    close_socket(greetings.begin()->second->socket.tcp());  // which ends its coroutine
     greetings.erase(greetings.begin());
     changed.notify();
   }
@@ -112,6 +112,14 @@ asio::awaitable<void> State::greet(std::shared_ptr<State> self, std::shared_ptr<
   std::array<std::byte, kStreamHelloBytes> wire;
   const std::array<asio::mutable_buffer, 2> buffers = {asio::buffer(preamble), asio::buffer(wire)};
   greeting->timeout.start(self->options.connect_timeout, greeting);
+  auto secured =
+      co_await greeting->socket.secure(self->options.identity, PeerSocket::End::kAccepted, PeerSocket::Peer::kWorker);
+  if (!secured) {
+    self->silent.erase(number);
+    greeting->timeout.cancel();
+    warn_limited("kv tcp refused", "kv tcp: refused a connection: {}", secured.error().message);
+    co_return;
+  }
   auto [error, size] = co_await asio::async_read(greeting->socket, buffers, kAsTuple);
   greeting->timeout.cancel();
   self->silent.erase(number);
@@ -137,7 +145,7 @@ asio::awaitable<void> State::greet(std::shared_ptr<State> self, std::shared_ptr<
 asio::awaitable<StreamReply> State::find_stream(StreamHello hello, std::shared_ptr<Greeting> greeting) {
   if (hello.incarnation != options.incarnation) co_return StreamReply::kOtherIncarnation;
   const Deadline deadline = clock.after(options.connect_timeout);
-  while (!stopping && greeting->socket.is_open()) {
+  while (!stopping && greeting->socket.tcp().is_open()) {
     const auto found = outbounds.find(hello.attempt);
     if (found != outbounds.end()) co_return found->second->attach(hello, greeting->socket);
     if (clock.now() >= deadline.at) break;
@@ -148,7 +156,7 @@ asio::awaitable<StreamReply> State::find_stream(StreamHello hello, std::shared_p
 
 Result<std::unique_ptr<KvTransport>> TcpKvTransport::create(KvTransportOptions options, asio::any_io_executor executor,
                                                             Clock& clock) {
-  auto listener = TRY(listen_tcp(executor, options.listen, options.allow_remote));
+  auto listener = TRY(listen_tcp(executor, options.listen, options.may_be_remote()));
   auto state = std::make_shared<State>(executor, clock, std::move(options), std::move(listener));
   for (Tcp::acceptor& acceptor : state->listener.acceptors)
     state->spawn(state, State::accept_receivers(state, &acceptor));
@@ -175,7 +183,7 @@ Result<std::unique_ptr<KvInbound>> TcpKvTransport::open_inbound(KvInboundParams 
     return fail(ErrorCode::kOverloaded, "too many KV streams are open");
   auto stream = TcpInStream::start(state_->executor, state_->clock,
                                    {state_->options.connect_timeout, state_->options.transfer_timeout},
-                                   std::move(sender), std::move(params));
+                                   state_->options.identity, std::move(sender), std::move(params));
   ++state_->num_inbounds;
   return std::make_unique<InboundHandle<TcpInStream>>(std::move(stream), [state = state_] { --state->num_inbounds; });
 }

@@ -25,13 +25,33 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- define "runahead.port.data" -}}7071{{- end }}
 {{- define "runahead.port.admin" -}}9100{{- end }}
 
+{{/* The Secret with a role's certificate; nothing: the processes speak plain. */}}
+{{- define "runahead.tlsSecret" -}}
+{{- $secrets := .root.Values.tls.secrets }}
+{{- $named := compact (list $secrets.coordinator $secrets.prefill $secrets.decode) }}
+{{- if and $named (ne (len $named) 3) }}
+{{- fail "tls.secrets needs all three: coordinator, prefill and decode" }}
+{{- end }}
+{{- get $secrets .role }}
+{{- end }}
+
 {{/* The command line of a role: what differs from pod to pod. All else is in the config file. "*" is every address of the
 pod, IPv4 and IPv6, whatever the cluster has. */}}
 {{- define "runahead.args" -}}
 - {{ .role }}
 - --config
 - /etc/runahead/runahead.yaml
+{{- with include "runahead.tlsSecret" . }}
+- --tls-cert
+- /etc/runahead-tls/tls.crt
+- --tls-key
+- /etc/runahead-tls/tls.key
+- --tls-ca
+- /etc/runahead-tls/ca.crt
+- --insecure-http
+{{- else }}
 - --insecure-network
+{{- end }}
 - --admin
 - "*:{{ include "runahead.port.admin" .root }}"
 {{- if eq .role "coordinator" }}
@@ -282,6 +302,9 @@ spec:
         {{- if ne $root.Values.model.source "builtin" }}
         - {name: model, mountPath: /models, readOnly: true}
         {{- end }}
+        {{- if include "runahead.tlsSecret" . }}
+        - {name: tls, mountPath: /etc/runahead-tls, readOnly: true}
+        {{- end }}
         {{- if eq .role "coordinator" }}
         - {name: jobs, mountPath: /data}
         {{- if .values.apiKeysSecret }}
@@ -304,6 +327,10 @@ spec:
     {{- else if eq $root.Values.model.source "hostPath" }}
     - name: model
       hostPath: {path: {{ $root.Values.model.hostPath }}, type: Directory}
+    {{- end }}
+    {{- with include "runahead.tlsSecret" . }}
+    - name: tls
+      secret: {secretName: {{ . }}}
     {{- end }}
     {{- if eq .role "coordinator" }}
     - name: jobs

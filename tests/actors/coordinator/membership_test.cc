@@ -1,4 +1,6 @@
 // Who may be a worker of the cluster, and until when.
+#include <gmock/gmock.h>
+
 #include "core_driver.h"
 
 namespace runahead::test {
@@ -138,6 +140,23 @@ TEST(Membership, WhoNeverSaysHelloIsDropped) {
   driver.core.on_connected(5, driver.now);
   driver.tick(limits::kConnectTimeout);
   EXPECT_EQ(driver.dropped, std::vector<PeerId>{5});
+}
+
+TEST(Membership, AWorkerJoinsAsWhatItsCertificateSays) {
+  CoreDriver driver;
+  const auto join_as = [&](PeerId peer, bool is_prefill, std::string_view certified) {
+    driver.core.on_connected(peer, driver.now, certified);
+    driver.core.on_message(peer, CoreDriver::hello(is_prefill, peer), driver.now);
+    driver.settle();
+    return driver.last(peer, Kind::kWelcome) != nullptr;
+  };
+  EXPECT_TRUE(join_as(1, true, "prefill"));
+  EXPECT_TRUE(join_as(2, false, "decode"));
+  EXPECT_TRUE(join_as(3, false, "")) << "without TLS";
+  EXPECT_FALSE(join_as(4, true, "decode"));
+  EXPECT_FALSE(join_as(5, false, "prefill"));
+  EXPECT_THAT(driver.last(5, Kind::kRefused)->refused().failure().message(),
+              testing::HasSubstr("certificate is of a prefill"));
 }
 
 TEST(Membership, NoMoreWorkersThanTheLimit) {

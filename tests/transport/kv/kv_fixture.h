@@ -14,6 +14,7 @@
 
 #include "base/crc32c.h"
 #include "base/rng.h"
+#include "tests/support/test_authority.h"
 #include "tests/transport/kv/device_stream_double.h"
 #include "tests/transport/run_loop.h"
 #include "transport/kv/memory_kv_transport.h"
@@ -59,8 +60,9 @@ struct Pages {
 
 // Every transport that there is, for ucx with the value of UCX_TLS after a colon: network and shared memory.
 // nccl is that of tests/support/nccl; its memory and that of ipc are the host's.
-inline const auto kTransports =
-    testing::Values("memory", "tcp", "ucx:tcp,self", "ucx:posix,sysv,cma,tcp,self", "nccl", "ipc");
+// tls+: with an identity.
+inline const auto kTransports = testing::Values("memory", "tcp", "tls+tcp", "ucx:tcp,self",
+                                                "ucx:posix,sysv,cma,tcp,self", "tls+ucx:tcp,self", "nccl", "ipc");
 
 class KvTest : public testing::TestWithParam<const char*> {
  protected:
@@ -69,6 +71,11 @@ class KvTest : public testing::TestWithParam<const char*> {
   // Parameter: one of kTransports.
   void SetUp() override {
     name_ = GetParam();
+    if (name_.starts_with("tls+")) {
+      name_.erase(0, 4);
+      identity_ =
+          *TlsIdentity::open(test::TestAuthority().files("worker", TlsRole::kPrefill), TlsRole::kPrefill, loop.clock());
+    }
     if (const size_t colon = name_.find(':'); colon != std::string::npos) {
       setenv("UCX_TLS", name_.substr(colon + 1).c_str(), 1);
       name_.resize(colon);
@@ -83,6 +90,7 @@ class KvTest : public testing::TestWithParam<const char*> {
     KvTransportOptions o;
     o.incarnation = ++last_incarnation_;
     o.hub = hub;
+    o.identity = identity_;
     o.device = device_double();
     o.connect_timeout = connect_timeout;
     o.transfer_timeout = transfer_timeout;
@@ -127,6 +135,8 @@ class KvTest : public testing::TestWithParam<const char*> {
   std::shared_ptr<MemoryKvHub> hub = std::make_shared<MemoryKvHub>();
   Duration connect_timeout = limits::kConnectTimeout;
   Duration transfer_timeout = limits::kPageTransferTimeout;
+
+  std::shared_ptr<TlsIdentity> identity_;  // of the transports to come
 
  private:
   uint64_t last_incarnation_ = 100;

@@ -1,0 +1,128 @@
+"""TLS between the processes of a cluster: files of `runahead certs`, real processes, strangers at every port."""
+import json
+import os
+import shutil
+import socket
+import ssl
+import stat
+import subprocess
+
+import pytest
+
+from cli import NOT_BUILT, refused, runahead, wait_until
+from test_machine import answers, await_ready, port_of, processes, request, pytestmark as needs_binary_and_model
+
+pytestmark = [NOT_BUILT, *needs_binary_and_model]
+ROLES = ("coordinator", "prefill", "decode")
+
+
+@pytest.fixture
+def certs(tmp_path):
+    folder = tmp_path / "certs"
+    assert runahead("certs", folder).returncode == 0
+    return folder
+
+
+def flags(folder, role, **other):
+    files = {"cert": f"{role}.pem", "key": f"{role}.key", "ca": "ca.pem", **other}
+    return [word for name, file in files.items() for word in (f"--tls-{name}", str(folder / file))]
+
+
+def worker(start, role, coordinator, *tls, transport="tcp"):
+    small = ["--threads", "1", "--kv-memory-mib", "64"]
+    return start([], role, "--coordinator", coordinator, "--transport", transport, *small, *tls)
+
+
+def cluster(start, folder, transport="tcp", **other):
+    addresses = start([], "coordinator", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
+                      *(flags(folder, "coordinator", **other) if folder else [])).announced()
+    for role in ("prefill", "prefill", "decode"):
+        worker(start, role, addresses["control"], *(flags(folder, role) if folder else []), transport=transport)
+    await_ready(port_of(addresses["http"]))
+    return addresses
+
+
+def said(process, words):
+    """The process has written a line with these words."""
+    return next(line for line in process.process.stderr if words in line)
+
+
+@pytest.mark.parametrize("transport", ["tcp", "auto"])
+def test_a_cluster_answers_as_without(certs, transport):
+    with processes() as start:
+        plain = answers(port_of(cluster(start, None)["http"]))
+    with processes() as start:
+        assert answers(port_of(cluster(start, certs, transport)["http"])) == plain
+
+
+def test_who_does_not_belong_here_gets_no_worker_in(certs, tmp_path):
+    other = tmp_path / "other"
+    assert runahead("certs", other).returncode == 0
+    shutil.copy(certs / "prefill.pem", tmp_path / "lost.pem")
+    shutil.copy(certs / "prefill.key", tmp_path / "lost.key")
+    assert runahead("certs", certs, "--revoke", tmp_path / "lost.pem").returncode == 0
+    assert runahead("certs", certs).returncode == 0
+    with processes() as start:
+        addresses = cluster(start, certs, revoked="revoked.pem")
+        control, http = addresses["control"], port_of(addresses["http"])
+        lost = flags(certs, "prefill", cert=tmp_path / "lost.pem", key=tmp_path / "lost.key")
+        strangers = {"plain": [], "of another authority": flags(other, "prefill"), "revoked": lost}
+        for name, tls in strangers.items():
+            assert said(worker(start, "prefill", control, *tls), "no coordinator for"), name
+        status, text = request("127.0.0.1", http, "GET", "/v1/cluster")
+        assert status == 200 and len(json.loads(text)["workers"]) == 3, text
+        assert answers(http)
+
+
+def test_a_process_does_not_start_with_what_cannot_serve(certs):
+    sentence = refused(3, "prefill", *flags(certs, "decode"))
+    assert "its role is decode, and this process is prefill" in sentence
+    assert "--tls-key is missing" in refused(3, "decode", "--tls-cert", certs / "decode.pem")
+    (certs / "prefill.pem").write_text("half a file")
+    assert "prefill.pem" in refused(3, "prefill", *flags(certs, "prefill"))
+
+
+def test_certificates_are_renewed_while_the_cluster_runs(certs):
+    def serial(port):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.load_verify_locations(certs / "ca.pem")
+        context.load_cert_chain(certs / "prefill.pem", certs / "prefill.key")
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as raw, context.wrap_socket(raw) as tls:
+            assert tls.version() == "TLSv1.3"
+            return tls.getpeercert()["serialNumber"]
+
+    with processes() as start:
+        addresses = cluster(start, certs)
+        control, http = port_of(addresses["control"]), port_of(addresses["http"])
+        before, text = serial(control), answers(http)
+        assert runahead("certs", certs).returncode == 0
+        wait_until(lambda: serial(control) != before, 30)
+        assert answers(http) == text, "K/V streams of the next request show the new ones to each other"
+        worker(start, "prefill", addresses["control"], *flags(certs, "prefill")).announced()
+
+
+def test_files_of_certs(certs):
+    assert sorted(os.listdir(certs)) == sorted(f"{name}.{kind}" for name in ("ca", *ROLES) for kind in ("pem", "key"))
+    for file in certs.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == (0o600 if file.suffix == ".key" else 0o644), file
+    for role in ROLES:
+        shown = ["openssl", "x509", "-in", certs / f"{role}.pem", "-noout", "-text"]
+        text = subprocess.run(shown, capture_output=True, text=True, check=True).stdout
+        assert f"URI:spiffe://runahead/{role}" in text
+        verified = ["openssl", "verify", "-CAfile", certs / "ca.pem", "-purpose", "sslclient", certs / f"{role}.pem"]
+        subprocess.run(verified, check=True, capture_output=True)
+    authority, prefill = (certs / "ca.pem").read_text(), (certs / "prefill.pem").read_text()
+    done = runahead("certs", certs, "--role", "prefill", "-o", "json")
+    assert json.loads(done.stdout)["files"] == [str(certs / "prefill.key"), str(certs / "prefill.pem")]
+    assert (certs / "ca.pem").read_text() == authority and (certs / "prefill.pem").read_text() != prefill
+    (certs / "ca.key").write_text((certs / "decode.key").read_text())
+    refused(3, "certs", certs)
+
+
+def test_listening_beyond_loopback_needs_tls_or_a_flag(certs):
+    with processes() as start:
+        start([], "coordinator", "--listen", "0.0.0.0:0", "--http", "127.0.0.1:0", *flags(certs, "coordinator")).announced()
+    assert "--tls-cert" in refused(2, "coordinator", "--listen", "0.0.0.0:0", "--http", "127.0.0.1:0")
+    everywhere = ["coordinator", "--listen", "127.0.0.1:0", "--http", "0.0.0.0:0"]
+    assert "--insecure-http" in refused(2, *everywhere, *flags(certs, "coordinator"))
