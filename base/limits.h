@@ -166,6 +166,8 @@ inline constexpr uint64_t kModelLayersMax = 1024;  // eight times the deepest mo
 inline constexpr uint64_t kModelDimMax = 1 << 20;  // model_dim and ffn_dim; Llama 3.1 405B: 53,248
 inline constexpr uint64_t kModelHeadsMax = 1024;  // Llama 3.1 405B: 128
 inline constexpr uint64_t kModelHeadDimMax = 1024;  // Gemma: 256
+inline constexpr uint64_t kModelExpertsMax =
+    1024;  // of a layer; four times the most of a published model with such layers
 inline constexpr uint64_t kModelContextMax = 16 << 20;  // tokens; Llama 4 Scout: 10 M
 inline constexpr int64_t kVocabMax = 4 << 20;  // Gemma 3: 262,144
 inline constexpr size_t kKvOverridesMax = 64;  // --override-kv: people set one to five

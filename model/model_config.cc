@@ -86,8 +86,6 @@ struct Source {
   const Architecture& architecture;
 };
 
-constexpr uint64_t kExpertsMax = 1024;  // four times the most of a published model with these layers
-
 // Rows of the embedding, one a token.
 Result<int32_t> read_vocab_size(const Gguf& file) {
   constexpr const char* kTokens = "tokenizer.ggml.tokens";
@@ -260,7 +258,7 @@ Result<NormConfig> read_norm(const Source& s) {
 // The FFN that `shape` has is one of them.
 Result<void> read_experts(const Source& s, LayerConfig& layer, ModelShape& shape) {
   if (!s.architecture.experts || TRY(s.file.u64_or(s.keys.full("expert_count"), 0)) == 0) return {};
-  layer.experts = TRY(s.keys.size("expert_count", kExpertsMax));
+  layer.experts = TRY(s.keys.size("expert_count", limits::kModelExpertsMax));
   layer.experts_used = TRY(s.keys.size("expert_used_count", static_cast<uint64_t>(layer.experts)));
   if (s.keys.has("expert_feed_forward_length"))
     shape.ffn_dim = TRY(s.keys.size_of_layers("expert_feed_forward_length", limits::kModelDimMax, shape.num_layers));

@@ -34,7 +34,7 @@ Result<CharsMap> CharsMap::load(std::span<const std::byte> blob) {
   return map;
 }
 
-CharsMap::Match CharsMap::longest(std::string_view text) const {
+CharsMap::Match CharsMap::find(std::string_view text, bool first) const {
   Match best;
   if (units_.empty()) return best;
   uint32_t at = children_of(units_[0]);
@@ -47,6 +47,7 @@ CharsMap::Match CharsMap::longest(std::string_view text) const {
     if (!has_value(unit)) continue;
     if (at >= units_.size() || value_of(units_[at]) >= right_sides_.size()) break;
     best = {i + 1, right_sides_.data() + value_of(units_[at])};  // load saw that a zero byte follows
+    if (first) break;
   }
   return best;
 }

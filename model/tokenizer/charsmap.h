@@ -29,9 +29,12 @@ class CharsMap {
     size_t bytes = 0;  // of the text; 0: no rule begins it
     std::string_view becomes;
   };
-  Match longest(std::string_view text) const;
+  Match longest(std::string_view text) const { return find(text, false); }
+  Match shortest(std::string_view text) const { return find(text, true); }
 
  private:
+  Match find(std::string_view text, bool first) const;
+
   std::vector<uint32_t> units_;
   std::string right_sides_;
 };

@@ -26,6 +26,7 @@ struct Kind {
 constexpr Kind kKinds[] = {{"gpt2", ByteLevelBpe::load},
                            {"llama", ScoredPairs::load},
                            {"t5", Unigram::load},
+                           {"unigram", Unigram::load_folder},
                            {"merged-characters", MergedCharacters::load}};
 
 // Kinds of llama.cpp that are not built, and what they are.

@@ -266,6 +266,14 @@ Result<std::vector<float>> Gguf::f32s(std::string_view key) const {
   return out;
 }
 
+Result<std::vector<double>> Gguf::f64s(std::string_view key) const {
+  const Value* value = TRY(find(key, true, "not an array of 64-bit floats"));
+  if (!is_type(value->type, GgufValueType::kF64)) return bad_key(key, "not an array of 64-bit floats");
+  std::vector<double> out(value->count);
+  if (!out.empty()) std::memcpy(out.data(), value->data, out.size() * sizeof(double));
+  return out;
+}
+
 Result<std::vector<bool>> Gguf::booleans(std::string_view key) const {
   const Value* value = TRY(find(key, true, "not an array of booleans"));
   if (!is_type(value->type, GgufValueType::kBool)) return bad_key(key, "not an array of booleans");

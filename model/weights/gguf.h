@@ -69,6 +69,7 @@ class Gguf {
   Result<std::vector<std::string_view>> strings(std::string_view key) const;
   Result<std::vector<int32_t>> i32s(std::string_view key) const;  // 32-bit integers, signed or not
   Result<std::vector<float>> f32s(std::string_view key) const;
+  Result<std::vector<double>> f64s(std::string_view key) const;
   Result<std::vector<bool>> booleans(std::string_view key) const;
   Result<std::span<const std::byte>> bytes(std::string_view key) const;  // 8-bit integers, signed or not
   Result<std::vector<uint64_t>> u64s(std::string_view key) const;  // one integer comes as a list of one

@@ -31,6 +31,12 @@ class GgufKeys {
   void i32s(std::string_view key, const std::vector<int32_t>& values) {
     list(key, GgufValueType::kI32, values.size()), raw(values.data(), values.size() * sizeof(int32_t));
   }
+  void f64s(std::string_view key, const std::vector<double>& values) {
+    list(key, GgufValueType::kF64, values.size()), raw(values.data(), values.size() * sizeof(double));
+  }
+  void bytes(std::string_view key, std::span<const std::byte> values) {
+    list(key, GgufValueType::kU8, values.size()), raw(values.data(), values.size());
+  }
   void booleans(std::string_view key, const std::vector<bool>& values) {
     list(key, GgufValueType::kBool, values.size());
     for (const bool value : values) number(static_cast<uint8_t>(value));

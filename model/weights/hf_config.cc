@@ -16,6 +16,11 @@ namespace {
 constexpr HfFamily kFamilies[] = {
     {.model_type = "llama", .architecture = "llama", .halves = true},
     {.model_type = "mistral", .architecture = "llama", .halves = true},
+    {.model_type = "mixtral",
+     .architecture = "llama",
+     .rope_theta = 1e6,
+     .halves = true,
+     .expert_ffn = "intermediate_size"},
     {.model_type = "falcon", .architecture = "falcon", .tied = true},
     {.model_type = "gemma", .architecture = "gemma", .tied = true, .adds_one_to_gains = true},
     {.model_type = "gemma2", .architecture = "gemma2", .tied = true, .adds_one_to_gains = true},
@@ -26,6 +31,7 @@ constexpr HfFamily kFamilies[] = {
     {.model_type = "phi3", .architecture = "phi3"},
     {.model_type = "qwen2", .architecture = "qwen2"},
     {.model_type = "qwen3", .architecture = "qwen3"},
+    {.model_type = "qwen3_moe", .architecture = "qwen3moe", .expert_ffn = "moe_intermediate_size"},
     {.model_type = "smollm3", .architecture = "smollm3", .tied = true, .rope_theta = 2e6, .halves = true},
     {.model_type = "stablelm", .architecture = "stablelm", .rotated = 0.25},
     {.model_type = "starcoder2", .architecture = "starcoder2", .tied = true},
@@ -37,10 +43,9 @@ constexpr std::string_view kHarmless =
     "chunk_size_feed_forward do_sample dtype embd_pdrop embedding_dropout eos_token_id ff_factor finetuning_task "
     "gradient_checkpointing hidden_dropout id2label initializer_range is_decoder is_llama_config "
     "keys_to_ignore_at_inference label2id layer_norm_type max_length max_window_layers mlp_type model_name model_type "
-    "multi_query name_or_path norm_type num_ln_in_parallel_attn output_attentions output_hidden_states pad_token_id "
-    "prefix "
-    "pretraining_tp problem_type repetition_penalty resid_pdrop residual_dropout return_dict task_specific_params "
-    "temperature "
+    "multi_query name_or_path norm_type num_ln_in_parallel_attn output_attentions output_hidden_states "
+    "output_router_logits pad_token_id prefix pretraining_tp problem_type repetition_penalty resid_pdrop "
+    "residual_dropout return_dict router_aux_loss_coef router_jitter_noise task_specific_params temperature "
     "tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config transformers_version unk_token_id "
     "unsloth_fixed unsloth_version use_bfloat16 use_cache use_return_dict vocab_size ";
 
@@ -52,9 +57,8 @@ constexpr std::string_view kAbsent[] = {"add_cross_attention",
                                         "clip_qkv",
                                         "is_encoder_decoder",
                                         "lm_head_bias",
+                                        "mlp_only_layers",
                                         "n_routed_experts",
-                                        "num_experts",
-                                        "num_local_experts",
                                         "pruned_heads",
                                         "rope_interleaved",
                                         "text_config",
@@ -63,7 +67,9 @@ constexpr std::string_view kAbsent[] = {"add_cross_attention",
                                         "use_mrope",
                                         "vision_config"};
 // What must be 1.
-constexpr std::string_view kOnes[] = {"full_attn_mod", "interpolate_factor"};
+constexpr std::string_view kOnes[] = {"decoder_sparse_step", "full_attn_mod", "interpolate_factor"};
+// The same number: transformers 5 writes the second one, whatever the family's files had.
+constexpr std::string_view kExpertCounts[] = {"num_experts", "num_local_experts"};
 
 bool is_harmless(const std::string& name) { return name.starts_with('_') || kHarmless.contains(" " + name + " "); }
 
@@ -122,6 +128,7 @@ class Keys {
     TRY(add_sizes(context));
     TRY(check_activation());
     TRY(add_windows(context));
+    if (!family_.expert_ffn.empty()) TRY(add_experts());
     if (is("granite")) TRY(add_multipliers());
     if (is("gemma2") || is("gemma3")) TRY(add_gemma());
     if (is("smollm3")) TRY(check_unrotated());
@@ -157,6 +164,24 @@ class Keys {
     return {};
   }
 
+  // In all layers, and with weights that sum to 1 (model/transformer/experts.cc).
+  Result<void> add_experts() {
+    uint64_t count = 0;
+    for (const std::string_view name : kExpertCounts) {
+      if (!c_.has(name)) continue;
+      const uint64_t says = TRY(c_.size(name, limits::kModelExpertsMax));
+      if (count != 0 && says != count) return c_.bad(name, std::to_string(says) + ", and num_experts says otherwise");
+      count = says;
+    }
+    if (count == 0) return c_.bad("num_local_experts", "missing");
+    out_.u32(key("expert_count"), count);
+    out_.u32(key("expert_used_count"), TRY(c_.size("num_experts_per_tok", count)));
+    out_.u32(key("expert_feed_forward_length"), TRY(c_.size(family_.expert_ffn, limits::kModelDimMax)));
+    // Mixtral's always do. A file of Qwen's that does not say so means that they do not.
+    constexpr const char* kSum = "norm_topk_prob";
+    return is("qwen3moe") && !TRY(c_.flag_or(kSum, false)) ? c_.unsupported(kSum) : Result<void>();
+  }
+
   Result<void> check_activation() {
     const bool gemma = family_.architecture.starts_with("gemma"), falcon = is("falcon"), star = is("starcoder2");
     const char* name = gemma && c_.has("hidden_activation") ? "hidden_activation"
@@ -189,7 +214,8 @@ class Keys {
 
   Result<void> add_windows(uint64_t context) {
     const bool alternates = is("gemma2") || is("gemma3") || family_.model_type == "olmo3";
-    const bool all = family_.model_type == "mistral" || is("starcoder2");
+    const bool all = family_.model_type == "mistral" || family_.model_type == "mixtral" || is("starcoder2");
+    const bool qwen = family_.architecture.starts_with("qwen");
     const bool has_switch = c_.has("use_sliding_window"),
                off = has_switch && !TRY(c_.flag_or("use_sliding_window", true));
     if (has_switch && !off) return c_.unsupported("use_sliding_window");
@@ -204,9 +230,9 @@ class Keys {
       out_.booleans(key("attention.sliding_window_pattern"), TRY(windowed_layers(period)));
       return {};
     }
-    if (!is("phi3") && !is("qwen2") && !is("qwen3") && !is("smollm3")) return {};
-    const bool none = !c_.has("sliding_window") || off || is("qwen2") || is("qwen3") ||
-                      TRY(c_.size("sliding_window", limits::kModelContextMax)) >= context;
+    if (!is("phi3") && !qwen && !is("smollm3")) return {};
+    const bool none =
+        !c_.has("sliding_window") || off || qwen || TRY(c_.size("sliding_window", limits::kModelContextMax)) >= context;
     if (!none) return c_.unsupported("sliding_window");
     for (const bool windowed : TRY(windowed_layers(1)))
       if (windowed) return c_.unsupported("layer_types");
@@ -299,7 +325,10 @@ Result<uint64_t> read_context(const HfObject& c, const HfFamily& family, uint64_
   return std::min(context, TRY(c.size_or("sliding_window", limits::kModelContextMax, context)));
 }
 
-Result<void> refuse_unread(const HfObject& c) {
+Result<void> refuse_unread(const HfObject& c, const HfFamily& family) {
+  if (family.expert_ffn.empty())
+    for (const std::string_view name : kExpertCounts)
+      if (const nlohmann::json* value = c.find(name); value != nullptr && !says_no(*value)) return c.unsupported(name);
   for (const std::string_view name : kAbsent)
     if (const nlohmann::json* value = c.find(name); value != nullptr && !says_no(*value)) return c.unsupported(name);
   for (const std::string_view name : kOnes)
@@ -328,7 +357,7 @@ Result<HfModel> read_hf_config(const nlohmann::json& config, const std::string& 
   const uint64_t positions = TRY(read_positions(c, *model.family));
   TRY(Keys(c, model, keys).add(TRY(read_context(c, *model.family, positions))));
   TRY(read_hf_rope(c, positions, model, keys));  // Phi-3's factors are for all of them, window or not
-  TRY(refuse_unread(c));
+  TRY(refuse_unread(c, *model.family));
   return model;
 }
 

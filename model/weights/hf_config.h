@@ -24,6 +24,7 @@ struct HfFamily {
   double rotated = 1;  // part of a head, likewise
   bool halves = false;  // GGUF has the rows of Q and K in another order: the pairing is told
   bool adds_one_to_gains = false;  // norms compute with 1 + weight, GGUF holds the sum
+  std::string_view expert_ffn;  // the member with the length of an expert's FFN; empty: it has no experts
 };
 
 // What the tensors need to know.

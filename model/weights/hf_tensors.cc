@@ -33,6 +33,8 @@ constexpr Part kLayer[] = {{"self_attn.q_proj", "attn_q"},
                            {"mlp.up_proj", "ffn_up"},
                            {"mlp.gate_up_proj", "ffn_up"},
                            {"mlp.down_proj", "ffn_down"},
+                           {"mlp.gate", "ffn_gate_inp"},
+                           {"block_sparse_moe.gate", "ffn_gate_inp"},
                            {"mlp.c_fc", "ffn_up"},
                            {"mlp.c_proj", "ffn_down"},
                            {"input_layernorm", "attn_norm"},
@@ -44,6 +46,9 @@ constexpr Part kLayer[] = {{"self_attn.q_proj", "attn_q"},
                            {"mlp.dense_4h_to_h", "ffn_down"},
                            {"ln_mlp", "attn_norm"},  // as Falcon 40B is converted: the first is the FFN's
                            {"ln_attn", "attn_norm_2"}};
+// Of one expert: its number comes behind GGUF's name, as in files of before April 2024, so that nothing is copied.
+constexpr Part kExpert[] = {{"gate_proj", "ffn_gate"}, {"up_proj", "ffn_up"}, {"down_proj", "ffn_down"},
+                            {"w1", "ffn_gate"},        {"w3", "ffn_up"},      {"w2", "ffn_down"}};
 // The norm behind the attention has the same name as the one before the FFN.
 constexpr std::string_view kPostAttention = "post_attention_layernorm";
 
@@ -57,6 +62,7 @@ struct Name {
   std::optional<uint64_t> layer;
   std::string_view part, ending;  // "mlp.up_proj", ".weight"
   std::optional<uint64_t> head;  // of "self_attn.q_layernorm.norms.7"
+  std::optional<uint64_t> expert;  // of "mlp.experts.5.up_proj", whose part is "up_proj"
 };
 
 // A number at the start, and what is behind it.
@@ -78,6 +84,13 @@ Name take_apart(std::string_view name) {
     std::string_view rest = out.part.substr(prefix.size());
     out.layer = take_number(rest);
     if (!out.layer || !rest.starts_with('.')) return {};
+    out.part = rest.substr(1);
+  }
+  for (const std::string_view prefix : {"mlp.experts.", "block_sparse_moe.experts."}) {
+    if (!out.layer || !out.part.starts_with(prefix)) continue;
+    std::string_view rest = out.part.substr(prefix.size());
+    out.expert = take_number(rest);
+    if (!out.expert || !rest.starts_with('.')) return {};
     out.part = rest.substr(1);
   }
   constexpr std::string_view kNorms = ".norms.";
@@ -124,12 +137,18 @@ class Conversion {
       const std::string_view part = find(kOuter, name.part);
       return part.empty() ? "" : std::string(part) + std::string(name.ending);
     }
+    const std::string block = "blk." + std::to_string(*name.layer) + ".";
+    if (name.expert) {
+      const std::string_view part = find(kExpert, name.part);
+      if (part.empty() || name.ending != ".weight") return "";
+      return block + std::string(part) + "." + std::to_string(*name.expert) + std::string(name.ending);
+    }
     std::string_view part = find(kLayer, name.part);
     const std::string_view architecture = model_.family->architecture;
     const bool behind = architecture == "gemma2" || architecture == "gemma3" || architecture == "olmo2";
     if (name.part == kPostAttention) part = behind ? "post_attention_norm" : "ffn_norm";
     if (part.empty()) return "";
-    return "blk." + std::to_string(*name.layer) + "." + std::string(part) + std::string(name.ending);
+    return block + std::string(part) + std::string(name.ending);
   }
 
   Result<QuantType> type_of(const SafeTensor& tensor) const {

@@ -3,6 +3,7 @@
 
 #include "model/weights/gguf.h"
 #include "model/weights/hf_object.h"
+#include "model/weights/hf_steps.h"
 #include "model/weights/hf_tokenizer.h"
 
 namespace runahead {
@@ -10,26 +11,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581
 constexpr std::string_view kByteLevel =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";  // `tokenizers`' own
-
-// What a step of tokenizer.json says. Steps of other types have other members: absent and another type are alike.
-std::string_view text_of(const json& step, const char* name) {
-  const auto found = step.is_object() ? step.find(name) : step.end();
-  return step.is_object() && found != step.end() && found->is_string()
-             ? std::string_view(found->get_ref<const std::string&>())
-             : std::string_view();
-}
-bool flag_of(const json& step, const char* name, bool fallback) {
-  const auto found = step.is_object() ? step.find(name) : step.end();
-  return step.is_object() && found != step.end() && found->is_boolean() ? found->get<bool>() : fallback;
-}
-// {"String": ..} or {"Regex": ..} of "pattern".
-std::string_view pattern_of(const json& step, const char* kind) {
-  const auto found = step.is_object() ? step.find("pattern") : step.end();
-  return step.is_object() && found != step.end() ? text_of(*found, kind) : std::string_view();
-}
 
 // Of the stand-ins of bytes, \p{N}: 0 to 9, and in Latin-1 the raised 1 to 3 and three fractions.
 bool is_number(std::string_view stand_in) {
@@ -96,25 +79,15 @@ class Steps {
     return {};
   }
 
-  // The steps of a Sequence, or the one step; none of null.
-  static std::vector<const json*> steps_of(const json& step, const char* list) {
-    std::vector<const json*> steps;
-    if (step.is_null()) return steps;
-    const auto found = step.is_object() ? step.find(list) : step.end();
-    if (text_of(step, "type") != "Sequence" || found == step.end() || !found->is_array()) return {&step};
-    for (const json& one : *found) steps.push_back(&one);
-    return steps;
-  }
-
   Result<void> read_normalizer(const json& normalizer) {
     for (const json* step : steps_of(normalizer, "normalizers")) {
       const std::string_view type = text_of(*step, "type");
       if (type == "NFC") {
         nfc_ = true;
-      } else if (type == "Prepend" && text_of(*step, "prepend") == kSpace && !replaces_space_) {
+      } else if (type == "Prepend" && text_of(*step, "prepend") == kHfSpace && !replaces_space_) {
         prepends_ = true;
         space_prefix_ = "each";
-      } else if (type == "Replace" && pattern_of(*step, "String") == " " && text_of(*step, "content") == kSpace) {
+      } else if (type == "Replace" && pattern_of(*step, "String") == " " && text_of(*step, "content") == kHfSpace) {
         replaces_space_ = true;
       } else {
         return unsupported("normalizer", *step);
@@ -169,7 +142,7 @@ class Steps {
     return true;
   }
   bool take_metaspace(const json& step) {
-    if (text_of(step, "replacement") != kSpace || flag_of(step, "split", true) || prepends_) return false;
+    if (text_of(step, "replacement") != kHfSpace || flag_of(step, "split", true) || prepends_) return false;
     const std::string_view scheme = text_of(step, "prepend_scheme");
     if (scheme != "first" && scheme != "always" && scheme != "never") return false;
     replaces_space_ = true;
@@ -231,6 +204,7 @@ Result<void> read_hf_text_steps(const json& tokenizer, const std::string& name, 
   const auto model = tokenizer.find("model");
   if (model == tokenizer.end() || !model->is_object())
     return fail(ErrorCode::kInvalidModel, name + ": it has no model; download the model again");
+  if (is_hf_unigram(*model)) return read_hf_unigram_steps(tokenizer, name, keys);
   return Steps(tokenizer, name).read(keys);
 }
 

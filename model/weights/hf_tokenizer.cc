@@ -7,7 +7,9 @@
 
 #include "base/limits.h"
 #include "model/weights/gguf.h"
+#include "model/weights/hf_added_tokens.h"
 #include "model/weights/hf_object.h"
+#include "model/weights/hf_steps.h"
 
 namespace runahead {
 namespace {
@@ -52,6 +54,7 @@ class Reader {
 
   Result<void> read_vocabulary() {
     const auto& model = json_.at("model");  // read_hf_text_steps found it
+    if (is_hf_unigram(model)) return read_pieces(model);
     const auto vocab = model.find("vocab");
     if (vocab == model.end() || !vocab->is_object()) return bad("its model has no vocab");
     tokens_.resize(files_.vocab_size);
@@ -64,10 +67,26 @@ class Reader {
       if (types_[*id] != kUnused) return bad("two tokens have the id " + std::to_string(*id));
       set(*id, text, kNormal);
     }
-    // Rows without a token: a text that no text becomes, whatever the tokenizer (a space is never in a token).
+    name_unused_rows();
+    return {};
+  }
+
+  Result<void> read_pieces(const json& model) {
+    const std::vector<std::string> texts = TRY(read_hf_unigram_vocab(model, name_, files_.vocab_size, keys_));
+    tokens_.resize(files_.vocab_size);
+    types_.assign(files_.vocab_size, kUnused);
+    for (size_t id = 0; id < texts.size(); ++id) {
+      if (ids_.contains(texts[id])) return bad("two tokens are " + runahead::quoted(texts[id]));
+      set(id, texts[id], kNormal);
+    }
+    name_unused_rows();
+    return {};
+  }
+
+  // A text that no text becomes, whatever the tokenizer (a space is never in a token).
+  void name_unused_rows() {
     for (size_t id = 0; id < tokens_.size(); ++id)
       if (types_[id] == kUnused) tokens_[id] = "[PAD " + std::to_string(id) + "]";
-    return {};
   }
 
   void set(uint64_t id, const std::string& text, TokenType type) {
@@ -76,27 +95,43 @@ class Reader {
   }
 
   Result<void> read_added_tokens() {
-    const auto list = json_.find("added_tokens");
-    if (list == json_.end() || list->is_null()) return {};
-    if (!list->is_array()) return bad("its added_tokens are no list");
-    for (const json& one : *list) {
-      if (!one.is_object()) return bad("an added token is no object");
-      const HfObject token(one, name_, "added_tokens.");
-      const std::string text = TRY(token.text_or("content", ""));
-      const std::optional<uint64_t> id = one.contains("id") ? id_of(one.at("id")) : std::nullopt;
-      if (!id || text.empty()) return bad("an added token has no id or no content");
-      if (*id >= files_.vocab_size)
+    const HfAddedTokenFiles files{.folder = files_.folder,
+                                  .tokenizer = &json_,
+                                  .tokenizer_config = files_.tokenizer_config,
+                                  .vocabulary = &ids_,
+                                  .vocab_size = files_.vocab_size};
+    for (const HfAddedToken& token : TRY(read_hf_added_tokens(files))) {
+      if (token.id >= files_.vocab_size)
         continue;  // the model has no row for it, so it is never asked or said (Gemma 3's image)
-      const bool special = TRY(token.flag_or("special", false));
-      if (TRY(token.flag_or("single_word", false)) || (TRY(token.flag_or("lstrip", false))))
-        return unsupported("the token " + runahead::quoted(text) +
+      if (token.single_word || token.lstrip)
+        return unsupported("the token " + runahead::quoted(token.text) +
                            ", which depends on what is before it (lstrip or single_word),");
-      if (TRY(token.flag_or("rstrip", false))) takes_spaces_.push_back(static_cast<int32_t>(*id));
-      if (types_[*id] != kUnused && tokens_[*id] != text) return bad("two tokens have the id " + std::to_string(*id));
-      set(*id, text, special ? kControl : kUserDefined);
+      if (token.normalized && is_normalised_apart(token.text))
+        return unsupported("the token " + runahead::quoted(token.text) +
+                           ", which is looked for in the normalised text and may look otherwise there,");
+      if (token.rstrip) takes_spaces_.push_back(static_cast<int32_t>(token.id));
+      if (types_[token.id] != kUnused && tokens_[token.id] != token.text)
+        return bad("two tokens have the id " + std::to_string(token.id));
+      set(token.id, token.text, token.special ? kControl : kUserDefined);
     }
     std::ranges::sort(takes_spaces_);
     return {};
+  }
+
+  // Whether a normaliser may write it in another way than it stands in the text.
+  bool is_normalised_apart(std::string_view token) const {
+    const auto normalizer = json_.find("normalizer");
+    if (normalizer == json_.end()) return false;
+    const bool plain = std::ranges::all_of(token, [](char c) { return c > ' ' && c <= '~'; });
+    constexpr std::string_view kMarks = "\xCC\xCD";  // the first bytes of marks that NFC joins to letters
+    const auto holds = [&](std::string_view text) { return !text.empty() && token.contains(text); };
+    return std::ranges::any_of(steps_of(*normalizer, "normalizers"), [&](const json* step) {
+      const std::string_view type = text_of(*step, "type"), literal = pattern_of(*step, "String");
+      if (type == "NFC") return token.find_first_of(kMarks) != std::string_view::npos;
+      if (!literal.empty()) return holds(literal) || holds(text_of(*step, "content"));
+      const bool of_ends = type == "Prepend" || type == "Strip" || pattern_of(*step, "Regex").starts_with("\\A");
+      return of_ends || !plain;  // of the whole stretch's ends, which the token would be no end of
+    });
   }
 
   // "<s>", or {"content": "<s>", ..}.
@@ -110,7 +145,9 @@ class Reader {
   }
 
   Result<void> read_special_ids() {
+    const bool unigram = is_hf_unigram(json_.at("model"));  // whose model says which token is the unknown one
     for (const auto& [name, key] : {std::pair("bos", "bos"), {"eos", "eos"}, {"unk", "unknown"}, {"pad", "padding"}}) {
+      if (unigram && std::string_view(name) == "unk") continue;
       std::optional<uint64_t> id;
       if (const auto text = token_text((std::string(name) + "_token").c_str())) {
         const auto found = ids_.find(*text);

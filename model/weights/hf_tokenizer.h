@@ -25,7 +25,14 @@ struct HfTokenizerFiles {
 
 // Adds tokenizer.* and runahead.*. kUnsupported names what is not done: another model, normaliser, pre-tokenizer, post-processor.
 Result<void> read_hf_tokenizer(const HfTokenizerFiles& files, GgufKeys& keys);
-// Private to hf_tokenizer.cc: how a text becomes pieces (hf_text_steps.cc). `tokenizer`: tokenizer.json.
+// Private to hf_tokenizer.cc: how a text becomes pieces (hf_text_steps.cc; hf_unigram.cc). `tokenizer`: tokenizer.json.
 Result<void> read_hf_text_steps(const nlohmann::json& tokenizer, const std::string& name, GgufKeys& keys);
+
+// `model`: that of tokenizer.json.
+bool is_hf_unigram(const nlohmann::json& model);
+Result<void> read_hf_unigram_steps(const nlohmann::json& tokenizer, const std::string& name, GgufKeys& keys);
+// The tokens, whose places are their ids, and their scores (tokenizer.ggml.scores). `name`: the file's, for messages.
+Result<std::vector<std::string>> read_hf_unigram_vocab(const nlohmann::json& model, const std::string& name,
+                                                       uint64_t vocab_size, GgufKeys& keys);
 
 }  // namespace runahead

@@ -134,6 +134,13 @@ Result<void> add_ffn(const Gguf& file, const ModelConfig& config, const LayerTen
     return {};
   }
   rows.router = TRY(finite_rows(file, tensors.router, experts, s.model_dim));
+  for (const LayerTensors::Expert& expert : tensors.experts) {
+    FfnRows& ffn = rows.ffn.emplace_back();
+    ffn.gate = TRY(finite_rows(file, expert.gate, s.ffn_dim, s.model_dim));
+    ffn.up = TRY(finite_rows(file, expert.up, s.ffn_dim, s.model_dim));
+    ffn.down = TRY(finite_rows(file, expert.down, s.model_dim, s.ffn_dim));
+  }
+  if (!tensors.experts.empty()) return {};
   for (int32_t e = 0; e < experts; ++e) {
     FfnRows& ffn = rows.ffn.emplace_back();
     ffn.gate = TRY(expert_rows(file, tensors.gate.weight, e, experts, s.ffn_dim, s.model_dim));

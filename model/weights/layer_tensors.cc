@@ -37,6 +37,15 @@ LayerTensors::LayerTensors(const Gguf& file, const LayerConfig& config, int32_t 
   attention_out = product("attn_output");
   if (config.experts > 0) {
     router = block + "ffn_gate_inp.weight";
+    const auto has_first = [&](const char* part) { return file.has_tensor(block + part + ".0.weight"); };
+    const bool apart = has_first("ffn_gate") || has_first("ffn_up") || has_first("ffn_down");
+    if (apart && !file.has_tensor(block + "ffn_gate_exps.weight")) {
+      for (int32_t e = 0; e < config.experts; ++e) {
+        const std::string ending = "." + std::to_string(e) + ".weight";
+        experts.push_back({block + "ffn_gate" + ending, block + "ffn_up" + ending, block + "ffn_down" + ending});
+      }
+      return;
+    }
     gate.weight = block + "ffn_gate_exps.weight", up.weight = block + "ffn_up_exps.weight";
     down.weight = block + "ffn_down_exps.weight";
     return;
@@ -53,6 +62,7 @@ std::vector<std::string> LayerTensors::all() const {
     names.insert(names.end(), {norm.gain, norm.bias});
   for (const Product& product : {q, k, v, qkv, attention_out, gate, up, down})
     names.insert(names.end(), {product.weight, product.bias});
+  for (const Expert& expert : experts) names.insert(names.end(), {expert.gate, expert.up, expert.down});
   std::erase(names, "");
   return names;
 }

@@ -20,6 +20,9 @@ struct LayerTensors {
   struct Product {
     std::string weight, bias;
   };
+  struct Expert {
+    std::string gate, up, down;
+  };
 
   LayerTensors(const Gguf& file, const LayerConfig& config, int32_t layer);
   std::vector<std::string> all() const;
@@ -30,6 +33,8 @@ struct LayerTensors {
   Product qkv;  // the rows of the three in one tensor, instead of them
   Product attention_out;
   Product gate, up, down;  // with experts: of three dimensions, one expert behind the other
+  std::vector<Expert>
+      experts;  // instead of those, in old files and folders of Hugging Face's: tensors of one expert each
   std::string router;  // [experts, model_dim]
 };
 

@@ -57,6 +57,8 @@ void write_hf_seeds(const std::filesystem::path& folder) {
   weights.tensor("transformer.h.0.self_attention.query_key_value.weight", "F16", {8, 2}, std::vector<float>(16));
   weights.tensor("transformer.ln_f.weight", "F32", {2}, std::vector<float>(2));
   weights.tensor("transformer.word_embeddings.weight", "BF16", {3, 2}, std::vector<float>(6));
+  for (const char* name : {"mlp.gate", "mlp.experts.0.gate_proj", "mlp.experts.0.up_proj", "mlp.experts.0.down_proj"})
+    weights.tensor(std::string("model.layers.0.") + name + ".weight", "BF16", {2, 2}, std::vector<float>(4));
   weights.header["__metadata__"] = {{"format", "pt"}};
   write_file(folder / "weights", "s" + weights.build());
   write_file(folder / "llama", "c" + to_ordered_text(tiny_hf_config(3)));
@@ -65,6 +67,10 @@ void write_hf_seeds(const std::filesystem::path& folder) {
   config["rope_parameters"] = {{"full_attention", {{"rope_type", "yarn"}, {"factor", 2}, {"rope_theta", 1e6}}},
                                {"sliding_attention", {{"rope_type", "default"}}}};
   write_file(folder / "gemma3", "c" + to_ordered_text(config));
+  config = tiny_hf_config(3);
+  config["model_type"] = "qwen3_moe", config["num_experts"] = 4, config["num_experts_per_tok"] = 2;
+  config["moe_intermediate_size"] = 32, config["norm_topk_prob"] = true, config["mlp_only_layers"] = {};
+  write_file(folder / "qwen3-moe", "c" + to_ordered_text(config));
   nlohmann::ordered_json tokenizer = {
       {"added_tokens", {{{"id", 0}, {"content", "<s>"}, {"special", true}, {"rstrip", true}}}},
       {"normalizer", {{"type", "NFC"}}},
@@ -75,8 +81,12 @@ void write_hf_seeds(const std::filesystem::path& folder) {
         {"single", {{{"SpecialToken", {{"id", "<s>"}}}}, {{"Sequence", {{"id", "A"}}}}}}}},
       {"bos_token", "<s>"},
       {"eos_token_id", {3}},
+      {"added_tokens_decoder",
+       {{"0", {{"content", "<s>"}, {"special", true}}}, {"4", {{"content", "<new>"}, {"rstrip", true}}}}},
+      {"additional_special_tokens", {"<other>"}},
       {"chat_template", {{{"name", "default"}, {"template", "t"}}}}};
   write_file(folder / "byte-level", "t" + to_ordered_text(tokenizer));
+  tokenizer.erase("added_tokens_decoder");
   for (int byte = 0; byte < 256; ++byte) {
     char name[8];
     std::snprintf(name, sizeof(name), "<0x%02X>", static_cast<unsigned>(byte));
@@ -87,6 +97,32 @@ void write_hf_seeds(const std::filesystem::path& folder) {
   tokenizer["pre_tokenizer"] = {
       {"type", "Metaspace"}, {"replacement", "\xE2\x96\x81"}, {"prepend_scheme", "first"}, {"split", false}};
   write_file(folder / "characters", "t" + to_ordered_text(tokenizer));
+  const auto replace = [](const char* kind, const char* from) {
+    return nlohmann::ordered_json{{"type", "Replace"}, {"pattern", {{kind, from}}}, {"content", "\xE2\x96\x81"}};
+  };
+  tokenizer["normalizer"] = {{"type", "Sequence"},
+                             {"normalizers",
+                              {{{"type", "Precompiled"}, {"precompiled_charsmap", "BAAAAAAAAAAA"}},
+                               {{"type", "Nmt"}},
+                               {{"type", "NFKC"}},
+                               {{"type", "Strip"}, {"strip_left", true}, {"strip_right", true}},
+                               replace("String", "the"),
+                               replace("Regex", " {2,}"),
+                               replace("Regex", "\\A +| +\\z"),
+                               replace("Regex", "\\A\xE2\x96\x81")}}};
+  tokenizer["pre_tokenizer"] = {
+      {"type", "Sequence"},
+      {"pretokenizers", {{{"type", "WhitespaceSplit"}}, {{"type", "Metaspace"}, {"replacement", "\xE2\x96\x81"}}}}};
+  nlohmann::ordered_json vocab =
+      nlohmann::ordered_json::array({{"<unk>", 0}, {"<s>", 0}, {"\xE2\x96\x81o", -1.5}, {"ne", -2}});
+  for (int byte = 0; byte < 256; ++byte) {
+    char name[8];
+    std::snprintf(name, sizeof(name), "<0x%02X>", static_cast<unsigned>(byte));
+    vocab.push_back({name, 0});
+  }
+  tokenizer["model"] = {{"type", "Unigram"}, {"unk_id", 0}, {"byte_fallback", true}, {"vocab", vocab}};
+  tokenizer["added_tokens"][0]["id"] = 1;
+  write_file(folder / "unigram", "t" + to_ordered_text(tokenizer));
 }
 
 }  // namespace

@@ -8,11 +8,14 @@ writes the same files again. Computed in 32-bit floats with eager attention.
 """
 import json
 import logging
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
+from safetensors import safe_open
+from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 VOCAB = 61
@@ -32,9 +35,13 @@ CASES = {
     "llama-linear": ("llama", {"rope_parameters": {"rope_theta": 10000.0, "rope_type": "linear", "factor": 2.5}}, "F32"),
     "llama-head-dim": ("llama", {"head_dim": 24}, "F32"),
     "mistral": ("mistral", {"sliding_window": 16}, "F32"),
+    "mixtral": ("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2}, "F32"),
+    "mixtral-window": ("mixtral", {"num_local_experts": 3, "num_experts_per_tok": 1, "sliding_window": 16}, "BF16"),
     "qwen2": ("qwen2", {}, "F32"),
     "qwen2-yarn": ("qwen2", {"rope_parameters": {"rope_theta": 1000000.0, **YARN}}, "F32"),
     "qwen3": ("qwen3", {"head_dim": 32, "tie_word_embeddings": True}, "F32"),
+    "qwen3-moe": ("qwen3_moe", {"num_local_experts": 12, "num_experts_per_tok": 3, "moe_intermediate_size": 40, "head_dim": 32,
+                                "norm_topk_prob": True}, "F32"),
     "gemma": ("gemma", {"head_dim": 32}, "F32"),
     "gemma2": ("gemma2", {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 16, "num_hidden_layers": 3,
                           "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0}, "F32"),
@@ -89,6 +96,31 @@ def weights_of(name, shape, gains_from_zero):
     return values.astype(np.float32).reshape(shape)
 
 
+def files_shapes(model):
+    """Of the tensors as they are written, which are not always those in memory: experts lie one by one in a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        with safe_open(Path(folder) / "model.safetensors", "pt") as file:
+            shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}
+    # In the order of the model, so that a new version's order of writing changes nothing.
+    order = {name: i for i, name in enumerate(model.state_dict())}
+    return {name: shapes[name] for name in sorted(shapes, key=lambda name: (order.get(name, len(order)), name))}
+
+
+def filled(model, shapes, dtype):
+    """The model as transformers reads it from a folder of these weights."""
+    rounded = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[dtype]
+    zero = model.config.model_type.startswith("gemma")
+    with tempfile.TemporaryDirectory() as folder:
+        model.config.save_pretrained(folder)
+        save_file({name: torch.from_numpy(weights_of(name, shape, zero)).to(rounded) for name, shape in shapes.items()},
+                  Path(folder) / "model.safetensors", metadata={"format": "pt"})
+        model, report = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32,
+                                                             output_loading_info=True)
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")), report
+    return model.eval()
+
+
 def run(model_type, changes, dtype):
     values = {**SMALL, **changes}
     if model_type == "falcon":
@@ -96,19 +128,12 @@ def run(model_type, changes, dtype):
     config = AutoConfig.for_model(model_type, **values)
     config.architectures = [config.__class__.__name__.replace("Text", "").replace("Config", "ForCausalLM")]
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval().float()
-    tied = bool(config.tie_word_embeddings)
-    rounded = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[dtype]
-    shapes = {}
+    text = json.loads(config.to_json_string(use_diff=True))
+    shapes = files_shapes(model)
+    model = filled(model, shapes, dtype)
     with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            if tied and name == "lm_head.weight":
-                continue
-            shapes[name] = list(tensor.shape)
-            made = torch.from_numpy(weights_of(name, shapes[name], model_type.startswith("gemma")))
-            tensor.copy_(made.to(rounded).float())
         prompt = [(7 * i * i + 3 * i + 5) % VOCAB for i in range(PROMPT_TOKENS)]
         logits = model(torch.tensor([prompt]), use_cache=False).logits[0, -1]
-    text = json.loads(config.to_json_string(use_diff=True))
     return {"config": text, "type": dtype, "prompt": prompt, "tensors": shapes,
             "logits": [float(f"{value:.7g}") for value in logits.tolist()]}
 

@@ -1,14 +1,17 @@
 """Writes hf_tokenizers.json: tiny tokenizer.json files of the kinds that model/weights/hf_tokenizer.cc takes, and the ids that
 Hugging Face's own library gives for texts, with the tokens around them and without.
 
-    python -m venv venv && venv/bin/pip install tokenizers==0.23.3 && venv/bin/python make_hf_tokenizers.py
+    python -m venv venv && venv/bin/pip install tokenizers==0.23.3 sentencepiece==0.2.3 && venv/bin/python make_hf_tokenizers.py
 """
+import io
 import json
+import tempfile
 from pathlib import Path
 
+import sentencepiece
 import tokenizers
-from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers, processors
-from tokenizers.models import BPE
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers.models import BPE, Unigram
 from tokenizers.trainers import BpeTrainer
 
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -87,6 +90,109 @@ def characters(*, normalizer, pre_tokenizer=None, bos="<s>"):
     return t
 
 
+# What normalisers change, and what only some of them do.
+UNIGRAM_TEXTS = [
+    "\ufb01n \uff21\uff21 \u2460", "e\u0301e\u0301\u0301 a\u0301b", "a\r\nb\r\n", "\r\n", "xyzxyxx xy\u0301", "  a   b  ", "a ",
+    "\u3000\u3000a\u3000 ", "zero\u200bwidth \u200d\ufeffx\u00ad", "\u0001\u0007a\u007fb\u0085c", "\u1100\u1161\u11a8 \uac01",
+    "\u0915\u094d\u0937 \u0e33", "\U0001F468\u200d\U0001F469 \U0001F1E9\U0001F1EA", "\u2581\u2581a \u2581", "<unk> x<unk>",
+    "\u00bd \u00b2 \u212b", "qqq\u4e16qq", "a\u0345\u0301\u0345", "<s> </s> b", "\u00a0",
+    "e\u0301\u0323 <0x4 x41>", "\u00fe\u00f0 \u00fe", "\t a\u2003b\u2028"]
+
+
+def sentencepiece_model(**options):
+    """Of SentencePiece's trainer: that of `tokenizers` learns other scores in each run."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(CORPUS), model_writer=model, vocab_size=150, num_threads=1,
+                                             hard_vocab_limit=False, minloglevel=2, **options)
+    return model.getvalue()
+
+
+def charsmap():
+    """SentencePiece's compiled form of a few rules, among them ones that overlap and one whose left side is two characters."""
+    pairs = [("\uff21", "A"), ("\ufb01", "fi"), ("e\u0301", "\u00e9"), ("\t", " "), ("\r", " "), ("\n", " "), ("\u3000", " "),
+             ("\u00ad", ""), ("xyz", "X"), ("xy", "Y"), ("\u200b", " "), ("\u00bd", "1\u20442"), ("a\u0301", "\u00e1"),
+             ("\u0001", ""), ("e\u0301\u0323", "Y")]
+    row = lambda text: " ".join(f"{ord(c):X}" for c in text)
+    with tempfile.TemporaryDirectory() as folder:
+        rules = Path(folder) / "rules.tsv"
+        rules.write_text("".join(f"{row(left)}\t{row(right)}\n" for left, right in pairs))
+        proto = sentencepiece_model(normalization_rule_tsv=str(rules))
+    return field_of(field_of(proto, 3), 2)  # normalizer_spec, precompiled_charsmap
+
+
+def field_of(message, number):
+    """Of a protobuf message: the bytes of the last field of this number."""
+    def varint():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = message[at]
+            at, value, shift = at + 1, value | (byte & 0x7F) << shift, shift + 7
+            if byte < 0x80:
+                return value
+    at, found = 0, b""
+    while at < len(message):
+        key = varint()
+        size = varint() if key & 7 in (0, 2) else 4 if key & 7 == 5 else 8
+        if key & 7 == 2 and key >> 3 == number:
+            found = message[at:at + size]
+        at += size if key & 7 != 0 else 0
+    return found
+
+
+def unigram(*, normalizer, pre_tokenizer, byte_fallback=False, bos=None, eos=None):
+    """Learned pieces behind special tokens, and bytes as a conversion of SentencePiece has them."""
+    vocab = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0)]
+    if byte_fallback:
+        vocab += [(f"<0x{i:02X}>", 0.0) for i in range(256)]
+    model = sentencepiece.SentencePieceProcessor(model_proto=sentencepiece_model(normalization_rule_name="identity"))
+    # Scores that only 64 bits hold.
+    learned = [(model.id_to_piece(i), round(model.get_score(i) * 1.1, 12)) for i in range(3, model.vocab_size())]
+    have = {piece for piece, _ in vocab + learned}
+    # Across words, of spaces alone, of two equal sums, a long one, one dearer than most: cuts that a rule decides.
+    extra = [("\u2581the\u2581dog", -3.5), ("\u2581\u2581", -4.25), ("ab", -6.0), ("aba", -9.0), ("X", -7.5), ("Y", -7.5),
+             ("\u00e9", -7.0), ("aaaaaaaa", -2.0), ("\u00fe\u00f0", -21.0)]
+    learned += [(piece, score) for piece, score in extra if piece not in have]
+    t = Tokenizer(Unigram(vocab=vocab + learned, unk_id=0, byte_fallback=byte_fallback))
+    t.normalizer = normalizer
+    if pre_tokenizer:
+        t.pre_tokenizer = pre_tokenizer
+    t.decoder = decoders.Metaspace()
+    t.add_special_tokens([AddedToken(x, special=True, normalized=False) for x in ("<unk>", "<s>", "</s>")]
+                         + [AddedToken("<|end|>", special=True, normalized=False, rstrip=True)])
+    # Looked for in the normalised text, where that makes no difference: it does where a step changes the ends of a text.
+    changes_ends = any(step in str(normalizer) for step in ("Prepend", "Strip", "\\A"))
+    t.add_tokens([AddedToken("<|extra|>", special=False, normalized=not changes_ends)])
+    if bos or eos:
+        single = (bos + " " if bos else "") + "$A" + (" " + eos if eos else "")
+        t.post_processor = processors.TemplateProcessing(
+            single=single, special_tokens=[(x, t.token_to_id(x)) for x in (bos, eos) if x])
+    return t
+
+
+def unigrams():
+    rules, space = normalizers.Precompiled(charsmap()), "\u2581"
+    metaspace = pre_tokenizers.Metaspace
+    # As transformers converts T5's and its kin's, as it did before, as the library's own trainer makes them.
+    yield "unigram-t5", unigram(
+        normalizer=normalizers.Sequence([rules, normalizers.Strip(left=False), normalizers.Replace(Regex(" {2,}"), space)]),
+        pre_tokenizer=metaspace(), eos="</s>")
+    yield "unigram-words", unigram(normalizer=rules, byte_fallback=True, pre_tokenizer=pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), metaspace()]))
+    yield "unigram-nfkc", unigram(normalizer=normalizers.Sequence(
+        [normalizers.Nmt(), normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]), pre_tokenizer=metaspace())
+    # Llama's kind, with and without its old habit; what transformers 5 makes of any other file of SentencePiece's.
+    yield "unigram-llama", unigram(normalizer=normalizers.Sequence(
+        [normalizers.Prepend(space), normalizers.Replace(" ", space)]), pre_tokenizer=None, byte_fallback=True, bos="<s>")
+    for scheme in ("first", "never"):
+        yield "unigram-" + scheme, unigram(normalizer=normalizers.NFC(), byte_fallback=True, bos="<s>",
+                                           pre_tokenizer=metaspace(prepend_scheme=scheme, split=False))
+    yield "unigram-spm", unigram(normalizer=normalizers.Sequence(
+        [rules, normalizers.Replace(Regex(r"\A +| +\z"), ""), normalizers.Replace(Regex(" {2,}"), " "),
+         normalizers.Replace(" ", space), normalizers.Replace(Regex(r"\A" + space), space + space)]),
+        pre_tokenizer=pre_tokenizers.Sequence([metaspace(split=False)]), byte_fallback=True)
+
+
 def cases():
     replace = normalizers.Replace(" ", "\u2581")
     yield "gpt2", byte_level([])
@@ -107,8 +213,9 @@ def cases():
 
 def main():
     lines = []
-    for name, t in cases():
-        texts = [{"text": x, "ids": t.encode(x, add_special_tokens=False).ids, "around": t.encode(x).ids} for x in TEXTS]
+    for name, t in [*cases(), *unigrams()]:
+        texts = [{"text": x, "ids": t.encode(x, add_special_tokens=False).ids, "around": t.encode(x).ids}
+                 for x in TEXTS + UNIGRAM_TEXTS * name.startswith("unigram")]
         size = t.get_vocab_size()
         lines.append(json.dumps(name) + ": " + json.dumps({"tokenizer": json.loads(t.to_str()), "size": size, "texts": texts}))
     out = Path(__file__).with_name("hf_tokenizers.json")

@@ -16,9 +16,11 @@ namespace {
 using nlohmann::ordered_json;
 using ::testing::HasSubstr;
 
+ordered_json golden_file(const char* name) {
+  return ordered_json::parse(std::ifstream(std::string(RUNAHEAD_SOURCE_DIR) + "/tests/golden/" + name));
+}
 const ordered_json& golden() {
-  static const ordered_json kGolden =
-      ordered_json::parse(std::ifstream(std::string(RUNAHEAD_SOURCE_DIR) + "/tests/golden/hf_tokenizers.json"));
+  static const ordered_json kGolden = golden_file("hf_tokenizers.json");
   return kGolden;
 }
 
@@ -69,7 +71,8 @@ TEST_F(HfTokenizerTest, IdsAreTheLibrarysOwn) {
 }
 
 TEST_F(HfTokenizerTest, TextsComeBack) {
-  for (const char* name : {"gpt2", "llama3", "llama2", "metaspace-first", "metaspace-never", "gemma"}) {
+  for (const char* name : {"gpt2", "llama3", "llama2", "metaspace-first", "metaspace-never", "gemma", "unigram-llama",
+                           "unigram-first", "unigram-never"}) {
     write(golden()[name]["tokenizer"], golden()[name]["size"].get<int64_t>());
     write_config({{"bos_token", "<s>"}, {"eos_token", "</s>"}});
     const auto tokenizer = load();
@@ -119,7 +122,6 @@ TEST_F(HfTokenizerTest, WhatIsNotDoneIsRefusedByName) {
     return tokenizer;
   };
   const auto refused = ErrorCode::kUnsupported;
-  expect_refused(changed("gpt2", "/model/type", "Unigram"), refused, "'Unigram'");
   expect_refused(changed("gpt2", "/model/type", "WordPiece"), refused, "'WordPiece'");
   expect_refused(changed("gpt2", "/normalizer", {{"type", "Lowercase"}}), refused, "normalizer is 'Lowercase'");
   expect_refused(changed("gpt2", "/pre_tokenizer", {{"type", "Whitespace"}}), refused, "pre_tokenizer is 'Whitespace'");
@@ -130,6 +132,199 @@ TEST_F(HfTokenizerTest, WhatIsNotDoneIsRefusedByName) {
   expect_refused(changed("gpt2", "/added_tokens/0/lstrip", true), refused, "lstrip");
   expect_refused(changed("llama2", "/model/byte_fallback", false), refused, "not supported");
   expect_refused(changed("metaspace-first", "/pre_tokenizer/split", true), refused, "'Metaspace'");
+}
+
+// tokenizer_config.json has the last word on added tokens, and may have some of its own (tests/golden/make_hf_added_tokens.py).
+TEST_F(HfTokenizerTest, AddedTokensAreThoseOfTransformers) {
+  size_t refused = 0;
+  const ordered_json cases = golden_file("hf_added_tokens.json")["cases"];
+  for (const ordered_json& one : cases) {
+    const auto base = one["tokenizer"].get<std::string>(), name = base + ", " + one["name"].get<std::string>();
+    write(golden()[base]["tokenizer"], golden()[base]["size"].get<int64_t>() + 20);
+    write_config(one["config"]);
+    const auto tokenizer = load();
+    if (!one["keeps_ids"].get<bool>()) {  // transformers would take another row of the embedding than the file names
+      ++refused;
+      ASSERT_FALSE(tokenizer) << name;
+      EXPECT_EQ(tokenizer.error().code, ErrorCode::kInvalidModel);
+      EXPECT_THAT(tokenizer.error().message, HasSubstr("tokenizer_config.json: added_tokens_decoder says that"));
+      continue;
+    }
+    ASSERT_TRUE(tokenizer) << name << ": " << tokenizer.error().message;
+    for (const ordered_json& text : one["texts"]) {
+      const auto words = text["text"].get<std::string>();
+      EXPECT_EQ(tokenizer->encode(words, true).value(), text["ids"].get<std::vector<TokenId>>())
+          << name << ": " << words;
+    }
+    for (const auto& [text, special] : one["special"].items()) {
+      const std::vector<TokenId> ids = tokenizer->encode(text, true).value();
+      EXPECT_EQ(tokenizer->is_control(ids.back()), special.get<bool>()) << name << ": " << text;
+    }
+  }
+  EXPECT_EQ(refused, 9u);
+}
+
+TEST_F(HfTokenizerTest, AddedTokensThatCannotBeAreRefused) {
+  write(golden()["gpt2"]["tokenizer"], 430);
+  const auto expect = [&](const ordered_json& decoder, ErrorCode code, const std::string& says) {
+    write_config({{"added_tokens_decoder", decoder}});
+    const auto loaded = load();
+    ASSERT_FALSE(loaded) << says;
+    EXPECT_EQ(loaded.error().code, code);
+    EXPECT_THAT(loaded.error().message, HasSubstr(says));
+  };
+  const auto bad = ErrorCode::kInvalidModel, unsupported = ErrorCode::kUnsupported;
+  expect(5, bad, "its added_tokens_decoder is no object");
+  expect({{"421", "<|new|>"}}, bad, "an added token is no object");
+  expect({{"421", {{"content", 5}}}}, bad, "'added_tokens_decoder.content' is 5, not a text");
+  expect({{"421", {{"content", "x"}, {"special", 1}}}}, bad, "'added_tokens_decoder.special' is 1, not true or false");
+  for (const char* id : {"", "-1", "x", "421x", " 421", "99999999999999999999"})
+    expect({{id, {{"content", "<|new|>"}}}}, bad, "which is no id");
+  expect({{"421", {{"content", "<|new|>"}}}, {"0421", {{"content", "<|old|>"}}}}, bad, "has 421 twice");
+  expect({{"421", {{"content", "<|new|>"}, {"lstrip", true}}}}, unsupported,
+         "'<|new|>', which depends on what is before it");
+  expect({{"419", {{"content", "<|end|>"}, {"single_word", true}}}}, unsupported, "'<|end|>', which depends");
+  expect({{"429", {{"content", "<|new|>"}}}}, bad, "'<|new|>' is 429, and by tokenizer.json it is 421");
+  expect({{"430", {{"content", "<|new|>"}}}}, bad, "'<|new|>' is 430, and by tokenizer.json it is 421");
+  write(golden()["gpt2"]["tokenizer"], 421);
+  write_config({{"added_tokens_decoder", {{"421", {{"content", "<|new|>"}}}}}});
+  EXPECT_TRUE(load()) << "the model has no row for it";
+}
+
+TEST_F(HfTokenizerTest, TokensThatTheNormaliserWritesOtherwiseAreRefused) {
+  const auto expect = [&](const char* name, const char* text, bool refused) {
+    ordered_json tokenizer = golden()[name]["tokenizer"];
+    const size_t id = golden()[name]["size"].get<size_t>();
+    tokenizer["added_tokens"].push_back({{"id", id}, {"content", text}, {"special", false}, {"normalized", true}});
+    write(tokenizer, 600);
+    write_config({{"bos_token", "<s>"}, {"eos_token", "</s>"}});
+    const auto loaded = load();
+    const std::string says = loaded ? "" : loaded.error().message;
+    EXPECT_EQ(!loaded, refused) << name << ": " << text << ": " << says;
+    EXPECT_EQ(says.contains("which is looked for in the normalised text"), refused) << says;
+  };
+  expect("gpt2", "two words", false);  // there is no normaliser
+  expect("llama2", "<new>", true);  // a space is put in front of it, too
+  expect("gemma", "<new>", false);
+  expect("gemma", "two words", true);
+  expect("gemma", "\u2581word", true);
+  expect("qwen2", "<\u00e9>", false);
+  expect("qwen2", "<e\u0301>", true);
+  expect("unigram-nfkc", "<new>", false);
+  expect("unigram-nfkc", "<\uff21>", true);
+  expect("unigram-t5", "<new>", true);
+  expect("unigram-spm", "<new>", true);
+}
+
+TEST_F(HfTokenizerTest, StepsOfUnigramThatAreNotDoneAreRefusedByName) {
+  const auto expect = [&](const char* name, const char* pointer, ordered_json value, const std::string& says) {
+    ordered_json tokenizer = golden()[name]["tokenizer"];
+    tokenizer[ordered_json::json_pointer(pointer)] = std::move(value);
+    expect_refused(tokenizer, ErrorCode::kUnsupported, says);
+  };
+  const auto replace = [](const char* kind, const char* from) {
+    return ordered_json{{"type", "Replace"}, {"pattern", {{kind, from}}}, {"content", "x"}};
+  };
+  const auto metaspace = [](const ordered_json& members) {
+    ordered_json step = {{"type", "Metaspace"}, {"replacement", "\u2581"}};
+    if (!members.is_null()) step.update(members);
+    return step;
+  };
+  expect("unigram-nfkc", "/normalizer", {{"type", "Lowercase"}}, "normalizer is 'Lowercase'");
+  expect("unigram-nfkc", "/normalizer", {{"type", "Prepend"}, {"prepend", "x"}}, "normalizer is 'Prepend'");
+  expect("unigram-nfkc", "/normalizer", replace("Regex", "a+"), "normalizer is 'Replace'");
+  expect("unigram-nfkc", "/normalizer", replace("String", ""), "normalizer is 'Replace'");
+  expect("unigram-spm", "/normalizer/normalizers/1",
+         golden()["unigram-spm"]["tokenizer"]["normalizer"]["normalizers"][0], "normalizer is 'Precompiled'");
+  expect("unigram-nfkc", "/pre_tokenizer", nullptr, "pre_tokenizer is none");
+  expect("unigram-nfkc", "/pre_tokenizer", {{"type", "WhitespaceSplit"}}, "pre_tokenizer is 'WhitespaceSplit'");
+  expect("unigram-nfkc", "/pre_tokenizer", {{"type", "Whitespace"}}, "pre_tokenizer is 'Whitespace'");
+  expect("unigram-nfkc", "/pre_tokenizer", metaspace({{"replacement", "_"}}), "pre_tokenizer is 'Metaspace'");
+  expect("unigram-nfkc", "/pre_tokenizer", metaspace({{"prepend_scheme", "last"}}), "pre_tokenizer is 'Metaspace'");
+  expect("unigram-nfkc", "/pre_tokenizer", metaspace({{"add_prefix_space", false}}), "pre_tokenizer is 'Metaspace'");
+  expect("unigram-words", "/pre_tokenizer/pretokenizers/1/prepend_scheme", "first", "pre_tokenizer is 'Metaspace'");
+  expect("unigram-words", "/pre_tokenizer/pretokenizers/0", metaspace({}), "pre_tokenizer is 'Metaspace'");
+  expect("unigram-nfkc", "/decoder", {{"type", "WordPiece"}}, "decoder is 'WordPiece'");
+  expect("unigram-nfkc", "/model/dropout", 0.1, "'model.dropout' of a Unigram tokenizer is not known");
+  expect("unigram-nfkc", "/model/type", "WordLevel", "'WordLevel'");
+}
+
+TEST_F(HfTokenizerTest, NothingOfUnigramIsTrusted) {
+  const auto expect = [&](const char* pointer, ordered_json value, const std::string& says) {
+    ordered_json tokenizer = golden()["unigram-spm"]["tokenizer"];
+    tokenizer[ordered_json::json_pointer(pointer)] = std::move(value);
+    expect_refused(tokenizer, ErrorCode::kInvalidModel, says);
+  };
+  expect("/model/vocab", nullptr, "no vocab");
+  expect("/model/vocab", ordered_json::array(), "no vocab");
+  expect("/model/vocab", {{"a", 1}}, "no vocab");
+  expect("/model/vocab", ordered_json(601, ordered_json::array({"a", 1})), "601 tokens, and the embedding 600 rows");
+  expect("/model/vocab/7", "a", "the token 7 is no text and its score");
+  expect("/model/vocab/7", {"a", "b"}, "the token 7 is no text and its score");
+  expect("/model/vocab/7", {"a", 1, 2}, "the token 7 is no text and its score");
+  expect("/model/vocab/7", {"<s>", -1}, "two tokens are '<s>'");
+  expect("/model/unk_id", 600, "unk_id is no token");
+  expect("/model/unk_id", -1, "unk_id is no token");
+  for (const char* rules : {"", "abc", "ab=c", "a===", "\u00e9abc"})
+    expect("/normalizer/normalizers/0/precompiled_charsmap", rules, "no text in base64");
+}
+
+// What they say is only seen when the tokenizer is made of them.
+TEST_F(HfTokenizerTest, RulesAndStepsOfUnigramAreBounded) {
+  ordered_json tokenizer = golden()["unigram-spm"]["tokenizer"];
+  const auto expect = [&](const std::string& says) {
+    write(tokenizer, 600);
+    const auto loaded = load();
+    ASSERT_FALSE(loaded) << says;
+    EXPECT_EQ(loaded.error().code, ErrorCode::kInvalidModel);
+    EXPECT_THAT(loaded.error().message, HasSubstr(says));
+  };
+  for (const char* rules : {"AAAA", "/////w==", "AAAAAA==", "CAAAAAEAAAAB"}) {
+    tokenizer["normalizer"]["normalizers"][0]["precompiled_charsmap"] = rules;
+    expect("cut short");
+  }
+  ordered_json steps = ordered_json::array();
+  for (int i = 0; i < 65; ++i) steps.push_back({{"type", "NFC"}});
+  tokenizer["normalizer"] = {{"type", "Sequence"}, {"normalizers", steps}};
+  tokenizer["pre_tokenizer"]["pretokenizers"][0]["split"] = true;
+  expect("more steps than a limit allows");
+}
+
+TEST_F(HfTokenizerTest, AStepThatWouldMakeATextEndlessEndsWithAnError) {
+  ordered_json tokenizer = golden()["unigram-nfkc"]["tokenizer"];
+  ordered_json steps = ordered_json::array();
+  for (int i = 0; i < 8; ++i)
+    steps.push_back({{"type", "Replace"}, {"pattern", {{"String", "z"}}}, {"content", std::string(1000, 'z')}});
+  tokenizer["normalizer"] = {{"type", "Sequence"}, {"normalizers", steps}};
+  write(tokenizer, 600);
+  const auto loaded = load();
+  ASSERT_TRUE(loaded) << loaded.error().message;
+  const auto ids = loaded->encode("z", true);
+  ASSERT_FALSE(ids);
+  EXPECT_EQ(ids.error().code, ErrorCode::kTooLarge);
+}
+
+// Of `tokenizers` it is the byte's token: whoever writes <0x0A> there writes a line end.
+TEST_F(HfTokenizerTest, AUsersNameOfAByteIsText) {
+  write(golden()["unigram-never"]["tokenizer"], 600);
+  write_config({{"bos_token", "<s>"}});
+  const auto loaded = load();
+  ASSERT_TRUE(loaded) << loaded.error().message;
+  const std::vector<TokenId> ids = loaded->encode("<0x07>\a", true).value();
+  constexpr TokenId kBell = 3 + 0x07;
+  EXPECT_EQ(std::ranges::count(ids, kBell), 1);
+  EXPECT_EQ(ids.back(), kBell);
+  EXPECT_EQ(loaded->decode(ids, false), "<0x07>\a");
+}
+
+TEST_F(HfTokenizerTest, WithoutAnUnknownTokenWhatIsUnknownIsAnError) {
+  ordered_json tokenizer = golden()["unigram-nfkc"]["tokenizer"];
+  tokenizer["model"]["unk_id"] = nullptr;
+  write(tokenizer, 600);
+  const auto loaded = load();
+  ASSERT_TRUE(loaded) << loaded.error().message;
+  EXPECT_TRUE(loaded->encode("the dogs", true));
+  EXPECT_THAT(loaded->encode("the \u4e8b", true).error().message, HasSubstr("no token for"));
 }
 
 TEST_F(HfTokenizerTest, StepsBehindByteLevelAreTakenIfNoMergeFeelsThem) {

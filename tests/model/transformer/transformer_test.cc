@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "model/transformer/prefill.h"
+#include "tests/support/architectures/architecture_models.h"
 #include "tests/support/default_model.h"
 #include "tests/support/naive_llama.h"
 #include "tests/support/temp_dir.h"
@@ -156,6 +157,27 @@ TEST(Transformer, AFusedQkvIsItsThreeParts) {
                                  TinyShape{.num_layers = 2, .num_kv_heads = 1, .head_dim = 48, .fused_qkv = true}}) {
     write_tiny_llama(dir / "fused.gguf", 11, shape, QuantType::kQ8_0);
     expect_agrees_with_the_oracle(dir / "fused.gguf", nullptr, ComputeMode::kFp32, 2e-4);
+  }
+}
+
+TEST(Transformer, ExpertsOfATensorEachGiveTheBitsOfExpertsInOne) {
+  TempDir dir;
+  ArchitectureModel model = *std::ranges::find(architecture_models(), "mixtral", &ArchitectureModel::name);
+  for (const bool apart : {false, true}) {
+    model.experts_apart = apart;
+    write_architecture_model(dir / (apart ? "apart.gguf" : "one.gguf"), model);
+  }
+  ASSERT_FALSE(Gguf::open(dir / "apart.gguf")->has_tensor("blk.0.ffn_up_exps.weight"));
+  const std::vector<TokenId> tokens = some_tokens(150, 100);
+  for (const ComputeMode mode : {ComputeMode::kFp32, ComputeMode::kBf16, ComputeMode::kInt16, ComputeMode::kInt8}) {
+    std::vector<std::vector<float>> logits;
+    for (const char* name : {"one.gguf", "apart.gguf"}) {
+      auto engine = Transformer::load({.model = dir / name, .compute = mode, .threads = 2});
+      ASSERT_TRUE(engine.has_value()) << engine.error().message;
+      SequenceCache cache(**engine, 192);
+      logits.push_back(prefill(**engine, **cache.lease(192), tokens));
+    }
+    EXPECT_EQ(logits[0], logits[1]) << name(mode);
   }
 }
 

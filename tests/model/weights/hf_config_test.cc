@@ -78,6 +78,54 @@ TEST(HfConfig, MistralQwen) {
   EXPECT_EQ(yarn.file->f32("qwen2.rope.scaling.attn_factor").value(), 1);
 }
 
+TEST(HfConfig, Experts) {
+  const Read mixtral =
+      read(R"({"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "num_experts_per_tok": 2,
+    "attention_bias": "absent", "num_local_experts": 8, "output_router_logits": false, "rope_theta": 1000000.0,
+    "router_aux_loss_coef": 0.02, "sliding_window": null, "tie_word_embeddings": false})");
+  EXPECT_EQ(mixtral.file->str("general.architecture").value(), "llama");
+  EXPECT_EQ(mixtral.file->u64("llama.expert_count").value(), 8u);
+  EXPECT_EQ(mixtral.file->u64("llama.expert_used_count").value(), 2u);
+  EXPECT_EQ(mixtral.file->u64("llama.expert_feed_forward_length").value(), 8192u);
+  const Read qwen =
+      read(R"({"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "decoder_sparse_step": 1,
+    "head_dim": 128, "max_window_layers": 48, "mlp_only_layers": [], "moe_intermediate_size": 768, "norm_topk_prob": true,
+    "num_experts": 128, "num_experts_per_tok": 8, "output_router_logits": false, "router_aux_loss_coef": 0.001,
+    "sliding_window": null, "use_sliding_window": false})");
+  EXPECT_EQ(qwen.file->u64("qwen3moe.expert_count").value(), 128u);
+  EXPECT_EQ(qwen.file->u64("qwen3moe.expert_feed_forward_length").value(), 768u);
+}
+
+// What a layer with experts could be, and ours is not: as Qwen's configuration says it.
+TEST(HfConfig, ExpertsOfAnotherKindAreRefusedByName) {
+  const std::string usual = R"({"model_type": "qwen3_moe", "norm_topk_prob": true, "num_experts": 8,
+      "num_experts_per_tok": 2, "moe_intermediate_size": 768, "head_dim": 128})";
+  read(usual);
+  const auto refused = [&](const char* name, json value, ErrorCode code, const std::string& says) {
+    json config = json::parse(kUsual);
+    config.update(json::parse(usual));
+    config[name] = std::move(value);
+    GgufKeys keys;
+    const auto model = read_hf_config(config, "config.json", keys);
+    ASSERT_FALSE(model) << name;
+    EXPECT_EQ(model.error().code, code) << model.error().message;
+    EXPECT_THAT(model.error().message, ::testing::HasSubstr(says));
+  };
+  const auto unsupported = ErrorCode::kUnsupported, invalid = ErrorCode::kInvalidModel;
+  refused("norm_topk_prob", false, unsupported, "'norm_topk_prob' is false");
+  refused("norm_topk_prob", nullptr, unsupported, "'norm_topk_prob' is missing");
+  refused("decoder_sparse_step", 2, unsupported, "'decoder_sparse_step' is 2");
+  refused("mlp_only_layers", {0}, unsupported, "'mlp_only_layers' is [0]");
+  refused("shared_expert_intermediate_size", 5632, unsupported, "'shared_expert_intermediate_size' is 5632");
+  refused("use_sliding_window", true, unsupported, "'use_sliding_window' is true");
+  refused("model_type", "qwen2_moe", unsupported, "the model_type 'qwen2_moe' is not supported");
+  refused("num_local_experts", 16, invalid, "'num_local_experts' is 16, and num_experts says otherwise");
+  refused("num_experts", nullptr, invalid, "'num_local_experts' is missing");
+  refused("num_experts", 1025, invalid, "not a whole number from 1 to 1024");
+  refused("num_experts_per_tok", 9, invalid, "not a whole number from 1 to 8");
+  refused("moe_intermediate_size", nullptr, invalid, "'moe_intermediate_size' is missing");
+}
+
 TEST(HfConfig, Gemma) {
   read(
       R"({"model_type": "gemma", "hidden_act": "gelu", "hidden_activation": null, "head_dim": 256, "pad_token_id": 0})");

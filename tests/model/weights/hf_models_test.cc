@@ -92,11 +92,38 @@ INSTANTIATE_TEST_SUITE_P(All, HfModelsTest, ::testing::ValuesIn(names()), [](con
 });
 
 TEST(HfModels, ShardsAreOneModel) {
-  const ordered_json& model = golden()["qwen3"];
-  const test::TempDir dir;
-  write_model(dir / "one", model, 1), write_model(dir / "three", model, 3);
-  const auto prompt = model["prompt"].get<std::vector<TokenId>>();
-  EXPECT_EQ(logits_of(dir / "one", prompt), logits_of(dir / "three", prompt));
+  for (const char* name : {"qwen3", "qwen3-moe"}) {  // experts of one layer in all of them
+    const ordered_json& model = golden()[name];
+    const test::TempDir dir;
+    write_model(dir / "one", model, 1), write_model(dir / "three", model, 3);
+    const auto prompt = model["prompt"].get<std::vector<TokenId>>();
+    EXPECT_EQ(logits_of(dir / "one", prompt), logits_of(dir / "three", prompt)) << name;
+  }
+}
+
+TEST(HfModels, ExpertsThatAreNotThoseOfTheModelAreNamed) {
+  const auto says = [](const std::string& name, const std::string& instead) {
+    ordered_json model = golden()["mixtral"];
+    const std::string prefix = "model.layers.1.block_sparse_moe.";
+    const ordered_json shape = model["tensors"].at(prefix + name);
+    if (instead != "beside") model["tensors"].erase(prefix + name);
+    if (!instead.empty()) model["tensors"][prefix + (instead == "beside" ? "experts.4.w1.weight" : instead)] = shape;
+    const test::TempDir dir;
+    write_model(dir / "m", model, 1);
+    const auto engine = Transformer::load({.model = dir / "m", .compute = ComputeMode::kFp32, .threads = 1});
+    return engine ? "loaded" : engine.error().message;
+  };
+  using ::testing::HasSubstr;
+  EXPECT_THAT(says("experts.2.w3.weight", ""), HasSubstr("'blk.1.ffn_up.2.weight' is missing"));
+  EXPECT_THAT(says("experts.0.w1.weight", ""), HasSubstr("'blk.1.ffn_gate.0.weight' is missing"));
+  EXPECT_THAT(says("gate.weight", ""), HasSubstr("'blk.1.ffn_gate_inp.weight' is missing"));
+  EXPECT_THAT(says("experts.1.w1.weight", "beside"), HasSubstr("does not use the tensor 'blk.1.ffn_gate.4.weight'"));
+  EXPECT_THAT(says("experts.1.w1.weight", "experts.00.w1.weight"),
+              HasSubstr("two tensors are 'blk.1.ffn_gate.0.weight'"));
+  for (const char* name : {"experts.w1.weight", "experts.-1.w1.weight", "experts.1w1.weight", "experts.1.w4.weight",
+                           "experts.1.w1.bias", "experts.99999999999999999999.w1.weight"})
+    EXPECT_THAT(says("experts.1.w1.weight", name), HasSubstr("does not use the tensor")) << name;
+  EXPECT_THAT(says("experts.1.w1.weight", "experts.1.w2.weight"), HasSubstr("ffn_gate.1.weight' is missing"));
 }
 
 }  // namespace

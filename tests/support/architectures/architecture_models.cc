@@ -98,15 +98,20 @@ class Writer {
   void add_experts(const std::string& block) {
     const TinyShape& s = m_.shape;
     add_matrix(block + "ffn_gate_inp", m_.experts, s.model_dim);
-    const auto add = [&](const char* name, int32_t rows, int32_t cols) {
-      const auto count = static_cast<size_t>(m_.experts) * static_cast<size_t>(rows) * static_cast<size_t>(cols);
-      file_.tensor(block + name,
-                   {static_cast<uint64_t>(cols), static_cast<uint64_t>(rows), static_cast<uint64_t>(m_.experts)},
-                   QuantType::kF32, random_.blocks(QuantType::kF32, count, 1 / std::sqrt(static_cast<float>(cols))));
+    const auto add = [&](const std::string& name, int32_t rows, int32_t cols) {
+      const auto width = static_cast<uint64_t>(cols), height = static_cast<uint64_t>(rows);
+      const auto experts = static_cast<uint64_t>(m_.experts);
+      const std::vector<std::byte> all =
+          random_.blocks(QuantType::kF32, experts * width * height, 1 / std::sqrt(static_cast<float>(cols)));
+      if (!m_.experts_apart) return file_.tensor(name + "_exps.weight", {width, height, experts}, QuantType::kF32, all);
+      const auto bytes = static_cast<int64_t>(all.size() / experts);
+      for (int32_t e = 0; e < m_.experts; ++e)
+        file_.tensor(name + "." + std::to_string(e) + ".weight", {width, height}, QuantType::kF32,
+                     {all.begin() + e * bytes, all.begin() + (e + 1) * bytes});
     };
-    add("ffn_gate_exps.weight", s.ffn_dim, s.model_dim);
-    add("ffn_up_exps.weight", s.ffn_dim, s.model_dim);
-    add("ffn_down_exps.weight", s.model_dim, s.ffn_dim);
+    add(block + "ffn_gate", s.ffn_dim, s.model_dim);
+    add(block + "ffn_up", s.ffn_dim, s.model_dim);
+    add(block + "ffn_down", s.model_dim, s.ffn_dim);
   }
 
   void add_qk_norms(const std::string& block) {

@@ -22,6 +22,7 @@ struct ArchitectureModel {
   bool pre_norms = true, ffn_norm = true, post_norms = false, second_norm = false;
   bool gate = true, fused_gate_up = false;
   int32_t experts = 0, experts_used = 0;
+  bool experts_apart = false;  // a tensor for each, as before April 2024; else all in one
   bool qkv_bias = false, out_bias = false, ffn_bias = false, norm_bias = false;
   std::vector<std::pair<std::string, float>> numbers = {};  // keys without their prefix
   std::vector<std::pair<std::string, uint32_t>> counts = {};
