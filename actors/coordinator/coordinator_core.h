@@ -189,7 +189,7 @@ class CoordinatorCore {
   int32_t least_columns(const Worker& worker, const WorkerPrefixes::Hit& hit, int32_t begin) const;
   void send_decode(Request& request, proto::Envelope message, std::vector<PageKey> prompt_keys);
   template <class Order>
-  void claim_pages(Worker& worker, AttemptId attempt, int64_t pages, WorkerPrefixes::Claim claim, Order& order);
+  void claim_pages(Worker& worker, AttemptId attempt, WorkerPrefixes::Claim claim, Order& order);
   void begin_report(Request& request, const Plan& plan, Time now) const;
   std::string hop_transport(WorkerId from_id, WorkerId to_id) const;
   WorkerId receiver(const Attempt& attempt, size_t rank) const;

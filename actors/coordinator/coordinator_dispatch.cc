@@ -75,13 +75,15 @@ std::optional<CoordinatorCore::Assignment> CoordinatorCore::choose_workers(const
   };
   // The decode worker's: what other attempts read of the prompt there needs no room.
   const auto own_pages = [&](const Worker& worker) {
-    if (worker.is_prefill) return registry_.pages_for_tokens(prompt);
-    return registry_.pages_for_tokens(prompt + left, worker.prefixes.columns_in_use(hit_of(worker)));
+    if (worker.is_prefill) return whole_lease(options_.shape.num_layers, prompt).own_pages();
+    const WorkerPrefixes::Hit hit = hit_of(worker);
+    const LeaseShape lease = sequence_lease(options_.shape, prompt, prompt + left, hit.columns, false);
+    return lease.own_pages() + worker.prefixes.pages_idle(hit);
   };
   const auto choose = [&](bool is_prefill) {
     std::vector<const Worker*> good, blamed;
     for (const auto& [id, worker] : registry_.workers())
-      if (worker.is_prefill == is_prefill && registry_.can_take(worker, own_pages(worker), now))
+      if (worker.is_prefill == is_prefill && WorkerRegistry::can_take(worker, own_pages(worker), now))
         (request.avoid.contains(id) ? blamed : good).push_back(&worker);
     if (good.empty()) good = std::move(blamed);
     std::ranges::stable_sort(good, {}, [](const Worker* worker) { return worker->running(); });
@@ -335,15 +337,14 @@ void CoordinatorCore::send_step(Request& request, size_t rank, proto::Envelope m
   const bool is_last = rank + 1 == attempt.ranks.size();
   WorkerPrefixes::Claim claim;
   if (rank == 0) claim.hit = attempt.kept.first;
-  const int32_t columns = claim.hit.columns;
-  if (std::ssize(keys) > columns) {
+  claim.lease = rank_lease(options_.shape, attempt.chunks[rank], claim.hit.columns, is_last);
+  if (std::ssize(keys) > claim.hit.columns) {
     claim.keep = ++last_prefix_;
     claim.keys = std::move(keys);
     claim.least = attempt.keeps_least = least_columns(worker, claim.hit, attempt.chunks[rank].begin);
     attempt.keeps_tokens = static_cast<int32_t>(std::ssize(claim.keys) - attempt.kept.begin) * kPageTokens;
   }
-  claim_pages(worker, attempt.id, registry_.pages_for_rank(attempt.chunks[rank], is_last, columns), std::move(claim),
-              *message.mutable_run_chain_step());
+  claim_pages(worker, attempt.id, std::move(claim), *message.mutable_run_chain_step());
   send(worker.id, std::move(message));
 }
 
@@ -355,32 +356,36 @@ int32_t CoordinatorCore::least_columns(const Worker& worker, const WorkerPrefixe
   return has_all ? worker.prefixes.least_of(hit) : pages_for(begin);
 }
 
-// It keeps the prompt as soon as it has come, and then the answer, too, whose keys are known when it has ended (key_answer).
+// It keeps the prompt as soon as it has come, if there is room for what layers with a window have then beside their newest pages;
+// and in the end the answer, too, whose keys are known when it has ended (key_answer).
 void CoordinatorCore::send_decode(Request& request, proto::Envelope message, std::vector<PageKey> prompt_keys) {
   Attempt& attempt = *request.attempt;
   const auto tokens = static_cast<int32_t>(request.spec.prompt.size()) + request.spec.max_new_tokens;
   WorkerPrefixes::Claim claim{.hit = attempt.kept.decode};
   Worker& worker = *registry_.find(attempt.decode);
   if (options_.prefix_cache && tokens > kPageTokens) claim.keep = ++last_prefix_;
-  claim.least = least_columns(worker, claim.hit, attempt.chunks.back().end);
-  attempt.prompt_kept = std::ssize(prompt_keys) <= claim.hit.columns;
-  if (!attempt.prompt_kept) {
+  const int32_t prompt = attempt.chunks.back().end;
+  claim.least = least_columns(worker, claim.hit, prompt);
+  claim.lease = sequence_lease(options_.shape, prompt, tokens, claim.hit.columns, /*keeps_prompt=*/true);
+  attempt.prompt_kept = std::ssize(prompt_keys) <= claim.hit.columns ||
+                        WorkerRegistry::room(worker) < claim.lease.own_pages() + worker.prefixes.pages_idle(claim.hit);
+  if (attempt.prompt_kept) {
+    claim.lease = sequence_lease(options_.shape, prompt, tokens, claim.hit.columns, /*keeps_prompt=*/false);
+  } else {
     claim.keep_prompt = ++last_prefix_;
     claim.prompt_keys = std::move(prompt_keys);
   }
   message.mutable_run_decode()->set_keep_prompt(claim.keep_prompt);
-  claim_pages(worker, attempt.id, registry_.pages_for_tokens(tokens, attempt.kept.decode.columns), std::move(claim),
-              *message.mutable_run_decode());
+  claim_pages(worker, attempt.id, std::move(claim), *message.mutable_run_decode());
   send(attempt.decode, std::move(message));
 }
 
 template <class Order>
-void CoordinatorCore::claim_pages(Worker& worker, AttemptId attempt, int64_t pages, WorkerPrefixes::Claim claim,
-                                  Order& order) {
+void CoordinatorCore::claim_pages(Worker& worker, AttemptId attempt, WorkerPrefixes::Claim claim, Order& order) {
   order.set_from_prefix(claim.hit.prefix);
   order.set_kept_pages(claim.hit.columns);
   order.set_keep_prefix(claim.keep);
-  registry_.hold(worker, attempt, pages, std::move(claim));
+  WorkerRegistry::hold(worker, attempt, std::move(claim));
   for (const uint64_t dropped : worker.prefixes.take_dropped()) order.add_drop_prefixes(dropped);
 }
 
