@@ -81,6 +81,7 @@ struct DecodeOrder {
   int32_t beginning_from = 0;
 
   bool gives_beginning() const { return !beginning.address.empty(); }
+  int32_t full_pages() const { return prompt_len / kPageTokens; }
 };
 
 // Why an attempt ended badly, and which peer is to blame (0: nobody).

@@ -165,11 +165,13 @@ Result<std::shared_ptr<KvLease>> KvPool::lease(LeaseShape shape) {
   return made;
 }
 
-Result<std::shared_ptr<KvLease>> KvPool::lease_behind(const KvLease& beginning, LeaseShape shape) {
-  RUNAHEAD_CHECK(shape.num_layers() == beginning.num_layers() && shape.own_pages() > 0, "a lease has pages of its own");
+Result<std::shared_ptr<KvLease>> KvPool::lease_behind(std::shared_ptr<KvLease> beginning, LeaseShape shape) {
+  RUNAHEAD_CHECK(shape.num_layers() == beginning->num_layers() && shape.own_pages() > 0,
+                 "a lease has pages of its own");
   std::shared_ptr<KvLease> made(new KvLease(*this, std::move(shape)));
+  share_pages(*beginning, *made);
+  beginning.reset();
   TRY(take_pages(*made));
-  share_pages(beginning, *made);
   return made;
 }
 

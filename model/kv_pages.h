@@ -119,8 +119,9 @@ class KvPool {
   Result<std::shared_ptr<KvLease>> lease(int32_t num_layers, int32_t tokens) {
     return lease(whole_lease(num_layers, tokens));
   }
-  // Its first pages in every layer are those of `beginning`, as many as it has of shape.shared; only the others are new.
-  Result<std::shared_ptr<KvLease>> lease_behind(const KvLease& beginning, LeaseShape shape);
+  // Its first pages in every layer are those of `beginning`, as many as it has of shape.shared; only the others are new. Where
+  // nobody else has the beginning any more, the rest of it is free for them.
+  Result<std::shared_ptr<KvLease>> lease_behind(std::shared_ptr<KvLease> beginning, LeaseShape shape);
   // What is there of the first pages of every layer, for who keeps them: nobody writes them any more.
   std::shared_ptr<KvLease> share(const KvLease& lease, int32_t pages);
   Usage usage() const { return usage_; }

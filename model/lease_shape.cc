@@ -50,11 +50,11 @@ LeaseShape rank_lease(const ModelShape& model, TokenRange chunk, int32_t shared,
 LeaseShape sequence_lease(const ModelShape& model, int32_t prompt_len, int32_t tokens, int32_t shared,
                           bool keeps_prompt) {
   LeaseShape lease = whole_lease(model.num_layers, tokens, shared);
-  const int32_t stay = keeps_prompt ? prompt_len / kPageTokens : shared;  // pages of each layer
+  const int32_t full = prompt_len / kPageTokens, stay = keeps_prompt ? full : shared;  // pages of each layer
   for (int32_t layer = 0; layer < model.num_layers; ++layer) {
     const int32_t window = model.window(layer);
     LayerPages& pages = lease.layers[static_cast<size_t>(layer)];
-    pages.first = std::max(shared, first_page_in_reach(prompt_len, window));
+    pages.first = std::max(shared, first_page_in_reach(full * kPageTokens, window));
     const int32_t turned = std::max(stay, pages.first) + pages_of_window(window);
     if (window > 0 && turned < pages.end) pages.end = turned, pages.turn = pages_of_window(window);
   }

@@ -341,19 +341,20 @@ void CoordinatorCore::send_step(Request& request, size_t rank, proto::Envelope m
   if (std::ssize(keys) > claim.hit.columns) {
     claim.keep = ++last_prefix_;
     claim.keys = std::move(keys);
-    claim.least = attempt.keeps_least = least_columns(worker, claim.hit, attempt.chunks[rank].begin);
+    claim.least = attempt.keeps_least = least_columns(worker, claim.hit, attempt.chunks[rank].first_page());
     attempt.keeps_tokens = static_cast<int32_t>(std::ssize(claim.keys) - attempt.kept.begin) * kPageTokens;
   }
   claim_pages(worker, attempt.id, std::move(claim), *message.mutable_run_chain_step());
   send(worker.id, std::move(message));
 }
 
-// WorkerPrefixes::Claim::least of a worker whose tokens begin at `begin`: it gets, of layers with a window, only what those see.
+// WorkerPrefixes::Claim::least of a worker whose tokens begin with this column: it gets, of layers with a window, only what those
+// see.
 int32_t CoordinatorCore::least_columns(const Worker& worker, const WorkerPrefixes::Hit& hit, int32_t begin) const {
   const std::vector<int32_t>& windows = options_.shape.windows;
-  const bool has_all =
-      std::ranges::all_of(windows, [&](int32_t window) { return first_page_in_reach(begin, window) <= hit.columns; });
-  return has_all ? worker.prefixes.least_of(hit) : pages_for(begin);
+  const bool has_all = std::ranges::all_of(
+      windows, [&](int32_t window) { return first_page_in_reach(begin * kPageTokens, window) <= hit.columns; });
+  return has_all ? worker.prefixes.least_of(hit) : begin;
 }
 
 // It keeps the prompt as soon as it has come, if there is room for what layers with a window have then beside their newest pages;
@@ -365,7 +366,7 @@ void CoordinatorCore::send_decode(Request& request, proto::Envelope message, std
   Worker& worker = *registry_.find(attempt.decode);
   if (options_.prefix_cache && tokens > kPageTokens) claim.keep = ++last_prefix_;
   const int32_t prompt = attempt.chunks.back().end;
-  claim.least = least_columns(worker, claim.hit, prompt);
+  claim.least = least_columns(worker, claim.hit, prompt / kPageTokens);
   claim.lease = sequence_lease(options_.shape, prompt, tokens, claim.hit.columns, /*keeps_prompt=*/true);
   attempt.prompt_kept = std::ssize(prompt_keys) <= claim.hit.columns ||
                         WorkerRegistry::room(worker) < claim.lease.own_pages() + worker.prefixes.pages_idle(claim.hit);

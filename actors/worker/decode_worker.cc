@@ -214,8 +214,8 @@ Result<void> DecodeWorker::Impl::open(SequenceAttempt& a, const DecodeOrder& ord
   TRY(a.lease(env_, kept_, order.prefix,
               sequence_lease(model, order.prompt_len, order.prompt_len + order.max_new_tokens, order.prefix.pages,
                              order.prefix.keep_prompt != 0)));
-  const HopShape in =
-      hop_shape(a.id(), model, {order.prefix.pages, pages_for(order.prompt_len)}, order.prompt_len, page_bytes);
+  const HopShape in = hop_shape(a.id(), model, {order.prefix.pages, pages_for(order.prompt_len)},
+                                order.full_pages() * kPageTokens, page_bytes);
   TRY(a.prefix.open(env_.kv, in, order.upstream, a.kv));
   if (!order.gives_beginning()) return {};
   const HopShape out = hop_shape(a.id(), model, {order.beginning_from, order.prefix.pages},

@@ -367,8 +367,8 @@ Result<void> PrefillWorker::Impl::open(RankAttempt& a) {
   a.window.begin(*a.kv);
   const size_t page_bytes = env_.pool.page_bytes();
   const HopShape in = hop_shape(a.id(), model, {step.prefix.pages, step.prefix_pages()}, step.chunk.begin, page_bytes);
-  const HopShape out =
-      hop_shape(a.id(), model, {step.downstream_has, step.chunk.end_page()}, step.chunk.end, page_bytes);
+  const HopShape out = hop_shape(a.id(), model, {step.downstream_has, step.chunk.end_page()},
+                                 step.full_pages() * kPageTokens, page_bytes);
   TRY(a.prefix.open(env_.kv, in, step.upstream, a.kv));
   TRY(a.downstream.open(env_.kv, out, step.downstream, a.kv));
   if (!step.is_last_rank()) post_kept(a);  // the next rank attends to them first

@@ -30,14 +30,14 @@ asio::awaitable<WorkerAttempt::End> WorkerAttempt::until_over() {
 
 Result<void> WorkerAttempt::lease(const WorkerEnv& env, KeptPrefixes& kept, const PrefixOrder& order,
                                   LeaseShape shape) {
-  const std::shared_ptr<KvLease> beginning = kept.find(id_.epoch, order.from);  // before it may be dropped
+  std::shared_ptr<KvLease> beginning = kept.find(id_.epoch, order.from);  // before it may be dropped
   for (const uint64_t number : order.drop) kept.drop(id_.epoch, number);
   if (order.from == 0) {
     kv = TRY(env.pool.lease(std::move(shape)));
   } else {
     if (!beginning || !beginning->has_beginning(env.engine.shape(), order.pages))
       return fail(ErrorCode::kStale, "this worker does not keep the prompt's beginning any more");
-    kv = TRY(env.pool.lease_behind(*beginning, std::move(shape)));
+    kv = TRY(env.pool.lease_behind(std::move(beginning), std::move(shape)));
   }
   env.metrics.pages(env.pool.usage());
   return {};

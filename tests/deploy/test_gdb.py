@@ -27,7 +27,7 @@ int main() {
   KvPool pool(4096, 100);
   std::shared_ptr<KvLease> lease = *pool.lease(3, 130);
   std::shared_ptr<KvLease> kept = pool.share(**pool.lease(3, 64), 1);
-  std::shared_ptr<KvLease> behind = *pool.lease_behind(*kept, whole_lease(3, 130, 1));
+  std::shared_ptr<KvLease> behind = *pool.lease_behind(kept, whole_lease(3, 130, 1));
   lease->mark_quarantined();
   stop_here();
 }

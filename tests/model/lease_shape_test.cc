@@ -132,7 +132,7 @@ TEST(LeaseShape, PagesThatOthersReadDoNotTakeTurns) {
   EXPECT_EQ(places.size(), size_t{10 + 2 * 2}) << "of windows of 100 tokens two pages";
   EXPECT_TRUE(prompt->has_beginning(model, 10));
   EXPECT_FALSE(prompt->has_beginning(model, 9));
-  auto second = *pool.lease_behind(*prompt, sequence_lease(model, 641, 1600, 10, false));
+  auto second = *pool.lease_behind(prompt, sequence_lease(model, 641, 1600, 10, false));
   for (int32_t page = 10; page < 25; ++page) {
     first->reach(page), second->reach(page);
     for (const auto& [at, place] : places) {
@@ -202,7 +202,7 @@ TEST(LeaseShape, TheBooksOfAPoolAreRightAtAllTimes) {
       LeaseShape shape = rng.next() % 2 == 0 ? sequence_lease(model, prompt, tokens, shared, keeps)
                                              : rank_lease(model, {shared * kPageTokens, prompt}, shared, is_last);
       const int64_t free = pool.usage().free;
-      auto lease = shares ? pool.lease_behind(*all[pick].lease, shape) : pool.lease(shape);
+      auto lease = shares ? pool.lease_behind(all[pick].lease, shape) : pool.lease(shape);
       ASSERT_EQ(lease.has_value(), shape.own_pages() <= free) << "not one page more than there are";
       refused += lease ? 0 : 1;
       behind += lease && shares ? 1 : 0;
