@@ -1,8 +1,9 @@
 // LeaseShape: which pages of each layer a lease has memory for, and how many that are. The worker takes them by it, and the
 // coordinator counts by it what a worker has left. Pure; any thread.
 //   window   of a layer whose tokens see the last ones only, a rank has what its first token sees, and what is behind. While
-//            an answer is made, a page takes the memory of the one that has fallen out of reach. It begins with what is seen by the
-//            first token of the page that the answer begins in: then prompts that have all full pages in common can share them.
+//            an answer is made, a page takes the memory of the one that has fallen out of reach. A sequence begins with what the
+//            first token of its prompt's last, partly filled page sees: then prompts that have all full pages in common can
+//            share them.
 //   stays    what others may read, a prompt whose pages are kept, is not written again.
 // Source: ADR 32; of layers at once: ADR 22.
 #pragma once

@@ -8,7 +8,7 @@
 namespace runahead {
 namespace {
 
-// A worker of a model whose layers but every third see the last 150 tokens: it leases, keeps, takes turns and drops as it is told.
+// A worker of a model whose layers, but for one, see the last 150 tokens. It leases, keeps, goes on and drops as it is told.
 class Ledger {
  public:
   explicit Ledger(int64_t pages)
