@@ -233,8 +233,11 @@ Result<void> CoordinatorCore::check_room(const InferenceRequest& request, size_t
                 "prefill and decode workers run unlike compute modes or transports; start all with the same "
                 "--compute and --transport");
   const auto prompt = static_cast<int32_t>(request.prompt.size());
+  const auto whole = prompt + static_cast<int32_t>(generated);
   const ModelShape& shape = options_.shape;
-  if (whole_lease(shape.num_layers, prompt + static_cast<int32_t>(generated)).own_pages() <= prefill_pages &&
+  const bool prefill_fits = whole_lease(shape.num_layers, whole).own_pages() <= prefill_pages ||
+                            (!shape.windows.empty() && could_have_room(request, whole));
+  if (prefill_fits &&
       sequence_lease(shape, prompt, prompt + request.max_new_tokens, 0, false).own_pages() <= decode_pages)
     return {};
   return fail(ErrorCode::kTooLarge, "no worker has K/V memory for a prompt of " + std::to_string(prompt) +

@@ -57,6 +57,35 @@ TEST_F(Windows, ALongAnswerTakesOfTheDecodeWorkerWhatItsTokensSee) {
   EXPECT_NE(refused->error->message.find("for 960 with its answer"), std::string::npos) << refused->error->message;
 }
 
+// Two ranks: the first has two layers at once of eight columns, the last of the layer with the window what is seen from token 512
+// on, 10 pages instead of 16. Nobody has room for the whole prompt, of 48.
+TEST_F(Windows, AChainTakesAPromptThatNoWorkerHasRoomFor) {
+  InferenceRequest request = request_of(1024, 3);
+  request.strategy = Strategy::kEven;
+  constexpr int64_t kLast = 2 * 16 + 10;
+  for (const bool is_enough : {true, false}) {
+    cluster_.emplace(0, 0);
+    for (int i = 0; i < 2; ++i) add(true, is_enough ? kLast : kLast - 1);
+    add(false, 200);
+    if (!is_enough) {
+      const auto refused = cluster_->answer_to(request);
+      ASSERT_TRUE(refused->error);
+      EXPECT_EQ(refused->error->code, ErrorCode::kTooLarge);
+      continue;
+    }
+    answer_to(request);
+    // Two at once, and those behind them, wait for each other; what has been kept of the first gives way.
+    std::vector<InferenceRequest> requests;
+    std::vector<std::shared_ptr<Answer>> answers;
+    for (uint64_t seed = 2; seed < 6; ++seed) {
+      requests.push_back(request_of(seed % 2 == 0 ? 1024 : 700, 3, seed));
+      requests.back().strategy = seed < 4 ? Strategy::kEven : Strategy::kBalanced;
+      answers.push_back(cluster_->ask(requests.back()));
+    }
+    for (size_t i = 0; i < answers.size(); ++i) expect_answer(requests[i], answers[i]);
+  }
+}
+
 // To keep a prompt takes more, of the layer with the window, than to answer it: where there is no room for it, it is not kept.
 TEST_F(Windows, WhatIsKeptOfAPromptKeepsNobodyWaiting) {
   const InferenceRequest requests[] = {request_of(300, 700, 1), request_of(300, 700, 2)};
