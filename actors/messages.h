@@ -2,7 +2,6 @@
 // here, so that nothing behind it meets a value out of bounds. And the way back. Pure; any thread.
 #pragma once
 
-#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
@@ -37,13 +36,6 @@ struct PrefixOrder {
   std::vector<uint64_t> drop;
 };
 
-// Layers whose pages a rank has memory for at once. Only the last rank's stay (the decode worker gets them from there); another
-// rank has done with a layer when it has attended to it and passed it on. A quarter, for so far ranks run apart while links or
-// workers stutter; two at least, one to attend to while the next one comes.
-inline int32_t kv_layers_at_once(int32_t num_layers, bool is_last_rank) {
-  return is_last_rank ? num_layers : std::min(num_layers, std::max(2, (num_layers + 3) / 4));
-}
-
 // RunChainStep, checked: what one rank does in one attempt.
 struct ChainStep {
   AttemptId attempt;
@@ -68,7 +60,6 @@ struct ChainStep {
   TokenId token_behind(int32_t row) const {
     return row + 1 < chunk.size() ? tokens[static_cast<size_t>(row) + 1] : next_token;
   }
-  TokenRange visible() const { return {0, chunk.end}; }
   int32_t prefix_pages() const { return chunk.first_page(); }  // a layer, received or kept
   int32_t full_pages() const { return chunk.end / kPageTokens; }
 };
@@ -90,6 +81,7 @@ struct DecodeOrder {
   int32_t beginning_from = 0;
 
   bool gives_beginning() const { return !beginning.address.empty(); }
+  int32_t full_pages() const { return prompt_len / kPageTokens; }
 };
 
 // Why an attempt ended badly, and which peer is to blame (0: nobody).

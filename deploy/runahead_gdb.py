@@ -51,10 +51,12 @@ class RangePrinter(Summary):
 
 class LeasePrinter(Summary):
     def to_string(self):
-        v = self.value
-        shared = int(v["shared_pages_"])
+        shape = self.value["shape_"]
+        layers = shape["layers"]["_M_impl"]
+        num_layers = int(layers["_M_finish"] - layers["_M_start"])
+        shared = int(shape["shared"])
         state = f", {shared} shared" if shared else ""
-        return f"KvLease {int(v['num_layers_'])} layers x {int(v['num_pages_'])} pages{state}"
+        return f"KvLease {num_layers} layers x {int(shape['num_pages'])} pages{state}"
 
 
 class PoolPrinter(Summary):

@@ -8,17 +8,21 @@
 
 namespace runahead {
 
-KvLease::KvLease(KvPool& pool, int32_t num_layers, int32_t layers_at_once, int32_t num_pages, int32_t shared_pages)
+namespace {
+
+constexpr uint32_t kNoSlot = UINT32_MAX;
+
+}  // namespace
+
+KvLease::KvLease(KvPool& pool, LeaseShape shape)
     : pool_(pool),
-      num_layers_(num_layers),
-      layers_at_once_(layers_at_once),
-      num_pages_(num_pages),
-      shared_pages_(shared_pages),
-      on_device_(has_twins() ? static_cast<size_t>(num_layers) * static_cast<size_t>(num_pages) : 0) {}
+      shape_(std::move(shape)),
+      slots_(static_cast<size_t>(num_layers()) * static_cast<size_t>(num_pages()), kNoSlot),
+      on_device_(has_twins() ? slots_.size() : 0) {}
 
 template <class Call>
 void KvLease::for_each_slot(Call call) const {
-  for (const std::vector<uint32_t>* slots : {&shared_slots_, &slots_})
+  for (const std::vector<uint32_t>* slots : {&shared_slots_, &own_slots_})
     for (const uint32_t slot : *slots) call(slot);
 }
 
@@ -26,13 +30,48 @@ KvLease::~KvLease() {
   for_each_slot([this](uint32_t slot) { pool_.give_back(slot, keeps_); });
 }
 
+size_t KvLease::at(int32_t layer, int32_t page) const {
+  RUNAHEAD_CHECK(layer >= 0 && layer < num_layers() && page >= 0 && page < num_pages(), "page outside its lease");
+  return static_cast<size_t>(layer) * static_cast<size_t>(num_pages()) + static_cast<size_t>(page);
+}
+
 size_t KvLease::slot(int32_t layer, int32_t page) const {
-  RUNAHEAD_CHECK(layer >= 0 && layer < num_layers_ && page >= 0 && page < num_pages_, "page outside its lease");
-  const auto at = [](int32_t row, int32_t columns, int32_t column) {
-    return static_cast<size_t>(row) * static_cast<size_t>(columns) + static_cast<size_t>(column);
-  };
-  if (page < shared_pages_) return shared_slots_[at(layer, shared_pages_, page)];
-  return slots_[at(layer % layers_at_once_, num_pages_ - shared_pages_, page - shared_pages_)];
+  RUNAHEAD_CHECK(has(layer, page), "a page out of its layer's reach");
+  return slots_[at(layer, page)];
+}
+
+bool KvLease::has(int32_t layer, int32_t page) const { return slots_[at(layer, page)] != kNoSlot; }
+
+bool KvLease::has_beginning(const ModelShape& model, int32_t pages) const {
+  if (pages > num_pages()) return false;
+  for (int32_t layer = 0; layer < num_layers(); ++layer)
+    for (int32_t page = first_page_in_reach(pages * kPageTokens, model.window(layer)); page < pages; ++page)
+      if (!has(layer, page)) return false;
+  return true;
+}
+
+// Layers lie one behind the other in a ring that holds any layers_at_once of them.
+void KvLease::place_own_pages() {
+  size_t next = 0;
+  for (int32_t layer = 0; layer < num_layers(); ++layer) {
+    const LayerPages& pages = shape_.layers[static_cast<size_t>(layer)];
+    for (int32_t page = pages.first; page < pages.end; ++page)
+      slots_[at(layer, page)] = own_slots_[next++ % own_slots_.size()];
+  }
+}
+
+bool KvLease::reach(int32_t page) {
+  for (; reached_ < page; ++reached_)
+    for (int32_t layer = 0; layer < num_layers(); ++layer) take_turn(layer, reached_ + 1);
+  return reached_ == page || !shape_.has_turned(reached_);
+}
+
+void KvLease::take_turn(int32_t layer, int32_t page) {
+  const LayerPages& pages = shape_.layers[static_cast<size_t>(layer)];
+  if (pages.turn == 0 || page < pages.end) return;
+  const size_t to = at(layer, page), from = at(layer, page - pages.turn);
+  slots_[to] = std::exchange(slots_[from], kNoSlot);
+  if (has_twins()) on_device_[from] = on_device_[to] = false;
 }
 
 std::span<std::byte> KvLease::page(int32_t layer, int32_t page) const {
@@ -48,12 +87,10 @@ std::byte* KvLease::device_page(int32_t layer, int32_t page) const {
 
 bool KvLease::has_twins() const { return pool_.device_ != nullptr && is_on_host(); }
 
-bool KvLease::needs_upload(int32_t layer, int32_t page) const {
-  return has_twins() && !on_device_[static_cast<size_t>(layer * num_pages_ + page)];
-}
+bool KvLease::needs_upload(int32_t layer, int32_t page) const { return has_twins() && !on_device_[at(layer, page)]; }
 
 void KvLease::mark_on_device(int32_t layer, int32_t page) {
-  if (has_twins()) on_device_[static_cast<size_t>(layer * num_pages_ + page)] = true;
+  if (has_twins()) on_device_[at(layer, page)] = true;
 }
 
 uint32_t KvLease::checksum(int32_t layer, int32_t page) const {
@@ -121,47 +158,51 @@ void KvPool::give_back(uint32_t slot, bool keeper) {
   if (slots_[slot].leases == 0) free_slots_.push_back(slot);
 }
 
-Result<std::shared_ptr<KvLease>> KvPool::lease(int32_t num_layers, int32_t tokens, int32_t layers_at_once) {
-  RUNAHEAD_CHECK(layers_at_once > 0 && layers_at_once <= num_layers && tokens > 0, "a lease has pages");
-  std::shared_ptr<KvLease> made(new KvLease(*this, num_layers, layers_at_once, pages_for(tokens), 0));
+Result<std::shared_ptr<KvLease>> KvPool::lease(LeaseShape shape) {
+  RUNAHEAD_CHECK(shape.shared == 0 && shape.own_pages() > 0, "a lease has pages");
+  std::shared_ptr<KvLease> made(new KvLease(*this, std::move(shape)));
   TRY(take_pages(*made));
   return made;
 }
 
-Result<std::shared_ptr<KvLease>> KvPool::lease_behind(const KvLease& beginning, int32_t pages, int32_t tokens,
-                                                      int32_t layers_at_once) {
-  RUNAHEAD_CHECK(layers_at_once > 0 && layers_at_once <= beginning.num_layers_ && pages < pages_for(tokens),
+Result<std::shared_ptr<KvLease>> KvPool::lease_behind(std::shared_ptr<KvLease> beginning, LeaseShape shape) {
+  RUNAHEAD_CHECK(shape.num_layers() == beginning->num_layers() && shape.own_pages() > 0,
                  "a lease has pages of its own");
-  std::shared_ptr<KvLease> made(new KvLease(*this, beginning.num_layers_, layers_at_once, pages_for(tokens), pages));
+  std::shared_ptr<KvLease> made(new KvLease(*this, std::move(shape)));
+  share_pages(*beginning, *made);
+  beginning.reset();
   TRY(take_pages(*made));
-  share_pages(beginning, *made);
   return made;
 }
 
 std::shared_ptr<KvLease> KvPool::share(const KvLease& lease, int32_t pages) {
-  std::shared_ptr<KvLease> made(new KvLease(*this, lease.num_layers_, lease.num_layers_, pages, pages));
+  std::shared_ptr<KvLease> made(
+      new KvLease(*this, whole_lease(lease.num_layers(), pages * kPageTokens, /*shared=*/pages)));
   made->keeps_ = true;
   share_pages(lease, *made);
   return made;
 }
 
 Result<void> KvPool::take_pages(KvLease& lease) {
-  const int64_t count = static_cast<int64_t>(lease.layers_at_once_) * (lease.num_pages_ - lease.shared_pages_);
+  const int64_t count = lease.shape_.own_pages();
   if (count > usage_.free)
     return fail(ErrorCode::kOverloaded, "the KV cache is full: " + std::to_string(count) + " pages asked for, " +
                                             std::to_string(usage_.free) + " of " + std::to_string(usage_.total) +
                                             " free");
-  lease.slots_.assign(free_slots_.end() - count, free_slots_.end());
+  lease.own_slots_.assign(free_slots_.end() - count, free_slots_.end());
   free_slots_.resize(free_slots_.size() - static_cast<size_t>(count));
-  for (const uint32_t slot : lease.slots_) change(slot, [](Slot& state) { state.leases = 1; });
+  for (const uint32_t slot : lease.own_slots_) change(slot, [](Slot& state) { state.leases = 1; });
+  lease.place_own_pages();
   return {};
 }
 
 void KvPool::share_pages(const KvLease& from, KvLease& to) {
-  RUNAHEAD_CHECK(&from.pool_ == this && from.layers_at_once_ == from.num_layers_ && to.shared_pages_ <= from.num_pages_,
-                 "what is shared is there");
-  for (int32_t layer = 0; layer < to.num_layers_; ++layer)
-    for (int32_t page = 0; page < to.shared_pages_; ++page) {
+  RUNAHEAD_CHECK(
+      &from.pool_ == this && from.layers_at_once() == from.num_layers() && to.shape_.shared <= from.num_pages(),
+      "what is shared is there");
+  for (int32_t layer = 0; layer < to.num_layers(); ++layer)
+    for (int32_t page = 0; page < to.shape_.shared; ++page) {
+      if (!from.has(layer, page)) continue;
       const auto slot = static_cast<uint32_t>(from.slot(layer, page));
       change(slot, [&](Slot& state) {
         ++state.leases;
@@ -169,6 +210,7 @@ void KvPool::share_pages(const KvLease& from, KvLease& to) {
         if (to.keeps_) state.quarantined = false;
       });
       to.shared_slots_.push_back(slot);
+      to.slots_[to.at(layer, page)] = slot;
       if (!from.needs_upload(layer, page)) to.mark_on_device(layer, page);
     }
 }

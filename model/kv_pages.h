@@ -16,8 +16,9 @@
 //           page has one writer.
 //   sharing full pages of a prompt's beginning can belong to several leases, which then only read them; the last one gives them
 //           back.
-//   layers  a lease may have memory for some of the layers at once (layers_at_once): layer l then takes that of layer
-//           l - layers_at_once. Who leases so keeps them apart (actors/worker/layer_window.h).
+//   layers  which pages of which layers a lease has memory for says its shape (model/lease_shape.h); nobody gets another one. Of
+//           some of the layers at once (layers_at_once) later ones take the memory of earlier ones: who leases so keeps them
+//           apart (actors/worker/layer_window.h).
 //   ledger  free + kept + leased + quarantined = total at all times (`usage`).
 // Source: paper 4.1; docs/ARCHITECTURE.md, ideas 2 and 3. Quarantined are pages of a transfer whose end nobody has told us.
 #pragma once
@@ -30,7 +31,7 @@
 
 #include "base/memory.h"
 #include "base/result.h"
-#include "base/token_range.h"
+#include "model/lease_shape.h"
 
 namespace runahead {
 
@@ -48,17 +49,22 @@ class DevicePages {
   virtual bool can_travel() const = 0;
 };
 
-// Pages of one sequence: num_layers x num_pages, layers_at_once of them at a time. Page p of every layer holds tokens
-// [64 p, 64 p + 64).
+// Pages of one sequence. Page p of every layer holds tokens [64 p, 64 p + 64).
 class KvLease {
  public:
   ~KvLease();
   KvLease(const KvLease&) = delete;
   KvLease& operator=(const KvLease&) = delete;
 
-  int32_t num_layers() const { return num_layers_; }
-  int32_t layers_at_once() const { return layers_at_once_; }
-  int32_t num_pages() const { return num_pages_; }  // a layer
+  int32_t num_layers() const { return shape_.num_layers(); }
+  int32_t layers_at_once() const { return shape_.layers_at_once; }
+  int32_t num_pages() const { return shape_.num_pages; }  // a layer
+  bool has(int32_t layer, int32_t page) const;
+  // Does it have, of the first `pages` of each layer, what the token behind them sees?
+  bool has_beginning(const ModelShape& model, int32_t pages) const;
+  // The sequence goes on to this page, which has memory in every layer from now on; while nobody reads or writes. False: it was
+  // further before, and what is in reach of this page has gone.
+  bool reach(int32_t page);
   // What transports are given.
   std::span<std::byte> page(int32_t layer, int32_t page) const;
   bool is_on_host() const;  // else on the device alone, and whoever has the address cannot look
@@ -77,19 +83,20 @@ class KvLease {
 
  private:
   friend class KvPool;
-  KvLease(KvPool& pool, int32_t num_layers, int32_t layers_at_once, int32_t num_pages, int32_t shared_pages);
+  KvLease(KvPool& pool, LeaseShape shape);
+  size_t at(int32_t layer, int32_t page) const;  // in the tables
   size_t slot(int32_t layer, int32_t page) const;
+  void place_own_pages();
+  void take_turn(int32_t layer, int32_t page);
   template <class Call>
   void for_each_slot(Call call) const;
 
   KvPool& pool_;
-  int32_t num_layers_;
-  int32_t layers_at_once_;
-  int32_t num_pages_;
-  int32_t shared_pages_;  // of every layer: the first ones
+  LeaseShape shape_;
   bool keeps_ = false;  // made by share()
-  std::vector<uint32_t> shared_slots_;  // [num_layers, shared_pages] index into the pool
-  std::vector<uint32_t> slots_;  // [layers_at_once, num_pages - shared_pages] likewise
+  int32_t reached_ = 0;  // page
+  std::vector<uint32_t> shared_slots_, own_slots_;  // indices into the pool, each once
+  std::vector<uint32_t> slots_;  // [num_layers, num_pages] likewise; kNoSlot: it has no memory
   std::vector<bool> on_device_;  // [num_layers, num_pages]; empty without twins
 };
 
@@ -107,15 +114,15 @@ class KvPool {
   ~KvPool();  // every lease must be gone
 
   size_t page_bytes() const { return page_bytes_; }
-  // kOverloaded if fewer than layers_at_once * pages_for(tokens) pages are free. Pages hold what was there before.
-  Result<std::shared_ptr<KvLease>> lease(int32_t num_layers, int32_t tokens, int32_t layers_at_once);
+  // kOverloaded if fewer than shape.own_pages() pages are free. Pages hold what was there before.
+  Result<std::shared_ptr<KvLease>> lease(LeaseShape shape);
   Result<std::shared_ptr<KvLease>> lease(int32_t num_layers, int32_t tokens) {
-    return lease(num_layers, tokens, num_layers);
+    return lease(whole_lease(num_layers, tokens));
   }
-  // Its first pages in every layer are those of `beginning`, which has all layers; only the others are new, and counted.
-  Result<std::shared_ptr<KvLease>> lease_behind(const KvLease& beginning, int32_t pages, int32_t tokens,
-                                                int32_t layers_at_once);
-  // The first pages of every layer, for who keeps them: no transport writes them any more.
+  // Its first pages in every layer are those of `beginning`, as many as it has of shape.shared; only the others are new. Where
+  // nobody else has the beginning any more, the rest of it is free for them.
+  Result<std::shared_ptr<KvLease>> lease_behind(std::shared_ptr<KvLease> beginning, LeaseShape shape);
+  // What is there of the first pages of every layer, for who keeps them: nobody writes them any more.
   std::shared_ptr<KvLease> share(const KvLease& lease, int32_t pages);
   Usage usage() const { return usage_; }
   // The whole allocation, for registration with a transport.

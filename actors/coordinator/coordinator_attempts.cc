@@ -51,7 +51,7 @@ void note_sending(RankReport& rank, const proto::RankTiming& timing, double repo
 void CoordinatorCore::book_pages(Worker& worker, const proto::Envelope& message) {
   const AttemptId id = attempt_of(message);
   if (message.has_rank_done()) WorkerRegistry::release(worker, id, message.rank_done().kept_pages());
-  if (message.has_prompt_kept()) registry_.keep_prompt(worker, id, message.prompt_kept().kept_pages());
+  if (message.has_prompt_kept()) WorkerRegistry::keep_prompt(worker, id, message.prompt_kept().kept_pages());
   if (message.has_decode_done()) WorkerRegistry::release(worker, id, message.decode_done().kept_pages());
   if (message.has_attempt_ended()) WorkerRegistry::release(worker, id, message.attempt_ended().kept_pages());
 }

@@ -235,14 +235,18 @@ Result<void> CoordinatorCore::check_room(const InferenceRequest& request, size_t
                 "prefill and decode workers run unlike compute modes or transports; start all with the same "
                 "--compute and --transport");
   const auto prompt = static_cast<int32_t>(request.prompt.size());
-  if (registry_.pages_for_tokens(prompt + static_cast<int32_t>(generated)) <= prefill_pages &&
-      registry_.pages_for_tokens(prompt + request.max_new_tokens) <= decode_pages)
+  const auto whole = prompt + static_cast<int32_t>(generated);
+  const ModelShape& shape = options_.shape;
+  const bool prefill_fits = whole_lease(shape.num_layers, whole).own_pages() <= prefill_pages ||
+                            (!shape.windows.empty() && could_have_room(request, whole));
+  if (prefill_fits &&
+      sequence_lease(shape, prompt, prompt + request.max_new_tokens, 0, false).own_pages() <= decode_pages)
     return {};
-  const auto tokens_of = [&](int64_t pages) { return pages / registry_.pages_for_tokens(1) * kPageTokens; };
   return fail(ErrorCode::kTooLarge, "no worker has K/V memory for a prompt of " + std::to_string(prompt) +
                                         " tokens and an answer of up to " + std::to_string(request.max_new_tokens) +
-                                        ": there is room for a prompt of " + std::to_string(tokens_of(prefill_pages)) +
-                                        " and for " + std::to_string(tokens_of(decode_pages)) +
+                                        ": there is room for a prompt of " +
+                                        std::to_string(prefill_pages / shape.num_layers * kPageTokens) + " and for " +
+                                        std::to_string(registry_.tokens_in(decode_pages)) +
                                         " with its answer; ask for less, or start workers with more K/V memory");
 }
 
@@ -409,10 +413,9 @@ ClusterView CoordinatorCore::view(Time now) const {
                    .queued_prompt_tokens = waiting_tokens_,
                    .draining = draining_};
   view.running = static_cast<int32_t>(requests_.size()) - view.waiting;
-  const int64_t pages_per_block = registry_.pages_for_tokens(kPageTokens);
   for (const auto& [id, worker] : registry_.workers()) {
     if (!worker.is_prefill && !worker.draining)
-      view.kv_tokens = std::max(view.kv_tokens, worker.pages_total / pages_per_block * kPageTokens);
+      view.kv_tokens = std::max(view.kv_tokens, registry_.tokens_in(worker.pages_total));
     const char* state = worker.draining                           ? "draining"
                         : WorkerRegistry::is_suspect(worker, now) ? "suspect"
                         : worker.stuck                            ? "stuck"

@@ -177,11 +177,15 @@ class CoordinatorCore {
   // coordinator_dispatch.cc: planning and dispatch
   std::optional<Assignment> choose_workers(const Request& request, Time now) const;
   Result<Planned> plan_best(const Request& request, const Assignment& assignment) const;
+  LeaseShape rank_lease_of(const Plan& plan, size_t rank, int32_t shared) const;
+  bool has_room(const Planned& planned) const;
+  bool could_have_room(const InferenceRequest& request, int32_t prompt_len) const;
   bool may_begin_later(const Request& request) const;
   bool is_awaiting(const Request& request, Time now) const;
   bool await_beginning(Request& request, const Planned& planned, Time now) const;
   std::vector<Assignment> with_kept_beginnings(const Request& request, const Assignment& assignment) const;
-  Result<Plan> plan_for(const Request& request, const Assignment& assignment) const;
+  Result<PlanRequest> plan_request(const InferenceRequest& request, int32_t prompt_len) const;
+  Result<Plan> plan_for(const Request& request, const Assignment& assignment, int32_t ranks = 0) const;  // 0: any
   double busy_seconds(WorkerId worker, LaneOrder before) const;
   void dispatch(Request& request, const Assignment& assignment, const Plan& plan, Time now);
   std::vector<PageKey> keys_of(const Request& request, const std::vector<TokenId>& prompt) const;
@@ -189,7 +193,7 @@ class CoordinatorCore {
   int32_t least_columns(const Worker& worker, const WorkerPrefixes::Hit& hit, int32_t begin) const;
   void send_decode(Request& request, proto::Envelope message, std::vector<PageKey> prompt_keys);
   template <class Order>
-  void claim_pages(Worker& worker, AttemptId attempt, int64_t pages, WorkerPrefixes::Claim claim, Order& order);
+  void claim_pages(Worker& worker, AttemptId attempt, WorkerPrefixes::Claim claim, Order& order);
   void begin_report(Request& request, const Plan& plan, Time now) const;
   std::string hop_transport(WorkerId from_id, WorkerId to_id) const;
   WorkerId receiver(const Attempt& attempt, size_t rank) const;

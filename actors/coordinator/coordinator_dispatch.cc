@@ -51,6 +51,7 @@ bool CoordinatorCore::start_next(Time now) {
       end_with_error(request, planned.error(), RequestOutcome::kError, now);
       return true;
     }
+    if (!has_room(*planned)) return false;
     if (await_beginning(request, *planned, now)) continue;
     waiting_.erase(next);
     waiting_tokens_ -= std::ssize(request.spec.prompt);
@@ -66,7 +67,8 @@ void CoordinatorCore::dispatched(Time now) {
 }
 
 // Prefill workers with room for the whole prompt, the least busy first; the least busy decode worker with room for
-// every token. A worker that an earlier attempt blamed is taken only if there is nobody else.
+// every token. A worker that an earlier attempt blamed is taken only if there is nobody else. Where layers have windows, ranks
+// behind the first need less than the whole prompt: if nobody has room for that, all may be tried, and the plan decides.
 std::optional<CoordinatorCore::Assignment> CoordinatorCore::choose_workers(const Request& request, Time now) const {
   const auto prompt = static_cast<int32_t>(request.spec.prompt.size() + request.emitted.size());
   const auto left = request.spec.max_new_tokens - static_cast<int32_t>(request.emitted.size());
@@ -75,19 +77,22 @@ std::optional<CoordinatorCore::Assignment> CoordinatorCore::choose_workers(const
   };
   // The decode worker's: what other attempts read of the prompt there needs no room.
   const auto own_pages = [&](const Worker& worker) {
-    if (worker.is_prefill) return registry_.pages_for_tokens(prompt);
-    return registry_.pages_for_tokens(prompt + left, worker.prefixes.columns_in_use(hit_of(worker)));
+    if (worker.is_prefill) return whole_lease(options_.shape.num_layers, prompt).own_pages();
+    const WorkerPrefixes::Hit hit = hit_of(worker);
+    const LeaseShape lease = sequence_lease(options_.shape, prompt, prompt + left, hit.columns, false);
+    return lease.own_pages() + worker.prefixes.pages_idle(hit);
   };
-  const auto choose = [&](bool is_prefill) {
+  const auto choose = [&](bool is_prefill, bool whole = true) {
     std::vector<const Worker*> good, blamed;
     for (const auto& [id, worker] : registry_.workers())
-      if (worker.is_prefill == is_prefill && registry_.can_take(worker, own_pages(worker), now))
+      if (worker.is_prefill == is_prefill && WorkerRegistry::can_take(worker, whole ? own_pages(worker) : 1, now))
         (request.avoid.contains(id) ? blamed : good).push_back(&worker);
-    if (good.empty()) good = std::move(blamed);
+    if (good.empty() || !whole) std::ranges::move(blamed, std::back_inserter(good));
     std::ranges::stable_sort(good, {}, [](const Worker* worker) { return worker->running(); });
     return good;
   };
   std::vector<const Worker*> prefill = choose(true);
+  if (prefill.empty() && !options_.shape.windows.empty()) prefill = choose(true, /*whole=*/false);
   const std::vector<const Worker*> decode = choose(false);
   if (prefill.empty() || decode.empty()) return std::nullopt;
   if (request.spec.strategy == Strategy::kByHand) {
@@ -112,17 +117,63 @@ std::optional<CoordinatorCore::Assignment> CoordinatorCore::choose_workers(const
   return assignment;
 }
 
-// From the first token on, or behind what one of the workers has kept: whichever has its first token sooner.
+// From the first token on, or behind what one of the workers has kept: whichever has its first token sooner, of those that there
+// is room for.
 Result<CoordinatorCore::Planned> CoordinatorCore::plan_best(const Request& request,
                                                             const Assignment& assignment) const {
   Assignment whole = assignment;
   whole.prefill.resize(whole.prefill_max);
   Planned best{whole, TRY(plan_for(request, whole))};
+  bool fits = has_room(best);
+  if (!fits) {  // a longer chain needs less of each
+    best.plan = TRY(plan_for(request, whole, static_cast<int32_t>(whole.prefill.size())));
+    fits = has_room(best);
+  }
   for (Assignment& other : with_kept_beginnings(request, assignment)) {
-    Plan plan = TRY(plan_for(request, other));
-    if (plan.predicted_ttft_seconds < best.plan.predicted_ttft_seconds) best = {std::move(other), std::move(plan)};
+    Planned planned{std::move(other), {}};
+    planned.plan = TRY(plan_for(request, planned.assignment));
+    const bool sooner = planned.plan.predicted_ttft_seconds < best.plan.predicted_ttft_seconds;
+    if (!has_room(planned) || (fits && !sooner)) continue;
+    best = std::move(planned);
+    fits = true;
   }
   return best;
+}
+
+LeaseShape CoordinatorCore::rank_lease_of(const Plan& plan, size_t rank, int32_t shared) const {
+  return rank_lease(options_.shape, plan.ranks[rank].range, rank == 0 ? shared : 0, rank + 1 == plan.ranks.size());
+}
+
+// Of every rank, on its worker.
+bool CoordinatorCore::has_room(const Planned& planned) const {
+  const WorkerPrefixes::Hit& hit = planned.assignment.kept.first;
+  for (size_t rank = 0; rank < planned.plan.ranks.size(); ++rank) {
+    const Worker& worker =
+        registry_.workers().at(planned.assignment.prefill[static_cast<size_t>(planned.plan.ranks[rank].worker)]);
+    const int64_t read = rank == 0 ? worker.prefixes.pages_idle(hit) : 0;
+    if (WorkerRegistry::room(worker) < rank_lease_of(planned.plan, rank, hit.columns).own_pages() + read) return false;
+  }
+  return true;
+}
+
+// Of a chain of all workers, when they have nothing else to do.
+bool CoordinatorCore::could_have_room(const InferenceRequest& request, int32_t prompt_len) const {
+  Result<PlanRequest> plan = plan_request(request, prompt_len);
+  if (!plan) return false;
+  std::vector<int64_t> pages;
+  for (const auto& [id, worker] : registry_.workers()) {
+    if (!worker.is_prefill || worker.draining || worker.stuck) continue;
+    plan->workers.push_back({registry_.speed_of(worker), registry_.ingress_of(worker)});
+    pages.push_back(worker.pages_total);
+  }
+  if (request.workers_max > 0 && std::ssize(pages) > request.workers_max)
+    plan->workers.resize(static_cast<size_t>(request.workers_max));
+  plan->ranks = static_cast<int32_t>(plan->workers.size());
+  const Result<Plan> made = make_plan(*plan);
+  if (!made) return false;
+  for (size_t rank = 0; rank < made->ranks.size(); ++rank)
+    if (rank_lease_of(*made, rank, 0).own_pages() > pages[static_cast<size_t>(made->ranks[rank].worker)]) return false;
+  return true;
 }
 
 // Cuts that somebody has chosen are of the whole prompt, and so are its log-probabilities.
@@ -214,12 +265,12 @@ double CoordinatorCore::giving_seconds(const Assignment& assignment) const {
   return tokens * registry_.model_cost().kv_bytes_per_token / link.bytes_per_second + link.latency_seconds;
 }
 
-Result<Plan> CoordinatorCore::plan_for(const Request& request, const Assignment& assignment) const {
-  PlanRequest plan{.strategy = request.spec.strategy,
-                   .context_len = static_cast<int32_t>(request.spec.prompt.size() + request.emitted.size()),
-                   .begin = assignment.kept.begin * kPageTokens,
+// All but the workers.
+Result<PlanRequest> CoordinatorCore::plan_request(const InferenceRequest& request, int32_t prompt_len) const {
+  PlanRequest plan{.strategy = request.strategy,
+                   .context_len = prompt_len,
                    .model = registry_.model_cost(),
-                   .cuts = request.spec.cuts,
+                   .cuts = request.cuts,
                    .stretch = &stretch_};
   const bool by_table = plan.strategy == Strategy::kSearched || plan.strategy == Strategy::kPredicted;
   if (by_table && !options_.split_table)
@@ -235,7 +286,15 @@ Result<Plan> CoordinatorCore::plan_for(const Request& request, const Assignment&
                   "strategy");
     plan.table = &*options_.split_table;
   }
-  const size_t needed = by_table ? plan.table->entries.front().shares.size() : plan.cuts.size() + 1;
+  return plan;
+}
+
+Result<Plan> CoordinatorCore::plan_for(const Request& request, const Assignment& assignment, int32_t ranks) const {
+  const size_t prompt_len = request.spec.prompt.size() + request.emitted.size();
+  PlanRequest plan = TRY(plan_request(request.spec, static_cast<int32_t>(prompt_len)));
+  plan.begin = assignment.kept.begin * kPageTokens;
+  plan.ranks = ranks;
+  const size_t needed = plan.table != nullptr ? plan.table->entries.front().shares.size() : plan.cuts.size() + 1;
   if (request.attempts > 0 && assignment.prefill.size() < needed) {  // a worker of the cuts is gone: do without
     plan.strategy = Strategy::kBalanced;
     plan.cuts.clear();
@@ -335,52 +394,56 @@ void CoordinatorCore::send_step(Request& request, size_t rank, proto::Envelope m
   const bool is_last = rank + 1 == attempt.ranks.size();
   WorkerPrefixes::Claim claim;
   if (rank == 0) claim.hit = attempt.kept.first;
-  const int32_t columns = claim.hit.columns;
-  if (std::ssize(keys) > columns) {
+  claim.lease = rank_lease(options_.shape, attempt.chunks[rank], claim.hit.columns, is_last);
+  if (std::ssize(keys) > claim.hit.columns) {
     claim.keep = ++last_prefix_;
     claim.keys = std::move(keys);
-    claim.least = attempt.keeps_least = least_columns(worker, claim.hit, attempt.chunks[rank].begin);
+    claim.least = attempt.keeps_least = least_columns(worker, claim.hit, attempt.chunks[rank].first_page());
     attempt.keeps_tokens = static_cast<int32_t>(std::ssize(claim.keys) - attempt.kept.begin) * kPageTokens;
   }
-  claim_pages(worker, attempt.id, registry_.pages_for_rank(attempt.chunks[rank], is_last, columns), std::move(claim),
-              *message.mutable_run_chain_step());
+  claim_pages(worker, attempt.id, std::move(claim), *message.mutable_run_chain_step());
   send(worker.id, std::move(message));
 }
 
-// WorkerPrefixes::Claim::least of a worker whose tokens begin at `begin`: it gets, of layers with a window, only what those see.
+// WorkerPrefixes::Claim::least of a worker whose tokens begin with this column: it gets, of layers with a window, only what those
+// see.
 int32_t CoordinatorCore::least_columns(const Worker& worker, const WorkerPrefixes::Hit& hit, int32_t begin) const {
   const std::vector<int32_t>& windows = options_.shape.windows;
-  const bool has_all =
-      std::ranges::all_of(windows, [&](int32_t window) { return first_page_in_reach(begin, window) <= hit.columns; });
-  return has_all ? worker.prefixes.least_of(hit) : pages_for(begin);
+  const bool has_all = std::ranges::all_of(
+      windows, [&](int32_t window) { return first_page_in_reach(begin * kPageTokens, window) <= hit.columns; });
+  return has_all ? worker.prefixes.least_of(hit) : begin;
 }
 
-// It keeps the prompt as soon as it has come, and then the answer, too, whose keys are known when it has ended (key_answer).
+// It keeps the prompt as soon as it has come, if there is room for what layers with a window have then beside their newest pages;
+// and in the end the answer, too, whose keys are known when it has ended (key_answer).
 void CoordinatorCore::send_decode(Request& request, proto::Envelope message, std::vector<PageKey> prompt_keys) {
   Attempt& attempt = *request.attempt;
   const auto tokens = static_cast<int32_t>(request.spec.prompt.size()) + request.spec.max_new_tokens;
   WorkerPrefixes::Claim claim{.hit = attempt.kept.decode};
   Worker& worker = *registry_.find(attempt.decode);
   if (options_.prefix_cache && tokens > kPageTokens) claim.keep = ++last_prefix_;
-  claim.least = least_columns(worker, claim.hit, attempt.chunks.back().end);
-  attempt.prompt_kept = std::ssize(prompt_keys) <= claim.hit.columns;
-  if (!attempt.prompt_kept) {
+  const int32_t prompt = attempt.chunks.back().end;
+  claim.least = least_columns(worker, claim.hit, prompt / kPageTokens);
+  claim.lease = sequence_lease(options_.shape, prompt, tokens, claim.hit.columns, /*keeps_prompt=*/true);
+  attempt.prompt_kept = std::ssize(prompt_keys) <= claim.hit.columns ||
+                        WorkerRegistry::room(worker) < claim.lease.own_pages() + worker.prefixes.pages_idle(claim.hit);
+  if (attempt.prompt_kept) {
+    claim.lease = sequence_lease(options_.shape, prompt, tokens, claim.hit.columns, /*keeps_prompt=*/false);
+  } else {
     claim.keep_prompt = ++last_prefix_;
     claim.prompt_keys = std::move(prompt_keys);
   }
   message.mutable_run_decode()->set_keep_prompt(claim.keep_prompt);
-  claim_pages(worker, attempt.id, registry_.pages_for_tokens(tokens, attempt.kept.decode.columns), std::move(claim),
-              *message.mutable_run_decode());
+  claim_pages(worker, attempt.id, std::move(claim), *message.mutable_run_decode());
   send(attempt.decode, std::move(message));
 }
 
 template <class Order>
-void CoordinatorCore::claim_pages(Worker& worker, AttemptId attempt, int64_t pages, WorkerPrefixes::Claim claim,
-                                  Order& order) {
+void CoordinatorCore::claim_pages(Worker& worker, AttemptId attempt, WorkerPrefixes::Claim claim, Order& order) {
   order.set_from_prefix(claim.hit.prefix);
   order.set_kept_pages(claim.hit.columns);
   order.set_keep_prefix(claim.keep);
-  registry_.hold(worker, attempt, pages, std::move(claim));
+  WorkerRegistry::hold(worker, attempt, std::move(claim));
   for (const uint64_t dropped : worker.prefixes.take_dropped()) order.add_drop_prefixes(dropped);
 }
 

@@ -64,8 +64,7 @@ void WorkerPrefixes::begin(AttemptId attempt, Claim claim) {
   if (const auto found = kept_.find(running.claim.hit.prefix); found != kept_.end()) {
     found->second.used = ++clock_;
     running.columns.assign(found->second.columns.begin(), found->second.columns.begin() + running.claim.hit.columns);
-    for (const Column column : running.columns)
-      if (++uses_[column].attempts == 1) ++in_use_;
+    for (const Column column : running.columns) read(column);
   }
   running_.emplace(attempt, std::move(running));
 }
@@ -74,15 +73,21 @@ void WorkerPrefixes::set_keys(AttemptId attempt, std::vector<PageKey> keys) {
   if (const auto found = running_.find(attempt); found != running_.end()) found->second.claim.keys = std::move(keys);
 }
 
-int32_t WorkerPrefixes::columns_in_use(Hit hit) const {
-  const auto found = kept_.find(hit.prefix);
-  if (found == kept_.end()) return 0;
-  const auto in_use = [this](Column column) { return uses_.at(column).attempts > 0; };
-  return static_cast<int32_t>(
-      std::ranges::count_if(std::span(found->second.columns).first(static_cast<size_t>(hit.columns)), in_use));
+void WorkerPrefixes::read(Column column) {
+  Uses& uses = uses_.at(column);
+  if (++uses.attempts == 1) in_use_ += uses.pages;
 }
 
-int32_t WorkerPrefixes::keep_prompt(AttemptId attempt, int32_t kept) {
+int64_t WorkerPrefixes::pages_idle(Hit hit) const {
+  const auto found = kept_.find(hit.prefix);
+  if (found == kept_.end()) return 0;
+  int64_t idle = 0;
+  for (const Column column : std::span(found->second.columns).first(static_cast<size_t>(hit.columns)))
+    if (const Uses& uses = uses_.at(column); uses.attempts == 0) idle += uses.pages;
+  return idle;
+}
+
+int64_t WorkerPrefixes::keep_prompt(AttemptId attempt, int32_t kept) {
   const auto found = running_.find(attempt);
   if (found == running_.end() || kept <= 0) return 0;
   Running& running = found->second;
@@ -93,14 +98,14 @@ int32_t WorkerPrefixes::keep_prompt(AttemptId attempt, int32_t kept) {
     dropped_.push_back(number);  // not what it was told
     return 0;
   }
-  add(number, std::move(keys), running.columns, running.claim.least);
+  add(number, std::move(keys), running.columns, running.claim);
   const auto added = kept_.find(number);
   if (added == kept_.end()) return 0;
   const auto made = std::span(added->second.columns).subspan(running.columns.size());
-  for (const Column column : made) uses_[column].attempts = 1;
-  in_use_ += std::ssize(made);
+  const int64_t before = in_use_;
+  for (const Column column : made) read(column);
   running.columns.insert(running.columns.end(), made.begin(), made.end());
-  return static_cast<int32_t>(made.size());
+  return in_use_ - before;
 }
 
 void WorkerPrefixes::end(AttemptId attempt, int32_t kept) {
@@ -113,19 +118,22 @@ void WorkerPrefixes::end(AttemptId attempt, int32_t kept) {
     if (std::cmp_less(running.claim.keys.size(), kept)) {
       dropped_.push_back(running.claim.keep);  // nobody can find it
     } else {
-      running.claim.keys.resize(static_cast<size_t>(kept));
+      if (running.claim.lease.has_turned(kept)) running.claim.least = kept;
+      std::vector<PageKey> keys = std::exchange(running.claim.keys, {});
+      keys.resize(static_cast<size_t>(kept));
       running.columns.resize(std::min(running.columns.size(), static_cast<size_t>(kept)));
-      add(running.claim.keep, std::move(running.claim.keys), std::move(running.columns), running.claim.least);
+      add(running.claim.keep, std::move(keys), std::move(running.columns), running.claim);
     }
   }
   for (const Column column : read) {
-    if (--uses_[column].attempts == 0) --in_use_;
+    Uses& uses = uses_.at(column);
+    if (--uses.attempts == 0) in_use_ -= uses.pages;
     forget_unused(column);
   }
 }
 
-// Columns behind those that it is given are new.
-void WorkerPrefixes::add(uint64_t number, std::vector<PageKey> keys, std::vector<Column> columns, int32_t least) {
+// Columns behind those that it is given are new: the claim's lease has made them.
+void WorkerPrefixes::add(uint64_t number, std::vector<PageKey> keys, std::vector<Column> columns, const Claim& claim) {
   if (find(keys, static_cast<int32_t>(keys.size())).columns == std::ssize(keys)) {
     dropped_.push_back(number);  // another attempt has made the same meanwhile
     return;
@@ -133,10 +141,16 @@ void WorkerPrefixes::add(uint64_t number, std::vector<PageKey> keys, std::vector
   // What is only the beginning of this one is worth nothing any more.
   std::vector<uint64_t> beginnings;
   for (const auto& [id, kept] : kept_)
-    if (kept.keys.size() <= keys.size() && kept.keys.back() == keys[kept.keys.size() - 1] && kept.least >= least)
+    if (kept.keys.size() <= keys.size() && kept.keys.back() == keys[kept.keys.size() - 1] && kept.least >= claim.least)
       beginnings.push_back(id);
-  Kept kept{.keys = std::move(keys), .columns = std::move(columns), .least = least, .used = ++clock_};
-  while (kept.columns.size() < kept.keys.size()) kept.columns.push_back(++last_column_);
+  Kept kept{.keys = std::move(keys), .columns = std::move(columns), .least = claim.least, .used = ++clock_};
+  const auto all = static_cast<int32_t>(kept.keys.size());
+  for (auto at = static_cast<int32_t>(kept.columns.size()); at < all; ++at) {
+    kept.columns.push_back(++last_column_);
+    const int32_t pages = claim.lease.layers_with(at, all);
+    uses_[last_column_].pages = pages;
+    pages_ += pages;
+  }
   for (const Column column : kept.columns) ++uses_[column].prefixes;
   kept_.emplace(number, std::move(kept));
   for (const uint64_t id : beginnings) drop(id);
@@ -177,7 +191,9 @@ void WorkerPrefixes::drop(uint64_t prefix) {
 
 void WorkerPrefixes::forget_unused(Column column) {
   const auto found = uses_.find(column);
-  if (found != uses_.end() && found->second.prefixes == 0 && found->second.attempts == 0) uses_.erase(found);
+  if (found == uses_.end() || found->second.prefixes > 0 || found->second.attempts > 0) return;
+  pages_ -= found->second.pages;
+  uses_.erase(found);
 }
 
 }  // namespace runahead

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <ranges>
 #include <set>
 
 #include "actors/coordinator/peer_checks.h"
@@ -208,10 +209,13 @@ std::vector<WorkerId> WorkerRegistry::lost(Time now) const {
   return lost;
 }
 
-bool WorkerRegistry::can_take(const Worker& worker, int64_t pages, Time now) const {
+int64_t WorkerRegistry::room(const Worker& worker) {
+  return worker.pages_total - worker.pages_held - worker.prefixes.pages_in_use();
+}
+
+bool WorkerRegistry::can_take(const Worker& worker, int64_t pages, Time now) {
   return worker.agreed && !worker.stuck && !worker.draining && !is_suspect(worker, now) &&
-         worker.running() < worker.attempts_max &&
-         worker.pages_total - worker.pages_held - worker.prefixes.columns_in_use() * shape_.num_layers >= pages;
+         worker.running() < worker.attempts_max && room(worker) >= pages;
 }
 
 void WorkerRegistry::note_work(Worker& worker, Time now) {
@@ -296,16 +300,17 @@ void WorkerRegistry::learn(Worker& worker, TokenRange chunk, bool is_last_rank, 
       .first->second.add_chunk(worker.id, worker.speed, chunk, is_last_rank);
 }
 
-void WorkerRegistry::hold(Worker& worker, AttemptId attempt, int64_t pages, WorkerPrefixes::Claim claim) const {
+void WorkerRegistry::hold(Worker& worker, AttemptId attempt, WorkerPrefixes::Claim claim) {
+  const int64_t pages = claim.lease.own_pages();
   worker.holds.emplace(attempt, pages);
   worker.pages_held += pages;
   worker.prefixes.begin(attempt, std::move(claim));
-  while (worker.pages_held + worker.prefixes.columns() * shape_.num_layers > worker.pages_total)
+  while (worker.pages_held + worker.prefixes.pages() > worker.pages_total)
     if (!worker.prefixes.drop_oldest()) return;
 }
 
-void WorkerRegistry::keep_prompt(Worker& worker, AttemptId attempt, int32_t kept) const {
-  const int64_t pages = int64_t{shape_.num_layers} * worker.prefixes.keep_prompt(attempt, kept);
+void WorkerRegistry::keep_prompt(Worker& worker, AttemptId attempt, int32_t kept) {
+  const int64_t pages = worker.prefixes.keep_prompt(attempt, kept);
   const auto found = worker.holds.find(attempt);
   if (found == worker.holds.end()) return;
   found->second -= pages;
@@ -320,12 +325,15 @@ void WorkerRegistry::release(Worker& worker, AttemptId attempt, int32_t kept) {
   worker.holds.erase(found);
 }
 
-int64_t WorkerRegistry::pages_for_tokens(int32_t tokens, int32_t columns) const {
-  return static_cast<int64_t>(shape_.num_layers) * (pages_for(tokens) - columns);
-}
-
-int64_t WorkerRegistry::pages_for_rank(TokenRange chunk, bool is_last_rank, int32_t columns) const {
-  return static_cast<int64_t>(kv_layers_at_once(shape_.num_layers, is_last_rank)) * (chunk.end_page() - columns);
+// Of the longest sequence that there is room for; where a whole context has room, of so many.
+int64_t WorkerRegistry::tokens_in(int64_t pages) const {
+  const auto needed = [this](int32_t columns) {
+    return sequence_lease(shape_, 1, columns * kPageTokens, 0, false).own_pages();
+  };
+  const int32_t all = pages_for(shape_.context_len);
+  if (pages >= needed(all)) return pages * all / needed(all) * kPageTokens;
+  const auto columns = std::views::iota(1, all);
+  return std::ranges::distance(columns.begin(), std::ranges::upper_bound(columns, pages, {}, needed)) * kPageTokens;
 }
 
 }  // namespace runahead

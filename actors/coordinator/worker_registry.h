@@ -83,24 +83,25 @@ class WorkerRegistry {
   static bool is_suspect(const Worker& worker, Time now);
   // Silent for limits::kLeaseDuration.
   std::vector<WorkerId> lost(Time now) const;
-  // May it take one more attempt that needs `pages`? What it keeps of earlier prompts is given up for it.
-  bool can_take(const Worker& worker, int64_t pages, Time now) const;
+  // Pages that no attempt has; what it keeps of earlier prompts is given up for one.
+  static int64_t room(const Worker& worker);
+  // May it take one more attempt that needs `pages`?
+  static bool can_take(const Worker& worker, int64_t pages, Time now);
 
   // It has done something.
   static void note_work(Worker& worker, Time now);
   // The coordinator was away for so long: nobody could be heard.
   void forgive(Duration absence);
 
-  // What it keeps is dropped, the oldest first, as far as `pages` have no room beside it.
-  void hold(Worker& worker, AttemptId attempt, int64_t pages, WorkerPrefixes::Claim claim = {}) const;
+  // What it keeps is dropped, the oldest first, as far as the claim's lease has no room beside it.
+  static void hold(Worker& worker, AttemptId attempt, WorkerPrefixes::Claim claim);
   // Columns of its prompt are a prefix now, which it reads beside others: they are not its own any more.
-  void keep_prompt(Worker& worker, AttemptId attempt, int32_t kept) const;
+  static void keep_prompt(Worker& worker, AttemptId attempt, int32_t kept);
   // kept: so many columns of it are a prefix now, as the claim asks.
   static void release(Worker& worker, AttemptId attempt, int32_t kept);
 
-  int64_t pages_for_tokens(int32_t tokens, int32_t columns = 0) const;  // in all layers, but for the first columns
-  // In as many layers as it has at once, but for the first columns, which it has.
-  int64_t pages_for_rank(TokenRange chunk, bool is_last_rank, int32_t columns = 0) const;
+  // That a decode worker with so many pages holds.
+  int64_t tokens_in(int64_t pages) const;
   // What plans reckon with. A worker that has served nothing is as fast as the median of those of its role and device, the
   // measured ones where there are any: what each measured at its start, while all started at once, tells them apart by chance.
   // One that has is what those of its device showed together, as far from it as it is for sure; one that is only remembered

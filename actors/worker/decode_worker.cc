@@ -107,6 +107,7 @@ asio::awaitable<void> DecodeWorker::Impl::step(std::vector<DecodeStepRow> rows) 
   std::vector<grammar::AnswerGrammar*> grammars;
   for (const DecodeStepRow& row : rows) {
     SequenceAttempt& a = *attempts_.find(row.sequence->order.attempt);
+    a.kv->reach(row.position / kPageTokens);
     batch.push_back({a.kv.get(), row.token, row.position});
     passes.push_back(a.gate.enter());
     grammars.push_back(&a.grammar);
@@ -210,9 +211,11 @@ void DecodeWorker::Impl::start(const proto::Envelope& message) {
 Result<void> DecodeWorker::Impl::open(SequenceAttempt& a, const DecodeOrder& order) {
   const ModelShape& model = env_.engine.shape();
   const size_t page_bytes = env_.pool.page_bytes();
-  TRY(a.lease(env_, kept_, order.prefix, order.prompt_len + order.max_new_tokens, model.num_layers));
-  const HopShape in =
-      hop_shape(a.id(), model, {order.prefix.pages, pages_for(order.prompt_len)}, order.prompt_len, page_bytes);
+  TRY(a.lease(env_, kept_, order.prefix,
+              sequence_lease(model, order.prompt_len, order.prompt_len + order.max_new_tokens, order.prefix.pages,
+                             order.prefix.keep_prompt != 0)));
+  const HopShape in = hop_shape(a.id(), model, {order.prefix.pages, pages_for(order.prompt_len)},
+                                order.full_pages() * kPageTokens, page_bytes);
   TRY(a.prefix.open(env_.kv, in, order.upstream, a.kv));
   if (!order.gives_beginning()) return {};
   const HopShape out = hop_shape(a.id(), model, {order.beginning_from, order.prefix.pages},
@@ -237,10 +240,12 @@ void DecodeWorker::Impl::keep_prompt(const SequenceAttempt& a) {
   link_.send(message);
 }
 
-// The last token of the answer was never an input: it has no keys and values.
+// The last token of the answer was never an input: it has no keys and values. A reader who has ended it may be so far behind that
+// what the next turn would see of layers with a window is gone.
 int32_t DecodeWorker::Impl::keep(const SequenceAttempt& a) {
   if (a.tokens <= 0) return 0;
   const int32_t written = a.prompt_len + (env_.engine.decodes_as_it_prefills() ? a.tokens - 1 : 0);
+  if (!a.kv->reach(written / kPageTokens)) return 0;
   return a.keep(env_, kept_, a.prefix_order.keep, written / kPageTokens);
 }
 

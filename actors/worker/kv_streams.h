@@ -24,7 +24,8 @@ struct HopShape {
   size_t page_bytes = 0;
   std::vector<int32_t> first_pages = {};  // [num_layers] the first that the receiver's tokens see; empty: pages.begin
 };
-// reader: the first token of the receiver's. Layers with a window give only the pages within its reach.
+// reader: the first token of the receiver's; of a decode worker's that of the page which it writes first, so that prompts which
+// begin with the same full pages can share them. Layers with a window give only the pages within its reach.
 HopShape hop_shape(AttemptId attempt, const ModelShape& model, PageRange pages, int32_t reader, size_t page_bytes);
 
 class PageSender {

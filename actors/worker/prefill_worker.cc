@@ -361,14 +361,14 @@ void PrefillWorker::Impl::start(const proto::Envelope& message) {
 // Pages, then receives for every layer that has some, then the way on: all of it before anything is computed.
 Result<void> PrefillWorker::Impl::open(RankAttempt& a) {
   const ChainStep& step = a.step;
-  // Of [0, end): the receive buffer is the cache.
-  TRY(a.lease(env_, kept_, step.prefix, step.visible().size(), kv_layers_at_once(num_layers_, step.is_last_rank())));
-  a.window.begin(*a.kv);
   const ModelShape& model = env_.engine.shape();
+  // Of what it sees of [0, end): the receive buffer is the cache.
+  TRY(a.lease(env_, kept_, step.prefix, rank_lease(model, step.chunk, step.prefix.pages, step.is_last_rank())));
+  a.window.begin(*a.kv);
   const size_t page_bytes = env_.pool.page_bytes();
   const HopShape in = hop_shape(a.id(), model, {step.prefix.pages, step.prefix_pages()}, step.chunk.begin, page_bytes);
-  const HopShape out =
-      hop_shape(a.id(), model, {step.downstream_has, step.chunk.end_page()}, step.chunk.end, page_bytes);
+  const HopShape out = hop_shape(a.id(), model, {step.downstream_has, step.chunk.end_page()},
+                                 step.full_pages() * kPageTokens, page_bytes);
   TRY(a.prefix.open(env_.kv, in, step.upstream, a.kv));
   TRY(a.downstream.open(env_.kv, out, step.downstream, a.kv));
   if (!step.is_last_rank()) post_kept(a);  // the next rank attends to them first

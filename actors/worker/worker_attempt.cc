@@ -28,16 +28,16 @@ asio::awaitable<WorkerAttempt::End> WorkerAttempt::until_over() {
   co_return *end_;
 }
 
-Result<void> WorkerAttempt::lease(const WorkerEnv& env, KeptPrefixes& kept, const PrefixOrder& order, int32_t tokens,
-                                  int32_t layers_at_once) {
-  const std::shared_ptr<KvLease> beginning = kept.find(id_.epoch, order.from);  // before it may be dropped
+Result<void> WorkerAttempt::lease(const WorkerEnv& env, KeptPrefixes& kept, const PrefixOrder& order,
+                                  LeaseShape shape) {
+  std::shared_ptr<KvLease> beginning = kept.find(id_.epoch, order.from);  // before it may be dropped
   for (const uint64_t number : order.drop) kept.drop(id_.epoch, number);
   if (order.from == 0) {
-    kv = TRY(env.pool.lease(env.engine.shape().num_layers, tokens, layers_at_once));
+    kv = TRY(env.pool.lease(std::move(shape)));
   } else {
-    if (!beginning || beginning->num_pages() < order.pages)
+    if (!beginning || !beginning->has_beginning(env.engine.shape(), order.pages))
       return fail(ErrorCode::kStale, "this worker does not keep the prompt's beginning any more");
-    kv = TRY(env.pool.lease_behind(*beginning, order.pages, tokens, layers_at_once));
+    kv = TRY(env.pool.lease_behind(std::move(beginning), std::move(shape)));
   }
   env.metrics.pages(env.pool.usage());
   return {};

@@ -39,10 +39,9 @@ class WorkerAttempt {
   // Waits for end(), or ends it when the deadline passes.
   asio::awaitable<End> until_over();
   const Failure& failure() const { return failure_; }
-  // Takes pages: tokens tokens in every layer, of which so many have memory at once. The first ones are those of a kept prefix,
-  // if it is to begin with one (kStale: there is none); what is to be dropped is, before others are taken.
-  Result<void> lease(const WorkerEnv& env, KeptPrefixes& kept, const PrefixOrder& order, int32_t tokens,
-                     int32_t layers_at_once);
+  // Takes pages. The first ones are those of a kept prefix, if it is to begin with one (kStale: there is none); what is to be
+  // dropped is, before others are taken.
+  Result<void> lease(const WorkerEnv& env, KeptPrefixes& kept, const PrefixOrder& order, LeaseShape shape);
   // The first pages of every layer, which nobody writes any more, stay under this number when the attempt has gone. 0: none does.
   int32_t keep(const WorkerEnv& env, KeptPrefixes& kept, uint64_t number, int32_t pages) const;
   // Closes the streams, waits for the attempt's coroutines, gives the pages back. Until then the pages are quarantined.

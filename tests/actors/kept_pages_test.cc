@@ -37,6 +37,7 @@ TEST_P(KeptPages, OfBeginningsChangeNoBit) {
       ASSERT_TRUE(cluster.run_until([&] { return answers[i]->finished || answers[i]->error; }));
       ASSERT_TRUE(answers[i]->finished) << answers[i]->error->message;
       EXPECT_EQ(answers[i]->tokens, expected_tokens(requests[i])) << round;
+      EXPECT_EQ(answers[i]->finished->report.attempts, 1u) << "what is sent to a worker has room there";
       cached += answers[i]->finished->report.cached_tokens;
       written += answers[i]->finished->report.cache_write_tokens;
     }
@@ -66,6 +67,7 @@ TEST_P(KeptPages, OfAnswersChangeNoBit) {
       const auto answer = cluster.answer_to(request);
       ASSERT_TRUE(answer->finished) << answer->error->message;
       ASSERT_EQ(answer->tokens, expected_tokens(request)) << turn;
+      ASSERT_EQ(answer->finished->report.attempts, 1u) << turn;
       const auto cached = static_cast<size_t>(answer->finished->report.cached_tokens);
       ASSERT_LT(cached, text.size());
       of_answers += before > 0 && before - cached < kPageTokens + 1 ? 1 : 0;

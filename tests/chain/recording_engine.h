@@ -71,7 +71,8 @@ class RecordingEngine final : public Engine {
     for (size_t i = 0; i < all.size(); ++i)
       if (all[i].kv == row.kv && all[i].position + 1 == row.position) return all[i].position = row.position, i;
     Recording::Sequence& added = all.emplace_back();
-    added = {.kv = row.kv, .position = row.position, .first_page = row.kv->page(0, 0).data()};
+    const int32_t first = first_page_in_reach(row.position, shape().window(0));
+    added = {.kv = row.kv, .position = row.position, .first_page = row.kv->page(0, first).data()};
     for (int32_t layer = 0; layer < row.kv->num_layers(); ++layer)
       for (int32_t page = first_page_in_reach(row.position, shape().window(layer)); page < pages_for(row.position);
            ++page) {

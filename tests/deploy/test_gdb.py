@@ -27,7 +27,7 @@ int main() {
   KvPool pool(4096, 100);
   std::shared_ptr<KvLease> lease = *pool.lease(3, 130);
   std::shared_ptr<KvLease> kept = pool.share(**pool.lease(3, 64), 1);
-  std::shared_ptr<KvLease> behind = *pool.lease_behind(*kept, 1, 130, 3);
+  std::shared_ptr<KvLease> behind = *pool.lease_behind(kept, whole_lease(3, 130, 1));
   lease->mark_quarantined();
   stop_here();
 }
@@ -49,7 +49,8 @@ def test_our_types_are_shown_as_what_they_mean(tmp_path):
         pytest.skip("gdb or g++ is not installed")
     source, program = tmp_path / "types.cc", tmp_path / "types"
     source.write_text(PROGRAM)
-    sources = ("model/kv_pages.cc", "base/memory.cc", "base/check.cc", "base/error_code.cc", "base/crc32c.cc")
+    sources = ("model/kv_pages.cc", "model/lease_shape.cc", "base/memory.cc", "base/check.cc", "base/error_code.cc",
+               "base/crc32c.cc")
     build = subprocess.run(
         ["g++", "-std=gnu++23", "-g", "-O0", "-msse4.2", "-ffunction-sections", "-Wl,--gc-sections", "-I", ROOT, source,
          *(ROOT / path for path in sources), "-o", program], capture_output=True, text=True, check=False)

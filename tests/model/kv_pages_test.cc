@@ -34,7 +34,9 @@ TEST(KvPages, LeasesAreDisjointZeroedAndReturned) {
 
 TEST(KvPages, ALeaseOfSomeLayersAtOnceTakesOnlyTheirMemory) {
   KvPool pool(64, 10);
-  auto lease = *pool.lease(7, 130, 3);  // 3 pages a layer
+  LeaseShape shape = whole_lease(7, 130);  // 3 pages a layer
+  shape.layers_at_once = 3;
+  auto lease = *pool.lease(shape);
   EXPECT_EQ(pool.usage().leased, 9);
   EXPECT_EQ(lease->num_layers(), 7);
   EXPECT_EQ(lease->layers_at_once(), 3);
@@ -62,7 +64,10 @@ TEST(KvPages, ALeaseBehindAKeptBeginningSharesItsPagesAndTakesTheOthers) {
   EXPECT_EQ(pool.usage().kept, 6);
   EXPECT_EQ(pool.usage().idle(), 20);
   {
-    auto all_layers = *pool.lease_behind(*kept, 2, 200, 2), one_layer = *pool.lease_behind(*kept, 3, 300, 1);
+    LeaseShape one_at_a_time = whole_lease(2, 300, /*shared=*/3);
+    one_at_a_time.layers_at_once = 1;
+    auto all_layers = *pool.lease_behind(kept, whole_lease(2, 200, /*shared=*/2));
+    auto one_layer = *pool.lease_behind(kept, one_at_a_time);
     EXPECT_EQ(pool.usage().leased, 6 + 2 * 2 + 1 * 2);
     for (const auto* lease : {all_layers.get(), one_layer.get()})
       for (int32_t layer = 0; layer < 2; ++layer)
@@ -78,11 +83,21 @@ TEST(KvPages, ALeaseBehindAKeptBeginningSharesItsPagesAndTakesTheOthers) {
     EXPECT_EQ(pool.usage().quarantined, 4) << "its own";
     kept.reset();
     EXPECT_EQ(pool.usage().leased, 6 + 2) << "who reads them has them";
-    const auto refused = pool.lease_behind(*all_layers, 2, 64 * 10, 2);
+    const auto refused = pool.lease_behind(all_layers, whole_lease(2, 64 * 10, /*shared=*/2));
     ASSERT_FALSE(refused.has_value());
     EXPECT_EQ(refused.error().code, ErrorCode::kOverloaded);
   }
   EXPECT_EQ(pool.usage().free, 20);
+}
+
+// An order drops what it begins with: what it does not read of it is free for the rest.
+TEST(KvPages, ABeginningThatNobodyKeepsGivesWhatIsBehindIt) {
+  KvPool pool(64, 10);
+  auto kept = pool.share(**pool.lease(2, 320), 5);
+  EXPECT_EQ(pool.usage().kept, 10);
+  const auto lease = pool.lease_behind(std::move(kept), whole_lease(2, 320, /*shared=*/2));
+  ASSERT_TRUE(lease) << lease.error().message;
+  EXPECT_EQ(pool.usage().leased, 10);
 }
 
 TEST(KvPages, AFullPoolRefusesAndNamesTheNumbers) {

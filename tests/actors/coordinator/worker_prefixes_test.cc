@@ -21,9 +21,12 @@ std::vector<TokenId> tokens(int32_t count, TokenId from = 0) {
 
 AttemptId attempt(uint64_t request) { return {1, request, 1}; }
 
+// Of one layer, so that a column is a page.
+const LeaseShape kOneLayer = whole_lease(1, 64 * 1000);
+
 // An attempt that begins behind `hit`, and leaves its pages under its own number.
 void run(WorkerPrefixes& prefixes, uint64_t number, const Keys& keys, WorkerPrefixes::Hit hit = {}, bool kept = true) {
-  prefixes.begin(attempt(number), {.hit = hit, .keep = number, .keys = keys});
+  prefixes.begin(attempt(number), {.hit = hit, .lease = kOneLayer, .keep = number, .keys = keys});
   prefixes.end(attempt(number), kept ? static_cast<int32_t>(keys.size()) : 0);
 }
 
@@ -56,7 +59,7 @@ TEST(PageKeys, ThoseOfALongerPromptGoOnFromThoseOfAShorterOne) {
 TEST(WorkerPrefixes, WhatLacksItsBeginningIsFoundFromSomeColumnOnOnly) {
   WorkerPrefixes prefixes;
   const Keys keys = page_keys("", tokens(640));
-  prefixes.begin(attempt(1), {.keep = 1, .keys = keys, .least = 6});
+  prefixes.begin(attempt(1), {.lease = kOneLayer, .keep = 1, .keys = keys, .least = 6});
   prefixes.end(attempt(1), 10);
   EXPECT_EQ(prefixes.find(keys, 5).columns, 0);
   EXPECT_EQ(prefixes.find(keys, 6).columns, 6);
@@ -66,7 +69,7 @@ TEST(WorkerPrefixes, WhatLacksItsBeginningIsFoundFromSomeColumnOnOnly) {
   // A shorter one that has its beginning is worth keeping beside it.
   run(prefixes, 2, Keys(keys.begin(), keys.begin() + 4));
   EXPECT_EQ(prefixes.find(keys, 5).columns, 4);
-  prefixes.begin(attempt(3), {.keep = 3, .keys = page_keys("", tokens(704)), .least = 8});
+  prefixes.begin(attempt(3), {.lease = kOneLayer, .keep = 3, .keys = page_keys("", tokens(704)), .least = 8});
   prefixes.end(attempt(3), 11);
   EXPECT_EQ(prefixes.find(keys, 10).columns, 10);
   EXPECT_EQ(prefixes.find(keys, 7).columns, 7) << "of the first";
@@ -77,56 +80,57 @@ TEST(WorkerPrefixes, WhatLacksItsBeginningIsFoundFromSomeColumnOnOnly) {
 TEST(WorkerPrefixes, WhatIsKeptOfAnAnswerIsKnownWhenItHasEnded) {
   WorkerPrefixes prefixes;
   const Keys prompt = page_keys("", tokens(128)), whole = page_keys("", tokens(640));
-  prefixes.begin(attempt(1), {.keep = 1});
+  prefixes.begin(attempt(1), {.lease = kOneLayer, .keep = 1});
   prefixes.set_keys(attempt(1), whole);
   prefixes.end(attempt(1), 9);
   EXPECT_EQ(prefixes.find(whole, 100).columns, 9) << "the last page has a token that was no input";
-  EXPECT_EQ(prefixes.columns(), 9);
-  prefixes.begin(attempt(2), {.hit = prefixes.find(prompt, 1), .keep = 2});
+  EXPECT_EQ(prefixes.pages(), 9);
+  prefixes.begin(attempt(2), {.hit = prefixes.find(prompt, 1), .lease = kOneLayer, .keep = 2});
   prefixes.end(attempt(2), 3);
   EXPECT_EQ(prefixes.take_dropped(), std::vector<uint64_t>{2}) << "kept under keys that nobody knows";
-  prefixes.begin(attempt(3), {.keep = 3});
+  prefixes.begin(attempt(3), {.lease = kOneLayer, .keep = 3});
   prefixes.set_keys(attempt(3), page_keys("other", tokens(128)));
   prefixes.end(attempt(3), -1);
   prefixes.set_keys(attempt(3), whole);
   EXPECT_EQ(prefixes.find(page_keys("other", tokens(128)), 2).columns, 0);
-  EXPECT_EQ(prefixes.columns(), 9);
+  EXPECT_EQ(prefixes.pages(), 9);
 }
 
 // The pages of its prompt are others' too while it goes on, and stay when it is broken off.
 TEST(WorkerPrefixes, WhatIsKeptOfAPromptIsReadByWhoeverMadeIt) {
   WorkerPrefixes prefixes;
   const Keys prompt = page_keys("", tokens(640)), whole = page_keys("", tokens(768));
-  prefixes.begin(attempt(1), {.keep = 2, .keep_prompt = 1, .prompt_keys = prompt});
+  prefixes.begin(attempt(1), {.lease = kOneLayer, .keep = 2, .keep_prompt = 1, .prompt_keys = prompt});
   EXPECT_EQ(prefixes.keep_prompt(attempt(1), 10), 10);
   EXPECT_EQ(prefixes.keep_prompt(attempt(1), 10), 0) << "once";
-  EXPECT_EQ(prefixes.columns(), 10);
-  EXPECT_EQ(prefixes.columns_in_use(), 10);
+  EXPECT_EQ(prefixes.pages(), 10);
+  EXPECT_EQ(prefixes.pages_in_use(), 10);
   EXPECT_FALSE(prefixes.drop_oldest()) << "nothing would be free";
   const WorkerPrefixes::Hit hit = prefixes.find(prompt, 9);
   EXPECT_EQ(hit.prefix, 1u);
-  EXPECT_EQ(prefixes.columns_in_use(hit), 9);
-  prefixes.begin(attempt(3), {.hit = hit, .keep = 4, .keep_prompt = 3, .prompt_keys = prompt});
+  EXPECT_EQ(prefixes.pages_idle(hit), 0);
+  prefixes.begin(attempt(3), {.hit = hit, .lease = kOneLayer, .keep = 4, .keep_prompt = 3, .prompt_keys = prompt});
   EXPECT_EQ(prefixes.keep_prompt(attempt(3), 10), 0) << "the same, which is there";
   EXPECT_EQ(prefixes.take_dropped(), std::vector<uint64_t>{3});
   prefixes.set_keys(attempt(1), whole);
   prefixes.end(attempt(1), 12);
   EXPECT_EQ(prefixes.take_dropped(), std::vector<uint64_t>{1}) << "now the beginning of prompt and answer";
-  EXPECT_EQ(prefixes.columns(), 12);
-  EXPECT_EQ(prefixes.columns_in_use(), 9);
+  EXPECT_EQ(prefixes.pages(), 12);
+  EXPECT_EQ(prefixes.pages_in_use(), 9);
   prefixes.end(attempt(3), 0);
-  EXPECT_EQ(prefixes.columns_in_use(), 0);
+  EXPECT_EQ(prefixes.pages_in_use(), 0);
   EXPECT_EQ(prefixes.find(whole, 20).columns, 12);
 
-  prefixes.begin(attempt(5), {.keep_prompt = 5, .prompt_keys = page_keys("other", tokens(640))});
+  prefixes.begin(attempt(5), {.lease = kOneLayer, .keep_prompt = 5, .prompt_keys = page_keys("other", tokens(640))});
   EXPECT_EQ(prefixes.keep_prompt(attempt(5), 9), 0) << "not what it was told";
   EXPECT_EQ(prefixes.take_dropped(), std::vector<uint64_t>{5});
-  prefixes.begin(attempt(6), {.hit = {2, 4}, .keep_prompt = 6, .prompt_keys = page_keys("other", tokens(640))});
+  prefixes.begin(attempt(6),
+                 {.hit = {2, 4}, .lease = kOneLayer, .keep_prompt = 6, .prompt_keys = page_keys("other", tokens(640))});
   EXPECT_EQ(prefixes.keep_prompt(attempt(6), 0), 0) << "it has no room to remember it";
   EXPECT_EQ(prefixes.keep_prompt(attempt(7), 3), 0) << "nobody";
   prefixes.end(attempt(5), 0);
   prefixes.end(attempt(6), 0);
-  EXPECT_EQ(prefixes.columns(), 12);
+  EXPECT_EQ(prefixes.pages(), 12);
 }
 
 TEST(WorkerPrefixes, TheLongestCommonBeginningIsFound) {
@@ -136,7 +140,7 @@ TEST(WorkerPrefixes, TheLongestCommonBeginningIsFound) {
   run(prefixes, 1, document, {}, /*kept=*/false);
   EXPECT_EQ(prefixes.find(document, 10).columns, 0) << "the worker did not keep it";
   run(prefixes, 2, document);
-  EXPECT_EQ(prefixes.columns(), 10);
+  EXPECT_EQ(prefixes.pages(), 10);
   std::vector<TokenId> question = tokens(640);
   question[400] = 0;
   const WorkerPrefixes::Hit hit = prefixes.find(page_keys("", question), 10);
@@ -153,19 +157,19 @@ TEST(WorkerPrefixes, SharedColumnsCountOnceAndGoWithTheLastThatHasThem) {
   left[600] = 0, right[600] = 1;
   run(prefixes, 1, page_keys("", left));
   run(prefixes, 2, page_keys("", right), {1, 9});
-  EXPECT_EQ(prefixes.columns(), 11);
+  EXPECT_EQ(prefixes.pages(), 11);
   EXPECT_TRUE(prefixes.take_dropped().empty());
   prefixes.begin(attempt(3), {.hit = {2, 9}});
-  EXPECT_EQ(prefixes.columns_in_use(), 9);
+  EXPECT_EQ(prefixes.pages_in_use(), 9);
   EXPECT_TRUE(prefixes.drop_oldest());
   EXPECT_EQ(prefixes.take_dropped(), std::vector<uint64_t>{1});
-  EXPECT_EQ(prefixes.columns(), 10);
+  EXPECT_EQ(prefixes.pages(), 10);
   EXPECT_TRUE(prefixes.drop_oldest());
   EXPECT_FALSE(prefixes.drop_oldest());
-  EXPECT_EQ(prefixes.columns(), 9) << "an attempt reads them";
+  EXPECT_EQ(prefixes.pages(), 9) << "an attempt reads them";
   prefixes.end(attempt(3), 0);
-  EXPECT_EQ(prefixes.columns(), 0);
-  EXPECT_EQ(prefixes.columns_in_use(), 0);
+  EXPECT_EQ(prefixes.pages(), 0);
+  EXPECT_EQ(prefixes.pages_in_use(), 0);
 }
 
 // A conversation: each prompt is the beginning of the next.
@@ -174,10 +178,10 @@ TEST(WorkerPrefixes, WhatIsOnlyTheBeginningOfAnotherIsDropped) {
   run(prefixes, 1, page_keys("", tokens(320)));
   run(prefixes, 2, page_keys("", tokens(640)), {1, 5});
   EXPECT_EQ(prefixes.take_dropped(), std::vector<uint64_t>{1});
-  EXPECT_EQ(prefixes.columns(), 10);
+  EXPECT_EQ(prefixes.pages(), 10);
   run(prefixes, 3, page_keys("", tokens(640)));
   EXPECT_EQ(prefixes.take_dropped(), std::vector<uint64_t>{3}) << "two had computed the same at once";
-  EXPECT_EQ(prefixes.columns(), 10);
+  EXPECT_EQ(prefixes.pages(), 10);
   run(prefixes, 4, page_keys("", tokens(320)));
   EXPECT_EQ(prefixes.take_dropped(), std::vector<uint64_t>{4});
 }
@@ -193,10 +197,10 @@ TEST(WorkerPrefixes, TheOneThatWasNotUsedForLongestGoesFirst) {
   run(prefixes, 4, page_keys("", tokens(64)));
   prefixes.forget(4);
   EXPECT_EQ(prefixes.take_dropped(), std::vector<uint64_t>{4});
-  EXPECT_EQ(prefixes.columns(), 0);
+  EXPECT_EQ(prefixes.pages(), 0);
   for (uint64_t id = 10; id < 10 + limits::kKeptPrefixesMax + 5; ++id)
     run(prefixes, id, page_keys("", tokens(64, static_cast<TokenId>(id * 100))));
-  EXPECT_EQ(prefixes.columns(), static_cast<int64_t>(limits::kKeptPrefixesMax));
+  EXPECT_EQ(prefixes.pages(), static_cast<int64_t>(limits::kKeptPrefixesMax));
   EXPECT_EQ(prefixes.take_dropped().size(), 5u);
 }
 
@@ -222,7 +226,8 @@ TEST(WorkerPrefixes, TheLedgerIsThatOfAnOracle) {
       std::vector<TokenId> prompt(64 * (1 + rng.next() % 6), static_cast<TokenId>(rng.next() % 3));
       prompt[rng.next() % prompt.size()] = 9;
       const Keys keys = page_keys("", prompt);
-      WorkerPrefixes::Claim claim{.keep = step, .keys = keys, .keep_prompt = kPrompt + step, .prompt_keys = keys};
+      WorkerPrefixes::Claim claim{
+          .lease = kOneLayer, .keep = step, .keys = keys, .keep_prompt = kPrompt + step, .prompt_keys = keys};
       claim.prompt_keys.resize(1 + rng.next() % keys.size());
       if (rng.next() % 4 != 0) claim.hit = prefixes.find(keys, static_cast<int32_t>(keys.size()) - 1);
       auto& mine = columns_of[step];
@@ -241,13 +246,13 @@ TEST(WorkerPrefixes, TheLedgerIsThatOfAnOracle) {
       auto& mine = columns_of[id];
       if (columns <= mine.size()) continue;  // it is not told to, then
       const size_t before = mine.size();
-      const int32_t made = prefixes.keep_prompt(attempt(id), static_cast<int32_t>(columns));
+      const int64_t made = prefixes.keep_prompt(attempt(id), static_cast<int32_t>(columns));
       if (made > 0) {
         for (int32_t i = 0; mine.size() < columns; ++i) mine.emplace_back(id, i);
         kept[kPrompt + id] = it->second = {mine.begin(), mine.end()};
         ++prompts_kept;
       }
-      ASSERT_EQ(made, made > 0 ? static_cast<int32_t>(columns - before) : 0) << step;
+      ASSERT_EQ(made, made > 0 ? static_cast<int64_t>(columns - before) : 0) << step;
       learn_drops();
     } else if (!running.empty() && rng.next() % 3 != 0) {
       auto it = running.begin();
@@ -267,9 +272,9 @@ TEST(WorkerPrefixes, TheLedgerIsThatOfAnOracle) {
       learn_drops();
     }
     std::set<std::pair<uint64_t, int32_t>> all = count(kept), read = count(running);
-    ASSERT_EQ(prefixes.columns_in_use(), std::ssize(read)) << step;
+    ASSERT_EQ(prefixes.pages_in_use(), std::ssize(read)) << step;
     all.insert(read.begin(), read.end());
-    ASSERT_EQ(prefixes.columns(), std::ssize(all)) << step;
+    ASSERT_EQ(prefixes.pages(), std::ssize(all)) << step;
   }
   EXPECT_GT(prompts_kept, 100);
 }
