@@ -4,9 +4,9 @@
     bench/tls.py                         this build, deploy/examples/handbook.txt, two workers, TCP
     bench/tls.py --rounds 20 --transport auto
 
-Two clusters of real processes stand beside each other on this machine, one thread a worker; only one of them computes at a time. Each
-round asks both, in an order that changes; their logits must be the same, or the run is void. stdout: a Markdown table of medians
-(smallest to largest); only the standard library is used.
+Two clusters of real processes stand beside each other on this machine, one thread a worker; only one of them computes at a time.
+Each round asks both, in an order that changes; their logits must be the same, or the run is void. stdout: a Markdown table of
+medians (smallest to largest); only the standard library is used.
 """
 import argparse
 import json
