@@ -19,10 +19,13 @@ void add_child_flag(CLI::App& command, int& announce_fd) {
 
 void add_network_flags(CLI::App& command, TlsFiles& tls, bool& insecure_network, bool& insecure_http,
                        const std::string& http) {
-  command.add_option("--tls-cert", tls.certificate, "PEM file: this process's certificate; `runahead certs` makes one");
-  command.add_option("--tls-key", tls.key, "PEM file: the key of the certificate");
-  command.add_option("--tls-ca", tls.authorities, "PEM file: the authority that the others' certificates come from");
-  command.add_option("--tls-revoked", tls.revoked, "PEM file: the authority's list of revoked certificates");
+  command.add_option("--tls-cert", tls.certificate,
+                     "PEM file: this process's certificate, as `runahead certs` makes it; without it there is no TLS");
+  command.add_option("--tls-key", tls.key, "PEM file: the key of the certificate; without it there is no TLS");
+  command.add_option("--tls-ca", tls.authorities,
+                     "PEM file: the authority that the others' certificates come from; without it there is no TLS");
+  command.add_option("--tls-revoked", tls.revoked,
+                     "PEM file: the authority's list of revoked certificates; without it none is");
   command.add_flag("--insecure-network", insecure_network, "listen beyond loopback without TLS");
   command.add_flag("--insecure-http", insecure_http,
                    "let " + http + " listen beyond loopback: it has no TLS of its own");

@@ -16,7 +16,7 @@ struct ServeOptions {
   LocalClusterOptions cluster;
   ApiFrontOptions api;  // checked here, passed on as flags
   const CLI::App* command = nullptr;
-  bool insecure_network = false;
+  bool insecure_http = false;
 };
 
 Result<void> serve(const ServeOptions& options, const CommonOptions& common) {
@@ -25,7 +25,7 @@ Result<void> serve(const ServeOptions& options, const CommonOptions& common) {
   cluster_options.log_format = common.log_format;
   cluster_options.progress = !common.quiet;
   cluster_options.coordinator_flags = given_api_flags(*options.command);
-  if (options.insecure_network) cluster_options.coordinator_flags.push_back("--insecure-network,--insecure-http");
+  if (options.insecure_http) cluster_options.coordinator_flags.push_back("--insecure-http");
   LocalCluster cluster = TRY(LocalCluster::start(cluster_options));
   if (common.json()) {
     print_json({{"http", cluster.http_address()}});
@@ -57,8 +57,9 @@ void add_serve(CommandLine& line) {
                       "SQLite file of /v1/jobs; without it jobs end with the process");
   add_api_flags(*command, options->api);
   options->command = command;
-  command->add_flag("--insecure-network", options->insecure_network,
+  command->add_flag("--insecure-http", options->insecure_http,
                     "let --http listen beyond loopback: it has no TLS of its own");
+  command->add_flag("--insecure-network", options->insecure_http, "the same, as other commands have it");
 }
 
 }  // namespace runahead

@@ -81,9 +81,9 @@ def wait_until(condition, seconds=60, what="the condition"):
 class Serve:
     """`runahead serve` as a child: its address when it is ready, its log as lines, its children."""
 
-    def __init__(self, log, *flags, workers=1, **options):
+    def __init__(self, log, *flags, workers=1, listen="127.0.0.1:0", **options):
         self.log_path = Path(log)
-        command = [BINARY, "serve", "--http", "127.0.0.1:0", "--workers", str(workers), "-o", "json", *flags]
+        command = [BINARY, "serve", "--http", listen, "--workers", str(workers), "-o", "json", *flags]
         with open(log, "wb") as stderr:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, **options)
         line = self.process.stdout.readline()

@@ -47,6 +47,12 @@ def test_an_address_beyond_loopback_needs_a_flag_that_the_command_has():
         assert "--insecure-network" in flags_of(words[0])
 
 
+@pytest.mark.parametrize("flag", ["--insecure-http", "--insecure-network"])
+def test_with_that_flag_the_api_listens_there(tmp_path, flag):
+    with Serve(tmp_path / "log", flag, listen="0.0.0.0:0") as serve:
+        assert get("127.0.0.1:" + serve.address.rsplit(":", 1)[1], "/v1/models")[0] == 200
+
+
 def test_with_api_keys_it_says_that_it_is_ready_and_ends_with_0(tmp_path):
     keys = tmp_path / "keys"
     keys.write_text("sk-of-a-test\n")
