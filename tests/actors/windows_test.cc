@@ -129,7 +129,7 @@ TEST_F(Windows, ChoicesShareTheirPromptAndTakeTurnsOfTheirOwn) {
   // Of 1300 tokens and 400 more: 27 columns, of which 20 are shared; of the layer with the window the last two.
   constexpr int64_t kPrompt = 2 * 20 + 2, kOwn = 2 * 7 + kTurn;
   start(200, kPrompt + 4 * kOwn);
-  decode().engine.step_delay = 1ms;
+  decode().engine.step_delay = 20ms;  // until all four are there, on a slow machine, too
   cluster_->nodes[0]->engine.layer_delay = 5ms;
   std::vector<InferenceRequest> requests;
   std::vector<std::shared_ptr<Answer>> answers;
@@ -139,6 +139,7 @@ TEST_F(Windows, ChoicesShareTheirPromptAndTakeTurnsOfTheirOwn) {
     answers.push_back(cluster_->ask(requests.back()));
   }
   ASSERT_TRUE(cluster_->run_until([&] { return decode().engine.largest_batch == 4; }));
+  decode().engine.step_delay = 0ms;
   EXPECT_EQ(decode().pool.usage().free, 0);
   for (size_t i = 0; i < answers.size(); ++i) expect_answer(requests[i], answers[i]);
   EXPECT_TRUE(cluster_->run_until([&] { return cluster_->pages_are_free(); }, 2s));
