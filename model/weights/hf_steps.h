@@ -2,10 +2,13 @@
 // alike. Private to model/weights/hf_*.
 #pragma once
 
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/parsed_json.h"
+#include "base/result.h"
+#include "model/weights/gguf.h"
 
 namespace runahead {
 
@@ -27,6 +30,23 @@ inline bool flag_of(const nlohmann::json& step, const char* name, bool fallback)
 inline std::string_view pattern_of(const nlohmann::json& step, const char* kind) {
   const auto found = step.is_object() ? step.find("pattern") : step.end();
   return step.is_object() && found != step.end() ? text_of(*found, kind) : std::string_view();
+}
+
+// Null where there is none.
+inline const nlohmann::json& member_of(const nlohmann::json& object, const char* name) {
+  static const nlohmann::json kNull;
+  const auto found = object.find(name);
+  return found == object.end() ? kNull : *found;
+}
+
+// A part of the tokenizer that is of a type, or set in a way, that is not built. tokenizer: "a Unigram tokenizer".
+inline std::unexpected<Error> unsupported_step(const std::string& file, const std::string& tokenizer,
+                                               const std::string& part, const nlohmann::json& step) {
+  const std::string_view type = text_of(step, "type");
+  return fail(ErrorCode::kUnsupported,
+              file + ": " + tokenizer + " whose " + part + " is " + (type.empty() ? "none" : quoted(type)) +
+                  ", or is set so, is not supported; choose another model, or its GGUF file",
+              part);
 }
 
 // The steps of a Sequence, or the one step; none of null.

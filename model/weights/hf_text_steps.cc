@@ -54,17 +54,9 @@ class Steps {
   }
 
  private:
-  const json& member(const char* name) const {
-    static const json kNull;
-    const auto found = t_.find(name);
-    return found == t_.end() ? kNull : *found;
-  }
+  const json& member(const char* name) const { return member_of(t_, name); }
   std::unexpected<Error> unsupported(const std::string& part, const json& step) const {
-    const std::string_view type = text_of(step, "type");
-    return fail(ErrorCode::kUnsupported,
-                name_ + ": a tokenizer whose " + part + " is " + (type.empty() ? "none" : runahead::quoted(type)) +
-                    ", or is set so, is not supported; choose another model, or its GGUF file",
-                part);
+    return unsupported_step(name_, "a tokenizer", part, step);
   }
   std::unexpected<Error> bad(const std::string& what) const {
     return fail(ErrorCode::kInvalidModel, name_ + ": " + what + "; download the model again");

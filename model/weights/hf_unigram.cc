@@ -63,18 +63,9 @@ class UnigramSteps {
   }
 
  private:
-  const json& member(const char* name) const {
-    static const json kNull;
-    const auto found = t_.find(name);
-    return found == t_.end() ? kNull : *found;
-  }
+  const json& member(const char* name) const { return member_of(t_, name); }
   std::unexpected<Error> unsupported(const std::string& part, const json& step) const {
-    const std::string_view type = text_of(step, "type");
-    return fail(ErrorCode::kUnsupported,
-                name_ + ": a Unigram tokenizer whose " + part + " is " +
-                    (type.empty() ? "none" : runahead::quoted(type)) +
-                    ", or is set so, is not supported; choose another model, or its GGUF file",
-                part);
+    return unsupported_step(name_, "a Unigram tokenizer", part, step);
   }
 
   Result<void> check_model(const json& model) const {

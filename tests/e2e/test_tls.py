@@ -74,6 +74,22 @@ def test_who_does_not_belong_here_gets_no_worker_in(certs, tmp_path):
         assert answers(http)
 
 
+def test_who_shows_no_certificate_hears_nothing(certs):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(certs / "ca.pem")
+    with processes() as start:
+        control = port_of(start([], "coordinator", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
+                                *flags(certs, "coordinator")).announced()["control"])
+        with socket.create_connection(("127.0.0.1", control), timeout=10) as raw, context.wrap_socket(raw) as tls:
+            try:  # TLS 1.3 ends for a client before the server has looked at its certificate
+                heard = tls.recv(8)
+            except OSError as error:
+                heard, why = b"", str(error)
+                assert "certificate required" in why.lower(), why
+            assert heard == b"", "not even a preamble"
+
+
 def test_a_process_does_not_start_with_what_cannot_serve(certs):
     sentence = refused(3, "prefill", *flags(certs, "decode"))
     assert "its role is decode, and this process is prefill" in sentence
