@@ -31,6 +31,13 @@ class Processes:
         self.options, self.certs, self.started = options, certs, []
 
     def __enter__(self):
+        try:
+            return self.start_all()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def start_all(self):
         announced = self.start("coordinator", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", announce=True)
         self.url = announced["http"].removeprefix("http://")  # as cluster.call takes it
         for role in ["prefill"] * self.options.workers + ["decode"]:
