@@ -14,7 +14,7 @@
 
 #include "base/result.h"
 #include "services/engine/engine_flags.h"
-#include "services/gateway/generation_defaults.h"
+#include "services/gateway/request/generation_defaults.h"
 
 namespace runahead {
 

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "services/engine/engine_flags.h"
-#include "services/gateway/model_text_codec.h"
+#include "services/engine/model_text_codec.h"
 
 namespace runahead {
 

@@ -5,7 +5,7 @@
 
 #include "base/json_text.h"
 #include "base/limits.h"
-#include "services/gateway/json_reader.h"
+#include "services/gateway/request/json_reader.h"
 
 namespace runahead {
 namespace {

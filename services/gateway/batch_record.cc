@@ -3,7 +3,8 @@
 #include <algorithm>
 
 #include "base/json_text.h"
-#include "services/gateway/json_reader.h"
+#include "services/gateway/api_time.h"
+#include "services/gateway/request/json_reader.h"
 
 namespace runahead {
 namespace {
@@ -14,7 +15,6 @@ constexpr size_t kIdBytesMax = 64;
 constexpr const char* kWindow = "24h";
 
 json text_or_null(const std::string& text) { return text.empty() ? json(nullptr) : json(text); }
-json seconds_or_null(int64_t unix_ms) { return unix_ms == 0 ? json(nullptr) : json(unix_ms / 1000); }
 
 std::optional<BatchStatus> status_of(const std::string& text) {
   for (int status = 0; status <= static_cast<int>(BatchStatus::kCancelled); ++status)

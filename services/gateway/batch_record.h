@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "services/gateway/openai_request.h"
+#include "services/gateway/request/openai_request.h"
 
 namespace runahead {
 

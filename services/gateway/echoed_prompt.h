@@ -5,8 +5,8 @@
 #include <string_view>
 #include <vector>
 
-#include "services/gateway/incremental_detokenizer.h"
-#include "services/gateway/openai_request.h"
+#include "services/gateway/answer/incremental_detokenizer.h"
+#include "services/gateway/request/openai_request.h"
 
 namespace runahead {
 

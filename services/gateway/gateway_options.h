@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/limits.h"
-#include "services/gateway/generation_defaults.h"
+#include "services/gateway/request/generation_defaults.h"
 #include "services/http/http_server.h"
 #include "services/tracing/traced_request.h"
 

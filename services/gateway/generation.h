@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "actors/inference.h"
-#include "services/gateway/incremental_detokenizer.h"
-#include "services/gateway/openai_request.h"
+#include "services/gateway/answer/incremental_detokenizer.h"
+#include "services/gateway/request/openai_request.h"
 
 namespace runahead {
 

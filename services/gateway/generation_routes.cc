@@ -6,7 +6,7 @@
 #include "base/utf8.h"
 #include "base/wall_clock.h"
 #include "services/gateway/echoed_prompt.h"
-#include "services/gateway/structured_output.h"
+#include "services/gateway/request/structured_output.h"
 #include "services/gateway/text_routes.h"
 #include "services/gateway/tool_sink.h"
 #include "services/http/api_error.h"

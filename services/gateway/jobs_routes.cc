@@ -5,8 +5,9 @@
 #include <set>
 
 #include "base/sha256.h"
+#include "services/gateway/api_time.h"
 #include "services/gateway/job_text.h"
-#include "services/gateway/json_reader.h"
+#include "services/gateway/request/json_reader.h"
 #include "services/gateway/trace_routes.h"
 #include "services/http/api_error.h"
 #include "services/http/http_target.h"
@@ -21,8 +22,6 @@ constexpr int32_t kListDefault = 50;
 constexpr size_t kIdempotencyKeyBytesMax = 256;
 constexpr size_t kJobIdBytesMax = 64;
 constexpr size_t kRowBytes = 400;  // about, of one job in a list
-
-json seconds_or_null(int64_t unix_ms) { return unix_ms == 0 ? json(nullptr) : json(unix_ms / 1000); }
 
 }  // namespace
 

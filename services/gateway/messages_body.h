@@ -1,6 +1,4 @@
-// Anthropic's Messages API as values: its requests as chats, its answers and events. Pure; any thread.
-//   read      text, tools (message_tools.h), their calls and answers: images, documents and thinking are refused by name.
-//   also      runahead, cache_salt and seed, as in OpenAI's bodies.
+// Anthropic's Messages API: its answers and events as values. Pure; any thread.
 // Source: docs.anthropic.com, "Messages" and "Streaming messages", version 2023-06-01.
 #pragma once
 
@@ -10,10 +8,6 @@
 #include "services/gateway/generation.h"
 
 namespace runahead {
-
-// kCountTokens: only model, system and messages matter, and max_tokens may be absent.
-enum class MessagesUse { kAnswer, kCountTokens };
-Result<GenerationRequest> parse_messages(const nlohmann::json& body, const ServedModel& model, MessagesUse use);
 
 struct MessageHead {
   std::string id;  // "msg_..."

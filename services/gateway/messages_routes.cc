@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "services/gateway/messages_body.h"
+#include "services/gateway/request/messages_request.h"
 #include "services/gateway/text_routes.h"
 #include "services/gateway/tool_sink.h"
 #include "services/http/api_error.h"

@@ -4,7 +4,7 @@
 #include <cstdio>
 
 #include "base/utf8.h"
-#include "services/gateway/incremental_detokenizer.h"
+#include "services/gateway/answer/incremental_detokenizer.h"
 
 namespace runahead {
 namespace {

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "base/utf8.h"
-#include "services/gateway/json_reader.h"
+#include "services/gateway/request/json_reader.h"
 #include "services/http/api_error.h"
 
 namespace runahead {

@@ -13,7 +13,7 @@
 #include "actors/jobs/jobs_api.h"
 #include "services/gateway/gateway_metrics.h"
 #include "services/gateway/gateway_options.h"
-#include "services/gateway/text_codec.h"
+#include "services/gateway/request/text_codec.h"
 
 namespace runahead {
 

@@ -1,4 +1,4 @@
-// make_seeds DIR: valid inputs that the fuzzers of binary formats start from.
+// make_seeds DIR: valid inputs that fuzzers start from: of binary formats, and of bodies with many fields.
 #include <cstdio>
 #include <filesystem>
 
@@ -125,6 +125,39 @@ void write_hf_seeds(const std::filesystem::path& folder) {
   write_file(folder / "unigram", "t" + to_ordered_text(tokenizer));
 }
 
+// Bodies of the API, each behind the letter of its route (json_request_fuzz.cc).
+void write_body_seeds(const std::filesystem::path& folder) {
+  using nlohmann::ordered_json;
+  const auto write = [&](char route, const char* name, const char* text) {
+    write_file(folder / name, route + to_ordered_text(ordered_json::parse(text)));
+  };
+  write('c', "completion", R"({"model": "toy", "prompt": ["a", [1, 2]], "max_tokens": 3, "n": 2, "stop": ["x"],
+    "logprobs": 2, "echo": true, "temperature": 0.5, "top_p": 0.9, "seed": 7, "logit_bias": {"5": -1}, "stream": true,
+    "stream_options": {"include_usage": true}})");
+  write('h', "chat", R"({"messages": [{"role": "system", "content": "s"},
+    {"role": "user", "content": [{"type": "text", "text": "u"}]}], "max_completion_tokens": 3, "top_k": 4, "min_p": 0.1,
+    "top_logprobs": 2, "logprobs": true, "cache_salt": "x"})");
+  write('h', "chat-tools", R"({"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "tool_calls":
+    [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+    {"role": "tool", "tool_call_id": "1", "content": "r"}], "tool_choice": "required", "tools": [{"type": "function",
+    "function": {"name": "f", "description": "d", "strict": true, "parameters": {"type": "object",
+    "properties": {"a": {"type": "string"}}, "required": ["a"]}}}]})");
+  write('h', "chat-schema",
+        R"({"messages": [{"role": "user", "content": "u"}], "response_format": {"type": "json_schema",
+    "json_schema": {"name": "n", "schema": {"type": "object", "properties": {"a": {"type": "integer", "minimum": 0}},
+    "required": ["a"]}}}})");
+  write('m', "messages", R"({"max_tokens": 3, "system": "s", "messages": [{"role": "user", "content": "u"},
+    {"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "f", "input": {"a": 1}}]},
+    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "r"}]}],
+    "tools": [{"name": "f", "input_schema": {"type": "object"}}], "stop_sequences": ["x"]})");
+  write('r', "response", R"({"input": [{"role": "user", "content": "u"},
+    {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "1", "output": "r"}], "instructions": "i", "store": false,
+    "max_output_tokens": 3, "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}}})");
+  write_file(folder / "header", "eContent-Type: text/plain\r\nAccept: */*\r\n");
+  write_file(folder / "text", "t<|stop text \xC3\xA9 that ends <|stop");
+}
+
 }  // namespace
 }  // namespace runahead::test
 
@@ -140,5 +173,6 @@ int main(int argc, char** argv) {
   for (const char* model : {"llama", "t5"}) runahead::test::sentence_pieces(model).write(gguf / model);
   runahead::test::config().write(gguf / "config");
   runahead::test::write_hf_seeds(std::filesystem::path(argv[1]) / "hf_folder_fuzz");
+  runahead::test::write_body_seeds(std::filesystem::path(argv[1]) / "json_request_fuzz");
   return 0;
 }

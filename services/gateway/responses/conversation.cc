@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "services/gateway/request/response_items.h"
 #include "services/gateway/responses/response_body.h"
-#include "services/gateway/responses/response_items.h"
 
 namespace runahead {
 namespace {

@@ -1,6 +1,7 @@
 #include "services/gateway/responses/response_body.h"
 
 #include "base/json_text.h"
+#include "services/gateway/api_time.h"
 #include "services/gateway/trace_routes.h"
 
 namespace runahead {
@@ -57,8 +58,6 @@ std::string own_part(const std::string& response_id) {
   const size_t prefix = response_id.find('_');
   return response_id.substr(prefix == std::string::npos ? 0 : prefix + 1);
 }
-
-json seconds_or_null(bool known, int64_t unix_ms) { return known ? json(unix_ms / 1000) : json(nullptr); }
 
 }  // namespace
 
@@ -127,7 +126,7 @@ json response_json(const JobView& job, const TextCodec& codec) {
   json body = {{"id", job.head.id},
                {"object", "response"},
                {"created_at", job.head.created_unix_ms / 1000},
-               {"completed_at", seconds_or_null(status == "completed", job.head.ended_unix_ms)},
+               {"completed_at", seconds_or_null(status == "completed" ? job.head.ended_unix_ms : 0)},
                {"status", status},
                {"model", kept.text.model},
                {"output", json::array()},

@@ -7,8 +7,8 @@
 #include <string>
 
 #include "services/gateway/job_text.h"
+#include "services/gateway/request/response_request.h"
 #include "services/gateway/responses/output_parts.h"
-#include "services/gateway/responses/response_request.h"
 
 namespace runahead {
 

@@ -1,5 +1,5 @@
 // IncrementalDetokenizer against a naive oracle: the whole answer at once.
-#include "services/gateway/incremental_detokenizer.h"
+#include "services/gateway/answer/incremental_detokenizer.h"
 
 #include <gtest/gtest.h>
 

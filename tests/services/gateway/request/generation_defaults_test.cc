@@ -1,5 +1,5 @@
 // Where sampling defaults come from, field by field: flag, generation_config.json, the GGUF itself.
-#include "services/gateway/generation_defaults.h"
+#include "services/gateway/request/generation_defaults.h"
 
 #include <gtest/gtest.h>
 

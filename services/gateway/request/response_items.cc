@@ -1,4 +1,4 @@
-#include "services/gateway/responses/response_items.h"
+#include "services/gateway/request/response_items.h"
 
 #include <array>
 #include <utility>

@@ -1,4 +1,4 @@
-#include "services/gateway/incremental_detokenizer.h"
+#include "services/gateway/answer/incremental_detokenizer.h"
 
 #include <algorithm>
 #include <tuple>

@@ -1,4 +1,4 @@
-#include "services/gateway/model_text_codec.h"
+#include "services/engine/model_text_codec.h"
 
 #include <algorithm>
 

@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "services/gateway/json_reader.h"
+#include "services/gateway/request/json_reader.h"
 
 namespace runahead {
 

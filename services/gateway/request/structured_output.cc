@@ -1,4 +1,4 @@
-#include "services/gateway/structured_output.h"
+#include "services/gateway/request/structured_output.h"
 
 #include <algorithm>
 
@@ -11,7 +11,6 @@ namespace {
 using nlohmann::json;
 using nlohmann::ordered_json;
 
-constexpr size_t kSchemaNameBytesMax = 64;  // OpenAI's
 constexpr size_t kDescriptionBytesMax = 16 << 10;
 
 // "/text/format" -> "text.format".

@@ -1,10 +1,12 @@
-#include "services/gateway/responses/response_request.h"
+#include "services/gateway/request/response_request.h"
 
 #include <array>
 #include <utility>
 
 #include "base/limits.h"
-#include "services/gateway/responses/response_items.h"
+#include "services/gateway/request/response_items.h"
+#include "services/gateway/request/structured_output.h"
+#include "services/gateway/request/tool_request.h"
 
 namespace runahead {
 namespace {
@@ -13,16 +15,15 @@ using nlohmann::json;
 using namespace std::string_view_literals;
 
 constexpr size_t kIdBytesMax = 64;
-constexpr size_t kIncludeMax = 16, kSchemaNameBytesMax = 64;  // OpenAI's
-constexpr size_t kToolsMax = 128;  // OpenAI's
+constexpr size_t kIncludeMax = 16;  // OpenAI's
 constexpr int64_t kTokensMax = std::numeric_limits<int32_t>::max();
 
-constexpr std::array kSame = {"model"sv, "stream"sv,   "temperature"sv, "top_p"sv, "top_k"sv,
-                              "min_p"sv, "runahead"sv, "cache_salt"sv,  "seed"sv};
+constexpr std::array kSameOfResponses = {"model"sv, "stream"sv,   "temperature"sv, "top_p"sv, "top_k"sv,
+                                         "min_p"sv, "runahead"sv, "cache_salt"sv,  "seed"sv};
 // Shown again, without effect here: who asked, and how OpenAI's own service computes.
 constexpr std::array kEchoed = {"user"sv, "safety_identifier"sv, "prompt_cache_key"sv, "prompt_cache_retention"sv};
 constexpr std::array kIgnoredOfResponses = {"service_tier"sv, "max_tool_calls"sv};
-constexpr std::array kUnsupported = {"prompt"sv, "conversation"sv, "context_management"sv, "moderation"sv};
+constexpr std::array kUnsupportedOfResponses = {"prompt"sv, "conversation"sv, "context_management"sv, "moderation"sv};
 
 // {"format": {"type", "name", "schema"}}: the schema lies beside the name, and not in an object of its own as in a chat.
 json take_text(JsonReader& reader, ResponseRequest& request, std::optional<Error>& error) {
@@ -101,7 +102,7 @@ void take_memory(JsonReader& reader, ResponseRequest& request) {
 
 void take_shown(JsonReader& reader, ResponseRequest& request) {
   json& shown = request.shown;
-  for (const std::string_view field : kSame)
+  for (const std::string_view field : kSameOfResponses)
     if (const json* value = reader.take(field)) request.chat[field] = *value;
   for (const std::string_view field : {"temperature"sv, "top_p"sv})
     shown[field] = request.chat.contains(field) ? request.chat[field] : json(nullptr);
@@ -168,7 +169,7 @@ Result<ResponseRequest> parse_response(const json& body, const ServedModel& mode
   take_response_tools(reader, request, error);
   request.input = take_input(reader, error);
   reader.ignore(kIgnoredOfResponses);
-  reader.unsupported(kUnsupported);
+  reader.unsupported(kUnsupportedOfResponses);
   reader.finish();
   if (error) return std::unexpected(std::move(*error));
   // What a chat says of the rest; outputs of calls that were made before are judged with the conversation.

@@ -1,9 +1,10 @@
-#include "services/gateway/message_tools.h"
+#include "services/gateway/request/message_tools.h"
 
 #include <array>
 
 #include "base/json_text.h"
 #include "base/limits.h"
+#include "services/gateway/request/tool_request.h"
 
 namespace runahead {
 namespace {
@@ -11,7 +12,6 @@ namespace {
 using nlohmann::json;
 using namespace std::string_view_literals;
 
-constexpr size_t kToolsMax = 128, kWordBytesMax = 256;
 constexpr std::array kIgnoredTool = {"cache_control"sv, "eager_input_streaming"sv, "input_examples"sv};
 
 json chat_tool(const json& tool, const std::string& path, std::optional<Error>& error) {

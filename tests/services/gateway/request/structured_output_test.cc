@@ -1,4 +1,4 @@
-#include "services/gateway/structured_output.h"
+#include "services/gateway/request/structured_output.h"
 
 #include <gtest/gtest.h>
 

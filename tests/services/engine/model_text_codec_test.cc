@@ -1,5 +1,5 @@
 // The production codec on the real model: what a message quotes is text, what the template writes is a control token.
-#include "services/gateway/model_text_codec.h"
+#include "services/engine/model_text_codec.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "services/gateway/openai_request.h"
+#include "services/gateway/request/openai_request.h"
 
 #include <algorithm>
 #include <array>
@@ -7,7 +7,7 @@
 #include <map>
 
 #include "base/limits.h"
-#include "services/gateway/structured_output.h"
+#include "services/gateway/request/structured_output.h"
 
 namespace runahead {
 namespace {

@@ -1,6 +1,6 @@
 // OpenAI's Responses API, the way in: a body of POST /v1/responses as a chat and what a response remembers of it. Text and
 // function tools: images, files, audio, other tools, prompts by id and conversations are refused by name. Pure; any thread.
-//   items    services/gateway/responses/response_items.h.
+//   items    services/gateway/request/response_items.h.
 //   also     runahead, cache_salt, seed, top_k and min_p, as in the other bodies.
 // Source: platform.openai.com/docs/api-reference/responses, as openai-python 2.x has it.
 #pragma once
@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "services/gateway/openai_request.h"
+#include "services/gateway/request/openai_request.h"
 
 namespace runahead {
 

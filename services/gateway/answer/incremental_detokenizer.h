@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "model/sampling_params.h"
-#include "services/gateway/tool_delta.h"
+#include "services/gateway/answer/tool_delta.h"
 
 namespace runahead {
 

@@ -1,4 +1,4 @@
-#include "services/gateway/generation_defaults.h"
+#include "services/gateway/request/generation_defaults.h"
 
 #include <algorithm>
 #include <array>

@@ -1,5 +1,5 @@
 // Every field of a request has its type and its bounds, and an error names it.
-#include "services/gateway/openai_request.h"
+#include "services/gateway/request/openai_request.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "services/gateway/json_reader.h"
+#include "services/gateway/request/json_reader.h"
 
 #include <algorithm>
 #include <cmath>

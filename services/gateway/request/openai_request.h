@@ -10,10 +10,10 @@
 #include <vector>
 
 #include "actors/inference.h"
-#include "services/gateway/generation_defaults.h"
-#include "services/gateway/json_reader.h"
-#include "services/gateway/text_codec.h"
-#include "services/gateway/tool_request.h"
+#include "services/gateway/request/generation_defaults.h"
+#include "services/gateway/request/json_reader.h"
+#include "services/gateway/request/text_codec.h"
+#include "services/gateway/request/tool_request.h"
 
 namespace runahead {
 

@@ -7,9 +7,11 @@
 #include <optional>
 #include <string>
 
-#include "services/gateway/json_reader.h"
+#include "services/gateway/request/json_reader.h"
 
 namespace runahead {
+
+inline constexpr size_t kSchemaNameBytesMax = 64;  // OpenAI's
 
 // response_format of the body, checked but for the schema itself: does it ask for a structure?
 bool take_response_format(JsonReader& reader, std::optional<Error>& error);

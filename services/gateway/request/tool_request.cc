@@ -1,4 +1,4 @@
-#include "services/gateway/tool_request.h"
+#include "services/gateway/request/tool_request.h"
 
 #include <algorithm>
 #include <array>
@@ -14,8 +14,6 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 using namespace std::string_view_literals;
 
-constexpr size_t kToolsMax = 128;          // of a request, and calls of a message: OpenAI's
-constexpr size_t kWordBytesMax = 256;      // type, id
 constexpr size_t kToolNameBytesMax = 128;  // Anthropic's; OpenAI has 64
 
 bool is_tool_name(std::string_view name) {

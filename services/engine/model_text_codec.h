@@ -7,7 +7,7 @@
 
 #include "model/chat_template/chat_template.h"
 #include "model/tokenizer/tokenizer.h"
-#include "services/gateway/text_codec.h"
+#include "services/gateway/request/text_codec.h"
 
 namespace runahead {
 

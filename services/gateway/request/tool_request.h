@@ -12,11 +12,14 @@
 #include <optional>
 #include <string>
 
-#include "services/gateway/json_reader.h"
-#include "services/gateway/text_codec.h"
+#include "services/gateway/request/json_reader.h"
+#include "services/gateway/request/text_codec.h"
 #include "services/gateway/tools/tool_call_parser.h"
 
 namespace runahead {
+
+inline constexpr size_t kToolsMax = 128;  // of a request, and calls of a message: OpenAI's
+inline constexpr size_t kWordBytesMax = 256;  // type, id
 
 struct ToolUse {
   enum class Choice { kNone, kAuto, kRequired, kNamed };

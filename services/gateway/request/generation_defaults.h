@@ -9,7 +9,7 @@
 #include <string>
 
 #include "model/weights/gguf.h"
-#include "services/gateway/json_reader.h"
+#include "services/gateway/request/json_reader.h"
 
 namespace runahead {
 
