@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""A service under load: closed-loop clients, overload, slow readers, clients that go away, processes that end; beside llama.cpp's
-server where one is named.
+"""A service under load: closed-loop clients, overload, slow readers, clients that go away, processes that end; beside the servers
+of llama.cpp and ik_llama.cpp where they are named.
 
     bench/load.py                                             this build, every scenario: ~6 minutes
     bench/load.py --llama-server PATH --rounds 3              the first two also against llama.cpp's server, in turn
+    bench/load.py --ik-llama-server PATH                      against ik_llama.cpp's, or both
     bench/load.py --scenario eight,overload
 
     eight       8 clients in a closed loop, prompts and answers of 100 tokens: tokens a second, TTFT
@@ -15,7 +16,8 @@ server where one is named.
     drain       SIGTERM to each role while clients ask: requests that failed
     gateway     a prompt that is cached: what the way through the gateway adds to the time of the workers
 
-The peer is started as its manual says for many clients: `-np 8`, with and without flash attention. All load goes to processes
+Peers are started as their manuals say for many clients: `-np 8`, with and without flash attention, ik_llama.cpp also with tensors
+repacked at its start. One that ends by itself has no figures of that round. All load goes to processes
 that this program starts on 127.0.0.1, bounded in number and time. stdout: a Markdown table; --json FILE: the figures; stderr:
 progress.
 """
@@ -60,14 +62,23 @@ class Ours(Cluster):
 
 
 class Llama(Server):
-    def __init__(self, options, flash):
-        self.name = f"llama.cpp, flash attention {flash}"
+    def __init__(self, name, program, options, flags):
+        self.name = f"{name} {' '.join(flags)}"
         self.host, self.port = "127.0.0.1", free_port()
-        model = options.model_file
-        command = [options.llama_server, "-m", model, "-np", "8", "-c", str(8 * 4096), "-t", str(os.cpu_count()), "-fa", flash,
-                   "--host", self.host, "--port", str(self.port), "--no-webui", "--log-disable"]
+        command = [program, "-m", options.model_file, "-np", "8", "-c", str(8 * 4096), "-t", str(os.cpu_count()),
+                   "--host", self.host, "--port", str(self.port), "--log-disable", *flags]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_until_ready(self, "/health")
+
+
+def peers(options):
+    """(name, program, flags) of each peer and setting."""
+    if options.llama_server:
+        for flash in ("off", "on"):
+            yield "llama.cpp", options.llama_server, ["--no-webui", "-fa", flash]
+    if options.ik_llama_server:
+        for flags in (["-fa", "off"], ["-fa", "off", "-rtr"], ["-fa", "on", "-rtr"]):
+            yield "ik_llama.cpp", options.ik_llama_server, ["--webui", "none", *flags]
 
 
 class Stream:
@@ -424,9 +435,15 @@ def one_round(options, wanted, seed):
     shared = [scenario for scenario in wanted if scenario in WITH_PEERS]
     if shared:
         result["runahead"] = with_server(Ours(options), shared, options, seed)
-        for flash in ("off", "on") if options.llama_server else ():
-            peer = Llama(options, flash)
-            result[peer.name] = with_server(peer, shared, options, seed)
+        for name, program, flags in peers(options):
+            peer = Llama(name, program, options, flags)
+            try:
+                result[peer.name] = with_server(peer, shared, options, seed)
+            except (OSError, http.client.HTTPException, statistics.StatisticsError):
+                if peer.process.poll() is None:
+                    raise
+                say(f"{peer.name} ended by itself, with {peer.process.returncode}")
+                result[peer.name] = {}
     own = result.setdefault("runahead", {})
     for scenario in wanted:
         if scenario not in WITH_PEERS:
@@ -450,9 +467,10 @@ def table(rounds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", default=str(ROOT / "build" / "release" / "runahead"))
-    parser.add_argument("--model", default="smollm2", help="for ours; the peer takes --model-file")
-    parser.add_argument("--model-file", help="the same model as a GGUF file, for the peer")
+    parser.add_argument("--model", default="smollm2", help="for ours; peers take --model-file")
+    parser.add_argument("--model-file", help="the same model as a GGUF file, for peers")
     parser.add_argument("--llama-server", help="llama.cpp's llama-server, built for this machine")
+    parser.add_argument("--ik-llama-server", help="ik_llama.cpp's, likewise")
     parser.add_argument("--serve", default="--workers 2", help="flags of `runahead serve`")
     parser.add_argument("--scenario", default=",".join(SCENARIOS))
     parser.add_argument("--rounds", type=int, default=1)
@@ -465,8 +483,8 @@ def main():
     wanted = options.scenario.split(",")
     if unknown := set(wanted) - set(SCENARIOS):
         parser.error(f"there is no scenario {sorted(unknown)[0]}; the scenarios are {', '.join(SCENARIOS)}")
-    if options.llama_server and not options.model_file:
-        parser.error("--llama-server needs --model-file")
+    if (options.llama_server or options.ik_llama_server) and not options.model_file:
+        parser.error("--llama-server and --ik-llama-server need --model-file")
     rounds = [one_round(options, wanted, options.seed + 1_000_000 * number) for number in range(options.rounds)]
     print(table(rounds))
     if options.json:

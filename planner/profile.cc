@@ -22,7 +22,7 @@ RobustFit::Terms terms(const WorkerSpeed& speed) {
 }
 
 // How far equal workers are apart by chance: the testbed's by 5 to 12 % from request to request (docs/benchmarks.md).
-constexpr double kNoise = 0.12;
+constexpr double kNoiseOfEquals = 0.12;
 
 // The prompts whose median counts; and what is noise at most: more is something else, and not to be planned with.
 constexpr size_t kStretchSamples = 7;
@@ -35,7 +35,7 @@ double without_noise(double own, std::vector<double> alike) {
   std::ranges::sort(alike);
   const double median = std::sqrt(alike[(alike.size() - 1) / 2] * alike[alike.size() / 2]);
   const double distance = std::log(own / median);
-  const double kept = distance * distance / (distance * distance + kNoise * kNoise);
+  const double kept = distance * distance / (distance * distance + kNoiseOfEquals * kNoiseOfEquals);
   return median * std::exp(kept * distance);
 }
 

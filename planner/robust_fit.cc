@@ -10,7 +10,7 @@ namespace {
 
 constexpr size_t kWindow = 64;  // samples: some requests of each of a few lengths
 constexpr double kForget = 0.97;  // a sample weighs half after 23 more: changes of speed do not wait for it
-constexpr double kNoise = 0.2;  // |ln| of measured by expected that a quiet machine's samples stay below
+constexpr double kNoiseOfSamples = 0.2;  // |ln| of measured by expected that a quiet machine's samples stay below
 constexpr double kDoubt = 0.9;  // of a factor of 2.5: what is beyond it may be a hiccup
 constexpr double kSettled = 0.05;  // relative residual above which a sample weighs less
 constexpr int kReweightings = 3;
@@ -133,13 +133,13 @@ void RobustFit::add(const Terms& x, double y) {
   const Terms whole = solve();
   const size_t recent = std::min(kRecent, window_.size());
   const bool explained = std::all_of(window_.end() - static_cast<std::ptrdiff_t>(recent), window_.end(),
-                                     [&](const Sample& sample) { return off(whole, sample) <= kNoise; });
+                                     [&](const Sample& sample) { return off(whole, sample) <= kNoiseOfSamples; });
   if (explained) {
     outlier_.reset();
     coefficients_ = whole;
     return;
   }
-  const bool again = outlier_ && std::abs(std::log(factor * value(outlier_->x) / outlier_->y)) <= kNoise;
+  const bool again = outlier_ && std::abs(std::log(factor * value(outlier_->x) / outlier_->y)) <= kNoiseOfSamples;
   if (std::abs(std::log(factor)) > kDoubt && !again) {
     window_.pop_back();
     outlier_ = Sample{x, y};

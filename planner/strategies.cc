@@ -71,8 +71,8 @@ struct CandidatePlan {
   ChainTimeline timeline;
 };
 
-ChainTimeline timeline_of(const PlanRequest& request, std::span<const WorkerProfile> chain,
-                          const Partition& partition) {
+ChainTimeline stretched_timeline(const PlanRequest& request, std::span<const WorkerProfile> chain,
+                                 const Partition& partition) {
   ChainTimeline timeline = chain_timeline(request.model, chain, partition);
   if (request.stretch != nullptr) timeline.ttft_seconds *= request.stretch->of(static_cast<int32_t>(chain.size()));
   return timeline;
@@ -81,7 +81,7 @@ ChainTimeline timeline_of(const PlanRequest& request, std::span<const WorkerProf
 CandidatePlan choose(const PlanRequest& request, std::vector<int32_t> workers, Partition partition) {
   CandidatePlan candidate{.workers = std::move(workers), .partition = std::move(partition)};
   for (int32_t worker : candidate.workers) candidate.chain.push_back(request.workers[static_cast<size_t>(worker)]);
-  candidate.timeline = timeline_of(request, candidate.chain, candidate.partition);
+  candidate.timeline = stretched_timeline(request, candidate.chain, candidate.partition);
   return candidate;
 }
 
@@ -131,7 +131,7 @@ void refine(const PlanRequest& request, CandidatePlan& candidate) {
         moved[rank - 1].end += step;
         moved[rank].begin += step;
         if (moved[rank - 1].empty() || moved[rank].empty()) continue;
-        ChainTimeline timeline = timeline_of(request, candidate.chain, moved);
+        ChainTimeline timeline = stretched_timeline(request, candidate.chain, moved);
         if (timeline.ttft_seconds >= candidate.timeline.ttft_seconds) continue;
         candidate.partition = std::move(moved);
         candidate.timeline = std::move(timeline);

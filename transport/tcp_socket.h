@@ -37,6 +37,9 @@ Result<TcpListener> listen_tcp(asio::any_io_executor executor, const HostPort& a
 // An address that this machine does not have is left out, unless it is the only one.
 Result<TcpListener> listen_on(asio::any_io_executor executor, std::vector<Tcp::endpoint> endpoints);
 
+// Between a failed accept, most likely for want of descriptors, and the next.
+inline constexpr auto kAcceptPause = std::chrono::milliseconds(100);
+
 // The addresses of a name or literal, at most limits::kAddressesMax; of a wildcard those of loopback. kUnavailable,
 // kDeadlineExceeded.
 Task<std::vector<Tcp::endpoint>> resolve_host(HostPort address, const Clock& clock, Deadline deadline);

@@ -19,10 +19,6 @@ std::array<int16_t, 512> byte_of_code_point() {
   return table;
 }
 
-uint64_t pair_key(int32_t left, int32_t right) {
-  return uint64_t{static_cast<uint32_t>(left)} << 32 | static_cast<uint32_t>(right);
-}
-
 }  // namespace
 
 bool bytes_from_stand_ins(std::string_view text, std::string& bytes) {

@@ -6,18 +6,6 @@
 #include "model/tokenizer/sentence_pieces.h"
 
 namespace runahead {
-namespace {
-
-uint64_t pair_key(TokenId left, TokenId right) {
-  return uint64_t{static_cast<uint32_t>(left)} << 32 | static_cast<uint32_t>(right);
-}
-
-std::unexpected<Error> bad(const std::string& what) {
-  return fail(ErrorCode::kInvalidModel, "the tokenizer " + what + "; download the model again");
-}
-
-}  // namespace
-
 Result<std::unique_ptr<const PlainEncoder>> MergedCharacters::load(const Gguf& file, const Vocabulary& vocabulary) {
   constexpr std::pair<std::string_view, Prefix> kPrefixes[] = {{"none", Prefix::kNone},
                                                                {"each", Prefix::kEach},
@@ -26,7 +14,7 @@ Result<std::unique_ptr<const PlainEncoder>> MergedCharacters::load(const Gguf& f
   std::unique_ptr<MergedCharacters> made(new MergedCharacters);
   const std::string_view prefix = TRY(file.str("runahead.tokenizer.space_prefix"));
   const auto* found = std::ranges::find(kPrefixes, prefix, [](const auto& one) { return one.first; });
-  if (found == std::end(kPrefixes)) return bad("has an unknown way to put spaces in front");
+  if (found == std::end(kPrefixes)) return bad_tokenizer("has an unknown way to put spaces in front");
   made->prefix_ = found->second;
   TRY(made->load_tokens(vocabulary));
   TRY(made->load_merges(TRY(file.strings("runahead.tokenizer.merges"))));
@@ -44,7 +32,7 @@ Result<void> MergedCharacters::load_tokens(const Vocabulary& vocabulary) {
       byte_tokens_[static_cast<size_t>(byte)] = static_cast<TokenId>(i);
   }
   if (std::ranges::find(byte_tokens_, kNoToken) != byte_tokens_.end())
-    return bad("falls back to bytes and lacks some of them (<0x00> to <0xFF>)");
+    return bad_tokenizer("falls back to bytes and lacks some of them (<0x00> to <0xFF>)");
   return {};
 }
 
@@ -55,8 +43,8 @@ Result<void> MergedCharacters::load_merges(const std::vector<std::string_view>& 
     joined.assign(merges[i]).append(merges[i + 1]);
     const TokenId left = find(merges[i]), right = find(merges[i + 1]), both = find(joined);
     if (left == kNoToken || right == kNoToken || both == kNoToken)
-      return bad("merges " + quoted(merges[i]) + " and " + quoted(merges[i + 1]) +
-                 ", which are not all tokens of text");
+      return bad_tokenizer("merges " + quoted(merges[i]) + " and " + quoted(merges[i + 1]) +
+                           ", which are not all tokens of text");
     joins_words_ = joins_words_ || joins_words(joined);
     merges_.try_emplace(pair_key(left, right), PairMerging::Merge{static_cast<uint32_t>(i / 2), both});
   }

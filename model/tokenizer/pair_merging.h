@@ -12,6 +12,11 @@
 
 namespace runahead {
 
+// Of a table of pairs of ids.
+constexpr uint64_t pair_key(int32_t left, int32_t right) {
+  return uint64_t{static_cast<uint32_t>(left)} << 32 | static_cast<uint32_t>(right);
+}
+
 class PairMerging {
  public:
   static constexpr uint32_t kNone = UINT32_MAX;  // no rank, no neighbour

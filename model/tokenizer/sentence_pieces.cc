@@ -13,6 +13,10 @@ int hex_digit(char c) {
 
 }  // namespace
 
+std::unexpected<Error> bad_tokenizer(const std::string& what) {
+  return fail(ErrorCode::kInvalidModel, "the tokenizer " + what + "; download the model again");
+}
+
 void append_with_space_symbols(std::string_view text, std::string& out) {
   for (const char c : text) {
     if (c == ' ') out += kSpaceSymbol;

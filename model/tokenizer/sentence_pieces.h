@@ -26,6 +26,9 @@ struct TextHash {
 template <typename T>
 using TextMap = std::unordered_map<std::string, T, TextHash, std::equal_to<>>;
 
+// what: as in "lacks a token for the byte 10".
+std::unexpected<Error> bad_tokenizer(const std::string& what);
+
 void append_with_space_symbols(std::string_view text, std::string& out);
 std::string with_spaces(std::string_view piece);
 // Does a token hold a space behind another character?

@@ -12,10 +12,6 @@
 namespace runahead {
 namespace {
 
-std::unexpected<Error> bad(const std::string& what) {
-  return fail(ErrorCode::kInvalidModel, "the tokenizer " + what + "; download the model again");
-}
-
 // A character and how many bytes it has; -1 and one byte for what is no UTF-8.
 struct Character {
   char32_t code = 0;
@@ -184,7 +180,7 @@ Result<TextSteps> TextSteps::load(const Gguf& file) {
     else if (word == "prefix_first") made.prefix_ = Prefix::kFirst;
     else if (word == "prefix_each") made.prefix_ = Prefix::kEach;
     else if (word == "cut_at_spaces") made.cut_ = Cut::kAtSpaces;
-    else return bad("cuts words in an unknown way");
+    else return bad_tokenizer("cuts words in an unknown way");
   }
   return made;
 }
@@ -201,12 +197,12 @@ Result<void> TextSteps::load_steps(const std::vector<std::string_view>& texts) {
                                                           {"trim", Kind::kTrim},
                                                           {"replace_first", Kind::kReplaceFirst},
                                                           {"prepend", Kind::kPrepend}};
-  if (texts.size() % 3 != 0 || texts.size() > 3 * kStepsMax) return bad("has more steps than a limit allows");
+  if (texts.size() % 3 != 0 || texts.size() > 3 * kStepsMax) return bad_tokenizer("has more steps than a limit allows");
   for (size_t i = 0; i < texts.size(); i += 3) {
     const auto* found = std::ranges::find(kKinds, texts[i], [](const auto& one) { return one.first; });
-    if (found == std::end(kKinds)) return bad("normalises in an unknown way");
+    if (found == std::end(kKinds)) return bad_tokenizer("normalises in an unknown way");
     const bool searches = found->second == Kind::kReplace || found->second == Kind::kReplaceFirst;
-    if (searches && texts[i + 1].empty()) return bad("replaces nothing by something");
+    if (searches && texts[i + 1].empty()) return bad_tokenizer("replaces nothing by something");
     prepends_ = prepends_ || found->second == Kind::kPrepend;
     steps_.push_back({found->second, std::string(texts[i + 1]), std::string(texts[i + 2])});
   }

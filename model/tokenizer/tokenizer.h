@@ -39,7 +39,7 @@ class Tokenizer {
   // kInvalidArgument names the first byte without a token and how many there are; kTooLarge.
   Result<std::vector<TokenId>> encode(std::string_view text, bool parse_special) const;
   // The first control token that `text` spells at or after `from`; bytes 0: none. For callers that must tell the control
-  // tokens that they wrote from those that somebody quoted (services/gateway/model_text_codec).
+  // tokens that they wrote from those that somebody quoted (services/engine/model_text_codec).
   struct Spelled {
     size_t at = 0;
     size_t bytes = 0;

@@ -15,7 +15,7 @@ std::string in_quotes(std::string_view name) {
 }
 
 // The value of a text key; empty if there is none. A file that is no model may hold anything.
-std::string_view text_of(const Gguf& file, std::string_view key) {
+std::string_view string_key(const Gguf& file, std::string_view key) {
   const Result<std::string_view> text = file.has(key) ? file.str(key) : Result<std::string_view>("");
   return text ? *text : std::string_view();
 }
@@ -42,7 +42,7 @@ std::unexpected<Error> is_a(const std::string& what) { return fail(ErrorCode::kU
 
 std::string base_model(const Gguf& file) {
   for (const char* key : {"general.base_model.0.name", "general.base_model.0.repo_url", "general.basename"})
-    if (const std::string_view name = text_of(file, key); !name.empty()) return " for " + in_quotes(name);
+    if (const std::string_view name = string_key(file, key); !name.empty()) return " for " + in_quotes(name);
   return "";
 }
 
@@ -56,7 +56,8 @@ bool pools(const Gguf& file, std::string_view architecture) {
 }  // namespace
 
 Result<void> refuse_other_kinds(const Gguf& file) {
-  const std::string_view type = text_of(file, "general.type"), architecture = text_of(file, "general.architecture");
+  const std::string_view type = string_key(file, "general.type"),
+                         architecture = string_key(file, "general.architecture");
   if (type == "adapter" || file.has("adapter.type"))
     return is_a("a LoRA adapter" + base_model(file) +
                 ", not a model; merge it into its base model (llama.cpp's llama-export-lora), or give the base model");

@@ -12,7 +12,7 @@ namespace {
 
 using nlohmann::json;
 
-std::unexpected<Error> bad(const std::string& name, const std::string& what) {
+std::unexpected<Error> bad_unigram(const std::string& name, const std::string& what) {
   return fail(ErrorCode::kInvalidModel, name + ": " + what + "; download the model again");
 }
 
@@ -104,7 +104,7 @@ class UnigramSteps {
   Result<bool> take_rules(const json& step, GgufKeys& keys) {
     if (std::exchange(has_rules_, true)) return false;
     const auto rules = from_base64(text_of(step, "precompiled_charsmap"));
-    if (!rules || rules->empty()) return bad(name_, "its precompiled_charsmap is no text in base64");
+    if (!rules || rules->empty()) return bad_unigram(name_, "its precompiled_charsmap is no text in base64");
     keys.bytes("tokenizer.ggml.precompiled_charsmap", *rules);
     add("charsmap");
     return true;
@@ -166,16 +166,16 @@ Result<void> read_hf_unigram_steps(const json& tokenizer, const std::string& nam
 Result<std::vector<std::string>> read_hf_unigram_vocab(const json& model, const std::string& name, uint64_t vocab_size,
                                                        GgufKeys& keys) {
   const auto vocab = model.find("vocab");
-  if (vocab == model.end() || !vocab->is_array() || vocab->empty()) return bad(name, "its model has no vocab");
+  if (vocab == model.end() || !vocab->is_array() || vocab->empty()) return bad_unigram(name, "its model has no vocab");
   if (vocab->size() > vocab_size)
-    return bad(name, "its model has " + std::to_string(vocab->size()) + " tokens, and the embedding " +
-                         std::to_string(vocab_size) + " rows");
+    return bad_unigram(name, "its model has " + std::to_string(vocab->size()) + " tokens, and the embedding " +
+                                 std::to_string(vocab_size) + " rows");
   std::vector<std::string> texts;
   std::vector<double> scores;
   for (const json& one : *vocab) {
     const bool fits = one.is_array() && one.size() == 2 && one[0].is_string() && one[1].is_number() &&
                       std::isfinite(one[1].get<double>());
-    if (!fits) return bad(name, "the token " + std::to_string(texts.size()) + " is no text and its score");
+    if (!fits) return bad_unigram(name, "the token " + std::to_string(texts.size()) + " is no text and its score");
     texts.push_back(one[0].get<std::string>());
     scores.push_back(one[1].get<double>());
   }
@@ -184,7 +184,7 @@ Result<std::vector<std::string>> read_hf_unigram_vocab(const json& model, const 
   const auto unknown = model.find("unk_id");
   if (unknown == model.end() || unknown->is_null()) return texts;
   if (!unknown->is_number_unsigned() || unknown->get<uint64_t>() >= texts.size())
-    return bad(name, "its unk_id is no token");
+    return bad_unigram(name, "its unk_id is no token");
   keys.u32("tokenizer.ggml.unknown_token_id", unknown->get<uint64_t>());
   return texts;
 }

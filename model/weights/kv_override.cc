@@ -13,7 +13,7 @@
 namespace runahead {
 namespace {
 
-constexpr std::string_view kTypes[] = {"int", "float", "bool", "str"};
+constexpr std::string_view kValueTypes[] = {"int", "float", "bool", "str"};
 
 std::unexpected<Error> wrong(std::string_view text, const std::string& what) {
   constexpr size_t kShownMax = 80;
@@ -27,7 +27,7 @@ size_t head_bytes(std::string_view text) {
   const size_t equals = text.find('=');
   if (equals == std::string_view::npos || equals == 0 || text.substr(0, equals).find(',') != std::string_view::npos)
     return 0;
-  for (const std::string_view type : kTypes) {
+  for (const std::string_view type : kValueTypes) {
     const std::string_view rest = text.substr(equals + 1);
     if (rest.starts_with(type) && rest.substr(type.size()).starts_with(':')) return equals + 1 + type.size() + 1;
   }

@@ -22,10 +22,10 @@ struct DType {
   uint64_t bits;
 };
 // Those of the format; what of them is read says model/weights/hf_tensors.cc.
-constexpr DType kTypes[] = {{"BOOL", 8},    {"U8", 8},   {"I8", 8},      {"F8_E5M2", 8}, {"F8_E4M3", 8},
-                            {"F8_E8M0", 8}, {"F4", 4},   {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U16", 16},
-                            {"I16", 16},    {"F16", 16}, {"BF16", 16},   {"U32", 32},    {"I32", 32},
-                            {"F32", 32},    {"U64", 64}, {"I64", 64},    {"F64", 64},    {"C64", 64}};
+constexpr DType kDTypes[] = {{"BOOL", 8},    {"U8", 8},   {"I8", 8},      {"F8_E5M2", 8}, {"F8_E4M3", 8},
+                             {"F8_E8M0", 8}, {"F4", 4},   {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U16", 16},
+                             {"I16", 16},    {"F16", 16}, {"BF16", 16},   {"U32", 32},    {"I32", 32},
+                             {"F32", 32},    {"U64", 64}, {"I64", 64},    {"F64", 64},    {"C64", 64}};
 
 struct Entry {
   SafeTensor tensor;
@@ -159,33 +159,35 @@ std::optional<uint64_t> bytes_of(const SafeTensor& tensor, uint64_t bits) {
   return elements / 8;
 }
 
-std::unexpected<Error> bad(const std::string& name, const std::string& what) {
+std::unexpected<Error> bad_file(const std::string& name, const std::string& what) {
   return fail(ErrorCode::kInvalidModel, name + ": " + what + "; download the file again");
 }
 
 Result<std::string_view> header_of(std::span<const std::byte> file, const std::string& name) {
   uint64_t size = 0;
-  if (file.size() < kLengthBytes) return bad(name, "the file ends inside its header");
+  if (file.size() < kLengthBytes) return bad_file(name, "the file ends inside its header");
   std::memcpy(&size, file.data(), sizeof(size));
   const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
   if (text.starts_with("version https://git-lfs"))
     return fail(ErrorCode::kInvalidModel,
                 name + ": a pointer of Git LFS, not the weights themselves; fetch them with `git lfs pull`");
   if (size > limits::kSafetensorsHeaderBytesMax)
-    return bad(name, "this is no file of safetensors: its header claims " + std::to_string(size) + " bytes");
+    return bad_file(name, "this is no file of safetensors: its header claims " + std::to_string(size) + " bytes");
   if (size > file.size() - kLengthBytes)
-    return bad(name, "the file ends inside its header: its download is incomplete");
+    return bad_file(name, "the file ends inside its header: its download is incomplete");
   return text.substr(kLengthBytes, size);
 }
 
 Result<void> check_size(const Entry& e, const std::string& name) {
   const SafeTensor& t = e.tensor;
-  const auto* type = std::ranges::find(kTypes, t.type, &DType::name);
-  if (type == std::end(kTypes))
-    return bad(name, "the tensor " + runahead::quoted(t.name) + " has the unknown type " + runahead::quoted(t.type));
+  const auto* type = std::ranges::find(kDTypes, t.type, &DType::name);
+  if (type == std::end(kDTypes))
+    return bad_file(name,
+                    "the tensor " + runahead::quoted(t.name) + " has the unknown type " + runahead::quoted(t.type));
   const std::optional<uint64_t> bytes = bytes_of(t, type->bits);
   if (*e.begin > *e.end || !bytes || *e.end - *e.begin != *bytes)
-    return bad(name, "the tensor " + runahead::quoted(t.name) + " has another number of bytes than its shape says");
+    return bad_file(name,
+                    "the tensor " + runahead::quoted(t.name) + " has another number of bytes than its shape says");
   return {};
 }
 
@@ -194,25 +196,26 @@ Result<void> check_size(const Entry& e, const std::string& name) {
 Result<std::vector<SafeTensor>> read_safetensors(std::span<const std::byte> file, const std::string& name) {
   const std::string_view header = TRY(header_of(file, name));
   HeaderReader reader;
-  if (!header.starts_with('{')) return bad(name, "its header is no JSON object");
-  if (!json::sax_parse(header, &reader)) return bad(name, reader.error);
+  if (!header.starts_with('{')) return bad_file(name, "its header is no JSON object");
+  if (!json::sax_parse(header, &reader)) return bad_file(name, reader.error);
   const auto data = file.subspan(kLengthBytes + header.size());
   std::ranges::stable_sort(reader.entries, {}, [](const Entry& e) { return *e.begin; });
   std::vector<SafeTensor> tensors;
   uint64_t at = 0;
   for (Entry& e : reader.entries) {
     TRY(check_size(e, name));
-    if (*e.begin < at) return bad(name, "the tensor " + runahead::quoted(e.tensor.name) + " overlaps another");
+    if (*e.begin < at) return bad_file(name, "the tensor " + runahead::quoted(e.tensor.name) + " overlaps another");
     if (*e.begin > at)
-      return bad(name, "bytes before the tensor " + runahead::quoted(e.tensor.name) + " belong to none");
+      return bad_file(name, "bytes before the tensor " + runahead::quoted(e.tensor.name) + " belong to none");
     if (*e.end > data.size())
-      return bad(name,
-                 "the tensor " + runahead::quoted(e.tensor.name) + " ends behind the file: its download is incomplete");
+      return bad_file(
+          name, "the tensor " + runahead::quoted(e.tensor.name) + " ends behind the file: its download is incomplete");
     e.tensor.bytes = data.subspan(*e.begin, *e.end - *e.begin);
     at = *e.end;
     tensors.push_back(std::move(e.tensor));
   }
-  if (at != data.size()) return bad(name, std::to_string(data.size() - at) + " bytes at its end belong to no tensor");
+  if (at != data.size())
+    return bad_file(name, std::to_string(data.size() - at) + " bytes at its end belong to no tensor");
   return tensors;
 }
 

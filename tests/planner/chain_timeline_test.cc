@@ -9,28 +9,10 @@
 #include "page_simulation.h"
 #include "planner/split_table.h"
 #include "planner/strategies.h"
+#include "small_model.h"
 
 namespace runahead {
 namespace {
-
-// SmolLM2-135M's shape with float32 pages: what the tests and the default deployment run.
-ModelCost small_model() {
-  return model_cost({.num_layers = 30,
-                     .model_dim = 576,
-                     .num_heads = 9,
-                     .num_kv_heads = 3,
-                     .head_dim = 64,
-                     .ffn_dim = 1536,
-                     .vocab_size = 49152},
-                    2 * 4 * 64 * 3 * 64);
-}
-
-double uniform(SeededRng& rng, double low, double high) {
-  return low + (high - low) * static_cast<double>(rng.next() >> 11) * 0x1.0p-53;
-}
-double log_uniform(SeededRng& rng, double low, double high) {
-  return std::exp(uniform(rng, std::log(low), std::log(high)));
-}
 
 Partition random_partition(SeededRng& rng, int32_t context_len, size_t ranks) {
   const int32_t pages = pages_for(context_len);

@@ -8,20 +8,10 @@
 #include <vector>
 
 #include "base/rng.h"
+#include "small_model.h"
 
 namespace runahead {
 namespace {
-
-ModelCost small_model() {
-  return model_cost({.num_layers = 30,
-                     .model_dim = 576,
-                     .num_heads = 9,
-                     .num_kv_heads = 3,
-                     .head_dim = 64,
-                     .ffn_dim = 1536,
-                     .vocab_size = 49152},
-                    2 * 4 * 64 * 3 * 64);
-}
 
 // The seconds of a chunk on a worker whose truth is `speed`, with relative noise.
 double measured(const ModelCost& model, const WorkerSpeed& speed, TokenRange chunk, bool last, SeededRng& rng,

@@ -8,27 +8,10 @@
 
 #include "base/limits.h"
 #include "base/rng.h"
+#include "small_model.h"
 
 namespace runahead {
 namespace {
-
-ModelCost small_model() {
-  return model_cost({.num_layers = 30,
-                     .model_dim = 576,
-                     .num_heads = 9,
-                     .num_kv_heads = 3,
-                     .head_dim = 64,
-                     .ffn_dim = 1536,
-                     .vocab_size = 49152},
-                    2 * 4 * 64 * 3 * 64);
-}
-
-double uniform(SeededRng& rng, double low, double high) {
-  return low + (high - low) * static_cast<double>(rng.next() >> 11) * 0x1.0p-53;
-}
-double log_uniform(SeededRng& rng, double low, double high) {
-  return std::exp(uniform(rng, std::log(low), std::log(high)));
-}
 
 constexpr WorkerProfile kWorker{.speed = {.seconds_per_token = 1e-4, .seconds_per_pair = 2e-8},
                                 .ingress = {.latency_seconds = 1e-4, .bytes_per_second = 1e10}};

@@ -11,7 +11,6 @@ namespace {
 
 using namespace std::chrono_literals;
 constexpr Duration kRetry = 20ms;       // while a link is cut or a peer is paused
-constexpr Duration kUserTimeout = 10s;  // a connection whose link is cut so long is lost
 
 Error lost(const char* why) { return {ErrorCode::kWorkerLost, why, {}}; }
 

@@ -9,7 +9,6 @@ namespace runahead::test {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr Duration kUserTimeout = 10s;   // TCP_USER_TIMEOUT of transport/control/link.h
 constexpr Duration kUnnoticedMax = 20s;  // keep-alive finds a dead connection at last
 constexpr int kToClient = 0, kToServer = 1;
 

@@ -17,6 +17,8 @@
 
 namespace runahead::test {
 
+constexpr Duration kUserTimeout = std::chrono::seconds(10);  // TCP_USER_TIMEOUT of transport/control/link.h
+
 struct NetworkWeather {
   Duration latency_mean = std::chrono::milliseconds(1);
   double break_probability = 0;      // of a connection, a message

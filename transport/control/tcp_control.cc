@@ -34,9 +34,6 @@ struct TcpControlServer::State {
 
 namespace {
 
-constexpr auto kAcceptPause =
-    std::chrono::milliseconds(100);  // after a failed accept, most likely for want of descriptors
-
 auto on_end(const auto& self) {
   return [self](std::exception_ptr) {
     --self->coroutines;

@@ -54,7 +54,6 @@ struct HopKvTransport::State {
 namespace {
 
 using State = HopKvTransport::State;
-constexpr auto kAcceptPause = std::chrono::milliseconds(100);  // after a failed accept
 
 }  // namespace
 

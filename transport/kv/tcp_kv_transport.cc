@@ -53,8 +53,6 @@ struct TcpKvTransport::State {
 namespace {
 
 using State = TcpKvTransport::State;
-constexpr auto kAcceptPause =
-    std::chrono::milliseconds(100);  // after a failed accept, most likely for want of descriptors
 
 }  // namespace
 

@@ -165,8 +165,8 @@ TEST(PromptScores, StagesSumToTheTimeToFirstTokenThoughItWasHeld) {
 // ---- the coordinator's part, by hand ----
 
 // Peers 1 and 2 prefill tokens [0, 128) and [128, 256), 9 decodes.
-struct Pair : CoreDriver {
-  Pair() {
+struct ScoringPair : CoreDriver {
+  ScoringPair() {
     join(1, true);
     join(2, true);
     join(9, false);
@@ -191,7 +191,7 @@ struct Pair : CoreDriver {
 };
 
 TEST(PromptScoresInTheCore, EveryRankIsToldWhatItIsAskedFor) {
-  Pair driver;
+  ScoringPair driver;
   const proto::RunChainStep& first = driver.last(1, Kind::kRunChainStep)->run_chain_step();
   ASSERT_TRUE(first.has_scoring());
   EXPECT_EQ(first.scoring().top(), 1);
@@ -205,7 +205,7 @@ TEST(PromptScoresInTheCore, EveryRankIsToldWhatItIsAskedFor) {
 }
 
 TEST(PromptScoresInTheCore, TheFirstTokenWaitsForAllOfThem) {
-  Pair driver;
+  ScoringPair driver;
   driver.from(2, driver.scores(1, 129, 64));
   driver.from(2, driver.scores(1, 193, 63));
   driver.from(2, CoreDriver::first_token(driver.id, 1, 5));
@@ -224,28 +224,28 @@ TEST(PromptScoresInTheCore, TheFirstTokenWaitsForAllOfThem) {
 }
 
 TEST(PromptScoresInTheCore, WhatIsNoPartOfTheRanksOwnFailsTheAttempt) {
-  using Make = std::function<proto::Envelope(const Pair&)>;
+  using Make = std::function<proto::Envelope(const ScoringPair&)>;
   const std::vector<std::pair<const char*, Make>> cases = {
-      {"a gap", [](const Pair& d) { return d.scores(0, 2, 10); }},
-      {"of another rank", [](const Pair& d) { return d.scores(0, 129, 10); }},
-      {"at the end of the context", [](const Pair& d) { return d.scores(0, CoreDriver::kContext - 1, 1); }},
-      {"of another token", [](const Pair& d) { return d.scores(0, 1, 10, 1, 8); }},
+      {"a gap", [](const ScoringPair& d) { return d.scores(0, 2, 10); }},
+      {"of another rank", [](const ScoringPair& d) { return d.scores(0, 129, 10); }},
+      {"at the end of the context", [](const ScoringPair& d) { return d.scores(0, CoreDriver::kContext - 1, 1); }},
+      {"of another token", [](const ScoringPair& d) { return d.scores(0, 1, 10, 1, 8); }},
       {"more alternatives than asked for",
-       [](const Pair& d) {
+       [](const ScoringPair& d) {
          proto::Envelope message = d.scores(0, 1, 10);
          message.mutable_prompt_scores()->mutable_tokens(3)->add_top();
          return message;
        }},
-      {"an end without them", [](const Pair& d) { return CoreDriver::rank_done(d.id, 1, 0); }},
+      {"an end without them", [](const ScoringPair& d) { return CoreDriver::rank_done(d.id, 1, 0); }},
   };
   for (const auto& [what, make] : cases) {
     SCOPED_TRACE(what);
-    Pair driver;
+    ScoringPair driver;
     driver.from(1, make(driver));
     EXPECT_EQ(driver.sink.failures, std::vector{ErrorCode::kInternal});
     EXPECT_FALSE(driver.errors.contains(driver.id)) << "it is tried again";
   }
-  Pair driver;
+  ScoringPair driver;
   driver.from(1, driver.scores(0, 1, 64));
   driver.from(1, driver.scores(0, 65, 64));
   driver.from(1, driver.scores(0, 129, 1));
@@ -253,7 +253,7 @@ TEST(PromptScoresInTheCore, WhatIsNoPartOfTheRanksOwnFailsTheAttempt) {
 }
 
 TEST(PromptScoresInTheCore, ThoseOfAnEarlierAttemptAreNotHeard) {
-  Pair driver;
+  ScoringPair driver;
   driver.from(1, driver.scores(0, 1, 64));
   driver.from(2, CoreDriver::failed(driver.id, 1, ErrorCode::kCorrupt));
   const proto::Envelope* step = driver.last(1, Kind::kRunChainStep);

@@ -71,7 +71,7 @@ std::vector<uint16_t> random_values(size_t count, uint64_t seed) {
 }
 
 // What a product leaves in an output that held 9 everywhere, by our kernel or as it was chosen.
-struct Product {
+struct LibraryProduct {
   int rows;
   GemmShape shape;
   int stride;  // of the output
@@ -109,7 +109,7 @@ TEST_F(LibraryGemmTest, ProductsOfOddSizesAreThoseOfOurKernel) {
     for (const auto& [rows, n, k] : {std::tuple{1, 4, 32}, {7, 76, 96}, {65, 132, 160}, {130, 64, 64}}) {
       const auto library = open();
       ASSERT_NE(library, nullptr) << why_;
-      const Product product{.rows = rows, .shape = {n, k, epilogue}, .stride = n + 4};
+      const LibraryProduct product{.rows = rows, .shape = {n, k, epilogue}, .stride = n + 4};
       ASSERT_FALSE(library->choose(product.shape).empty()) << library->text();
       ASSERT_TRUE(library->makes(product.args(nullptr)));
       set(Fault::kProducts, 0);
@@ -126,7 +126,7 @@ TEST_F(LibraryGemmTest, ProductsOfOddSizesAreThoseOfOurKernel) {
 TEST_F(LibraryGemmTest, ARowsProductDependsOnNoOther) {
   for (const Epilogue epilogue : {Epilogue::kStore, Epilogue::kAdd, Epilogue::kSiluMul}) {
     const auto library = open();
-    const Product product{.rows = GemmCheck::kMany + 70, .shape = {12, 32, epilogue}, .stride = 12};
+    const LibraryProduct product{.rows = GemmCheck::kMany + 70, .shape = {12, 32, epilogue}, .stride = 12};
     ASSERT_FALSE(library->choose(product.shape).empty()) << library->text();
     const auto multiply = [&](const GemmArgs& args) { ASSERT_EQ(library->multiply(args), nullptr); };
     const auto all = product.result(multiply);
@@ -139,7 +139,7 @@ TEST_F(LibraryGemmTest, ARowsProductDependsOnNoOther) {
 
 TEST_F(LibraryGemmTest, OnlyWhatWasChosenAndIsAskedForIsTheLibrarys) {
   const auto library = open();
-  const Product product{.rows = 1, .shape = {8, 32}, .stride = 8};
+  const LibraryProduct product{.rows = 1, .shape = {8, 32}, .stride = 8};
   GemmArgs args = product.args(nullptr);
   EXPECT_FALSE(library->makes(args)) << "its way was not chosen";
   const std::string name = library->choose(product.shape);

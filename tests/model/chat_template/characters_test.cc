@@ -17,7 +17,7 @@ namespace {
 using nlohmann::json;
 
 // tests/golden/make_python_text.py: every character that Python's Unicode knows.
-const json& golden() {
+const json& golden_characters() {
   static const json kFixture =
       json::parse(std::ifstream(std::filesystem::path(RUNAHEAD_SOURCE_DIR) / "tests/golden/python_text.json"));
   return kFixture;
@@ -31,7 +31,7 @@ std::set<char32_t> characters(const json& ranges) {
 }
 
 const std::set<char32_t>& assigned() {
-  static const std::set<char32_t> kAssigned = characters(golden()["assigned"]);
+  static const std::set<char32_t> kAssigned = characters(golden_characters()["assigned"]);
   return kAssigned;
 }
 
@@ -46,7 +46,7 @@ const std::set<char32_t> kSmallSinceUnicode15 = {0x10FC, 0xA7F2, 0xA7F3, 0xA7F4,
 
 template <class Accepts>
 std::set<char32_t> differing(const char* kind, const Accepts& accepts) {
-  const std::set<char32_t> expected = characters(golden()["kinds"][kind]);
+  const std::set<char32_t> expected = characters(golden_characters()["kinds"][kind]);
   std::set<char32_t> differ;
   for (const char32_t c : assigned())
     if (accepts(c) != expected.contains(c)) differ.insert(c);
@@ -77,7 +77,7 @@ TEST(Characters, ChangeCaseAsInPython) {
       {"to_upper", to_upper}, {"to_lower", to_lower}, {"casefold", casefold}, {"title", title}, {"title", capitalize}};
   for (const auto& [name, change] : kMaps) {
     std::map<char32_t, std::string> changed;
-    const std::string all = golden()["maps"][name].get<std::string>() + " ";
+    const std::string all = golden_characters()["maps"][name].get<std::string>() + " ";
     for (size_t pos = 0; pos < all.size();) {
       const char32_t c = next_char(all, pos);
       const size_t end = all.find(' ', pos);

@@ -27,7 +27,7 @@ std::string read_file(const std::filesystem::path& path) {
   return text.str();
 }
 
-const ordered_json& golden() {
+const ordered_json& golden_templates() {
   static const ordered_json kFixture = ordered_json::parse(read_file(kGolden / "expected.json"));
   return kFixture;
 }
@@ -84,7 +84,7 @@ void expect_same(const ordered_json& expected, const Result<std::string>& actual
 TEST(ChatTemplateGolden, PublishedTemplatesRenderAsPythonDoes) {
   const ordered_json inputs = ordered_json::parse(read_file(kGolden / "inputs.json"));
   std::map<std::string, ChatTemplate> templates;
-  for (const auto& entry : golden()["renders"]) {
+  for (const auto& entry : golden_templates()["renders"]) {
     const std::string file = entry["template"];
     if (!templates.contains(file)) {
       auto parsed = ChatTemplate::parse(read_file(kGolden / "templates" / file));
@@ -95,17 +95,17 @@ TEST(ChatTemplateGolden, PublishedTemplatesRenderAsPythonDoes) {
     expect_same(entry, templates.at(file).render(make_case(inputs.at(name))), file + " with '" + name + "'");
   }
   EXPECT_GE(templates.size(), 19u);
-  EXPECT_GE(golden()["renders"].size(), 600u);
+  EXPECT_GE(golden_templates()["renders"].size(), 600u);
 }
 
 TEST(ChatTemplateGolden, ExpressionsAndStatementsMeanWhatTheyMeanInPython) {
   ChatInput input = make_input(ordered_json::array());
   input.variables = ordered_json::parse(read_file(kGolden / "variables.json"));
-  for (const auto& entry : golden()["expressions"]) {
+  for (const auto& entry : golden_templates()["expressions"]) {
     const std::string source = entry["source"];
     expect_same(entry, render(source, input), source);
   }
-  EXPECT_GE(golden()["expressions"].size(), 150u);
+  EXPECT_GE(golden_templates()["expressions"].size(), 150u);
 }
 
 TEST(ChatTemplate, TheModelFileCarriesTheTemplateOfTheGoldenTest) {

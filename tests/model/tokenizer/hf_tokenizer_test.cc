@@ -19,7 +19,7 @@ using ::testing::HasSubstr;
 ordered_json golden_file(const char* name) {
   return ordered_json::parse(std::ifstream(std::string(RUNAHEAD_SOURCE_DIR) + "/tests/golden/" + name));
 }
-const ordered_json& golden() {
+const ordered_json& golden_folders() {
   static const ordered_json kGolden = golden_file("hf_tokenizers.json");
   return kGolden;
 }
@@ -51,7 +51,7 @@ class HfTokenizerTest : public ::testing::Test {
 };
 
 TEST_F(HfTokenizerTest, IdsAreTheLibrarysOwn) {
-  for (const auto& [name, one] : golden().items()) {
+  for (const auto& [name, one] : golden_folders().items()) {
     if (!one.is_object()) continue;
     write(one["tokenizer"], one["size"].get<int64_t>() + 3);  // rows beyond the tokens, as many models have
     write_config({{"bos_token", {{"content", "<s>"}}}, {"eos_token", "</s>"}});
@@ -73,7 +73,7 @@ TEST_F(HfTokenizerTest, IdsAreTheLibrarysOwn) {
 TEST_F(HfTokenizerTest, TextsComeBack) {
   for (const char* name : {"gpt2", "llama3", "llama2", "metaspace-first", "metaspace-never", "gemma", "unigram-llama",
                            "unigram-first", "unigram-never"}) {
-    write(golden()[name]["tokenizer"], golden()[name]["size"].get<int64_t>());
+    write(golden_folders()[name]["tokenizer"], golden_folders()[name]["size"].get<int64_t>());
     write_config({{"bos_token", "<s>"}, {"eos_token", "</s>"}});
     const auto tokenizer = load();
     ASSERT_TRUE(tokenizer) << name << ": " << tokenizer.error().message;
@@ -84,7 +84,7 @@ TEST_F(HfTokenizerTest, TextsComeBack) {
 }
 
 TEST_F(HfTokenizerTest, EndsAreThoseOfGeneration) {
-  write(golden()["gpt2"]["tokenizer"], 500);
+  write(golden_folders()["gpt2"]["tokenizer"], 500);
   write_config({{"bos_token", nullptr}, {"eos_token", "</s>"}, {"chat_template", "from the configuration"}});
   test::write_file(dir_ / "m/generation_config.json", R"({"eos_token_id": [300, 7]})");
   const auto tokenizer = load();
@@ -98,7 +98,7 @@ TEST_F(HfTokenizerTest, EndsAreThoseOfGeneration) {
 }
 
 TEST_F(HfTokenizerTest, NamedTemplatesAreKeptByName) {
-  write(golden()["gpt2"]["tokenizer"], 500);
+  write(golden_folders()["gpt2"]["tokenizer"], 500);
   write_config(
       {{"chat_template", {{{"name", "default"}, {"template", "d"}}, {{"name", "tool_use"}, {"template", "t"}}}}});
   ASSERT_TRUE(load());
@@ -107,7 +107,7 @@ TEST_F(HfTokenizerTest, NamedTemplatesAreKeptByName) {
 }
 
 TEST_F(HfTokenizerTest, FlagsDecideWhatStandsAroundAText) {
-  write(golden()["llama3"]["tokenizer"], 500);
+  write(golden_folders()["llama3"]["tokenizer"], 500);
   write_config({{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"add_bos_token", false}, {"add_eos_token", true}});
   const auto tokenizer = load();
   ASSERT_TRUE(tokenizer) << tokenizer.error().message;
@@ -117,7 +117,7 @@ TEST_F(HfTokenizerTest, FlagsDecideWhatStandsAroundAText) {
 
 TEST_F(HfTokenizerTest, WhatIsNotDoneIsRefusedByName) {
   const auto changed = [](const char* name, const char* pointer, ordered_json value) {
-    ordered_json tokenizer = golden()[name]["tokenizer"];
+    ordered_json tokenizer = golden_folders()[name]["tokenizer"];
     tokenizer[ordered_json::json_pointer(pointer)] = std::move(value);
     return tokenizer;
   };
@@ -140,7 +140,7 @@ TEST_F(HfTokenizerTest, AddedTokensAreThoseOfTransformers) {
   const ordered_json cases = golden_file("hf_added_tokens.json")["cases"];
   for (const ordered_json& one : cases) {
     const auto base = one["tokenizer"].get<std::string>(), name = base + ", " + one["name"].get<std::string>();
-    write(golden()[base]["tokenizer"], golden()[base]["size"].get<int64_t>() + 20);
+    write(golden_folders()[base]["tokenizer"], golden_folders()[base]["size"].get<int64_t>() + 20);
     write_config(one["config"]);
     const auto tokenizer = load();
     if (!one["keeps_ids"].get<bool>()) {  // transformers would take another row of the embedding than the file names
@@ -165,7 +165,7 @@ TEST_F(HfTokenizerTest, AddedTokensAreThoseOfTransformers) {
 }
 
 TEST_F(HfTokenizerTest, AddedTokensThatCannotBeAreRefused) {
-  write(golden()["gpt2"]["tokenizer"], 430);
+  write(golden_folders()["gpt2"]["tokenizer"], 430);
   const auto expect = [&](const ordered_json& decoder, ErrorCode code, const std::string& says) {
     write_config({{"added_tokens_decoder", decoder}});
     const auto loaded = load();
@@ -186,15 +186,15 @@ TEST_F(HfTokenizerTest, AddedTokensThatCannotBeAreRefused) {
   expect({{"419", {{"content", "<|end|>"}, {"single_word", true}}}}, unsupported, "'<|end|>', which depends");
   expect({{"429", {{"content", "<|new|>"}}}}, bad, "'<|new|>' is 429, and by tokenizer.json it is 421");
   expect({{"430", {{"content", "<|new|>"}}}}, bad, "'<|new|>' is 430, and by tokenizer.json it is 421");
-  write(golden()["gpt2"]["tokenizer"], 421);
+  write(golden_folders()["gpt2"]["tokenizer"], 421);
   write_config({{"added_tokens_decoder", {{"421", {{"content", "<|new|>"}}}}}});
   EXPECT_TRUE(load()) << "the model has no row for it";
 }
 
 TEST_F(HfTokenizerTest, TokensThatTheNormaliserWritesOtherwiseAreRefused) {
   const auto expect = [&](const char* name, const char* text, bool refused) {
-    ordered_json tokenizer = golden()[name]["tokenizer"];
-    const size_t id = golden()[name]["size"].get<size_t>();
+    ordered_json tokenizer = golden_folders()[name]["tokenizer"];
+    const size_t id = golden_folders()[name]["size"].get<size_t>();
     tokenizer["added_tokens"].push_back({{"id", id}, {"content", text}, {"special", false}, {"normalized", true}});
     write(tokenizer, 600);
     write_config({{"bos_token", "<s>"}, {"eos_token", "</s>"}});
@@ -218,7 +218,7 @@ TEST_F(HfTokenizerTest, TokensThatTheNormaliserWritesOtherwiseAreRefused) {
 
 TEST_F(HfTokenizerTest, StepsOfUnigramThatAreNotDoneAreRefusedByName) {
   const auto expect = [&](const char* name, const char* pointer, ordered_json value, const std::string& says) {
-    ordered_json tokenizer = golden()[name]["tokenizer"];
+    ordered_json tokenizer = golden_folders()[name]["tokenizer"];
     tokenizer[ordered_json::json_pointer(pointer)] = std::move(value);
     expect_refused(tokenizer, ErrorCode::kUnsupported, says);
   };
@@ -235,7 +235,7 @@ TEST_F(HfTokenizerTest, StepsOfUnigramThatAreNotDoneAreRefusedByName) {
   expect("unigram-nfkc", "/normalizer", replace("Regex", "a+"), "normalizer is 'Replace'");
   expect("unigram-nfkc", "/normalizer", replace("String", ""), "normalizer is 'Replace'");
   expect("unigram-spm", "/normalizer/normalizers/1",
-         golden()["unigram-spm"]["tokenizer"]["normalizer"]["normalizers"][0], "normalizer is 'Precompiled'");
+         golden_folders()["unigram-spm"]["tokenizer"]["normalizer"]["normalizers"][0], "normalizer is 'Precompiled'");
   expect("unigram-nfkc", "/pre_tokenizer", nullptr, "pre_tokenizer is none");
   expect("unigram-nfkc", "/pre_tokenizer", {{"type", "WhitespaceSplit"}}, "pre_tokenizer is 'WhitespaceSplit'");
   expect("unigram-nfkc", "/pre_tokenizer", {{"type", "Whitespace"}}, "pre_tokenizer is 'Whitespace'");
@@ -251,7 +251,7 @@ TEST_F(HfTokenizerTest, StepsOfUnigramThatAreNotDoneAreRefusedByName) {
 
 TEST_F(HfTokenizerTest, NothingOfUnigramIsTrusted) {
   const auto expect = [&](const char* pointer, ordered_json value, const std::string& says) {
-    ordered_json tokenizer = golden()["unigram-spm"]["tokenizer"];
+    ordered_json tokenizer = golden_folders()["unigram-spm"]["tokenizer"];
     tokenizer[ordered_json::json_pointer(pointer)] = std::move(value);
     expect_refused(tokenizer, ErrorCode::kInvalidModel, says);
   };
@@ -271,7 +271,7 @@ TEST_F(HfTokenizerTest, NothingOfUnigramIsTrusted) {
 
 // What they say is only seen when the tokenizer is made of them.
 TEST_F(HfTokenizerTest, RulesAndStepsOfUnigramAreBounded) {
-  ordered_json tokenizer = golden()["unigram-spm"]["tokenizer"];
+  ordered_json tokenizer = golden_folders()["unigram-spm"]["tokenizer"];
   const auto expect = [&](const std::string& says) {
     write(tokenizer, 600);
     const auto loaded = load();
@@ -291,7 +291,7 @@ TEST_F(HfTokenizerTest, RulesAndStepsOfUnigramAreBounded) {
 }
 
 TEST_F(HfTokenizerTest, AStepThatWouldMakeATextEndlessEndsWithAnError) {
-  ordered_json tokenizer = golden()["unigram-nfkc"]["tokenizer"];
+  ordered_json tokenizer = golden_folders()["unigram-nfkc"]["tokenizer"];
   ordered_json steps = ordered_json::array();
   for (int i = 0; i < 8; ++i)
     steps.push_back({{"type", "Replace"}, {"pattern", {{"String", "z"}}}, {"content", std::string(1000, 'z')}});
@@ -306,7 +306,7 @@ TEST_F(HfTokenizerTest, AStepThatWouldMakeATextEndlessEndsWithAnError) {
 
 // Of `tokenizers` it is the byte's token: whoever writes <0x0A> there writes a line end.
 TEST_F(HfTokenizerTest, AUsersNameOfAByteIsText) {
-  write(golden()["unigram-never"]["tokenizer"], 600);
+  write(golden_folders()["unigram-never"]["tokenizer"], 600);
   write_config({{"bos_token", "<s>"}});
   const auto loaded = load();
   ASSERT_TRUE(loaded) << loaded.error().message;
@@ -318,7 +318,7 @@ TEST_F(HfTokenizerTest, AUsersNameOfAByteIsText) {
 }
 
 TEST_F(HfTokenizerTest, WithoutAnUnknownTokenWhatIsUnknownIsAnError) {
-  ordered_json tokenizer = golden()["unigram-nfkc"]["tokenizer"];
+  ordered_json tokenizer = golden_folders()["unigram-nfkc"]["tokenizer"];
   tokenizer["model"]["unk_id"] = nullptr;
   write(tokenizer, 600);
   const auto loaded = load();
@@ -328,17 +328,17 @@ TEST_F(HfTokenizerTest, WithoutAnUnknownTokenWhatIsUnknownIsAnError) {
 }
 
 TEST_F(HfTokenizerTest, StepsBehindByteLevelAreTakenIfNoMergeFeelsThem) {
-  ordered_json tokenizer = golden()["falcon"]["tokenizer"];
+  ordered_json tokenizer = golden_folders()["falcon"]["tokenizer"];
   tokenizer["model"]["vocab"]["a1"] = 599;
   tokenizer["model"]["merges"].push_back({"a", "1"});
   expect_refused(tokenizer, ErrorCode::kUnsupported, "pre_tokenizer is 'Sequence'");
-  tokenizer = golden()["falcon"]["tokenizer"];
+  tokenizer = golden_folders()["falcon"]["tokenizer"];
   tokenizer["pre_tokenizer"]["pretokenizers"][3]["pattern"]["Regex"] = "x";
   expect_refused(tokenizer, ErrorCode::kUnsupported, "pre_tokenizer is 'Split'");
 }
 
 TEST_F(HfTokenizerTest, APaddingTokenThatIsNoneDoesNoHarm) {
-  write(golden()["gpt2"]["tokenizer"], 500);
+  write(golden_folders()["gpt2"]["tokenizer"], 500);
   write_config({{"pad_token", "[PAD]"}});
   EXPECT_TRUE(load());
   write_config({{"eos_token", "[PAD]"}});
@@ -346,7 +346,7 @@ TEST_F(HfTokenizerTest, APaddingTokenThatIsNoneDoesNoHarm) {
 }
 
 TEST_F(HfTokenizerTest, ExpressionsThatWeDoNotHaveAreShown) {
-  ordered_json tokenizer = golden()["qwen2"]["tokenizer"];
+  ordered_json tokenizer = golden_folders()["qwen2"]["tokenizer"];
   tokenizer["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "(a+)+b";
   write(tokenizer, 600);
   const auto loaded = load();
@@ -357,7 +357,7 @@ TEST_F(HfTokenizerTest, ExpressionsThatWeDoNotHaveAreShown) {
 
 TEST_F(HfTokenizerTest, NothingInItIsTrusted) {
   const auto changed = [](const char* pointer, ordered_json value) {
-    ordered_json tokenizer = golden()["gpt2"]["tokenizer"];
+    ordered_json tokenizer = golden_folders()["gpt2"]["tokenizer"];
     tokenizer[ordered_json::json_pointer(pointer)] = std::move(value);
     return tokenizer;
   };

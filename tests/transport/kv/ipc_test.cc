@@ -7,8 +7,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr AttemptId kAttempt{1, 2, 3};
-
 class IpcTest : public KvTest {
  protected:
   IpcTest() { connect_timeout = transfer_timeout = 300ms; }

@@ -9,8 +9,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr AttemptId kAttempt{5, 6, 7};
-
 class KvFailureTest : public KvTest {
  protected:
   KvFailureTest() { connect_timeout = transfer_timeout = 800ms; }  // long enough for a busy machine

@@ -22,6 +22,8 @@
 
 namespace runahead {
 
+inline constexpr AttemptId kAttempt{5, 6, 7};
+
 // num_layers x num_pages pages in one allocation, as a lease of the pool gives them.
 struct Pages {
   Pages(int32_t layers, int32_t pages, size_t bytes)

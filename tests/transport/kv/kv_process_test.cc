@@ -20,7 +20,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr AttemptId kAttempt{5, 6, 7};
 constexpr uint64_t kStreamToken = 99;
 constexpr int32_t kLayers = 4, kPagesALayer = 8;
 constexpr size_t kBytes = 2 << 20;             // 64 MiB in all: far more than the kernel or UCX buffers

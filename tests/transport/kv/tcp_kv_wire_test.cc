@@ -19,8 +19,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr AttemptId kAttempt{5, 6, 7};
-
 class TcpKvWire : public KvTest {
  protected:
   TcpKvWire() { connect_timeout = 500ms, transfer_timeout = 300ms; }
