@@ -1,9 +1,11 @@
 #include "actors/messages.h"
 
 #include <algorithm>
+#include <span>
 
 #include "base/limits.h"
 #include "model/sampler.h"
+#include "transport/little_endian.h"
 
 namespace runahead {
 namespace {
@@ -15,7 +17,9 @@ std::unexpected<Error> invalid(std::string what) {
 Result<KvHop> parse_hop(const proto::KvPeer& peer) {
   if (peer.kv_address().empty()) return invalid("a K/V hop has no address");
   if (peer.kv_address().size() > limits::kPeerAddressBytesMax) return invalid("the address of a K/V hop");
-  return KvHop{peer.kv_address(), peer.stream_token(), peer.worker()};
+  const std::string& token = peer.stream_token();
+  if (token.size() != sizeof(StreamToken)) return invalid("the token of a K/V hop has not 16 bytes");
+  return KvHop{peer.kv_address(), load_token(std::as_bytes(std::span(token)).data()), peer.worker()};
 }
 
 template <class Repeated>

@@ -18,12 +18,12 @@
 
 namespace runahead {
 
-inline constexpr uint32_t kMessagesVersion = 8;  // Hello::protocol_version; unlike versions refuse each other
+inline constexpr uint32_t kMessagesVersion = 9;  // Hello::protocol_version; unlike versions refuse each other
 
 // One end of a K/V hop: who is at the other side.
 struct KvHop {
   std::string address;  // KvTransport::address() of the peer
-  uint64_t stream_token = 0;
+  StreamToken stream_token;
   WorkerId worker = 0;
 };
 

@@ -1,5 +1,9 @@
 #include "base/rng.h"
 
+#include <sys/random.h>
+
+#include "base/check.h"
+
 namespace runahead {
 namespace {
 
@@ -28,6 +32,12 @@ double philox_uniform(uint64_t key, uint64_t counter_low, uint64_t counter_high)
   const auto block = philox4x32(key, counter_low, counter_high);
   const uint64_t bits = (static_cast<uint64_t>(block[0]) << 32 | block[1]) >> 11;
   return static_cast<double>(bits) * 0x1.0p-53;
+}
+
+uint64_t SystemRng::next() {
+  uint64_t bits = 0;
+  RUNAHEAD_CHECK(getrandom(&bits, sizeof bits, 0) == sizeof bits, "no randomness from the operating system");
+  return bits;
 }
 
 uint64_t SeededRng::next() {

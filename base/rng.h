@@ -20,7 +20,13 @@ class Rng {
   virtual uint64_t next() = 0;
 };
 
-// Philox stream from a seed. Production seeds it from the operating system once, in services.
+// Of the operating system's cryptographic generator: for capabilities, which nobody may guess. Dies where it gives nothing.
+class SystemRng final : public Rng {
+ public:
+  uint64_t next() override;
+};
+
+// Philox stream from a seed.
 class SeededRng final : public Rng {
  public:
   explicit SeededRng(uint64_t seed) : seed_(seed) {}

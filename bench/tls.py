@@ -3,6 +3,7 @@
 
     bench/tls.py                         this build, deploy/examples/handbook.txt, two workers, TCP
     bench/tls.py --rounds 20 --transport auto
+    bench/tls.py --transport ucx --authenticate-pages        TLS, and a code of each page
 
 Two clusters of real processes stand beside each other on this machine, one thread a worker; only one of them computes at a time.
 Each round asks both, in an order that changes; their logits must be the same, or the run is void. stdout: a Markdown table of
@@ -52,6 +53,8 @@ class Processes:
     def start(self, role, *flags, announce=False):
         tls = [word for flag, file in (("cert", f"{role}.pem"), ("key", f"{role}.key"), ("ca", "ca.pem"))
                for word in (f"--tls-{flag}", self.certs / file)] if self.certs else []
+        if self.certs and self.options.authenticate_pages and not announce:
+            tls.append("--authenticate-pages")
         command = [self.options.binary, role, *flags, *tls, "-q"]
         if not announce:
             return self.started.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
@@ -96,6 +99,7 @@ def main():
     parser.add_argument("--document", type=Path, default=ROOT / "deploy/examples/handbook.txt")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--transport", default="tcp")
+    parser.add_argument("--authenticate-pages", action="store_true", help="of the workers in TLS; else they do not")
     parser.add_argument("--rounds", type=int, default=10)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -201,9 +201,9 @@ class CoordinatorCore {
   double giving_seconds(const Assignment& assignment) const;
   std::string transports_of(const Attempt& attempt) const;
   proto::Envelope chain_step(const Request& request, const std::vector<TokenId>& prompt, size_t rank,
-                             const std::vector<uint64_t>& stream_tokens, Time now) const;
+                             const std::vector<StreamToken>& stream_tokens, Time now) const;
   proto::Envelope decode_order(const Request& request, const std::vector<TokenId>& prompt,
-                               const std::vector<uint64_t>& stream_tokens, Time now) const;
+                               const std::vector<StreamToken>& stream_tokens, Time now) const;
 
   // coordinator_attempts.cc: what happens to an attempt
   void on_attempt_message(Worker& worker, const proto::Envelope& message, Time now);

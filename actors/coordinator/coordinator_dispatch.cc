@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/limits.h"
 #include "transport/kv/kv_address.h"
+#include "transport/little_endian.h"
 
 namespace runahead {
 namespace {
@@ -26,9 +27,11 @@ uint32_t milliseconds_left(Time deadline, Time now) {
   return static_cast<uint32_t>(std::max<int64_t>(left, 1));
 }
 
-void encode_hop(const Worker& peer, uint64_t stream_token, proto::KvPeer& hop) {
+void encode_hop(const Worker& peer, StreamToken stream_token, proto::KvPeer& hop) {
   hop.set_kv_address(peer.kv_address);
-  hop.set_stream_token(stream_token);
+  std::array<std::byte, sizeof(StreamToken)> token;
+  store_token(token.data(), stream_token);
+  hop.set_stream_token(token.data(), token.size());
   hop.set_worker(peer.id);
 }
 
@@ -369,8 +372,8 @@ void CoordinatorCore::dispatch(Request& request, const Assignment& assignment, c
   attempt.progress_at = now;
   attempt.ranks_left = static_cast<int>(plan.ranks.size());
   if (!request.reported) begin_report(request, plan, now);
-  std::vector<uint64_t> stream_tokens;  // [num_ranks + 1], of the hop into each rank and into the decode worker
-  for (size_t rank = 0; rank <= attempt.ranks.size(); ++rank) stream_tokens.push_back(rng_.next());
+  std::vector<StreamToken> stream_tokens;  // [num_ranks + 1], of the hop into each rank and into the decode worker
+  for (size_t rank = 0; rank <= attempt.ranks.size(); ++rank) stream_tokens.push_back({rng_.next(), rng_.next()});
   std::vector<PageKey> keys = keys_of(request, prompt);
   for (size_t rank = 0; rank < attempt.ranks.size(); ++rank)
     send_step(request, rank, chain_step(request, prompt, rank, stream_tokens, now),
@@ -467,7 +470,7 @@ void CoordinatorCore::begin_report(Request& request, const Plan& plan, Time now)
 }
 
 proto::Envelope CoordinatorCore::chain_step(const Request& request, const std::vector<TokenId>& prompt, size_t rank,
-                                            const std::vector<uint64_t>& stream_tokens, Time now) const {
+                                            const std::vector<StreamToken>& stream_tokens, Time now) const {
   const Attempt& attempt = *request.attempt;
   const bool is_last = rank + 1 == attempt.ranks.size();
   const TokenRange chunk = attempt.chunks[rank];
@@ -498,7 +501,7 @@ proto::Envelope CoordinatorCore::chain_step(const Request& request, const std::v
 }
 
 proto::Envelope CoordinatorCore::decode_order(const Request& request, const std::vector<TokenId>& prompt,
-                                              const std::vector<uint64_t>& stream_tokens, Time now) const {
+                                              const std::vector<StreamToken>& stream_tokens, Time now) const {
   const Attempt& attempt = *request.attempt;
   proto::Envelope message = envelope(attempt.id);
   proto::RunDecode& order = *message.mutable_run_decode();

@@ -6,7 +6,7 @@ namespace runahead::rivals {
 namespace {
 
 // Of the attempt, and the same on both ends: a benchmark keeps out nobody.
-constexpr uint64_t kStreamToken = 0x72697661;
+constexpr StreamToken kStreamToken{0x72697661, 0x6c73};
 
 }  // namespace
 

@@ -53,6 +53,8 @@ void add_worker(CommandLine& line, WorkerKind role, const std::string& name, con
   add_packed_cache_flag(*command, options->engine.packed_cache);
   command->add_option("--transport", options->transport,
                       "of K/V pages: " + fmt::format("{}", fmt::join(kv_transport_choices(), ", ")));
+  command->add_flag("--authenticate-pages", options->authenticate_pages,
+                    "check who made each page that UCX moves outside of TLS; all workers or none");
   command->add_option("--data-listen", options->data_listen, "host:port for K/V pages (tcp); port 0 takes a free one");
   command->add_option("--advertise", options->advertise,
                       "host that the other workers reach this one by; default: that of --data-listen");

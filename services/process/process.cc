@@ -32,12 +32,11 @@ void raise_descriptor_limit() {
 }  // namespace
 
 uint64_t random_seed() {
-  uint64_t seed = 0;
-  RUNAHEAD_CHECK(getrandom(&seed, sizeof seed, 0) == sizeof seed, "no randomness from the operating system");
-  return seed;
+  SystemRng rng;
+  return rng.next();
 }
 
-ServiceProcess::ServiceProcess() : rng_(random_seed()) {
+ServiceProcess::ServiceProcess() {
   raise_descriptor_limit();
   signals_.add(SIGTERM);
   signals_.add(SIGINT);

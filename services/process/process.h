@@ -32,7 +32,7 @@ class ServiceProcess {
 
   asio::io_context io_{1};
   AsioClock clock_;
-  SeededRng rng_;
+  SystemRng rng_;
   asio::signal_set signals_{io_};
 };
 

@@ -174,8 +174,15 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   parts.coordinator = *coordinator;
   const TlsRole role = options.role == WorkerKind::kPrefill ? TlsRole::kPrefill : TlsRole::kDecode;
   if (options.tls.wanted()) parts.identity = TRY(TlsIdentity::open(options.tls, role, parts.process.clock()));
+  if (options.authenticate_pages && !parts.identity)
+    return fail(
+        ErrorCode::kInvalidConfig,
+        "pages are authenticated by keys that travel within TLS: --authenticate-pages needs --tls-cert, --tls-key and "
+        "--tls-ca",
+        "authenticate-pages");
   KvTransportOptions kv_options = TRY(transport_options(options));
   kv_options.identity = parts.identity;
+  kv_options.authenticate_pages = options.authenticate_pages;
   if (!kv_options.advertise && is_wildcard(kv_options.listen.host)) parts.derive_from = kv_options.listen.host;
   const Time load_begin = parts.process.clock().now();
   WorkerEngine opened = TRY(open_worker_engine(options.engine, options.progress));

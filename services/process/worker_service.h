@@ -29,6 +29,7 @@ struct WorkerServiceOptions {
   int sharers = 1;  // workers that share this machine's memory, this one included
   TlsFiles tls;
   bool insecure_network = false;  // listen beyond loopback without TLS
+  bool authenticate_pages = false;  // those that UCX moves; needs TLS
   bool insecure_http = false;  // let `admin` do so
   bool progress = false;  // a bar while the weights load
   int announce_fd = -1;  // set by services/cluster/local_cluster

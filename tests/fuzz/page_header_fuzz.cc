@@ -12,8 +12,8 @@
 
 namespace {
 
-using Wire = std::array<std::byte, 64>;
-static_assert(runahead::kKvPageHeaderBytes == 64 && runahead::kStreamHelloBytes == 64);
+using Wire = std::array<std::byte, 80>;
+static_assert(runahead::kKvPageHeaderBytes == 80 && runahead::kStreamHelloBytes == 80);
 
 void check(bool condition) {
   if (!condition) std::abort();
@@ -38,11 +38,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::memcpy(wire.data(), data, std::min(size, wire.size()));
   (void)runahead::parse_stream_reply(std::span(wire).first<runahead::kStreamReplyBytes>());
   try_both(wire);
-  runahead::store_le<uint32_t>(&wire[60], runahead::crc32c(std::span(wire).first(60)));
+  runahead::store_le<uint32_t>(&wire[76], runahead::crc32c(std::span(wire).first(76)));
   try_both(wire);
   for (const char* magic : {"RAKV", "RAKH"}) {
     std::memcpy(wire.data(), magic, 4);
-    runahead::store_le<uint32_t>(&wire[60], runahead::crc32c(std::span(wire).first(60)));
+    runahead::store_le<uint32_t>(&wire[76], runahead::crc32c(std::span(wire).first(76)));
     try_both(wire);
   }
   return 0;

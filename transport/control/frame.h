@@ -20,7 +20,7 @@ namespace runahead {
 
 enum class Plane : uint8_t { kControl = 'C', kData = 'D' };
 
-inline constexpr uint16_t kFrameVersion = 2;
+inline constexpr uint16_t kFrameVersion = 3;
 inline constexpr size_t kPreambleBytes = 8;
 inline constexpr size_t kFrameLengthBytes = 4;
 

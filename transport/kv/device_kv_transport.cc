@@ -8,6 +8,13 @@ namespace runahead {
 namespace {
 
 Result<void> needs_device(const KvTransportOptions& options, const std::string& name) {
+  if (options.authenticate_pages)
+    return fail(
+        ErrorCode::kUnsupported,
+        name +
+            " authenticates no pages, which a GPU would have to compute: use --transport tcp or ucx, or leave out "
+            "--authenticate-pages",
+        "authenticate-pages");
   if (options.device) return {};
   return fail(ErrorCode::kUnsupported,
               name + " moves pages between GPUs: use it with --compute cuda, or another transport", "transport");

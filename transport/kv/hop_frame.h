@@ -1,4 +1,4 @@
-// HopFrame: what the two ends of a hop tell each other over TCP, 80 bytes a frame (docs/wire.md). The pages themselves travel
+// HopFrame: what the two ends of a hop tell each other over TCP, 96 bytes a frame (docs/wire.md). The pages themselves travel
 // beside it, by a HopLane, and are named by the order in which they are announced here.
 #pragma once
 
@@ -11,7 +11,7 @@
 
 namespace runahead {
 
-inline constexpr size_t kHopBodyBytes = 64;
+inline constexpr size_t kHopBodyBytes = 80;
 inline constexpr size_t kHopFrameBytes = 16 + kHopBodyBytes;
 using HopBody = std::array<std::byte, kHopBodyBytes>;
 
@@ -22,7 +22,7 @@ enum class HopFrameKind : uint32_t {
   kPage = 3,  // sender: the next page; the body is its KvPageHeader, `at` where the receiver of a pulled lane finds it
   kClose = 4,  // either: this end of the stream is closed
   kIntroduction =
-      5,  // the next 64 bytes of `at`: the lane's introduction, of the sender before its first page, then of a UCX receiver
+      5,  // the next 80 bytes of `at`: the lane's introduction, of the sender before its first page, then of a UCX receiver
   kTaken = 6,  // receiver of a pulled lane: it reads page number `at` no more, counted from 1 on this hop
 };
 

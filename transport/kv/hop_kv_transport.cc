@@ -21,7 +21,9 @@ struct HopKvTransport::State {
         listener(std::move(l)),
         // Hops watch their pages (KvHop::begin_transfer).
         streams(std::make_shared<MessageStreamContext>(e, c, options.connect_timeout,
-                                                       options.connect_timeout + options.transfer_timeout)) {}
+                                                       options.connect_timeout + options.transfer_timeout)) {
+    streams->authenticate_pages = options.authenticate_pages;
+  }
   ~State();
   static asio::awaitable<void> accept_receivers(std::shared_ptr<State> self, Tcp::acceptor* acceptor);
   static asio::awaitable<void> find_stream(std::shared_ptr<State> self, std::shared_ptr<KvHopEndpoint> endpoint,

@@ -1,5 +1,5 @@
 // KvPageHeader: travels before each page on every transport; says whose page it is and what its bytes must hash to.
-// 64 bytes, little-endian, layout in docs/wire.md. Parsing checks magic, version and its own CRC, nothing else: whether
+// 80 bytes, little-endian, layout in docs/wire.md. Parsing checks magic, version and its own CRC, nothing else: whether
 // the page is wanted is the stream's question (transport/kv/kv_ledger.h).
 #pragma once
 
@@ -14,14 +14,17 @@
 
 namespace runahead {
 
-inline constexpr size_t kKvPageHeaderBytes = 64;
+inline constexpr size_t kKvPageHeaderBytes = 80;
+
+using PageMac = std::array<std::byte, 16>;
 
 struct KvPageHeader {
   AttemptId attempt;
-  uint64_t stream_token = 0;
+  StreamToken stream_token;
   KvPageKey key;
   uint32_t page_bytes = 0;
   uint32_t page_crc32c = 0;
+  PageMac mac{};  // zeros where the lane is trusted (transport/kv/page_authenticator.h)
   bool operator==(const KvPageHeader&) const = default;
 };
 

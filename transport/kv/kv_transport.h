@@ -101,7 +101,7 @@ using KvChecksum = std::function<uint32_t(KvPageKey)>;
 
 struct KvInboundParams {
   AttemptId attempt;
-  uint64_t stream_token = 0;  // 64 random bits from the coordinator: only the right peer can open the stream
+  StreamToken stream_token;  // only the right peer can open the stream
   std::string sender_address;  // KvTransport::address() of the rank before
   std::shared_ptr<const void> pin;  // share of the lease that owns the buffers
   std::function<std::span<std::byte>(KvPageKey)> buffer;  // where a page goes; valid while `pin` is held
@@ -115,7 +115,7 @@ struct KvInboundParams {
 
 struct KvOutboundParams {
   AttemptId attempt;
-  uint64_t stream_token = 0;
+  StreamToken stream_token;
   std::string receiver_address;  // KvTransport::address() of the rank after
   std::shared_ptr<const void> pin;  // share of the lease that owns the posted pages
   int32_t prefix_pages = 0;  // pages [first_pages[layer], prefix_pages) of each layer will be posted in all

@@ -20,6 +20,7 @@ struct KvTransportOptions {
   HostPort listen{"127.0.0.1", 0};        // tcp, ucx, nccl; port 0 takes a free one
   std::optional<HostPort> advertise;      // tcp, ucx, nccl: what peers connect to; none: where it listens
   std::shared_ptr<TlsIdentity> identity;  // tcp; ucx and nccl for what they say beside the pages; none: plain
+  bool authenticate_pages = false;  // ucx: needs an identity. Over tcp TLS does so; nccl and ipc cannot
   bool allow_remote = false;  // tcp, ucx, nccl: needed to listen beyond loopback without an identity
   std::shared_ptr<MemoryKvHub> hub;  // memory: shared by all transports of the process
   DeviceAccess device;                    // nccl, ipc: the GPU whose pages travel; empty: none

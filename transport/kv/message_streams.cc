@@ -21,6 +21,17 @@ Error lost_error(std::string what, const char* why) {
   return {ErrorCode::kWorkerLost, std::move(what) + ": " + why, {}};
 }
 
+Error forged(const KvPageHeader& header) {
+  if (header.mac == PageMac{})
+    return {ErrorCode::kUnauthorized,
+            "the sender does not authenticate its pages: give --authenticate-pages to every worker, or to none",
+            {}};
+  return {ErrorCode::kUnauthorized,
+          "page " + std::to_string(header.key.page) + " of layer " + std::to_string(header.key.layer) +
+              " is not what its sender sent: its authentication fails",
+          {}};
+}
+
 template <class Stream>
 asio::awaitable<void> close_stream(std::shared_ptr<Stream> stream) {
   co_await stream->close();
@@ -33,7 +44,9 @@ MessageInStream::MessageInStream(std::shared_ptr<MessageStreamContext> context, 
       ledger_(context_->executor, context_->clock, std::move(params)),
       stall_(context_->executor, context_->clock, [this] {
         stop(met_ ? frozen_error() : Error{ErrorCode::kDeadlineExceeded, "the sender did not answer in time", {}});
-      }) {}
+      }) {
+  if (context_->authenticate_pages) authenticator_.emplace(ledger_.params().stream_token);
+}
 
 void MessageInStream::start() { stall_.start(context_->connect_timeout, shared_from_this()); }
 
@@ -109,6 +122,8 @@ void MessageInStream::received(const KvPageHeader& header, const char* error, st
   context_->changed.notify();
   if (ledger_.error()) return;
   if (error != nullptr) return ledger_.fail(lost_error("a KV page was lost on its way", error));
+  if (authenticator_ && !authenticator_->matches(header, ledger_.params().buffer(header.key)))
+    return corrupt(forged(header));
   auto committed = crc32c ? ledger_.commit(header, *crc32c) : ledger_.commit(header);
   if (!committed) return corrupt(committed.error());
   if (ledger_.complete()) endpoint_->send_reply(StreamReply::kOk);
@@ -129,7 +144,9 @@ MessageOutStream::MessageOutStream(std::shared_ptr<MessageStreamContext> context
         stop(endpoint_
                  ? frozen_error()
                  : Error{ErrorCode::kDeadlineExceeded, "no receiver opened its end of the KV stream in time", {}});
-      }) {}
+      }) {
+  if (context_->authenticate_pages) authenticator_.emplace(ledger_.params().stream_token);
+}
 
 void MessageOutStream::start() { stall_.start(context_->connect_timeout, shared_from_this()); }
 
@@ -193,7 +210,8 @@ void MessageOutStream::on_lost(const char* why) {
 
 void MessageOutStream::pump() {
   while (endpoint_ && !endpoint_->is_closing() && !closed_ && sending_ < kPagesUnderWay && ledger_.has_page()) {
-    const KvOutboundLedger::Page page = ledger_.take();
+    KvOutboundLedger::Page page = ledger_.take();
+    if (authenticator_) page.header.mac = authenticator_->of(page.header.key, page.bytes);
     if (++sending_ == 1) stall_.start(context_->transfer_timeout, shared_from_this());
     endpoint_->send_page(page, [self = shared_from_this(), page](const char* error, std::optional<uint32_t>) {
       self->sent(page, error);

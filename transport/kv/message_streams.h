@@ -5,9 +5,11 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "base/async/stall_timer.h"
 #include "transport/kv/kv_ledger.h"
+#include "transport/kv/page_authenticator.h"
 
 namespace runahead {
 
@@ -20,6 +22,7 @@ struct MessageStreamContext {
   Clock& clock;
   Duration connect_timeout;
   Duration transfer_timeout;
+  bool authenticate_pages = false;  // both ends must
   Wake changed;  // an endpoint has closed or a transfer has ended
 };
 
@@ -70,6 +73,7 @@ class MessageInStream : public std::enable_shared_from_this<MessageInStream> {
   std::shared_ptr<MessageEndpoint> endpoint_;
   StallTimer stall_;  // until the sender has answered, then while a page is under way
   int32_t told_layers_ = 0;  // that are open
+  std::optional<PageAuthenticator> authenticator_;
   bool met_ = false;
   int receiving_ = 0;
   bool closed_ = false;
@@ -100,6 +104,7 @@ class MessageOutStream : public std::enable_shared_from_this<MessageOutStream> {
   KvOutboundLedger ledger_;
   std::shared_ptr<MessageEndpoint> endpoint_;
   StallTimer stall_;  // until the receiver has come, then while a page is under way
+  std::optional<PageAuthenticator> authenticator_;
   int sending_ = 0;
   bool closed_ = false;
 };

@@ -19,13 +19,14 @@ enum : size_t {
   kAtEpoch = 8,
   kAtRequest = 16,
   kAtStreamToken = 24,
-  kAtIncarnation = 32,
-  kAtLayers = 40,
-  kAtPages = 44,
-  kAtPageBytes = 48,
-  kAtFirstPages = 52,
-  kAtLayersOpen = 56,
-  kAtCrc = 60,  // of bytes [0, 60)
+  kAtIncarnation = 40,
+  kAtLayers = 48,
+  kAtPages = 52,
+  kAtPageBytes = 56,
+  kAtFirstPages = 60,
+  kAtLayersOpen = 64,
+  kAtReserved = 68,  // 8 bytes, zero
+  kAtCrc = 76,  // of bytes [0, 76)
 };
 
 bool is_bounded(int32_t num_layers, int32_t prefix_pages, uint64_t page_bytes) {
@@ -71,7 +72,7 @@ std::array<std::byte, kStreamHelloBytes> encode(const StreamHello& hello) {
   store_le<uint32_t>(&bytes[kAtAttempt], hello.attempt.attempt);
   store_le<uint64_t>(&bytes[kAtEpoch], hello.attempt.epoch);
   store_le<uint64_t>(&bytes[kAtRequest], hello.attempt.request);
-  store_le<uint64_t>(&bytes[kAtStreamToken], hello.stream_token);
+  store_token(&bytes[kAtStreamToken], hello.stream_token);
   store_le<uint64_t>(&bytes[kAtIncarnation], hello.incarnation);
   store_le<uint32_t>(&bytes[kAtLayers], static_cast<uint32_t>(hello.geometry.num_layers));
   store_le<uint32_t>(&bytes[kAtPages], static_cast<uint32_t>(hello.geometry.prefix_pages));
@@ -88,10 +89,12 @@ Result<StreamHello> parse_stream_hello(std::span<const std::byte, kStreamHelloBy
     return fail(ErrorCode::kCorrupt, "what should be a stream's greeting is none");
   if (load_le<uint32_t>(at + kAtCrc) != crc32c(bytes.first(kAtCrc)))
     return fail(ErrorCode::kCorrupt, "a stream's greeting fails its checksum");
+  if (load_le<uint64_t>(at + kAtReserved) != 0)
+    return fail(ErrorCode::kCorrupt, "a stream's greeting says what this release does not know");
   StreamHello hello;
   hello.attempt = {load_le<uint64_t>(at + kAtEpoch), load_le<uint64_t>(at + kAtRequest),
                    load_le<uint32_t>(at + kAtAttempt)};
-  hello.stream_token = load_le<uint64_t>(at + kAtStreamToken);
+  hello.stream_token = load_token(at + kAtStreamToken);
   hello.incarnation = load_le<uint64_t>(at + kAtIncarnation);
   hello.geometry = {static_cast<int32_t>(load_le<uint32_t>(at + kAtLayers)),
                     static_cast<int32_t>(load_le<uint32_t>(at + kAtPages)), load_le<uint32_t>(at + kAtPageBytes),

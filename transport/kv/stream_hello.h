@@ -1,6 +1,6 @@
 // How the two ends of a KV stream meet: the receiver says who it is and what it has posted (StreamHello), the sender
 // answers with a StreamReply, and the receiver ends the stream with another one; before that it may say that more layers are
-// posted now (LayersOpen). 64, 4 and 4 bytes, docs/wire.md.
+// posted now (LayersOpen). 80, 4 and 4 bytes, docs/wire.md.
 #pragma once
 
 #include <array>
@@ -50,11 +50,11 @@ struct KvGeometry {
 // Within limits::kKvLayersMax, kKvPagesMax and kPageBytesMax, and not empty; else kInvalidArgument.
 Result<void> check_geometry(const KvGeometry& geometry);
 
-inline constexpr size_t kStreamHelloBytes = 64;
+inline constexpr size_t kStreamHelloBytes = 80;
 
 struct StreamHello {
   AttemptId attempt;
-  uint64_t stream_token = 0;
+  StreamToken stream_token;
   uint64_t incarnation = 0;  // of the sender that is meant
   KvGeometryDigest geometry;
   int32_t layers_open = 0;  // from the first on, whose buffers are posted: 1 to geometry.num_layers

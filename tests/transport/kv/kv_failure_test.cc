@@ -48,7 +48,7 @@ TEST_P(KvFailureTest, AReceiverWithTheWrongTokenIsRefusedAndTheRightOneStillServ
   auto sender = make(from.data), receiver = make(to.data);
   auto out = std::move(*sender->open_outbound(outbound(from, *receiver, kAttempt)));
   for (const KvPageKey key : from.keys(1)) out->post(key, from.at(key), std::nullopt);
-  auto stranger = std::move(*receiver->open_inbound(inbound(to, *sender, kAttempt, kToken ^ 1)));
+  auto stranger = std::move(*receiver->open_inbound(inbound(to, *sender, kAttempt, {kToken.high, kToken.low ^ 1})));
   loop.run(expect_inbound_error(stranger.get(), ErrorCode::kUnauthorized, 5s, &loop));
   loop.run(stranger->close());
   EXPECT_TRUE(std::all_of(to.data.begin(), to.data.end(), [](std::byte b) { return b == std::byte{0}; }));

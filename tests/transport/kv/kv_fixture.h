@@ -62,19 +62,20 @@ struct Pages {
 
 // Every transport that there is, for ucx with the value of UCX_TLS after a colon: network and shared memory.
 // nccl is that of tests/support/nccl; its memory and that of ipc are the host's.
-// tls+: with an identity.
+// tls+: with an identity, and pages that are authenticated where they go outside of TLS.
 inline const auto kTransports = testing::Values("memory", "tcp", "tls+tcp", "ucx:tcp,self",
                                                 "ucx:posix,sysv,cma,tcp,self", "tls+ucx:tcp,self", "nccl", "ipc");
 
 class KvTest : public testing::TestWithParam<const char*> {
  protected:
-  static constexpr uint64_t kToken = 0x1234567890abcdef;
+  static constexpr StreamToken kToken{0x1234567890abcdef, 0xfedcba0987654321};
 
   // Parameter: one of kTransports.
   void SetUp() override {
     name_ = GetParam();
     if (name_.starts_with("tls+")) {
       name_.erase(0, 4);
+      authenticates_ = true;
       identity_ =
           *TlsIdentity::open(test::TestAuthority().files("worker", TlsRole::kPrefill), TlsRole::kPrefill, loop.clock());
     }
@@ -93,6 +94,7 @@ class KvTest : public testing::TestWithParam<const char*> {
     o.incarnation = ++last_incarnation_;
     o.hub = hub;
     o.identity = identity_;
+    o.authenticate_pages = authenticates_;
     o.device = device_double();
     o.connect_timeout = connect_timeout;
     o.transfer_timeout = transfer_timeout;
@@ -107,7 +109,7 @@ class KvTest : public testing::TestWithParam<const char*> {
     EXPECT_TRUE((*made)->register_memory(is("ipc") ? all : std::span(pool)).has_value());
     return std::move(*made);
   }
-  KvInboundParams inbound(Pages& pages, const KvTransport& sender, AttemptId attempt, uint64_t token = kToken) {
+  KvInboundParams inbound(Pages& pages, const KvTransport& sender, AttemptId attempt, StreamToken token = kToken) {
     return {.attempt = attempt,
             .stream_token = token,
             .sender_address = sender.address(),
@@ -119,7 +121,7 @@ class KvTest : public testing::TestWithParam<const char*> {
             .page_bytes = pages.page_bytes,
             .checksum = is("nccl") || is("ipc") ? KvChecksum{} : pages.checksum()};
   }
-  KvOutboundParams outbound(Pages& pages, const KvTransport& receiver, AttemptId attempt, uint64_t token = kToken) {
+  KvOutboundParams outbound(Pages& pages, const KvTransport& receiver, AttemptId attempt, StreamToken token = kToken) {
     return {.attempt = attempt,
             .stream_token = token,
             .receiver_address = receiver.address(),
@@ -141,6 +143,7 @@ class KvTest : public testing::TestWithParam<const char*> {
   std::shared_ptr<TlsIdentity> identity_;  // of the transports to come
 
  private:
+  bool authenticates_ = false;
   uint64_t last_incarnation_ = 100;
 };
 

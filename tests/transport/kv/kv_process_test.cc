@@ -20,7 +20,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr uint64_t kStreamToken = 99;
+constexpr StreamToken kStreamToken{98, 99};
 constexpr int32_t kLayers = 4, kPagesALayer = 8;
 constexpr size_t kBytes = 2 << 20;             // 64 MiB in all: far more than the kernel or UCX buffers
 constexpr int kFromParent = 3, kToParent = 4;  // descriptors in the child

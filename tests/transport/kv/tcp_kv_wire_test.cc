@@ -94,7 +94,7 @@ TEST_P(TcpKvWire, PagesThatAreNotTheStreamsOwnAreCorruptAndTouchNoBuffer) {
   std::vector<KvPageHeader> bad(8, good);
   bad[0].attempt.attempt = 6;
   bad[1].attempt.epoch = 4;
-  bad[2].stream_token ^= 1;
+  bad[2].stream_token.high ^= 1;
   bad[3].key.layer = 1;
   bad[4].key.page = 2;
   bad[5].key.page = -1;
