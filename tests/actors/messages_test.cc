@@ -22,6 +22,11 @@ TEST(Messages, ARankThatIsNotTheLastHasAQuarterOfTheLayersAtOnceAndTwoAtLeast) {
   }
 }
 
+void set_hop(proto::KvPeer* hop, const char* address) {
+  hop->set_kv_address(address);
+  hop->set_stream_token("a token of a hop");
+}
+
 proto::Envelope chain_step() {
   proto::Envelope message = envelope({2, 7, 1});
   proto::RunChainStep& step = *message.mutable_run_chain_step();
@@ -30,8 +35,8 @@ proto::Envelope chain_step() {
   step.set_begin(64);
   step.set_end(100);
   for (int i = 0; i < 36; ++i) step.add_tokens(i);
-  step.mutable_upstream()->set_kv_address("up");
-  step.mutable_downstream()->set_kv_address("down");
+  set_hop(step.mutable_upstream(), "up");
+  set_hop(step.mutable_downstream(), "down");
   encode(SamplingParams{}, *step.mutable_sampling());
   step.set_prompt_len_original(100);
   step.set_deadline_ms(5000);
@@ -43,7 +48,7 @@ proto::Envelope decode_order() {
   proto::RunDecode& order = *message.mutable_run_decode();
   order.set_prompt_len(3);
   for (int i = 0; i < 3; ++i) order.add_prompt(i);
-  order.mutable_upstream()->set_kv_address("up");
+  set_hop(order.mutable_upstream(), "up");
   encode(SamplingParams{}, *order.mutable_sampling());
   order.set_max_new_tokens(10);
   order.set_prompt_len_original(3);
@@ -63,7 +68,7 @@ proto::Envelope giving_order() {
   order.set_beginning_from(1);
   order.set_keep_prefix(6);
   order.set_keep_prompt(7);
-  order.mutable_beginning()->set_kv_address("first");
+  set_hop(order.mutable_beginning(), "first");
   return message;
 }
 
@@ -71,6 +76,7 @@ TEST(Messages, AnOrderThatIsRightIsTaken) {
   const auto step = parse_chain_step(chain_step(), kShape, 1s);
   ASSERT_TRUE(step) << step.error().message;
   EXPECT_EQ(step->chunk, (TokenRange{64, 100}));
+  EXPECT_EQ(step->upstream.stream_token, (StreamToken{0x206e656b6f742061, 0x706f68206120666f}));
   EXPECT_EQ(step->prefix_pages(), 1);
   EXPECT_TRUE(step->is_last_rank());
   EXPECT_EQ(step->deadline, Time(6s));
@@ -111,6 +117,8 @@ TEST(Messages, AnOrderThatIsRightIsTaken) {
 TEST(Messages, NoOrderOutOfBoundsGetsIn) {
   const std::vector<std::function<void(proto::RunChainStep&)>> steps = {
       [](auto& s) { s.set_rank(2); },
+      [](auto& s) { s.mutable_upstream()->clear_stream_token(); },
+      [](auto& s) { s.mutable_downstream()->set_stream_token("a token of an hop"); },
       [](auto& s) { s.set_num_ranks(1000); },
       [](auto& s) { s.set_num_ranks(0); },
       [](auto& s) { s.set_begin(65); },
@@ -313,7 +321,7 @@ TEST(Messages, OrdersOfAnyNumbersAreRefusedOrWithinBounds) {
     if (sometimes()) o.set_from_prefix(u32());
     if (sometimes()) o.set_kept_pages(i32());
     if (sometimes()) o.set_beginning_from(i32());
-    if (sometimes()) o.mutable_beginning()->set_kv_address("first");
+    if (sometimes()) set_hop(o.mutable_beginning(), "first");
     if (sometimes()) o.mutable_sampling()->set_temperature(static_cast<float>(number()));
     if (const auto step = parse_chain_step(chain, kShape, 1s)) {
       ++taken;

@@ -177,8 +177,8 @@ TEST_P(KvTransportTest, ManyStreamsAtOnceBothWaysShareTheTransports) {
     KvTransport& sender = i % 2 ? *a : *b;
     KvTransport& receiver = i % 2 ? *b : *a;
     const AttemptId attempt{1, i, 2};
-    ins.push_back(std::move(*receiver.open_inbound(inbound(to[i], sender, attempt, i))));
-    outs.push_back(std::move(*sender.open_outbound(outbound(from[i], receiver, attempt, i))));
+    ins.push_back(std::move(*receiver.open_inbound(inbound(to[i], sender, attempt, {0, i}))));
+    outs.push_back(std::move(*sender.open_outbound(outbound(from[i], receiver, attempt, {0, i}))));
     go(receive_all(ins.back().get(), &to[i], &loop, &done));
     go(send_all(outs.back().get(), &from[i], i, &loop, &done));
   }
@@ -206,8 +206,8 @@ TEST_P(KvTransportTest, AMiddleRankForwardsWhatItReceivesInPlace) {
   auto a = make(first.data), b = make(middle.data), c = make(last.data);
   const AttemptId attempt{9, 8, 7};
   auto in_b = std::move(*b->open_inbound(inbound(middle, *a, attempt)));
-  auto out_b = std::move(*b->open_outbound(outbound(middle, *c, attempt, 77)));
-  auto in_c = std::move(*c->open_inbound(inbound(last, *b, attempt, 77)));
+  auto out_b = std::move(*b->open_outbound(outbound(middle, *c, attempt, {7, 7})));
+  auto in_c = std::move(*c->open_inbound(inbound(last, *b, attempt, {7, 7})));
   auto out_a = std::move(*a->open_outbound(outbound(first, *b, attempt)));
   int done = 0;
   go(forward_all(in_b.get(), out_b.get(), &middle, &loop, &done));

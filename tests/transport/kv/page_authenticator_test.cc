@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/crc32c.h"
+#include "base/sha256.h"
 #include "tests/transport/kv/kv_fixture.h"
 #include "transport/kv/message_streams.h"
 

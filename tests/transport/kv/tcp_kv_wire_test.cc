@@ -306,7 +306,7 @@ asio::awaitable<void> idle_ones(KvAddress address, std::vector<Tcp::socket>* soc
     if (i % 2 == 0) continue;
     Bytes bytes;
     append(bytes, encode_preamble(Plane::kData));
-    append(bytes, encode(StreamHello{{9, i, 1}, 1, address.incarnation, {1, 1, 100}, 1}));
+    append(bytes, encode(StreamHello{{9, i, 1}, {1, 1}, address.incarnation, {1, 1, 100}, 1}));
     co_await asio::async_write(socket, asio::buffer(bytes), kAsTuple);
   }
 }
