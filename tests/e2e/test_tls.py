@@ -33,11 +33,11 @@ def worker(start, role, coordinator, *tls, transport="tcp"):
     return start([], role, "--coordinator", coordinator, "--transport", transport, *small, *tls)
 
 
-def cluster(start, folder, transport="tcp", **other):
+def cluster(start, folder, transport="tcp", more=(), **other):
     addresses = start([], "coordinator", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
                       *(flags(folder, "coordinator", **other) if folder else [])).announced()
     for role in ("prefill", "prefill", "decode"):
-        worker(start, role, addresses["control"], *(flags(folder, role) if folder else []), transport=transport)
+        worker(start, role, addresses["control"], *(flags(folder, role) if folder else []), *more, transport=transport)
     await_ready(port_of(addresses["http"]))
     return addresses
 
@@ -53,6 +53,17 @@ def test_a_cluster_answers_as_without(certs, transport):
         plain = answers(port_of(cluster(start, None)["http"]))
     with processes() as start:
         assert answers(port_of(cluster(start, certs, transport)["http"])) == plain
+
+
+def test_a_cluster_that_authenticates_its_pages_answers_as_without(certs):
+    with processes() as start:
+        plain = answers(port_of(cluster(start, None)["http"]))
+    with processes() as start:
+        assert answers(port_of(cluster(start, certs, "ucx", more=["--authenticate-pages"])["http"])) == plain
+
+
+def test_pages_are_authenticated_only_within_tls():
+    assert "--authenticate-pages needs --tls-cert" in refused(3, "prefill", "--authenticate-pages")
 
 
 def test_who_does_not_belong_here_gets_no_worker_in(certs, tmp_path):

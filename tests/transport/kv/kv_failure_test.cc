@@ -255,5 +255,18 @@ TEST(SelectTransport, RefusesWhatItCannotMakeWithAClearSentence) {
   EXPECT_TRUE((*made)->address().ends_with("#0000000000000001"));
 }
 
+TEST(SelectTransport, PagesOfAGpuAreNotAuthenticatedAndThatIsSaid) {
+  RunLoop loop;
+  KvTransportOptions options;
+  options.incarnation = 1;
+  options.device = device_double();
+  options.authenticate_pages = true;
+  for (const char* name : {"nccl", "ipc"}) {
+    const auto made = make_kv_transport(name, options, loop.executor(), loop.clock());
+    expect_code(made, ErrorCode::kUnsupported);
+    EXPECT_NE(made.error().message.find(std::string(name) + " authenticates no pages"), std::string::npos);
+  }
+}
+
 }  // namespace
 }  // namespace runahead
