@@ -53,6 +53,7 @@ struct CoordinatorMetrics::Series {
 
   std::string model_name;
   MetricsRegistry registry;
+  TlsRefusalCounters tls_refusals{registry};
   // Requests
   HistogramFamily& ttft = registry.histograms("runahead_time_to_first_token_seconds",
                                               "first byte of the request parsed to first chunk written");
@@ -390,6 +391,8 @@ void CoordinatorMetrics::workers_changed(const ClusterView& cluster) {
   s.show_rank(prefill_workers - 1);
   s.show_model(cluster);
 }
+
+void CoordinatorMetrics::tls_refused(TlsRefusal why) { series_->tls_refusals.add(why); }
 
 void CoordinatorMetrics::jobs_changed(const JobCounts& counts) {
   Series& s = *series_;

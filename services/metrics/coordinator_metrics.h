@@ -12,6 +12,7 @@
 #include "services/gateway/gateway_metrics.h"
 #include "services/metrics/process_info.h"
 #include "services/tracing/otlp_exporter.h"
+#include "transport/tls/tls_identity.h"
 
 namespace runahead {
 
@@ -37,6 +38,7 @@ class CoordinatorMetrics final : public CoordinatorSink, public GatewayMetrics, 
   void queue_changed(const QueueGauges& gauges) override;
   void workers_changed(const ClusterView& cluster) override;
 
+  void tls_refused(TlsRefusal why);
   void jobs_changed(const JobCounts& counts);
   void batches_open(int64_t count) override;
   void batch_line(bool completed) override;

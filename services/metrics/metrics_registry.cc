@@ -35,6 +35,11 @@ prometheus::Family<prometheus::Histogram>& MetricsRegistry::histograms(const std
 
 std::string MetricsRegistry::text() const { return prometheus::TextSerializer().Serialize(registry_.Collect()); }
 
+TlsRefusalCounters::TlsRefusalCounters(MetricsRegistry& registry) {
+  auto& family = registry.counters("runahead_tls_refused_peers_total", "peers that a TLS handshake did not believe");
+  for (size_t i = 0; i < counters_.size(); ++i) counters_[i] = &family.Add({{"reason", std::string(kTlsRefusals[i])}});
+}
+
 void observe(prometheus::Histogram& histogram, double value) {
   if (std::isfinite(value)) histogram.Observe(value);
 }

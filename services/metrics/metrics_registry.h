@@ -8,8 +8,11 @@
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 
+#include <array>
 #include <string>
 #include <vector>
+
+#include "transport/tls/tls_identity.h"
 
 namespace runahead {
 
@@ -37,6 +40,16 @@ class MetricsRegistry {
 
  private:
   prometheus::Registry registry_;
+};
+
+// runahead_tls_refused_peers_total, every reason there from the start.
+class TlsRefusalCounters {
+ public:
+  explicit TlsRefusalCounters(MetricsRegistry& registry);
+  void add(TlsRefusal why) { counters_[static_cast<size_t>(why)]->Increment(); }
+
+ private:
+  std::array<prometheus::Counter*, kTlsRefusals.size()> counters_;  // of the registry
 };
 
 // A sample that is no number is none: prometheus-cpp 1.0.1 counts a NaN in the lowest bucket, and its sum is NaN for ever.

@@ -33,6 +33,7 @@ struct WorkerMetrics::Series {
   prometheus::Family<prometheus::Gauge>& kernels =
       registry.gauges("runahead_kernel_operations_per_second",
                       "start-up timing on one core, of the kernels chosen for each compute mode");
+  TlsRefusalCounters tls_refusals{registry};
   prometheus::Gauge& load_seconds = registry.gauges("runahead_model_load_seconds", "time to load the model").Add({});
 };
 
@@ -44,7 +45,8 @@ WorkerMetrics::Series::Series(const ProcessInfo& process) : model_name(process.m
     stream_bytes.Add({{"direction", direction}});
     stream_seconds.Add({{"direction", direction}}, buckets::kStage);
   }
-  for (const ErrorCode code : {ErrorCode::kWorkerLost, ErrorCode::kCorrupt, ErrorCode::kDeadlineExceeded})
+  for (const ErrorCode code :
+       {ErrorCode::kWorkerLost, ErrorCode::kCorrupt, ErrorCode::kDeadlineExceeded, ErrorCode::kUnauthorized})
     failures.Add({{"reason", std::string(name(code))}});
   for (const char* phase : {"compute", "decode"}) busy.Add({{"phase", phase}});
 }
@@ -81,6 +83,8 @@ void WorkerMetrics::pages(const KvPool::Usage& usage) {
   series_->leased.Set(static_cast<double>(usage.leased));
   series_->quarantined.Set(static_cast<double>(usage.quarantined));
 }
+
+void WorkerMetrics::tls_refused(TlsRefusal why) { series_->tls_refusals.add(why); }
 
 void WorkerMetrics::kv_stream_ended(bool inbound, uint64_t bytes, double seconds) {
   const Labels labels = {{"direction", inbound ? "received" : "sent"}};

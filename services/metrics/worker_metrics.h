@@ -10,6 +10,7 @@
 #include "actors/worker/worker_sink.h"
 #include "kernels/ops.h"
 #include "services/metrics/process_info.h"
+#include "transport/tls/tls_identity.h"
 
 namespace runahead {
 
@@ -21,6 +22,8 @@ class WorkerMetrics final : public WorkerSink {
   std::string text();
   void model_loaded(std::string_view compute, int32_t context_len, double seconds);
   void kernels_chosen(std::span<const KernelTiming> timings);
+
+  void tls_refused(TlsRefusal why);
 
   void pages(const KvPool::Usage& usage) override;
   void kv_stream_ended(bool inbound, uint64_t bytes, double seconds) override;

@@ -83,11 +83,14 @@ ApiFrontOptions api_options(const CoordinatorParts& parts, const CoordinatorServ
   return api;
 }
 
-Result<std::unique_ptr<TcpControlServer>> listen_to_workers(ServiceProcess& process,
+Result<std::unique_ptr<TcpControlServer>> listen_to_workers(ServiceProcess& process, CoordinatorMetrics& metrics,
                                                             const CoordinatorServiceOptions& options,
                                                             const HostPort& listen) {
   std::shared_ptr<TlsIdentity> identity;
-  if (options.tls.wanted()) identity = TRY(TlsIdentity::open(options.tls, TlsRole::kCoordinator, process.clock()));
+  if (options.tls.wanted()) {
+    identity = TRY(TlsIdentity::open(options.tls, TlsRole::kCoordinator, process.clock()));
+    identity->on_refusal([&metrics](TlsRefusal why) { metrics.tls_refused(why); });
+  }
   return TcpControlServer::create(
       process.io().get_executor(), process.clock(),
       {.listen = listen, .allow_remote = options.insecure_network, .identity = std::move(identity)});
@@ -111,7 +114,7 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
   if (!options.split_table.empty()) split_table = TRY(read_split_table(options.split_table));
   TRY(open_jobs(parts, options));
   const auto executor = parts.process.io().get_executor();
-  parts.control = TRY(listen_to_workers(parts.process, options, listen));
+  parts.control = TRY(listen_to_workers(parts.process, *parts.metrics, options, listen));
   parts.coordinator =
       std::make_unique<Coordinator>(CoordinatorEnv{.executor = executor,
                                                    .clock = parts.process.clock(),

@@ -199,6 +199,8 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
                                                   .version = kVersion,
                                                   .revision = kRevision,
                                                   .model_name = model_name_of(options.engine.model.name)});
+  if (parts.identity)
+    parts.identity->on_refusal([metrics = parts.metrics.get()](TlsRefusal why) { metrics->tls_refused(why); });
   parts.metrics->kernels_chosen(prepare_kernels().timings);
   parts.metrics->model_loaded(parts.engine->compute_name(), parts.engine->shape().context_len, load_seconds);
   kv_options.device = parts.engine->device();

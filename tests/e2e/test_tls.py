@@ -77,9 +77,15 @@ def test_who_does_not_belong_here_gets_no_worker_in(certs, tmp_path):
         addresses = cluster(start, certs, revoked="revoked.pem")
         control, http = addresses["control"], port_of(addresses["http"])
         lost = flags(certs, "prefill", cert=tmp_path / "lost.pem", key=tmp_path / "lost.key")
-        strangers = {"plain": [], "of another authority": flags(other, "prefill"), "revoked": lost}
+        believes_us = flags(other, "prefill", ca=certs / "ca.pem")
+        strangers = {"plain": [], "of another authority": flags(other, "prefill"), "that believes us": believes_us,
+                     "revoked": lost}
         for name, tls in strangers.items():
             assert said(worker(start, "prefill", control, *tls), "no coordinator for"), name
+        metrics = request("127.0.0.1", http, "GET", "/metrics")[1].decode()
+        for reason in ("no_tls", "unknown_authority", "revoked"):
+            line = next(line for line in metrics.splitlines() if f'refused_peers_total{{reason="{reason}"}}' in line)
+            assert float(line.split()[-1]) > 0, line
         status, text = request("127.0.0.1", http, "GET", "/v1/cluster")
         assert status == 200 and len(json.loads(text)["workers"]) == 3, text
         assert answers(http)

@@ -47,7 +47,7 @@ class PeerSocket {
     TlsIdentity::Context context;  // the stream refers to it
     asio::ssl::stream<Tcp::socket> stream;
   };
-  Result<void> check_peer(Peer expected);
+  Result<void> check_peer(const TlsIdentity& identity, Peer expected);
 
   Tcp::socket tcp_;
   std::unique_ptr<Tls> tls_;

@@ -7,11 +7,14 @@
 //   errors   kInvalidConfig: which file, and why.
 #pragma once
 
+#include <array>
 #include <boost/asio/ssl/context.hpp>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -25,6 +28,11 @@ enum class TlsRole { kCoordinator, kPrefill, kDecode };
 std::string_view to_string(TlsRole role);
 std::optional<TlsRole> tls_role_of(std::string_view name);
 std::string tls_uri(TlsRole role);
+
+// Why a peer was not believed, in a handshake. Values are the places of kTlsRefusals.
+enum class TlsRefusal { kNoTls, kNoCertificate, kUnknownAuthority, kExpired, kRevoked, kWrongRole, kOther };
+inline constexpr std::array<std::string_view, 7> kTlsRefusals = {
+    "no_tls", "no_certificate", "unknown_authority", "expired", "revoked", "wrong_role", "other"};
 
 struct TlsFiles {
   std::string certificate;  // of this process, and those between it and the authority
@@ -43,6 +51,11 @@ class TlsIdentity {
 
   // For a handshake that begins now, of either end: TLS 1.3, a certificate of each.
   Context context();
+  // Called for each peer that a handshake did not believe, of either end.
+  void on_refusal(std::function<void(TlsRefusal)> call) { on_refusal_ = std::move(call); }
+  void refused(TlsRefusal why) const {
+    if (on_refusal_) on_refusal_(why);
+  }
 
  private:
   using Stamps = std::vector<std::filesystem::file_time_type>;
@@ -57,6 +70,7 @@ class TlsIdentity {
   Context context_;
   Stamps loaded_;  // of the files, when they were last read
   Time looked_{0};
+  std::function<void(TlsRefusal)> on_refusal_;
 };
 
 // Of a certificate that the authority has signed. kIncompatible.

@@ -251,7 +251,10 @@ TEST(Metrics, PromtoolAcceptsTheWorkers) {
                                                     .gemm_giga_ops_per_second = 50,
                                                     .chosen = true},
                                                    {.isa = "generic", .mode = ComputeMode::kFp32}});
+  metrics.tls_refused(TlsRefusal::kRevoked);
   const std::string text = "\n" + metrics.text();
+  EXPECT_EQ(value(text, R"(runahead_tls_refused_peers_total{reason="revoked"})"), 1);
+  EXPECT_EQ(value(text, R"(runahead_tls_refused_peers_total{reason="no_tls"})"), 0);
   EXPECT_EQ(value(text, R"(runahead_kv_pages{state="leased"})"), 30);
   EXPECT_EQ(value(text, "runahead_decode_batch_size_sum"), 3);
   EXPECT_EQ(value(text, R"(runahead_kv_transfer_failures_total{reason="corrupt"})"), 1);

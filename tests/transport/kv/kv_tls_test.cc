@@ -62,10 +62,15 @@ TEST_P(KvTlsTest, PagesGoFromWorkerToWorkerAndToNobodyElse) {
       {"of another authority", worker(other_)},
       {"expired", worker(authority_, TlsRole::kPrefill, {.from = -2h, .until = -1h})},
       {"of the coordinator", worker(authority_, TlsRole::kCoordinator)}};
+  std::map<TlsRefusal, int> refused;
+  good->on_refusal([&](TlsRefusal why) { ++refused[why]; });
   for (const auto& [name, stranger] : strangers) {
     EXPECT_FALSE(send(good, stranger)) << "to one " << name;
     EXPECT_FALSE(send(stranger, good)) << "from one " << name;
   }
+  for (const TlsRefusal why :
+       {TlsRefusal::kNoTls, TlsRefusal::kUnknownAuthority, TlsRefusal::kExpired, TlsRefusal::kWrongRole})
+    EXPECT_GE(refused[why], 1) << kTlsRefusals[static_cast<size_t>(why)];
 }
 
 INSTANTIATE_TEST_SUITE_P(Kv, KvTlsTest, testing::Values("tcp", "ucx:tcp,self"), param_name);
