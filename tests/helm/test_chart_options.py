@@ -213,6 +213,7 @@ def test_a_group_has_the_pods_that_a_stateful_set_would_have(rendered, name, pre
 @pytest.mark.parametrize("settings, said", [
     (["workload=LeaderWorkerSet", "autoscaling.kind=HorizontalPodAutoscaler"], "leave workload at StatefulSet"),
     (["workload=DisaggregatedSet", "model.name=x"], "24 letters at most"),
+    (["tls.authenticatePages=true"], "tls.authenticatePages needs tls.secrets"),
 ])
 def test_what_does_not_go_together_is_refused(helm, settings, said):
     release = "a-release-with-a-long-name" if "24" in said else "demo"

@@ -162,7 +162,8 @@ def test_the_rendered_command_lines_make_a_cluster(documents, tmp_path, pod_ip):
 
 
 def test_the_rendered_command_lines_speak_tls_with_each_other(tmp_path):
-    documents = rendered(*(f"tls.secrets.{role}=runahead-{role}" for role in ("coordinator", "prefill", "decode")))
+    documents = rendered(*(f"tls.secrets.{role}=runahead-{role}" for role in ("coordinator", "prefill", "decode")),
+                         "tls.authenticatePages=true")
     subprocess.run([BINARY, "certs", tmp_path / "certs"], check=True, capture_output=True, timeout=60)
     pods = Pods(documents, tmp_path, "127.0.0.1")
     try:

@@ -78,6 +78,12 @@ pod, IPv4 and IPv6, whatever the cluster has. */}}
 - $(POD_IP)
 - --name
 - $(POD_NAME)
+{{- if .root.Values.tls.authenticatePages }}
+{{- if not (include "runahead.tlsSecret" .) }}
+{{- fail "tls.authenticatePages needs tls.secrets: the keys travel within TLS" }}
+{{- end }}
+- --authenticate-pages
+{{- end }}
 {{- end }}
 {{- end }}
 
