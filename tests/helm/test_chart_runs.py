@@ -169,7 +169,7 @@ def test_the_rendered_command_lines_speak_tls_with_each_other(tmp_path):
     try:
         control_port = start_all(documents, pods, "127.0.0.1")
         with socket.create_connection(("127.0.0.1", control_port), timeout=10) as plain:
-            plain.sendall(b"RNHDC\0\2\0")
+            plain.sendall(b"RNHDC\0\3\0")
             assert plain.recv(1) in (b"", b"\x15"), "an alert of TLS at most"
     finally:
         pods.stop()

@@ -13,7 +13,7 @@ std::span<const std::byte> bytes_of(const std::string& text) { return std::as_by
 
 TEST(Preamble, IsTheDocumentedEightBytes) {
   const auto bytes = encode_preamble(Plane::kControl);
-  const std::array<unsigned char, 8> expected = {'R', 'N', 'H', 'D', 'C', 0, 2, 0};
+  const std::array<unsigned char, 8> expected = {'R', 'N', 'H', 'D', 'C', 0, 3, 0};
   EXPECT_EQ(0, std::memcmp(bytes.data(), expected.data(), expected.size()));
   EXPECT_TRUE(check_preamble(bytes, Plane::kControl).has_value());
 }
