@@ -21,7 +21,7 @@ double value(const std::string& text, const std::string& series) {
   return at == std::string::npos ? std::nan("") : std::stod(text.substr(at + 1 + series.size()));
 }
 
-void everything(CoordinatorMetrics& metrics) {
+void a_prompt(CoordinatorMetrics& metrics) {
   TtftReport report;
   report.ttft_seconds = 2;
   report.predicted_ttft_seconds = 1;
@@ -46,6 +46,12 @@ void everything(CoordinatorMetrics& metrics) {
   metrics.request_finished({.outcome = RequestOutcome::kCancelled});
   metrics.request_finished({.outcome = RequestOutcome::kError});
   metrics.first_decode(0.03);
+  metrics.attempt_failed(ErrorCode::kWorkerLost);
+  metrics.inter_token(0.02);
+  metrics.handoff(0.01);
+}
+
+void the_gateway(CoordinatorMetrics& metrics) {
   metrics.jobs_changed({.waiting = 2, .running = 1, .ended = {{JobStatus::kFailed, 3}}});
   metrics.jobs_changed({.waiting = 1, .running = 1, .ended = {{JobStatus::kFailed, 4}}});
   metrics.batches_open(2);
@@ -58,14 +64,16 @@ void everything(CoordinatorMetrics& metrics) {
   metrics.requests_dropped(2);
   metrics.request_rejected("overloaded");
   metrics.request_rejected("context_length_exceeded");
-  metrics.attempt_failed(ErrorCode::kWorkerLost);
-  metrics.inter_token(0.02);
-  metrics.handoff(0.01);
   metrics.queue_changed({3, 4, 500});
   metrics.http_request("chat", RequestStatus::kOk, 1.5);
   metrics.http_request("jobs", RequestStatus::kRejected, 0.1);
   metrics.http_request("chat", RequestStatus::kClientError, 0.1);
   metrics.http_request("chat", RequestStatus::kServerError, 0.1);
+}
+
+void everything(CoordinatorMetrics& metrics) {
+  a_prompt(metrics);
+  the_gateway(metrics);
   ClusterView cluster;
   cluster.compute = "fp32";
   cluster.context_len = 2048;
