@@ -6,6 +6,7 @@ import socket
 import ssl
 import stat
 import subprocess
+import threading
 
 import pytest
 
@@ -82,13 +83,63 @@ def test_who_does_not_belong_here_gets_no_worker_in(certs, tmp_path):
                      "revoked": lost}
         for name, tls in strangers.items():
             assert said(worker(start, "prefill", control, *tls), "no coordinator for"), name
-        metrics = request("127.0.0.1", http, "GET", "/metrics")[1].decode()
-        for reason in ("no_tls", "unknown_authority", "revoked"):
-            line = next(line for line in metrics.splitlines() if f'refused_peers_total{{reason="{reason}"}}' in line)
-            assert float(line.split()[-1]) > 0, line
+        counted = refusals(http)
+        assert all(counted[reason] > 0 for reason in ("no_tls", "unknown_authority", "revoked")), counted
         status, text = request("127.0.0.1", http, "GET", "/v1/cluster")
         assert status == 200 and len(json.loads(text)["workers"]) == 3, text
         assert answers(http)
+
+
+class Tap:
+    """One connection to `port`, through a port of our own; `sent`: the client's bytes."""
+
+    def __init__(self, port):
+        self.sent = b""
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self.relay, args=(port,), daemon=True).start()
+
+    def relay(self, port):
+        client, _ = self.listener.accept()
+        with client, socket.create_connection(("127.0.0.1", port)) as server:
+            threading.Thread(target=self.pump, args=(server, client), daemon=True).start()
+            self.pump(client, server, True)
+
+    def pump(self, source, to, record=False):
+        try:
+            while data := source.recv(65536):
+                self.sent += data if record else b""
+                to.sendall(data)
+        except OSError:
+            pass  # an end is closed
+
+
+def refusals(http):
+    """{reason: peers}"""
+    lines = request("127.0.0.1", http, "GET", "/metrics")[1].decode().splitlines()
+    return {line.split('"')[1]: float(line.split()[-1]) for line in lines if line.startswith("runahead_tls_refused_peers_total{")}
+
+
+def test_a_join_that_was_heard_cannot_be_said_again(certs):
+    with processes() as start:
+        addresses = start([], "coordinator", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
+                          *flags(certs, "coordinator")).announced()
+        control, http = port_of(addresses["control"]), port_of(addresses["http"])
+        tap = Tap(control)
+        joined = worker(start, "prefill", tap.address, *flags(certs, "prefill"))
+
+        def workers():
+            return json.loads(request("127.0.0.1", http, "GET", "/v1/cluster")[1])["workers"]
+
+        wait_until(lambda: len(workers()) == 1, what="the worker's join")
+        joined.process.terminate()
+        wait_until(lambda: not workers(), what="the worker's leave")
+        with socket.create_connection(("127.0.0.1", control), timeout=10) as again:
+            again.sendall(tap.sent)
+            while heard := again.recv(65536):
+                assert b"RNHD" not in heard
+        assert not workers()
+        assert sum(refusals(http).values()) >= 1, refusals(http)
 
 
 def test_who_shows_no_certificate_hears_nothing(certs):
