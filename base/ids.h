@@ -19,8 +19,8 @@ struct AttemptId {
   auto operator<=>(const AttemptId&) const = default;
 };
 
-// The capability of one hop in one attempt: who shows it opens that K/V stream. 128 random bits of the coordinator, known to the
-// two ends only; all zero is none. Compared without a branch, so that the time says nothing about how much of a guess is right.
+// The capability of one hop in one attempt: who shows it opens that K/V stream. 128 random bits of the coordinator, which tells
+// the two ends alone. Compared without a branch, so that the time says nothing about how much of a guess is right.
 struct StreamToken {
   uint64_t high = 0, low = 0;
   bool operator==(const StreamToken& other) const { return ((high ^ other.high) | (low ^ other.low)) == 0; }

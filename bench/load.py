@@ -17,9 +17,8 @@ of llama.cpp and ik_llama.cpp where they are named.
     gateway     a prompt that is cached: what the way through the gateway adds to the time of the workers
 
 Peers are started as their manuals say for many clients: `-np 8`, with and without flash attention, ik_llama.cpp also with tensors
-repacked at its start. One that ends by itself has no figures of that round. All load goes to processes
-that this program starts on 127.0.0.1, bounded in number and time. stdout: a Markdown table; --json FILE: the figures; stderr:
-progress.
+repacked at its start. One that ends by itself has no figures of that round. All load goes to processes that this program starts
+on 127.0.0.1, bounded in number and time. stdout: a Markdown table; --json FILE: the figures; stderr: progress.
 """
 import argparse
 import http.client
@@ -63,7 +62,7 @@ class Ours(Cluster):
 
 class Llama(Server):
     def __init__(self, name, program, options, flags):
-        self.name = f"{name} {' '.join(flags)}"
+        self.name = name
         self.host, self.port = "127.0.0.1", free_port()
         command = [program, "-m", options.model_file, "-np", "8", "-c", str(8 * 4096), "-t", str(os.cpu_count()),
                    "--host", self.host, "--port", str(self.port), "--log-disable", *flags]
@@ -74,11 +73,11 @@ class Llama(Server):
 def peers(options):
     """(name, program, flags) of each peer and setting."""
     if options.llama_server:
-        for flash in ("off", "on"):
-            yield "llama.cpp", options.llama_server, ["--no-webui", "-fa", flash]
+        for setting in ("-fa off", "-fa on"):
+            yield f"llama.cpp {setting}", options.llama_server, ["--no-webui", *setting.split()]
     if options.ik_llama_server:
-        for flags in (["-fa", "off"], ["-fa", "off", "-rtr"], ["-fa", "on", "-rtr"]):
-            yield "ik_llama.cpp", options.ik_llama_server, ["--webui", "none", *flags]
+        for setting in ("-fa off", "-fa off -rtr", "-fa on -rtr"):
+            yield f"ik_llama.cpp {setting}", options.ik_llama_server, ["--webui", "none", *setting.split()]
 
 
 class Stream:

@@ -19,7 +19,7 @@ namespace runahead {
 struct CoordinatorEnv {
   asio::any_io_executor executor;
   Clock& clock;
-  Rng& rng;  // stream tokens: seed it from the operating system
+  Rng& rng;  // stream tokens: SystemRng wherever they keep anybody out
   ControlPlane& control;  // the server side
   CoordinatorSink& metrics;
 };

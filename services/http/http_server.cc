@@ -2,8 +2,6 @@
 
 #include <netinet/tcp.h>
 
-#include <random>
-
 #include "base/log.h"
 #include "services/http/api_error.h"
 #include "services/http/http_connection.h"
@@ -17,17 +15,11 @@ using namespace std::chrono_literals;
 constexpr std::string_view kRemoteNeedsProxy =
     "HTTP has no TLS of its own here: keep it on loopback behind a proxy, or let it listen beyond loopback by "
     "--insecure-http (or --insecure-network, which lets everything)";
-constexpr auto kAcceptRetry = 50ms;  // after running out of file descriptors
 
 std::string random_prefix() {
   char text[16];
-  std::snprintf(text, sizeof text, "req-%08x-", static_cast<unsigned>(std::random_device{}()));
+  std::snprintf(text, sizeof text, "req-%08x-", static_cast<unsigned>(SystemRng().next()));
   return text;
-}
-
-uint64_t random_seed() {
-  std::random_device device;
-  return static_cast<uint64_t>(device()) << 32 | device();
 }
 
 }  // namespace
@@ -41,7 +33,7 @@ HttpServer::HttpServer(asio::any_io_executor executor, Clock& clock, const HttpH
       gate_(executor, clock),
       connection_ended_(executor, clock),
       request_prefix_(random_prefix()),
-      trace_ids_(random_seed()) {}
+      trace_ids_(SystemRng().next()) {}
 
 HttpServer::~HttpServer() = default;
 
@@ -58,7 +50,7 @@ asio::awaitable<void> HttpServer::accept_loop(tcp::acceptor& acceptor) {
     if (stopping_) co_return;
     if (error) {
       log::warn("cannot accept a connection: {}", error.message());
-      co_await clock_.sleep_for(kAcceptRetry);
+      co_await clock_.sleep_for(kAcceptPause);
       continue;
     }
     if (!make_room()) {

@@ -1,6 +1,5 @@
 #include "services/process/process.h"
 
-#include <sys/random.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -31,10 +30,7 @@ void raise_descriptor_limit() {
 
 }  // namespace
 
-uint64_t random_seed() {
-  SystemRng rng;
-  return rng.next();
-}
+uint64_t random_seed() { return SystemRng().next(); }
 
 ServiceProcess::ServiceProcess() {
   raise_descriptor_limit();

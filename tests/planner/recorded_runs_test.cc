@@ -13,6 +13,7 @@
 
 #include "planner/chain_timeline.h"
 #include "planner/profile.h"
+#include "small_model.h"
 
 namespace runahead {
 namespace {
@@ -63,14 +64,7 @@ double median(std::vector<double> values) {
 
 // The default model, whose runs they are.
 ModelCost model_of(const RecordedRun& run) {
-  ModelCost model = model_cost({.num_layers = 30,
-                                .model_dim = 576,
-                                .num_heads = 9,
-                                .num_kv_heads = 3,
-                                .head_dim = 64,
-                                .ffn_dim = 1536,
-                                .vocab_size = 49152},
-                               1);
+  ModelCost model = small_model();
   model.kv_bytes_per_token = run.kv_bytes_per_token;
   return model;
 }

@@ -18,7 +18,7 @@ struct PageAuthenticator::Cipher {
   EVP_CIPHER_CTX* context;
 };
 
-// Not the token itself: it is shown to the peer's border, and a key is for one use.
+// Not the token itself: a secret has one use, and the token's is to open the stream.
 PageAuthenticator::PageAuthenticator(StreamToken token) : cipher_(std::make_unique<Cipher>()) {
   std::array<std::byte, sizeof(StreamToken)> secret;
   store_token(secret.data(), token);
