@@ -10,7 +10,6 @@ namespace runahead {
 namespace {
 
 using asio::ip::tcp;
-using namespace std::chrono_literals;
 
 constexpr std::string_view kRemoteNeedsProxy =
     "HTTP has no TLS of its own here: keep it on loopback behind a proxy, or let it listen beyond loopback by "
