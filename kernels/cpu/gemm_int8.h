@@ -8,6 +8,7 @@
 //   weights       that come as floats are rounded to 8 bits (kernels/cpu/unpack.h)
 #pragma once
 
+#include "kernels/cpu/gemm_few_rows.h"
 #include "kernels/cpu/int8_plain_rows.h"
 #include "kernels/cpu/int8_rotated_rows.h"
 
@@ -29,19 +30,27 @@ inline void pack_row_int8(const float* x, const Operand& operand, std::byte* out
   pack_row_rotated(x, operand.k, rows == Int8Rows::kRotatedBack, out);
 }
 
+// Panels as they lie, few rows.
+template <PanelFormat kFormat>
+inline void gemm_few_plain(const GemmArgs& args) {
+  if (kDotsTakeMemory && args.operand.rows >= kFewRowsMin && args.operand.rows <= kDirectRowsMax)
+    return gemm_few_rows<PlainRows, PackedPanel<kFormat>>(args);
+  gemm_in_place<PlainRows, PackedPanel<kFormat>>(args);
+}
+
 inline void gemm_plain(const GemmArgs& args, PanelFormat format) {
   const bool few = args.operand.rows <= kDirectRowsMax, very_few = args.operand.rows <= kPlainDirectRowsMax;
   switch (format) {
     case PanelFormat::kCodes8:
-      return gemm_in_place<PlainRows, PackedPanel<PanelFormat::kCodes8>>(args);
+      return gemm_few_plain<PanelFormat::kCodes8>(args);
     case PanelFormat::kCodes4:
-      if (few) return gemm_in_place<PlainRows, PackedPanel<PanelFormat::kCodes4>>(args);
+      if (few) return gemm_few_plain<PanelFormat::kCodes4>(args);
       break;
     case PanelFormat::kIq4:
-      if (few) return gemm_in_place<PlainRows, PackedPanel<PanelFormat::kIq4>>(args);
+      if (few) return gemm_few_plain<PanelFormat::kIq4>(args);
       break;
     case PanelFormat::kMxfp4:
-      if (few) return gemm_in_place<PlainRows, PackedPanel<PanelFormat::kMxfp4>>(args);
+      if (few) return gemm_few_plain<PanelFormat::kMxfp4>(args);
       break;
     case PanelFormat::kIq4K:
       if (very_few) return gemm_in_place<FewPlainRows, PackedPanel<PanelFormat::kIq4K>>(args);
@@ -63,9 +72,12 @@ inline void gemm_plain(const GemmArgs& args, PanelFormat format) {
   gemm_widened<PlainRows, WidePanel>(args, widen_to_bytes<WidePanel>);
 }
 
-inline void gemm_rotated(const GemmArgs& args, PanelFormat) {
-  if (args.operand.rows <= kDirectRowsMax) return gemm_widened<RotatedRows, WidePanel>(args, widen_rotated<WidePanel>);
-  gemm_widened<RotatedRows, MultipliedPanel>(args, widen_rotated<MultipliedPanel>);
+inline void gemm_rotated(const GemmArgs& args, PanelFormat format) {
+  if (args.operand.rows > kDirectRowsMax)
+    return gemm_widened<RotatedRows, MultipliedPanel>(args, widen_rotated<MultipliedPanel>);
+  if (!kDotsTakeMemory) return gemm_widened<RotatedRows, WidePanel>(args, widen_rotated<WidePanel>);
+  if (format == PanelFormat::kCodes4) return gemm_few_rows<RotatedRows, PackedPanel<PanelFormat::kCodes4>>(args);
+  gemm_few_rows<RotatedRows, PackedPanel<PanelFormat::kCodes4K>>(args);
 }
 
 inline void gemm_rotated_back(const GemmArgs& args, PanelFormat format) {

@@ -95,12 +95,25 @@ struct RotatedRows {
   using Row = RotatedRow;
   static constexpr int kTileRows = kIntTileRows;
   static constexpr bool kOutliers = false;
+  // Of the row at `a`: what the sums of block b start with, and total + those sums of half v, scaled by `s`.
+  static VecI start(const std::byte* a, const Row& row, int b) {
+    return set1_int(reinterpret_cast<const int32_t*>(a + row.starts)[b]);
+  }
+  template <class Scales>
+  static VecF add_half(VecI sum, const std::byte* a, const Row& row, int b, const Scales& s, int v, VecF total) {
+    const VecI power = set1_int(reinterpret_cast<const int32_t*>(a + row.powers)[b]);
+    const int32_t quarters = reinterpret_cast<const int32_t*>(a + row.quarters)[b];
+    const VecF row_sum = set1(reinterpret_cast<const float*>(a + row.sums)[b]);
+    total = fma(add_to_exponent(to_float(sum), power), s.d_times(quarters, v), total);
+    return fma(row_sum, s.m[v], total);
+  }
+  static VecF finished(VecF total) { return mul(total, set1(kScaleUnit / kRotatedNorm)); }
+
   template <class Source, int kRows>
   static void dot(const std::byte* a, const Row& row, int b, int, const std::byte* block, VecI (&sum)[kRows][2]) {
-    const std::byte* starts = a + row.starts;
+    const std::byte* at = a;
 #pragma GCC unroll 6
-    for (int r = 0; r < kRows; ++r, starts += row.bytes)
-      sum[r][0] = sum[r][1] = set1_int(reinterpret_cast<const int32_t*>(starts)[b]);
+    for (int r = 0; r < kRows; ++r, at += row.bytes) sum[r][0] = sum[r][1] = start(at, row, b);
     dot_bytes<Source, kRows>(a + b * kPanelBlock, row.bytes, block, sum);
   }
   template <class Source, int kRows>
@@ -108,23 +121,14 @@ struct RotatedRows {
                   VecF (&total)[kRows][2]) {
     const auto s = Source::scales(block, b, 0);
 #pragma GCC unroll 6
-    for (int r = 0; r < kRows; ++r, a += row.bytes) {
-      const VecI power = set1_int(reinterpret_cast<const int32_t*>(a + row.powers)[b]);
-      const int32_t quarters = reinterpret_cast<const int32_t*>(a + row.quarters)[b];
-      const VecF row_sum = set1(reinterpret_cast<const float*>(a + row.sums)[b]);
+    for (int r = 0; r < kRows; ++r, a += row.bytes)
 #pragma GCC unroll 2
-      for (int v = 0; v < 2; ++v) {
-        const VecF scaled = add_to_exponent(to_float(sum[r][v]), power);
-        total[r][v] = fma(scaled, s.d_times(quarters, v), total[r][v]);
-        total[r][v] = fma(row_sum, s.m[v], total[r][v]);
-      }
-    }
+      for (int v = 0; v < 2; ++v) total[r][v] = add_half(sum[r][v], a, row, b, s, v, total[r][v]);
   }
   template <int kRows>
   static void finish(const std::byte*, const Row&, VecF (&total)[kRows][2]) {
-    const VecF unit = set1(kScaleUnit / kRotatedNorm);
 #pragma GCC unroll 6
-    for (VecF(&t)[2] : total) t[0] = mul(t[0], unit), t[1] = mul(t[1], unit);
+    for (VecF(&t)[2] : total) t[0] = finished(t[0]), t[1] = finished(t[1]);
   }
 };
 struct RotatedBackRows : RotatedRows {

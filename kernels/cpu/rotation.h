@@ -55,20 +55,29 @@ inline constexpr float kRotatedNorm = 16;  // of the matrix times itself
 // in [0, 240].
 inline constexpr int32_t kRotatedBias = 120;
 inline constexpr int kGroupSums[] = {0, 2};  // where they are
+// In five steps: the first value of a group counts in each result; sums and differences of whole vectors; those of bytes.
+inline constexpr int32_t kFirstOfGroups = kRotatedBias << 16 | kRotatedBias;
+inline void begin_rotation(VecI (&codes)[8]) { codes[0] = add_bytes(codes[0], set1_int(kFirstOfGroups)); }
+template <int kStep>  // 1, 2, 4
+inline void butterflies_of_codes(VecI (&codes)[8]) {
+#pragma GCC unroll 8
+  for (int v = 0; v < 8; ++v) {
+    if (v & kStep) continue;
+    const VecI a = codes[v], b = codes[v + kStep];
+    codes[v] = add_bytes(a, b), codes[v + kStep] = sub_bytes(a, b);
+  }
+}
+inline VecI finished_rotation(VecI codes, int at) {
+  const VecI c = sums_and_differences(codes);
+  return at == 0 ? sub_bytes(c, set1_int(kFirstOfGroups)) : c;
+}
 inline void rotate_codes(VecI (&codes)[8]) {
-  constexpr int32_t kFirstOfGroups = kRotatedBias << 16 | kRotatedBias;
-  codes[0] = add_bytes(codes[0], set1_int(kFirstOfGroups));  // the first value of a group counts in each result
-#pragma GCC unroll 3
-  for (int step = 1; step < 8; step *= 2)
+  begin_rotation(codes);
+  butterflies_of_codes<1>(codes);
+  butterflies_of_codes<2>(codes);
+  butterflies_of_codes<4>(codes);
 #pragma GCC unroll 8
-    for (int v = 0; v < 8; ++v) {
-      if (v & step) continue;
-      const VecI a = codes[v], b = codes[v + step];
-      codes[v] = add_bytes(a, b), codes[v + step] = sub_bytes(a, b);
-    }
-#pragma GCC unroll 8
-  for (VecI& c : codes) c = sums_and_differences(c);
-  codes[0] = sub_bytes(codes[0], set1_int(kFirstOfGroups));
+  for (int v = 0; v < 8; ++v) codes[v] = finished_rotation(codes[v], v);
 }
 
 }  // namespace runahead::RUNAHEAD_ISA

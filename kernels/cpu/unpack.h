@@ -19,7 +19,8 @@ struct BlockScales {
   }
   // d times 1, 1.25, 1.5 or 1.75: exact, d has 11 bits, and K-quants' 17.
   VecF d_times(int32_t quarters, int half) const {
-    return mul(d[half], set1(1 + 0.25f * static_cast<float>(quarters)));
+    constexpr float kFactors[] = {1, 1.25f, 1.5f, 1.75f};
+    return mul(d[half], set1(kFactors[quarters]));
   }
 };
 

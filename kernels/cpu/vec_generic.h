@@ -17,6 +17,7 @@ using VecH = VecI;
 inline constexpr int kTileRows = 4, kTileVecs = 2;
 inline constexpr int kIntTileRows = 2, kPairsInPlaceMax = 0;  // of integer products, see vec_avx2.h; always widened
 inline constexpr int kAttendRows = 4, kAttendBlocks = 1;
+inline constexpr bool kDotsTakeMemory = false;
 inline constexpr int kDotChains = 4;
 inline constexpr bool kNativeBf16 = false;
 
@@ -205,6 +206,11 @@ inline VecI dot_u8s8(VecI acc, VecI u, VecI s) {
       sum += ((u.v[j] >> (8 * i)) & 255) * static_cast<int8_t>(static_cast<uint32_t>(s.v[j]) >> (8 * i));
     return sum;
   });
+}
+inline VecI dot_u8s8_at(VecI acc, VecI u, const std::byte* s) {
+  int32_t four;
+  std::memcpy(&four, s, sizeof(four));
+  return dot_u8s8(acc, u, set1_int(four));
 }
 
 inline void store_int8(int8_t* p, VecF x) {

@@ -276,11 +276,13 @@ void Transformer::logits_of_rows(Hidden& hidden, int32_t begin, int32_t count, s
   const auto vocab = static_cast<size_t>(shape().vocab_size);
   RUNAHEAD_CHECK(begin >= 0 && begin + count <= x.rows() && out.size() == static_cast<size_t>(count) * vocab,
                  "logits have a row a token");
-  AlignedBuffer padded(static_cast<size_t>(std::min(count, kBlockRows)) * head_stride() * sizeof(float));
+  const bool in_place = head_stride() == vocab;
+  AlignedBuffer padded(in_place ? 0 : static_cast<size_t>(std::min(count, kBlockRows)) * head_stride() * sizeof(float));
   for (int32_t done = 0; done < count; done += kBlockRows) {
     const Block block{begin + done, begin + std::min(count, done + kBlockRows), 0, true};
-    float* rows = padded.as<float>().data();
+    float* rows = in_place ? out.data() + static_cast<size_t>(done) * vocab : padded.as<float>().data();
     project_head(x, block, rows);
+    if (in_place) continue;
     for (int32_t r = 0; r < block.rows(); ++r)
       std::memcpy(out.data() + static_cast<size_t>(done + r) * vocab, rows + static_cast<size_t>(r) * head_stride(),
                   vocab * sizeof(float));

@@ -152,6 +152,38 @@ TEST(Sampler, GreedyTakesTheLowestIdOfEquals) {
   EXPECT_EQ(sample_copy({1, kInf, 2, kInf}, params, 0).token, 1);
 }
 
+TEST(Sampler, GreedyTakesTheFirstOfTheLargestWhereverItStands) {
+  for (const int size : {1, 2, 3, 4, 5, 15, 16, 17, 1023, 1024, 1025, 2048, 2051, 3000}) {
+    for (int round = 0; round < 40; ++round) {
+      std::vector<float> logits = random_logits(size, static_cast<uint64_t>(size) * 100 + round, 8);
+      for (float& logit : logits) logit = std::round(logit);  // equals everywhere
+      if (round % 4 == 1) logits[round * 77 % size] = kInf, logits[round * 31 % size] = kInf;
+      if (round % 4 == 2) logits[round * 77 % size] = std::numeric_limits<float>::quiet_NaN();
+      if (round % 4 == 3) std::ranges::fill(logits, -kInf);
+      int expected = 0;
+      for (int i = 0; i < size; ++i)
+        if (logits[i] > logits[expected] || std::isnan(logits[expected])) expected = i;
+      if (std::isnan(logits[expected])) expected = 0;
+      EXPECT_EQ(sample_copy(logits, {.temperature = 0}, 0).token, expected) << size << " " << round;
+    }
+  }
+}
+
+TEST(Sampler, AnOverflowIsFoundWhereverItStands) {
+  std::vector<float> logits = random_logits(1029, 7, 8);
+  EXPECT_TRUE(check_logits(logits));
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const float kept = logits[i];
+    for (const float broken : {kInf, -kInf, std::numeric_limits<float>::quiet_NaN()}) {
+      logits[i] = broken;
+      EXPECT_FALSE(check_logits(logits)) << i << " " << broken;
+    }
+    logits[i] = i % 2 == 0 ? std::numeric_limits<float>::max() : std::numeric_limits<float>::denorm_min();
+    EXPECT_TRUE(check_logits(logits)) << i;
+    logits[i] = kept;
+  }
+}
+
 TEST(Sampler, ImpossibleLogitsAreNeverDrawnAndNeverCrash) {
   SamplingParams params;
   params.top_logprobs = 4;
