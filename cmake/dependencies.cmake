@@ -2,8 +2,10 @@
 # deploy/packages.txt lists the Debian packages; deploy/quickstart.sh installs them.
 find_package(Threads REQUIRED)
 set(Boost_USE_STATIC_LIBS OFF)              # as all the others
-find_package(Boost 1.81 REQUIRED COMPONENTS url)  # Asio (event loop, TCP, timers, coroutines), Beast (HTTP): the field's
-                                            # standard; URL: targets and queries by RFC 3986, percent escapes included
+find_package(Boost 1.81 REQUIRED COMPONENTS url stacktrace_backtrace)
+                                            # Asio (event loop, TCP, timers, coroutines), Beast (HTTP): the field's standard;
+                                            # URL: targets and queries by RFC 3986, percent escapes included; Stacktrace:
+                                            # where the event loop stands while it is late, by file and line
 find_package(Protobuf 3.21 REQUIRED)        # control messages: typed, versioned, generated parsers
 find_package(nlohmann_json 3.11 REQUIRED)   # JSON of the API and the command line
 find_package(CLI11 2.1 REQUIRED)            # command line with help and suggestions

@@ -131,6 +131,7 @@ void CoordinatorCore::on_absence(Duration absence, Time now) {
 
 void CoordinatorCore::on_tick(Time now) {
   sweep_silent(now);
+  leave_suspects(now);
   end_late(now);
   fail_stalled(now);
   end_hopeless(now);
@@ -149,6 +150,21 @@ void CoordinatorCore::sweep_silent(Time now) {
     }
     actions_.push_back(DropPeer{it->first});
     it = unregistered_.erase(it);
+  }
+}
+
+// A worker that is silent may be frozen, and its lease is twice as long as what makes it a suspect. What it holds is begun anew
+// without it where there is somebody else for its part; once a request, for heartbeats of a busy machine are late as well.
+void CoordinatorCore::leave_suspects(Time now) {
+  for (const auto& [id, suspect] : registry_.workers()) {
+    if (!WorkerRegistry::is_suspect(suspect, now) || !registry_.has_other(suspect, now)) continue;
+    const std::map<AttemptId, int64_t> holds = suspect.holds;
+    for (const auto& [attempt, pages] : holds) {
+      Request* request = find(attempt.request);
+      if (!request || request->complete || !request->attempt || request->attempt->id != attempt) continue;
+      if (std::exchange(request->left_suspect, true)) continue;
+      fail_attempt(*request, {{ErrorCode::kWorkerLost, "worker " + suspect.name + " is silent"}, id}, now);
+    }
   }
 }
 

@@ -135,6 +135,7 @@ class CoordinatorCore {
     std::optional<AttemptId> awaited;  // that computes the beginning of its prompt for another request
     Time awaited_until{0};  // at most
     std::set<WorkerId> avoid;  // blamed by an earlier attempt
+    bool left_suspect = false;  // an attempt was given up because a worker of it was silent
     TtftStamps stamps;
     proto::RankTiming last_rank;  // of the attempt that made the first token
     TtftReport report;
@@ -159,6 +160,7 @@ class CoordinatorCore {
   void drop_outvoted(Time now);
   void worker_lost(WorkerId id, const std::string& why, Time now);
   void sweep_silent(Time now);
+  void leave_suspects(Time now);
   void end_late(Time now);
   void end_hopeless(Time now);
   void send_heartbeats(Time now);

@@ -202,6 +202,14 @@ bool WorkerRegistry::is_suspect(const Worker& worker, Time now) {
   return now - worker.heard_at >= limits::kSuspectAfter;
 }
 
+bool WorkerRegistry::has_other(const Worker& worker, Time now) const {
+  return std::ranges::any_of(workers_, [&](const auto& entry) {
+    const Worker& other = entry.second;
+    return other.id != worker.id && other.is_prefill == worker.is_prefill && other.agreed && !other.stuck &&
+           !other.draining && !is_suspect(other, now);
+  });
+}
+
 std::vector<WorkerId> WorkerRegistry::lost(Time now) const {
   std::vector<WorkerId> lost;
   for (const auto& [id, worker] : workers_)

@@ -81,6 +81,8 @@ class WorkerRegistry {
   const std::map<WorkerId, Worker>& workers() const { return workers_; }
 
   static bool is_suspect(const Worker& worker, Time now);
+  // Is there another one of its role that works?
+  bool has_other(const Worker& worker, Time now) const;
   // Silent for limits::kLeaseDuration.
   std::vector<WorkerId> lost(Time now) const;
   // Pages that no attempt has; what it keeps of earlier prompts is given up for one.

@@ -54,6 +54,7 @@ struct CoordinatorMetrics::Series {
   std::string model_name;
   MetricsRegistry registry;
   TlsRefusalCounters tls_refusals{registry};
+  LoopStalls loop_stalls{registry};
   // Requests
   HistogramFamily& ttft = registry.histograms("runahead_time_to_first_token_seconds",
                                               "first byte of the request parsed to first chunk written");
@@ -393,6 +394,8 @@ void CoordinatorMetrics::workers_changed(const ClusterView& cluster) {
 }
 
 void CoordinatorMetrics::tls_refused(TlsRefusal why) { series_->tls_refusals.add(why); }
+
+void CoordinatorMetrics::loop_stalled(double seconds) { series_->loop_stalls.add(seconds); }
 
 void CoordinatorMetrics::jobs_changed(const JobCounts& counts) {
   Series& s = *series_;

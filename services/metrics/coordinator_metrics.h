@@ -39,6 +39,7 @@ class CoordinatorMetrics final : public CoordinatorSink, public GatewayMetrics, 
   void workers_changed(const ClusterView& cluster) override;
 
   void tls_refused(TlsRefusal why);
+  void loop_stalled(double seconds);
   void jobs_changed(const JobCounts& counts);
   void batches_open(int64_t count) override;
   void batch_line(bool completed) override;

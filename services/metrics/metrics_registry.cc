@@ -40,6 +40,12 @@ TlsRefusalCounters::TlsRefusalCounters(MetricsRegistry& registry) {
   for (size_t i = 0; i < counters_.size(); ++i) counters_[i] = &family.Add({{"reason", std::string(kTlsRefusals[i])}});
 }
 
+LoopStalls::LoopStalls(MetricsRegistry& registry)
+    : seconds_(&registry
+                    .histograms("runahead_event_loop_stall_seconds",
+                                "times that the event loop kept other work waiting for over 50 ms")
+                    .Add({}, Buckets{.1, .2, .5, 1, 2, 5, 10})) {}
+
 void observe(prometheus::Histogram& histogram, double value) {
   if (std::isfinite(value)) histogram.Observe(value);
 }

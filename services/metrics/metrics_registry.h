@@ -52,6 +52,16 @@ class TlsRefusalCounters {
   std::array<prometheus::Counter*, kTlsRefusals.size()> counters_;  // of the registry
 };
 
+// runahead_event_loop_stall_seconds.
+class LoopStalls {
+ public:
+  explicit LoopStalls(MetricsRegistry& registry);
+  void add(double seconds) { seconds_->Observe(seconds); }
+
+ private:
+  prometheus::Histogram* seconds_;  // of the registry
+};
+
 // A sample that is no number is none: prometheus-cpp 1.0.1 counts a NaN in the lowest bucket, and its sum is NaN for ever.
 void observe(prometheus::Histogram& histogram, double value);
 

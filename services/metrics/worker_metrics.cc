@@ -34,6 +34,7 @@ struct WorkerMetrics::Series {
       registry.gauges("runahead_kernel_operations_per_second",
                       "start-up timing on one core, of the kernels chosen for each compute mode");
   TlsRefusalCounters tls_refusals{registry};
+  LoopStalls loop_stalls{registry};
   prometheus::Gauge& load_seconds = registry.gauges("runahead_model_load_seconds", "time to load the model").Add({});
 };
 
@@ -85,6 +86,8 @@ void WorkerMetrics::pages(const KvPool::Usage& usage) {
 }
 
 void WorkerMetrics::tls_refused(TlsRefusal why) { series_->tls_refusals.add(why); }
+
+void WorkerMetrics::loop_stalled(double seconds) { series_->loop_stalls.add(seconds); }
 
 void WorkerMetrics::kv_stream_ended(bool inbound, uint64_t bytes, double seconds) {
   const Labels labels = {{"direction", inbound ? "received" : "sent"}};

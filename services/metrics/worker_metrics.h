@@ -24,6 +24,7 @@ class WorkerMetrics final : public WorkerSink {
   void kernels_chosen(std::span<const KernelTiming> timings);
 
   void tls_refused(TlsRefusal why);
+  void loop_stalled(double seconds);
 
   void pages(const KvPool::Usage& usage) override;
   void kv_stream_ended(bool inbound, uint64_t bytes, double seconds) override;

@@ -110,6 +110,7 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
   parts.metrics = std::make_unique<CoordinatorMetrics>(
       ProcessInfo{.role = "coordinator", .version = kVersion, .revision = kRevision, .model_name = parts.model_name},
       options.api.metrics_compat == "vllm");
+  parts.process.on_stall([metrics = parts.metrics.get()](double seconds) { metrics->loop_stalled(seconds); });
   std::optional<SplitTable> split_table;
   if (!options.split_table.empty()) split_table = TRY(read_split_table(options.split_table));
   TRY(open_jobs(parts, options));

@@ -17,6 +17,7 @@ namespace runahead {
 namespace {
 
 constexpr rlim_t kOtherDescriptors = 256;  // files, pipes, libraries
+constexpr Duration kStallsApart = std::chrono::seconds(10);  // in the log; the metric counts each
 
 // Sockets are descriptors, and the soft limit that a shell gives is often below what our bounds allow, the hard one not.
 void raise_descriptor_limit() {
@@ -39,6 +40,15 @@ ServiceProcess::ServiceProcess() {
   std::signal(SIGPIPE, SIG_IGN);  // a peer that went away is an error code, not the end
 }
 
+void ServiceProcess::report(const LoopWatch::Stall& stall) {
+  if (stalled_) stalled_(seconds(stall.lasted));
+  const Time now = clock_.now();
+  if (stall_told_ && now - *stall_told_ < kStallsApart) return;
+  stall_told_ = now;
+  log::warn("the event loop stood still for {:.3f} s ({:.3f} s of them computing) at {}", seconds(stall.lasted),
+            seconds(stall.computed), stall.where);
+}
+
 asio::awaitable<void> ServiceProcess::handle_signals(std::function<void()> on_drain, std::function<void()> on_stop) {
   auto [first_error, first] = co_await signals_.async_wait(asio::as_tuple(asio::use_awaitable));
   if (first_error) co_return;
@@ -50,6 +60,7 @@ asio::awaitable<void> ServiceProcess::handle_signals(std::function<void()> on_dr
 }
 
 Result<void> ServiceProcess::run(Task<void> body, std::function<void()> on_drain, std::function<void()> on_stop) {
+  const LoopWatch watch(io_, [this](const LoopWatch::Stall& stall) { report(stall); });
   std::optional<Result<void>> result;
   asio::co_spawn(io_, std::move(body), [&](std::exception_ptr error, Result<void> r) {
     if (error) std::rethrow_exception(error);  // a programming error: expected failures are values

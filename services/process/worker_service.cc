@@ -199,6 +199,7 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
                                                   .version = kVersion,
                                                   .revision = kRevision,
                                                   .model_name = model_name_of(options.engine.model.name)});
+  parts.process.on_stall([metrics = parts.metrics.get()](double seconds) { metrics->loop_stalled(seconds); });
   if (parts.identity)
     parts.identity->on_refusal([metrics = parts.metrics.get()](TlsRefusal why) { metrics->tls_refused(why); });
   parts.metrics->kernels_chosen(prepare_kernels().timings);

@@ -125,6 +125,51 @@ TEST(Membership, ASilentWorkerIsSuspectAfterASecondAndLostAfterItsLease) {
   EXPECT_EQ(driver.dropped, std::vector<PeerId>{1});
 }
 
+// A frozen worker's lease is twice as long as the silence that gives it away.
+TEST(Membership, WhatASuspectHoldsIsBegunAnewWithoutItIfSomebodyElseIsThere) {
+  Three driver;
+  const RequestId id = driver.start();
+  ASSERT_NE(driver.last(1, Kind::kRunChainStep), nullptr);
+  driver.pass(750ms, {2, 9});
+  EXPECT_EQ(driver.last(2, Kind::kEndAttempt), nullptr) << "three heartbeats late are none lost";
+  driver.pass(250ms, {2, 9});
+  for (const PeerId peer : {1, 2, 9}) {
+    ASSERT_NE(driver.last(peer, Kind::kEndAttempt), nullptr) << peer;
+    EXPECT_EQ(driver.last(peer, Kind::kEndAttempt)->attempt(), 1u);
+  }
+  const proto::Envelope* anew = driver.last(2, Kind::kRunChainStep);
+  EXPECT_EQ(anew->attempt(), 2u);
+  EXPECT_EQ(anew->run_chain_step().num_ranks(), 1u) << "without the silent one";
+  EXPECT_EQ(driver.core.view(driver.now).workers.size(), 3u) << "which has its lease still";
+  driver.from(1, CoreDriver::ended(id, 1));  // it is back
+  driver.from(2, CoreDriver::first_token(id, 2, 11));
+  driver.from(2, CoreDriver::rank_done(id, 2, 0));
+  driver.from(9, CoreDriver::tokens(id, 2, 1, {12, 13}));
+  EXPECT_EQ(driver.answer(id), (std::vector<TokenId>{11, 12, 13}));
+  EXPECT_EQ(driver.finished.at(id).report.attempts, 2u);
+}
+
+TEST(Membership, ASuspectIsLeftOnceARequestAndNotForNobody) {
+  Three driver;
+  const RequestId alone = driver.start();
+  driver.pass(1500ms, {1, 2});  // the only decode worker is silent
+  EXPECT_EQ(driver.last(2, Kind::kEndAttempt), nullptr);
+  driver.pass(250ms, {1, 2, 9});  // and back
+  driver.finish(alone, 1, {11, 12, 13});
+  EXPECT_EQ(driver.finished.at(alone).report.attempts, 1u);
+
+  const RequestId id = driver.start();
+  driver.pass(1250ms, {2, 9});  // the first prefill worker, and its part is begun anew by the second
+  ASSERT_EQ(driver.last(2, Kind::kRunChainStep)->attempt(), 2u);
+  driver.pass(1250ms, {1, 9});  // who is late as well: this machine is busy, and the lease decides
+  EXPECT_EQ(driver.last(2, Kind::kEndAttempt)->attempt(), 1u);
+  EXPECT_EQ(driver.core.view(driver.now).workers.size(), 3u);
+  driver.pass(1000ms, {1, 9});
+  EXPECT_EQ(driver.core.view(driver.now).workers.size(), 2u) << "lost";
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->request(), id);
+  EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->attempt(), 3u);
+}
+
 TEST(Membership, AWorkerThatComesBackIsANewOne) {
   Three driver;
   const RequestId id = driver.start();
