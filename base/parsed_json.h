@@ -36,4 +36,7 @@ struct JsonBounds {
 // kInvalidArgument with the place: what is no JSON, nests too deep or has a key twice; kTooLarge for more values than memory_max.
 Result<ParsedJson> parse_json(std::string_view text, const JsonBounds& bounds);
 
+// The same with objects in the order of the text, which is what a model is shown. Only of a text that parse_json has taken.
+nlohmann::ordered_json parse_in_order(std::string_view text);
+
 }  // namespace runahead

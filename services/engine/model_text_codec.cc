@@ -35,8 +35,9 @@ class Quotes {
 
  private:
   void hide_names(nlohmann::ordered_json& object) {
-    nlohmann::ordered_json renamed = nlohmann::ordered_json::object();
-    for (auto& [name, value] : object.items()) renamed[hidden(name)] = std::move(value);
+    nlohmann::ordered_json::object_t
+        renamed;  // unlike names stay so; emplace_back is the vector's, which looks for none
+    for (auto& [name, value] : object.items()) renamed.emplace_back(hidden(name), std::move(value));
     object = std::move(renamed);
   }
   std::string hidden(std::string_view text) {

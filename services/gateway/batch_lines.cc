@@ -78,7 +78,7 @@ Result<BatchLineRequest> read_batch_line(std::string_view text) {
     const ParsedJson parsed = TRY(parse_json_object(text));
     request.custom_id = parsed.value().at("custom_id").get<std::string>();
   }
-  const auto ordered = nlohmann::ordered_json::parse(text);
+  const nlohmann::ordered_json ordered = parse_in_order(text);
   request.body = to_ordered_text(ordered.at("body"));
   return request;
 }

@@ -11,6 +11,7 @@
 #include <csignal>
 #include <ctime>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -52,22 +53,22 @@ std::string short_place(const std::string& path, size_t line) {
   return tail + ":" + std::to_string(line);
 }
 
-std::string where_frames_stand() {
+// Null: the loop waits for work, so it is the machine that is late with waking it.
+std::optional<std::string> where_frames_stand() {
   std::string places, names;
   size_t count = 0, named = 0;
-  for (const boost::stacktrace::frame& frame :
-       boost::stacktrace::stacktrace::from_dump(static_cast<const void*>(frames_of_loop.data()),
-                                                sizeof(frames_of_loop))) {
-    const std::string file = frame.source_file();
-    if (!file.empty() && !file.starts_with("/usr/") && file.find("loop_watch.cc") == std::string::npos &&
+  for (const boost::stacktrace::frame& frame : boost::stacktrace::stacktrace::from_dump(
+           static_cast<const void*>(frames_of_loop.data()), sizeof(frames_of_loop))) {
+    const std::string name = frame.name(), file = frame.source_file();
+    if (name == "epoll_wait") return {};
+    if (file.starts_with("/") && !file.starts_with("/usr/") && file.find("loop_watch.cc") == std::string::npos &&
         count++ < kPlacesMax)
       places += (places.empty() ? "" : " < ") + short_place(file, frame.source_line());
-    const std::string name = frame.name();
     if (name.find("runahead::") != std::string::npos && named++ < kPlacesMax)
       names += (names.empty() ? "" : " < ") + name;
   }
   if (!places.empty()) return places;
-  return names.empty() ? "no name is known: the program was stripped" : names;
+  return names.empty() ? "a place that has no name: the program was stripped" : names;
 }
 
 }  // namespace
@@ -129,20 +130,21 @@ class LoopWatch::Impl {
     }
     if (over()) return;
     lock.unlock();
-    Stall stall{.where = place_of_loop()};
+    std::optional<std::string> where = place_of_loop();
     lock.lock();
     shared_->changed.wait(lock, over);
-    if (!shared_->answered) return;
+    if (!shared_->answered || !where) return;
+    Stall stall{.where = *std::move(where)};
     stall.lasted = std::chrono::duration_cast<Duration>(Steady::now() - from);
     stall.computed = computed_by(loop_) - computed;
     asio::post(io_, [shared = shared_, stall = std::move(stall)] { shared->report(stall); });
   }
 
-  std::string place_of_loop() {
+  std::optional<std::string> place_of_loop() {
     frames_are_there.store(false, std::memory_order_relaxed);
-    if (pthread_kill(loop_, SIGURG) != 0) return "unknown";
+    if (pthread_kill(loop_, SIGURG) != 0) return "an unknown place";
     for (const auto end = Steady::now() + kDumpWait; !frames_are_there.load(std::memory_order_acquire);) {
-      if (Steady::now() > end) return "unknown: the thread is in a call of the kernel";
+      if (Steady::now() > end) return "a call of the kernel that does not end";
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
     return where_frames_stand();

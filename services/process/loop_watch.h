@@ -3,7 +3,8 @@
 // /livez wait for the same loop, so a handler that computes for long is a fault of ours, and this is how it is found.
 //   threads   made and destroyed on the loop's thread, which reports are called on
 //   signal    SIGURG, which nothing else here uses; one watch a process
-//   limits    a process that was stopped as a whole, or got no processor, is no stall: then the watch was late itself
+//   limits    a process that was stopped as a whole, or got no processor, is no stall: then the watch was late itself, or the
+//             loop waits and nobody wakes it
 #pragma once
 
 #include <boost/asio/io_context.hpp>

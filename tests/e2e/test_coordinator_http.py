@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import subprocess
+import threading
+import time
 
 import pytest
 
@@ -93,6 +95,61 @@ def test_the_longest_text_stays_within_the_memory(coordinator, letter):
     assert status == 200 and json.loads(answer)["count"] > 0
     assert ask(addresses["http"], "POST", "/tokenize", b'{"prompt":"' + letter * (5 << 20) + b'"}')[0] == 413
     assert peak_mib(process.pid) < MEMORY_MIB_MAX
+
+
+WORDS = "a word and another one, "
+LARGEST = {
+    "text": ("/v1/completions", lambda: {"prompt": WORDS * (BODY_BYTES // len(WORDS) - 10)}),
+    "ids": ("/v1/completions", lambda: {"prompt": [1234] * (BODY_BYTES // 7)}),
+    "keys": ("/v1/completions", lambda: {f"k{i}": i for i in range(700_000)}),
+    "messages": ("/v1/chat/completions", lambda: {"messages": [{"role": "user", "content": WORDS * 140}] * 4096}),
+    "parts": ("/v1/chat/completions",
+              lambda: {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}] * 100_000}]}),
+    "schema": ("/v1/chat/completions",
+               lambda: {"messages": [{"role": "user", "content": "a"}], "response_format": {
+                   "type": "json_schema", "json_schema": {"name": "a", "schema": {
+                       "type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(200_000)}}}}}),
+    "tool": ("/v1/chat/completions",
+             lambda: {"messages": [{"role": "user", "content": "a"}], "tools": [{"type": "function", "function": {
+                 "name": "a", "parameters": {"type": "object", "properties": {
+                     f"p{i}": {"type": "string"} for i in range(200_000)}}}}]}),
+    "arguments": ("/v1/chat/completions",
+                  lambda: {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [
+                      {"id": "a", "type": "function", "function": {
+                          "name": "a", "arguments": json.dumps({f"p{i}": i for i in range(200_000)})}}]},
+                      {"role": "tool", "tool_call_id": "a", "content": "b"}]}),
+    "input": ("/v1/responses", lambda: {"input": WORDS * (BODY_BYTES // len(WORDS) - 10)}),
+}
+
+
+# By how much it is late on a quiet machine: docs/reliability.md. Here others compute beside it.
+@pytest.mark.parametrize("kind", LARGEST)
+def test_the_largest_bodies_hold_up_nobody(coordinator, kind):
+    addresses, _ = coordinator
+    path, body = LARGEST[kind]
+    data = json.dumps({"max_tokens": 1} | body()).encode()
+    assert len(data) <= BODY_BYTES
+    late, ended = [0.0], threading.Event()
+
+    def ping():
+        while not ended.is_set():
+            began = time.monotonic()
+            assert ask(addresses["http"], "GET", "/livez")[0] == 200
+            late.append(time.monotonic() - began)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pinging = pool.submit(ping)
+        began = time.monotonic()
+        try:
+            status, _ = ask(addresses["http"], "POST", path, data)
+        finally:
+            took = time.monotonic() - began
+            ended.set()
+        pinging.result()
+    print(f"{kind}: {len(data) >> 10} KiB, {status} after {took:.2f} s, /livez at most {max(late) * 1000:.0f} ms late")
+    assert status in (400, 413, 429, 503)
+    assert took < 15, "in linear time"
+    assert max(late) < 1
 
 
 def test_probes_and_metrics_have_a_listener_without_a_key(coordinator):

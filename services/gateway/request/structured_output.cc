@@ -44,7 +44,7 @@ bool take_response_format(JsonReader& reader, std::optional<Error>& error) {
 }
 
 Result<std::string> structured_grammar(const std::string& body, const std::string& format_at) {
-  const ordered_json whole = ordered_json::parse(body);  // it was parsed before
+  const ordered_json whole = parse_in_order(body);  // it was parsed before
   const bool in_chat = whole.at(ordered_json::json_pointer(format_at)).contains("json_schema");
   const std::string schema_at = format_at + (in_chat ? "/json_schema/schema" : "/schema");
   ordered_json grammar;

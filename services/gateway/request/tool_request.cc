@@ -131,7 +131,7 @@ ordered_json take_tool_calls(JsonReader& message, std::optional<Error>& error) {
     const bool fits = text.empty() || parse_json_object(text).has_value();
     if (!fits) reader.error("arguments", "must be the text of a JSON object");
     if (error) break;
-    ordered_json arguments = text.empty() ? ordered_json::object() : ordered_json::parse(text);
+    ordered_json arguments = text.empty() ? ordered_json::object() : parse_in_order(text);
     calls.push_back(
         {{"id", id}, {"type", "function"}, {"function", {{"name", name}, {"arguments", std::move(arguments)}}}});
   }
@@ -199,7 +199,7 @@ Result<std::string> prepare_tools(ToolUse& tools, ordered_json& messages, const 
                                   const TextCodec& codec, const std::string& structure) {
   const bool has_calls = std::ranges::any_of(messages, [](const ordered_json& m) { return m.contains("tool_calls"); });
   if (tools.choice == ToolUse::Choice::kNone && !has_calls) return structure;
-  const ordered_json whole = ordered_json::parse(body);  // it was parsed before
+  const ordered_json whole = parse_in_order(body);  // it was parsed before
   if (has_calls) order_arguments(messages, whole);
   if (tools.choice == ToolUse::Choice::kNone) return structure;
   const ToolFormat format = TRY(codec.tool_format());
