@@ -82,6 +82,10 @@ inline constexpr double kStallPlanFactor = 4;  // or so many times what its plan
 inline constexpr auto kNoRoomTimeout = 30s;  // a request waits so long for workers that could ever take it
 inline constexpr auto kAbsenceMin = 300ms;  // a loop that was away longer gives its peers that time back
 inline constexpr auto kProgressInterval = 250ms;  // of one rank: a progress bar moves smoothly at four a second
+// In work at once on a worker that is new, of which nobody knows whether it works; twice as many after each that goes well, and
+// after a failure of its own two: the one that leaves, and one more.
+inline constexpr int kAttemptsWhenFresh = 4;
+inline constexpr int kAttemptsWhenHealed = 2;
 inline constexpr int kAttemptsPerWorkerMax = 256;  // in work at once, if its memory holds them: 4 x the workers
 inline constexpr int32_t kScoredRowsMax = 64;  // of a prompt, at once and a message: 64 x 128k logits = 32 MiB
 inline constexpr size_t kWorkersRememberedMax = 128;  // speeds of workers that have gone: a file of 40 KB

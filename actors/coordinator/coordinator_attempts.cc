@@ -28,6 +28,20 @@ bool is_worth_a_retry(ErrorCode code) {
   }
 }
 
+// Not where it had no room, or no longer kept what it was thought to keep, or the model is at fault.
+bool is_fault_of_worker(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::kWorkerLost:
+    case ErrorCode::kUnavailable:
+    case ErrorCode::kCorrupt:
+    case ErrorCode::kDeadlineExceeded:
+    case ErrorCode::kInternal:
+      return true;
+    default:
+      return false;
+  }
+}
+
 void note_work(RankReport& rank, const proto::RankTiming& timing, double reported_at) {
   rank.compute_seconds = timing.compute_seconds();
   rank.kv_wait_seconds = timing.kv_wait_seconds();
@@ -77,11 +91,13 @@ void CoordinatorCore::on_attempt_message(Worker& worker, const proto::Envelope& 
     case proto::Envelope::kFirstToken:
       return hold_first_token(*request, message.first_token(), now);
     case proto::Envelope::kRankDone:
+      WorkerRegistry::note_success(worker);
       return on_rank_done(*request, message.rank_done(), now);
     case proto::Envelope::kPromptKept:
       request->attempt->prompt_kept = true;
       return;
     case proto::Envelope::kTokenBatch: {
+      WorkerRegistry::note_success(worker);
       std::vector<SampledToken> tokens;
       for (const proto::Token& token : message.token_batch().tokens()) tokens.push_back(decode(token));
       return accept_tokens(*request, message.token_batch().first_index(), std::move(tokens), now);
@@ -358,6 +374,7 @@ void CoordinatorCore::on_attempt_failed(Request& request, Worker& worker, Failur
   if (!is_worth_a_retry(failure.error.code) && failure.error.code != ErrorCode::kInvalidModel && !of_grammar)
     failure.error.code = ErrorCode::kInternal;
   const KeptBeginning& kept = request.attempt->kept;
+  if (failure.blamed == 0 && is_fault_of_worker(failure.error.code)) WorkerRegistry::note_failure(worker);
   if (failure.error.code == ErrorCode::kStale)
     worker.prefixes.forget(worker.id == request.attempt->decode ? kept.decode.prefix : kept.first.prefix);
   fail_attempt(request, std::move(failure), now);
@@ -371,6 +388,8 @@ void CoordinatorCore::fail_attempt(Request& request, Failure failure, Time now) 
   const Attempt& attempt = *request.attempt;
   const bool member = attempt.decode == failure.blamed || std::ranges::count(attempt.ranks, failure.blamed) > 0;
   if (!member) failure.blamed = 0;
+  if (Worker* worker = registry_.find(failure.blamed); worker && is_fault_of_worker(failure.error.code))
+    WorkerRegistry::note_failure(*worker);
   count_attempt(request, failure.error.code, now);
   end_attempt(request, failure.error.code);
   if (request.complete) return finish_if_ready(request, now);

@@ -223,12 +223,16 @@ int64_t WorkerRegistry::room(const Worker& worker) {
 
 bool WorkerRegistry::can_take(const Worker& worker, int64_t pages, Time now) {
   return worker.agreed && !worker.stuck && !worker.draining && !is_suspect(worker, now) &&
-         worker.running() < worker.attempts_max && room(worker) >= pages;
+         worker.running() < worker.attempts_max && worker.running() < worker.trusted && room(worker) >= pages;
 }
 
 void WorkerRegistry::note_work(Worker& worker, Time now) {
   worker.worked_at = now;
   worker.stuck = false;
+}
+
+void WorkerRegistry::note_success(Worker& worker) {
+  worker.trusted = std::min<int64_t>(2 * worker.trusted, limits::kPeerAttemptsMax);
 }
 
 void WorkerRegistry::forgive(Duration absence) {

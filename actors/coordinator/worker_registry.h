@@ -17,6 +17,7 @@
 #include "actors/coordinator/coordinator_options.h"
 #include "actors/coordinator/worker_prefixes.h"
 #include "base/ids.h"
+#include "base/limits.h"
 #include "planner/cost_model.h"
 #include "planner/profile.h"
 #include "proto/control.pb.h"
@@ -48,6 +49,7 @@ struct Worker {
   uint64_t work_done = 0;  // jobs and pages that it counts in its heartbeats: a beating heart is not work
   Time worked_at{0};  // when that grew, or something of an attempt was reported
   bool stuck = false;  // an attempt stalled on it, and it has done nothing since
+  int64_t trusted = limits::kAttemptsWhenFresh;  // attempts that it may have in work at once, beside attempts_max
   int64_t pages_free_reported = 0;  // by its heartbeat, for people
   std::map<AttemptId, int64_t> holds;  // pages
   int64_t pages_held = 0;
@@ -92,6 +94,9 @@ class WorkerRegistry {
 
   // It has done something.
   static void note_work(Worker& worker, Time now);
+  // It has done its part of an attempt, or begun to give tokens; an attempt has failed by it.
+  static void note_success(Worker& worker);
+  static void note_failure(Worker& worker) { worker.trusted = limits::kAttemptsWhenHealed; }
   // The coordinator was away for so long: nobody could be heard.
   void forgive(Duration absence);
 

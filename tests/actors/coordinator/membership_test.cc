@@ -170,6 +170,38 @@ TEST(Membership, ASuspectIsLeftOnceARequestAndNotForNobody) {
   EXPECT_EQ(driver.last(1, Kind::kRunChainStep)->attempt(), 3u);
 }
 
+// Nobody knows yet whether it works, and it is the least busy one: it would get all that comes.
+TEST(Membership, AFreshOrHealedWorkerIsLoadedSlowly) {
+  CoreDriver driver;
+  proto::Envelope prefill = CoreDriver::hello(true, 1), decode = CoreDriver::hello(false, 9);
+  prefill.mutable_hello()->set_attempts_max(64);
+  decode.mutable_hello()->set_attempts_max(64);
+  driver.join(1, prefill);
+  driver.join(9, decode);
+  std::vector<RequestId> ids;
+  for (int i = 0; i < 15; ++i) ids.push_back(*driver.submit(64, 100));
+  EXPECT_EQ(driver.held(1), 4) << "fresh";
+  EXPECT_EQ(driver.held(9), 4);
+  const auto prefilled = [&](RequestId id, uint32_t attempt) {
+    driver.from(1, CoreDriver::first_token(id, attempt, 11));
+    driver.from(1, CoreDriver::rank_done(id, attempt, 0));
+  };
+  prefilled(ids[0], 1);
+  EXPECT_EQ(driver.held(1), 3) << "the decode worker has shown nothing yet";
+  driver.from(9, CoreDriver::tokens(ids[0], 1, 1, {12}));
+  EXPECT_EQ(driver.held(1), 7);
+  EXPECT_EQ(driver.held(9), 8) << "twice as many after a success";
+  driver.from(9, CoreDriver::failed(ids[1], 1, ErrorCode::kInternal));
+  driver.from(9, CoreDriver::ended(ids[1], 1));
+  EXPECT_EQ(driver.held(9), 7) << "and two after a failure: nothing more until the others have left, or one goes well";
+  driver.from(9, CoreDriver::failed(ids[2], 1, ErrorCode::kOverloaded));
+  driver.from(9, CoreDriver::ended(ids[2], 1));
+  driver.pass(500ms, {1, 9});
+  EXPECT_EQ(driver.held(9), 6);
+  for (uint32_t i = 0; i < 3; ++i) driver.from(9, CoreDriver::tokens(ids[0], 1, 2 + i, {13}));
+  EXPECT_GT(driver.held(9), 6) << "it gives tokens: trusted again";
+}
+
 TEST(Membership, AWorkerThatComesBackIsANewOne) {
   Three driver;
   const RequestId id = driver.start();
