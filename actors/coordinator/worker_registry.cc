@@ -323,6 +323,8 @@ void WorkerRegistry::release(Worker& worker, AttemptId attempt, int32_t kept) {
   if (found == worker.holds.end()) return;
   worker.pages_held -= found->second;
   worker.holds.erase(found);
+  if (worker.holds.empty())
+    worker.stuck = false;  // it answers, and is not busy with anything: a link may have been to blame
 }
 
 // Of the longest sequence that there is room for; where a whole context has room, of so many.

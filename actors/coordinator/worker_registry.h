@@ -47,7 +47,7 @@ struct Worker {
   bool draining = false;
   uint64_t work_done = 0;  // jobs and pages that it counts in its heartbeats: a beating heart is not work
   Time worked_at{0};  // when that grew, or something of an attempt was reported
-  bool stuck = false;  // an attempt stalled on it, and it has done nothing since
+  bool stuck = false;  // an attempt stalled on it, and it has neither done anything since nor given everything back
   int64_t pages_free_reported = 0;  // by its heartbeat, for people
   std::map<AttemptId, int64_t> holds;  // pages
   int64_t pages_held = 0;
