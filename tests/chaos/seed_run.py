@@ -145,10 +145,11 @@ class SeedRun:
             self.fail("P14", "the coordinator at rest did not end well after SIGTERM")
         self._judge_jobs()
 
-    def _coordinator_ended(self, asked):
-        """Did the coordinator die or leave while this was asked?"""
+    def _coordinator_ended(self, asked, left=True):
+        """Did the coordinator die while this was asked? Or leave, after SIGTERM: then what it has accepted must end first."""
         def ends(planned):
-            return planned.target == "coordinator" and planned.kind != "stop_coordinator"
+            return planned.target == "coordinator" and planned.kind != "stop_coordinator" \
+                and (left or planned.kind != "term_coordinator")
         return any(ends(planned) and begin <= asked.ended and end >= asked.began for planned, begin, end in self.nemesis.done)
 
     def _judge_answers(self):
@@ -165,7 +166,7 @@ class SeedRun:
                     self.fail("P1", f"{who} has {asked.tokens} tokens and the text {asked.text!r}, not {expected!r}")
                 if asked.kind == "job" and asked.ids != list(range(PROMPTS[asked.prompt][1])):
                     self.fail("P1", f"{who} saw the indices {asked.ids}")
-            elif asked.outcome == "broken" and asked.kind != "job" and self._coordinator_ended(asked):
+            elif asked.outcome == "broken" and asked.kind != "job" and self._coordinator_ended(asked, left=False):
                 self.outcome.broken += 1
                 if not self.reference[asked.prompt].startswith(asked.text):
                     self.fail("P1", f"{who} broke off behind {asked.text!r}")
