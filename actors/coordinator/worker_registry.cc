@@ -223,10 +223,17 @@ void WorkerRegistry::note_work(Worker& worker, Time now) {
   worker.stuck = false;
 }
 
+bool WorkerRegistry::has_lost_count(Worker& worker, uint32_t running, Time now) {
+  if (running > 0 || worker.holds.empty()) worker.idle_since.reset();
+  else if (!worker.idle_since) worker.idle_since = now;
+  return worker.idle_since && now - *worker.idle_since >= limits::kLeaseDuration;
+}
+
 void WorkerRegistry::forgive(Duration absence) {
   for (auto& [id, worker] : workers_) {
     worker.heard_at += absence;
     worker.worked_at += absence;
+    worker.idle_since.reset();
   }
 }
 

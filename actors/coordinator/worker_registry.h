@@ -48,6 +48,7 @@ struct Worker {
   uint64_t work_done = 0;  // jobs and pages that it counts in its heartbeats: a beating heart is not work
   Time worked_at{0};  // when that grew, or something of an attempt was reported
   bool stuck = false;  // an attempt stalled on it, and it has neither done anything since nor given everything back
+  std::optional<Time> idle_since;  // its heartbeats say that nothing is in work, though it holds something
   int64_t pages_free_reported = 0;  // by its heartbeat, for people
   std::map<AttemptId, int64_t> holds;  // pages
   int64_t pages_held = 0;
@@ -90,6 +91,9 @@ class WorkerRegistry {
 
   // It has done something.
   static void note_work(Worker& worker, Time now);
+  // By its heartbeat. A message about an attempt was lost: connections lose none but by a bug, and a new one begins with a
+  // clean account.
+  static bool has_lost_count(Worker& worker, uint32_t running, Time now);
   // The coordinator was away for so long: nobody could be heard.
   void forgive(Duration absence);
 

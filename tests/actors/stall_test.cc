@@ -72,15 +72,17 @@ TEST(Stall, AStuckWorkerThatHasGivenEverythingBackIsReady) {
   EXPECT_EQ(driver.state(stuck), "ready");
 }
 
-// tests/chaos lost a RankDone within a connection: its worker had nothing in work, and was never given anything again.
-TEST(Stall, AStuckWorkerThatHasNothingInWorkComesBackAsANewOne) {
+// tests/chaos lost a RankDone within a connection: the worker's pages counted as held for ever.
+TEST(Stall, AWorkerThatHasNothingInWorkAndStillHoldsSomethingComesBackAsANewOne) {
   Four driver;
   const RequestId id = driver.start(100, 1);
   const PeerId rank = driver.holder(Kind::kRunChainStep, id, 1);
   driver.from(rank, CoreDriver::first_token(id, 1, 5));
-  driver.beat(31s, kAll);
-  EXPECT_EQ(driver.state(rank), "stuck");
-  driver.beat(250ms, {rank}, {}, 0);
+  driver.beat(1500ms, kAll, {}, 0);
+  driver.beat(250ms, kAll);
+  driver.beat(1900ms, kAll, {}, 0);
+  EXPECT_EQ(driver.state(rank), "ready") << "its order may be on its way";
+  driver.beat(500ms, kAll, {}, 0);
   EXPECT_EQ(driver.state(rank), "gone");
 }
 
