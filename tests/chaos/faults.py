@@ -63,6 +63,16 @@ def draw_plan(seed, seconds, workers, kinds=None):
     return planned
 
 
+def every_failpoint(actions=("kill", "stop")):
+    """Each boundary, before and after, in a cluster of p1, p2 and d1: one plan."""
+    for role, message in BOUNDARIES:
+        for when in ("before", "after"):
+            for action in actions:
+                target = "coordinator" if role == "coordinator" else "p1" if role == "prefill" else "d1"
+                yield Planned(0.2, "failpoint", target, 6,
+                              {"role": role, "message": message, "when": when, "action": action, "nth": 1})
+
+
 def draw_fault(rng, kind, pause, workers):
     of = {role: [name for name in workers if name[0] == role[0]] for role in ("prefill", "decode")}
     what, _, where = kind.partition("_")

@@ -55,7 +55,7 @@ MUTANTS = [
     Mutant("a-retry-doubles-an-index", ATTEMPTS,
            "if (options_.faults.double_token_index && request.attempt->base > 0) --index;",
            "if (request.attempt->base > 0) --index;", SIM),
-    Mutant("a-gap-in-the-tokens-is-taken", ATTEMPTS, "if (index - 1 > expected)", "if (false)", SIM),
+    Mutant("a-gap-in-the-tokens-is-taken", ATTEMPTS, "if (index - 1 > expected)", "if (false)", actors("Request.*")),
     Mutant("tokens-come-twice", ATTEMPTS, "if (request.complete || index++ < expected) continue;",
            "if (request.complete) continue; ++index;", actors("Request.*:Attempts.*")),
     Mutant("decoding-begins-on-half-the-pages", "actors/worker/decode_core.cc", "  sequences_.emplace(id, std::move(sequence));",

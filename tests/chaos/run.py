@@ -3,6 +3,7 @@
 
     tests/chaos/run.py --seeds 1-20 --minutes 30     one line a seed, then a table; exit code 1 if one failed or was void
     tests/chaos/run.py --seeds 7 --kinds kill_decode,flip_page --keep
+    tests/chaos/run.py --failpoints                  every boundary of a message instead of seeds, before and after, kill and stop
     tests/chaos/run.py --seeds 7 --plan              only prints what would happen
 
 Logs and the timeline of a seed that failed stay in --folder (build/chaos); RUNAHEAD_BINARY names another binary.
@@ -20,6 +21,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import cluster  # noqa: E402
 import faults  # noqa: E402
 from seed_run import SeedRun  # noqa: E402
+
+
+FAILPOINTS_A_RUN = 12
 
 
 def percentile(values, share):
@@ -77,6 +81,7 @@ def main():
     parser.add_argument("--kinds", type=lambda text: text.split(","), help="only these faults (default all)")
     parser.add_argument("--folder", type=Path, default=cluster.ROOT / "build" / "chaos", help="logs (default build/chaos)")
     parser.add_argument("--keep", action="store_true", help="keep the logs of seeds that went well, too")
+    parser.add_argument("--failpoints", action="store_true", help="each boundary once, a dozen to a cluster")
     parser.add_argument("--plan", action="store_true", help="print the faults of the seeds and do nothing")
     chosen = parser.parse_args()
     if chosen.plan:
@@ -91,16 +96,23 @@ def main():
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends its processes
     outcomes, end = [], time.monotonic() + 60 * chosen.minutes
-    for seed in chosen.seeds:
+    plans = {seed: None for seed in chosen.seeds}
+    if chosen.failpoints:
+        every = list(faults.every_failpoint())
+        plans = {f"failpoints-{at // FAILPOINTS_A_RUN}": every[at:at + FAILPOINTS_A_RUN]
+                 for at in range(0, len(every), FAILPOINTS_A_RUN)}
+    for seed, plan in plans.items():
         if time.monotonic() > end:
             break
         folder = chosen.folder / f"seed-{seed}"
         shutil.rmtree(folder, ignore_errors=True)
-        outcome = SeedRun(seed, folder, chosen.seconds, chosen.kinds).run()
+        outcome = SeedRun(seed, folder, chosen.seconds, chosen.kinds, plan, (2, 1) if plan else None).run()
         outcomes.append(outcome)
         print(line(outcome), flush=True)
         for failure in outcome.failures:
             print(f"    {failure}", flush=True)
+        for untested in outcome.untested:
+            print(f"    not passed: {untested}", flush=True)
         if outcome.void:
             print(f"    void: {outcome.void}", flush=True)
         if outcome.verdict == "ok" and not chosen.keep:
