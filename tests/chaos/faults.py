@@ -22,13 +22,14 @@ BOUNDARIES = [
     ("coordinator", "token_batch"), ("coordinator", "decode_done"), ("coordinator", "heartbeat"),
 ]
 
-# kind: weight. `none` is a fault, too: it shows that the checks find nothing where nothing is.
+# kind: weight. `none` is a fault, too: it shows that the checks find nothing where nothing is. `drop_frame` comes only when it is
+# named: connections lose nothing, and an order that is lost costs a stall limit for each attempt that its worker has in work.
 WEIGHTS = {
     "none": 4, "kill_prefill": 3, "kill_decode": 3, "kill_coordinator": 2, "failpoint": 6, "stop_prefill": 2, "stop_decode": 2,
     "stop_coordinator": 1, "term_prefill": 2, "term_decode": 2, "term_coordinator": 1,
     "cut_control": 1, "cut_data": 2, "delay_control": 1, "delay_data": 1, "stall_control": 1, "stall_data": 2,
     "hole_control": 1, "hole_data": 2, "split_control": 1, "merge_data": 1, "flip_data": 3, "flip_page": 2, "drop_page": 1,
-    "double_page": 1, "swap_page": 1, "foreign_page": 1, "drop_frame": 1, "double_frame": 2, "swap_frame": 1,
+    "double_page": 1, "swap_page": 1, "foreign_page": 1, "drop_frame": 0, "double_frame": 2, "swap_frame": 1,
 }
 DAMAGE = ("flip_page", "double_page", "foreign_page")  # that a receiver cannot overlook
 
@@ -54,7 +55,7 @@ def draw_size(rng):
 def draw_plan(seed, seconds, workers, kinds=None):
     """One fault at a time: the next begins when the one before is healed and the cluster is whole again."""
     rng = random.Random(f"plan {seed}")
-    weights = {kind: weight for kind, weight in WEIGHTS.items() if kinds is None or kind in kinds}
+    weights = WEIGHTS if kinds is None else {kind: WEIGHTS[kind] or 1 for kind in WEIGHTS if kind in kinds}
     planned, taken = [], 0.0
     while taken < seconds:
         kind = rng.choices(list(weights), list(weights.values()))[0]
@@ -100,6 +101,8 @@ def draw_fault(rng, kind, pause, workers):
             seconds, detail = rng.uniform(2, 5), {"count": rng.randint(1, 3)}
             if where == "frame":
                 detail["way"] = rng.choice(["up", "down"])
+            if kind == "drop_frame":  # the attempt of each waits for the stall limit, one after the other
+                detail["count"] = 1
         if what == "delay":
             detail["delay"] = rng.choice([0.005, 0.02, 0.1])
     return Planned(pause, kind, target, round(seconds, 2), detail)

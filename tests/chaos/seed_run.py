@@ -15,7 +15,7 @@ from cluster import Cluster
 from faults import DAMAGE, Nemesis, draw_plan, draw_size
 from load import REQUEST_SECONDS_MAX, Clients, make_prompts
 
-CALM_SECONDS = 4
+CALM_SECONDS, CALM_SECONDS_MAX = 4, 12
 CALM_FINISHED_MIN = 4  # before the first fault, else the seed is void
 REST_SECONDS = 15  # what may hold a page: 10 s of a dead connection, 5 s of a transfer
 SILENCE_SECONDS_MAX = 25  # of a stream while the coordinator lives: it writes a comment each second
@@ -93,11 +93,10 @@ class SeedRun:
         self.nemesis = Nemesis(cluster, self.clients.asked, self.say)
         self.asked_after = 0
         self.clients.start()
-        time.sleep(CALM_SECONDS)
+        calm = self._calm()
         self.calm_until = time.monotonic()
-        calm = [asked for asked in list(self.clients.asked) if asked.outcome == "finished"]
-        if len(calm) < CALM_FINISHED_MIN:
-            self.outcome.void = f"{len(calm)} requests were finished in the {CALM_SECONDS} s before the first fault"
+        if calm < CALM_FINISHED_MIN:
+            self.outcome.void = f"{calm} requests were finished in the {CALM_SECONDS_MAX} s before the first fault"
         self.pids = {name: process.pid for name, process in cluster.processes.items()}
         self.damage_seen = self._detected()
         try:
@@ -111,6 +110,16 @@ class SeedRun:
         if not self.clients.stop(REQUEST_SECONDS_MAX + 10):
             self.fail("P7", f"{sum(not asked.ended for asked in self.clients.asked)} requests have not ended")
         self._judge()
+
+    def _calm(self):
+        """How many requests were finished while nothing was wrong."""
+        begin = time.monotonic()
+        while True:
+            time.sleep(0.1)
+            finished = sum(asked.outcome == "finished" for asked in list(self.clients.asked))
+            waited = time.monotonic() - begin
+            if waited >= CALM_SECONDS and (finished >= CALM_FINISHED_MIN or waited >= CALM_SECONDS_MAX):
+                return finished
 
     def _strike(self, planned):
         before = self._detected()

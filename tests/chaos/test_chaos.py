@@ -43,7 +43,7 @@ def test_every_request_survives_one_fault_of_each_sort(tmp_path):
     print(timeline)
     assert not outcome.void, outcome.void
     assert not outcome.failures, "\n".join(outcome.failures) + "\n" + timeline
-    assert outcome.finished == outcome.identical > 30
+    assert outcome.finished == outcome.identical > 15
     assert sum(outcome.faults.values()) == len(SMOKE)
     assert outcome.damaged > 0 and outcome.detected > 0, "no damaged page has met a receiver"
     assert not outcome.untested
@@ -109,7 +109,7 @@ def test_a_seed_is_the_same_faults_again():
 
 def test_every_fault_can_be_drawn_and_made():
     drawn = [planned for seed in range(200) for planned in draw_plan(seed, 20, WORKERS)]
-    assert {planned.kind for planned in drawn} == set(WEIGHTS)
+    assert {planned.kind for planned in drawn} == {kind for kind, weight in WEIGHTS.items() if weight}
     failpoints = [planned.detail for planned in drawn if planned.kind == "failpoint"]
     assert {(detail["role"], detail["message"]) for detail in failpoints} == set(BOUNDARIES)
     for planned in drawn:
