@@ -77,8 +77,9 @@ class Process:
         with open(self.log, "ab") as log:
             log.write(f"--- start {self.starts}\n".encode())
             log.flush()
+            # A group of its own: a group with a stopped process in it is hung up when the shell that began it ends.
             self.popen = subprocess.Popen([str(binary()), *self.arguments], stdout=log, stderr=log, env=environment,
-                                          stdin=subprocess.DEVNULL)
+                                          stdin=subprocess.DEVNULL, process_group=0)
 
     @property
     def pid(self):

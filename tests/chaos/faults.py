@@ -173,11 +173,20 @@ class Nemesis:
         if planned.kind.startswith("kill"):
             process.end(signal.SIGKILL)
         else:
-            code = process.end(signal.SIGTERM)
-            if code != 0:
-                self.bad.append(f"P14: {planned.target} ended with {code} after SIGTERM")
+            self._ask_to_end(process)
         time.sleep(planned.seconds / 2 if planned.target != "coordinator" else 0.1)
         self._restart(process)
+
+    def _ask_to_end(self, process):
+        """Finishes what it has; but an order may be on its way to it in that moment."""
+        def lost():
+            return self.cluster.metric("coordinator", "runahead_replans_total")
+        before = lost()
+        code = process.end(signal.SIGTERM)
+        if code != 0:
+            self.bad.append(f"P14: {process.name} ended with {code} after SIGTERM")
+        if process.name != "coordinator" and lost() > before + 1:
+            self.bad.append(f"P14: {lost() - before:.0f} attempts were lost when {process.name} ended after SIGTERM")
 
     def _restart(self, process, failpoint=None):
         begin = time.monotonic()

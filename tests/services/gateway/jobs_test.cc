@@ -129,10 +129,15 @@ TEST_F(JobsTest, EventsEndWithTheServiceThoughTheJobDoesNot) {
   inference_.set({.refuse = Error{ErrorCode::kUnavailable, "the cluster is shutting down"}});
   const std::string id = submit(R"({"prompt":"a"})");
   inference_.set({.refuse = Error{ErrorCode::kUnavailable, "the cluster is shutting down"}, .draining = true});
-  const Time begin = clock_.now();
+  std::atomic<bool> answered = false;
+  std::thread rescue([&] {  // of a stream that does not end: then the job does
+    for (int i = 0; i < 50 && !answered; ++i) std::this_thread::sleep_for(100ms);
+    if (!answered) inference_.set({});
+  });
   const RawAnswer answer = get("/v1/jobs/" + id + "/events");
+  answered = true;
+  rescue.join();
   EXPECT_EQ(answer.status, 200);
-  EXPECT_LT(clock_.now() - begin, 10s);
   for (const SseEvent& event : answer.events()) EXPECT_NE(event.name, "finished") << "it goes on";
 }
 
