@@ -45,6 +45,7 @@ def chaos(kinds, seeds="1-3"):
 
 ATTEMPTS, CORE = "actors/coordinator/coordinator_attempts.cc", "actors/coordinator/coordinator_core.cc"
 LEDGER, LINK, JOBS = "transport/kv/kv_ledger.cc", "actors/worker/worker_link.cc", "actors/jobs/job_service.cc"
+REGISTRY = "actors/coordinator/worker_registry.cc"
 MUTANTS = [
     Mutant("older-attempts-are-heard", ATTEMPTS, "if (attempt.id != attempt_of(message) && !options_.faults.skip_attempt_check)",
            "if (false)", SIM),
@@ -52,6 +53,9 @@ MUTANTS = [
     Mutant("a-lost-coordinator-ends-no-attempt", LINK, "if (!options_.faults.no_lease_sweep)", "if (false)", SIM),
     Mutant("a-silent-worker-is-never-lost", CORE, "  sweep_silent(now);\n", "", actors("Membership.*")),
     Mutant("a-stuck-attempt-goes-on", CORE, "  fail_stalled(now);\n", "", actors("Stall.*")),
+    Mutant("a-stuck-worker-stays-stuck", REGISTRY, "  if (worker.holds.empty())\n", "  if (false)\n", actors("Stall.*")),
+    Mutant("a-lost-report-is-never-missed", REGISTRY,
+           "return worker.idle_since && now - *worker.idle_since >= limits::kLeaseDuration;", "return false;", actors("Stall.*")),
     Mutant("a-retry-doubles-an-index", ATTEMPTS,
            "if (options_.faults.double_token_index && request.attempt->base > 0) --index;",
            "if (request.attempt->base > 0) --index;", SIM),

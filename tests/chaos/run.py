@@ -81,7 +81,10 @@ def main():
     parser.add_argument("--kinds", type=lambda text: text.split(","), help="only these faults (default all)")
     parser.add_argument("--folder", type=Path, default=cluster.ROOT / "build" / "chaos", help="logs (default build/chaos)")
     parser.add_argument("--keep", action="store_true", help="keep the logs of seeds that went well, too")
-    parser.add_argument("--failpoints", action="store_true", help="each boundary once, a dozen to a cluster")
+    parser.add_argument("--failpoints", nargs="?", const="", metavar="ROLE",
+                        help="each boundary of this role (default of all) once, a dozen to a cluster")
+    parser.add_argument("--actions", type=lambda text: text.split(","), default=["kill", "stop"],
+                        help="of --failpoints (default kill,stop)")
     parser.add_argument("--plan", action="store_true", help="print the faults of the seeds and do nothing")
     chosen = parser.parse_args()
     if chosen.plan:
@@ -97,8 +100,8 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends its processes
     outcomes, end = [], time.monotonic() + 60 * chosen.minutes
     plans = {seed: None for seed in chosen.seeds}
-    if chosen.failpoints:
-        every = list(faults.every_failpoint())
+    if chosen.failpoints is not None:
+        every = [each for each in faults.every_failpoint(chosen.actions) if chosen.failpoints in ("", each.detail["role"])]
         plans = {f"failpoints-{at // FAILPOINTS_A_RUN}": every[at:at + FAILPOINTS_A_RUN]
                  for at in range(0, len(every), FAILPOINTS_A_RUN)}
     for seed, plan in plans.items():
