@@ -77,7 +77,29 @@ Result<void> check_shape(const ChainStep& step, const ModelShape& shape) {
   return {};
 }
 
+// In the order of kMessageCases.
+constexpr std::string_view kMessageNames[] = {
+    "hello",       "welcome",       "refused",        "heartbeat",   "drain",         "run_chain_step",
+    "run_decode",  "rank_progress", "first_token",    "rank_done",   "prompt_scores", "prompt_kept",
+    "token_batch", "decode_done",   "attempt_failed", "end_attempt", "attempt_ended"};
+using Body = proto::Envelope;
+constexpr proto::Envelope::BodyCase kMessageCases[] = {
+    Body::kHello,        Body::kWelcome,     Body::kRefused,      Body::kHeartbeat,  Body::kDrain,
+    Body::kRunChainStep, Body::kRunDecode,   Body::kRankProgress, Body::kFirstToken, Body::kRankDone,
+    Body::kPromptScores, Body::kPromptKept,  Body::kTokenBatch,   Body::kDecodeDone, Body::kAttemptFailed,
+    Body::kEndAttempt,   Body::kAttemptEnded};
+static_assert(std::size(kMessageNames) == std::size(kMessageCases));
+
 }  // namespace
+
+std::span<const std::string_view> message_names() { return kMessageNames; }
+
+std::string_view message_name(const std::string& bytes) {
+  const Result<proto::Envelope> message = parse_envelope(bytes);
+  if (!message) return {};
+  const auto* found = std::ranges::find(kMessageCases, message->body_case());
+  return found == std::end(kMessageCases) ? std::string_view() : kMessageNames[found - std::begin(kMessageCases)];
+}
 
 proto::Envelope envelope(AttemptId attempt) {
   proto::Envelope message;

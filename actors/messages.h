@@ -3,7 +3,9 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "actors/lane_order.h"
@@ -94,6 +96,10 @@ proto::Envelope envelope(AttemptId attempt);
 AttemptId attempt_of(const proto::Envelope& message);
 std::string serialize(const proto::Envelope& message);
 Result<proto::Envelope> parse_envelope(const std::string& bytes);
+
+// Of messages, as proto/control.proto writes them: "run_chain_step". That of a serialised envelope; empty if it is none.
+std::span<const std::string_view> message_names();
+std::string_view message_name(const std::string& bytes);
 
 // kInvalidArgument with what is wrong. `now` is this machine's: deadlines travel as durations.
 Result<ChainStep> parse_chain_step(const proto::Envelope& message, const ModelShape& shape, Time now);

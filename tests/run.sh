@@ -16,7 +16,7 @@ FUZZ_SECONDS=${RUNAHEAD_FUZZ_SECONDS:-6}  # a smoke run for each target; a night
 SIM_SEEDS=${RUNAHEAD_SIM_SEEDS:-1000}  # about a minute
 
 # Stage and time limit in seconds. What fails soonest comes first; together they take under 45 minutes on 2 cores.
-STAGES=(setup:1200 tidy:120 build:1500 sanitizers:2400 deploy:600 unit:900 e2e:900 ucx:300 sim:600 lint:300 cuda:600
+STAGES=(setup:1200 tidy:120 build:1500 sanitizers:2400 deploy:600 unit:900 e2e:900 chaos:300 ucx:300 sim:600 lint:300 cuda:600
         asan:1800 fuzz:900 tsan:1200 gpu:900)
 # Stages that run beside those behind them, each with the stage that waits for its end: one that mostly waits itself, and the
 # compiling for three others, which takes only what the tests leave of the cores.
@@ -92,6 +92,7 @@ stage_lint() {
 
 stage_deploy() { run_pytest tests/deploy tests/helm tests/bench; }
 stage_e2e() { run_pytest tests/e2e tests/golden; }
+stage_chaos() { run_pytest tests/chaos; }
 
 # The streams over the newest UCX beside the 1.13.1 of Debian 12: its wheel has no other packages, and a folder of its own
 # where nothing else finds it.
@@ -260,7 +261,7 @@ main() {
   for stage in "$@"; do
     [[ " ${STAGES[*]%%:*} " == *" $stage "* ]] || die "there is no stage $stage; the stages are: ${STAGES[*]%%:*}"
   done
-  case $wanted in *" deploy "* | *" unit "* | *" e2e "* | *" sim "* | *" ucx "* | *" lint "* | *" gpu "*) wanted+="build " ;; esac
+  for name in deploy unit e2e chaos sim ucx lint gpu; do [[ $wanted == *" $name "* ]] && wanted+="build "; done
   [[ $# -gt 0 ]] && wanted+="setup "
   for stage in "${STAGES[@]}"; do
     [[ $# -eq 0 || $wanted == *" ${stage%%:*} "* ]] || continue

@@ -52,6 +52,10 @@ void CoordinatorCore::on_message(PeerId peer, const proto::Envelope& message, Ti
     worker->pages_free_reported = std::min(message.heartbeat().pages_free(), worker->pages_total);
     if (std::exchange(worker->work_done, message.heartbeat().work_done()) != message.heartbeat().work_done())
       WorkerRegistry::note_work(*worker, now);
+    if (WorkerRegistry::has_lost_count(*worker, message.heartbeat().running(), now)) {
+      actions_.push_back(DropPeer{peer});
+      return worker_lost(worker->id, "it has nothing of what it was given", now);
+    }
   }
   if (message.has_drain()) worker->draining = true;
   if (message.request() != 0) on_attempt_message(*worker, message, now);

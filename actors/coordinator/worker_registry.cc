@@ -235,10 +235,17 @@ void WorkerRegistry::note_success(Worker& worker) {
   worker.trusted = std::min<int64_t>(2 * worker.trusted, limits::kPeerAttemptsMax);
 }
 
+bool WorkerRegistry::has_lost_count(Worker& worker, uint32_t running, Time now) {
+  if (running > 0 || worker.holds.empty()) worker.idle_since.reset();
+  else if (!worker.idle_since) worker.idle_since = now;
+  return worker.idle_since && now - *worker.idle_since >= limits::kLeaseDuration;
+}
+
 void WorkerRegistry::forgive(Duration absence) {
   for (auto& [id, worker] : workers_) {
     worker.heard_at += absence;
     worker.worked_at += absence;
+    worker.idle_since.reset();
   }
 }
 
@@ -335,6 +342,8 @@ void WorkerRegistry::release(Worker& worker, AttemptId attempt, int32_t kept) {
   if (found == worker.holds.end()) return;
   worker.pages_held -= found->second;
   worker.holds.erase(found);
+  if (worker.holds.empty())
+    worker.stuck = false;  // it answers, and is not busy with anything: a link may have been to blame
 }
 
 // Of the longest sequence that there is room for; where a whole context has room, of so many.

@@ -48,8 +48,9 @@ struct Worker {
   bool draining = false;
   uint64_t work_done = 0;  // jobs and pages that it counts in its heartbeats: a beating heart is not work
   Time worked_at{0};  // when that grew, or something of an attempt was reported
-  bool stuck = false;  // an attempt stalled on it, and it has done nothing since
+  bool stuck = false;  // an attempt stalled on it, and it has neither done anything since nor given everything back
   int64_t trusted = limits::kAttemptsWhenFresh;  // attempts that it may have in work at once, beside attempts_max
+  std::optional<Time> idle_since;  // its heartbeats say that nothing is in work, though it holds something
   int64_t pages_free_reported = 0;  // by its heartbeat, for people
   std::map<AttemptId, int64_t> holds;  // pages
   int64_t pages_held = 0;
@@ -97,6 +98,9 @@ class WorkerRegistry {
   // It has done its part of an attempt, or begun to give tokens; an attempt has failed by it.
   static void note_success(Worker& worker);
   static void note_failure(Worker& worker) { worker.trusted = limits::kAttemptsWhenHealed; }
+  // By its heartbeat. A message about an attempt was lost: connections lose none but by a bug, and a new one begins with a
+  // clean account.
+  static bool has_lost_count(Worker& worker, uint32_t running, Time now);
   // The coordinator was away for so long: nobody could be heard.
   void forgive(Duration absence);
 

@@ -298,6 +298,11 @@ ServedModel GatewayContext::served_model() const {
           cluster.context_len, cluster.kv_tokens,     options.generation_defaults};
 }
 
+bool GatewayContext::is_over() const {
+  const ClusterView cluster = inference.cluster();
+  return cluster.draining && cluster.running == 0 && cluster.waiting == 0;
+}
+
 std::string GatewayContext::new_id(std::string prefix) const {
   char digits[33];
   std::snprintf(digits, sizeof digits, "%016llx%08x", static_cast<unsigned long long>(rng.next()),

@@ -30,6 +30,8 @@ struct GatewayContext {
 
   ServedModel served_model() const;
   std::string new_id(std::string prefix) const;  // and 24 hex digits
+  // The service ends, and what it had to finish is finished: jobs that are left go on at the next start, and so do their readers.
+  bool is_over() const;
 };
 
 // What a route makes of its body. Called on the text lane.

@@ -208,6 +208,7 @@ class JobEventStream {
       if (!next && next.error().code == ErrorCode::kDeadlineExceeded) {
         // Silence, or the job itself ran out of time: the store knows.
         const bool ended = co_await has_ended();
+        if (!ended && context_.is_over()) break;
         if (!ended) continue;
       }
       if (!next) co_return co_await finish();
@@ -221,7 +222,7 @@ class JobEventStream {
         co_return co_await finish();
       }
     }
-    co_return fail(ErrorCode::kCancelled, "the client went away");
+    co_return fail(ErrorCode::kCancelled, "the client went away, or the service did");
   }
 
  private:

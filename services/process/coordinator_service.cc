@@ -18,6 +18,7 @@
 #include "services/job_store/sqlite_job_store.h"
 #include "services/process/announcer.h"
 #include "services/process/api_front.h"
+#include "services/process/failpoint_planes.h"
 #include "services/process/process.h"
 #include "services/version.h"
 #include "transport/control/tcp_control.h"
@@ -36,6 +37,7 @@ struct CoordinatorParts {
   std::unique_ptr<FileStore> files;  // null: none
   JobStore::Loaded loaded;
   std::unique_ptr<TcpControlServer> control;
+  std::unique_ptr<ControlPlane> failing_control;  // of a failpoint; null: none
   std::unique_ptr<Coordinator> coordinator;
   std::unique_ptr<ApiFront> front;
 };
@@ -116,21 +118,23 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
   TRY(open_jobs(parts, options));
   const auto executor = parts.process.io().get_executor();
   parts.control = TRY(listen_to_workers(parts.process, *parts.metrics, options, listen));
-  parts.coordinator =
-      std::make_unique<Coordinator>(CoordinatorEnv{.executor = executor,
-                                                   .clock = parts.process.clock(),
-                                                   .rng = parts.process.rng(),
-                                                   .control = *parts.control,
-                                                   .metrics = *parts.metrics},
-                                    CoordinatorOptions{.epoch = epoch_of(parts.loaded, !options.job_store.empty()),
-                                                       .shape = parts.model.shape,
-                                                       .model = model_fingerprint(hash),
-                                                       .fingerprint = fingerprint,
-                                                       .split_table = std::move(split_table),
-                                                       .speeds = read_speed_memory(speed_memory_file()),
-                                                       .prefix_cache = options.prefix_cache,
-                                                       .stall_timeout = from_seconds(options.stall_timeout_s),
-                                                       .queue_wait = options.api.queue_wait});
+  if (auto failpoint = TRY(failpoint_of("coordinator")))
+    parts.failing_control = with_failpoint(*parts.control, std::move(failpoint), executor, parts.process.clock());
+  parts.coordinator = std::make_unique<Coordinator>(
+      CoordinatorEnv{.executor = executor,
+                     .clock = parts.process.clock(),
+                     .rng = parts.process.rng(),
+                     .control = parts.failing_control ? *parts.failing_control : *parts.control,
+                     .metrics = *parts.metrics},
+      CoordinatorOptions{.epoch = epoch_of(parts.loaded, !options.job_store.empty()),
+                         .shape = parts.model.shape,
+                         .model = model_fingerprint(hash),
+                         .fingerprint = fingerprint,
+                         .split_table = std::move(split_table),
+                         .speeds = read_speed_memory(speed_memory_file()),
+                         .prefix_cache = options.prefix_cache,
+                         .stall_timeout = from_seconds(options.stall_timeout_s),
+                         .queue_wait = options.api.queue_wait});
   ApiFrontOptions api = api_options(parts, options, http);
   api.gateway.generation_defaults = generation;
   parts.front = std::make_unique<ApiFront>(ApiFrontEnv{.executor = executor,

@@ -19,6 +19,7 @@
 #include "services/metrics/worker_metrics.h"
 #include "services/process/admin_endpoints.h"
 #include "services/process/announcer.h"
+#include "services/process/failpoint_planes.h"
 #include "services/process/process.h"
 #include "services/version.h"
 #include "transport/control/tcp_control.h"
@@ -128,6 +129,7 @@ struct WorkerParts {
   HostPort coordinator;
   std::optional<std::string> derive_from;  // the wildcard that is listened on, if nobody said what peers connect to
   std::string checked_address;  // of K/V, as it was last seen to be reached
+  std::shared_ptr<Failpoint> failpoint;  // none but in tests
   WorkerOptions worker_options;
 
   Task<std::unique_ptr<ControlPlane>> connect_control(Deadline deadline) {
@@ -150,6 +152,9 @@ struct WorkerParts {
       CO_TRY(checked);
       checked_address = kv->address();
     }
+    if (failpoint)
+      co_return with_failpoint(std::unique_ptr<ControlPlane>(std::move(client)), failpoint, process.io().get_executor(),
+                               process.clock());
     co_return std::unique_ptr<ControlPlane>(std::move(client));
   }
 
@@ -172,6 +177,7 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   const Result<HostPort> coordinator = parse_destination(options.coordinator);
   if (!coordinator) return fail(coordinator.error().code, coordinator.error().message, "coordinator");
   parts.coordinator = *coordinator;
+  parts.failpoint = TRY(failpoint_of(options.role == WorkerKind::kPrefill ? "prefill" : "decode"));
   const TlsRole role = options.role == WorkerKind::kPrefill ? TlsRole::kPrefill : TlsRole::kDecode;
   if (options.tls.wanted()) parts.identity = TRY(TlsIdentity::open(options.tls, role, parts.process.clock()));
   if (options.authenticate_pages && !parts.identity)
@@ -207,6 +213,7 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   kv_options.device = parts.engine->device();
   parts.kv =
       TRY(make_kv_transport(options.transport, kv_options, parts.process.io().get_executor(), parts.process.clock()));
+  if (parts.failpoint) parts.kv = with_failpoint(std::move(parts.kv), parts.failpoint);
   TRY(parts.kv->register_memory(parts.pool->memory()));
   parts.worker_options = {
       .name = valid_utf8(options.name.empty() ? default_name() : options.name),

@@ -23,13 +23,14 @@ struct Four : CoreDriver {
         if (message.body_case() == kind && message.request() == id && message.attempt() == attempt) return peer;
     return 0;
   }
-  // Time passes; hearts beat, and those of `working` count work.
-  void beat(Duration time, std::vector<PeerId> alive, std::vector<PeerId> working = {}) {
+  // Time passes; hearts beat, and those of `working` count work. Nobody's attempts are over.
+  void beat(Duration time, std::vector<PeerId> alive, std::vector<PeerId> working = {}, uint32_t running = 1) {
     for (Duration done{0}; done < time; done += 250ms) {
       for (const PeerId peer : alive) {
         proto::Envelope message = envelope({.epoch = kEpoch});
         if (std::ranges::count(working, peer) > 0) ++work[peer];
         message.mutable_heartbeat()->set_work_done(work[peer]);
+        message.mutable_heartbeat()->set_running(running);
         core.on_message(peer, message, now);
       }
       tick(250ms);
@@ -58,6 +59,31 @@ TEST(Stall, AWorkerWhoseHeartBeatsButWhoseLaneIsStuckLosesTheAttemptAndIsAvoided
   EXPECT_EQ(driver.holder(Kind::kRunChainStep, next, 1), other) << "not while it is stuck";
   driver.beat(500ms, kAll, {stuck});
   EXPECT_EQ(driver.state(stuck), "ready") << "it works again";
+}
+
+// tests/chaos made a hole of a link: the worker that waited behind it was blamed, gave everything back, and got nothing any more.
+TEST(Stall, AStuckWorkerThatHasGivenEverythingBackIsReady) {
+  Four driver;
+  const RequestId id = driver.start();
+  const PeerId stuck = driver.holder(Kind::kRunChainStep, id, 1);
+  driver.beat(31s, kAll);
+  EXPECT_EQ(driver.state(stuck), "stuck");
+  driver.from(stuck, CoreDriver::ended(id, 1));
+  EXPECT_EQ(driver.state(stuck), "ready");
+}
+
+// tests/chaos lost a RankDone within a connection: the worker's pages counted as held for ever.
+TEST(Stall, AWorkerThatHasNothingInWorkAndStillHoldsSomethingComesBackAsANewOne) {
+  Four driver;
+  const RequestId id = driver.start(100, 1);
+  const PeerId rank = driver.holder(Kind::kRunChainStep, id, 1);
+  driver.from(rank, CoreDriver::first_token(id, 1, 5));
+  driver.beat(1500ms, kAll, {}, 0);
+  driver.beat(250ms, kAll);
+  driver.beat(1900ms, kAll, {}, 0);
+  EXPECT_EQ(driver.state(rank), "ready") << "its order may be on its way";
+  driver.beat(500ms, kAll, {}, 0);
+  EXPECT_EQ(driver.state(rank), "gone");
 }
 
 TEST(Stall, AStuckDecodeWorkerIsFoundToo) {

@@ -102,7 +102,7 @@ ALLOWED = {
 }
 
 CITED = re.compile(r"(?<![\w./-])(?:" + "|".join((*PRODUCT, "tests", "docs", "deploy", "helm")) + r")/[\w./-]*\w")
-OUTSIDE = re.compile(r"\bDESI" + r"GN\b|\breference/\w+\.md|\b(engine|ecosystem|reliability|measured|style)\.md\b")
+OUTSIDE = re.compile(r"\bDESI" + r"GN\b|\breference/\w+\.md|\b(engine|ecosystem|measured|style)\.md\b")
 NO_PATHS = {"tests/fuzz/all"}  # ninja's targets
 NOTES = re.compile(r"\b(" + "FIX" + r"ME|TO" + r"DO|X" + r"XX)\b")
 MACHINE_PATHS = re.compile(r"(?<![\w.~$}/-])/(work|root|home|Users)/(?!runner\b)[\w.]")

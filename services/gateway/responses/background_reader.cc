@@ -30,7 +30,9 @@ Task<void> BackgroundReader::tell(JobEvents& tokens, ResponseEvents& events) {
     const bool silence = !next && next.error().code == ErrorCode::kDeadlineExceeded;
     if (silence) {
       Result<JobView> now = co_await jobs_.find(job_.head.owner, job_.head.id);
-      if (now && !has_ended(now->head.status)) continue;
+      const bool goes_on = now && !has_ended(now->head.status);
+      if (goes_on && context_.is_over()) break;
+      if (goes_on) continue;
     }
     if (!next || std::holds_alternative<FinishedEvent>(*next)) co_return co_await finish(events);
     if (auto* some = std::get_if<TokensEvent>(&*next)) {
@@ -38,7 +40,7 @@ Task<void> BackgroundReader::tell(JobEvents& tokens, ResponseEvents& events) {
       CO_TRY(sent);
     }
   }
-  co_return fail(ErrorCode::kCancelled, "the client went away");
+  co_return fail(ErrorCode::kCancelled, "the client went away, or the service did");
 }
 
 Task<void> BackgroundReader::push(const TokensEvent& event, ResponseEvents& events) {

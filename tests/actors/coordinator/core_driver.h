@@ -104,7 +104,7 @@ class CoreDriver {
     for (Duration done{0}; done < time; done += 250ms) {
       for (const PeerId peer : alive) {
         proto::Envelope message = envelope({.epoch = kEpoch});
-        message.mutable_heartbeat();
+        message.mutable_heartbeat()->set_running(1);
         core.on_message(peer, message, now);
       }
       tick(250ms);

@@ -1,5 +1,7 @@
 #include "actors/coordinator/token_stream.h"
 
+#include <thread>
+
 #include "actors/coordinator/ttft_stages.h"
 #include "base/limits.h"
 #include "tests/support/loop.h"
@@ -50,6 +52,22 @@ TEST(TokenQueue, WhatWasPushedIsReadBeforeTheEnd) {
   EXPECT_TRUE(std::holds_alternative<TokensEvent>(*q.next()));
   EXPECT_EQ(q.next().error().code, ErrorCode::kWorkerLost);
   EXPECT_EQ(q.next().error().code, ErrorCode::kWorkerLost) << "and again, without waiting";
+}
+
+// tests/chaos found a job that had ended well and was told as failed: the coordinator had been stopped, and found a deadline and
+// the event behind it in one turn of its loop.
+TEST(TokenQueue, WhatComesInTheTurnOfTheDeadlineIsRead) {
+  Queue q;
+  std::optional<Result<StreamEvent>> read;
+  asio::co_spawn(q.io, TokenQueue::next(q.queue, q.clock.after(1ms)),
+                 [&](std::exception_ptr, Result<StreamEvent> event) { read = std::move(event); });
+  q.io.poll();  // it waits
+  std::this_thread::sleep_for(10ms);
+  // The timer has passed and is ready to run; before it, what the control plane has brought.
+  while (!read && q.io.run_one() > 0) EXPECT_TRUE(q.queue->push(FinishedEvent{.reason = FinishReason::kLength}));
+  ASSERT_TRUE(read);
+  ASSERT_TRUE(read->has_value()) << read->error().message;
+  EXPECT_TRUE(std::holds_alternative<FinishedEvent>(**read));
 }
 
 TEST(TokenQueue, AWaitForNothingIsToldApartFromTheRequestsDeadline) {

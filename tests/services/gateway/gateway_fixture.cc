@@ -107,6 +107,7 @@ ClusterView FakeInference::cluster() const {
   ClusterView view;
   view.context_len = script_.context_len;
   view.compute = "fp32";
+  view.draining = script_.draining;
   if (!script_.ready) return view;
   view.workers.resize(2);
   view.workers[0] = {1, "w1", "prefill", "cpu", "tcp", "ready", 100, 100, 0, 1000.0};

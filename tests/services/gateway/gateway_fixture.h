@@ -80,6 +80,7 @@ struct Script {
   std::optional<Error> fail_at_end;  // instead of FinishedEvent
   bool endless = false;              // the text again and again, until it is cancelled
   bool ready = true;                 // workers are there
+  bool draining = false;             // and nothing is in work
   bool progress = false;             // one PrefillProgress first
   int32_t context_len = 4096;
 };

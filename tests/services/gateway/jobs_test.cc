@@ -123,6 +123,24 @@ TEST_F(JobsTest, EventsGoOnBehindTheLastOneSeen) {
   EXPECT_EQ(get("/v1/jobs/" + id + "/events", "Last-Event-ID: x\r\n").status, 400);
 }
 
+// tests/chaos found a coordinator that took 45 s to end after SIGTERM: it waited for the readers of jobs that waited for its
+// next start.
+TEST_F(JobsTest, EventsEndWithTheServiceThoughTheJobDoesNot) {
+  inference_.set({.refuse = Error{ErrorCode::kUnavailable, "the cluster is shutting down"}});
+  const std::string id = submit(R"({"prompt":"a"})");
+  inference_.set({.refuse = Error{ErrorCode::kUnavailable, "the cluster is shutting down"}, .draining = true});
+  std::atomic<bool> answered = false;
+  std::thread rescue([&] {  // of a stream that does not end: then the job does
+    for (int i = 0; i < 50 && !answered; ++i) std::this_thread::sleep_for(100ms);
+    if (!answered) inference_.set({});
+  });
+  const RawAnswer answer = get("/v1/jobs/" + id + "/events");
+  answered = true;
+  rescue.join();
+  EXPECT_EQ(answer.status, 200);
+  for (const SseEvent& event : answer.events()) EXPECT_NE(event.name, "finished") << "it goes on";
+}
+
 TEST_F(JobsTest, EventsOfARunningJobComeAsTheyHappen) {
   inference_.set({.text = "abcdef", .before_first = 250ms, .between = 20ms, .progress = true});
   const std::string id = submit(R"({"prompt":"a"})");
