@@ -54,8 +54,14 @@ Result<std::unique_ptr<const PlainEncoder>> ByteLevelBpe::load(const Gguf& file,
 }
 
 Result<void> ByteLevelBpe::encode(std::string_view text, size_t offset, EncodedText& out) const {
-  const std::string composed = composes_ ? normalized_c(text) : std::string();
-  if (composes_) text = composed;
+  return composes_ ? encode_normal(normalized_c(text), offset, out) : encode_normal(text, offset, out);
+}
+
+Result<std::string> ByteLevelBpe::normalised(std::string_view text) const {
+  return composes_ ? normalized_c(text) : std::string(text);
+}
+
+Result<void> ByteLevelBpe::encode_normal(std::string_view text, size_t offset, EncodedText& out) const {
   PairMerging merging;
   std::vector<std::string_view> pieces;
   std::vector<size_t> missing;  // in one piece

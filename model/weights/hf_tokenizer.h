@@ -12,6 +12,9 @@
 
 namespace runahead {
 
+// Of an added token, in runahead.tokenizer.added: its id, then the sum of these.
+enum HfTokenFlag : int32_t { kHfLstrip = 1, kHfRstrip = 2, kHfSingleWord = 4, kHfNormalized = 8 };
+
 // Null or empty: the folder has no such file.
 struct HfTokenizerFiles {
   std::string folder;  // for messages
