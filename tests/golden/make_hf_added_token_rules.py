@@ -18,11 +18,31 @@ HERE = Path(__file__).parent
 BASES = json.loads((HERE / "hf_tokenizers.json").read_text())
 NAMES = ["gpt2", "llama3", "qwen2", "gemma", "llama2", "metaspace-first", "metaspace-always", "metaspace-never", "unigram-t5",
          "unigram-words", "unigram-nfkc", "unigram-llama", "unigram-first", "unigram-spm"]
-CONTENTS = ["<m>", "<mm>", "tok", "ab", "bc", "abcd", "two words", "\u00e9t", "e\u0301x", " lead", "\u2581w", "\uff21\uff21q", "Word_",
-            "9nine", "\n\n", "x ", "<|\u5f00|>", "\u212bk"]
-AROUND = [" ", " ", "  ", "\n", "\t", "\r\n", "\u00a0", "\u3000", "\u2003", "\u0085", "\u2028", "a", "Z", "7", "_", "\u00e9", "e\u0301", "\u0301",
-          "\u4f60", "\u0663", "\u2167", "\u203f", "\u200d", "\u200b", "\u24b6", "\U0001F170", "\U0001F600", "\u00b2", "\u2581", "-", ".", "<", ">",
-          "the", "dogs ", "It's", "<|extra|>", "<|end|>", "<s>"]
+CONTENTS = ["<m>", "<mm>", "tok", "ab", "bc", "abcd", "two words", "\u00e9t", "e\u0301x", " lead", "\u2581w", "\uff21\uff21q",
+            "Word_", "9nine", "\n\n", "x ", "<|\u5f00|>", "\u212bk"]
+AROUND = [" ", " ", "  ", "\n", "\t", "\r\n", "\u00a0", "\u3000", "\u2003", "\u0085", "\u2028", "a", "Z", "7", "_", "\u00e9",
+          "e\u0301", "\u0301", "\u4f60", "\u0663", "\u2167", "\u203f", "\u200d", "\u200b", "\u24b6", "\U0001F170",
+          "\U0001F600", "\u00b2", "\u2581", "-", ".", "<", ">", "the", "dogs ", "It's", "<|extra|>", "<|end|>", "<s>"]
+
+
+# What chance seldom makes: tokens within one that is refused, neighbours that want the same spaces, every kind of neighbour.
+ALONE = {"single_word": True}
+GREEDY = {"lstrip": True, "rstrip": True}
+FIXED = [
+    ({"ab": ALONE, "bc": {}, "<m>": {}},
+     ["xabc", "abc", "ab c", "ab", "_ab", "ab9", "\u00e9ab", "ab\u0301", "ab<m>ab", "<m>abc bc", "ab\u200d", "ab\u200b", "-ab-",
+      "abab", "ab\U0001F170", "\u203fab"]),
+    ({"<m>": GREEDY, "<mm>": GREEDY, "tok": {}},
+     ["a  <m>  <mm> \n b", "<m><mm>", " <m> ", "a <m>\u3000tok <mm>", "tok <m> tok", "\u00a0\n<mm>\t\t<mm>x", "<m>  "]),
+    ({"<m>": GREEDY | ALONE, "tok": ALONE | {"normalized": True}},
+     ["a <m> b", "a<m> b", "tok <m> tok", "tok<m>tok", "a tok", "atok tok9"])]
+
+
+def fixed(name, base):
+    for flags, words in FIXED:
+        yield name, [{"id": base["size"] + i, "content": text, "special": i == 0,
+                      **{flag: own.get(flag, False) for flag in ("lstrip", "rstrip", "single_word", "normalized")}}
+                     for i, (text, own) in enumerate(flags.items())], words
 
 
 def added(rng, base, normalizer):
@@ -53,14 +73,17 @@ def texts(rng, tokens, count):
 def main():
     folder, seed, cases = (Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])) if len(sys.argv) > 1 else (HERE, 1, 2)
     rng, lines = random.Random(seed), []
+    chosen = [one for name in ("gpt2", "llama2") for one in fixed(name, BASES[name])]
     for name in NAMES:
         for _ in range(cases):
-            file = json.loads(json.dumps(BASES[name]["tokenizer"]))
-            tokens = added(rng, BASES[name], Tokenizer.from_str(json.dumps(file)).normalizer)
-            file["added_tokens"] += tokens
-            t = Tokenizer.from_str(json.dumps(file))
-            found = [[text, t.encode(text, add_special_tokens=False).ids] for text in texts(rng, tokens, 20)]
-            lines.append(json.dumps({"tokenizer": name, "added": tokens, "texts": found}, separators=(",", ":")))
+            tokens = added(rng, BASES[name], Tokenizer.from_str(json.dumps(BASES[name]["tokenizer"])).normalizer)
+            chosen.append((name, tokens, list(texts(rng, tokens, 20))))
+    for name, tokens, words in chosen:
+        file = json.loads(json.dumps(BASES[name]["tokenizer"]))
+        file["added_tokens"] += tokens
+        t = Tokenizer.from_str(json.dumps(file))
+        found = [[text, t.encode(text, add_special_tokens=False).ids] for text in words]
+        lines.append(json.dumps({"tokenizer": name, "added": tokens, "texts": found}, separators=(",", ":")))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "hf_added_token_rules.json").write_text(
         '{"tokenizers": "' + tokenizers.__version__ + '", "cases": [\n' + ",\n".join(lines) + "\n]}\n")
