@@ -40,7 +40,8 @@ FIXED = [
 
 def fixed(name, base):
     for flags, words in FIXED:
-        yield name, [{"id": base["size"] + i, "content": text, "special": i == 0,
+        vocab = base["tokenizer"]["model"]["vocab"]  # of both a text's id
+        yield name, [{"id": vocab.get(text, base["size"] + i), "content": text, "special": i == 0,
                       **{flag: own.get(flag, False) for flag in ("lstrip", "rstrip", "single_word", "normalized")}}
                      for i, (text, own) in enumerate(flags.items())], words
 
