@@ -45,7 +45,7 @@ Result<std::unique_ptr<const PlainEncoder>> ByteLevelBpe::load(const Gguf& file,
   bpe->composes_ = file.has("runahead.tokenizer.normalizer");
   std::string bytes;
   for (size_t i = 0; i < vocabulary.texts.size(); ++i) {
-    if (vocabulary.kinds[i] == TokenKind::kText && bytes_from_stand_ins(vocabulary.texts[i], bytes))
+    if (vocabulary.is_made_of_text(i) && bytes_from_stand_ins(vocabulary.texts[i], bytes))
       bpe->by_bytes_.try_emplace(bytes, static_cast<TokenId>(i));
   }
   bpe->pairs_ = TRY(BytePairs::load(bpe->by_bytes_, static_cast<int32_t>(vocabulary.texts.size()),

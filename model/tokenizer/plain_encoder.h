@@ -16,6 +16,13 @@ namespace runahead {
 struct Vocabulary {
   std::vector<std::string_view> texts;  // tokenizer.ggml.tokens
   std::vector<TokenKind> kinds;
+  // [texts], or none: user-defined ones that the model makes of text as well, where they are not cut out of it (`single_word`).
+  std::vector<bool> of_model;
+
+  bool is_made_of_text(size_t index) const {
+    return kinds[index] == TokenKind::kText ||
+           (kinds[index] == TokenKind::kUserDefined && !of_model.empty() && of_model[index]);
+  }
 };
 
 struct EncodedText {

@@ -14,6 +14,8 @@
 namespace runahead {
 namespace {
 
+constexpr const char* kAdded = "runahead.tokenizer.added";  // of a folder (model/weights/hf_tokenizer.h); ids ascend
+
 std::unexpected<Error> bad(const std::string& what) {
   return fail(ErrorCode::kInvalidModel, what + "; download or convert the model again");
 }
@@ -84,17 +86,20 @@ Result<void> Tokenizer::load_vocabulary(const Gguf& file, std::string_view kind)
   TokenRoles roles = TRY(read_token_roles(file, vocabulary.texts, special_));
   end_tokens_ = std::move(roles.end_tokens);
   vocabulary.kinds = std::move(roles.kinds);
+  const std::vector<int32_t> added = file.has(kAdded) ? TRY(file.i32s(kAdded)) : std::vector<int32_t>();
+  vocabulary.of_model.resize(added.empty() ? 0 : count);
+  for (size_t i = 0; i + 1 < added.size(); i += 2)
+    if (added[i] >= 0 && std::cmp_less(added[i], count) && (added[i + 1] & kHfOfModel) != 0)
+      vocabulary.of_model[static_cast<size_t>(added[i])] = true;
   plain_ = TRY(load_encoder(file, vocabulary));
   if (!file.has("tokenizer.ggml.add_bos_token") && plain_->adds_bos()) special_.add_bos = special_.bos != kNoToken;
   tokens_.resize(count);
-  return add_tokens(file, vocabulary);
+  return add_tokens(file, vocabulary, added);
 }
 
-Result<void> Tokenizer::add_tokens(const Gguf& file, const Vocabulary& vocabulary) {
-  constexpr const char* kAdded = "runahead.tokenizer.added";  // of a folder (model/weights/hf_tokenizer.h); ids ascend
+Result<void> Tokenizer::add_tokens(const Gguf& file, const Vocabulary& vocabulary, std::span<const int32_t> added) {
   constexpr std::string_view kNeverTake[] = {"<unk>", "<s>", "<|endoftext|>"};
-  const bool of_folder = file.has(kAdded), all_take = !of_folder && special_tokens_take_spaces(file);
-  const std::vector<int32_t> added = of_folder ? TRY(file.i32s(kAdded)) : std::vector<int32_t>();
+  const bool all_take = !file.has(kAdded) && special_tokens_take_spaces(file);
   for (size_t i = 1; i < added.size(); i += 2)
     if (!finds_in_normal_ && (added[i] & kHfNormalized) != 0) finds_in_normal_.emplace();
   for (size_t i = 0, next = 0; i < vocabulary.texts.size(); ++i) {

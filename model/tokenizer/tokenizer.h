@@ -81,7 +81,7 @@ class Tokenizer {
 
   Tokenizer() = default;
   Result<void> load_vocabulary(const Gguf& file, std::string_view kind);
-  Result<void> add_tokens(const Gguf& file, const Vocabulary& vocabulary);
+  Result<void> add_tokens(const Gguf& file, const Vocabulary& vocabulary, std::span<const int32_t> added);
   Result<void> add_token(const Vocabulary& vocabulary, size_t index, const TokenSurroundings& surroundings,
                          bool is_normal);
   Result<void> encode_stretch(std::string_view text, size_t offset, bool parse_special, EncodedText& out) const;

@@ -104,7 +104,8 @@ class Reader {
       if (token.id >= files_.vocab_size)
         continue;  // the model has no row for it, so it is never asked or said (Gemma 3's image)
       const int32_t flags = (token.lstrip ? kHfLstrip : 0) | (token.rstrip ? kHfRstrip : 0) |
-                            (token.single_word ? kHfSingleWord : 0) | (token.normalized ? kHfNormalized : 0);
+                            (token.single_word ? kHfSingleWord : 0) | (token.normalized ? kHfNormalized : 0) |
+                            (types_[token.id] != kUnused ? kHfOfModel : 0);
       added_.insert(added_.end(), {static_cast<int32_t>(token.id), flags});
       if (types_[token.id] != kUnused && tokens_[token.id] != token.text)
         return bad("two tokens have the id " + std::to_string(token.id));

@@ -39,11 +39,13 @@ FIXED = [
 
 
 def fixed(name, base):
+    vocab = base["tokenizer"]["model"]["vocab"]  # whose texts keep their ids
     for flags, words in FIXED:
-        vocab = base["tokenizer"]["model"]["vocab"]  # of both a text's id
-        yield name, [{"id": vocab.get(text, base["size"] + i), "content": text, "special": i == 0,
+        new = [text for text in flags if text not in vocab]
+        yield name, [{"id": vocab[text] if text in vocab else base["size"] + new.index(text), "content": text,
+                      "special": text[0] == "<",
                       **{flag: own.get(flag, False) for flag in ("lstrip", "rstrip", "single_word", "normalized")}}
-                     for i, (text, own) in enumerate(flags.items())], words
+                     for text, own in flags.items()], words
 
 
 def added(rng, base, normalizer):
