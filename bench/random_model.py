@@ -6,6 +6,7 @@
     bench/random_model.py OUT.gguf --shape llama-3.2-1b --format BF16     floats of 16 bits
     bench/random_model.py OUT.gguf --shape falcon-7b                      Falcon's shape on Llama's layers: 71 heads on one of K/V
     bench/random_model.py OUT.gguf --family gemma3                        another family's layers in that shape
+    bench/random_model.py OUT.gguf --shape moe-small --experts 32 --used 4   experts of that FFN size, of which a token takes four
     bench/random_model.py OUT.gguf --tokenizer-only                       for RUNAHEAD_TOKENIZER, where there is no model
 
 The tokenizer, and with it the vocabulary, is that of the default model (or of the file RUNAHEAD_TOKENIZER), so that all engines
@@ -30,7 +31,8 @@ SEED = 20240508  # the day of arXiv 2405.05329
 SHAPES = {"llama-3-8b": (4096, 14336, 32, 8, 4), "llama-3.2-1b": (2048, 8192, 32, 8, 6),
           "llama-7b": (4096, 11008, 32, 32, 4), "llama-7b-quarter": (2048, 5504, 32, 32, 8),
           "falcon-7b": (4544, 12128, 71, 1, 4), "falcon-7b-quarter": (2272, 6080, 71, 1, 8),
-          "smollm2-135m": (576, 1536, 9, 3, 30), "gemma-3-1b": (1024, 6912, 4, 1, 26), "tiny": (64, 96, 2, 1, 3)}
+          "smollm2-135m": (576, 1536, 9, 3, 30), "gemma-3-1b": (1024, 6912, 4, 1, 26),
+          "moe-small": (1024, 512, 16, 4, 4), "moe-small-dense": (1024, 2048, 16, 4, 4), "tiny": (64, 96, 2, 1, 3)}
 # What the layers of a family have beside or instead of Llama's: general.architecture, unless it is the family's name.
 FAMILIES = {
     "llama": {},
@@ -101,6 +103,9 @@ def write_header(writer, shape, layers, context_len, family):
     (writer.add_layer_norm_eps if family.get("layer_norm") else writer.add_layer_norm_rms_eps)(1e-5)
     if family.get("window"):
         writer.add_sliding_window(family["window"])
+    if family.get("experts"):
+        writer.add_expert_count(family["experts"])
+        writer.add_expert_used_count(family["used"])
     for key, value in family.get("numbers", {}).items():
         writer.add_float32(f"{writer.arch}.{key}", value)
 
@@ -145,6 +150,18 @@ class LayerWriter:
         if name in self.family.get("biases", ()):
             self.writer.add_tensor(f"{prefix}{name}.bias", np.full(rows, 0.01, np.float32))
 
+    def experts(self, layer):
+        """All of one product in one tensor, and a router that likes them alike."""
+        count = self.family["experts"]
+        self.writer.add_tensor(f"blk.{layer}.ffn_gate_inp.weight",
+                               self.rng.standard_normal((count, self.hidden), np.float32) / np.float32(math.sqrt(self.hidden)))
+        for name, rows, row_len in (("ffn_gate", self.ffn, self.hidden), ("ffn_up", self.ffn, self.hidden),
+                                    ("ffn_down", self.hidden, self.ffn)):
+            kind = format_of(name, self.mix, layer, self.layers)
+            blocks = random_blocks(self.rng, kind, count * rows, row_len)
+            self.writer.add_tensor(f"blk.{layer}.{name}_exps.weight", blocks.reshape(count, rows, -1),
+                                   raw_dtype=gguf.GGMLQuantizationType[kind])
+
     def norm(self, name, size=None):
         self.writer.add_tensor(f"{name}.weight", np.ones(size or self.hidden, np.float32))
         if self.family.get("layer_norm"):
@@ -171,6 +188,10 @@ class LayerWriter:
             for name, rows in (("attn_q", self.hidden), ("attn_k", kv), ("attn_v", kv)):
                 self.matrix(name, rows, self.hidden, layer)
         self.matrix("attn_output", self.hidden, self.hidden, layer)
+        if of("experts"):
+            self.experts(layer)
+            self.norms(layer)
+            return
         if of("gate", True) and not of("fused_gate_up"):
             self.matrix("ffn_gate", self.ffn, self.hidden, layer)
         self.matrix("ffn_up", (2 if of("fused_gate_up") else 1) * self.ffn, self.hidden, layer)
@@ -202,6 +223,8 @@ def main():
     parser.add_argument("--shape", choices=SHAPES, default="llama-3-8b")
     parser.add_argument("--family", choices=FAMILIES, default="llama", help="whose layers they are")
     parser.add_argument("--layers", type=int, help="default: a few, see SHAPES")
+    parser.add_argument("--experts", type=int, default=0, help="in each layer, of the shape's FFN size; default: none")
+    parser.add_argument("--used", type=int, default=2, help="experts that a token takes")
     parser.add_argument("--context", type=int, default=32768, help="tokens that the model takes")
     parser.add_argument("--tokenizer-only", action="store_true")
     parser.add_argument("--format", choices=["Q4_0", "Q4_1", "Q8_0", "Q4_K_M", "F16", "BF16"], default="Q4_1")
@@ -211,7 +234,8 @@ def main():
     if args.tokenizer_only:
         write_tokenizer(args.out)
     else:
-        write_model(args.out, args.shape, args.layers, args.format, args.context, args.family)
+        write_model(args.out, args.shape, args.layers, args.format, args.context, args.family,
+                    **({"experts": args.experts, "used": args.used} if args.experts else {}))
 
 
 if __name__ == "__main__":

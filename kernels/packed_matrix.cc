@@ -131,6 +131,8 @@ PanelFormat format_of(QuantType type) {
       return PanelFormat::kBfloat16;
     case QuantType::kF32:
       return PanelFormat::kFloat32;
+    case QuantType::kF8_E4M3:
+      break;
   }
   RUNAHEAD_CHECK(false, "a tensor format that is not packed");
 }

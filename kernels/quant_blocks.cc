@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <string>
 
 #include "base/check.h"
@@ -28,6 +29,8 @@ void dequantize_f16(const uint8_t* block, float* out) { *out = load_half(block);
 void dequantize_bf16(const uint8_t* block, float* out) {
   *out = bf16_to_float(static_cast<uint16_t>(block[0] | block[1] << 8));
 }
+
+void dequantize_f8(const uint8_t* block, float* out) { *out = float8_to_float(*block); }
 
 // Bytes of 4-bit formats hold weight i in the low and weight i + 16 in the high half.
 void dequantize_q4_0(const uint8_t* block, float* out) {
@@ -219,7 +222,9 @@ constexpr Row kRows[] = {
     {QuantType::kQ6_K, {"Q6_K", kSuperblock, 210}, dequantize_k<read_q6_k>, kF16Exponent, {208, -1}},
     {QuantType::kIQ4_XS, {"IQ4_XS", kSuperblock, 136}, dequantize_k<read_iq4_xs>, kF16Exponent, {0, -1}},
     {QuantType::kMXFP4, {"MXFP4", 32, 17}, dequantize_mxfp4, 0, {-1, -1}},
+    {QuantType::kF8_E4M3, {"F8_E4M3", 1, 1}, dequantize_f8, 0, {-1, -1}},
 };
+bool is_of_gguf(const Row& row) { return row.type != QuantType::kF8_E4M3; }
 
 // ggml's other types, so that a file of them is told what it is. Those that ggml has taken back are among them.
 struct OtherType {
@@ -256,9 +261,10 @@ const Row& row_of(QuantType type) {
 }  // namespace
 
 Result<QuantFormat> quant_format(uint32_t gguf_type) {
-  if (const Row* row = find_row(gguf_type)) return row->format;
+  if (const Row* row = find_row(gguf_type); row != nullptr && is_of_gguf(*row)) return row->format;
   std::string supported;
-  for (const Row& row : kRows) supported += (supported.empty() ? "" : ", ") + std::string(row.format.name);
+  for (const Row& row : kRows)
+    if (is_of_gguf(row)) supported += (supported.empty() ? "" : ", ") + std::string(row.format.name);
   return fail(ErrorCode::kUnsupported, "tensors of the type " + name_of_other(gguf_type) +
                                            " are not read; choose a file of the types " + supported);
 }
@@ -267,6 +273,8 @@ const QuantFormat& quant_format(QuantType type) { return row_of(type).format; }
 
 bool is_finite(QuantType type, std::span<const std::byte> blocks) {
   if (type == QuantType::kMXFP4) return is_finite_mxfp4(blocks);
+  if (type == QuantType::kF8_E4M3)
+    return std::ranges::none_of(blocks, [](std::byte b) { return (b & std::byte{0x7F}) == std::byte{0x7F}; });
   const Row& row = row_of(type);
   const auto block_bytes = static_cast<size_t>(row.format.block_bytes);
   const size_t float_bytes = type == QuantType::kF32 ? 4 : 2;
@@ -313,6 +321,14 @@ KQuantBlock read_k_quant(QuantType type, const std::byte* block) {
     default:
       RUNAHEAD_CHECK(false, "not a K-quant");
   }
+}
+
+float float8_to_float(uint8_t bits) {
+  const int exponent = bits >> 3 & 15, fraction = bits & 7;
+  if (exponent == 15 && fraction == 7) return std::numeric_limits<float>::quiet_NaN();
+  const float magnitude = exponent == 0 ? std::ldexp(static_cast<float>(fraction), -9)
+                                        : std::ldexp(static_cast<float>(8 + fraction), exponent - 10);
+  return (bits & 0x80) == 0 ? magnitude : -magnitude;
 }
 
 float half_to_float(uint16_t bits) {

@@ -31,6 +31,7 @@ enum class QuantType : uint32_t {
   kIQ4_XS = 23,
   kBF16 = 30,
   kMXFP4 = 39,
+  kF8_E4M3 = 0x10000,  // no number of GGUF's: of folders of Hugging Face's, decoded before it is packed
 };
 
 struct QuantFormat {
@@ -81,6 +82,7 @@ struct KQuantBlock {
 bool is_k_quant(QuantType type);
 KQuantBlock read_k_quant(QuantType type, const std::byte* block);
 
+float float8_to_float(uint8_t bits);  // E4M3 without infinities ("fn"); exact
 float half_to_float(uint16_t bits);
 uint16_t float_to_half(float value);  // round to nearest even
 float bf16_to_float(uint16_t bits);

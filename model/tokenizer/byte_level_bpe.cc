@@ -45,7 +45,7 @@ Result<std::unique_ptr<const PlainEncoder>> ByteLevelBpe::load(const Gguf& file,
   bpe->composes_ = file.has("runahead.tokenizer.normalizer");
   std::string bytes;
   for (size_t i = 0; i < vocabulary.texts.size(); ++i) {
-    if (vocabulary.kinds[i] == TokenKind::kText && bytes_from_stand_ins(vocabulary.texts[i], bytes))
+    if (vocabulary.is_made_of_text(i) && bytes_from_stand_ins(vocabulary.texts[i], bytes))
       bpe->by_bytes_.try_emplace(bytes, static_cast<TokenId>(i));
   }
   bpe->pairs_ = TRY(BytePairs::load(bpe->by_bytes_, static_cast<int32_t>(vocabulary.texts.size()),
@@ -54,8 +54,14 @@ Result<std::unique_ptr<const PlainEncoder>> ByteLevelBpe::load(const Gguf& file,
 }
 
 Result<void> ByteLevelBpe::encode(std::string_view text, size_t offset, EncodedText& out) const {
-  const std::string composed = composes_ ? normalized_c(text) : std::string();
-  if (composes_) text = composed;
+  return composes_ ? encode_normal(normalized_c(text), offset, out) : encode_normal(text, offset, out);
+}
+
+Result<std::string> ByteLevelBpe::normalised(std::string_view text) const {
+  return composes_ ? normalized_c(text) : std::string(text);
+}
+
+Result<void> ByteLevelBpe::encode_normal(std::string_view text, size_t offset, EncodedText& out) const {
   PairMerging merging;
   std::vector<std::string_view> pieces;
   std::vector<size_t> missing;  // in one piece

@@ -21,6 +21,8 @@ class ByteLevelBpe final : public PlainEncoder {
   static Result<std::unique_ptr<const PlainEncoder>> load(const Gguf& file, const Vocabulary& vocabulary);
 
   Result<void> encode(std::string_view text, size_t offset, EncodedText& out) const override;
+  Result<std::string> normalised(std::string_view text) const override;
+  Result<void> encode_normal(std::string_view text, size_t offset, EncodedText& out) const override;
   std::string bytes_of(std::string_view token, TokenKind kind) const override;
   bool adds_bos() const override { return pre_.adds_bos(); }
 

@@ -16,6 +16,7 @@ Result<std::unique_ptr<const PlainEncoder>> MergedCharacters::load(const Gguf& f
   const auto* found = std::ranges::find(kPrefixes, prefix, [](const auto& one) { return one.first; });
   if (found == std::end(kPrefixes)) return bad_tokenizer("has an unknown way to put spaces in front");
   made->prefix_ = found->second;
+  made->normalises_ = file.has("runahead.tokenizer.normalizer");
   TRY(made->load_tokens(vocabulary));
   TRY(made->load_merges(TRY(file.strings("runahead.tokenizer.merges"))));
   return made;
@@ -60,12 +61,23 @@ std::string MergedCharacters::spelled(std::string_view text, size_t offset) cons
   std::string out;
   const bool there = text.starts_with(' ') || text.starts_with(kSpaceSymbol);
   const bool first = prefix_ == Prefix::kFirstIfMissing && offset == 0;
-  if (prefix_ == Prefix::kEach || ((prefix_ == Prefix::kEachIfMissing || first) && !there)) out = kSpaceSymbol;
+  if ((prefix_ == Prefix::kEachIfMissing || first) && !there) out = kSpaceSymbol;
+  append_with_space_symbols(text, out);
+  return out;
+}
+
+Result<std::string> MergedCharacters::normalised(std::string_view text) const {
+  if (!normalises_) return std::string(text);
+  std::string out(prefix_ == Prefix::kEach ? kSpaceSymbol : std::string_view());
   append_with_space_symbols(text, out);
   return out;
 }
 
 Result<void> MergedCharacters::encode(std::string_view text, size_t offset, EncodedText& out) const {
+  return encode_normal(TRY(normalised(text)), offset, out);
+}
+
+Result<void> MergedCharacters::encode_normal(std::string_view text, size_t offset, EncodedText& out) const {
   const std::string all = spelled(text, offset);
   PairMerging merging;
   size_t begin = 0;  // of the word

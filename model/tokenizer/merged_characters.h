@@ -24,8 +24,11 @@ class MergedCharacters final : public PlainEncoder {
   static Result<std::unique_ptr<const PlainEncoder>> load(const Gguf& file, const Vocabulary& vocabulary);
 
   Result<void> encode(std::string_view text, size_t offset, EncodedText& out) const override;
+  Result<std::string> normalised(std::string_view text) const override;
+  Result<void> encode_normal(std::string_view text, size_t offset, EncodedText& out) const override;
   std::string bytes_of(std::string_view token, TokenKind kind) const override;
   bool adds_space() const override { return prefix_ == Prefix::kEach || prefix_ == Prefix::kEachIfMissing; }
+  bool adds_space_to_normal() const override { return prefix_ == Prefix::kEachIfMissing; }
   bool adds_first_space() const override { return prefix_ == Prefix::kFirstIfMissing; }
 
  private:
@@ -43,6 +46,7 @@ class MergedCharacters final : public PlainEncoder {
   std::unordered_map<uint64_t, PairMerging::Merge> merges_;  // left << 32 | right
   std::array<TokenId, 256> byte_tokens_{};
   Prefix prefix_ = Prefix::kNone;
+  bool normalises_ = false;  // spaces become U+2581 before tokens are looked for in the normalised text
   bool joins_words_ = false;  // some merge has a space behind other characters
 };
 

@@ -1,8 +1,13 @@
 #include "model/tokenizer/special_text.h"
 
+#include <algorithm>
+
+#include "model/tokenizer/characters_of_words.h"
+
 namespace runahead {
 
-void SpecialTokenMatcher::add(std::string_view text, TokenId id, bool is_control, bool takes_spaces) {
+void SpecialTokenMatcher::add(std::string_view text, TokenId id, bool is_control,
+                              const TokenSurroundings& surroundings) {
   if (text.empty()) return;
   begins_[static_cast<uint8_t>(text[0])] = true;
   uint32_t node = 0;
@@ -11,19 +16,40 @@ void SpecialTokenMatcher::add(std::string_view text, TokenId id, bool is_control
     if (is_new) nodes_.emplace_back();
     node = next->second;
   }
-  if (nodes_[node].id == kNoToken) nodes_[node] = {id, is_control, takes_spaces};
+  if (nodes_[node].id == kNoToken) nodes_[node] = {id, is_control, surroundings};
 }
 
-SpecialTokenMatcher::Match SpecialTokenMatcher::match(std::string_view text, bool with_control) const {
-  constexpr std::string_view kSpaces = " \t\n\v\f\r";
-  const Found found = longest(text, with_control);
-  Match match = found.match;
-  if (!found.takes_spaces) return match;
-  while (match.bytes < text.size() && kSpaces.contains(text[match.bytes])) {
-    if (longest(text.substr(match.bytes), with_control).match.bytes > found.match.bytes) break;  // was cut out before
-    ++match.bytes;
+SpecialTokenMatcher::Match SpecialTokenMatcher::next(std::string_view text, size_t from, size_t taken,
+                                                     bool with_control) const {
+  for (size_t at = from; at < text.size();) {
+    const Found found = longest(text.substr(at), with_control);
+    if (found.bytes == 0) {
+      ++at;
+      continue;
+    }
+    const size_t end = at + found.bytes;
+    const TokenSurroundings& rules = found.node->surroundings;
+    if (rules.single_word && (ends_in_word(text.substr(0, at)) || begins_with_word(text.substr(end)))) {
+      at = end;  // as `tokenizers`: what begins within it is not looked for either
+      continue;
+    }
+    Match match{.id = found.node->id, .begin = at, .end = end, .own_begin = at, .own_end = end, .resume = end};
+    if (rules.lstrip) match.begin = std::max(taken, without_spaces_right(text.substr(0, at)).size());
+    if (rules.rstrip) match.end = text.size() - without_spaces_left(text.substr(end)).size();
+    if (rules.takes_ascii_spaces) match.end = match.resume = end_of_ascii_spaces(text, end, found.bytes, with_control);
+    return match;
   }
-  return match;
+  return {kNoToken, text.size(), text.size(), text.size(), text.size(), text.size()};
+}
+
+size_t SpecialTokenMatcher::end_of_ascii_spaces(std::string_view text, size_t at, size_t token_bytes,
+                                                bool with_control) const {
+  constexpr std::string_view kSpaces = " \t\n\v\f\r";
+  while (at < text.size() && kSpaces.contains(text[at])) {
+    if (longest(text.substr(at), with_control).bytes > token_bytes) break;  // was cut out before
+    ++at;
+  }
+  return at;
 }
 
 SpecialTokenMatcher::Found SpecialTokenMatcher::longest(std::string_view text, bool with_control) const {
@@ -34,8 +60,7 @@ SpecialTokenMatcher::Found SpecialTokenMatcher::longest(std::string_view text, b
     const auto next = edges_.find(edge(node, text[i]));
     if (next == edges_.end()) break;
     node = next->second;
-    if (nodes_[node].id != kNoToken && (with_control || !nodes_[node].is_control))
-      best = {{nodes_[node].id, i + 1}, nodes_[node].takes_spaces};
+    if (nodes_[node].id != kNoToken && (with_control || !nodes_[node].is_control)) best = {&nodes_[node], i + 1};
   }
   return best;
 }

@@ -6,31 +6,11 @@
 #include <cstdlib>
 #include <memory>
 
-#include "base/utf8.h"
+#include "model/tokenizer/characters_of_words.h"
 #include "model/tokenizer/sentence_pieces.h"
 
 namespace runahead {
 namespace {
-
-// A character and how many bytes it has; -1 and one byte for what is no UTF-8.
-struct Character {
-  char32_t code = 0;
-  size_t bytes = 1;
-  bool is_one = false;
-};
-Character first_of(std::string_view text) {
-  if (utf8_sequence(text).kind != Utf8Sequence::Kind::kCharacter) return {};
-  utf8proc_int32_t code = 0;
-  const auto bytes = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                                      static_cast<utf8proc_ssize_t>(text.size()), &code);
-  return bytes < 1 ? Character{} : Character{static_cast<char32_t>(code), static_cast<size_t>(bytes), true};
-}
-
-// Unicode's White_Space.
-bool is_space(char32_t c) {
-  return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
-}
 
 // The rules of Google's NMT, as `tokenizers` has them.
 bool is_dropped_by_nmt(char32_t c) {
@@ -74,13 +54,13 @@ std::string composed(std::string_view text, int options) {
 
 // How many bytes the grapheme at the start has: what one sees as a character.
 size_t grapheme_bytes(std::string_view text) {
-  const Character first = first_of(text);
+  const CharacterOfText first = first_character(text);
   if (!first.is_one) return 1;
   utf8proc_int32_t state = 0;
   auto before = static_cast<utf8proc_int32_t>(first.code);
   size_t bytes = first.bytes;
   while (bytes < text.size()) {
-    const Character next = first_of(text.substr(bytes));
+    const CharacterOfText next = first_character(text.substr(bytes));
     const auto code = static_cast<utf8proc_int32_t>(next.code);
     if (!next.is_one || utf8proc_grapheme_break_stateful(before, code, &state)) break;
     before = code;
@@ -102,7 +82,7 @@ void map_characters(const CharsMap& rules, std::string_view text, Output& out) {
       continue;
     }
     for (std::string_view rest = grapheme; !rest.empty();) {
-      const std::string_view one = rest.substr(0, first_of(rest).bytes);
+      const std::string_view one = rest.substr(0, first_character(rest).bytes);
       const CharsMap::Match rule = rules.shortest(one);
       out.add(rule.bytes > 0 ? rule.becomes : one);
       rest.remove_prefix(one.size());
@@ -112,31 +92,11 @@ void map_characters(const CharsMap& rules, std::string_view text, Output& out) {
 
 void apply_nmt(std::string_view text, Output& out) {
   while (!text.empty()) {
-    const Character c = first_of(text);
+    const CharacterOfText c = first_character(text);
     if (!c.is_one || !is_dropped_by_nmt(c.code))
       out.add(c.is_one && is_space_to_nmt(c.code) ? " " : text.substr(0, c.bytes));
     text.remove_prefix(c.bytes);
   }
-}
-
-std::string_view without_spaces_left(std::string_view text) {
-  while (!text.empty()) {
-    const Character c = first_of(text);
-    if (!c.is_one || !is_space(c.code)) break;
-    text.remove_prefix(c.bytes);
-  }
-  return text;
-}
-
-std::string_view without_spaces_right(std::string_view text) {
-  while (!text.empty()) {
-    size_t at = text.size() - 1;
-    while (at > 0 && (static_cast<uint8_t>(text[at]) & 0xC0) == 0x80) --at;
-    const Character c = first_of(text.substr(at));
-    if (!c.is_one || at + c.bytes != text.size() || !is_space(c.code)) break;
-    text = text.substr(0, at);
-  }
-  return text;
 }
 
 void replace(std::string_view text, std::string_view from, std::string_view to, Output& out) {
@@ -263,9 +223,13 @@ void TextSteps::add_word(std::string_view word, size_t offset, Words& out) const
     out.begins.push_back(begin + at);
 }
 
-Result<TextSteps::Words> TextSteps::words(std::string_view text, size_t offset) const {
+Result<std::string> TextSteps::normalised(std::string_view text) const {
   std::string normal(text);
   for (const Step& step : steps_) normal = TRY(run(step, normal));
+  return normal;
+}
+
+TextSteps::Words TextSteps::words(std::string_view normal, size_t offset) const {
   Words out;
   if (!drops_whitespace_) {
     if (!normal.empty()) add_word(normal, offset, out);
@@ -274,8 +238,8 @@ Result<TextSteps::Words> TextSteps::words(std::string_view text, size_t offset) 
   for (std::string_view rest = without_spaces_left(normal); !rest.empty(); rest = without_spaces_left(rest)) {
     size_t end = 0;
     while (end < rest.size()) {
-      const Character c = first_of(rest.substr(end));
-      if (c.is_one && is_space(c.code)) break;
+      const CharacterOfText c = first_character(rest.substr(end));
+      if (c.is_one && is_white_space(c.code)) break;
       end += c.bytes;
     }
     add_word(rest.substr(0, end), offset, out);

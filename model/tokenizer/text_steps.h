@@ -30,10 +30,13 @@ class TextSteps {
     std::string text;
     std::vector<size_t> begins;  // in it, of each word; ascending
   };
-  // `text` begins at `offset` of the whole one: at its start or behind a special token. kTooLarge.
-  Result<Words> words(std::string_view text, size_t offset) const;
+  // The normaliser's steps. kTooLarge.
+  Result<std::string> normalised(std::string_view text) const;
+  // Of a normalised text, which begins at `offset` of the whole one: at its start or behind a special token.
+  Words words(std::string_view normal, size_t offset) const;
 
   bool adds_space() const { return prefix_ == Prefix::kEach || prepends_; }
+  bool adds_space_to_normal() const { return prefix_ == Prefix::kEach; }
   bool adds_first_space() const { return prefix_ == Prefix::kFirst; }
 
  private:

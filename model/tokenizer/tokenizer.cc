@@ -9,9 +9,12 @@
 #include "model/tokenizer/merged_characters.h"
 #include "model/tokenizer/scored_pairs.h"
 #include "model/tokenizer/unigram.h"
+#include "model/weights/hf_tokenizer.h"
 
 namespace runahead {
 namespace {
+
+constexpr const char* kAdded = "runahead.tokenizer.added";  // of a folder (model/weights/hf_tokenizer.h); ids ascend
 
 std::unexpected<Error> bad(const std::string& what) {
   return fail(ErrorCode::kInvalidModel, what + "; download or convert the model again");
@@ -83,62 +86,114 @@ Result<void> Tokenizer::load_vocabulary(const Gguf& file, std::string_view kind)
   TokenRoles roles = TRY(read_token_roles(file, vocabulary.texts, special_));
   end_tokens_ = std::move(roles.end_tokens);
   vocabulary.kinds = std::move(roles.kinds);
+  const std::vector<int32_t> added = file.has(kAdded) ? TRY(file.i32s(kAdded)) : std::vector<int32_t>();
+  vocabulary.of_model.resize(added.empty() ? 0 : count);
+  for (size_t i = 0; i + 1 < added.size(); i += 2)
+    if (added[i] >= 0 && std::cmp_less(added[i], count) && (added[i + 1] & kHfOfModel) != 0)
+      vocabulary.of_model[static_cast<size_t>(added[i])] = true;
   plain_ = TRY(load_encoder(file, vocabulary));
   if (!file.has("tokenizer.ggml.add_bos_token") && plain_->adds_bos()) special_.add_bos = special_.bos != kNoToken;
   tokens_.resize(count);
-  constexpr const char* kTakers = "runahead.tokenizer.takes_spaces";  // a folder names them (hf_tokenizer.h); ascending
-  const bool named = file.has(kTakers), all = !named && special_tokens_take_spaces(file);
-  const std::vector<int32_t> takers = named ? TRY(file.i32s(kTakers)) : std::vector<int32_t>();
+  return add_tokens(file, vocabulary, added);
+}
+
+Result<void> Tokenizer::add_tokens(const Gguf& file, const Vocabulary& vocabulary, std::span<const int32_t> added) {
   constexpr std::string_view kNeverTake[] = {"<unk>", "<s>", "<|endoftext|>"};
-  for (size_t i = 0; i < count; ++i) {
-    const bool may = all && std::ranges::find(kNeverTake, vocabulary.texts[i]) == std::end(kNeverTake);
-    add_token(vocabulary, i, may || std::ranges::binary_search(takers, static_cast<int32_t>(i)));
+  const bool all_take = !file.has(kAdded) && special_tokens_take_spaces(file);
+  for (size_t i = 1; i < added.size(); i += 2)
+    if (!finds_in_normal_ && (added[i] & kHfNormalized) != 0) finds_in_normal_.emplace();
+  for (size_t i = 0, next = 0; i < vocabulary.texts.size(); ++i) {
+    int32_t flags = 0;
+    if (next + 1 < added.size() && std::cmp_equal(added[next], i)) flags = added[next + 1], next += 2;
+    const bool takes = all_take && std::ranges::find(kNeverTake, vocabulary.texts[i]) == std::end(kNeverTake);
+    TRY(add_token(vocabulary, i,
+                  {.takes_ascii_spaces = takes,
+                   .lstrip = (flags & kHfLstrip) != 0,
+                   .rstrip = (flags & kHfRstrip) != 0,
+                   .single_word = (flags & kHfSingleWord) != 0},
+                  (flags & kHfNormalized) != 0));
   }
   return {};
 }
 
-void Tokenizer::add_token(const Vocabulary& vocabulary, size_t index, bool takes_spaces) {
+Result<void> Tokenizer::add_token(const Vocabulary& vocabulary, size_t index, const TokenSurroundings& surroundings,
+                                  bool is_normal) {
   const std::string_view text = vocabulary.texts[index];
+  const auto id = static_cast<TokenId>(index);
   Token& token = tokens_[index];
   token.kind = vocabulary.kinds[index];
   const bool is_control = token.kind == TokenKind::kControl;
   token.bytes = is_control ? std::string(text) : plain_->bytes_of(text, token.kind);
-  if (token.kind == TokenKind::kText) return;
+  if (token.kind == TokenKind::kText) return {};
   token.is_cut_out = is_control || token.bytes == text;  // one with U+2581 is made by scores
-  matcher_.add(text, static_cast<TokenId>(index), is_control, takes_spaces);
+  token.is_normal = is_normal;
+  spelled_.add(text, id, is_control, surroundings);
+  if (!finds_in_normal_) return {};
+  if (!is_normal) {
+    finds_in_normal_->before.add(text, id, is_control, surroundings);
+    return {};
+  }
+  const std::string normal = TRY(plain_->normalised(text));
+  if (normal.empty())
+    return fail(ErrorCode::kUnsupported, "the added token " + quoted(text) +
+                                             ", of which the normaliser leaves nothing, is not supported; choose "
+                                             "another model, or its GGUF file");
+  finds_in_normal_->behind.add(normal, id, is_control, surroundings);
+  return {};
 }
+
+namespace {
+
+// Calls `plain(text, offset)` for what no token has taken, and puts the tokens' ids among what that appends to `ids`.
+template <typename Plain>
+Result<void> cut_out(const SpecialTokenMatcher& matcher, std::string_view text, bool with_control,
+                     std::vector<TokenId>& ids, const Plain& plain) {
+  size_t taken = 0;
+  for (size_t from = 0;;) {
+    const SpecialTokenMatcher::Match match = matcher.next(text, from, taken, with_control);
+    if (taken < match.begin) TRY(plain(text.substr(taken, match.begin - taken), taken));
+    if (match.id == kNoToken) return {};
+    ids.push_back(match.id);
+    from = match.resume, taken = match.end;
+  }
+}
+
+}  // namespace
 
 Result<std::vector<TokenId>> Tokenizer::encode(std::string_view text, bool parse_special) const {
   if (text.size() > limits::kTextBytesMax)
     return fail(ErrorCode::kTooLarge, "the text has " + std::to_string(text.size()) + " bytes; at most " +
                                           std::to_string(limits::kTextBytesMax) + " are taken");
   EncodedText encoded;
-  size_t plain = 0;  // where the text that no special token has taken begins
-  const auto encode_plain = [&](size_t end) -> Result<void> {
-    return plain < end ? plain_->encode(text.substr(plain, end - plain), plain, encoded) : Result<void>();
-  };
-  for (size_t at = 0; at < text.size();) {
-    const SpecialTokenMatcher::Match match = matcher_.match(text.substr(at), parse_special);
-    if (match.bytes == 0) {
-      ++at;
-      continue;
-    }
-    TRY(encode_plain(at));
-    encoded.ids.push_back(match.id);
-    at += match.bytes;
-    plain = at;
+  if (!finds_in_normal_) {
+    TRY(cut_out(spelled_, text, parse_special, encoded.ids,
+                [&](std::string_view plain, size_t at) { return plain_->encode(plain, at, encoded); }));
+  } else {
+    TRY(cut_out(finds_in_normal_->before, text, parse_special, encoded.ids,
+                [&](std::string_view plain, size_t at) { return encode_stretch(plain, at, parse_special, encoded); }));
   }
-  TRY(encode_plain(text.size()));
   if (!encoded.missing.empty()) return missing_bytes(text, encoded.missing);
   return std::move(encoded.ids);
 }
 
+Result<void> Tokenizer::encode_stretch(std::string_view text, size_t offset, bool parse_special,
+                                       EncodedText& out) const {
+  const std::string normal = TRY(plain_->normalised(text));
+  return cut_out(finds_in_normal_->behind, normal, parse_special, out.ids,
+                 [&](std::string_view plain, size_t at) { return plain_->encode_normal(plain, offset + at, out); });
+}
+
 Tokenizer::Spelled Tokenizer::find_control(std::string_view text, size_t from) const {
-  for (size_t at = from; at < text.size(); ++at) {
-    const SpecialTokenMatcher::Match match = matcher_.match(text.substr(at), true);
-    if (match.bytes > 0 && is_control(match.id)) return {at, match.bytes, match.id};
+  for (size_t taken = from;;) {
+    const SpecialTokenMatcher::Match match = spelled_.next(text, from, taken, true);
+    if (match.id == kNoToken || is_control(match.id))
+      return {.at = match.begin,
+              .bytes = match.end - match.begin,
+              .own_at = match.own_begin,
+              .own_bytes = match.own_end - match.own_begin,
+              .id = match.id};
+    from = match.resume, taken = match.end;
   }
-  return {text.size(), 0, kNoToken};
 }
 
 std::unexpected<Error> Tokenizer::missing_bytes(std::string_view text, const std::vector<size_t>& offsets) const {
@@ -176,7 +231,8 @@ std::string Tokenizer::decode(std::span<const TokenId> ids, bool with_control) c
     const Token& token = tokens_[static_cast<size_t>(id)];
     if (with_control || token.kind != TokenKind::kControl)
       out += std::string_view(token.bytes).substr(begins && !token.is_cut_out && token.bytes.starts_with(' ') ? 1 : 0);
-    begins = token.is_cut_out && (plain_->adds_space() || begins);
+    const bool adds_behind = token.is_normal ? plain_->adds_space_to_normal() : plain_->adds_space() || begins;
+    begins = token.is_cut_out && adds_behind;
   }
   return out;
 }

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -43,6 +44,7 @@ class Tokenizer {
   struct Spelled {
     size_t at = 0;
     size_t bytes = 0;
+    size_t own_at = 0, own_bytes = 0;  // without the spaces around it that it takes
     TokenId id = kNoToken;
   };
   Spelled find_control(std::string_view text, size_t from) const;
@@ -69,15 +71,25 @@ class Tokenizer {
     std::string bytes;
     TokenKind kind = TokenKind::kText;
     bool is_cut_out = false;  // of any text before the rest is encoded
+    bool is_normal = false;  // of the normalised text
+  };
+  // Of a folder that has tokens which are looked for in the normalised text: the others are cut out of the text as it is, and
+  // what is left is normalised, each stretch by itself.
+  struct TwoPasses {
+    SpecialTokenMatcher before, behind;
   };
 
   Tokenizer() = default;
   Result<void> load_vocabulary(const Gguf& file, std::string_view kind);
-  void add_token(const Vocabulary& vocabulary, size_t index, bool takes_spaces);
+  Result<void> add_tokens(const Gguf& file, const Vocabulary& vocabulary, std::span<const int32_t> added);
+  Result<void> add_token(const Vocabulary& vocabulary, size_t index, const TokenSurroundings& surroundings,
+                         bool is_normal);
+  Result<void> encode_stretch(std::string_view text, size_t offset, bool parse_special, EncodedText& out) const;
   std::unexpected<Error> missing_bytes(std::string_view text, const std::vector<size_t>& offsets) const;
 
   std::unique_ptr<const PlainEncoder> plain_;
-  SpecialTokenMatcher matcher_;
+  SpecialTokenMatcher spelled_;  // all tokens that are cut out, as a template writes them
+  std::optional<TwoPasses> finds_in_normal_;
   SpecialTokens special_;
   std::vector<Token> tokens_;  // [vocab_size]
   std::vector<TokenId> end_tokens_;

@@ -96,7 +96,7 @@ void Unigram::index_pieces() {
   for (size_t byte = 0; byte < 256; ++byte) begins_[byte + 1] += begins_[byte];
 }
 
-Result<std::string> Unigram::normalised(std::string_view text) const {
+Result<std::string> Unigram::normalised_by_rules(std::string_view text) const {
   std::string out;
   bool space_added = false, in_word = false;
   const auto take = [&](char c) {
@@ -188,16 +188,24 @@ void Unigram::encode_word(std::string_view word, std::vector<TokenId>& out) cons
   std::reverse(out.begin() + static_cast<ptrdiff_t>(before), out.end());
 }
 
+Result<std::string> Unigram::normalised(std::string_view text) const {
+  return steps_ ? steps_->normalised(text) : normalised_by_rules(text);
+}
+
 Result<void> Unigram::encode(std::string_view text, size_t offset, EncodedText& out) const {
+  return encode_normal(TRY(normalised(text)), offset, out);
+}
+
+Result<void> Unigram::encode_normal(std::string_view text, size_t offset, EncodedText& out) const {
   if (steps_) {
-    const TextSteps::Words words = TRY(steps_->words(text, offset));
+    const TextSteps::Words words = steps_->words(text, offset);
     const std::string_view all = words.text;
     for (size_t i = 0; i < words.begins.size(); ++i) {
       const size_t end = i + 1 < words.begins.size() ? words.begins[i + 1] : all.size();
       encode_word(all.substr(words.begins[i], end - words.begins[i]), out.ids);
     }
   } else {
-    encode_word(TRY(normalised(text)), out.ids);
+    encode_word(text, out.ids);
   }
   if (unknown_ == kNoToken && std::erase(out.ids, kNoToken) > 0) out.missing.push_back(offset);
   return {};

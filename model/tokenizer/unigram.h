@@ -26,8 +26,11 @@ class Unigram final : public PlainEncoder {
   static Result<std::unique_ptr<const PlainEncoder>> load_folder(const Gguf& file, const Vocabulary& vocabulary);
 
   Result<void> encode(std::string_view text, size_t offset, EncodedText& out) const override;
+  Result<std::string> normalised(std::string_view text) const override;
+  Result<void> encode_normal(std::string_view text, size_t offset, EncodedText& out) const override;
   std::string bytes_of(std::string_view token, TokenKind kind) const override;
   bool adds_space() const override { return adds_space_; }
+  bool adds_space_to_normal() const override { return steps_ && steps_->adds_space_to_normal(); }
   bool adds_first_space() const override { return steps_ && steps_->adds_first_space(); }
 
  private:
@@ -46,7 +49,7 @@ class Unigram final : public PlainEncoder {
   Result<void> load_pieces(const Gguf& file, const Vocabulary& vocabulary);
   Result<void> load_folder_pieces(const Gguf& file, const Vocabulary& vocabulary);
   void index_pieces();
-  Result<std::string> normalised(std::string_view text) const;
+  Result<std::string> normalised_by_rules(std::string_view text) const;
   // Tries every token that begins at `begin`; true if one has exactly `length` bytes.
   bool extend(std::string_view text, size_t begin, size_t length, std::vector<Best>& best) const;
   std::vector<Best> best_cuts(std::string_view text) const;

@@ -7,6 +7,7 @@
 #include "base/limits.h"
 #include "model/weights/gguf.h"
 #include "model/weights/hf_object.h"
+#include "model/weights/hf_quantization.h"
 #include "model/weights/hf_rope.h"
 
 namespace runahead {
@@ -76,22 +77,6 @@ bool is_harmless(const std::string& name) { return name.starts_with('_') || kHar
 bool says_no(const nlohmann::json& value) {
   return value.is_null() || (value.is_boolean() && !value.get<bool>()) ||
          (value.is_number() && value.get<double>() == 0) || (value.is_structured() && value.empty());
-}
-
-// A file's type and layout, said as people call it.
-Result<void> refuse_quantized(const HfObject& c) {
-  for (const char* name : {"quantization_config", "compression_config"}) {
-    const nlohmann::json* config = c.find(name);
-    if (config == nullptr || says_no(*config)) continue;
-    std::string method = "an unknown one";
-    if (config->is_object() && config->contains("quant_method") && (*config)["quant_method"].is_string())
-      method = (*config)["quant_method"].get<std::string>();
-    return fail(ErrorCode::kUnsupported,
-                c.where() + ": the weights are quantized by the layout " + runahead::quoted(method) + " (" + name +
-                    "), which is not read; choose the folder in BF16, F16 or F32, or a GGUF file",
-                name);
-  }
-  return {};
 }
 
 Result<const HfFamily*> find_family(const HfObject& c) {
@@ -349,7 +334,7 @@ Result<void> refuse_unread(const HfObject& c, const HfFamily& family) {
 Result<HfModel> read_hf_config(const nlohmann::json& config, const std::string& name, GgufKeys& keys) {
   const HfObject c(config, name);
   HfModel model;
-  TRY(refuse_quantized(c));
+  TRY(read_hf_quantization(c, model, keys));
   model.family = TRY(find_family(c));
   TRY(read_heads(c, model));
   TRY(read_presence(c, model));

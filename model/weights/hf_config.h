@@ -32,6 +32,7 @@ struct HfModel {
   const HfFamily* family = nullptr;
   uint64_t num_layers = 0, num_heads = 0, num_kv_heads = 0, head_dim = 0;
   bool tied = false;
+  bool float8 = false;  // some matrices are F8_E4M3 with scales
   bool grouped_qkv = false;  // Q, K and V of each K/V head together
   // What config.json says of tensors that GGUF's readers look for: of the first layer, and whether it is there.
   std::vector<std::pair<std::string, bool>> first_layer;

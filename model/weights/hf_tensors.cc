@@ -49,6 +49,7 @@ constexpr Part kLayer[] = {{"self_attn.q_proj", "attn_q"},
 // Of one expert: its number comes behind GGUF's name, as in files of before April 2024, so that nothing is copied.
 constexpr Part kExpert[] = {{"gate_proj", "ffn_gate"}, {"up_proj", "ffn_up"}, {"down_proj", "ffn_down"},
                             {"w1", "ffn_gate"},        {"w3", "ffn_up"},      {"w2", "ffn_down"}};
+constexpr std::string_view kScale = ".weight_scale";  // of F8_E4M3 (decoded_matrix.h)
 // The norm behind the attention has the same name as the one before the FFN.
 constexpr std::string_view kPostAttention = "post_attention_layernorm";
 
@@ -126,13 +127,17 @@ class Conversion {
     return fail(ErrorCode::kInvalidModel, name_ + ": " + what + "; download the model again");
   }
 
-  // A table that older writers kept, and a head that is the embedding again.
+  // A table that older writers kept, a head that is the embedding again, and scales of activations, which are not quantized here.
   bool is_left_out(std::string_view name) const {
-    return name.ends_with(".rotary_emb.inv_freq") || (model_.tied && name == "lm_head.weight");
+    return name.ends_with(".rotary_emb.inv_freq") || (model_.tied && name == "lm_head.weight") ||
+           (model_.float8 && name.ends_with(".input_scale"));
   }
 
-  std::string gguf_name(const Name& name) const {
-    if (name.ending != ".weight" && name.ending != ".bias") return "";
+  std::string gguf_name(Name name) const {
+    if (model_.float8 && name.layer && name.ending == ".weight_scale_inv")
+      name.ending = kScale;  // multiplied all the same
+    const bool scale = model_.float8 && name.layer && name.ending == kScale;
+    if (name.ending != ".weight" && name.ending != ".bias" && !scale) return "";
     if (!name.layer) {
       const std::string_view part = find(kOuter, name.part);
       return part.empty() ? "" : std::string(part) + std::string(name.ending);
@@ -140,7 +145,7 @@ class Conversion {
     const std::string block = "blk." + std::to_string(*name.layer) + ".";
     if (name.expert) {
       const std::string_view part = find(kExpert, name.part);
-      if (part.empty() || name.ending != ".weight") return "";
+      if (part.empty() || name.ending == ".bias") return "";
       return block + std::string(part) + "." + std::to_string(*name.expert) + std::string(name.ending);
     }
     std::string_view part = find(kLayer, name.part);
@@ -154,6 +159,7 @@ class Conversion {
   Result<QuantType> type_of(const SafeTensor& tensor) const {
     for (const QuantType type : {QuantType::kBF16, QuantType::kF16, QuantType::kF32})
       if (quant_format(type).name == tensor.type) return type;
+    if (model_.float8 && tensor.type == quant_format(QuantType::kF8_E4M3).name) return QuantType::kF8_E4M3;
     return fail(ErrorCode::kUnsupported,
                 name_ + ": the tensor " + runahead::quoted(tensor.name) + " has the type " + tensor.type +
                     ", and this version reads BF16, F16 and F32; choose another folder, or a GGUF file");
@@ -168,6 +174,10 @@ class Conversion {
       return fail(ErrorCode::kUnsupported, name_ + ": this version does not use the tensor " +
                                                runahead::quoted(tensor.name) +
                                                "; answers would be wrong, so choose another model");
+    if (info.type == QuantType::kF8_E4M3 && !may_be_float8(tensor, parts, name))
+      return fail(ErrorCode::kUnsupported, name_ + ": the tensor " + runahead::quoted(tensor.name) +
+                                               " has the type F8_E4M3, which is read of products of layers alone; "
+                                               "choose another folder, or a GGUF file");
     if (parts.head) {
       heads_[name][*parts.head] = &tensor;
       return {};
@@ -175,6 +185,8 @@ class Conversion {
     info.num_dims = std::max(tensor.num_dims, 1);
     for (int32_t i = 0; i < tensor.num_dims; ++i)
       info.dims[static_cast<size_t>(i)] = tensor.shape[static_cast<size_t>(tensor.num_dims - 1 - i)];
+    if (name.ends_with(kScale)) info.num_dims = 2;  // one, or one a row: a column
+    if (name.ends_with(kScale) && tensor.num_dims == 1) info.dims = {1, tensor.shape[0], 1, 1};
     if (model_.family->adds_one_to_gains && name.ends_with("norm.weight")) return add_gains(name, info, tensor);
     info.bytes = tensor.bytes;
     if (model_.grouped_qkv && name.find(".attn_qkv.") != std::string::npos) {
@@ -187,6 +199,11 @@ class Conversion {
     info.name = memory_.names.emplace_back(name);
     out_.push_back(info);
     return {};
+  }
+
+  bool may_be_float8(const SafeTensor& tensor, const Name& parts, std::string_view name) const {
+    return tensor.num_dims == 2 && parts.layer && !parts.head && name.ends_with(".weight") && !name.contains("norm") &&
+           !(model_.grouped_qkv && name.contains(".attn_qkv."));
   }
 
   std::vector<float> floats_of(const SafeTensor& tensor, QuantType type) const {

@@ -50,6 +50,7 @@ class Steps {
     if (!fallback || ignores || nfc_ || !replaces_space_) return unsupported("pre_tokenizer", member("pre_tokenizer"));
     keys.str("tokenizer.ggml.model", "merged-characters");
     keys.str("runahead.tokenizer.space_prefix", space_prefix_);
+    if (normalises_spaces_) keys.str("runahead.tokenizer.normalizer", "spaces");
     return character_merges(model, keys);
   }
 
@@ -80,7 +81,7 @@ class Steps {
         prepends_ = true;
         space_prefix_ = "each";
       } else if (type == "Replace" && pattern_of(*step, "String") == " " && text_of(*step, "content") == kHfSpace) {
-        replaces_space_ = true;
+        replaces_space_ = normalises_spaces_ = true;
       } else {
         return unsupported("normalizer", *step);
       }
@@ -185,6 +186,7 @@ class Steps {
   const json& t_;
   const std::string& name_;
   bool nfc_ = false, prepends_ = false, replaces_space_ = false, byte_level_ = false;
+  bool normalises_spaces_ = false;  // in the normaliser, not in the pre-tokenizer
   bool parts_digits_ = false;  // behind ByteLevel
   std::string space_prefix_ = "none";
   std::vector<std::string> expressions_;

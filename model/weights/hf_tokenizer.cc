@@ -30,7 +30,7 @@ class Reader {
     TRY(read_added_tokens());
     keys_.strings("tokenizer.ggml.tokens", tokens_);
     keys_.i32s("tokenizer.ggml.token_type", types_);
-    keys_.i32s("runahead.tokenizer.takes_spaces", takes_spaces_);
+    keys_.i32s("runahead.tokenizer.added", added_);
     TRY(read_special_ids());
     TRY(read_post_processor());
     TRY(read_ends());
@@ -103,35 +103,15 @@ class Reader {
     for (const HfAddedToken& token : TRY(read_hf_added_tokens(files))) {
       if (token.id >= files_.vocab_size)
         continue;  // the model has no row for it, so it is never asked or said (Gemma 3's image)
-      if (token.single_word || token.lstrip)
-        return unsupported("the token " + runahead::quoted(token.text) +
-                           ", which depends on what is before it (lstrip or single_word),");
-      if (token.normalized && is_normalised_apart(token.text))
-        return unsupported("the token " + runahead::quoted(token.text) +
-                           ", which is looked for in the normalised text and may look otherwise there,");
-      if (token.rstrip) takes_spaces_.push_back(static_cast<int32_t>(token.id));
+      const int32_t flags = (token.lstrip ? kHfLstrip : 0) | (token.rstrip ? kHfRstrip : 0) |
+                            (token.single_word ? kHfSingleWord : 0) | (token.normalized ? kHfNormalized : 0) |
+                            (types_[token.id] != kUnused ? kHfOfModel : 0);
+      added_.insert(added_.end(), {static_cast<int32_t>(token.id), flags});
       if (types_[token.id] != kUnused && tokens_[token.id] != token.text)
         return bad("two tokens have the id " + std::to_string(token.id));
       set(token.id, token.text, token.special ? kControl : kUserDefined);
     }
-    std::ranges::sort(takes_spaces_);
     return {};
-  }
-
-  // Whether a normaliser may write it in another way than it stands in the text.
-  bool is_normalised_apart(std::string_view token) const {
-    const auto normalizer = json_.find("normalizer");
-    if (normalizer == json_.end()) return false;
-    const bool plain = std::ranges::all_of(token, [](char c) { return c > ' ' && c <= '~'; });
-    constexpr std::string_view kMarks = "\xCC\xCD";  // the first bytes of marks that NFC joins to letters
-    const auto holds = [&](std::string_view text) { return !text.empty() && token.contains(text); };
-    return std::ranges::any_of(steps_of(*normalizer, "normalizers"), [&](const json* step) {
-      const std::string_view type = text_of(*step, "type"), literal = pattern_of(*step, "String");
-      if (type == "NFC") return token.find_first_of(kMarks) != std::string_view::npos;
-      if (!literal.empty()) return holds(literal) || holds(text_of(*step, "content"));
-      const bool of_ends = type == "Prepend" || type == "Strip" || pattern_of(*step, "Regex").starts_with("\\A");
-      return of_ends || !plain;  // of the whole stretch's ends, which the token would be no end of
-    });
   }
 
   // "<s>", or {"content": "<s>", ..}.
@@ -271,7 +251,7 @@ class Reader {
   std::string name_;
   const json& json_;
   std::vector<std::string> tokens_;
-  std::vector<int32_t> types_, takes_spaces_;
+  std::vector<int32_t> types_, added_;
   std::unordered_map<std::string, uint64_t> ids_;
   std::optional<uint64_t> bos_, eos_;
 };

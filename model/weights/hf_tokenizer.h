@@ -12,6 +12,9 @@
 
 namespace runahead {
 
+// Of an added token, in runahead.tokenizer.added: its id, then the sum of these. OfModel: the model's vocabulary has it, too.
+enum HfTokenFlag : int32_t { kHfLstrip = 1, kHfRstrip = 2, kHfSingleWord = 4, kHfNormalized = 8, kHfOfModel = 16 };
+
 // Null or empty: the folder has no such file.
 struct HfTokenizerFiles {
   std::string folder;  // for messages

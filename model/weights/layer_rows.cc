@@ -75,6 +75,17 @@ Result<QuantMatrixView> finite_matrix(const Gguf& file, const std::string& name,
   return finite(TRY(matrix(file, name, rows, cols)), name);
 }
 
+// Where the matrices of a layer come from, and where those lie that the file has in a form that is not packed.
+struct Source {
+  const Gguf& file;
+  DecodedBytes& decoded;
+};
+
+Result<QuantMatrixView> finite_matrix(const Source& from, const std::string& name, int64_t rows, int64_t cols) {
+  TRY(matrix(from.file, name, rows, cols));
+  return finite(TRY(packable_matrix(from.file, name, from.decoded)), name);
+}
+
 QuantMatrixView part_of(const QuantMatrixView& all, int64_t begin, int64_t rows) {
   QuantMatrixView view = all;
   view.rows = rows;
@@ -82,8 +93,8 @@ QuantMatrixView part_of(const QuantMatrixView& all, int64_t begin, int64_t rows)
   return view;
 }
 
-Result<WeightRows> finite_rows(const Gguf& file, const std::string& name, int64_t rows, int64_t cols) {
-  return rows_of(TRY(finite_matrix(file, name, rows, cols)));
+Result<WeightRows> finite_rows(const Source& from, const std::string& name, int64_t rows, int64_t cols) {
+  return rows_of(TRY(finite_matrix(from, name, rows, cols)));
 }
 
 struct QkvViews {
@@ -91,61 +102,61 @@ struct QkvViews {
 };
 
 // Of three tensors, or of one that holds their rows one after the other.
-Result<QkvViews> qkv_views(const Gguf& file, const ModelShape& s, const LayerTensors& tensors) {
+Result<QkvViews> qkv_views(const Source& from, const ModelShape& s, const LayerTensors& tensors) {
   const int64_t q_rows = int64_t{s.num_heads} * s.head_dim, kv_rows = int64_t{s.num_kv_heads} * s.head_dim;
   if (tensors.qkv.weight.empty()) {
     QkvViews views;
-    views.q = TRY(finite_matrix(file, tensors.q.weight, q_rows, s.model_dim));
-    views.k = TRY(finite_matrix(file, tensors.k.weight, kv_rows, s.model_dim));
-    views.v = TRY(finite_matrix(file, tensors.v.weight, kv_rows, s.model_dim));
+    views.q = TRY(finite_matrix(from, tensors.q.weight, q_rows, s.model_dim));
+    views.k = TRY(finite_matrix(from, tensors.k.weight, kv_rows, s.model_dim));
+    views.v = TRY(finite_matrix(from, tensors.v.weight, kv_rows, s.model_dim));
     return views;
   }
-  const QuantMatrixView all = TRY(finite_matrix(file, tensors.qkv.weight, q_rows + 2 * kv_rows, s.model_dim));
+  const QuantMatrixView all = TRY(finite_matrix(from, tensors.qkv.weight, q_rows + 2 * kv_rows, s.model_dim));
   return QkvViews{part_of(all, 0, q_rows), part_of(all, q_rows, kv_rows), part_of(all, q_rows + kv_rows, kv_rows)};
 }
 
-Result<FfnRows> ffn_rows(const Gguf& file, const ModelConfig& config, const LayerTensors& tensors) {
+Result<FfnRows> ffn_rows(const Source& from, const ModelConfig& config, const LayerTensors& tensors) {
   const ModelShape& s = config.shape;
   FfnRows rows;
-  rows.down = TRY(finite_rows(file, tensors.down.weight, s.model_dim, s.ffn_dim));
+  rows.down = TRY(finite_rows(from, tensors.down.weight, s.model_dim, s.ffn_dim));
   if (config.layer.fused_gate_up) {
-    const QuantMatrixView both = TRY(finite_matrix(file, tensors.up.weight, 2 * int64_t{s.ffn_dim}, s.model_dim));
+    const QuantMatrixView both = TRY(finite_matrix(from, tensors.up.weight, 2 * int64_t{s.ffn_dim}, s.model_dim));
     rows.gate = rows_of(part_of(both, 0, s.ffn_dim)), rows.up = rows_of(part_of(both, s.ffn_dim, s.ffn_dim));
     return rows;
   }
-  if (!tensors.gate.weight.empty()) rows.gate = TRY(finite_rows(file, tensors.gate.weight, s.ffn_dim, s.model_dim));
-  rows.up = TRY(finite_rows(file, tensors.up.weight, s.ffn_dim, s.model_dim));
+  if (!tensors.gate.weight.empty()) rows.gate = TRY(finite_rows(from, tensors.gate.weight, s.ffn_dim, s.model_dim));
+  rows.up = TRY(finite_rows(from, tensors.up.weight, s.ffn_dim, s.model_dim));
   return rows;
 }
 
 // The rows of one expert's product, of the tensor of all.
-Result<WeightRows> expert_rows(const Gguf& file, const std::string& name, int32_t expert, int32_t experts, int64_t rows,
-                               int64_t cols) {
-  const QuantMatrixView m = TRY(file.matrix_of(name, expert, experts));
+Result<WeightRows> expert_rows(const Source& from, const std::string& name, int32_t expert, int32_t experts,
+                               int64_t rows, int64_t cols) {
+  const QuantMatrixView m = TRY(from.file.matrix_of(name, expert, experts));
   TRY(check_matrix(m, name, rows, cols));
   return rows_of(TRY(finite(m, name)));
 }
 
-Result<void> add_ffn(const Gguf& file, const ModelConfig& config, const LayerTensors& tensors, LayerRows& rows) {
+Result<void> add_ffn(const Source& from, const ModelConfig& config, const LayerTensors& tensors, LayerRows& rows) {
   const ModelShape& s = config.shape;
   const int32_t experts = config.layer.experts;
   if (experts == 0) {
-    rows.ffn.push_back(TRY(ffn_rows(file, config, tensors)));
+    rows.ffn.push_back(TRY(ffn_rows(from, config, tensors)));
     return {};
   }
-  rows.router = TRY(finite_rows(file, tensors.router, experts, s.model_dim));
+  rows.router = TRY(finite_rows(from, tensors.router, experts, s.model_dim));
   for (const LayerTensors::Expert& expert : tensors.experts) {
     FfnRows& ffn = rows.ffn.emplace_back();
-    ffn.gate = TRY(finite_rows(file, expert.gate, s.ffn_dim, s.model_dim));
-    ffn.up = TRY(finite_rows(file, expert.up, s.ffn_dim, s.model_dim));
-    ffn.down = TRY(finite_rows(file, expert.down, s.model_dim, s.ffn_dim));
+    ffn.gate = TRY(finite_rows(from, expert.gate, s.ffn_dim, s.model_dim));
+    ffn.up = TRY(finite_rows(from, expert.up, s.ffn_dim, s.model_dim));
+    ffn.down = TRY(finite_rows(from, expert.down, s.model_dim, s.ffn_dim));
   }
   if (!tensors.experts.empty()) return {};
   for (int32_t e = 0; e < experts; ++e) {
     FfnRows& ffn = rows.ffn.emplace_back();
-    ffn.gate = TRY(expert_rows(file, tensors.gate.weight, e, experts, s.ffn_dim, s.model_dim));
-    ffn.up = TRY(expert_rows(file, tensors.up.weight, e, experts, s.ffn_dim, s.model_dim));
-    ffn.down = TRY(expert_rows(file, tensors.down.weight, e, experts, s.model_dim, s.ffn_dim));
+    ffn.gate = TRY(expert_rows(from, tensors.gate.weight, e, experts, s.ffn_dim, s.model_dim));
+    ffn.up = TRY(expert_rows(from, tensors.up.weight, e, experts, s.ffn_dim, s.model_dim));
+    ffn.down = TRY(expert_rows(from, tensors.down.weight, e, experts, s.model_dim, s.ffn_dim));
   }
   return {};
 }
@@ -213,15 +224,16 @@ Result<QuantMatrixView> head_matrix(const Gguf& file, const ModelConfig& config)
 Result<LayerRows> layer_rows(const Gguf& file, const ModelConfig& config, int32_t layer, int32_t padded_head_dim) {
   const ModelShape& s = config.shape;
   const LayerTensors tensors(file, config.layer, layer);
-  const QkvViews qkv = TRY(qkv_views(file, s, tensors));
-  const HeadOrder rotary = rotary_order(config.layer, s.head_dim, padded_head_dim);
   LayerRows rows;
+  const Source from{file, rows.decoded};
+  const QkvViews qkv = TRY(qkv_views(from, s, tensors));
+  const HeadOrder rotary = rotary_order(config.layer, s.head_dim, padded_head_dim);
   add_heads(qkv.q, s.head_dim, rotary, rows.qkv);
   add_heads(qkv.k, s.head_dim, rotary, rows.qkv);
   add_heads(qkv.v, s.head_dim, plain_order(s.head_dim, padded_head_dim), rows.qkv);
   rows.attention_out =
-      TRY(finite_rows(file, tensors.attention_out.weight, s.model_dim, int64_t{s.num_heads} * s.head_dim));
-  TRY(add_ffn(file, config, tensors, rows));
+      TRY(finite_rows(from, tensors.attention_out.weight, s.model_dim, int64_t{s.num_heads} * s.head_dim));
+  TRY(add_ffn(from, config, tensors, rows));
   return rows;
 }
 

@@ -2,7 +2,7 @@
 // kernels (weights.cc) or for a GPU's (model/cuda_transformer).
 //   rows    of Q and K are reordered to rotate-half RoPE, whatever pairing the file has: place i of each half is pair i; what is
 //           not turned comes behind the pairs that are. Whole rows move: lossless for every format.
-//   owner   they point into the model file, which must stay open.
+//   owner   they point into the model file, which must stay open, or into `decoded`.
 //   threads any.
 #pragma once
 
@@ -11,6 +11,7 @@
 
 #include "kernels/packed_matrix.h"
 #include "model/model_config.h"
+#include "model/weights/decoded_matrix.h"
 
 namespace runahead {
 
@@ -25,6 +26,7 @@ struct LayerRows {
   WeightRows attention_out;
   WeightRows router;  // empty without experts
   std::vector<FfnRows> ffn;  // one, or one an expert
+  DecodedBytes decoded;  // of matrices that a folder has in a form that is not packed
 };
 
 // Each head gets padded_head_dim rows, the halves that RoPE turns padded each; what is added is empty rows. kInvalidModel if a

@@ -132,7 +132,11 @@ std::unordered_set<std::string> read_tensors(const Gguf& file, const ModelConfig
   if (config.long_rope) names.insert({"rope_factors_long.weight", "rope_factors_short.weight"});
   if (config.output_norm.kind == NormKind::kLayer) names.insert("output_norm.bias");
   for (int32_t layer = 0; layer < config.shape.num_layers; ++layer)
-    for (std::string& name : LayerTensors(file, config.layer, layer).all()) names.insert(std::move(name));
+    for (std::string& name : LayerTensors(file, config.layer, layer).all()) {
+      const Result<TensorInfo> info = file.tensor(name);
+      if (info && info->type == QuantType::kF8_E4M3) names.insert(name + "_scale");
+      names.insert(std::move(name));
+    }
   return names;
 }
 

@@ -45,10 +45,10 @@ class Quotes {
     Tokenizer::Spelled token = tokenizer_.find_control(text, 0);
     size_t own = text.find(kQuoteBegin);  // the message's own noncharacter
     for (size_t at = 0; at < text.size();) {
-      if (token.at < at) token = tokenizer_.find_control(text, at);
+      if (token.own_at < at) token = tokenizer_.find_control(text, at);
       if (own < at) own = text.find(kQuoteBegin, at);
-      const size_t place = std::min(own, token.at);
-      const size_t length = own < token.at ? kQuoteBegin.size() : token.bytes;
+      const size_t place = std::min(own, token.own_at);
+      const size_t length = own < token.own_at ? kQuoteBegin.size() : token.own_bytes;
       out += text.substr(at, place - at);
       if (length > 0) {
         out += std::string(kQuoteBegin) + std::to_string(quotes_.size()) + std::string(kQuoteEnd);

@@ -52,24 +52,55 @@ inline void write_file(const std::filesystem::path& path, std::string_view conte
   std::ofstream(path, std::ios::binary).write(content.data(), static_cast<std::streamsize>(content.size()));
 }
 
-// The weights of a tensor by its name alone, as tests/golden/make_hf_models.py makes them.
-inline std::vector<float> hf_weights(std::string_view name, const std::vector<int64_t>& shape, bool gains_from_zero) {
+// Numbers by a tensor's name alone, as tests/golden/make_hf_models.py makes them.
+inline std::vector<uint64_t> hf_numbers(std::string_view name, size_t count) {
   uint64_t seed = 0xcbf29ce484222325;
   for (const char c : name) seed = (seed ^ static_cast<uint8_t>(c)) * 0x100000001b3;
-  size_t count = 1;
-  for (const int64_t dim : shape) count *= static_cast<size_t>(dim);
-  std::vector<float> values(count);
+  std::vector<uint64_t> numbers(count);
   for (size_t i = 0; i < count; ++i) {
     uint64_t z = seed + (i + 1) * 0x9e3779b97f4a7c15;
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
     z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    z ^= z >> 31;
-    const double uniform = static_cast<double>(z >> 11) * 0x1p-52 - 1;
-    if (shape.size() > 1) values[i] = static_cast<float>(uniform * std::sqrt(3.0 / static_cast<double>(shape[1])));
-    else if (name.ends_with("bias")) values[i] = static_cast<float>(uniform * 0.3);
-    else values[i] = static_cast<float>(uniform * 0.4 + (gains_from_zero ? 0 : 1));
+    numbers[i] = z ^ z >> 31;
+  }
+  return numbers;
+}
+inline double uniform_of(uint64_t number) { return static_cast<double>(number >> 11) * 0x1p-52 - 1; }
+inline size_t hf_count(const std::vector<int64_t>& shape) {
+  size_t count = 1;
+  for (const int64_t dim : shape) count *= static_cast<size_t>(dim);
+  return count;
+}
+
+// The weights of a tensor.
+inline std::vector<float> hf_weights(std::string_view name, const std::vector<int64_t>& shape, bool gains_from_zero) {
+  std::vector<float> values;
+  for (const uint64_t number : hf_numbers(name, hf_count(shape))) {
+    const double uniform = uniform_of(number);
+    if (shape.size() > 1)
+      values.push_back(static_cast<float>(uniform * std::sqrt(3.0 / static_cast<double>(shape[1]))));
+    else if (name.ends_with("bias")) values.push_back(static_cast<float>(uniform * 0.3));
+    else values.push_back(static_cast<float>(uniform * 0.4 + (gains_from_zero ? 0 : 1)));
   }
   return values;
+}
+
+// Codes of F8_E4M3, none of which is NaN, and scales that make weights of them for a matrix of `cols` columns, as
+// tests/golden/make_hf_float8.py.
+inline std::vector<std::byte> hf_float8_codes(std::string_view name, const std::vector<int64_t>& shape) {
+  std::vector<std::byte> codes;
+  for (const uint64_t number : hf_numbers(name, hf_count(shape))) {
+    const auto code = static_cast<uint8_t>(number >> 56);
+    codes.push_back(static_cast<std::byte>((code & 0x7F) == 0x7F ? code ^ 1 : code));
+  }
+  return codes;
+}
+inline std::vector<float> hf_float8_scales(std::string_view name, const std::vector<int64_t>& shape, int64_t cols) {
+  std::vector<float> scales;
+  for (const uint64_t number : hf_numbers(name, hf_count(shape)))
+    scales.push_back(
+        static_cast<float>((0.75 + 0.25 * uniform_of(number)) / (150 * std::sqrt(static_cast<double>(cols)))));
+  return scales;
 }
 
 // config.json of a Llama of two layers, tied, and its tensors.

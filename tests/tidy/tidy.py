@@ -62,7 +62,7 @@ LIBRARIES = [
     ("intrinsics", r"\w*intrin\.h$|arm_neon\.h$", r"kernels/cpu/|base/crc32c\.cc$|kernels/thread_team\.cc$"),
     ("SQLite", r"sqlite3\.h$", r"services/job_store/sqlite_\w+\.(cc|h)$"),
     ("PCRE2", r"pcre2\.h$", r"model/tokenizer/\w+\.cc$"),
-    ("utf8proc", r"utf8proc\.h$", r"model/(chat_template/\w+|tokenizer/(byte_level_bpe|text_steps))\.cc$"),
+    ("utf8proc", r"utf8proc\.h$", r"model/(chat_template/\w+|tokenizer/(byte_level_bpe|characters_of_words|text_steps))\.cc$"),
     ("spdlog", r"spdlog/", r"base/log\.(cc|h)$"),
     ("the command line parser", r"CLI/", r"services/"),
 ]

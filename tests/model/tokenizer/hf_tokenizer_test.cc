@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -129,7 +130,6 @@ TEST_F(HfTokenizerTest, WhatIsNotDoneIsRefusedByName) {
   expect_refused(changed("gpt2", "/post_processor", {{"type", "BertProcessing"}}), refused, "'BertProcessing'");
   expect_refused(changed("gpt2", "/model/continuing_subword_prefix", "##"), refused, "model is 'BPE'");
   expect_refused(changed("gpt2", "/model/dropout", 0.1), refused, "model is 'BPE'");
-  expect_refused(changed("gpt2", "/added_tokens/0/lstrip", true), refused, "lstrip");
   expect_refused(changed("llama2", "/model/byte_fallback", false), refused, "not supported");
   expect_refused(changed("metaspace-first", "/pre_tokenizer/split", true), refused, "'Metaspace'");
 }
@@ -173,7 +173,7 @@ TEST_F(HfTokenizerTest, AddedTokensThatCannotBeAreRefused) {
     EXPECT_EQ(loaded.error().code, code);
     EXPECT_THAT(loaded.error().message, HasSubstr(says));
   };
-  const auto bad = ErrorCode::kInvalidModel, unsupported = ErrorCode::kUnsupported;
+  const auto bad = ErrorCode::kInvalidModel;
   expect(5, bad, "its added_tokens_decoder is no object");
   expect({{"421", "<|new|>"}}, bad, "an added token is no object");
   expect({{"421", {{"content", 5}}}}, bad, "'added_tokens_decoder.content' is 5, not a text");
@@ -181,9 +181,6 @@ TEST_F(HfTokenizerTest, AddedTokensThatCannotBeAreRefused) {
   for (const char* id : {"", "-1", "x", "421x", " 421", "99999999999999999999"})
     expect({{id, {{"content", "<|new|>"}}}}, bad, "which is no id");
   expect({{"421", {{"content", "<|new|>"}}}, {"0421", {{"content", "<|old|>"}}}}, bad, "has 421 twice");
-  expect({{"421", {{"content", "<|new|>"}, {"lstrip", true}}}}, unsupported,
-         "'<|new|>', which depends on what is before it");
-  expect({{"419", {{"content", "<|end|>"}, {"single_word", true}}}}, unsupported, "'<|end|>', which depends");
   expect({{"429", {{"content", "<|new|>"}}}}, bad, "'<|new|>' is 429, and by tokenizer.json it is 421");
   expect({{"430", {{"content", "<|new|>"}}}}, bad, "'<|new|>' is 430, and by tokenizer.json it is 421");
   write(golden_folders()["gpt2"]["tokenizer"], 421);
@@ -191,29 +188,50 @@ TEST_F(HfTokenizerTest, AddedTokensThatCannotBeAreRefused) {
   EXPECT_TRUE(load()) << "the model has no row for it";
 }
 
-TEST_F(HfTokenizerTest, TokensThatTheNormaliserWritesOtherwiseAreRefused) {
-  const auto expect = [&](const char* name, const char* text, bool refused) {
-    ordered_json tokenizer = golden_folders()[name]["tokenizer"];
-    const size_t id = golden_folders()[name]["size"].get<size_t>();
-    tokenizer["added_tokens"].push_back({{"id", id}, {"content", text}, {"special", false}, {"normalized", true}});
+// lstrip, rstrip, single_word, normalized, in every mixture (tests/golden/make_hf_added_token_rules.py, which also makes more).
+TEST_F(HfTokenizerTest, AddedTokensAreFoundAsTheLibraryFindsThem) {
+  const char* more = std::getenv("RUNAHEAD_TOKEN_RULES");
+  const ordered_json cases =
+      (more == nullptr ? golden_file("hf_added_token_rules.json") : ordered_json::parse(std::ifstream(more)))["cases"];
+  for (const ordered_json& one : cases) {
+    const auto base = one["tokenizer"].get<std::string>();
+    ordered_json tokenizer = golden_folders()[base]["tokenizer"];
+    for (const ordered_json& token : one["added"]) tokenizer["added_tokens"].push_back(token);
     write(tokenizer, 600);
     write_config({{"bos_token", "<s>"}, {"eos_token", "</s>"}});
     const auto loaded = load();
-    const std::string says = loaded ? "" : loaded.error().message;
-    EXPECT_EQ(!loaded, refused) << name << ": " << text << ": " << says;
-    EXPECT_EQ(says.contains("which is looked for in the normalised text"), refused) << says;
-  };
-  expect("gpt2", "two words", false);  // there is no normaliser
-  expect("llama2", "<new>", true);  // a space is put in front of it, too
-  expect("gemma", "<new>", false);
-  expect("gemma", "two words", true);
-  expect("gemma", "\u2581word", true);
-  expect("qwen2", "<\u00e9>", false);
-  expect("qwen2", "<e\u0301>", true);
-  expect("unigram-nfkc", "<new>", false);
-  expect("unigram-nfkc", "<\uff21>", true);
-  expect("unigram-t5", "<new>", true);
-  expect("unigram-spm", "<new>", true);
+    ASSERT_TRUE(loaded) << base << ": " << loaded.error().message;
+    for (const ordered_json& text : one["texts"])
+      EXPECT_EQ(loaded->encode(text[0].get<std::string>(), true).value(), text[1].get<std::vector<TokenId>>())
+          << base << ": " << text[0] << " with " << one["added"];
+  }
+}
+
+TEST_F(HfTokenizerTest, ATokenOfWhichTheNormaliserLeavesNothingIsRefused) {
+  ordered_json tokenizer = golden_folders()["unigram-nfkc"]["tokenizer"];
+  tokenizer["added_tokens"].push_back({{"id", 599}, {"content", "\u0001"}, {"special", true}, {"normalized", true}});
+  write(tokenizer, 600);
+  const auto loaded = load();
+  ASSERT_FALSE(loaded);
+  EXPECT_EQ(loaded.error().code, ErrorCode::kUnsupported);
+  EXPECT_THAT(loaded.error().message, HasSubstr("of which the normaliser leaves nothing"));
+}
+
+// What a template writes takes the spaces around it; what a message quotes hides its own letters alone.
+TEST_F(HfTokenizerTest, ControlTokensAreSpelledWithTheirSpaces) {
+  ordered_json tokenizer = golden_folders()["gpt2"]["tokenizer"];
+  tokenizer["added_tokens"].push_back(
+      {{"id", 500}, {"content", "<|im|>"}, {"special", true}, {"lstrip", true}, {"rstrip", true}});
+  write(tokenizer, 600);
+  const auto loaded = load();
+  ASSERT_TRUE(loaded) << loaded.error().message;
+  const Tokenizer::Spelled first = loaded->find_control("a \n<|im|>\u3000b", 0);
+  EXPECT_EQ(first.at, 1u);
+  EXPECT_EQ(first.bytes, 2 + 6 + 3u);
+  EXPECT_EQ(first.own_at, 3u);
+  EXPECT_EQ(first.own_bytes, 6u);
+  EXPECT_EQ(loaded->find_control("a \n<|im|>", 2).at, 2u) << "what is before belongs to somebody else";
+  EXPECT_EQ(loaded->find_control("a  ", 0).at, 3u);
 }
 
 TEST_F(HfTokenizerTest, StepsOfUnigramThatAreNotDoneAreRefusedByName) {

@@ -91,7 +91,7 @@ TEST_F(HfFolderTest, WhatIsNotComputedIsRefusedByName) {
     set(name, std::move(value));
     expect_refused(ErrorCode::kUnsupported, says);
   };
-  for (const char* method : {"fp8", "awq", "gptq", "compressed-tensors", "bitsandbytes"})
+  for (const char* method : {"awq", "gptq", "compressed-tensors", "bitsandbytes"})
     refused("quantization_config", {{"quant_method", method}}, "quantized by the layout '" + std::string(method) + "'");
   refused("model_type", "mamba", "the model_type 'mamba' is not supported; choose a model of llama, mistral");
   refused("vision_config", {{"a", 1}}, "parts for images or sound");
