@@ -102,6 +102,7 @@ class LoopWatch::Impl {
     std::mutex mutex;
     std::condition_variable changed;
     bool answered = false, stopping = false;
+    Steady::time_point answered_at;
     const Report report;
   };
 
@@ -119,6 +120,7 @@ class LoopWatch::Impl {
       {
         const std::lock_guard answer(shared->mutex);
         shared->answered = true;
+        shared->answered_at = Steady::now();
       }
       shared->changed.notify_all();
     });
@@ -130,24 +132,30 @@ class LoopWatch::Impl {
     }
     if (over()) return;
     lock.unlock();
-    std::optional<std::string> where = place_of_loop();
+    const bool dumped = dump_loop();
     lock.lock();
     shared_->changed.wait(lock, over);
-    if (!shared_->answered || !where) return;
-    Stall stall{.where = *std::move(where)};
-    stall.lasted = std::chrono::duration_cast<Duration>(Steady::now() - from);
-    stall.computed = computed_by(loop_) - computed;
+    if (!shared_->answered) return;
+    Stall stall{.lasted = std::chrono::duration_cast<Duration>(shared_->answered_at - from),
+                .computed = computed_by(loop_) - computed,
+                .where = "a call of the kernel that did not end"};
+    lock.unlock();  // the first look at the debug lines takes a third of a second
+    const std::optional<std::string> where = dumped ? where_frames_stand() : stall.where;
+    lock.lock();
+    if (!where) return;
+    stall.where = *where;
     asio::post(io_, [shared = shared_, stall = std::move(stall)] { shared->report(stall); });
   }
 
-  std::optional<std::string> place_of_loop() {
+  // Where the loop's thread stands is in frames_of_loop then.
+  bool dump_loop() {
     frames_are_there.store(false, std::memory_order_relaxed);
-    if (pthread_kill(loop_, SIGURG) != 0) return "an unknown place";
+    if (pthread_kill(loop_, SIGURG) != 0) return false;
     for (const auto end = Steady::now() + kDumpWait; !frames_are_there.load(std::memory_order_acquire);) {
-      if (Steady::now() > end) return "a call of the kernel that does not end";
+      if (Steady::now() > end) return false;
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
-    return where_frames_stand();
+    return true;
   }
 
   asio::io_context& io_;

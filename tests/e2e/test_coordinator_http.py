@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import STOP_SECONDS_MAX, binary
+from conftest import STOP_SECONDS_MAX, binary, eventually, start_service
 
 BODIES = 15
 MEMORY_MIB_MAX = 512  # the chart's limit
@@ -173,3 +173,15 @@ def test_flags_reach_the_api(coordinator, log_path):
     lines = [line for line in log_path.read_text().splitlines() if "id=seen-by-test" in line]
     assert len(lines) == 1 and "method=GET path=/v1/models status=200" in lines[0]
     assert "/livez" not in log_path.read_text(), "probes are not logged at level info"
+
+
+def test_what_holds_up_an_event_loop_is_said_with_its_place(monkeypatch, capfd):
+    monkeypatch.setenv("RUNAHEAD_FAILPOINT", "coordinator.run_chain_step.before-sent=sleep:600")
+    service = start_service(workers=1)
+    try:
+        assert service.post("/v1/completions", {"prompt": "a", "max_tokens": 1}).status == 200
+        eventually(lambda: service.metric("runahead_event_loop_stall_seconds_count") >= 1, what="the stall is counted")
+    finally:
+        service.stop()
+    said = [line for line in capfd.readouterr().err.splitlines() if "the event loop stood still for" in line]
+    assert any("failpoint.cc:" in line for line in said), said
