@@ -310,7 +310,8 @@ def test_options_says_methods_and_nothing_else(cluster):
 def test_a_key_is_the_whole_key_in_its_place(cluster):
     basic = base64.b64encode(f"u:{KEY}".encode()).decode()
     refused = [["Authorization: Bearer"], ["Authorization: Bearer "], [f"Authorization: {KEY}"],
-               [f"Authorization: Basic {basic}"], [f"Authorization: Token {KEY}"], [f"Authorization: Bearer{KEY}"], [f"Authorization: Bearer\t{KEY}"],
+               [f"Authorization: Basic {basic}"], [f"Authorization: Token {KEY}"], [f"Authorization: Bearer{KEY}"],
+               [f"Authorization: Bearer\t{KEY}"],
                [bearer(KEY + "x")], [bearer(KEY[:-1])], [bearer(KEY.upper())], [bearer(f"{KEY} {KEY}")],
                [bearer(f"{WRONG},{KEY}")], [bearer(f'"{KEY}"')], [bearer(COMMENT)], [bearer(f"# {COMMENT}")],
                [bearer(quote("\n") + KEY)], ["X-Api-Key:"], [f"X-Api-Key: Bearer {KEY}"], [f"X-Api-Key: {COMMENT}"],
