@@ -5,6 +5,7 @@ import errno
 import http.client
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cli import children
-from conftest import LONG_TEXT, ROOT, STOP_SECONDS_MAX, binary
+from conftest import LONG_TEXT, ROOT, START_SECONDS_MAX, STOP_SECONDS_MAX, binary
 
 PROFILE = ROOT / "deploy" / "seccomp.json"
 MODELS = Path(os.environ.get("RUNAHEAD_MODEL_DIR") or Path.home() / ".cache/runahead/models")
@@ -99,7 +100,8 @@ def test_a_cluster_answers_there(tmp_path, transport):
     with open(tmp_path / "log", "wb") as log:
         process = jailed(tmp_path, command, [binary().resolve(), MODELS], env=environment, stderr=log)
     try:
-        line = process.stdout.readline()
+        readable, _, _ = select.select([process.stdout], [], [], START_SECONDS_MAX)
+        line = process.stdout.readline() if readable else ""
         assert line, (tmp_path / "log").read_text()
         assert (tmp_path / "log").read_text().count(f"; {transport} at ") == 3, "two prefill workers and a decode worker"
         connection = http.client.HTTPConnection(json.loads(line)["http"], timeout=60)
