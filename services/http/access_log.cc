@@ -36,7 +36,8 @@ std::string access_line(const AccessRecord& record) {
 }
 
 void log_access(const AccessRecord& record) {
-  const auto level = record.request.is_probe ? log::Level::kDebug : log::Level::kInfo;
+  const bool refused = record.status >= 400 && record.status < 500;  // that was no probe, whatever its path
+  const auto level = record.request.is_probe && !refused ? log::Level::kDebug : log::Level::kInfo;
   if (log::should_log(level)) log::line(level, "{}", access_line(record));
 }
 

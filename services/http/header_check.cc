@@ -18,7 +18,7 @@ std::string_view trimmed(std::string_view text) {
 }
 
 struct Seen {
-  int content_length = 0, transfer_encoding = 0, host = 0;
+  int content_length = 0, transfer_encoding = 0, host = 0, authorization = 0, api_key = 0;
   size_t fields = 0;
 };
 
@@ -39,6 +39,10 @@ Result<void> check_field(std::string_view line, Seen& seen) {
     if (lower(value) != "chunked") return bad("the only supported Transfer-Encoding is chunked");
   } else if (name == "host") {
     ++seen.host;
+  } else if (name == "authorization") {
+    ++seen.authorization;
+  } else if (name == "x-api-key") {
+    ++seen.api_key;
   }
   return {};
 }
@@ -73,6 +77,7 @@ Result<void> check_header(std::string_view header) {
   if (seen.content_length + seen.transfer_encoding > 1)
     return bad(
         "the header states the length of the body more than once; send Content-Length or Transfer-Encoding: chunked");
+  if (seen.authorization > 1 || seen.api_key > 1) return bad("the header has two keys in fields of one name; send one");
   if (seen.host > 1 || (http_1_1 && seen.host == 0)) return bad("the header must name exactly one Host");
   return {};
 }

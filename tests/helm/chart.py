@@ -43,6 +43,7 @@ VALUES = {
              "rdma.annotations.k8s\\.v1\\.cni\\.cncf\\.io/networks=rdma-net"],
     "gpu-file": ["file:values-gpu.yaml"],
     "dual-stack": ["ipFamilyPolicy=RequireDualStack"],
+    "seccomp": ["seccompProfile=profiles/runahead.json"],
     "open": ["networkPolicy.enabled=false", "podDisruptionBudget.enabled=false"],
 }
 

@@ -18,7 +18,8 @@ def breaches(pod):
     checks = {
         "runAsNonRoot": security.get("runAsNonRoot") is True,
         "runAsUser 65532": security.get("runAsUser") == 65532,
-        "seccomp RuntimeDefault": security.get("seccompProfile", {}).get("type") == "RuntimeDefault",
+        "seccomp": security.get("seccompProfile") in (
+            {"type": "RuntimeDefault"}, {"type": "Localhost", "localhostProfile": "profiles/runahead.json"}),
         "no host namespaces": not any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")),
         "no token": pod.get("automountServiceAccountToken") is False,
     }
@@ -65,8 +66,15 @@ def test_every_pod_meets_the_restricted_profile(rendered, name):
     assert sorted(found) == EXCEPTIONS.get(name, [])
 
 
+@pytest.mark.parametrize("name", VALUES)
+def test_a_profile_of_ones_own_is_in_force_where_it_is_asked_for(rendered, name):
+    kinds = {pod["securityContext"]["seccompProfile"]["type"] for pod in all_pods(rendered(name))}
+    assert kinds == {"Localhost" if name == "seccomp" else "RuntimeDefault"}
+
+
 @pytest.mark.parametrize("change", [
     lambda pod: pod["securityContext"].pop("seccompProfile"),
+    lambda pod: pod["securityContext"].update(seccompProfile={"type": "Unconfined"}),
     lambda pod: pod["securityContext"].update(runAsUser=0),
     lambda pod: pod.update(hostNetwork=True),
     lambda pod: pod.pop("automountServiceAccountToken"),

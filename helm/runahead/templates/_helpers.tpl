@@ -120,7 +120,11 @@ runAsNonRoot: true
 runAsUser: 65532
 runAsGroup: 65532
 fsGroup: 65532
+{{- with .Values.seccompProfile }}
+seccompProfile: {type: Localhost, localhostProfile: {{ . | quote }}}
+{{- else }}
 seccompProfile: {type: RuntimeDefault}
+{{- end }}
 {{- end }}
 
 {{/* Ends with a sentence where the cluster lacks an API. Arguments: root, api, value (that asks for it), of (what brings it). */}}

@@ -73,6 +73,8 @@ std::vector<Malformed> malformed_heads() {
       {"space before the colon", get + "X-A : 1\r\n\r\n", 400},
       {"no host", "GET /livez HTTP/1.1\r\n\r\n", 400},
       {"two hosts", get + "Host: y\r\n\r\n", 400},
+      {"two keys", get + "Authorization: Bearer a\r\nauthorization: Bearer b\r\n\r\n", 400},
+      {"two keys of Anthropic's clients", get + "X-Api-Key: a\r\nX-API-Key: a\r\n\r\n", 400},
       {"other protocol", "GET /livez HTTP/3.0\r\nHost: x\r\n\r\n", 400},
       {"relative target", "GET livez HTTP/1.1\r\nHost: x\r\n\r\n", 400},
       {"other scheme", "GET ftp://x/livez HTTP/1.1\r\nHost: x\r\n\r\n", 400},
