@@ -13,8 +13,6 @@ set(CMAKE_CXX_FLAGS_DEBUG "-O0 -g")
 # setting gives the same bits for the same code (docs/adr/0002-bit-exactness.md).
 add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:-Wall;-Wextra;-Wno-missing-field-initializers>")
 add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:-ffp-contract=off;-fno-strict-aliasing>")
-add_compile_options($<$<AND:$<COMPILE_LANGUAGE:C,CXX>,$<CONFIG:Release>>:-fstack-protector-strong>)
-add_compile_definitions($<$<CONFIG:Release>:_GLIBCXX_ASSERTIONS>)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 12 reports these inside libstdc++ and Boost when coroutines are inlined; both are known false positives.
   add_compile_options(
