@@ -7,9 +7,10 @@
     deploy/sbom.py --copyright DIR        copies the copyright files of what is compiled in, which has no package in the image
     deploy/sbom.py --check                names what is in use and not in docs/dependencies.md, or not as it says there
 
-Three ways in, each looked up where it is true: `ldd` and dpkg for libraries, UCX's plugins included; ninja's record of the headers
-that each object of the program was made from; dpkg's dependencies of the group `run` of deploy/packages.txt. Licences are those of
-the table in docs/dependencies.md, which --check holds against the copyright files of the packages. Python's standard library alone.
+Three ways in, each looked up where it is true: `ldd` and dpkg for libraries, UCX's plugins included; ninja's record of the
+headers that each object of the program was made from; dpkg's dependencies of the group `run` of deploy/packages.txt. Licences
+are those of the table in docs/dependencies.md, which --check holds against the copyright files of the packages. Python's standard
+library alone.
 """
 import argparse
 import email

@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 RELEASE = ROOT / "build" / "release"
 BINARY = Path(os.environ.get("RUNAHEAD_BINARY", RELEASE / "runahead"))
 
-# A program that has all, from a source with an array, a copy of a length that the compiler does not know, and a call through a pointer.
+# A program that has all, from a source with an array, a copy of a length that the compiler does not know, and a call through a
+# pointer.
 SOURCE = """
 #include <stdio.h>
 #include <string.h>

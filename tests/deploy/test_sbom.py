@@ -1,4 +1,4 @@
-"""What is linked, compiled in and installed is in docs/dependencies.md, with its version and licence; and the SPDX says the same."""
+"""What is linked, compiled in and installed is in docs/dependencies.md, with its version and licence; the SPDX says the same."""
 import json
 import re
 import subprocess
