@@ -30,12 +30,18 @@ inline void pack_row_int8(const float* x, const Operand& operand, std::byte* out
   pack_row_rotated(x, operand.k, rows == Int8Rows::kRotatedBack, out);
 }
 
-// Panels as they lie, few rows.
+// Few rows; where dots take no operand from memory, gemm_few_rows is not even compiled.
 template <PanelFormat kFormat>
 inline void gemm_few_plain(const GemmArgs& args) {
-  if (kDotsTakeMemory && args.operand.rows >= kFewRowsMin && args.operand.rows <= kDirectRowsMax)
-    return gemm_few_rows<PlainRows, PackedPanel<kFormat>>(args);
+  if constexpr (kDotsTakeMemory)
+    if (args.operand.rows >= kFewRowsMin && args.operand.rows <= kDirectRowsMax)
+      return gemm_few_rows<PlainRows, PackedPanel<kFormat>>(args);
   gemm_in_place<PlainRows, PackedPanel<kFormat>>(args);
+}
+template <PanelFormat kFormat>
+inline void gemm_few_rotated(const GemmArgs& args) {
+  if constexpr (kDotsTakeMemory) gemm_few_rows<RotatedRows, PackedPanel<kFormat>>(args);
+  else gemm_widened<RotatedRows, WidePanel>(args, widen_rotated<WidePanel>);
 }
 
 inline void gemm_plain(const GemmArgs& args, PanelFormat format) {
@@ -75,9 +81,8 @@ inline void gemm_plain(const GemmArgs& args, PanelFormat format) {
 inline void gemm_rotated(const GemmArgs& args, PanelFormat format) {
   if (args.operand.rows > kDirectRowsMax)
     return gemm_widened<RotatedRows, MultipliedPanel>(args, widen_rotated<MultipliedPanel>);
-  if (!kDotsTakeMemory) return gemm_widened<RotatedRows, WidePanel>(args, widen_rotated<WidePanel>);
-  if (format == PanelFormat::kCodes4) return gemm_few_rows<RotatedRows, PackedPanel<PanelFormat::kCodes4>>(args);
-  gemm_few_rows<RotatedRows, PackedPanel<PanelFormat::kCodes4K>>(args);
+  if (format == PanelFormat::kCodes4) return gemm_few_rotated<PanelFormat::kCodes4>(args);
+  gemm_few_rotated<PanelFormat::kCodes4K>(args);
 }
 
 inline void gemm_rotated_back(const GemmArgs& args, PanelFormat format) {

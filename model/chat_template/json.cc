@@ -60,7 +60,7 @@ Result<Value> read(const ordered_json& json, Budget& budget, int depth) {
 }
 
 void append_escape(std::string& out, uint32_t unit) {
-  char escape[8];
+  char escape[sizeof("\\u") + 2 * sizeof(unit)];  // any 32 bits, so that no compiler sees it cut
   std::snprintf(escape, sizeof(escape), "\\u%04x", unit);
   out += escape;
 }
