@@ -33,12 +33,13 @@ call("unshare", 0x10000000)
 call("setns", 0, 0)
 call("chroot", b"/")
 call("personality", 0xffffffff)
+call("process_vm_readv", -1, None, 0, None, 0, 0)  # ESRCH or EINVAL where it is allowed
 call("getpid")
 found["mapped"] = ctypes.c_long(libc.syscall(56, 0x10000000 | 17, 0, 0, 0, 0)).value  # clone into a user namespace; x86-64
 found["mapped"] = ctypes.get_errno() if found["mapped"] == -1 else 0
-for name, family in (("packet", 17), ("inet", socket.AF_INET)):
+for name, family, kind, protocol in (("packet", 17, 2, 0), ("inet", 2, 2, 0), ("routes", 16, 3, 0), ("firewall", 16, 3, 12)):
     try:
-        socket.socket(family, socket.SOCK_DGRAM).close()
+        socket.socket(family, kind, protocol).close()
         found[name] = 0
     except OSError as error:
         found[name] = error.errno
@@ -79,14 +80,49 @@ def test_what_is_forbidden_is_refused_and_what_is_writable_is_named(tmp_path):
     process = jailed(tmp_path, [PYTHON, "-I", "-c", PROBE], [])
     said, _ = process.communicate(timeout=60)
     found = json.loads(said)
-    for name in ("mount", "ptrace", "unshare", "setns", "chroot", "personality", "mapped", "packet"):
+    for name in ("mount", "ptrace", "unshare", "setns", "chroot", "personality", "mapped", "packet", "process_vm_readv",
+                 "firewall"):
         assert found[name] == errno.EPERM, (name, found)
-    for name in ("getpid", "inet", "/mnt/scratch/of-the-probe", "/dev/shm/of-the-probe"):
+    for name in ("getpid", "inet", "routes", "/mnt/scratch/of-the-probe", "/dev/shm/of-the-probe"):
         assert found[name] == 0, (name, found)
     for path in ("/of-the-probe", "/tmp/of-the-probe", "/var/tmp/of-the-probe", "/mnt/of-the-probe"):
         assert found[path] == errno.EROFS, (path, found)
     assert found["Uid"].split() == ["65532"] * 4 and found["NoNewPrivs"] == "1" and found["Seccomp"] == "2"
     assert int(found["CapEff"], 16) == int(found["CapBnd"], 16) == 0
+
+
+def test_the_tools_of_the_other_containers_work(tmp_path):
+    """A model's sum is checked, a model is copied, a pod that stops sleeps: bash and coreutils under the same profile."""
+    script = ("printf text >a && sum=$(sha256sum <a) && echo \"${sum%% *}  a\" | sha256sum --check --strict --status"
+              " && cp -r a b && sleep 0.1 && cat b")
+    process = jailed(tmp_path, ["/bin/bash", "-ec", script], [], env={"PATH": "/usr/bin:/bin"})
+    said, _ = process.communicate(timeout=60)
+    assert said == "text" and process.returncode == 0
+
+
+PLACES = {  # what cannot be written: the sentence
+    "--job-store /mnt/jobs.sqlite": "the job store /mnt/jobs.sqlite cannot be opened for writing; check the path and its rights",
+    "--job-store /mnt/scratch/a.sqlite --files-dir /mnt/files": "the folder of files /mnt/files cannot be made",
+    "--job-store /mnt/scratch/b.sqlite --files-dir /mnt": "the folder of files /mnt cannot be written; check its rights",
+}
+
+
+@pytest.mark.parametrize("flags", PLACES)
+def test_a_place_that_cannot_be_written_is_named_in_one_sentence(tmp_path, flags):
+    if not binary().exists() or not list(MODELS.glob("*.gguf")):
+        pytest.skip(f"{binary()} is not built, or no model in {MODELS}")
+    environment = {"PATH": "/usr/bin:/bin", "RUNAHEAD_MODEL_DIR": f"/mnt/{MODELS.name}", "RUNAHEAD_CACHE_DIR": "/mnt/scratch",
+                   "RUNAHEAD_PACKED_CACHE": "off"}
+    command = [f"/mnt/{binary().name}", "serve", "--http", "127.0.0.1:0", "--workers", "1", *flags.split()]
+    process = jailed(tmp_path, command, [binary().resolve(), MODELS], env=environment, stderr=subprocess.PIPE)
+    try:
+        _, said = process.communicate(timeout=START_SECONDS_MAX)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        process.communicate(timeout=STOP_SECONDS_MAX)
+        raise
+    sentences = [line for line in said.splitlines() if line.startswith("runahead: ")]
+    assert process.returncode > 0 and len(sentences) == 1 and PLACES[flags] in sentences[0], said
 
 
 @pytest.mark.parametrize("transport", ["tcp", "ucx"])
