@@ -30,7 +30,7 @@ bool before(const Candidate& a, const Candidate& b) {
 }
 
 // A vocabulary is walked several times a token, by eight sequences in a step of a few milliseconds, so in vectors that every
-// processor has. Measured: a greedy token of 49,152 logits took 0.27 ms, and takes 0.04.
+// processor has: a scalar walk was 8 % of `bench/load.py --scenario eight` (perf, bd8f35f).
 using Logits4 [[gnu::vector_size(16)]] = float;
 constexpr size_t kLanes = sizeof(Logits4) / sizeof(float);
 constexpr Logits4 filled(float x) { return Logits4{x, x, x, x}; }

@@ -30,33 +30,19 @@ inline void pack_row_int8(const float* x, const Operand& operand, std::byte* out
   pack_row_rotated(x, operand.k, rows == Int8Rows::kRotatedBack, out);
 }
 
-// Few rows; where dots take no operand from memory, gemm_few_rows is not even compiled.
-template <PanelFormat kFormat>
-inline void gemm_few_plain(const GemmArgs& args) {
-  if constexpr (kDotsTakeMemory)
-    if (args.operand.rows >= kFewRowsMin && args.operand.rows <= kDirectRowsMax)
-      return gemm_few_rows<PlainRows, PackedPanel<kFormat>>(args);
-  gemm_in_place<PlainRows, PackedPanel<kFormat>>(args);
-}
-template <PanelFormat kFormat>
-inline void gemm_few_rotated(const GemmArgs& args) {
-  if constexpr (kDotsTakeMemory) gemm_few_rows<RotatedRows, PackedPanel<kFormat>>(args);
-  else gemm_widened<RotatedRows, WidePanel>(args, widen_rotated<WidePanel>);
-}
-
 inline void gemm_plain(const GemmArgs& args, PanelFormat format) {
   const bool few = args.operand.rows <= kDirectRowsMax, very_few = args.operand.rows <= kPlainDirectRowsMax;
   switch (format) {
     case PanelFormat::kCodes8:
-      return gemm_few_plain<PanelFormat::kCodes8>(args);
+      return gemm_in_place<PlainRows, PackedPanel<PanelFormat::kCodes8>>(args);
     case PanelFormat::kCodes4:
-      if (few) return gemm_few_plain<PanelFormat::kCodes4>(args);
+      if (few) return gemm_in_place<PlainRows, PackedPanel<PanelFormat::kCodes4>>(args);
       break;
     case PanelFormat::kIq4:
-      if (few) return gemm_few_plain<PanelFormat::kIq4>(args);
+      if (few) return gemm_in_place<PlainRows, PackedPanel<PanelFormat::kIq4>>(args);
       break;
     case PanelFormat::kMxfp4:
-      if (few) return gemm_few_plain<PanelFormat::kMxfp4>(args);
+      if (few) return gemm_in_place<PlainRows, PackedPanel<PanelFormat::kMxfp4>>(args);
       break;
     case PanelFormat::kIq4K:
       if (very_few) return gemm_in_place<FewPlainRows, PackedPanel<PanelFormat::kIq4K>>(args);
@@ -76,6 +62,13 @@ inline void gemm_plain(const GemmArgs& args, PanelFormat format) {
       break;
   }
   gemm_widened<PlainRows, WidePanel>(args, widen_to_bytes<WidePanel>);
+}
+
+// Where dots take no operand from memory, gemm_few_rows is not even compiled.
+template <PanelFormat kFormat>
+inline void gemm_few_rotated(const GemmArgs& args) {
+  if constexpr (kDotsTakeMemory) gemm_few_rows<PackedPanel<kFormat>>(args);
+  else gemm_widened<RotatedRows, WidePanel>(args, widen_rotated<WidePanel>);
 }
 
 inline void gemm_rotated(const GemmArgs& args, PanelFormat format) {

@@ -71,34 +71,28 @@ struct PlainRows {
   using Row = PlainRow;
   static constexpr int kTileRows = kIntTileRows;
   static constexpr bool kOutliers = true;
-  // Of the row at `a`: what the sums of block b start with, and total + those sums of half v (of part `sub` of kSubs),
-  // scaled by `s`.
-  static VecI start(const std::byte*, const Row&, int) { return zero_int(); }
-  template <int kSubs = 1>
-  static VecF add_half(VecI sum, const std::byte* a, const Row& row, int b, const BlockScales& s, int v, VecF total,
-                       int sub = 0) {
-    const VecF scale = set1(reinterpret_cast<const float*>(a + row.scales)[b]);
-    const VecF row_sum =
-        set1(reinterpret_cast<const float*>(a + (kSubs == 1 ? row.sums : row.half_sums))[b * kSubs + sub]);
-    return fma(row_sum, s.m[v], fma(mul(to_float(sum), scale), s.d[v], total));
-  }
-  static VecF finished(VecF total) { return total; }
-
   template <class Source, int kRows>
   static void dot(const std::byte* a, const Row& row, int b, int sub, const std::byte* block, VecI (&sum)[kRows][2]) {
 #pragma GCC unroll 6
-    for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = start(a, row, b);
+    for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = zero_int();
     dot_bytes<Source, kRows>(a + b * kPanelBlock, row.bytes, block, sum, sub);
   }
   template <class Source, int kRows>
   static void add(const std::byte* a, const Row& row, int b, int sub, const std::byte* block,
                   const VecI (&sum)[kRows][2], VecF (&total)[kRows][2]) {
+    constexpr int kSubs = Source::kSubBlocks;
     const BlockScales s = Source::scales(block, b, sub);
+    const size_t sums = kSubs == 1 ? row.sums : row.half_sums;
 #pragma GCC unroll 6
-    for (int r = 0; r < kRows; ++r, a += row.bytes)
+    for (int r = 0; r < kRows; ++r, a += row.bytes) {
+      const VecF scale = set1(reinterpret_cast<const float*>(a + row.scales)[b]);
+      const VecF row_sum = set1(reinterpret_cast<const float*>(a + sums)[b * kSubs + sub]);
 #pragma GCC unroll 2
-      for (int v = 0; v < 2; ++v)
-        total[r][v] = add_half<Source::kSubBlocks>(sum[r][v], a, row, b, s, v, total[r][v], sub);
+      for (int v = 0; v < 2; ++v) {
+        total[r][v] = fma(mul(to_float(sum[r][v]), scale), s.d[v], total[r][v]);
+        total[r][v] = fma(row_sum, s.m[v], total[r][v]);
+      }
+    }
   }
   // One row over those of the blocks [begin, end), which lie at `block`, that have 15 bits; totals [32].
   template <class Source>

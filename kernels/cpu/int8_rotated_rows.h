@@ -107,7 +107,6 @@ struct RotatedRows {
     total = fma(add_to_exponent(to_float(sum), power), s.d_times(quarters, v), total);
     return fma(row_sum, s.m[v], total);
   }
-  static VecF finished(VecF total) { return mul(total, set1(kScaleUnit / kRotatedNorm)); }
 
   template <class Source, int kRows>
   static void dot(const std::byte* a, const Row& row, int b, int, const std::byte* block, VecI (&sum)[kRows][2]) {
@@ -127,8 +126,9 @@ struct RotatedRows {
   }
   template <int kRows>
   static void finish(const std::byte*, const Row&, VecF (&total)[kRows][2]) {
+    const VecF unit = set1(kScaleUnit / kRotatedNorm);
 #pragma GCC unroll 6
-    for (VecF(&t)[2] : total) t[0] = finished(t[0]), t[1] = finished(t[1]);
+    for (VecF(&t)[2] : total) t[0] = mul(t[0], unit), t[1] = mul(t[1], unit);
   }
 };
 struct RotatedBackRows : RotatedRows {

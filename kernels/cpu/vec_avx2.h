@@ -20,7 +20,7 @@ inline constexpr int kIntTileRows = 2;
 // Rows up to which int16 products take panels as they lie. Measured on Zen 3: at 8 rows even, at 16 widening is faster.
 inline constexpr int kPairsInPlaceMax = 4;
 inline constexpr int kAttendRows = 4, kAttendBlocks = 1;
-inline constexpr bool kDotsTakeMemory = false;
+inline constexpr bool kDotsTakeMemory = false;  // there is no dot_u8s8_at
 inline constexpr int kDotChains = 4;  // of two registers each: more would be spilled
 inline constexpr bool kNativeBf16 = false;
 
@@ -156,11 +156,6 @@ inline __m256i dot_u8s8(__m256i acc, __m256i u, __m256i s) {
   return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
 }
 inline VecI dot_u8s8(VecI acc, VecI u, VecI s) { return {dot_u8s8(acc.lo, u.lo, s.lo), dot_u8s8(acc.hi, u.hi, s.hi)}; }
-inline VecI dot_u8s8_at(VecI acc, VecI u, const std::byte* s) {
-  int32_t four;
-  std::memcpy(&four, s, sizeof(four));
-  return dot_u8s8(acc, u, set1_int(four));
-}
 
 inline __m128i saturated_int8(__m256 x) {  // in the low eight bytes
   const __m256i rounded = _mm256_cvtps_epi32(x);

@@ -207,11 +207,6 @@ inline VecI dot_u8s8(VecI acc, VecI u, VecI s) {
     return sum;
   });
 }
-inline VecI dot_u8s8_at(VecI acc, VecI u, const std::byte* s) {
-  int32_t four;
-  std::memcpy(&four, s, sizeof(four));
-  return dot_u8s8(acc, u, set1_int(four));
-}
 
 inline void store_int8(int8_t* p, VecF x) {
   for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(rounded(x.v[i], -128, 127));
