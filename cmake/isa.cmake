@@ -1,5 +1,6 @@
-# One kernel source, several instruction sets. runahead_isa_kernels(target source) compiles `source` once per instruction
-# set of this processor family, each into its own namespace (RUNAHEAD_ISA), and adds the objects to `target`.
+# One kernel source, several instruction sets. runahead_isa_kernels(target source [bf16_source]) compiles `source` once per
+# instruction set of this processor family, each into its own namespace (RUNAHEAD_ISA), and adds the objects to `target`;
+# bf16_source, where there is one, for what is the set below (RUNAHEAD_ISA_BELOW) with products of bf16.
 # -Wno-uninitialized: GCC 12 reports its own intrinsics. -O3: the register tiles are loops
 # with constant bounds that must be unrolled. -fno-math-errno: sqrt is one instruction.
 set(RUNAHEAD_AVX512_FLAGS -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c
@@ -16,7 +17,7 @@ function(runahead_isa_kernels target source)
   set(isas generic)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     list(APPEND isas avx2 avx512)
-    if(NOT RUNAHEAD_SANITIZE)  # avx512 with two instructions more, and three minutes of clang
+    if(NOT RUNAHEAD_SANITIZE)  # avx512 with two instructions more, and a minute of clang
       list(APPEND isas avx512bf16)
       target_compile_definitions(${target} PRIVATE RUNAHEAD_AVX512BF16_KERNELS)
     endif()
@@ -30,7 +31,12 @@ function(runahead_isa_kernels target source)
   endif()
   set(flags_generic ${RUNAHEAD_GENERIC_OPTIMISATION})
   foreach(isa ${isas})
-    add_library(${target}_${isa} OBJECT ${source})
+    if(isa STREQUAL avx512bf16 AND ARGN)
+      add_library(${target}_${isa} OBJECT ${ARGN})
+      target_compile_definitions(${target}_${isa} PRIVATE RUNAHEAD_ISA_BELOW=avx512)
+    else()
+      add_library(${target}_${isa} OBJECT ${source})
+    endif()
     target_include_directories(${target}_${isa} PRIVATE ${CMAKE_SOURCE_DIR})
     target_compile_definitions(${target}_${isa} PRIVATE RUNAHEAD_ISA=${isa})
     target_compile_options(${target}_${isa} PRIVATE ${RUNAHEAD_KERNEL_OPTIMISATION} -fno-math-errno
