@@ -50,7 +50,8 @@ run_ctest() {
   local build=$1
   shift
   GTEST_OUTPUT="xml:$RESULTS/$STAGE/gtest/" GTEST_BRIEF=1 \
-    ctest --test-dir "$build" --output-on-failure --output-junit "$RESULTS/$STAGE/ctest.xml" -j "$(nproc)" "$@"
+    ctest --test-dir "$build" --output-on-failure --test-output-truncation middle \
+      --output-junit "$RESULTS/$STAGE/ctest.xml" -j "$(nproc)" "$@"
 }
 
 stage_unit() { run_ctest build/release -LE sim; }

@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 REASON_LENGTH_MAX = 300  # a line that a person reads; the whole text is in the stage's own output
+FRAMES_MAX = 16  # of a sanitizer's report: its own come first, and asio's
 
 
 def first_line(text):
@@ -19,11 +20,19 @@ def first_line(text):
 
 
 def last_words(output):
-    """Of a program that died without a verdict: a failed assertion, else the last line that speaks of its end, or the last."""
+    """Of a program that died without a verdict: what a sanitizer reported and where, else a failed assertion, else the last line
+    that speaks of its end, or the last."""
     lines = [line.strip() for line in (output or "").splitlines() if line.strip()]
+    if not lines:
+        return "it died without a word"
+    for at, line in enumerate(lines):
+        if found := re.search(r"(ERROR|WARNING): (\w+Sanitizer\b.*)|runtime error: .*", line):
+            frames = [re.search(r"#\d+ \S+ in (.*)", frame) for frame in lines[at:]]
+            places = [frame[1].split("/")[-1] for frame in frames if frame and re.search(r"\.(cc|h):\d+", frame[1])]
+            return f"it died: {found[2] or line}"[:REASON_LENGTH_MAX] + "".join(f", {place}" for place in places[:FRAMES_MAX])
     failed = [line for line in lines if re.search(r"assertion .*failed", line, re.IGNORECASE)]
-    telling = [line for line in lines if re.search(r"assert|abort|fatal|sanitizer|terminat|signal", line, re.IGNORECASE)]
-    return "it died: " + (failed or telling or lines)[-1][:REASON_LENGTH_MAX] if lines else "it died without a word"
+    telling = [line for line in lines if re.search(r"assert|abort|fatal|terminat|signal", line, re.IGNORECASE)]
+    return "it died: " + (failed or telling or lines)[-1][:REASON_LENGTH_MAX]
 
 
 def verdict(case):

@@ -63,6 +63,20 @@ def test_a_program_that_died_is_told_with_its_last_words(tmp_path):
     assert lines[:2] == ["FAILED: [unit] base: it died: x.c:1 Assertion `a' failed", "FAILED: [unit] model: it died: the end"]
 
 
+def test_what_a_sanitizer_reported_is_told_with_its_places(tmp_path):
+    report = """==7==ERROR: AddressSanitizer: heap-use-after-free on address 0x60 at pc 0x1
+    #0 0x1 in __asan_memcpy (tests/transport/transport_tests+0x1)
+    #1 0x2 in runahead::take(int) /work/transport/kv/lane.cc:12:3
+freed by thread T0 here:
+    #0 0x3 in runahead::Lane::close() /work/transport/kv/lane.h:7
+==7==ABORTING"""
+    _, lines = summarize(tmp_path, {
+        "asan/ctest.xml": suite(case("transport", f'<failure message=""/><system-out>{report}</system-out>', status="fail")),
+        "asan/exit_code": "8"})
+    assert lines[0] == ("FAILED: [asan] transport: it died: AddressSanitizer: heap-use-after-free on address 0x60 at pc 0x1, "
+                        "lane.cc:12:3, lane.h:7")
+
+
 def test_a_stage_that_ran_out_of_time_is_a_failure(tmp_path):
     code, lines = summarize(tmp_path, {"e2e/exit_code": "124", "sim/results.txt": "passed sim/seeds\n",
                                        "sim/exit_code": "0"})
