@@ -66,9 +66,9 @@ def test_a_program_that_died_is_told_with_its_last_words(tmp_path):
 def test_what_a_sanitizer_reported_is_told_with_its_places(tmp_path):
     report = """==7==ERROR: AddressSanitizer: heap-use-after-free on address 0x60 at pc 0x1
     #0 0x1 in __asan_memcpy (tests/transport/transport_tests+0x1)
-    #1 0x2 in runahead::take(int) /work/transport/kv/lane.cc:12:3
+    #1 0x2 in runahead::take(int) /src/transport/kv/lane.cc:12:3
 freed by thread T0 here:
-    #0 0x3 in runahead::Lane::close() /work/transport/kv/lane.h:7
+    #0 0x3 in runahead::Lane::close() /src/transport/kv/lane.h:7
 ==7==ABORTING"""
     _, lines = summarize(tmp_path, {
         "asan/ctest.xml": suite(case("transport", f'<failure message=""/><system-out>{report}</system-out>', status="fail")),
