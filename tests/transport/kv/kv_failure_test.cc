@@ -51,7 +51,7 @@ TEST_P(KvFailureTest, AReceiverWithTheWrongTokenIsRefusedAndTheRightOneStillServ
   auto stranger = std::move(*receiver->open_inbound(inbound(to, *sender, kAttempt, {kToken.high, kToken.low ^ 1})));
   loop.run(expect_inbound_error(stranger.get(), ErrorCode::kUnauthorized, 5s, &loop));
   loop.run(stranger->close());
-  EXPECT_TRUE(std::all_of(to.data.begin(), to.data.end(), [](std::byte b) { return b == std::byte{0}; }));
+  EXPECT_TRUE(to.all_are(std::byte{0}));
   auto in = std::move(*receiver->open_inbound(inbound(to, *sender, kAttempt)));
   loop.run(expect_pages(in.get(), 2, &loop));
   EXPECT_TRUE(from.data == to.data);
@@ -118,16 +118,16 @@ TEST_P(KvFailureTest, ASenderThatClosesMidStreamEndsTheReceiver) {
 TEST_P(KvFailureTest, AfterTheReceiversCloseItsBuffersAreNeverTouchedAgain) {
   for (const int delay_ms : {0, 1, 3, 10, 30}) {  // before anything moved, or in the midst of a page
     Pages from(4, 4, 1 << 20), to(4, 4, 1 << 20);
-    std::ranges::fill(from.data, std::byte{0x11});
+    from.overwrite(std::byte{0x11});
     auto sender = make(from.data), receiver = make(to.data);
     auto in = std::move(*receiver->open_inbound(inbound(to, *sender, kAttempt)));
     auto out = std::move(*sender->open_outbound(outbound(from, *receiver, kAttempt)));
     for (const KvPageKey key : from.keys(1)) out->post(key, from.at(key), std::nullopt);
     run_for(std::chrono::milliseconds(delay_ms));
     loop.run(in->close());
-    std::ranges::fill(to.data, std::byte{0xAA});  // the pages belong to somebody else now
+    to.overwrite(std::byte{0xAA});  // the pages belong to somebody else now
     run_for(30ms);
-    EXPECT_TRUE(std::ranges::all_of(to.data, [](std::byte b) { return b == std::byte{0xAA}; })) << delay_ms;
+    EXPECT_TRUE(to.all_are(std::byte{0xAA})) << delay_ms;
     if (in->stats().pages > 0 && in->stats().pages < 16)
       loop.run(expect_outbound_error(out.get(), ErrorCode::kWorkerLost, 5s, &loop));
     loop.run(out->close());
@@ -136,16 +136,16 @@ TEST_P(KvFailureTest, AfterTheReceiversCloseItsBuffersAreNeverTouchedAgain) {
 
 TEST_P(KvFailureTest, AfterTheSendersCloseItsPagesAreNeverReadAgain) {
   Pages from(4, 4, 1 << 20), to(4, 4, 1 << 20);
-  std::ranges::fill(from.data, std::byte{0x11});
+  from.overwrite(std::byte{0x11});
   auto sender = make(from.data), receiver = make(to.data);
   auto in = std::move(*receiver->open_inbound(inbound(to, *sender, kAttempt)));
   auto out = std::move(*sender->open_outbound(outbound(from, *receiver, kAttempt)));
   for (const KvPageKey key : from.keys(1)) out->post(key, from.at(key), std::nullopt);
   run_for(3ms);
   loop.run(out->close());
-  std::ranges::fill(from.data, std::byte{0xAA});
+  from.overwrite(std::byte{0xAA});
   run_for(30ms);
-  EXPECT_TRUE(std::ranges::none_of(to.data, [](std::byte b) { return b == std::byte{0xAA}; }));
+  EXPECT_TRUE(to.none_is(std::byte{0xAA}));
   loop.run(in->close());
 }
 

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -36,12 +37,18 @@ struct Pages {
   KvChecksum checksum() {
     return [this](KvPageKey key) { return crc32c(at(key)); };
   }
+  // By whole blocks, and without loops over bytes below: they were two thirds of what these tests take under a sanitizer.
   void fill(uint64_t seed) {
     SeededRng rng(seed);
-    for (size_t at = 0; at < data.size(); at += sizeof(uint64_t)) {
-      const uint64_t word = rng.next();
-      std::memcpy(&data[at], &word, std::min(sizeof word, data.size() - at));
-    }
+    std::array<uint64_t, 512> block;
+    for (uint64_t& word : block) word = rng.next();
+    for (size_t at = 0; at < data.size(); at += sizeof(block), block[0] = rng.next())
+      std::memcpy(&data[at], block.data(), std::min(sizeof(block), data.size() - at));
+  }
+  void overwrite(std::byte with) { std::memset(data.data(), static_cast<int>(with), data.size()); }
+  bool none_is(std::byte b) const { return std::memchr(data.data(), static_cast<int>(b), data.size()) == nullptr; }
+  bool all_are(std::byte b) const {
+    return data.front() == b && std::memcmp(data.data(), data.data() + 1, data.size() - 1) == 0;
   }
   int32_t first_page(int32_t layer) const { return first_pages.empty() ? 0 : first_pages[static_cast<size_t>(layer)]; }
   int32_t count() const { return static_cast<int32_t>(keys(0).size()); }

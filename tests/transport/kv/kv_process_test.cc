@@ -193,11 +193,11 @@ TEST_P(KvProcessTest, AFrozenSenderEndsAtTheCallersDeadlineAndCloseStillReturns)
   double after = 0;
   loop.run(signal_after_first(in.get(), &peer, SIGSTOP, &error, &after, loop.in(2s), &loop));
   EXPECT_EQ(name(error.code), name(ErrorCode::kDeadlineExceeded)) << error.message;
-  std::ranges::fill(pages.data, std::byte{0xAA});
+  pages.overwrite(std::byte{0xAA});
   peer.signal(SIGCONT);  // it wakes after the pages have been given to somebody else
   loop.io().restart();
   loop.io().run_for(300ms);
-  EXPECT_TRUE(std::ranges::all_of(pages.data, [](std::byte b) { return b == std::byte{0xAA}; }));
+  EXPECT_TRUE(pages.all_are(std::byte{0xAA}));
 }
 
 INSTANTIATE_TEST_SUITE_P(Kv, KvProcessTest,

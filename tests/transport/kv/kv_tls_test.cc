@@ -41,7 +41,7 @@ class KvTlsTest : public KvTest {
     };
     loop.run(take(in.get(), loop.in(5s), &taken));
     const bool came = from.data == to.data,
-               none = std::ranges::all_of(to.data, [](std::byte b) { return b == std::byte{0}; });
+               none = to.all_are(std::byte{0});
     EXPECT_TRUE(taken ? came : none) << "all pages, or not a byte of one";
     loop.run(in->close());
     loop.run(out->close());

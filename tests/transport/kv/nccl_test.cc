@@ -49,7 +49,7 @@ class NcclTest : public KvTest {
   // A stream of all pages, from its opening to the error or the last page of both ends.
   std::pair<Result<void>, Result<void>> transfer(uint32_t number) {
     const AttemptId attempt{1, number, 1};
-    std::ranges::fill(to.data, std::byte{0});
+    to.overwrite(std::byte{0});
     auto out = std::move(*sender->open_outbound(outbound(from, *receiver, attempt)));
     auto in = std::move(*receiver->open_inbound(inbound(to, *sender, attempt)));
     for (const KvPageKey key : from.keys(number)) out->post(key, from.at(key), std::nullopt);

@@ -115,7 +115,7 @@ TEST_P(TcpKvWire, PagesThatAreNotTheStreamsOwnAreCorruptAndTouchNoBuffer) {
     asio::co_spawn(loop.io(), sender_by_hand(&acceptor, bytes, keep), asio::detached);
     auto in = std::move(*receiver->open_inbound(from_port(to, acceptor.local_endpoint().port())));
     loop.run(expect_error(in.get(), ErrorCode::kCorrupt, 0ms, &loop));
-    EXPECT_TRUE(std::ranges::none_of(to.data, [](std::byte b) { return b == std::byte{0xEE}; }));
+    EXPECT_TRUE(to.none_is(std::byte{0xEE}));
   }
 }
 
@@ -186,7 +186,7 @@ TEST_P(TcpKvWire, APageOfALayerThatIsNotOpenIsCorruptAndTouchesNoBuffer) {
   params.layers_open = 1;
   auto in = std::move(*receiver->open_inbound(params));
   loop.run(expect_error(in.get(), ErrorCode::kCorrupt, 0ms, &loop));
-  EXPECT_TRUE(std::ranges::none_of(to.data, [](std::byte b) { return b == std::byte{0xEE}; }));
+  EXPECT_TRUE(to.none_is(std::byte{0xEE}));
 }
 
 TEST_P(TcpKvWire, ARestartedSenderIsNotTakenForItsPredecessor) {
