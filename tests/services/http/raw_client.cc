@@ -123,6 +123,10 @@ RawAnswer RawClient::receive() {
     for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
     answer.headers[name] = line;
   }
+  if (answer.status == 204 || answer.status == 304) {  // RFC 9110, 6.4.1: nothing follows
+    answer.complete = true;
+    return answer;
+  }
   if (answer.headers.contains("content-length")) {
     const size_t length = std::stoul(answer.headers["content-length"]);
     while (input_.size() < length && fill(kTimeoutMs)) {
