@@ -81,6 +81,7 @@ class HttpServer {
   uint16_t port() const { return address_.port; }
   const HostPort& address() const { return address_; }  // with the port that was taken
   // Stops accepting, closes idle connections, lets requests in work end until `drain` has passed, then cuts them.
+  bool on_loopback() const { return listener_.on_loopback(); }  // and nowhere else
   asio::awaitable<void> shutdown(Duration drain);
   size_t connections() const { return connections_.size(); }
 

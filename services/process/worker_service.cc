@@ -249,7 +249,8 @@ Result<void> run_role(WorkerParts& parts, const WorkerServiceOptions& options, c
     admin = std::make_unique<AdminEndpoints>(
         parts.process.io().get_executor(), parts.process.clock(),
         AdminEndpoints::Sources{reasons, [metrics = parts.metrics.get()] { return metrics->text(); }});
-    TRY(admin->listen(TRY(parse_host_port(options.admin)), options.insecure_network || options.insecure_http));
+    TRY(admin->listen(TRY(parse_host_port(options.admin)), options.insecure_network || options.insecure_http,
+                      options.http_hosts));
     addresses["admin"] = admin->address();
   }
   log::info("{}: {}; {}; {} K/V pages of {} KiB", parts.worker_options.name, parts.worker_options.device,

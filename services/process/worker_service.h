@@ -24,6 +24,7 @@ struct WorkerServiceOptions {
       // or, where that is every address, the one the coordinator is reached from
   std::string admin;  // host:port of probes and metrics; empty: none
   std::string name;  // empty: host:pid
+  std::vector<std::string> http_hosts;  // that clients may call it by, on loopback
   int64_t kv_memory_mib = 0;  // of the page pool; 0: four full contexts, or what base/machine_limits leaves
   int slots = 0;  // decode: sequences in one step; 0: all that the memory holds
   int sharers = 1;  // workers that share this machine's memory, this one included

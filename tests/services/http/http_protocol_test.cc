@@ -244,8 +244,16 @@ TEST_F(KeyedTest, PagesOfAllowedOriginsMayCall) {
   const RawAnswer stream = post("/v1/completions", R"({"prompt":"a","stream":true})", origin + key);
   EXPECT_EQ(stream.headers.at("access-control-allow-origin"), "http://localhost:3000");
   const RawAnswer other = get("/v1/models", "Origin: https://evil.example\r\n" + key);
+  EXPECT_EQ(other.status, 403) << "not even with a key";
   EXPECT_FALSE(other.headers.contains("access-control-allow-origin"));
   EXPECT_EQ(other.headers.at("vary"), "Origin") << "a cache must not show it to the allowed ones";
+}
+
+TEST_F(KeyedTest, WithAKeyHostIsNotAsked) {
+  RawClient client = this->client();
+  const std::string key = "Authorization: Bearer secret\r\n";
+  EXPECT_EQ(client.request("GET /v1/models HTTP/1.1\r\nHost: llm.example\r\n" + key + "\r\n").status, 200);
+  EXPECT_EQ(get("/v1/models", "Origin: https://evil.example\r\n").status, 401) << "a stranger is not told more";
 }
 
 class BodiesTest : public HttpProtocolTest {
