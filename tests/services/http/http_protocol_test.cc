@@ -323,6 +323,40 @@ TEST_F(BodiesTest, BytesThatHaveComeAreBoundedAndSmallRequestsGoOn) {
   EXPECT_TRUE(eventually([&] { return tokenize(300'000).status == 200; })) << "and the room is free again";
 }
 
+class AnswersTest : public HttpProtocolTest {
+ protected:
+  void SetUp() override {
+    options_.http.answers_bytes_max = 8 << 20;
+    start();
+  }
+  // Each id is a control character, which is 6 bytes of JSON, and comes twice.
+  static std::string answer_of_bytes(size_t bytes) {
+    std::string ids = "1";
+    for (size_t i = 12; i < bytes; i += 12) ids += ",1";
+    return post_bytes("/detokenize", R"({"tokens":[)" + ids + "]}");
+  }
+};
+
+TEST_F(AnswersTest, WhoReadsForLongestGivesWay) {
+  RawClient first(gateway_->port(), /*receive_buffer_bytes=*/4096), second = client();
+  first.send(answer_of_bytes(6'000'000));
+  EXPECT_NE(first.receive_head().find(" 200 OK"), std::string::npos) << "it is being sent, and stays so";
+  EXPECT_EQ(post("/tokenize", R"({"prompt":"a"})").status, 200) << "what is small needs no room";
+  second.send(answer_of_bytes(6'000'000));
+  const RawAnswer whole = second.receive();
+  EXPECT_EQ(whole.status, 200);
+  EXPECT_TRUE(whole.complete);
+  EXPECT_TRUE(first.closed_within(5000)) << "its end is missing, which clients notice";
+  RawClient third = client();
+  EXPECT_TRUE(third.request(answer_of_bytes(7'000'000)).complete) << "the room is free again";
+}
+
+TEST_F(AnswersTest, WhatAllRoomIsTooSmallForIsRefused) {
+  const RawAnswer answer = client().request(answer_of_bytes(9'000'000));
+  EXPECT_EQ(answer.status, 413);
+  EXPECT_EQ(answer.error_code(), "too_large");
+}
+
 class RoomTest : public HttpProtocolTest {
  protected:
   void SetUp() override {
