@@ -52,7 +52,8 @@ class Gateway::Impl {
         rng_(seed_or_random(options_.random_seed)),
         text_lane_(clock),
         requests_(clock, [this](const RequestEntry& ended) { trace(ended); }),
-        context_{executor, text_lane_, clock, rng_, inference, codec, metrics, requests_, options_},
+        memory_(options_.generation_bytes_max),
+        context_{executor, text_lane_, clock, rng_, inference, codec, metrics, requests_, memory_, options_},
         batches_(options_.files != nullptr && jobs != nullptr
                      ? std::make_unique<BatchService>(context_, *jobs, *options_.files)
                      : nullptr),
@@ -106,6 +107,7 @@ class Gateway::Impl {
   SeededRng rng_;
   TextLane text_lane_;
   RequestList requests_;
+  GenerationMemory memory_;
   HttpRouter router_;
   GatewayContext context_;
   std::unique_ptr<BatchService> batches_;  // null: none
