@@ -20,6 +20,18 @@ inline constexpr size_t kHttpReadBufferBytes = 64
                                                << 10;  // one connection's input: a whole header, or a slice of a body
 inline constexpr size_t kHttpBodiesBytesMax = 64
                                               << 20;  // bodies in memory beyond those buffers, all together; then 429
+// Answers beyond those buffers that wait for their readers, all together; then who has read for longest is cut.
+inline constexpr size_t kHttpAnswersBytesMax = 64 << 20;
+// Prompts and answers of the API's requests in work, all together, at 24 and 48 bytes a token; then 429.
+inline constexpr size_t kGenerationBytesMax = 128 << 20;
+// One connection: its input (64 KiB), a header twice, a body or a small answer or events that wait (64 KiB, as much on its way).
+inline constexpr size_t kHttpConnectionBytes = 256 << 10;
+// What the text lane has in work: 4 MiB of digits to tokenize take 232 MiB, JSON of 3 million token ids 150 (measured).
+inline constexpr size_t kTextWorkBytes = 240 << 20;
+inline constexpr size_t kJobTokenBytes = 64;  // of a job that runs: the prompt, the answer and both as text
+inline constexpr size_t kWaitingJobBytes = 1 << 10;
+inline constexpr double kApiBoundsLeast = 0.125;  // of connections, bodies, answers and requests, where memory is short
+inline constexpr size_t kApiPoolBytesLeast = 16 << 20;  // of each of the last three: one body of the largest size
 inline constexpr auto kHttpIdleTimeout = 120s;  // proxies keep a connection 60 to 90 s: theirs must end first
 inline constexpr auto kHttpHeaderTimeout = 10s;  // from the first byte of a header to its last (slow loris)
 inline constexpr auto kHttpBodyTimeout = 60s;  // 16 MiB at 280 KB/s
@@ -60,8 +72,8 @@ inline constexpr size_t kDamageLinesMax = 20;  // losses named one by one in the
 inline constexpr uint32_t kControlFrameBytesMax = 4 << 20;  // a 512k-token prompt as varints, 3 bytes a token, and room
 inline constexpr size_t kLinkQueueFramesMax = 4096;  // frames waiting on one connection before it is dropped as stuck
 inline constexpr size_t kLinkQueueBytesMax = 64 << 20;  // the same bound in bytes: 16 frames of the largest size
-// Received, not yet taken by the actor; then the socket waits.
-inline constexpr size_t kControlInboxBytesMax = 64 << 20;
+// Received, not yet taken by the actor; then the socket waits: four frames of the largest size.
+inline constexpr size_t kControlInboxBytesMax = 16 << 20;
 inline constexpr size_t kUnregisteredPeersMax = 128;  // connections without a Hello; then the oldest goes
 // A Hello is under 2 KiB; members send kControlFrameBytesMax.
 inline constexpr uint32_t kUnregisteredFrameBytesMax = 16 << 10;
@@ -196,7 +208,8 @@ inline constexpr size_t kGrammarStacksAPlace = 32;  // on the average, before al
 inline constexpr size_t kGrammarPlacesMax = 4096;  // 1 KiB each, then all are forgotten; one mask: four times as many
 inline constexpr size_t kGrammarMaskBytes = 4 << 20;  // of kept masks: 680 for 49k tokens, 130 for 256k
 inline constexpr uint64_t kGrammarMaskWorkMax = 2'000'000;  // stacks made for one mask: a tenth of a second
-inline constexpr size_t kGrammarsKept = 8;  // that a worker has ready, the last used: 35 MB each at the very most
+inline constexpr size_t kGrammarsKept = 8;  // that a worker has ready, the last used
+inline constexpr size_t kGrammarHeldBytes = 35'000'000;  // one of them at the very most
 inline constexpr int kGrammarPatternDepthMax = 64;  // groups in a regular expression
 inline constexpr int kGrammarRepeatMax = 10'000;  // {n}, minLength, maxItems and the like
 

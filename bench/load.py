@@ -226,7 +226,7 @@ class SlowReaders:
     def __init__(self, server, count, seed):
         body = json.dumps({"model": "default", "prompt": prompt(8, seed), "max_tokens": 24, "stream": True, "temperature": 0,
                            "ignore_eos": True, "logprobs": 20})
-        head = f"POST {PAGE} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+        head = f"POST {PAGE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n{body}"
         self.sockets, self.closed, self.taken = [], threading.Event(), 0
         for _ in range(count):
             one = socket.socket()
@@ -335,7 +335,7 @@ def away(server, options, seed):
     for i in range(options.aways):
         body = Stream(server, 300, seed + i, 2000).body
         one = socket.create_connection((server.host, server.port))
-        one.sendall(f"POST {PAGE} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        one.sendall(f"POST {PAGE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
                     f"{body}".encode())
         while b"data: {" not in one.recv(65536):
             pass

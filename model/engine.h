@@ -75,6 +75,8 @@ class Engine {
   // multiple of kPageTokens.
   virtual int32_t rows_at_once() const = 0;
 
+  // Host memory of the Hidden of a chunk of so many tokens.
+  virtual size_t hidden_bytes(int64_t /*tokens*/) const { return 0; }
   virtual std::unique_ptr<Hidden> embed(std::span<const TokenId> tokens) = 0;
   // The first call of a layer begins at row 0.
   virtual void project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange chunk, RowRange rows) = 0;

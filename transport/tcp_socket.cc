@@ -108,6 +108,13 @@ uint16_t TcpListener::port() const {
   return acceptors.empty() ? uint16_t{0} : acceptors.front().local_endpoint(ignored).port();
 }
 
+bool TcpListener::on_loopback() const {
+  return std::ranges::all_of(acceptors, [](const Tcp::acceptor& acceptor) {
+    error_code error;
+    return acceptor.local_endpoint(error).address().is_loopback();
+  });
+}
+
 void TcpListener::close() {
   error_code ignored;
   for (Tcp::acceptor& acceptor : acceptors) acceptor.close(ignored);

@@ -28,6 +28,7 @@ Error address_in_use(const HostPort& address);
 struct TcpListener {
   std::vector<Tcp::acceptor> acceptors;  // each has its own accepting coroutine
   uint16_t port() const;
+  bool on_loopback() const;  // all of them
   void close();
 };
 

@@ -23,6 +23,8 @@ class Activations final : public Hidden {
   // tile_tokens: kPageTokens for a chunk, 1 for a batch.
   Activations(const ModelConfig& config, const OpTable& ops, int32_t rows, int32_t tile_tokens);
 
+  size_t bytes() const { return x_.size() + cos_sin_.size() + tiles_.size() + places_.size() * sizeof(Place); }
+
   int32_t rows() const { return rows_; }
   float* row(int32_t r) { return x_.as<float>().data() + static_cast<size_t>(r) * model_dim_; }
   const std::vector<Place>& places() const { return places_; }

@@ -166,6 +166,11 @@ void Transformer::multiply(const Block& block, const PackedMatrix& weights, Epil
   });
 }
 
+size_t Transformer::hidden_bytes(int64_t tokens) const {
+  const Activations page(config_, ops_, kPageTokens, kPageTokens);
+  return page.bytes() * static_cast<size_t>((tokens + kPageTokens - 1) / kPageTokens);
+}
+
 std::unique_ptr<Hidden> Transformer::embed(std::span<const TokenId> tokens) { return embed_rows(tokens, kPageTokens); }
 
 std::unique_ptr<Activations> Transformer::embed_rows(std::span<const TokenId> tokens, int32_t tile_tokens) {

@@ -68,6 +68,7 @@ class Transformer final : public Engine {
   const std::string& compute_name() const override { return compute_name_; }
 
   int32_t rows_at_once() const override;
+  size_t hidden_bytes(int64_t tokens) const override;
   std::unique_ptr<Hidden> embed(std::span<const TokenId> tokens) override;
   void project_qkv(int32_t layer, Hidden& x, KvLease& kv, TokenRange chunk, RowRange rows) override;
   void keep_last_row(Hidden& x) override;

@@ -1,6 +1,7 @@
 #include "services/commands/api_flags.h"
 
 #include "services/commands/input.h"
+#include "services/http/browser_guard.h"
 #include "services/http/http_target.h"
 
 namespace runahead {
@@ -10,6 +11,11 @@ constexpr const char* kGroup = "API";
 std::string check_origin(const std::string& text) {
   if (text == "*" || is_origin(text)) return {};
   return "'" + text + "' is no origin; write scheme://host or scheme://host:port, or *";
+}
+
+std::string check_host_name(const std::string& text) {
+  if (is_host_name(text)) return {};
+  return "'" + text + "' is no name of a host; write it as clients do, without scheme and port, or *";
 }
 
 std::string check_otlp_endpoint(const std::string& url) {
@@ -40,6 +46,15 @@ void add_file_flags(CLI::App& command, FileStoreOptions& files) {
 }
 
 }  // namespace
+
+CLI::Option* add_http_hosts_flag(CLI::App& command, std::vector<std::string>& hosts, const std::string& what) {
+  return command
+      .add_option("--http-hosts", hosts,
+                  "names that clients call " + what +
+                      " by on loopback without keys, beside localhost, with commas between, or *; default: none")
+      ->delimiter(',')
+      ->check(check_host_name);
+}
 
 void add_api_flags(CLI::App& command, ApiFrontOptions& api) {
   GatewayOptions& gateway = api.gateway;
@@ -77,6 +92,7 @@ void add_api_flags(CLI::App& command, ApiFrontOptions& api) {
       ->delimiter(',')
       ->check(check_origin)
       ->group(kGroup);
+  add_http_hosts_flag(command, gateway.hosts, "the API")->group(kGroup);
   add_time(
       "--queue-wait", api.queue_wait,
       "that a request may be predicted to wait for its first token; beyond, and with 16 in work, it is refused (429)");

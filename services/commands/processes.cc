@@ -59,6 +59,7 @@ void add_worker(CommandLine& line, WorkerKind role, const std::string& name, con
   command->add_option("--advertise", options->advertise,
                       "host that the other workers reach this one by; default: that of --data-listen");
   command->add_option("--admin", options->admin, "host:port of /livez, /readyz, /metrics; without it there are none");
+  add_http_hosts_flag(*command, options->http_hosts, "--admin");
   command->add_option("--name", options->name, "for people: in logs, reports and /v1/cluster; default: host:pid");
   command->add_option("--kv-memory-mib", options->kv_memory_mib, "memory of the K/V pages; 0 chooses")
       ->check(whole_number(0, 1 << 24));

@@ -28,6 +28,8 @@ struct GatewayOptions {
   GenerationDefaults generation_defaults;  // for requests that do not say how to sample or how long
   std::filesystem::path api_keys_file;  // empty: no key is needed
   std::vector<std::string> cors_origins;  // whose pages may read the answers in a browser; "*": all
+  std::vector<std::string> hosts;  // as BrowserGuard::hosts, where no key is needed on loopback
+  size_t generation_bytes_max = limits::kGenerationBytesMax;
   Duration request_timeout = limits::kRequestDeadline, job_timeout = limits::kJobDeadline;
   Duration drain_timeout = limits::kDrainTimeout;
   Duration ping_interval = limits::kSsePingInterval;

@@ -11,6 +11,7 @@
 
 #include "actors/inference.h"
 #include "services/gateway/answer/incremental_detokenizer.h"
+#include "services/gateway/generation_memory.h"
 #include "services/gateway/request/openai_request.h"
 
 namespace runahead {
@@ -41,6 +42,7 @@ class Generation {
   // All choices or none: those submitted before a refused one are cancelled. A request for no token is answered here, or,
   // if it asks for log-probabilities of its prompt, by a chain whose token is dropped.
   Result<void> submit(InferenceService& inference, std::vector<InferenceRequest> requests);
+  void hold(GenerationMemory::Hold memory) { memory_ = std::move(memory); }  // until this one's end
   Task<void> run(ChoiceSink& sink);
   void cancel(std::string why = "the client went away");  // nothing if every choice has finished
 
@@ -62,6 +64,7 @@ class Generation {
   Clock& clock_;
   const TextCodec& codec_;
   IncrementalDetokenizer empty_answer_;  // each choice begins with a copy
+  GenerationMemory::Hold memory_;
   std::vector<Choice> choices_;
   std::vector<ChoiceResult> results_;
   std::optional<Error> error_;  // the first one

@@ -334,6 +334,7 @@ Result<void> submit(const GatewayContext& context, const HttpRequest& http, cons
   std::vector<InferenceRequest> requests;
   for (int32_t choice = 0; choice < request.num_choices(); ++choice)
     requests.push_back(inference_request(request, choice, model, context.codec));
+  generation.hold(TRY(context.memory.take(requests, request.stream)));
   return generation.submit(context.inference, std::move(requests));
 }
 

@@ -9,6 +9,7 @@
 #include "services/gateway/gateway_metrics.h"
 #include "services/gateway/gateway_options.h"
 #include "services/gateway/generation.h"
+#include "services/gateway/generation_memory.h"
 #include "services/gateway/openai_response.h"
 #include "services/gateway/request_list.h"
 #include "services/gateway/text_lane.h"
@@ -26,6 +27,7 @@ struct GatewayContext {
   const TextCodec& codec;
   GatewayMetrics& metrics;
   RequestList& requests;
+  GenerationMemory& memory;
   const GatewayOptions& options;
 
   ServedModel served_model() const;

@@ -13,7 +13,7 @@ nlohmann::json error_json(const Error& error);
 // Status, body and, for kOverloaded and kUnavailable, Retry-After.
 HttpReply error_reply(const Error& error);
 HttpReply reply_of(Result<HttpReply> result);
-// For statuses of HTTP itself that no ErrorCode stands for: 405, 408, 411, 415, 431.
+// For statuses of HTTP itself that no ErrorCode stands for: 403, 405, 408, 411, 415, 431.
 HttpReply http_error(int status, std::string code, std::string message);
 
 HttpReply json_reply(const nlohmann::json& body, int status = 200);

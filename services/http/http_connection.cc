@@ -40,6 +40,9 @@ std::string media_type(std::string_view content_type) {
 
 HttpReply bad_request(std::string message) { return http_error(400, "invalid_request", std::move(message)); }
 HttpReply no_room() { return error_reply(overloaded("too many large requests at once; try again", 1).error()); }
+HttpReply answer_too_large() {
+  return error_reply({ErrorCode::kTooLarge, "the answer is larger than all answers may be together; ask for less", ""});
+}
 HttpReply body_too_large(size_t bytes_max) {
   const std::string most =
       bytes_max % (1 << 20) == 0 ? std::to_string(bytes_max >> 20) + " MiB" : std::to_string(bytes_max) + " bytes";
@@ -388,6 +391,7 @@ std::string HttpConnection::response_head(int status) {
 
 asio::awaitable<void> HttpConnection::respond(HttpReply reply) {
   answered_ = true;
+  if (reply.body.size() > server_.options_.answers_bytes_max) reply = answer_too_large();
   if (server_.options_.on_error && !reply.error_code.empty()) server_.options_.on_error(request_, reply);
   std::string head = response_head(reply.status);
   for (const auto& [name, value] : reply.headers) head += name + ": " + value + "\r\n";
@@ -425,10 +429,31 @@ asio::awaitable<bool> HttpConnection::end_stream() {
 }
 
 asio::awaitable<bool> HttpConnection::send(std::string head, std::string body) {
+  count_answer(head.size() + body.size());
   if (head.size() + body.size() <= kWriteBytes) head += std::exchange(body, {});  // one packet for a short answer
   co_await write_all(head);
-  co_return co_await write_all(body);
+  co_await write_all(body);
+  answer_is_gone();
+  co_return !disconnected_;
 }
+
+// As of bodies: what fits a buffer is paid for by the connection's place. Who reads slowly has had most of the time.
+void HttpConnection::count_answer(size_t bytes) {
+  if (disconnected_ || bytes <= limits::kHttpReadBufferBytes) return;
+  while (server_.answer_bytes_ > 0 && server_.answer_bytes_ + bytes > server_.options_.answers_bytes_max) {
+    HttpConnection* oldest = nullptr;
+    for (const auto& connection : server_.connections_) {
+      if (connection->answer_bytes_ == 0) continue;
+      if (oldest == nullptr || connection->answer_began_at_ < oldest->answer_began_at_) oldest = connection.get();
+    }
+    oldest->answer_is_gone();
+    oldest->abort();
+  }
+  answer_began_at_ = server_.clock_.now();
+  server_.answer_bytes_ += answer_bytes_ = bytes;
+}
+
+void HttpConnection::answer_is_gone() { server_.answer_bytes_ -= std::exchange(answer_bytes_, 0); }
 
 asio::awaitable<bool> HttpConnection::write_all(const std::string& bytes) {
   for (size_t at = 0; at < bytes.size() && !disconnected_;) {

@@ -61,6 +61,8 @@ class HttpConnection final : public Exchange, public std::enable_shared_from_thi
   asio::awaitable<size_t> read_more();  // bytes appended to input_; 0: closed, failed or timed out
   asio::awaitable<bool> send(std::string head, std::string body = {});
   asio::awaitable<bool> write_all(const std::string& bytes);
+  void count_answer(size_t bytes);
+  void answer_is_gone();
   asio::awaitable<void> watch_for_disconnect();
   asio::awaitable<void> handle();
   asio::awaitable<void> give_up(Error why);
@@ -82,6 +84,8 @@ class HttpConnection final : public Exchange, public std::enable_shared_from_thi
   Phase phase_ = Phase::kUnauthenticated;
   Time phase_began_at_;
   size_t body_bytes_ = 0;  // of this request, counted in server_.body_bytes_
+  size_t answer_bytes_ = 0;  // that are being sent, counted in server_.answer_bytes_
+  Time answer_began_at_{0};  // when that did
   size_t sent_bytes_ = 0;  // of this answer
   int status_ = 0;         // of this answer; 0: none yet
   bool http_1_1_ = true;

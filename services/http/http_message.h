@@ -28,7 +28,7 @@ struct HttpRequest {
   std::string request_id;  // X-Request-Id of the client, or ours
   TraceContext trace;  // that it is part of: the client's, or one that begins here
   std::string peer;  // "address:port" of the client
-  bool authorized = true;  // no key is needed, or a valid one was sent; set by the router
+  bool authorized = true;  // no key is needed, or a valid one was sent, and by no page of others; set by the router
   std::string owner;  // whose key it was (ApiKeys::owner_of); empty where none is needed
   bool is_probe = false;  // a health check, a scrape, or what a page asks each second; set by the router
   size_t route = 0;  // the router's

@@ -5,6 +5,7 @@
 
 #include "base/json_text.h"
 #include "services/http/api_error.h"
+#include "services/http/header_check.h"
 #include "services/http/http_target.h"
 
 namespace runahead {
@@ -117,6 +118,11 @@ std::vector<std::string> HttpRouter::routes() const {
   return names;
 }
 
+void HttpRouter::require_hosts(std::vector<std::string> names) {
+  for (std::string& name : names) name = lower(name);
+  guard_.hosts = std::move(names);
+}
+
 HttpRouter::Found HttpRouter::find(const HttpRequest& request, const std::vector<std::string>& path) const {
   const std::string_view method = request.method == "HEAD" ? "GET" : std::string_view(request.method);
   Found found;
@@ -131,17 +137,18 @@ HttpRouter::Found HttpRouter::find(const HttpRequest& request, const std::vector
 
 std::optional<std::string> HttpRouter::allowed_origin(const HttpRequest& request) const {
   const std::string origin(request.header("origin"));
-  if (origin.empty()) return {};
-  if (std::ranges::find(origins_, "*") != origins_.end()) return "*";
-  return std::ranges::find(origins_, origin) != origins_.end() ? std::optional(origin) : std::nullopt;
+  if (origin.empty() || !guard_.allows_origin(origin)) return {};
+  return std::ranges::find(guard_.origins, "*") != guard_.origins.end() ? "*" : origin;
 }
 
 std::optional<HttpReply> HttpRouter::admit(HttpRequest& request) const {
   const std::string authorization = keys_ ? authorization_of(request, *keys_) : std::string();
-  request.authorized = !keys_ || keys_->accepts(authorization);
-  if (keys_ && request.authorized) request.owner = ApiKeys::owner_of(authorization);
+  const bool has_key = !keys_ || keys_->accepts(authorization);
+  std::optional<HttpReply> stranger = guard_.refuses(request);
+  request.authorized = has_key && !stranger;
+  if (keys_ && has_key) request.owner = ApiKeys::owner_of(authorization);
   const std::optional<std::string> origin = allowed_origin(request);
-  if (!origins_.empty()) request.reply_headers.emplace_back("Vary", "Origin");
+  if (!guard_.origins.empty()) request.reply_headers.emplace_back("Vary", "Origin");
   if (origin) {
     request.reply_headers.emplace_back("Access-Control-Allow-Origin", *origin);
     request.reply_headers.emplace_back("Access-Control-Expose-Headers", kExposedHeaders);
@@ -154,7 +161,8 @@ std::optional<HttpReply> HttpRouter::admit(HttpRequest& request) const {
   // A browser asks for leave without a key.
   if (request.method == "OPTIONS" && !found.allowed.empty())
     return options_reply(request, found.allowed, origin.has_value());
-  if (!request.authorized && !request.is_probe) {
+  if (has_key && stranger && !request.is_probe) return stranger;
+  if (!has_key && !request.is_probe) {
     HttpReply reply = error_reply(
         {ErrorCode::kUnauthorized, "a valid API key is needed; send it as 'Authorization: Bearer KEY'", ""});
     reply.headers.emplace_back("WWW-Authenticate", "Bearer");

@@ -1,4 +1,4 @@
-// HttpRouter: method and path to handler; 404, 405, 401, OPTIONS and CORS in one place, before a body is read. HEAD is
+// HttpRouter: method and path to handler; 404, 405, 401, 403, OPTIONS and CORS in one place, before a body is read. HEAD is
 // GET, whose body the server leaves out. A pattern's "{name}" matches one path segment, percent-decoded; a slash at the
 // end of a path makes no other route. What a route's query may name, and what it takes as a body, is in its rules: a
 // parameter that is not there is refused by name, on every route.
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "services/http/api_keys.h"
+#include "services/http/browser_guard.h"
 #include "services/http/http_server.h"
 
 namespace runahead {
@@ -19,8 +20,8 @@ class HttpRouter final : public HttpHandler {
   using Handler = std::function<asio::awaitable<void>(Exchange&)>;  // answers by itself
   using Answer = std::function<Task<HttpReply>(HttpRequest&)>;  // an Error becomes an error reply
 
-  // Probes are served without a key; all other routes need one as soon as keys are set. What a page asks each second
-  // (kWatch) is logged as a probe is.
+  // Probes are served without a key, and to any page under any name; all other routes need a key as soon as keys are set, and
+  // are kept from others' pages. What a page asks each second (kWatch) is logged as a probe is.
   enum class Access { kKey, kWatch, kProbe };
 
   struct Rules {
@@ -39,8 +40,10 @@ class HttpRouter final : public HttpHandler {
   }
   std::vector<std::string> routes() const;  // "GET /v1/jobs/{id}", in the order they were added
   void require_keys(ApiKeys keys) { keys_ = std::move(keys); }
+  // As BrowserGuard::hosts: for a listener on loopback that needs no key.
+  void require_hosts(std::vector<std::string> names);
   // Origins whose pages may read the answers in a browser ("https://chat.example"), or "*" for all. None by default.
-  void allow_origins(std::vector<std::string> origins) { origins_ = std::move(origins); }
+  void allow_origins(std::vector<std::string> origins) { guard_.origins = std::move(origins); }
 
   std::optional<HttpReply> admit(HttpRequest& request) const override;
   asio::awaitable<void> handle(Exchange& exchange) const override;
@@ -61,7 +64,7 @@ class HttpRouter final : public HttpHandler {
 
   std::vector<Route> routes_;
   std::optional<ApiKeys> keys_;
-  std::vector<std::string> origins_;
+  BrowserGuard guard_;
 };
 
 }  // namespace runahead

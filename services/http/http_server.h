@@ -1,8 +1,8 @@
 // HttpServer: HTTP/1.1 on Beast's parser, for this project's API only: one request at a time on a connection, JSON
 // bodies, whole answers or event streams. Exchange is what a handler sees of it.
 //   threads  the io_context thread; handlers run there.
-//   limits   base/limits.h: connections, header, body, bodies of all connections together, idle time, header and body
-//            time. Bodies count as they come, not as they are announced.
+//   limits   base/limits.h: connections, header, body, bodies of all connections together, answers of all that are not read
+//            yet, idle time, header and body time. Bodies count as they come, not as they are announced.
 //   room     connections whose client has shown no key (unauthenticated) have places of their own, and the oldest goes when
 //            they are taken; when all places are taken, the one goes that has been idle for longest, and longer than a
 //            header may take. Requests in work never go.
@@ -60,6 +60,7 @@ struct HttpServerOptions {
   size_t connections_max = limits::kHttpConnectionsMax;
   size_t unauthenticated_max = limits::kHttpUnauthenticatedMax;
   size_t bodies_bytes_max = limits::kHttpBodiesBytesMax;
+  size_t answers_bytes_max = limits::kHttpAnswersBytesMax;
   Duration idle_timeout = limits::kHttpIdleTimeout;
   Duration header_timeout = limits::kHttpHeaderTimeout;
   Duration body_timeout = limits::kHttpBodyTimeout;
@@ -80,6 +81,7 @@ class HttpServer {
   Result<void> listen();  // kAddressInUse, kInvalidArgument
   uint16_t port() const { return address_.port; }
   const HostPort& address() const { return address_; }  // with the port that was taken
+  bool on_loopback() const { return listener_.on_loopback(); }  // and nowhere else
   // Stops accepting, closes idle connections, lets requests in work end until `drain` has passed, then cuts them.
   asio::awaitable<void> shutdown(Duration drain);
   size_t connections() const { return connections_.size(); }
@@ -101,6 +103,7 @@ class HttpServer {
   Gate gate_;
   Wake connection_ended_;
   size_t body_bytes_ = 0;  // that have come and are still held, of all connections
+  size_t answer_bytes_ = 0;  // that are being sent, of all connections
   uint64_t next_request_ = 0;
   std::string request_prefix_;  // makes our request ids unlike those of another process
   SeededRng trace_ids_;

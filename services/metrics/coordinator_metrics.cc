@@ -55,6 +55,7 @@ struct CoordinatorMetrics::Series {
   MetricsRegistry registry;
   TlsRefusalCounters tls_refusals{registry};
   LoopStalls loop_stalls{registry};
+  MemoryBounds memory_bounds{registry};
   // Requests
   HistogramFamily& ttft = registry.histograms("runahead_time_to_first_token_seconds",
                                               "first byte of the request parsed to first chunk written");
@@ -396,6 +397,9 @@ void CoordinatorMetrics::workers_changed(const ClusterView& cluster) {
 void CoordinatorMetrics::tls_refused(TlsRefusal why) { series_->tls_refusals.add(why); }
 
 void CoordinatorMetrics::loop_stalled(double seconds) { series_->loop_stalls.add(seconds); }
+void CoordinatorMetrics::memory_bound(const std::string& part, uint64_t bytes) {
+  series_->memory_bounds.set(part, bytes);
+}
 
 void CoordinatorMetrics::jobs_changed(const JobCounts& counts) {
   Series& s = *series_;

@@ -40,6 +40,7 @@ class CoordinatorMetrics final : public CoordinatorSink, public GatewayMetrics, 
 
   void tls_refused(TlsRefusal why);
   void loop_stalled(double seconds);
+  void memory_bound(const std::string& part, uint64_t bytes);
   void jobs_changed(const JobCounts& counts);
   void batches_open(int64_t count) override;
   void batch_line(bool completed) override;

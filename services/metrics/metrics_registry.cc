@@ -46,6 +46,13 @@ LoopStalls::LoopStalls(MetricsRegistry& registry)
                                 "times that the event loop kept other work waiting for over 50 ms")
                     .Add({}, Buckets{.1, .2, .5, 1, 2, 5, 10})) {}
 
+MemoryBounds::MemoryBounds(MetricsRegistry& registry)
+    : parts_(&registry.gauges("runahead_memory_bound_bytes", "what a part of this process's memory may come to")) {}
+
+void MemoryBounds::set(const std::string& part, uint64_t bytes) {
+  parts_->Add({{"part", part}}).Set(static_cast<double>(bytes));
+}
+
 void observe(prometheus::Histogram& histogram, double value) {
   if (std::isfinite(value)) histogram.Observe(value);
 }

@@ -62,6 +62,16 @@ class LoopStalls {
   prometheus::Histogram* seconds_;  // of the registry
 };
 
+// runahead_memory_bound_bytes: what each part of the process's memory may come to.
+class MemoryBounds {
+ public:
+  explicit MemoryBounds(MetricsRegistry& registry);
+  void set(const std::string& part, uint64_t bytes);
+
+ private:
+  prometheus::Family<prometheus::Gauge>* parts_;  // of the registry
+};
+
 // A sample that is no number is none: prometheus-cpp 1.0.1 counts a NaN in the lowest bucket, and its sum is NaN for ever.
 void observe(prometheus::Histogram& histogram, double value);
 

@@ -35,6 +35,7 @@ struct WorkerMetrics::Series {
                       "start-up timing on one core, of the kernels chosen for each compute mode");
   TlsRefusalCounters tls_refusals{registry};
   LoopStalls loop_stalls{registry};
+  MemoryBounds memory_bounds{registry};
   prometheus::Gauge& load_seconds = registry.gauges("runahead_model_load_seconds", "time to load the model").Add({});
 };
 
@@ -88,6 +89,7 @@ void WorkerMetrics::pages(const KvPool::Usage& usage) {
 void WorkerMetrics::tls_refused(TlsRefusal why) { series_->tls_refusals.add(why); }
 
 void WorkerMetrics::loop_stalled(double seconds) { series_->loop_stalls.add(seconds); }
+void WorkerMetrics::memory_bound(const std::string& part, uint64_t bytes) { series_->memory_bounds.set(part, bytes); }
 
 void WorkerMetrics::kv_stream_ended(bool inbound, uint64_t bytes, double seconds) {
   const Labels labels = {{"direction", inbound ? "received" : "sent"}};

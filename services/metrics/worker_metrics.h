@@ -25,6 +25,7 @@ class WorkerMetrics final : public WorkerSink {
 
   void tls_refused(TlsRefusal why);
   void loop_stalled(double seconds);
+  void memory_bound(const std::string& part, uint64_t bytes);
 
   void pages(const KvPool::Usage& usage) override;
   void kv_stream_ended(bool inbound, uint64_t bytes, double seconds) override;

@@ -9,6 +9,7 @@ namespace runahead {
 namespace {
 
 using namespace std::chrono_literals;
+using Access = HttpRouter::Access;
 
 constexpr auto kDrain = 1s;             // probes are short
 constexpr size_t kConnectionsMax = 64;  // kubelet and Prometheus, not the world
@@ -25,23 +26,30 @@ class AdminEndpoints::Impl {
  public:
   Impl(asio::any_io_executor executor, Clock& clock, Sources sources)
       : executor_(executor), clock_(clock), sources_(std::move(sources)) {
-    const auto add = [this](const char* path, HttpRouter::Answer answer) {
-      router_.answer("GET", path, std::move(answer), HttpRouter::Access::kProbe);
+    // kWatch: it says more than that the process lives, which is not for the pages in a browser.
+    const auto add = [this](const char* path, HttpRouter::Answer answer, Access access = Access::kProbe) {
+      router_.answer("GET", path, std::move(answer), access);
     };
     add("/livez", [](HttpRequest&) { return text("{\"status\":\"ok\"}", "application/json"); });
     for (const char* path : {"/readyz", "/health"})
       add(path, [this](HttpRequest&) { return ready(sources_.reasons_not_ready()); });
-    add("/metrics", [this](HttpRequest&) { return text(sources_.metrics(), kMetricsContentType); });
-    add("/version", [](HttpRequest&) {
-      return text(to_text({{"version", kVersion}, {"revision", kRevision}}), "application/json");
-    });
+    add("/metrics", [this](HttpRequest&) { return text(sources_.metrics(), kMetricsContentType); }, Access::kWatch);
+    add(
+        "/version",
+        [](HttpRequest&) {
+          return text(to_text({{"version", kVersion}, {"revision", kRevision}}), "application/json");
+        },
+        Access::kWatch);
   }
 
-  Result<void> listen(HostPort address, bool allow_remote) {
+  Result<void> listen(HostPort address, bool allow_remote, std::vector<std::string> hosts) {
+    hosts.push_back(address.host);
     HttpServerOptions options{
         .listen = std::move(address), .allow_remote = allow_remote, .connections_max = kConnectionsMax};
     server_ = std::make_unique<HttpServer>(executor_, clock_, router_, std::move(options));
-    return server_->listen();
+    TRY(server_->listen());
+    if (server_->on_loopback()) router_.require_hosts(std::move(hosts));
+    return {};
   }
   std::string address() const { return to_string(server_->address()); }
   std::vector<std::string> routes() const { return router_.routes(); }
@@ -61,8 +69,8 @@ AdminEndpoints::AdminEndpoints(asio::any_io_executor executor, Clock& clock, Sou
     : impl_(std::make_unique<Impl>(executor, clock, std::move(sources))) {}
 AdminEndpoints::~AdminEndpoints() = default;
 
-Result<void> AdminEndpoints::listen(HostPort address, bool allow_remote) {
-  return impl_->listen(std::move(address), allow_remote);
+Result<void> AdminEndpoints::listen(HostPort address, bool allow_remote, std::vector<std::string> hosts) {
+  return impl_->listen(std::move(address), allow_remote, std::move(hosts));
 }
 std::string AdminEndpoints::address() const { return impl_->address(); }
 std::vector<std::string> AdminEndpoints::routes() const { return impl_->routes(); }

@@ -24,8 +24,9 @@ class AdminEndpoints {
   AdminEndpoints(asio::any_io_executor executor, Clock& clock, Sources sources);
   ~AdminEndpoints();  // after shutdown(), or after the io_context has stopped for good
 
-  Result<void> listen(HostPort address, bool allow_remote);  // kAddressInUse, kInvalidArgument
-  std::string address() const;                               // with the port that was taken
+  // kAddressInUse, kInvalidArgument. `hosts`: names that clients may call it by on loopback, beside those of loopback.
+  Result<void> listen(HostPort address, bool allow_remote, std::vector<std::string> hosts);
+  std::string address() const;  // with the port that was taken
   std::vector<std::string> routes() const;  // "GET /livez": some of those that openapi.json describes
   asio::awaitable<void> shutdown();
 

@@ -32,6 +32,7 @@ ApiFront::ApiFront(ApiFrontEnv env, const ApiFrontOptions& options)
       jobs_(jobs_env(env)),
       allow_remote_(options.gateway.http.allow_remote),
       admin_listen_(options.admin),
+      hosts_(options.gateway.hosts),
       gateway_(env.executor, env.clock, env.inference, &jobs_, env.codec, env.metrics,
                gateway_options(options.gateway, env.files)) {
   if (admin_listen_.empty()) return;
@@ -76,7 +77,7 @@ std::vector<std::string> ApiFront::reasons_not_ready() const {
 
 Result<void> ApiFront::start(std::vector<JobHead> unfinished) {
   if (!traces_) return std::unexpected(traces_.error());
-  if (admin_) TRY(admin_->listen(TRY(parse_host_port(admin_listen_)), allow_remote_));
+  if (admin_) TRY(admin_->listen(TRY(parse_host_port(admin_listen_)), allow_remote_, hosts_));
   TRY(gateway_.listen());
   jobs_.resume(std::move(unfinished));
   gateway_.resume_batches();

@@ -64,6 +64,7 @@ class ApiFront {
   JobService jobs_;
   const bool allow_remote_;
   const std::string admin_listen_;
+  const std::vector<std::string> hosts_;
   Gateway gateway_;
   std::unique_ptr<AdminEndpoints> admin_;  // null: none
 };

@@ -19,6 +19,7 @@
 #include "services/process/announcer.h"
 #include "services/process/api_front.h"
 #include "services/process/failpoint_planes.h"
+#include "services/process/memory_sum.h"
 #include "services/process/process.h"
 #include "services/version.h"
 #include "transport/control/tcp_control.h"
@@ -72,6 +73,24 @@ Result<void> open_jobs(CoordinatorParts& parts, const CoordinatorServiceOptions&
   parts.loaded = TRY(parts.job_store->load());
   for (const std::string& loss : parts.loaded.damage) log::error("job store: {}", loss);
   parts.files = TRY(open_files(options));
+  return {};
+}
+
+// What all that may come at once may take, said, exported and, if this machine has less, made smaller or refused.
+Result<void> bound_memory(GatewayOptions& gateway, const CoordinatorParts& parts, size_t upload_bytes) {
+  const ApiLoad load{.program_bytes = held_bytes(),
+                     .context_len = parts.model.shape.context_len,
+                     .upload_bytes = parts.files ? upload_bytes : 0};
+  const MemoryBudget budget = memory_budget(machine_limits(), load.program_bytes);
+  const size_t connections = gateway.http.connections_max;
+  const MemorySum sum = TRY(fit_coordinator(gateway, load, budget));
+  log::info("memory: at most {}; {} allows {}", to_text(sum), budget.by, to_text_bytes(budget.bytes));
+  if (gateway.http.connections_max < connections)
+    log::warn("{} connections and {} of requests in work are what {} leaves; there is room for {} and {} with {}",
+              gateway.http.connections_max, to_text_bytes(gateway.generation_bytes_max), budget.by, connections,
+              to_text_bytes(limits::kGenerationBytesMax),
+              to_text_bytes(coordinator_memory(GatewayOptions{}, load).total()));
+  for (const MemorySum::Part& part : sum.parts) parts.metrics->memory_bound(part.name, part.bytes);
   return {};
 }
 
@@ -137,6 +156,7 @@ Result<void> build(CoordinatorParts& parts, const CoordinatorServiceOptions& opt
                          .queue_wait = options.api.queue_wait});
   ApiFrontOptions api = api_options(parts, options, http);
   api.gateway.generation_defaults = generation;
+  TRY(bound_memory(api.gateway, parts, options.api.files.file_bytes_max));
   parts.front = std::make_unique<ApiFront>(ApiFrontEnv{.executor = executor,
                                                        .clock = parts.process.clock(),
                                                        .rng = parts.process.rng(),

@@ -30,6 +30,11 @@ bool is_rejection(const HttpRequest& request, const HttpReply& reply) {
   return brings_work && (reply.status < 500 || reply.error_code == name(ErrorCode::kUnavailable));
 }
 
+std::vector<std::string> with(std::vector<std::string> names, std::string one) {
+  names.push_back(std::move(one));
+  return names;
+}
+
 HttpServerOptions counting(HttpServerOptions options, GatewayMetrics& metrics) {
   options.on_error = [&metrics](const HttpRequest& request, const HttpReply& reply) {
     if (is_rejection(request, reply)) metrics.request_rejected(reply.error_code);
@@ -47,7 +52,8 @@ class Gateway::Impl {
         rng_(seed_or_random(options_.random_seed)),
         text_lane_(clock),
         requests_(clock, [this](const RequestEntry& ended) { trace(ended); }),
-        context_{executor, text_lane_, clock, rng_, inference, codec, metrics, requests_, options_},
+        memory_(options_.generation_bytes_max),
+        context_{executor, text_lane_, clock, rng_, inference, codec, metrics, requests_, memory_, options_},
         batches_(options_.files != nullptr && jobs != nullptr
                      ? std::make_unique<BatchService>(context_, *jobs, *options_.files)
                      : nullptr),
@@ -66,7 +72,11 @@ class Gateway::Impl {
     router_.allow_origins(options_.cors_origins);
   }
   Result<void> listen() {
-    if (options_.api_keys_file.empty()) return server_.listen();
+    if (options_.api_keys_file.empty()) {
+      TRY(server_.listen());
+      if (server_.on_loopback()) router_.require_hosts(with(options_.hosts, options_.http.listen.host));
+      return {};
+    }
     ApiKeys keys = TRY(ApiKeys::load(options_.api_keys_file));
     router_.require_keys(keys);
     TRY(server_.listen());
@@ -97,6 +107,7 @@ class Gateway::Impl {
   SeededRng rng_;
   TextLane text_lane_;
   RequestList requests_;
+  GenerationMemory memory_;
   HttpRouter router_;
   GatewayContext context_;
   std::unique_ptr<BatchService> batches_;  // null: none

@@ -20,6 +20,7 @@
 #include "services/process/admin_endpoints.h"
 #include "services/process/announcer.h"
 #include "services/process/failpoint_planes.h"
+#include "services/process/memory_sum.h"
 #include "services/process/process.h"
 #include "services/version.h"
 #include "transport/control/tcp_control.h"
@@ -86,6 +87,37 @@ Result<int64_t> pool_pages(const WorkerEngine& worker, KvPlace place, const Work
               limits.fewest_cpus().cpus, limits.fewest_cpus().what, limits.usable_cpus());
   if (options.kv_memory_mib == 0) return pages_by_default(worker, options.sharers, place, limits);
   return pages_asked_for(options.kv_memory_mib, static_cast<int64_t>(worker.engine->page_bytes()), place, limits);
+}
+
+// Of what is in work at once, which the pool bounds: a token of it has K/V pages here, a rank before the last those of a quarter
+// of the layers.
+uint64_t work_bytes(const Engine& engine, WorkerKind role, int64_t pages) {
+  const int32_t layers = engine.shape().num_layers;
+  const auto row_of_logits = static_cast<uint64_t>(engine.shape().vocab_size) * sizeof(float);
+  const uint64_t grammars = limits::kGrammarsKept * limits::kGrammarHeldBytes;
+  if (role == WorkerKind::kDecode) {
+    const auto rows = static_cast<uint64_t>(attempts_for_pool(pages, layers));
+    return engine.hidden_bytes(static_cast<int64_t>(rows * kPageTokens)) + rows * row_of_logits + grammars;
+  }
+  int32_t whole_layers = 0;  // a token may have no page in the others
+  for (int32_t layer = 0; layer < layers; ++layer) whole_layers += engine.shape().window(layer) == 0 ? 1 : 0;
+  const int64_t tokens = pages / kv_layers_at_once(std::max(1, whole_layers), false) * kPageTokens;
+  return engine.hidden_bytes(tokens) + limits::kScoredRowsMax * row_of_logits + grammars;
+}
+
+Result<MemorySum> bound_memory(const WorkerEngine& worker, KvPlace place, const WorkerServiceOptions& options,
+                               int64_t pages) {
+  const uint64_t held = held_bytes(), private_weights = worker.host_bytes_shared ? 0 : worker.host_bytes;
+  const uint64_t page_bytes = place == KvPlace::kHost ? worker.engine->page_bytes() : 0;
+  const WorkerLoad load{.program_bytes = held - std::min(held, private_weights),
+                        .weights_bytes = worker.host_bytes,
+                        .pool_bytes = static_cast<uint64_t>(pages) * page_bytes,
+                        .work_bytes = work_bytes(*worker.engine, options.role, pages)};
+  const MemoryBudget budget = memory_budget(machine_limits(), load.program_bytes + load.weights_bytes);
+  MemorySum sum = TRY(fit_worker(load, budget));
+  log::line(sum.total() > budget.bytes ? log::Level::kWarn : log::Level::kInfo, "memory: at most {}; {} allows {}",
+            to_text(sum), budget.by, to_text_bytes(budget.bytes));
+  return sum;
 }
 
 std::string default_name() {
@@ -195,6 +227,7 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   const double load_seconds = seconds(parts.process.clock().now() - load_begin);
   const KvPlace place = moves_device_pages(options.transport) ? KvPlace::kDevice : KvPlace::kHost;
   const int64_t pages = TRY(pool_pages(opened, place, options));
+  const MemorySum memory = TRY(bound_memory(opened, place, options, pages));
   parts.engine = std::move(opened.engine);
   const EngineProfile profile = TRY(measure_engine(*parts.engine, parts.process.clock()));
   parts.pool = TRY(make_kv_pool(*parts.engine, pages, place));
@@ -208,6 +241,7 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   parts.process.on_stall([metrics = parts.metrics.get()](double seconds) { metrics->loop_stalled(seconds); });
   if (parts.identity)
     parts.identity->on_refusal([metrics = parts.metrics.get()](TlsRefusal why) { metrics->tls_refused(why); });
+  for (const MemorySum::Part& part : memory.parts) parts.metrics->memory_bound(part.name, part.bytes);
   parts.metrics->kernels_chosen(prepare_kernels().timings);
   parts.metrics->model_loaded(parts.engine->compute_name(), parts.engine->shape().context_len, load_seconds);
   kv_options.device = parts.engine->device();
@@ -249,7 +283,8 @@ Result<void> run_role(WorkerParts& parts, const WorkerServiceOptions& options, c
     admin = std::make_unique<AdminEndpoints>(
         parts.process.io().get_executor(), parts.process.clock(),
         AdminEndpoints::Sources{reasons, [metrics = parts.metrics.get()] { return metrics->text(); }});
-    TRY(admin->listen(TRY(parse_host_port(options.admin)), options.insecure_network || options.insecure_http));
+    TRY(admin->listen(TRY(parse_host_port(options.admin)), options.insecure_network || options.insecure_http,
+                      options.http_hosts));
     addresses["admin"] = admin->address();
   }
   log::info("{}: {}; {}; {} K/V pages of {} KiB", parts.worker_options.name, parts.worker_options.device,

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/machine_limits.h"
 #include "base/result.h"
@@ -23,6 +24,7 @@ struct WorkerServiceOptions {
   std::string advertise;  // host, or host:port, that peers reach data_listen by; empty: its own host,
       // or, where that is every address, the one the coordinator is reached from
   std::string admin;  // host:port of probes and metrics; empty: none
+  std::vector<std::string> http_hosts;  // that clients may call it by, on loopback
   std::string name;  // empty: host:pid
   int64_t kv_memory_mib = 0;  // of the page pool; 0: four full contexts, or what base/machine_limits leaves
   int slots = 0;  // decode: sequences in one step; 0: all that the memory holds

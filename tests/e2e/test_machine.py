@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import time
@@ -329,11 +330,12 @@ def test_nothing_of_the_environment_is_needed(tmp_path):
 
 def test_a_body_that_memory_does_not_suffice_for_ends_its_request_alone(tmp_path):
     """JSON of 2.9 million numbers, for whose very destruction nlohmann's library asks for 90 MB."""
-    command = "ulimit -v 358400; exec \"$0\" coordinator --listen 127.0.0.1:0 --http 127.0.0.1:0"
+    command = [BINARY, "coordinator", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]
     log = tmp_path / "log"
-    with open(log, "wb") as stderr, subprocess.Popen(["sh", "-c", command, BINARY], stderr=stderr) as process:
+    with open(log, "wb") as stderr, subprocess.Popen(command, stderr=stderr) as process:
         try:
             wait_until(lambda: "API on http://" in log.read_text() or process.poll() is not None, what="the API")
+            resource.prlimit(process.pid, resource.RLIMIT_AS, (350 << 20, 350 << 20))  # less than it would begin with
             port = int(re.search(r"API on http://127\.0\.0\.1:(\d+)", log.read_text())[1])
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
             body = json.dumps({"tokens": [5] * 2_900_000}, separators=(",", ":"))

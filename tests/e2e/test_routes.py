@@ -72,7 +72,7 @@ class Listener:
         return received
 
     def ask(self, method, target, *fields, body=b""):
-        head = [f"{method} {target} HTTP/1.1", "Host: x", "Connection: close", *fields]
+        head = [f"{method} {target} HTTP/1.1", "Host: localhost", "Connection: close", *fields]
         if body or method == "POST":
             head += [f"Content-Length: {len(body)}"]
         return Answer(self.raw("\r\n".join(head).encode() + b"\r\n\r\n" + body))
@@ -333,7 +333,7 @@ def test_a_key_is_the_whole_key_in_its_place(cluster):
 
 def test_a_key_counts_for_its_request_and_not_for_the_connection(cluster):
     def request(*fields, end="keep-alive"):
-        return "\r\n".join(["GET /v1/models HTTP/1.1", "Host: x", f"Connection: {end}", *fields]).encode() + b"\r\n\r\n"
+        return "\r\n".join(["GET /v1/models HTTP/1.1", "Host: localhost", f"Connection: {end}", *fields]).encode() + b"\r\n\r\n"
 
     received = cluster.api.raw(request(bearer(KEY)) + request() + request(bearer(WRONG)) + request(bearer(KEY), end="close"))
     statuses = re.findall(rb"HTTP/1\.1 (\d+) ", received)

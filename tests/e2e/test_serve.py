@@ -33,7 +33,7 @@ def open_stream(address, max_tokens):
     host, port = address.rsplit(":", 1)
     busy = socket.create_connection((host, int(port)), timeout=60)
     body = json.dumps({"model": "smollm2", "prompt": "Once", "max_tokens": max_tokens, "stream": True}).encode()
-    busy.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
+    busy.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
                  + str(len(body)).encode() + b"\r\n\r\n" + body)
     assert b"200 OK" in busy.recv(4096)
     return busy

@@ -190,8 +190,11 @@ class GatewayTest : public ::testing::Test {
     return met;
   }
 
-  GatewayOptions options_{
-      .http = {}, .model_name = "toy", .ping_interval = std::chrono::milliseconds(100), .build = {"1.2.3", "abc"}};
+  GatewayOptions options_{.http = {},
+                          .model_name = "toy",
+                          .hosts = {"x"},
+                          .ping_interval = std::chrono::milliseconds(100),
+                          .build = {"1.2.3", "abc"}};
   asio::io_context io_{1};
   AsioClock clock_;
   FakeInference inference_{io_};

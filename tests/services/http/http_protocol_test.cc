@@ -244,8 +244,16 @@ TEST_F(KeyedTest, PagesOfAllowedOriginsMayCall) {
   const RawAnswer stream = post("/v1/completions", R"({"prompt":"a","stream":true})", origin + key);
   EXPECT_EQ(stream.headers.at("access-control-allow-origin"), "http://localhost:3000");
   const RawAnswer other = get("/v1/models", "Origin: https://evil.example\r\n" + key);
+  EXPECT_EQ(other.status, 403) << "not even with a key";
   EXPECT_FALSE(other.headers.contains("access-control-allow-origin"));
   EXPECT_EQ(other.headers.at("vary"), "Origin") << "a cache must not show it to the allowed ones";
+}
+
+TEST_F(KeyedTest, WithAKeyHostIsNotAsked) {
+  RawClient client = this->client();
+  const std::string key = "Authorization: Bearer secret\r\n";
+  EXPECT_EQ(client.request("GET /v1/models HTTP/1.1\r\nHost: llm.example\r\n" + key + "\r\n").status, 200);
+  EXPECT_EQ(get("/v1/models", "Origin: https://evil.example\r\n").status, 401) << "a stranger is not told more";
 }
 
 class BodiesTest : public HttpProtocolTest {
@@ -313,6 +321,40 @@ TEST_F(BodiesTest, BytesThatHaveComeAreBoundedAndSmallRequestsGoOn) {
   EXPECT_EQ(tokenize(50'000).status, 200) << "what fits a connection's buffer needs no room";
   half.close();
   EXPECT_TRUE(eventually([&] { return tokenize(300'000).status == 200; })) << "and the room is free again";
+}
+
+class AnswersTest : public HttpProtocolTest {
+ protected:
+  void SetUp() override {
+    options_.http.answers_bytes_max = 8 << 20;
+    start();
+  }
+  // Each id is a control character, which is 6 bytes of JSON, and comes twice.
+  static std::string answer_of_bytes(size_t bytes) {
+    std::string ids = "1";
+    for (size_t i = 12; i < bytes; i += 12) ids += ",1";
+    return post_bytes("/detokenize", R"({"tokens":[)" + ids + "]}");
+  }
+};
+
+TEST_F(AnswersTest, WhoReadsForLongestGivesWay) {
+  RawClient first(gateway_->port(), /*receive_buffer_bytes=*/4096), second = client();
+  first.send(answer_of_bytes(6'000'000));
+  EXPECT_NE(first.receive_head().find(" 200 OK"), std::string::npos) << "it is being sent, and stays so";
+  EXPECT_EQ(post("/tokenize", R"({"prompt":"a"})").status, 200) << "what is small needs no room";
+  second.send(answer_of_bytes(6'000'000));
+  const RawAnswer whole = second.receive();
+  EXPECT_EQ(whole.status, 200);
+  EXPECT_TRUE(whole.complete);
+  EXPECT_TRUE(first.closed_within(5000)) << "its end is missing, which clients notice";
+  RawClient third = client();
+  EXPECT_TRUE(third.request(answer_of_bytes(7'000'000)).complete) << "the room is free again";
+}
+
+TEST_F(AnswersTest, WhatAllRoomIsTooSmallForIsRefused) {
+  const RawAnswer answer = client().request(answer_of_bytes(9'000'000));
+  EXPECT_EQ(answer.status, 413);
+  EXPECT_EQ(answer.error_code(), "too_large");
 }
 
 class RoomTest : public HttpProtocolTest {
