@@ -205,7 +205,8 @@ struct WorkerParts {
   }
 };
 
-Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
+// Whom the worker talks to, and as whom.
+Result<void> set_up_peers(WorkerParts& parts, const WorkerServiceOptions& options) {
   const Result<HostPort> coordinator = parse_destination(options.coordinator);
   if (!coordinator) return fail(coordinator.error().code, coordinator.error().message, "coordinator");
   parts.coordinator = *coordinator;
@@ -218,6 +219,22 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
         "pages are authenticated by keys that travel within TLS: --authenticate-pages needs --tls-cert, --tls-key and "
         "--tls-ca",
         "authenticate-pages");
+  return {};
+}
+
+std::unique_ptr<WorkerMetrics> make_metrics(WorkerParts& parts, const WorkerServiceOptions& options) {
+  auto metrics =
+      std::make_unique<WorkerMetrics>(ProcessInfo{.role = options.role == WorkerKind::kPrefill ? "prefill" : "decode",
+                                                  .version = kVersion,
+                                                  .revision = kRevision,
+                                                  .model_name = model_name_of(options.engine.model.name)});
+  parts.process.on_stall([to = metrics.get()](double seconds) { to->loop_stalled(seconds); });
+  if (parts.identity) parts.identity->on_refusal([to = metrics.get()](TlsRefusal why) { to->tls_refused(why); });
+  return metrics;
+}
+
+Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
+  TRY(set_up_peers(parts, options));
   KvTransportOptions kv_options = TRY(transport_options(options));
   kv_options.identity = parts.identity;
   kv_options.authenticate_pages = options.authenticate_pages;
@@ -233,14 +250,7 @@ Result<void> build(WorkerParts& parts, const WorkerServiceOptions& options) {
   parts.pool = TRY(make_kv_pool(*parts.engine, pages, place));
   parts.grammars = std::make_unique<grammar::Grammars>(token_tree_of(options.engine.model));
   parts.lane = std::make_unique<ThreadLane>(parts.process.clock());
-  parts.metrics =
-      std::make_unique<WorkerMetrics>(ProcessInfo{.role = options.role == WorkerKind::kPrefill ? "prefill" : "decode",
-                                                  .version = kVersion,
-                                                  .revision = kRevision,
-                                                  .model_name = model_name_of(options.engine.model.name)});
-  parts.process.on_stall([metrics = parts.metrics.get()](double seconds) { metrics->loop_stalled(seconds); });
-  if (parts.identity)
-    parts.identity->on_refusal([metrics = parts.metrics.get()](TlsRefusal why) { metrics->tls_refused(why); });
+  parts.metrics = make_metrics(parts, options);
   for (const MemorySum::Part& part : memory.parts) parts.metrics->memory_bound(part.name, part.bytes);
   parts.metrics->kernels_chosen(prepare_kernels().timings);
   parts.metrics->model_loaded(parts.engine->compute_name(), parts.engine->shape().context_len, load_seconds);

@@ -40,8 +40,7 @@ class KvTlsTest : public KvTest {
       *result = co_await take_all(stream, 6, deadline);
     };
     loop.run(take(in.get(), loop.in(5s), &taken));
-    const bool came = from.data == to.data,
-               none = to.all_are(std::byte{0});
+    const bool came = from.data == to.data, none = to.all_are(std::byte{0});
     EXPECT_TRUE(taken ? came : none) << "all pages, or not a byte of one";
     loop.run(in->close());
     loop.run(out->close());
