@@ -27,7 +27,7 @@ MODELS = Path(os.environ.get("RUNAHEAD_MODEL_DIR", Path.home() / ".cache/runahea
 STUB = ROOT / "tests/helm/k8s_api_stub.py"
 NEEDS_KUBERNETES = {"kubernetes.md", "rdma.md"}
 BESIDE = ["docs/kubernetes.md"]
-DOCUMENT_SECONDS_MAX = 120
+DOCUMENT_SECONDS_MAX = 300  # a drill of a minute, and a machine that is three times as slow
 PORTS = (7070, 7081, 7181, 8000)  # of the documents' commands
 
 DOCUMENTS = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
