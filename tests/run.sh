@@ -16,7 +16,7 @@ FUZZ_SECONDS=${RUNAHEAD_FUZZ_SECONDS:-6}  # a smoke run for each target; a night
 SIM_SEEDS=${RUNAHEAD_SIM_SEEDS:-1000}  # about a minute
 
 # Stage and time limit in seconds. What fails soonest comes first; together they take under 45 minutes on 2 cores.
-STAGES=(setup:1200 tidy:120 build:1500 sanitizers:2400 deploy:900 unit:900 e2e:1200 chaos:300 ucx:300 sim:600 lint:300 cuda:600
+STAGES=(setup:1200 tidy:120 build:1500 sanitizers:3000 deploy:900 unit:900 e2e:1200 chaos:300 ucx:300 sim:600 lint:300 cuda:600
         asan:1800 fuzz:900 tsan:1200 gpu:900)
 # Stages that run beside those behind them, each with the stage that waits for its end: one that mostly waits itself, and the
 # compiling for three others, which takes only what the tests leave of the cores.
