@@ -25,10 +25,12 @@ declare -A BESIDE_UNTIL=([ucx]=lint [sanitizers]=asan)
 # Which test programs run under a sanitizer: those where memory or threads are in play, and that are fast enough. Left
 # out, because their cold builds would take CI beyond its 45 minutes: services, chain, which links it, and under tsan all but two.
 # The filters leave out single cases: hundreds of random partitions and the comparisons of instruction sets, whose code other
-# tests walk too, a planted bug and an emulated GPU that take a minute each, and under tsan the kernels that run on one thread.
+# tests walk too, a planted bug and emulated GPUs that take long, what asks for time or is
+# arithmetic alone, and under tsan the kernels that run on one thread.
 ASAN_TESTS=(base kernels model planner transport actors sim)
 ASAN_FILTER='-*Exactness*:*EveryInstructionSetGivesTheSameBits*:*EveryTableAgreesWithTheOracle*:*ManyRows*/generic*'
-ASAN_FILTER+=':*PlantedBug*ackbeforecommit*:CudaTransformer.IsAsClose*'
+ASAN_FILTER+=':*PlantedBug*ackbeforecommit*:CudaTransformer.IsAsClose*:LibraryGemmTest.ProductsOfOddSizes*'
+ASAN_FILTER+=':*TakesLinearTime*:ChainTimeline.AgreesWithThePageByPage*'
 TSAN_TESTS=(base kernels)
 TSAN_FILTER='-Cpu/*:Simt*:Cuda*:LibraryGemm*'
 
